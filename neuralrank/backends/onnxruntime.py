@@ -1,0 +1,36 @@
+"""ONNX Runtime on the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from neuralrank.errors import InvalidBundle
+
+__all__ = ["OnnxRuntime"]
+
+
+class OnnxRuntime:
+    """A graph in ONNX Runtime's CPU execution provider."""
+
+    name = "onnxruntime-cpu"
+
+    def __init__(self, model: Path, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors only
+        # Threads that spin between calls would take cores from whoever shares the machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(model), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the library's own errors share no better base class
+            raise InvalidBundle(f"{model} can't be loaded by ONNX Runtime: {error}") from error
+        self.inputs = frozenset(i.name for i in self._session.get_inputs())
+        self._output = self._session.get_outputs()[0].name
+
+    def run(self, feeds: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
+        return result

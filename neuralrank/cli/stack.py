@@ -1,0 +1,221 @@
+"""`neuralrank up | down | status`: the local stack."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from neuralrank.errors import EXIT_CODE, Unavailable
+from neuralrank.settings import Settings, load_settings
+from neuralrank.stack import OpenSearch, State, UpOptions
+from neuralrank.stack import down as stack_down
+from neuralrank.stack import status as stack_status
+from neuralrank.stack import up as stack_up
+
+__all__ = ["down", "status", "up"]
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        help="Folder of the stack: node, models, logs, state. Default: NEURALRANK_HOME, else "
+        ".neuralrank in the checkout, else the user's data folder.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def up(
+    home: Home = None,
+    opensearch_port: Annotated[
+        int | None,
+        typer.Option(help="OpenSearch's port; 0: any free one. Default: 9200.", show_default=False),
+    ] = None,
+    transport_port: Annotated[
+        int | None,
+        typer.Option(help="Port between nodes. Default: any free one.", show_default=False),
+    ] = None,
+    sidecar_port: Annotated[
+        int | None,
+        typer.Option(
+            help="The sidecar's gRPC port; 0: any free one. Default: 50051.", show_default=False
+        ),
+    ] = None,
+    heap: Annotated[
+        str | None,
+        typer.Option(help="OpenSearch's heap, like 512m. Default: 1g.", show_default=False),
+    ] = None,
+    opensearch_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="NEURALRANK_OPENSEARCH_URL",
+            help="Use this OpenSearch, which runs already, instead of starting one. It needs both "
+            "plugins. User and password: NEURALRANK_OPENSEARCH_USER, _PASSWORD.",
+            show_default=False,
+        ),
+    ] = None,
+    sidecar: Annotated[
+        bool, typer.Option("--sidecar/--no-sidecar", help="Start the ranking sidecar, too.")
+    ] = True,
+    config: Annotated[
+        bool,
+        typer.Option(
+            "--config/--no-config",
+            help="Create the search pipelines and UBI indexes, as `neuralrank config apply` does.",
+        ),
+    ] = True,
+    plugin_zip: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="NEURALRANK_PLUGIN_ZIP",
+            help="The built plugin. Default: built from the checkout by Maven.",
+            show_default=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds that each part may take to become healthy.")
+    ] = 180.0,
+    as_json: Json = False,
+) -> None:
+    """Start OpenSearch with both plugins and the sidecar, and wait until they are healthy.
+
+    Needs a JDK of 21 or newer and Maven; both are searched for. What is needed is fetched once and
+    kept in the home folder. Run it again at any time: what is healthy is left alone, what died is
+    started, what changed (plugin, settings, sidecar) is restarted. The stack stays when the command
+    ends; `neuralrank down` ends it.
+
+    Exit codes: 0 healthy; 3 a flag can't be used; 5 something did not become healthy; 7 no JDK,
+    Maven, disk space or port, or an existing OpenSearch lacks the plugins.
+    """
+    settings = load_settings(home=home)
+    console = Console(stderr=True, highlight=False)
+    options = UpOptions(
+        home=settings.home.resolve(),
+        registry=_absolute(settings.registry_path),
+        opensearch_port=opensearch_port,
+        transport_port=transport_port,
+        sidecar_port=sidecar_port,
+        heap=heap,
+        opensearch_url=opensearch_url or None,
+        opensearch_user=settings.opensearch_user,
+        opensearch_password=settings.opensearch_password,
+        opensearch_verify_certs=settings.opensearch_verify_certs,
+        sidecar=sidecar,
+        plugin_zip=plugin_zip.resolve() if plugin_zip else None,
+        timeout_s=timeout,
+    )
+    with console.status("neuralrank up") as spinner:
+
+        def report(line: str) -> None:
+            console.print(line, markup=False, soft_wrap=True)
+            spinner.update(line)
+
+        state = stack_up(options, report)
+        if config:
+            _apply_config(settings, state)
+            report("search pipelines and UBI indexes are in place")
+    if as_json:
+        print(json.dumps({"sidecar": None, **state.as_json()}))
+    else:
+        _show_up(state)
+
+
+def down(
+    home: Home = None,
+    wipe: Annotated[
+        bool, typer.Option("--wipe", help="Delete the node's data too: all indexes and events.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """End what `neuralrank up` started, and nothing else.
+
+    Models and downloads stay. An OpenSearch that was given by URL keeps running. Nothing to end is
+    not an error.
+    """
+    settings = load_settings(home=home)
+    console = Console(stderr=True, highlight=False)
+    ended = stack_down(
+        settings.home.resolve(),
+        lambda line: console.print(line, markup=False, soft_wrap=True),
+        wipe=wipe,
+    )
+    if as_json:
+        print(json.dumps({"ended": ended, "wiped": wipe}))
+    elif not ended:
+        print("Nothing was running.")
+
+
+def status(home: Home = None, as_json: Json = False) -> None:
+    """Show addresses, health, process ids and logs of the stack.
+
+    Exit code 0 only if OpenSearch and the sidecar are healthy, else 5.
+    """
+    settings = load_settings(home=home)
+    document = stack_status(
+        settings.home.resolve(),
+        OpenSearch(
+            settings.opensearch_url,
+            settings.opensearch_user,
+            settings.opensearch_password,
+            settings.opensearch_verify_certs,
+        ),
+        settings.sidecar,
+    )
+    if as_json:
+        print(json.dumps(document))
+    else:
+        _show_status(document)
+    if not document["healthy"]:
+        raise typer.Exit(EXIT_CODE[Unavailable])
+
+
+def _absolute(registry: str) -> str:
+    """The sidecar runs in another folder; addresses like s3://… are not folders."""
+    return registry if "://" in registry else str(Path(registry).resolve())
+
+
+def _apply_config(settings: Settings, state: State) -> None:
+    """Pipelines and UBI indexes, by the stage that owns them."""
+    from neuralrank.opensearch import connect
+    from opensearch_config import apply
+
+    apply(connect(settings.model_copy(update={"opensearch_url": state.opensearch_url})))
+
+
+def _show_up(state: State) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("OpenSearch", state.opensearch_url)
+    if state.sidecar:
+        table.add_row("Sidecar", f"{state.sidecar} (gRPC)")
+    for name, log in state.logs.items():
+        table.add_row(f"Log of {name}", str(log))
+    table.add_row("End it", _command("down", state.home))
+    Console(soft_wrap=True, highlight=False).print(table)
+
+
+def _command(name: str, home: Path) -> str:
+    """The command line that means this stack."""
+    default = load_settings().home.resolve() == home
+    return f"neuralrank {name}" + ("" if default else f" --home {home}")
+
+
+def _show_status(document: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("part", "address", "status", "process", "log"):
+        table.add_column(heading, overflow="fold")
+    for name, address in (("opensearch", "url"), ("sidecar", "address")):
+        part = document[name]
+        table.add_row(
+            name,
+            part[address],
+            part["status"],
+            str(part["pid"] or "-"),
+            document["logs"].get(name, "-"),
+        )
+    Console(highlight=False).print(table)
+    if not document["healthy"]:
+        print("Not healthy. `neuralrank up` starts what does not run.")

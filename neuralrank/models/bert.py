@@ -1,0 +1,301 @@
+"""Writes the ONNX graph of a BERT model from its weights, without torch.
+
+The graph is plain ONNX (one opset, no custom domain), so that every backend can run it:
+`input_ids`, `attention_mask` and, for a cross-encoder whose segments have types, `token_type_ids`
+[batch, length] int64 in; `sentence_embedding` [batch, hidden] (encoder)
+or `logits` [batch, 1] (cross-encoder) float32 out.
+
+Linear layers come in two precisions:
+
+- `fp32`.
+- `int8`: weights per output channel; activations quantised **per token**, not per tensor. ONNX
+  Runtime's own dynamic quantisation takes one scale from the whole batch, so that a pair's score
+  depends on who shares its batch (onnxruntime issue 10111: up to 1.1 logits here). With one scale
+  a token, a score depends on nothing but its own pair.
+
+Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers" (2019).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from neuralrank.errors import InvalidInput
+
+__all__ = ["BertConfig", "Head", "Precision", "Weights", "write_bert"]
+
+Weights = Mapping[str, NDArray[np.float32]]
+Precision = Literal["fp32", "int8"]
+Head = Literal["mean", "cls", "score"]
+Inputs = list[str]
+
+_OPSET = 20  # the first with Gelu
+_IR_VERSION = 9
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The sizes that the weights alone do not tell."""
+
+    layers: int
+    heads: int
+    epsilon: float = 1e-12
+    # Position of the first token: 0 for BERT, padding index + 1 = 2 for RoBERTa and XLM-R.
+    first_position: int = 0
+
+
+@dataclass
+class _Graph:
+    """Nodes and initializers under construction; every method returns the name of its output."""
+
+    precision: Precision
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def constant(self, name: str, value: NDArray[np.generic]) -> str:
+        if name not in self.initializers:
+            self.initializers[name] = numpy_helper.from_array(np.array(value, order="C"), name)
+        return name
+
+    def op(self, kind: str, name: str, *inputs: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
+        return name
+
+    def linear(self, name: str, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
+        """x [.., in] · weightᵀ [in, out] + bias [out]."""
+        if self.precision == "fp32":
+            product = self.op("MatMul", f"{name}.product", x, self.constant(f"{name}.weight", weight.T))
+        else:
+            product = self._int8_product(name, *self._per_token_int8(x), weight)
+        return self.op("Add", name, product, self.constant(f"{name}.bias", bias))
+
+    def _per_token_int8(self, x: str) -> tuple[str, str]:
+        """x [.., in] as uint8 around 128, and its scale [.., 1]."""
+        quantised, scale = f"{x}.u8", f"{x}.scale"
+        if any(node.output[0] == quantised for node in self.nodes):
+            return quantised, scale
+        largest = self.op("ReduceMax", f"{x}.max", self.op("Abs", f"{x}.abs", x), self._axis(), keepdims=1)
+        # The floor keeps an all-zero token from dividing by zero.
+        bounded = self.op("Max", f"{x}.bounded", largest, self.number("int8.floor", 1e-8))
+        self.op("Div", scale, bounded, self.number("int8.range", 127.0))
+        steps = self.op("Round", f"{x}.steps", self.op("Div", f"{x}.scaled", x, scale))
+        shifted = self.op("Add", f"{x}.shifted", steps, self.number("int8.zero", 128.0))
+        self.op("Cast", quantised, shifted, to=TensorProto.UINT8)
+        return quantised, scale
+
+    def _int8_product(self, name: str, x: str, scale: str, weight: NDArray[np.float32]) -> str:
+        # Weights use 7 bits: processors without VNNI add pairs of u8·s8 products in 16 bits, and
+        # would saturate with 8.
+        weight_scale = np.maximum(np.abs(weight).max(axis=1), 1e-8) / 63.0  # [out]
+        steps = np.rint(weight / weight_scale[:, None]).astype(np.int8).T  # [in, out]
+        product = self.op(
+            "MatMulInteger",
+            f"{name}.i32",
+            x,
+            self.constant(f"{name}.weight", steps),
+            self.constant("int8.zero_point", np.array(128, np.uint8)),
+        )
+        scaled = self.op(
+            "Mul",
+            f"{name}.channels",
+            self.op("Cast", f"{name}.f32", product, to=TensorProto.FLOAT),
+            self.constant(f"{name}.weight_scale", weight_scale.astype(np.float32)),
+        )
+        return self.op("Mul", f"{name}.product", scaled, scale)
+
+    def layer_norm(self, name: str, x: str, weights: Weights, key: str, epsilon: float) -> str:
+        return self.op(
+            "LayerNormalization",
+            name,
+            x,
+            self.constant(f"{name}.weight", weights[f"{key}.weight"]),
+            self.constant(f"{name}.bias", weights[f"{key}.bias"]),
+            axis=-1,
+            epsilon=epsilon,
+        )
+
+    def _axis(self) -> str:
+        return self.constant("last_axis", np.array([-1], np.int64))
+
+    def number(self, name: str, value: float) -> str:
+        return self.constant(name, np.array(value, np.float32))
+
+
+def write_bert(weights: Weights, config: BertConfig, head: Head, precision: Precision) -> onnx.ModelProto:
+    """The ONNX model of a BERT with Hugging Face weight names (without the prefix `bert.`).
+
+    Args:
+        weights: float32 arrays by name: `embeddings.word_embeddings.weight` [vocabulary, hidden],
+            `encoder.layer.0.attention.self.query.weight` [hidden, hidden] and so on; for the head
+            `score` also `pooler.dense.*` and `classifier.*` [1, hidden].
+        head: `mean` or `cls` pooling, L2-normalised, for an encoder; `score` for a cross-encoder.
+
+    Raises:
+        InvalidInput: a weight is missing or has another shape than its neighbours.
+    """
+    try:
+        return _write_bert(weights, config, head, precision)
+    except KeyError as error:
+        raise InvalidInput(
+            f"The checkpoint has no weight {error}. It must be a BERT model"
+            f"{' with a classifier of one output' if head == 'score' else ''}; "
+            "export other architectures to ONNX first."
+        ) from error
+
+
+def _write_bert(weights: Weights, config: BertConfig, head: Head, precision: Precision) -> onnx.ModelProto:
+    graph = _Graph(precision)
+    hidden = weights["embeddings.word_embeddings.weight"].shape[1]
+    inputs: Inputs = ["input_ids", "attention_mask"]
+    if head == "score" and weights["embeddings.token_type_embeddings.weight"].shape[0] > 1:
+        inputs.append("token_type_ids")
+    x = _embeddings(graph, weights, config, inputs)
+    bias = _attention_bias(graph)
+    for layer in range(config.layers):
+        x = _layer(graph, x, bias, weights, f"encoder.layer.{layer}", config, hidden)
+    output, width = _head(graph, x, weights, head, hidden)
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "bert",
+            [
+                helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+                for name in inputs
+            ],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", width])],
+            list(graph.initializers.values()),
+        ),
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name="neuralrank",
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+def _embeddings(graph: _Graph, weights: Weights, config: BertConfig, inputs: Inputs) -> str:
+    positions = weights["embeddings.position_embeddings.weight"][config.first_position :]
+    types = weights["embeddings.token_type_embeddings.weight"]
+    if "token_type_ids" not in inputs:
+        positions = positions + types[0]  # every token is of type 0
+    # Positions 0 … length-1 are a slice of the table.
+    length = graph.op("Shape", "length", "input_ids", start=1, end=2)
+    zero = graph.constant("zero", np.array([0], np.int64))
+    table = graph.constant("position_table", positions)
+    summed = graph.op(
+        "Add",
+        "words_and_positions",
+        _words(graph, weights["embeddings.word_embeddings.weight"]),  # [batch, length, hidden]
+        graph.op("Slice", "positions", table, zero, length, zero),  # [length, hidden]
+    )
+    if "token_type_ids" in inputs:
+        typed = graph.op("Gather", "types", graph.constant("type_table", types), "token_type_ids")
+        summed = graph.op("Add", "words_positions_types", summed, typed)
+    return graph.layer_norm("embeddings", summed, weights, "embeddings.LayerNorm", config.epsilon)
+
+
+def _words(graph: _Graph, table: NDArray[np.float32]) -> str:
+    if graph.precision == "fp32":
+        return graph.op("Gather", "words", graph.constant("word_table", table), "input_ids")
+    # The table is most of a multilingual model: int8 with a scale a row makes it four times smaller.
+    scale = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-8) / 127.0
+    rows = graph.constant("word_table", np.rint(table / scale).astype(np.int8))
+    scales = graph.constant("word_scale", scale.astype(np.float32))
+    gathered = graph.op("Gather", "words.i8", rows, "input_ids")
+    return graph.op(
+        "Mul",
+        "words",
+        graph.op("Cast", "words.f32", gathered, to=TensorProto.FLOAT),
+        graph.op("Gather", "words.scale", scales, "input_ids"),
+    )
+
+
+def _attention_bias(graph: _Graph) -> str:
+    """0 where a token is, a large negative number where padding is: [batch, 1, 1, length]."""
+    mask = graph.op("Cast", "mask", "attention_mask", to=TensorProto.FLOAT)
+    axes = graph.constant("mask_axes", np.array([1, 2], np.int64))
+    bias = graph.op("Sub", "mask.minus_one", mask, graph.number("one", 1.0))
+    bias = graph.op("Mul", "mask.bias", bias, graph.number("mask.large", 10_000.0))
+    return graph.op("Unsqueeze", "attention_bias", bias, axes)
+
+
+def _layer(
+    graph: _Graph, x: str, bias: str, weights: Weights, key: str, config: BertConfig, hidden: int
+) -> str:
+    name = key.replace("encoder.layer.", "layer")
+    attention = f"{key}.attention.self"
+    size = hidden // config.heads
+    # The scale of the scores, 1/√size, is folded into the query.
+    shrink = np.float32(size**-0.5)
+    parts = [(f"{attention}.query", shrink), (f"{attention}.key", 1.0), (f"{attention}.value", 1.0)]
+    joined = graph.linear(
+        f"{name}.qkv",
+        x,
+        np.concatenate([weights[f"{part}.weight"] * factor for part, factor in parts]),
+        np.concatenate([weights[f"{part}.bias"] * factor for part, factor in parts]),
+    )  # [batch, length, 3 * hidden]
+    shape = graph.constant("heads", np.array([0, 0, 3, config.heads, size], np.int64))
+    split = graph.op("Reshape", f"{name}.split", joined, shape)
+    split = graph.op("Transpose", f"{name}.heads", split, perm=[2, 0, 3, 1, 4])  # [3, b, h, l, size]
+    q, k, v = (
+        graph.op("Gather", f"{name}.{letter}", split, graph.constant(f"part{i}", np.array(i)), axis=0)
+        for i, letter in enumerate("qkv")
+    )
+    keys = graph.op("Transpose", f"{name}.keys", k, perm=[0, 1, 3, 2])
+    scores = graph.op("Add", f"{name}.scores", graph.op("MatMul", f"{name}.dots", q, keys), bias)
+    mixed = graph.op(
+        "MatMul", f"{name}.mixed", graph.op("Softmax", f"{name}.attention", scores, axis=-1), v
+    )
+    merged = graph.op(
+        "Reshape",
+        f"{name}.merged",
+        graph.op("Transpose", f"{name}.tokens", mixed, perm=[0, 2, 1, 3]),
+        graph.constant("hidden", np.array([0, 0, hidden], np.int64)),
+    )
+    attended = _linear(graph, f"{name}.attended", merged, weights, f"{key}.attention.output.dense")
+    x = graph.op("Add", f"{name}.residual", x, attended)
+    norm = f"{key}.attention.output.LayerNorm"
+    x = graph.layer_norm(f"{name}.norm", x, weights, norm, config.epsilon)
+    inner = _linear(graph, f"{name}.inner", x, weights, f"{key}.intermediate.dense")
+    inner = graph.op("Gelu", f"{name}.gelu", inner)
+    outer = _linear(graph, f"{name}.outer", inner, weights, f"{key}.output.dense")
+    x_outer = graph.op("Add", f"{name}.outer_residual", x, outer)
+    return graph.layer_norm(
+        f"{name}.output", x_outer, weights, f"{key}.output.LayerNorm", config.epsilon
+    )
+
+
+def _linear(graph: _Graph, name: str, x: str, weights: Weights, key: str) -> str:
+    return graph.linear(name, x, weights[f"{key}.weight"], weights[f"{key}.bias"])
+
+
+def _head(graph: _Graph, x: str, weights: Weights, head: Head, hidden: int) -> tuple[str, int]:
+    """The output's name and width."""
+    if head == "mean":
+        axis = graph.constant("length_axis", np.array([1], np.int64))
+        mask = graph.op(
+            "Unsqueeze", "mask.column", "mask", graph.constant("last_axis", np.array([-1], np.int64))
+        )  # [batch, length, 1]
+        total = graph.op("ReduceSum", "total", graph.op("Mul", "kept", x, mask), axis, keepdims=0)
+        count = graph.op("ReduceSum", "count", mask, axis, keepdims=0)
+        pooled = graph.op("Div", "pooled", total, count)
+    else:
+        first = graph.constant("first_token", np.array(0))
+        pooled = graph.op("Gather", "pooled", x, first, axis=1)  # [batch, hidden]
+    if head != "score":
+        return graph.op("LpNormalization", "sentence_embedding", pooled, axis=-1, p=2), hidden
+    # The head is small: it stays exact.
+    exact = _Graph("fp32", graph.nodes, graph.initializers)
+    dense = graph.op("Tanh", "pooler", _linear(exact, "pooler.dense", pooled, weights, "pooler.dense"))
+    outputs = weights["classifier.weight"].shape[0]
+    if outputs != 1:
+        raise InvalidInput(
+            f"The classifier has {outputs} outputs; a cross-encoder for ranking has 1 (a relevance "
+            "logit). Choose another checkpoint or export the one output that means relevance."
+        )
+    return _linear(exact, "logits", dense, weights, "classifier"), 1

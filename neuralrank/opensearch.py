@@ -1,0 +1,220 @@
+"""The connection to OpenSearch, and what its errors mean here.
+
+Clients from `connect` and `connect_async` raise errors of `neuralrank.errors` only, so that callers
+need not know opensearch-py's:
+
+    no answer, timeout, 5xx, read-only index    Unavailable
+    404                                         NotFound
+    429                                         Overloaded
+    disk full (flood stage)                     Unsupported
+    401, 403                                    InvalidSettings
+    other 4xx                                   InvalidInput
+"""
+
+import logging
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+from opensearchpy import AsyncOpenSearch, JSONSerializer, OpenSearch
+from opensearchpy import exceptions as opensearch_errors
+from opensearchpy._async.transport import AsyncTransport
+from opensearchpy.transport import Transport
+
+from neuralrank.errors import (
+    InvalidInput,
+    InvalidSettings,
+    NeuralrankError,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    Unsupported,
+)
+from neuralrank.settings import Settings
+
+__all__ = ["connect", "connect_async", "translate"]
+
+# opensearch-py logs every failed request as a warning. The error that is raised says the same
+# better, so the log is silent unless the program asks for it.
+logging.getLogger("opensearch").addHandler(logging.NullHandler())
+
+# Longest part of OpenSearch's own reason that a message quotes.
+_REASON_CHARACTERS: Final = 500
+
+
+def connect(settings: Settings, *, timeout: float = 30.0, retries: int = 2) -> OpenSearch:
+    """A client for `settings.opensearch_url`. It connects on first use; close it when done.
+
+    Args:
+        timeout: seconds for one attempt.
+        retries: attempts after the first where the connection failed or a proxy answered 502 to
+            504. Timeouts are not tried again. Every document that neuralrank writes carries its
+            own id, so a write that is sent twice changes nothing.
+
+    Raises:
+        InvalidSettings: `opensearch_url` is not an http or https address.
+    """
+    return OpenSearch(
+        **_options(settings, timeout, retries),
+        transport_class=_SyncTransport,
+    )
+
+
+def connect_async(
+    settings: Settings, *, timeout: float = 30.0, retries: int = 2, connections: int = 32
+) -> AsyncOpenSearch:
+    """As `connect`, for asyncio; at most `connections` requests are under way at once."""
+    return AsyncOpenSearch(
+        **_options(settings, timeout, retries),
+        transport_class=_AsyncTransport,
+        maxsize=connections,
+    )
+
+
+def translate(error: opensearch_errors.OpenSearchException, url: str) -> NeuralrankError:
+    """The error of `neuralrank.errors` for one of opensearch-py's; `url` is for the message."""
+    if not isinstance(error, opensearch_errors.TransportError):
+        return InvalidInput(f"OpenSearch's client can't use what it was given: {error}.")
+    if isinstance(error, opensearch_errors.SSLError):
+        return Unavailable(
+            f"No secure connection to OpenSearch at {url}: {error.info}. Trust its certificate, or "
+            "set NEURALRANK_OPENSEARCH_VERIFY_CERTS=false for a test cluster."
+        )
+    if isinstance(error, opensearch_errors.ConnectionTimeout):
+        return Unavailable(f"OpenSearch at {url} did not answer in time. See its log and load.")
+    if isinstance(error, opensearch_errors.ConnectionError):
+        return Unavailable(
+            f"OpenSearch at {url} can't be reached. Start it (`neuralrank up`), or name the right "
+            "address in NEURALRANK_OPENSEARCH_URL."
+        )
+    return _translate_status(error, url)
+
+
+def _translate_status(error: opensearch_errors.TransportError, url: str) -> NeuralrankError:
+    """For an answer with a status of 400 or more."""
+    kind, reason = _reason(error)
+    if kind == "cluster_block_exception":
+        if "flood-stage" in reason:
+            return Unsupported(
+                f"OpenSearch at {url} refuses to write because its disk is full: {reason}. Free "
+                "disk space there; it lifts the block by itself."
+            )
+        return Unavailable(
+            f"OpenSearch at {url} refuses this: {reason}. A read-only block is lifted by setting "
+            "index.blocks.write and index.blocks.read_only to null."
+        )
+    match error.status_code:
+        case 401 | 403:
+            return InvalidSettings(
+                f"OpenSearch at {url} refuses access ({error.status_code}: {reason}). Check "
+                "NEURALRANK_OPENSEARCH_USER, NEURALRANK_OPENSEARCH_PASSWORD and the user's rights."
+            )
+        case 404:
+            return NotFound(f"OpenSearch at {url} does not have it: {reason}.")
+        case 429:
+            return Overloaded(f"OpenSearch at {url} has too much to do: {reason}. Try again later.")
+        case int(status) if status >= 500:
+            return Unavailable(f"OpenSearch at {url} failed ({status}): {reason}.")
+        case status:
+            return InvalidInput(f"OpenSearch at {url} does not accept this ({status}): {reason}.")
+
+
+def _reason(error: opensearch_errors.TransportError) -> tuple[str, str]:
+    """OpenSearch's error type and its reason in words, as deep as they are given."""
+    body = error.info if isinstance(error.info, dict) else {}
+    if body.get("found") is False:
+        return "not_found", f"no document {body.get('_id')!r} in index {body.get('_index')!r}"
+    details = body.get("error", body)
+    if not isinstance(details, dict):
+        return str(error.error), str(details)[:_REASON_CHARACTERS]
+    roots = details.get("root_cause") or [details]
+    reasons = [str(root.get("reason", root)) for root in roots if isinstance(root, dict)]
+    cause = details.get("caused_by")
+    if isinstance(cause, dict) and cause.get("reason"):
+        reasons.append(str(cause["reason"]))
+    words = "; ".join(dict.fromkeys(reasons)) or str(error.error)
+    return str(details.get("type", error.error)), words.rstrip(".")[:_REASON_CHARACTERS]
+
+
+class _Serializer(JSONSerializer):
+    """orjson: several times faster than `json` on vectors, and it knows numpy."""
+
+    def loads(self, s: str) -> Any:
+        try:
+            return orjson.loads(s)
+        except ValueError as error:
+            raise opensearch_errors.SerializationError(s, error) from error
+
+    def dumps(self, data: Any) -> Any:
+        if isinstance(data, str | bytes):
+            return data
+        try:
+            return orjson.dumps(
+                data, default=self.default, option=orjson.OPT_SERIALIZE_NUMPY
+            ).decode()
+        except TypeError as error:
+            raise opensearch_errors.SerializationError(data, error) from error
+
+
+class _SyncTransport(Transport):
+    """Raises errors of `neuralrank.errors`."""
+
+    def perform_request(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().perform_request(*arguments, **options)
+        except opensearch_errors.OpenSearchException as error:
+            raise translate(error, _address(self)) from error
+
+
+class _AsyncTransport(AsyncTransport):
+    """Raises errors of `neuralrank.errors`."""
+
+    async def perform_request(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super().perform_request(*arguments, **options)
+        except opensearch_errors.OpenSearchException as error:
+            raise translate(error, _address(self)) from error
+
+
+def _address(transport: Transport) -> str:
+    return str(transport.hosts[0]["url"])
+
+
+def _options(settings: Settings, timeout: float, retries: int) -> dict[str, Any]:
+    parts = urlsplit(settings.opensearch_url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+        raise InvalidSettings(
+            f"opensearch_url is {settings.opensearch_url!r}; allowed is an address such as "
+            "http://127.0.0.1:9200. Set NEURALRANK_OPENSEARCH_URL."
+        )
+    secure = parts.scheme == "https"
+    host: dict[str, Any] = {
+        "host": parts.hostname,
+        "port": port or (443 if secure else 9200),
+        "use_ssl": secure,
+        # Not used by the connection: the address as messages show it, without a password.
+        "url": f"{parts.scheme}://{parts.hostname}:{port or (443 if secure else 9200)}",
+    }
+    if parts.path.strip("/"):
+        host["url_prefix"] = parts.path.strip("/")
+    options: dict[str, Any] = {
+        "hosts": [host],
+        "serializer": _Serializer(),
+        "http_compress": True,
+        "timeout": timeout,
+        "max_retries": retries,
+        "retry_on_timeout": False,
+    }
+    if secure:
+        options |= {
+            "verify_certs": settings.opensearch_verify_certs,
+            "ssl_show_warn": settings.opensearch_verify_certs,
+        }
+    user = settings.opensearch_user or parts.username
+    if user:
+        options["http_auth"] = (user, settings.opensearch_password or parts.password or "")
+    return options

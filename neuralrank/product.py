@@ -1,0 +1,243 @@
+"""What a product is: one row of a catalogue, one document of an index, one text for the models.
+
+`Product` validates a row, `document` is what goes into the index, and `passage` is the text that
+encoders and cross-encoders read. `passage` gives the same text from a row and from an index
+`_source`, so that an item is read in the same words when it is indexed and when it is ranked.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from neuralrank.errors import InvalidInput
+
+__all__ = ["PASSAGE_FIELDS", "Attribute", "Product", "attributes_text", "document", "passage"]
+
+# One value of an attribute, or several. A list may mix them.
+Scalar = str | bool | int | float
+Attribute = Scalar | list[Scalar]
+
+# The `_source` fields that `passage` reads, for callers that fetch only what they need.
+PASSAGE_FIELDS: Final = (
+    "title",
+    "brand",
+    "category",
+    "color",
+    "attributes",
+    "bullet_points",
+    "description",
+)
+
+# OpenSearch's own limit of an `_id`, in UTF-8 bytes.
+_MAX_ID_BYTES: Final = 512
+# Lucene refuses a term above 32,766 bytes; an attribute's term is its path and value.
+_MAX_ATTRIBUTE_CHARACTERS: Final = 8000
+# No text of a product is meant to be longer, and no model reads so much.
+_MAX_TEXT_CHARACTERS: Final = 200_000
+
+
+class Product(BaseModel):
+    """One product. Fields that are not named here are taken as attributes.
+
+    Only `id` and `title` are required. An empty string, an empty list and null all mean "not
+    known". `bullet_points` may be a list (joined by line breaks), `category` a list from general
+    to special or a string such as "Home > Kitchen > Kettles", a number may stand for a string.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", coerce_numbers_to_str=True, str_strip_whitespace=True
+    )
+
+    id: str = Field(min_length=1)
+    title: str = Field(min_length=1, max_length=_MAX_TEXT_CHARACTERS)
+    description: str | None = Field(default=None, max_length=_MAX_TEXT_CHARACTERS)
+    bullet_points: str | None = Field(default=None, max_length=_MAX_TEXT_CHARACTERS)
+    brand: str | None = Field(default=None, max_length=1000)
+    category: tuple[str, ...] = ()
+    attributes: dict[str, Attribute] = Field(default_factory=dict)
+    color: str | None = Field(default=None, max_length=1000)
+    price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    currency: str | None = Field(default=None, max_length=16)
+    # Where the photo is: a path relative to the catalogue, or an address.
+    image: str | None = None
+    image_url: str | None = None
+    rating: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    rating_count: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    in_stock: bool | None = None
+    # BCP 47 primary subtag, such as "en" or "zh".
+    language: str | None = Field(default=None, max_length=35)
+
+    @classmethod
+    def from_row(cls, row: object) -> Self:
+        """The product of a catalogue row.
+
+        Raises:
+            InvalidInput: the row is no product; the message names each wrong field, what was
+                received and what is allowed.
+        """
+        if not isinstance(row, Mapping):
+            raise InvalidInput(
+                f"a row must be an object with at least id and title; got {_short(row)}"
+            )
+        try:
+            return cls.model_validate(dict(row))
+        except ValidationError as error:
+            raise InvalidInput("; ".join(_problems(error))) from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unknown_fields_are_attributes(cls, row: Any) -> Any:
+        if not isinstance(row, dict):
+            return row
+        known = {name: value for name, value in row.items() if name in cls.model_fields}
+        known = {name: value for name, value in known.items() if value not in (None, "", [])}
+        unknown = {str(name): value for name, value in row.items() if name not in cls.model_fields}
+        attributes = known.get("attributes", {})
+        if isinstance(attributes, dict):
+            known["attributes"] = {**unknown, **attributes}
+        return known
+
+    @field_validator("id")
+    @classmethod
+    def _id_fits_opensearch(cls, value: str) -> str:
+        if (size := len(value.encode())) > _MAX_ID_BYTES:
+            raise ValueError(f"must be at most {_MAX_ID_BYTES} bytes; it has {size}")
+        return value
+
+    @field_validator("bullet_points", mode="before")
+    @classmethod
+    def _lines(cls, value: Any) -> Any:
+        if isinstance(value, list) and all(isinstance(line, str) for line in value):
+            return "\n".join(value)
+        return value
+
+    @field_validator("category", mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        parts = value.split(">") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not all(isinstance(p, str) for p in parts):
+            raise ValueError('must be a list of strings or a string such as "Home > Kettles"')
+        return tuple(part.strip() for part in parts if part.strip())
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValueError("must be an object of name and value")
+        return dict(_flatten(value))
+
+
+def document(product: Product) -> dict[str, Any]:
+    """The index document, without vectors. What is not known is left out."""
+    fields: dict[str, Any] = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name in Product.model_fields
+        if (value := getattr(product, name)) not in (None, "", (), {})
+    }
+    if text := attributes_text(product.attributes):
+        fields["attributes_text"] = text
+    return fields
+
+
+def attributes_text(attributes: Mapping[str, Any]) -> str:
+    """All attributes in words, one a line: "cable length 1.5"."""
+    return "\n".join(_attribute_lines(attributes))
+
+
+def passage(item: Product | Mapping[str, Any], characters: int = 1000) -> str:
+    """The text that a model reads of an item: what it is first, then what describes it.
+
+    Args:
+        item: a product, or an index `_source` with `PASSAGE_FIELDS`.
+        characters: the longest text; it ends at a word where the script has spaces.
+    """
+    source = document(item) if isinstance(item, Product) else item
+    title = str(source.get("title") or "")
+    brand = str(source.get("brand") or "")
+    color = str(source.get("color") or "")
+    head = [title]
+    if brand and brand.casefold() not in title.casefold():
+        head.append(brand)
+    category = source.get("category") or ()
+    head.append(category if isinstance(category, str) else " > ".join(map(str, category)))
+    if color and color.casefold() not in title.casefold():
+        head.append(color)
+    parts = [
+        *head,
+        "; ".join(_attribute_lines(source.get("attributes") or {})),
+        str(source.get("bullet_points") or ""),
+        str(source.get("description") or ""),
+    ]
+    text = "\n".join(part for part in parts if part)
+    if len(text) <= characters:
+        return text
+    cut = text[:characters]
+    space = cut.rfind(" ")
+    # A word cut in half misleads a model; a script without spaces has nothing to cut back to.
+    return cut[:space] if space > characters - 40 else cut
+
+
+def _flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Attributes with nested names joined by a dot, without the ones that are not known."""
+    for key, value in values.items():
+        # A dot in a name would be read as nesting, and an empty name is refused by OpenSearch.
+        name = f"{prefix}{str(key).strip().strip('.')}"
+        if not name:
+            raise ValueError("has an attribute without name")
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{name}.")
+            continue
+        if value is None or value == "" or value == []:
+            continue
+        for scalar in value if isinstance(value, list) else [value]:
+            _check_scalar(name, scalar)
+        yield name, value
+
+
+def _check_scalar(name: str, value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; a number must be finite")
+    if not isinstance(value, str | bool | int | float):
+        raise ValueError(
+            f"{name} is {_short(value)}; allowed are strings, numbers, booleans and lists of them"
+        )
+    if isinstance(value, str) and len(value) > _MAX_ATTRIBUTE_CHARACTERS:
+        raise ValueError(
+            f"{name} has {len(value)} characters; at most {_MAX_ATTRIBUTE_CHARACTERS} are allowed. "
+            "Put long text into description"
+        )
+
+
+def _attribute_lines(attributes: Mapping[str, Any]) -> Iterable[str]:
+    for name, value in attributes.items():
+        words = str(name).replace("_", " ").replace(".", " ")
+        values = value if isinstance(value, list) else [value]
+        if isinstance(value, bool):
+            # "waterproof" says it; "waterproof true" adds a word that any attribute may have.
+            if value:
+                yield words
+        else:
+            yield f"{words} {', '.join(_scalar_text(v) for v in values)}"
+
+
+def _scalar_text(value: Any) -> str:
+    """6.0 reads "6": a person writes it so in a query."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _problems(error: ValidationError) -> Iterable[str]:
+    """For each wrong field: its name, what was received, what is allowed."""
+    for problem in error.errors(include_url=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "row"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            yield f"{name}: is missing or empty; it is required"
+        else:
+            yield f"{name}: got {_short(problem['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,86 @@
+"""Where things are: the folder of the local stack, OpenSearch, the sidecar.
+
+One frozen object, read from (first wins) command flags, `NEURALRANK_*` environment variables, and
+the state that `neuralrank up` left behind, so that commands find the running stack by themselves.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from neuralrank.errors import InvalidSettings
+
+__all__ = ["Settings", "default_home", "load_settings"]
+
+
+def default_home() -> Path:
+    """`.neuralrank` of the checkout that this runs from, else the user's data folder.
+
+    A checkout keeps its own stack, so that two clones never share an OpenSearch node.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "pyproject.toml").is_file():
+        return checkout / ".neuralrank"
+    return Path(platformdirs.user_data_dir("neuralrank"))
+
+
+class Settings(BaseSettings):
+    """What every command needs to find the stack."""
+
+    model_config = SettingsConfigDict(env_prefix="NEURALRANK_", frozen=True, extra="ignore")
+
+    # The local stack's folder: nodes, models, logs, state. Some GB; give it a disk with room.
+    home: Path = Field(default_factory=default_home)
+    # OpenSearch's address. `neuralrank up` writes the one it started into the state.
+    opensearch_url: str = "http://127.0.0.1:9200"
+    # For an OpenSearch with security: basic authentication, and whether certificates are checked.
+    opensearch_user: str = ""
+    opensearch_password: str = ""
+    opensearch_verify_certs: bool = True
+    # The sidecar's gRPC address, host:port.
+    sidecar: str = "127.0.0.1:50051"
+    # The model registry: any path that fsspec understands. Empty: `models` in `home`.
+    registry: str = ""
+
+    @property
+    def registry_path(self) -> str:
+        return self.registry or str(self.home / "models")
+
+    @property
+    def state_file(self) -> Path:
+        """JSON that `neuralrank up` writes: {"opensearch_url", "sidecar", ...}."""
+        return self.home / "stack.json"
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from flags (None means not given), environment and the state of `neuralrank up`.
+
+    Raises:
+        InvalidSettings: a value can't be used; the message names it.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        settings = Settings(**given)
+        if settings.state_file.is_file():
+            state = json.loads(settings.state_file.read_text())
+            found = {
+                name: state[name]
+                for name in ("opensearch_url", "sidecar")
+                if name in state and name not in settings.model_fields_set
+            }
+            settings = Settings(**given, **found)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: got {problem['input']!r}, {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise InvalidSettings(f"Settings can't be used: {problems}.") from error
+    except json.JSONDecodeError as error:
+        raise InvalidSettings(
+            f"{settings.state_file} is not JSON ({error}). Delete it and run `neuralrank up`."
+        ) from error
+    return settings

@@ -1,0 +1,144 @@
+"""Gets what the node is made of: OpenSearch and k-NN by Maven, our plugin from its sources."""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from neuralrank.errors import InvalidSettings, Unsupported
+from neuralrank.stack.toolchain import Jdk, find_maven
+from neuralrank.stack.versions import VERSIONS
+
+__all__ = ["Plugin", "build_plugin", "fetch", "fingerprint"]
+
+CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
+BUILD_TIMEOUT_S: Final = 1800
+# Maven starts a JVM of its own; the machine is the user's, not only ours.
+MAVEN_OPTS: Final = "-Xmx512m"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Our plugin as a zip, and the hash of what it was made from."""
+
+    zip: Path
+    hash: str
+
+
+def fetch(artifact: str, downloads: Path, jdk: Jdk, report: Callable[[str], None]) -> Path:
+    """The file of a Maven artifact in the downloads folder; got by Maven if it is not there yet.
+
+    Args:
+        artifact: GROUP:NAME:VERSION:zip.
+
+    Raises:
+        Unsupported: no Maven, or it could not get the artifact.
+    """
+    _, name, version, kind = artifact.split(":")
+    file = downloads / f"{name}-{version}.{kind}"
+    if file.is_file():
+        return file
+    report(f"getting {file.name}")
+    # Into a folder of its own first, so that a half-written file never looks like a whole one.
+    incoming = downloads / f".incoming-{os.getpid()}"
+    goal = (
+        f"org.apache.maven.plugins:maven-dependency-plugin:{VERSIONS.maven_dependency_plugin}:copy"
+    )
+    # Not in a project's folder: Maven would read its pom.xml.
+    downloads.mkdir(parents=True, exist_ok=True)
+    _maven(
+        [goal, f"-Dartifact={artifact}", f"-DoutputDirectory={incoming}"],
+        jdk,
+        folder=downloads,
+        failure=f"could not get {artifact}. It is on Maven Central; behind a proxy or a mirror, "
+        "Maven's settings.xml must name it",
+    )
+    (incoming / file.name).replace(file)
+    incoming.rmdir()
+    return file
+
+
+def build_plugin(
+    jdk: Callable[[], Jdk], report: Callable[[str], None], given: Path | None = None
+) -> Plugin:
+    """Our plugin: the zip that was given, else built from the checkout's sources if they changed.
+
+    Raises:
+        InvalidSettings: the given file is not there.
+        Unsupported: no zip was given and there are no sources, or they don't build.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise InvalidSettings(f"--plugin-zip: {given} is not a file.")
+        return Plugin(given.resolve(), hashlib.sha256(given.read_bytes()).hexdigest())
+    pom = CHECKOUT / "plugin" / "pom.xml"
+    if not pom.is_file():
+        raise Unsupported(
+            f"The plugin's sources are not at {pom.parent}, as this is not a checkout of "
+            f"neuralrank. Give the built plugin: --plugin-zip neural-rank-"
+            f"{VERSIONS.neural_rank_plugin}.zip."
+        )
+    made = pom.parent / "target" / f"neural-rank-{VERSIONS.neural_rank_plugin}.zip"
+    stamp = made.with_suffix(".sources")
+    with _exclusive(pom):
+        sources = fingerprint([pom, pom.parent / "src", CHECKOUT / "protos"], CHECKOUT)
+        if not (made.is_file() and stamp.is_file() and stamp.read_text() == sources):
+            report("building the plugin")
+            _maven(
+                ["-f", str(pom), "package", "-DskipTests"],
+                jdk(),
+                folder=pom.parent,
+                failure="could not build the plugin",
+            )
+            if not made.is_file():
+                raise Unsupported(f"Maven built the plugin, but {made} is not there.")
+            stamp.write_text(sources)
+    return Plugin(made, sources)
+
+
+def fingerprint(paths: Iterable[Path], root: Path, ending: str = "") -> str:
+    """SHA-256 over names and contents of files, and of all files in folders, hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        files = [path] if path.is_file() else sorted(path.rglob(f"*{ending}"))
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                content = hashlib.sha256(file.read_bytes()).hexdigest()
+                digest.update(f"{file.relative_to(root)} {content}\n".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _exclusive(file: Path) -> Iterator[None]:
+    """Two stacks of one checkout must not build in one target folder at once."""
+    with file.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _maven(arguments: list[str], jdk: Jdk, *, folder: Path, failure: str) -> None:
+    command = [str(find_maven()), "--quiet", "--batch-mode", *arguments]
+    environment = os.environ | {"JAVA_HOME": str(jdk.home)}
+    environment.setdefault("MAVEN_OPTS", MAVEN_OPTS)
+    try:
+        run = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=BUILD_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unsupported(f"Maven {failure}: no end after {BUILD_TIMEOUT_S} s.") from error
+    if run.returncode != 0:
+        last = "\n".join(run.stdout.strip().splitlines()[-25:])
+        raise Unsupported(f"Maven {failure}. Its last lines:\n{last}")

@@ -1,0 +1,128 @@
+"""Asks OpenSearch and the sidecar whether they serve. Nothing here waits longer than a moment."""
+
+import base64
+import json
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any, Final
+
+from neuralrank.errors import InvalidSettings, Unavailable, Unsupported
+from neuralrank.stack.versions import VERSIONS
+
+__all__ = ["OpenSearch", "check_existing", "opensearch_status", "sidecar_status"]
+
+TIMEOUT_S: Final = 5.0
+PLUGINS: Final = ("opensearch-knn", "neural-rank")
+
+
+@dataclass(frozen=True)
+class OpenSearch:
+    """An OpenSearch's address and how to sign in there."""
+
+    url: str
+    user: str = ""
+    password: str = ""
+    verify_certs: bool = True
+
+    def get(self, path: str) -> Any:
+        """The JSON that a path answers with.
+
+        Raises:
+            Unavailable: no answer, or an error.
+        """
+        request = urllib.request.Request(f"{self.url.rstrip('/')}{path}")
+        if self.user:
+            token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+            request.add_header("Authorization", f"Basic {token}")
+        context = ssl.create_default_context()
+        if not self.verify_certs:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        # The node is on this machine or in the user's network: a proxy would only be in the way.
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+        try:
+            with opener.open(request, timeout=TIMEOUT_S) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise Unavailable(f"{self.url}{path} answered {error.code}.") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise Unavailable(f"{self.url} does not answer as OpenSearch: {reason}.") from error
+
+
+def opensearch_status(opensearch: OpenSearch) -> str:
+    """The cluster's health: "green", "yellow" or "red"; "down" if it does not answer."""
+    try:
+        return str(opensearch.get("/_cluster/health")["status"])
+    except (Unavailable, KeyError, TypeError):
+        return "down"
+
+
+def sidecar_status(address: str) -> str:
+    """What the sidecar's gRPC health service says: "serving" or "not_serving"; "down" if it does
+    not answer."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    # A proxy from the environment is not for an address of one's own.
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S
+            )
+        except grpc.RpcError:
+            return "down"
+    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return "serving" if serving else "not_serving"
+
+
+def check_existing(opensearch: OpenSearch) -> None:
+    """Whether an OpenSearch that somebody else runs has what neuralrank needs.
+
+    Raises:
+        InvalidSettings: the address is not one.
+        Unavailable: it does not answer, or its health is red.
+        Unsupported: another version, or plugins are missing; the message says how to get them.
+    """
+    if not opensearch.url.startswith(("http://", "https://")):
+        raise InvalidSettings(
+            f"--opensearch-url: got {opensearch.url!r}; write it as http://HOST:PORT or "
+            "https://HOST:PORT."
+        )
+    about = opensearch.get("/")
+    version = about.get("version", {}) if isinstance(about, dict) else {}
+    if version.get("distribution") != "opensearch" or version.get("number") != VERSIONS.opensearch:
+        raise Unsupported(
+            f"{opensearch.url} is {version.get('distribution', 'not OpenSearch')} "
+            f"{version.get('number', '')}; the plugin is built for OpenSearch "
+            f"{VERSIONS.opensearch} and OpenSearch loads plugins of exactly its own version. Use "
+            "such a cluster, or leave --opensearch-url out to start a node here."
+        )
+    nodes: dict[str, set[str]] = {}
+    for node in opensearch.get("/_nodes/plugins")["nodes"].values():
+        nodes[node["name"]] = {plugin["name"] for plugin in node["plugins"]}
+    missing = [
+        f"{plugin} on {name}"
+        for name, plugins in sorted(nodes.items())
+        for plugin in PLUGINS
+        if plugin not in plugins
+    ]
+    if missing:
+        raise Unsupported(
+            f"{opensearch.url} lacks: {', '.join(missing)}. On each of those nodes run "
+            f"`bin/opensearch-plugin install` with the address of opensearch-knn-"
+            f"{VERSIONS.knn_plugin}.zip (its Maven artifact is org.opensearch.plugin:"
+            f"opensearch-knn:{VERSIONS.knn_plugin}:zip) and of neural-rank-"
+            f"{VERSIONS.neural_rank_plugin}.zip (`mvn -f plugin/pom.xml package` leaves it in "
+            "plugin/target), set neural_rank.endpoint to the sidecar's host:port, and restart it."
+        )
+    if opensearch_status(opensearch) not in ("green", "yellow"):
+        raise Unavailable(
+            f"The health of {opensearch.url} is red: some primary shards are not assigned. "
+            "`GET /_cluster/allocation/explain` there says why."
+        )

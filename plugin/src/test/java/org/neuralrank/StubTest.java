@@ -1,0 +1,2 @@
+package org.neuralrank;
+public class StubTest { @org.junit.Test public void t() {} }

@@ -1,0 +1,273 @@
+"""What ranking works on: plain frozen dataclasses, free of transport and storage.
+
+Candidates are columns rather than objects: they are converted once, at the edge, and stay numpy
+arrays to the end. In comments n is the number of candidates, d the encoder's dimensions. NaN in a
+float column means "absent".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "AttributeRule",
+    "Attributes",
+    "Candidates",
+    "Degradation",
+    "DegradedReason",
+    "DropReason",
+    "Dropped",
+    "EncodeInput",
+    "Encoding",
+    "Explanation",
+    "Filters",
+    "Floats",
+    "Interaction",
+    "Item",
+    "Profile",
+    "RankQuery",
+    "Ranked",
+    "Ranking",
+    "StageReport",
+    "Weights",
+]
+
+Floats = npt.NDArray[np.float32]
+Attributes = Mapping[str, Sequence[str]]
+
+
+class DropReason(Enum):
+    """Why a candidate is not shown. Names are those of the wire contract."""
+
+    PURCHASED = "purchased"
+    BLOCKED_ITEM = "blocked_item"
+    BLOCKED_BRAND = "blocked_brand"
+    OUT_OF_STOCK = "out_of_stock"
+    PRICE_RANGE = "price_range"
+    ATTRIBUTE_RULE = "attribute_rule"
+    BELOW_MIN_SCORE = "below_min_score"
+    SAME_ITEM = "same_item"
+
+
+class DegradedReason(Enum):
+    """What kept an answer from being the best possible. Names are those of the wire contract."""
+
+    DEADLINE = "deadline"
+    OVERLOAD = "overload"
+    NO_USER = "no_user"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    ENCODER_MISMATCH = "encoder_mismatch"
+    FEATURES_UNAVAILABLE = "features_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    reason: DegradedReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One thing a user did. `timestamp_ms` is since the Unix epoch, UTC."""
+
+    item_id: str
+    action: str
+    timestamp_ms: int
+    query: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is known of a user; interactions newest first."""
+
+    interactions: tuple[Interaction, ...] = ()
+    purchased: frozenset[str] = frozenset()
+    blocked_items: frozenset[str] = frozenset()
+    # Lower case.
+    blocked_brands: frozenset[str] = frozenset()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.interactions or self.purchased or self.blocked_items or self.blocked_brands
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A product as ranking needs it, read from the index.
+
+    `vector` is float32 [d] of length 1, or None. `price` is NaN and `brand` "" where unknown.
+    """
+
+    id: str
+    vector: Floats | None
+    text: str = ""
+    brand: str = ""
+    price: float = float("nan")
+    in_stock: bool = True
+    category: tuple[str, ...] = ()
+    attributes: Attributes = field(default_factory=dict)
+    version: int = -1
+
+    @property
+    def size(self) -> int:
+        """Roughly the bytes that it takes in memory."""
+        vector = 0 if self.vector is None else self.vector.nbytes + 112
+        words = sum(len(value) + 60 for values in self.attributes.values() for value in values)
+        names = sum(len(name) + 120 for name in self.attributes)
+        category = sum(len(value) + 60 for value in self.category)
+        return 300 + vector + 2 * len(self.text) + len(self.brand) + words + names + category
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The candidates of a request as columns, in the order of retrieval.
+
+    Before the features stage a column may hold "not given": text None, brand None, price NaN,
+    in_stock -1, empty category and attributes, a row of `has_vector` False.
+    """
+
+    ids: list[str]
+    texts: list[str | None]
+    # float32 [n], NaN: absent.
+    retrieval: Floats
+    # float32 [n, d], rows of length 1, zero where absent; [n, 0] if none came.
+    vectors: Floats
+    # bool [n].
+    has_vector: npt.NDArray[np.bool_]
+    brands: list[str | None]
+    # float64 [n], NaN: unknown.
+    prices: npt.NDArray[np.float64]
+    # int8 [n]: 1 yes, 0 no, -1 not given.
+    in_stock: npt.NDArray[np.int8]
+    categories: list[Sequence[str]]
+    attributes: list[Attributes]
+    # None: not given.
+    versions: list[int | None]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeRule:
+    """`values` in lower case."""
+
+    name: str
+    values: frozenset[str]
+    exclude: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    exclude_purchased: bool = False
+    exclude_items: frozenset[str] = frozenset()
+    # Lower case.
+    exclude_brands: frozenset[str] = frozenset()
+    min_price: float | None = None
+    max_price: float | None = None
+    in_stock_only: bool = False
+    attributes: tuple[AttributeRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each part of the score counts: each ≥ 0, not all zero."""
+
+    relevance: float
+    affinity: float
+    retrieval: float
+
+
+@dataclass(frozen=True, slots=True)
+class RankQuery:
+    """A request to rank, checked. `user_id` "" and `profile` None: nobody in particular."""
+
+    query: str
+    candidates: Candidates
+    weights: Weights
+    language: str = ""
+    user_id: str = ""
+    profile: Profile | None = None
+    index: str = ""
+    similar_to: str = ""
+    filters: Filters = field(default_factory=Filters)
+    top_k: int = 0
+    min_score: float | None = None
+    explain: bool = False
+    bundle: str = ""
+    encoder: str = ""
+    deadline_ms: int = 0
+    max_reranked: int = 0
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A hit in numbers; None where a part is absent."""
+
+    relevance: float | None
+    affinity: float | None
+    retrieval: float | None
+    weights: Weights
+    cross_encoder_logit: float | None
+    query_similarity: float | None
+    user_similarity: float | None
+    retrieval_score: float | None
+    because_of: tuple[str, ...]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    id: str
+    score: float
+    position: int
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    id: str
+    position: int
+    reason: DropReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    name: str
+    candidates: int
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The answer. `dropped` is complete, in the order of the request."""
+
+    results: tuple[Ranked, ...]
+    dropped: tuple[Dropped, ...]
+    degraded: tuple[Degradation, ...]
+    stages: tuple[StageReport, ...]
+    bundles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeInput:
+    """What to encode. `kind` is "query", "passage", "item" or "user"; `value` the text or id."""
+
+    kind: str
+    value: str
+    profile: Profile | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """`vector` is float32 [d] of length 1; None where `missing` says why."""
+
+    vector: Floats | None
+    missing: str = ""

@@ -1,0 +1,244 @@
+"""What ranking reads from OpenSearch: items, users' events, what an index holds.
+
+The only module of the sidecar that speaks to OpenSearch. Every call takes the seconds that it may
+last, and raises `Unavailable` when they are over, whatever the network does.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+import numpy as np
+from opensearchpy import AsyncOpenSearch
+
+from neuralrank.errors import Unavailable
+from neuralrank.product import PASSAGE_FIELDS, passage
+from neuralrank.ubi import ITEM_PATH, user_events
+from sidecar.domain import Attributes, Floats, Interaction, Item, Profile
+
+__all__ = ["Features", "IndexInfo", "OpenSearchFeatures"]
+
+# Ids in one search: below the 10,000 hits that an index allows, and a few MB of vectors.
+_PAGE: Final = 1_000
+# A user's purchases and blocks that filters know of.
+_FOREVER: Final = 1_000
+_PURCHASES: Final = ("purchase",)
+_BLOCKS: Final = ("block", "dislike")
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """What an index or alias is at the moment.
+
+    `generation` names the concrete indexes behind it: it changes when an alias is switched.
+    `encoder` is the bundle, as name@hash, whose vectors it holds; "" where it does not say.
+    """
+
+    name: str
+    generation: str
+    encoder: str
+
+
+class Features(Protocol):
+    """The source of everything that a request does not carry. `timeout` is in seconds."""
+
+    async def index(self, name: str, timeout: float) -> IndexInfo:
+        """Raises NotFound where there is no such index, Unavailable where OpenSearch is silent."""
+        ...
+
+    async def items(self, index: str, ids: Sequence[str], timeout: float) -> list[Item]:
+        """Those of the items that the index has, in any order; raises Unavailable."""
+        ...
+
+    async def events(self, user: str, timeout: float) -> Profile:
+        """An unknown user has an empty profile; raises Unavailable."""
+        ...
+
+
+class OpenSearchFeatures:
+    """`Features` from a cluster."""
+
+    def __init__(
+        self,
+        client: AsyncOpenSearch,
+        *,
+        events_index: str,
+        vector_field: str,
+        profile_events: int,
+        text_characters: int,
+    ) -> None:
+        self._client = client
+        self._events_index = events_index
+        self._vector_field = vector_field
+        self._profile_events = profile_events
+        self._text_characters = text_characters
+
+    async def index(self, name: str, timeout: float) -> IndexInfo:
+        answer = await _within(
+            timeout,
+            self._client.indices.get_mapping(
+                index=name,
+                # Everything but the fields, which may be many.
+                params={"filter_path": "-*.mappings.properties", "request_timeout": timeout},
+            ),
+        )
+        encoders = {
+            str(_inner(body, "mappings", "_meta", "neuralrank").get("encoder", ""))
+            for body in answer.values()
+        }
+        # Several indexes with several encoders match no single one, and so are a mismatch.
+        return IndexInfo(name, ",".join(sorted(answer)), " and ".join(sorted(encoders)))
+
+    async def items(self, index: str, ids: Sequence[str], timeout: float) -> list[Item]:
+        pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
+        answers = await _within(
+            timeout, asyncio.gather(*(self._page(index, page, timeout) for page in pages))
+        )
+        return [self._item(hit) for answer in answers for hit in answer["hits"]["hits"]]
+
+    async def _page(self, index: str, ids: Sequence[str], timeout: float) -> Any:
+        return await self._client.search(
+            index=index,
+            body={
+                "query": {"ids": {"values": list(ids)}},
+                "size": len(ids),
+                "track_total_hits": False,
+                "sort": ["_doc"],
+                "seq_no_primary_term": True,
+                "_source": [self._vector_field, *PASSAGE_FIELDS, "price", "in_stock"],
+            },
+            # The index may have our own pipeline as its default, which would call us again.
+            params={"request_timeout": timeout, "search_pipeline": "_none"},
+        )
+
+    def _item(self, hit: Mapping[str, Any]) -> Item:
+        source: Mapping[str, Any] = hit.get("_source") or {}
+        category = source.get("category") or ()
+        price = source.get("price")
+        return Item(
+            id=hit["_id"],
+            vector=_vector(source.get(self._vector_field)),
+            text=passage(source, self._text_characters),
+            brand=str(source.get("brand") or ""),
+            price=float(price) if isinstance(price, int | float) else float("nan"),
+            in_stock=source.get("in_stock") is not False,
+            category=(category,) if isinstance(category, str) else tuple(map(str, category)),
+            attributes=_attributes(source),
+            version=int(hit.get("_seq_no", -1)),
+        )
+
+    async def events(self, user: str, timeout: float) -> Profile:
+        header = {"index": self._events_index, "ignore_unavailable": True}
+        answer = await _within(
+            timeout,
+            self._client.msearch(
+                body=[
+                    header,
+                    self._events_query(
+                        user,
+                        self._profile_events,
+                        must_not=[{"term": {"action_name": "impression"}}],
+                    ),
+                    # What was bought or blocked counts for ever, however much came after it.
+                    header,
+                    self._events_query(
+                        user,
+                        _FOREVER,
+                        filter=[{"terms": {"action_name": [*_PURCHASES, *_BLOCKS]}}],
+                    ),
+                ],
+                params={"request_timeout": timeout, "max_concurrent_searches": 2},
+            ),
+        )
+        for response in answer["responses"]:
+            if "error" in response:
+                raise Unavailable(
+                    f"The events of {self._events_index} can't be read: "
+                    f"{response['error'].get('reason', 'no reason given')}."
+                )
+        recent, forever = (
+            [_interaction(hit) for hit in response["hits"]["hits"]]
+            for response in answer["responses"]
+        )
+        return Profile(
+            interactions=tuple(row for row in recent if row.action not in _BLOCKS),
+            purchased=frozenset(
+                row.item_id for row in forever if row.item_id and row.action in _PURCHASES
+            ),
+            blocked_items=frozenset(
+                row.item_id for row in forever if row.item_id and row.action in _BLOCKS
+            ),
+        )
+
+    def _events_query(self, user: str, size: int, **clauses: list[Any]) -> dict[str, Any]:
+        bool_query: dict[str, Any] = {"filter": [], **clauses}
+        bool_query["filter"] = [user_events(user), *bool_query["filter"]]
+        return {
+            "query": {"bool": bool_query},
+            "size": size,
+            "sort": [{"timestamp": {"order": "desc", "unmapped_type": "date"}}],
+            "track_total_hits": False,
+            "_source": ["action_name", "user_query", ITEM_PATH],
+        }
+
+
+async def _within(timeout: float, call: Awaitable[_Result]) -> _Result:
+    """The result, or Unavailable when the time is over."""
+    try:
+        return await asyncio.wait_for(call, timeout)
+    except TimeoutError as error:
+        raise Unavailable(
+            f"OpenSearch did not answer within {timeout * 1_000:.0f} ms. See its log and load."
+        ) from error
+
+
+def _vector(value: Any) -> Floats | None:
+    """float32 [d] of length 1, or None where there is none that could be used."""
+    if not isinstance(value, list) or not value:
+        return None
+    try:
+        vector = np.array(value, np.float32)
+    except (TypeError, ValueError):
+        return None
+    norm = float(np.linalg.norm(vector))
+    if vector.ndim != 1 or not np.isfinite(norm) or norm == 0.0:
+        return None
+    return vector / np.float32(norm)
+
+
+def _attributes(source: Mapping[str, Any]) -> Attributes:
+    """Attributes as lists of strings; the colour, which is a field of its own, among them."""
+    given = source.get("attributes")
+    values = dict(given) if isinstance(given, Mapping) else {}
+    if source.get("color"):
+        values.setdefault("color", source["color"])
+    return {
+        str(name): tuple(_word(entry) for entry in (value if isinstance(value, list) else [value]))
+        for name, value in values.items()
+    }
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _interaction(hit: Mapping[str, Any]) -> Interaction:
+    source = hit.get("_source") or {}
+    item = _inner(source, "event_attributes", "object").get("object_id")
+    return Interaction(
+        item_id="" if item is None else str(item),
+        action=str(source.get("action_name") or ""),
+        # The sort value is the timestamp in milliseconds, however the document spells it.
+        timestamp_ms=max(0, int(hit["sort"][0] or 0)),
+        query=str(source.get("user_query") or ""),
+    )
+
+
+def _inner(value: Any, *path: str) -> Mapping[str, Any]:
+    """The object at the path; empty where there is none."""
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,117 @@
+"""Hard filters: what may not be shown, each drop with its reason. No model is involved."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.domain import (
+    AttributeRule,
+    Candidates,
+    Dropped,
+    DropReason,
+    Filters,
+    Profile,
+)
+
+__all__ = ["apply_filters"]
+
+
+def apply_filters(
+    candidates: Candidates, filters: Filters, profile: Profile, same_item: str = ""
+) -> tuple[npt.NDArray[np.intp], list[Dropped]]:
+    """Splits the candidates into those that may be shown and those that may not.
+
+    A candidate is dropped once, for the first reason that holds, in this order: the item that
+    similar ones are asked for, blocked items, blocked brands, purchases, stock, price, attributes.
+    What is not known about a candidate never drops it, except by a rule that asks for a value.
+
+    Args:
+        same_item: the item that similar items are asked for; "" for none.
+
+    Returns:
+        Positions that stay, ascending, and what was dropped, in the order of the request.
+    """
+    dropped: dict[int, Dropped] = {}
+    for position, reason, detail in _reasons(candidates, filters, profile, same_item):
+        if position not in dropped:
+            dropped[position] = Dropped(candidates.ids[position], position, reason, detail)
+    kept = np.ones(len(candidates), bool)
+    kept[list(dropped)] = False
+    return np.flatnonzero(kept), [dropped[position] for position in sorted(dropped)]
+
+
+def _reasons(
+    candidates: Candidates, filters: Filters, profile: Profile, same_item: str
+) -> Iterator[tuple[int, DropReason, str]]:
+    """Every reason against every candidate; a candidate's first one comes first."""
+    ids = candidates.ids
+    if same_item:
+        for position, name in enumerate(ids):
+            if name == same_item:
+                yield position, DropReason.SAME_ITEM, "the item that similar ones are asked for"
+    blocked = profile.blocked_items | filters.exclude_items
+    if blocked:
+        for position, name in enumerate(ids):
+            if name in blocked:
+                who = "the user" if name in profile.blocked_items else "exclude_items"
+                yield position, DropReason.BLOCKED_ITEM, f"blocked by {who}"
+    brands = profile.blocked_brands | filters.exclude_brands
+    if brands:
+        for position, brand in enumerate(candidates.brands):
+            if brand and brand.casefold() in brands:
+                who = "the user" if brand.casefold() in profile.blocked_brands else "exclude_brands"
+                yield position, DropReason.BLOCKED_BRAND, f"brand {brand} is blocked by {who}"
+    if filters.exclude_purchased and profile.purchased:
+        for position, name in enumerate(ids):
+            if name in profile.purchased:
+                yield position, DropReason.PURCHASED, "the user has bought it"
+    if filters.in_stock_only:
+        for position in np.flatnonzero(candidates.in_stock == 0).tolist():
+            yield position, DropReason.OUT_OF_STOCK, "out of stock"
+    yield from _prices(candidates, filters)
+    for rule in filters.attributes:
+        yield from _rule(candidates, rule)
+
+
+def _prices(
+    candidates: Candidates, filters: Filters
+) -> Iterator[tuple[int, DropReason, str]]:
+    # A comparison with NaN is false: an unknown price passes.
+    prices = candidates.prices
+    if filters.min_price is not None:
+        for position in np.flatnonzero(prices < filters.min_price).tolist():
+            detail = f"price {prices[position]:g} is below min_price {filters.min_price:g}"
+            yield position, DropReason.PRICE_RANGE, detail
+    if filters.max_price is not None:
+        for position in np.flatnonzero(prices > filters.max_price).tolist():
+            detail = f"price {prices[position]:g} is above max_price {filters.max_price:g}"
+            yield position, DropReason.PRICE_RANGE, detail
+
+
+def _rule(
+    candidates: Candidates, rule: AttributeRule
+) -> Iterator[tuple[int, DropReason, str]]:
+    for position in range(len(candidates)):
+        values = _values(candidates, position, rule.name)
+        hit = next((value for value in values if value.casefold() in rule.values), None)
+        if rule.exclude and hit is not None:
+            yield position, DropReason.ATTRIBUTE_RULE, f"{rule.name} is {hit}, which is excluded"
+        elif not rule.exclude and hit is None:
+            has = ", ".join(values) or "not known"
+            wanted = ", ".join(sorted(rule.values))
+            yield (
+                position,
+                DropReason.ATTRIBUTE_RULE,
+                f"{rule.name} is {has}; wanted is {wanted}",
+            )
+
+
+def _values(candidates: Candidates, position: int, name: str) -> tuple[str, ...]:
+    values = candidates.attributes[position].get(name)
+    if values is not None:
+        return tuple(values)
+    if name == "brand":
+        brand = candidates.brands[position]
+        return (brand,) if brand else ()
+    return tuple(candidates.categories[position]) if name == "category" else ()

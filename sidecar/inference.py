@@ -1,0 +1,125 @@
+"""Where models run: off the event loop, in few threads, never for a caller that has gone.
+
+This is the seam for a queue that shares batches between requests: ranking awaits `encode_queries`,
+`encode_passages` and `score` and does not know how they come about.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from neuralrank.errors import DeadlineExceeded
+from sidecar.cost import Cost, units
+from sidecar.deadline import Deadline
+from sidecar.domain import Floats
+from sidecar.metrics import Metrics
+from sidecar.models import CrossEncoderModel, EncoderModel
+
+__all__ = ["Inference"]
+
+_Result = TypeVar("_Result")
+
+
+class Inference:
+    """Model runs on a pool of threads. onnxruntime releases the interpreter while it computes.
+
+    The runs that wait are bounded by the requests in flight, since a request waits for one or two.
+    """
+
+    def __init__(self, metrics: Metrics, *, workers: int, query_cache: int) -> None:
+        """
+        Args:
+            workers: runs at once.
+            query_cache: query vectors kept, of all encoders together.
+        """
+        self._metrics = metrics
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="model")
+        self._query_cache = query_cache
+        self._queries: OrderedDict[tuple[str, str], Floats] = OrderedDict()
+
+    async def encode_queries(
+        self, encoder: EncoderModel, queries: Sequence[str], deadline: Deadline
+    ) -> Floats:
+        """float32 [queries, d] of length 1; what was encoded lately comes from the cache.
+
+        Raises:
+            DeadlineExceeded: it could not be done in time.
+        """
+        found: dict[str, Floats] = {}
+        for query in queries:
+            vector = self._queries.get((encoder.ref, query))
+            if vector is not None:
+                self._queries.move_to_end((encoder.ref, query))
+                found[query] = vector
+        missing = [query for query in dict.fromkeys(queries) if query not in found]
+        self._metrics.cache("query", hits=len(found), misses=len(missing))
+        if missing:
+            vectors = await self._run(lambda: encoder.encode_queries(missing), deadline)
+            for query, vector in zip(missing, vectors, strict=True):
+                found[query] = vector
+                self._queries[encoder.ref, query] = vector
+            while len(self._queries) > self._query_cache:
+                self._queries.popitem(last=False)
+        if not queries:
+            return np.zeros((0, encoder.dimensions), np.float32)
+        return np.stack([found[query] for query in queries])
+
+    async def encode_passages(
+        self, encoder: EncoderModel, passages: Sequence[str], deadline: Deadline
+    ) -> Floats:
+        """float32 [passages, d] of length 1. Raises DeadlineExceeded."""
+        return await self._run(lambda: encoder.encode_passages(passages), deadline)
+
+    async def score(
+        self,
+        model: CrossEncoderModel,
+        cost: Cost,
+        query: str,
+        texts: Sequence[str],
+        deadline: Deadline,
+    ) -> Floats:
+        """Logits, float32 [texts]; the time that it took goes into `cost`.
+
+        Raises:
+            DeadlineExceeded: it could not be done in time.
+        """
+
+        def run() -> Floats:
+            start = time.perf_counter()
+            logits = model.score(query, texts)
+            cost.observe(units(query, texts), time.perf_counter() - start)
+            return logits
+
+        return await self._run(run, deadline)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: Callable[[], _Result], deadline: Deadline) -> _Result:
+        """The result of `work` in a thread. It is not begun once the deadline has passed or the
+        caller has gone; if it is still running at the deadline, it is left behind."""
+
+        def begin() -> _Result:
+            if deadline.passed:
+                raise DeadlineExceeded("The time was used up before a model could begin.")
+            return work()
+
+        future = asyncio.get_running_loop().run_in_executor(self._pool, begin)
+        self._metrics.queued.inc()
+        try:
+            timeout = deadline.remaining()
+            done, _ = await asyncio.wait(
+                (future,), timeout=None if timeout == float("inf") else timeout
+            )
+        finally:
+            self._metrics.queued.dec()
+            # Without effect on what is done or running; what still waits is taken out.
+            future.cancel()
+        if not done:
+            raise DeadlineExceeded("The time was used up while a model was running.")
+        return future.result()

@@ -1,0 +1,313 @@
+"""The bundles that are served: loaded from the registry, warmed, swapped in while requests run.
+
+Readers take `Models.serving`, one immutable object, and keep it for the length of a request; a
+swap replaces the reference and touches nothing that a request holds. A bundle that can't be
+verified or loaded is refused with its reason, and what served before goes on serving.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Final, Protocol
+
+from neuralrank.bundle import Bundle, parse_ref
+from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.encoder import Encoder
+from neuralrank.errors import NeuralrankError, NotFound
+from sidecar.cost import Cost, units
+from sidecar.domain import Floats
+
+__all__ = [
+    "BundleSource",
+    "CrossEncoderModel",
+    "EncoderModel",
+    "Loaded",
+    "Models",
+    "Serving",
+    "State",
+    "Status",
+    "load_bundle",
+]
+
+_log = logging.getLogger(__name__)
+
+# Pairs of about the length of real ones: their time is the first estimate of a pair's cost.
+_WARM_QUERY: Final = "wireless noise cancelling headphones 降噪耳机"
+_WARM_TEXT: Final = (
+    "Over-ear wireless headphones with active noise cancelling, 30 hours of battery, foldable. "
+    "头戴式无线降噪耳机，续航三十小时，可折叠。"
+)
+_WARM_PAIRS: Final = 4
+
+
+class EncoderModel(Protocol):
+    """What ranking needs of an encoder; `neuralrank.encoder.Encoder` is one."""
+
+    @property
+    def ref(self) -> str: ...
+    @property
+    def dimensions(self) -> int: ...
+    def encode_queries(self, texts: Sequence[str]) -> Floats: ...
+    def encode_passages(self, texts: Sequence[str]) -> Floats: ...
+    def calibrate_query(self, cosines: Floats) -> Floats: ...
+    def calibrate_item(self, cosines: Floats) -> Floats: ...
+
+
+class CrossEncoderModel(Protocol):
+    """What ranking needs of a cross-encoder; `neuralrank.cross_encoder.CrossEncoder` is one."""
+
+    @property
+    def ref(self) -> str: ...
+    def supports(self, language: str) -> bool: ...
+    def score(self, query: str, texts: Sequence[str]) -> Floats: ...
+    def probability(self, logits: Floats) -> Floats: ...
+
+
+class BundleSource(Protocol):
+    """Where bundles are published; `neuralrank.registry.Registry` is one."""
+
+    def refs(self) -> list[str]: ...
+    def get(self, ref: str) -> Bundle: ...
+
+
+class State(Enum):
+    """Names are those of the wire contract."""
+
+    LOADING = "loading"
+    SERVING = "serving"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What became of a bundle. `serving_since_ms` is 0 if it never served."""
+
+    name: str
+    hash: str
+    kind: str
+    languages: tuple[str, ...]
+    state: State
+    reason: str = ""
+    backend: str = ""
+    serving_since_ms: int = 0
+    is_default: bool = False
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.hash}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A warm model, and what is known of its bundle."""
+
+    status: Status
+    created: datetime
+    encoder: EncoderModel | None = None
+    cross_encoder: CrossEncoderModel | None = None
+    cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The models of one moment. Of a name that has several bundles, the newest answers."""
+
+    loaded: Mapping[str, Loaded] = field(default_factory=dict)
+    default_encoder: str = ""
+    default_cross_encoder: str = ""
+
+    def encoder(self, name: str = "") -> EncoderModel:
+        """By name, name@hash, or "" for the default.
+
+        Raises:
+            NotFound: it is not served; the message lists what is.
+        """
+        encoder = self._pick(name or self.default_encoder, "encoder").encoder
+        assert encoder is not None  # by its kind
+        return encoder
+
+    def cross_encoder(self, name: str) -> tuple[CrossEncoderModel, Cost]:
+        """By name or name@hash.
+
+        Raises:
+            NotFound: it is not served; the message lists what is.
+        """
+        found = self._pick(name, "cross_encoder")
+        assert found.cross_encoder is not None  # by its kind
+        return found.cross_encoder, found.cost
+
+    def cross_encoder_for(self, language: str) -> tuple[CrossEncoderModel, Cost] | None:
+        """The default if it serves the language, else the first by name that does, else None."""
+        newest = self._newest("cross_encoder")
+        default, _ = parse_ref(self.default_cross_encoder)
+        names = sorted(newest, key=lambda name: (name != default, name))
+        if self.default_cross_encoder in self.loaded:
+            newest[default] = self.loaded[self.default_cross_encoder]
+        for name in names:
+            found = newest[name]
+            if found.cross_encoder is not None and found.cross_encoder.supports(language):
+                return found.cross_encoder, found.cost
+        return None
+
+    @property
+    def statuses(self) -> list[Status]:
+        return [self.loaded[ref].status for ref in sorted(self.loaded)]
+
+    def _newest(self, kind: str) -> dict[str, Loaded]:
+        newest: dict[str, Loaded] = {}
+        for loaded in sorted(self.loaded.values(), key=lambda loaded: loaded.created):
+            if loaded.status.kind == kind:
+                newest[loaded.status.name] = loaded
+        return newest
+
+    def _pick(self, ref: str, kind: str) -> Loaded:
+        name, digits = parse_ref(ref)
+        if digits and ref in self.loaded and self.loaded[ref].status.kind == kind:
+            return self.loaded[ref]
+        newest = self._newest(kind)
+        if not digits and name in newest:
+            return newest[name]
+        if not ref and newest:
+            return newest[min(newest)]
+        served = ", ".join(sorted(row.ref for row in self.statuses if row.kind == kind))
+        raise NotFound(
+            f"No {kind} {ref or 'at all'!r} is served. Served: {served or 'none'}. Name one of "
+            "them, or publish it with `neuralrank models add`."
+        )
+
+
+def load_bundle(source: BundleSource, ref: str, threads: int) -> Loaded:
+    """Reads, verifies, loads and warms a bundle. Takes seconds: not for the event loop.
+
+    Raises:
+        NeuralrankError: it can't be served; the message says why.
+    """
+    bundle = source.get(ref)
+    manifest = bundle.manifest
+    encoder: Encoder | None = None
+    cross_encoder: CrossEncoder | None = None
+    cost = Cost()
+    backend = ""
+    if manifest.kind == "encoder":
+        encoder = Encoder.load(bundle, threads)
+        encoder.encode_queries([_WARM_QUERY])
+        backend = encoder.backend_name
+    elif manifest.kind == "cross_encoder":
+        cross_encoder = CrossEncoder.load(bundle, threads)
+        texts = [_WARM_TEXT] * _WARM_PAIRS
+        # The first run allocates; the second is what a run costs.
+        for _ in range(2):
+            start = time.perf_counter()
+            cross_encoder.score(_WARM_QUERY, texts)
+            seconds = time.perf_counter() - start
+        cost.observe(units(_WARM_QUERY, texts), seconds)
+        backend = cross_encoder.backend_name
+    else:
+        raise NotFound(f"This version serves no bundles of kind {manifest.kind}; {ref} is left.")
+    status = Status(
+        manifest.name,
+        bundle.hash,
+        manifest.kind,
+        manifest.languages,
+        State.SERVING,
+        backend=backend,
+        serving_since_ms=int(time.time() * 1_000),
+    )
+    return Loaded(status, manifest.created, encoder, cross_encoder, cost)
+
+
+class Models:
+    """Follows the registry. `refresh` is one look at it, `follow` goes on until cancelled."""
+
+    def __init__(
+        self,
+        source: BundleSource,
+        *,
+        threads: int,
+        default_encoder: str = "",
+        default_cross_encoder: str = "",
+    ) -> None:
+        self._source = source
+        self._threads = threads
+        self._refused: dict[str, Status] = {}
+        self._loading: dict[str, Status] = {}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="models")
+        self.serving = Serving({}, default_encoder, default_cross_encoder)
+
+    async def refresh(self) -> None:
+        """Loads what is new in the registry and swaps it in; each bundle fails on its own.
+
+        What left the registry goes on serving until the sidecar restarts: a registry that is
+        unreachable for a moment must not take the models away.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            refs = await loop.run_in_executor(self._pool, self._source.refs)
+        except (NeuralrankError, OSError) as error:
+            _log.warning("the model registry can't be read: %s", error)
+            return
+        # A refused bundle that was replaced or removed is forgotten.
+        self._refused = {ref: row for ref, row in self._refused.items() if ref in refs}
+        for ref in refs:
+            if ref in self.serving.loaded or ref in self._refused:
+                continue
+            name, digits = parse_ref(ref)
+            self._loading[ref] = Status(name, digits, "", (), State.LOADING)
+            try:
+                loaded = await loop.run_in_executor(
+                    self._pool, load_bundle, self._source, ref, self._threads
+                )
+            except Exception as error:  # whatever a file does, the others go on serving
+                reason = str(error) or type(error).__name__
+                self._refused[ref] = Status(name, digits, "", (), State.REFUSED, reason)
+                _log.error("bundle refused", extra={"bundle": ref, "reason": reason})
+            else:
+                self._swap(ref, loaded)
+                _log.info("bundle serving", extra={"bundle": ref, "kind": loaded.status.kind})
+            finally:
+                self._loading.pop(ref, None)
+
+    async def follow(self, seconds: float) -> None:
+        """Refreshes for ever, so that a published bundle serves without a restart."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self.refresh()
+
+    @property
+    def statuses(self) -> list[Status]:
+        """Every bundle that was tried, by name; with the defaults marked."""
+        serving = self.serving
+        defaults = set()
+        for kind, name in (
+            ("encoder", serving.default_encoder),
+            ("cross_encoder", serving.default_cross_encoder),
+        ):
+            try:
+                defaults.add(serving._pick(name, kind).status.ref)
+            except NotFound:
+                continue
+        rows = [*serving.statuses, *self._refused.values(), *self._loading.values()]
+        return sorted(
+            (
+                Status(
+                    row.name, row.hash, row.kind, row.languages, row.state, row.reason,
+                    row.backend, row.serving_since_ms, row.ref in defaults,
+                )
+                for row in rows
+            ),
+            key=lambda row: row.ref,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _swap(self, ref: str, loaded: Loaded) -> None:
+        old = self.serving
+        self.serving = Serving(
+            {**old.loaded, ref: loaded}, old.default_encoder, old.default_cross_encoder
+        )

@@ -1,0 +1,183 @@
+"""The sidecar's settings: one frozen object, from `NEURALRANK_SIDECAR_*` environment variables.
+
+Where OpenSearch is and how to log in there is shared with every other part of neuralrank and comes
+from `neuralrank.settings` (`NEURALRANK_OPENSEARCH_URL` and the like).
+"""
+
+import os
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from neuralrank.errors import InvalidSettings
+
+__all__ = ["SidecarSettings", "load_sidecar_settings"]
+
+_Milliseconds = Annotated[int, Field(ge=1, le=600_000)]
+_Weight = Annotated[float, Field(ge=0.0, le=1_000.0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=1)]
+
+
+class SidecarSettings(BaseSettings):
+    """Every knob of the ranking service, with what turning it costs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NEURALRANK_SIDECAR_", frozen=True, extra="ignore"
+    )
+
+    # --- Where it listens and what it serves
+
+    # host:port of gRPC. 127.0.0.1 is reached from this machine only; 0.0.0.0 from everywhere, and
+    # the port has no authentication: put it behind a network that only OpenSearch's nodes reach.
+    listen: str = "127.0.0.1:50051"
+    # Port of Prometheus metrics over HTTP, on the host of `listen`. 0: none.
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
+    # The model registry: any path that fsspec understands. Empty: the local stack's.
+    registry: str = ""
+    # The encoder for requests and indexes that name none: name or name@hash. Empty: the first
+    # encoder of the registry, by name. An index that names its encoder is served by that one.
+    default_encoder: str = ""
+    # The cross-encoder for requests that name none, where it serves the query's language. Empty:
+    # the first of the registry that does, by name.
+    default_cross_encoder: str = ""
+    # How often the registry is looked at for new bundles. Shorter: a published bundle serves
+    # sooner; longer: less reading of a remote registry.
+    registry_poll_seconds: float = Field(default=5.0, gt=0, le=3_600)
+
+    # --- Time and load
+
+    # A Rank request's time where it gives none. Longer: the cross-encoder reads more candidates;
+    # but the plugin's own timeout must be longer still, or the answer is thrown away.
+    deadline_ms: _Milliseconds = 200
+    # The most that a request may ask for. Bounds how long one request can hold the processor.
+    max_deadline_ms: _Milliseconds = 5_000
+    # An Encode request's time, where its gRPC deadline is not earlier.
+    encode_deadline_ms: _Milliseconds = 2_000
+    # Kept back from every deadline for blending, answering and the way to the caller. Too small:
+    # answers come late and are lost; too large: fewer candidates are read.
+    margin_ms: int = Field(default=8, ge=0, le=10_000)
+    # The longest wait for one call to OpenSearch, if the deadline allows that much. When OpenSearch
+    # hangs, every request waits this long before it is answered without profile and features.
+    opensearch_timeout_ms: _Milliseconds = 100
+    # Requests worked on at once; one more is refused (RESOURCE_EXHAUSTED). Higher: bursts wait
+    # instead of being refused, and the wait eats into every deadline.
+    max_in_flight: _Count = 64
+    # Model runs at once. More than one lets a short query pass a long batch of pairs, at the price
+    # that both run slower; more than the number of cores gives nothing.
+    workers: int = Field(default=2, ge=1, le=256)
+    # Threads inside one model run. 0: as many as there are cores. Fewer gives more throughput under
+    # load, and a longer single request.
+    threads: int = Field(default=0, ge=0, le=1_024)
+    # How long requests under way may take to finish when the service is told to stop.
+    drain_seconds: float = Field(default=10.0, ge=0, le=600)
+    # The longest message received. 10,000 candidates with texts and vectors take about 25 MiB.
+    max_message_bytes: int = Field(default=64 * 2**20, ge=2**16, le=2**31 - 1)
+
+    # --- Ranking
+
+    # The most candidates in one request. The contract says 10,000; less bounds memory.
+    max_candidates: int = Field(default=10_000, ge=1, le=10_000)
+    # The most candidates that a cross-encoder reads in one request, if time allows. More: better
+    # order further down the page, for time.
+    max_reranked: _Count = 50
+    # Candidates in one run of the cross-encoder. Between runs the deadline is checked. Smaller:
+    # closer to the deadline; larger: fewer calls.
+    rerank_chunk: int = Field(default=8, ge=1, le=256)
+    # What each part of the score counts where the request does not say.
+    weight_relevance: _Weight = 1.0
+    weight_affinity: _Weight = 0.5
+    weight_retrieval: _Weight = 0.5
+
+    # --- Users
+
+    # The index (or alias) of UBI events.
+    events_index: str = Field(default="ubi_events", min_length=1)
+    # How many of a user's newest events make the profile. More: longer memory, a slower read.
+    profile_events: int = Field(default=100, ge=1, le=500)
+    # An event's weight halves in this many days, counted from the user's newest event. Shorter:
+    # follows the mood of the moment; longer: keeps old tastes.
+    half_life_days: float = Field(default=7.0, gt=0, le=36_500)
+    # How long a user's events are kept before they are read again. It spans the Encode and the Rank
+    # of one search; longer saves reads, and a click shows later. 0: every request reads.
+    user_ttl_seconds: float = Field(default=0.25, ge=0, le=3_600)
+    # The most users kept.
+    user_cache_entries: _Count = 10_000
+
+    # --- Items
+
+    # The field of the product documents that holds the text's vector.
+    vector_field: str = Field(default="text_vector", min_length=1)
+    # Memory for items read from indexes. 1 KB for the text and 1.5 KB for 384 dimensions each.
+    item_cache_bytes: int = Field(default=256 * 2**20, ge=2**20)
+    # How old a cached item may be. Longer: fewer reads; but prices, stock and vectors that changed
+    # in the index are seen later, except by callers that send versions.
+    item_ttl_seconds: float = Field(default=30.0, ge=0, le=86_400)
+    # How old the knowledge of an index (the alias's target and its encoder) may be.
+    index_ttl_seconds: float = Field(default=2.0, ge=0, le=3_600)
+    # Characters kept of an item's text. A cross-encoder of 512 tokens reads no more than about
+    # 2,000; less memory where items are described at length.
+    item_text_characters: int = Field(default=2_000, ge=64, le=65_536)
+    # Query vectors kept, so that Encode and Rank of one search encode the query once.
+    query_cache_entries: int = Field(default=4_096, ge=0)
+
+    @model_validator(mode="after")
+    def _cross_check(self) -> Self:
+        host, port = self.address
+        if not host or not 0 <= port <= 65_535:
+            raise ValueError(f"listen is {self.listen!r}; allowed is host:port, as 127.0.0.1:50051")
+        if self.metrics_port and self.metrics_port == port:
+            raise ValueError(
+                f"metrics_port is {port}, which is gRPC's port in listen; choose another"
+            )
+        if self.deadline_ms > self.max_deadline_ms:
+            raise ValueError(
+                f"deadline_ms {self.deadline_ms} is above max_deadline_ms {self.max_deadline_ms}; "
+                "raise the second or lower the first"
+            )
+        if self.margin_ms >= self.deadline_ms:
+            raise ValueError(
+                f"margin_ms {self.margin_ms} leaves nothing of deadline_ms {self.deadline_ms}; "
+                "it must be smaller"
+            )
+        if not self.weight_relevance + self.weight_affinity + self.weight_retrieval:
+            raise ValueError("all weights are 0; at least one of weight_* must be above 0")
+        return self
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of `listen`; port -1 where it is not a number."""
+        host, _, port = self.listen.rpartition(":")
+        return host, int(port) if port.isdecimal() else -1
+
+
+def load_sidecar_settings(**flags: Any) -> SidecarSettings:
+    """Settings from flags (None: not given), then environment.
+
+    Raises:
+        InvalidSettings: a value can't be used, or a NEURALRANK_SIDECAR_ variable is not a setting.
+    """
+    prefix = "NEURALRANK_SIDECAR_"
+    unknown = sorted(
+        name
+        for name in os.environ
+        if name.startswith(prefix)
+        and name.removeprefix(prefix).lower() not in SidecarSettings.model_fields
+    )
+    if unknown:
+        raise InvalidSettings(
+            f"{', '.join(unknown)} is no setting of the sidecar. Allowed: "
+            + ", ".join(prefix + name.upper() for name in SidecarSettings.model_fields)
+            + "."
+        )
+    try:
+        return SidecarSettings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{prefix}{'_'.join(map(str, problem['loc'])).upper()}: got {problem['input']!r}, "
+            f"{problem['msg']}"
+            if problem["loc"]
+            else problem["msg"].removeprefix("Value error, ")
+            for problem in error.errors()
+        )
+        raise InvalidSettings(f"The sidecar's settings can't be used: {problems}.") from error

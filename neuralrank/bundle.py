@@ -51,7 +51,7 @@ class Calibration(_Model):
 class Golden(_Model):
     """An input with the output that it had when the bundle was made; checked before serving.
 
-    `texts` is one text for an encoder and (query, text) for a cross-encoder; `values` are the
+    `texts` is one passage for an encoder and (query, text) for a cross-encoder; `values` are the
     first dimensions of the vector, or the logit.
     """
 

@@ -93,7 +93,7 @@ class Encoder:
     def _check_golden(self) -> None:
         manifest = self.bundle.manifest
         for golden in manifest.golden:
-            vector = self._encode(list(golden.texts))[0]
+            vector = self.encode_passages(golden.texts)[0]
             expected = np.array(golden.values, np.float32)
             if not np.allclose(vector[: len(expected)], expected, atol=manifest.golden_tolerance):
                 raise InvalidBundle(

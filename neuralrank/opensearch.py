@@ -32,7 +32,7 @@ from neuralrank.errors import (
 )
 from neuralrank.settings import Settings
 
-__all__ = ["connect", "connect_async", "translate"]
+__all__ = ["connect", "connect_async", "refusal", "translate"]
 
 # opensearch-py logs every failed request as a warning. The error that is raised says the same
 # better, so the log is silent unless the program asks for it.
@@ -87,12 +87,19 @@ def translate(error: opensearch_errors.OpenSearchException, url: str) -> Neuralr
             f"OpenSearch at {url} can't be reached. Start it (`neuralrank up`), or name the right "
             "address in NEURALRANK_OPENSEARCH_URL."
         )
-    return _translate_status(error, url)
-
-
-def _translate_status(error: opensearch_errors.TransportError, url: str) -> NeuralrankError:
-    """For an answer with a status of 400 or more."""
     kind, reason = _reason(error)
+    status = error.status_code
+    return refusal(status if isinstance(status, int) else 500, kind, reason, url)
+
+
+def refusal(status: int, kind: str, reason: str, url: str) -> NeuralrankError:
+    """The error for an answer of 400 or more, or for one item of a bulk request.
+
+    Args:
+        status: the HTTP status.
+        kind: OpenSearch's error type, such as "cluster_block_exception".
+        reason: its reason, in its words.
+    """
     if kind == "cluster_block_exception":
         if "flood-stage" in reason:
             return Unsupported(
@@ -103,19 +110,19 @@ def _translate_status(error: opensearch_errors.TransportError, url: str) -> Neur
             f"OpenSearch at {url} refuses this: {reason}. A read-only block is lifted by setting "
             "index.blocks.write and index.blocks.read_only to null."
         )
-    match error.status_code:
+    match status:
         case 401 | 403:
             return InvalidSettings(
-                f"OpenSearch at {url} refuses access ({error.status_code}: {reason}). Check "
+                f"OpenSearch at {url} refuses access ({status}: {reason}). Check "
                 "NEURALRANK_OPENSEARCH_USER, NEURALRANK_OPENSEARCH_PASSWORD and the user's rights."
             )
         case 404:
             return NotFound(f"OpenSearch at {url} does not have it: {reason}.")
         case 429:
             return Overloaded(f"OpenSearch at {url} has too much to do: {reason}. Try again later.")
-        case int(status) if status >= 500:
+        case _ if status >= 500:
             return Unavailable(f"OpenSearch at {url} failed ({status}): {reason}.")
-        case status:
+        case _:
             return InvalidInput(f"OpenSearch at {url} does not accept this ({status}): {reason}.")
 
 

@@ -1,0 +1,96 @@
+"""Tiny real models: random weights of a small BERT through the product's own graph writer."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.models.bert import BertConfig, write_bert
+
+HIDDEN, LAYERS, HEADS, INNER = 32, 2, 4, 64
+CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789电脑手机苹果华为笔记本"
+CONFIG = BertConfig(layers=LAYERS, heads=HEADS)
+
+
+def tiny_weights(seed: int = 0, types: int = 2) -> dict[str, NDArray[np.float32]]:
+    """Random weights by Hugging Face name."""
+    random = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return random.normal(0, 0.2, shape).astype(np.float32)
+
+    weights = {
+        "embeddings.word_embeddings.weight": normal(len(CHARACTERS) + 4, HIDDEN),
+        "embeddings.position_embeddings.weight": normal(64, HIDDEN),
+        "embeddings.token_type_embeddings.weight": normal(types, HIDDEN),
+        "pooler.dense.weight": normal(HIDDEN, HIDDEN),
+        "pooler.dense.bias": normal(HIDDEN),
+        "classifier.weight": normal(1, HIDDEN),
+        "classifier.bias": normal(1),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for layer in range(LAYERS):
+        key = f"encoder.layer.{layer}"
+        norms += [f"{key}.attention.output.LayerNorm", f"{key}.output.LayerNorm"]
+        for name, rows, columns in [
+            ("attention.self.query", HIDDEN, HIDDEN),
+            ("attention.self.key", HIDDEN, HIDDEN),
+            ("attention.self.value", HIDDEN, HIDDEN),
+            ("attention.output.dense", HIDDEN, HIDDEN),
+            ("intermediate.dense", INNER, HIDDEN),
+            ("output.dense", HIDDEN, INNER),
+        ]:
+            weights[f"{key}.{name}.weight"] = normal(rows, columns)
+            weights[f"{key}.{name}.bias"] = normal(rows)
+    for name in norms:
+        weights[f"{name}.weight"] = 1 + normal(HIDDEN)
+        weights[f"{name}.bias"] = normal(HIDDEN)
+    return weights
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """One token a character, `[CLS] a [SEP] b [SEP]`."""
+    vocabulary = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *CHARACTERS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return tokenizer
+
+
+def tiny_bundle(folder: Path, kind: str, precision: str = "fp32", **fields: object) -> Bundle:
+    """A bundle of kind "encoder" or "cross_encoder" in a folder, made as the product makes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = "mean" if kind == "encoder" else "score"
+    onnx.save(write_bert(tiny_weights(), CONFIG, head, precision), str(folder / MODEL))
+    tiny_tokenizer().save(str(folder / TOKENIZER))
+    return write_bundle(
+        folder,
+        {
+            "name": f"tiny-{kind.replace('_', '-')}",
+            "kind": kind,
+            "max_tokens": 64,
+            "dimensions": HIDDEN if kind == "encoder" else 0,
+            "normalized": kind == "encoder",
+            "precision": precision,
+            **fields,
+        },
+    )
+
+
+@pytest.fixture
+def encoder_bundle(tmp_path: Path) -> Bundle:
+    return tiny_bundle(tmp_path / "encoder", "encoder")
+
+
+@pytest.fixture
+def cross_encoder_bundle(tmp_path: Path) -> Bundle:
+    return tiny_bundle(tmp_path / "cross", "cross_encoder", languages=["en"])

@@ -115,13 +115,16 @@ class Bundle:
         for name, expected in manifest.files.items():
             file = path / name
             if Path(name).name != name:
-                raise InvalidBundle(f"{path}: the manifest names a file outside the bundle: {name!r}.")
+                raise InvalidBundle(
+                    f"{path}: the manifest names a file outside the bundle: {name!r}."
+                )
             if not file.is_file():
                 raise InvalidBundle(f"{path}: {name} is missing. Add the bundle anew.")
             actual = _sha256(file)
             if actual != expected:
                 raise InvalidBundle(
-                    f"{path}: {name} has SHA-256 {actual[:12]}…, the manifest says {expected[:12]}…: "
+                    f"{path}: {name} has SHA-256 {actual[:12]}…, the manifest says "
+                    f"{expected[:12]}…: "
                     "it is damaged or was changed. Add the bundle anew; bundles are never edited."
                 )
         for name in (MODEL, TOKENIZER):
@@ -185,7 +188,9 @@ def write_bundle(path: Path, fields: Mapping[str, Any]) -> Bundle:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InvalidBundle(f"Manifest: {where}: got {first['input']!r}: {first['msg']}.") from error
+        raise InvalidBundle(
+            f"Manifest: {where}: got {first['input']!r}: {first['msg']}."
+        ) from error
     (path / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     return Bundle.open(path)
 

@@ -34,7 +34,9 @@ class CrossEncoder:
                 it was made.
         """
         if bundle.manifest.kind != "cross_encoder":
-            raise InvalidBundle(f"{bundle.ref} is of kind {bundle.manifest.kind}, not cross_encoder.")
+            raise InvalidBundle(
+                f"{bundle.ref} is of kind {bundle.manifest.kind}, not cross_encoder."
+            )
         model = cls(bundle, load_backend(bundle, threads))
         model._check_golden()
         return model
@@ -67,7 +69,7 @@ class CrossEncoder:
         in a blend the order among the best would be lost.
         """
         to = self.bundle.manifest.logit
-        return np.clip((logits - to.low) / (to.high - to.low), 0.0, 1.0).astype(np.float32)
+        return np.asarray(np.clip((logits - to.low) / (to.high - to.low), 0.0, 1.0), np.float32)
 
     def _check_golden(self) -> None:
         manifest = self.bundle.manifest

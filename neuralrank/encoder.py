@@ -104,4 +104,4 @@ class Encoder:
 
 
 def _calibrated(values: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:
-    return np.clip((values - to.low) / (to.high - to.low), 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip((values - to.low) / (to.high - to.low), 0.0, 1.0), np.float32)

@@ -14,7 +14,10 @@ _SCRIPTS: Final = (
     # Before Han: Japanese and Korean texts mix their own scripts with Han characters.
     ("ja", re.compile(r"[\u3040-\u30ff\u31f0-\u31ff]")),
     ("ko", re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")),
-    ("zh", re.compile(r"[\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")),
+    (
+        "zh",
+        re.compile(r"[\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"),
+    ),
     ("ru", re.compile(r"[\u0400-\u052f]")),
     ("ar", re.compile(r"[\u0600-\u06ff\u0750-\u077f]")),
     ("he", re.compile(r"[\u0590-\u05ff]")),

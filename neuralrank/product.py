@@ -30,6 +30,11 @@ PASSAGE_FIELDS: Final = (
     "description",
 )
 
+# Title and brand fill it in most shops. Longer texts made vector search alone better (nDCG@10 0.733
+# against 0.709 on ESCI at 300 characters), but not the blend with lexical search (0.781 and 0.783),
+# at three times the cost of encoding.
+PASSAGE_CHARACTERS: Final = 200
+
 # OpenSearch's own limit of an `_id`, in UTF-8 bytes.
 _MAX_ID_BYTES: Final = 512
 # Lucene refuses a term above 32,766 bytes; an attribute's term is its path and value.
@@ -154,7 +159,7 @@ def attributes_text(attributes: Mapping[str, Any]) -> str:
     )
 
 
-def passage(item: Product | Mapping[str, Any], characters: int = 1000) -> str:
+def passage(item: Product | Mapping[str, Any], characters: int = PASSAGE_CHARACTERS) -> str:
     """The text that a model reads of an item: what it is first, then what describes it.
 
     Args:

@@ -60,7 +60,9 @@ class Registry:
         """
         name, digits = parse_ref(ref)
         refs = self.refs()
-        matching = [r for r in refs if parse_ref(r)[0] == name and parse_ref(r)[1].startswith(digits)]
+        matching = [
+            r for r in refs if parse_ref(r)[0] == name and parse_ref(r)[1].startswith(digits)
+        ]
         if not matching:
             known = ", ".join(refs) or "nothing; `neuralrank models add` puts bundles there"
             raise NotFound(f"No bundle {ref!r} in the registry {self.url}. There is: {known}.")

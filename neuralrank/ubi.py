@@ -27,6 +27,7 @@ __all__ = [
     "Query",
     "Record",
     "Rejected",
+    "content_id",
     "parse",
     "user_events",
 ]
@@ -214,7 +215,7 @@ def parse(lines: Iterable[bytes | str]) -> Iterator[Record | Rejected]:
                 Event.from_row(row) if index == EVENTS_INDEX else Query.from_row(row)
             )
             document = model.document()
-            yield Record(number, index, identity or _content_id(row), document)
+            yield Record(number, index, identity or content_id(row), document)
         except (InvalidInput, orjson.JSONDecodeError) as error:
             action = None
             yield Rejected(number, str(error), text.rstrip("\r\n"))
@@ -267,7 +268,8 @@ def _index_of(row: object) -> str:
     )
 
 
-def _content_id(row: object) -> str:
+def content_id(row: object) -> str:
+    """The `_id` of a document that came without one: the same content has the same id."""
     return hashlib.sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 

@@ -1,0 +1,20 @@
+"""OpenSearch's side as plain files that a search engineer edits, and the code that applies them."""
+
+from opensearch_config.changes import PRODUCT_TEMPLATE, Change, apply, apply_ubi, diff
+from opensearch_config.engine import require_engine, require_plugin
+from opensearch_config.files import FOLDER, lexical_query, pipelines, product_index, ubi_indexes
+
+__all__ = [
+    "FOLDER",
+    "PRODUCT_TEMPLATE",
+    "Change",
+    "apply",
+    "apply_ubi",
+    "diff",
+    "lexical_query",
+    "pipelines",
+    "product_index",
+    "require_engine",
+    "require_plugin",
+    "ubi_indexes",
+]

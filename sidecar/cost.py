@@ -11,6 +11,8 @@ __all__ = ["Cost", "units"]
 
 # Weight of the newest measurement. Higher follows the load sooner, lower is calmer.
 _ALPHA: Final = 0.2
+# What is left of an estimate each time that it forbids everything.
+_DOUBT: Final = 0.9
 # Characters of a text that are read; a cross-encoder cuts at its maximum of tokens.
 _READ: Final = 2_000
 
@@ -40,6 +42,12 @@ class Cost:
     def observe(self, units: float, seconds: float) -> None:
         rate = seconds / max(units, 1.0)
         self._rate = rate if self._rate is None else self._rate + _ALPHA * (rate - self._rate)
+
+    def doubt(self) -> None:
+        """Lowers the estimate a little, when it has kept work from being done at all: it may be of
+        a busy moment that has passed, and only doing the work would tell."""
+        if self._rate is not None:
+            self._rate *= _DOUBT
 
     def estimate(self, units: float) -> float:
         """Seconds that reading so much takes; 0 before the first measurement."""

@@ -144,7 +144,7 @@ class Candidates:
     prices: npt.NDArray[np.float64]
     # int8 [n]: 1 yes, 0 no, -1 not given.
     in_stock: npt.NDArray[np.int8]
-    categories: list[Sequence[str]]
+    categories: list[tuple[str, ...]]
     attributes: list[Attributes]
     # None: not given.
     versions: list[int | None]

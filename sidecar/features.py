@@ -112,6 +112,8 @@ class OpenSearchFeatures:
             },
             # The index may have our own pipeline as its default, which would call us again.
             params={"request_timeout": timeout, "search_pipeline": "_none"},
+            # Packing and unpacking vectors takes longer than sending them.
+            headers={"accept-encoding": "identity"},
         )
 
     def _item(self, hit: Mapping[str, Any]) -> Item:

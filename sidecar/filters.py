@@ -74,9 +74,7 @@ def _reasons(
         yield from _rule(candidates, rule)
 
 
-def _prices(
-    candidates: Candidates, filters: Filters
-) -> Iterator[tuple[int, DropReason, str]]:
+def _prices(candidates: Candidates, filters: Filters) -> Iterator[tuple[int, DropReason, str]]:
     # A comparison with NaN is false: an unknown price passes.
     prices = candidates.prices
     if filters.min_price is not None:
@@ -89,9 +87,7 @@ def _prices(
             yield position, DropReason.PRICE_RANGE, detail
 
 
-def _rule(
-    candidates: Candidates, rule: AttributeRule
-) -> Iterator[tuple[int, DropReason, str]]:
+def _rule(candidates: Candidates, rule: AttributeRule) -> Iterator[tuple[int, DropReason, str]]:
     for position in range(len(candidates)):
         values = _values(candidates, position, rule.name)
         hit = next((value for value in values if value.casefold() in rule.values), None)

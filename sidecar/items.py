@@ -1,18 +1,30 @@
 """Items and index facts from OpenSearch, cached: bounded in bytes, refreshed by age and version."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from cachetools import TTLCache
 
+from neuralrank.errors import NeuralrankError
 from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Item
 from sidecar.features import Features, IndexInfo
 from sidecar.metrics import Metrics
+from sidecar.shared import SharedReads
 
-__all__ = ["ItemStore"]
+__all__ = ["Found", "ItemStore"]
 
 # What the note that an item does not exist takes in the cache.
-_MISSING_BYTES = 200
+_MISSING_BYTES: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Items by id. `problem` says why some that the index may have are lacking; "" if none are."""
+
+    items: Mapping[str, Item]
+    problem: str = ""
 
 
 class ItemStore:
@@ -30,7 +42,8 @@ class ItemStore:
         max_bytes: int,
         item_ttl: float,
         index_ttl: float,
-        call_timeout: float,
+        wait: float,
+        read_timeout: float,
         clock: Clock,
     ) -> None:
         """
@@ -38,11 +51,13 @@ class ItemStore:
             max_bytes: of items kept; the least recently used go first.
             item_ttl: seconds after which an item is read again.
             index_ttl: seconds after which alias and encoder of an index are read again.
-            call_timeout: seconds that one call to OpenSearch may take, if the deadline allows it.
+            wait: the most seconds that a request waits for a read.
+            read_timeout: the most seconds that a read goes on, waited for or not.
         """
         self._features = features
         self._metrics = metrics
-        self._call_timeout = call_timeout
+        self._read_timeout = read_timeout
+        self._reads = SharedReads(wait=wait)
         self._items: TTLCache[tuple[str, str], Item | None] = TTLCache(
             max_bytes, item_ttl, timer=clock, getsizeof=_size
         )
@@ -57,10 +72,9 @@ class ItemStore:
         """
         info = self._indexes.get(name)
         self._metrics.cache("index", hits=info is not None, misses=info is None)
-        if info is None:
-            info = await self._features.index(name, self._timeout(deadline))
-            self._indexes[name] = info
-        return info
+        if info is not None:
+            return info
+        return await self._reads.get(("index", name), lambda: self._read_index(name), deadline)
 
     async def get(
         self,
@@ -68,14 +82,12 @@ class ItemStore:
         ids: Sequence[str],
         deadline: Deadline,
         versions: Sequence[int | None] | None = None,
-    ) -> Mapping[str, Item]:
-        """Those of the items that the index has, by id.
+    ) -> Found:
+        """Those of the items that the index has. What is not read in time is lacking, and is in the
+        cache for a later request.
 
         Args:
             versions: the version that the caller saw of each; another one cached is read anew.
-
-        Raises:
-            Unavailable: some had to be read, and OpenSearch did not answer in time.
         """
         found: dict[str, Item] = {}
         wanted: list[str] = []
@@ -92,29 +104,37 @@ class ItemStore:
             elif item is not None:
                 found[name] = item
         self._metrics.cache("item", hits=len(ids) - len(wanted), misses=len(wanted))
-        if wanted:
-            fresh = {
-                item.id: item
-                for item in await self._features.items(
-                    index.name, wanted, self._timeout(deadline)
-                )
-            }
-            for name in wanted:
-                self._keep(generation, name, fresh.get(name))
-            found |= fresh
-        return found
+        if not wanted:
+            return Found(found)
+        key = (generation, *wanted)
+        try:
+            fresh = await self._reads.get(key, lambda: self._read_items(index, wanted), deadline)
+        except NeuralrankError as error:
+            return Found(found, str(error))
+        return Found(found | fresh)
 
     @property
     def bytes(self) -> int:
+        """Of the items that are kept."""
         return int(self._items.currsize)
 
-    def _keep(self, generation: str, name: str, item: Item | None) -> None:
-        # An item larger than the whole cache is used and not kept.
-        if _size(item) <= self._items.maxsize:
-            self._items[generation, name] = item
+    def close(self) -> None:
+        self._reads.close()
 
-    def _timeout(self, deadline: Deadline) -> float:
-        return max(0.001, min(self._call_timeout, deadline.remaining()))
+    async def _read_index(self, name: str) -> IndexInfo:
+        info = await self._features.index(name, self._read_timeout)
+        self._indexes[name] = info
+        return info
+
+    async def _read_items(self, index: IndexInfo, ids: Sequence[str]) -> dict[str, Item]:
+        items = await self._features.items(index.name, ids, self._read_timeout)
+        fresh = {item.id: item for item in items}
+        for name in ids:
+            item = fresh.get(name)
+            # An item larger than the whole cache is used and not kept.
+            if _size(item) <= self._items.maxsize:
+                self._items[index.generation, name] = item
+        return fresh
 
 
 def _size(item: Item | None) -> int:

@@ -176,8 +176,8 @@ class Serving:
             return newest[min(newest)]
         served = ", ".join(sorted(row.ref for row in self.statuses if row.kind == kind))
         raise NotFound(
-            f"No {kind} {ref or 'at all'!r} is served. Served: {served or 'none'}. Name one of "
-            "them, or publish it with `neuralrank models add`."
+            f"No {kind}{f' {ref!r}' if ref else ''} is served. Served: {served or 'none'}. Name "
+            "one that is, or publish it with `neuralrank models add`."
         )
 
 

@@ -26,7 +26,7 @@ def write_ranking(ranking: Ranking, *, explain: bool, request_id: str) -> pb.Ran
         dropped=[
             pb.DroppedCandidate(
                 id=drop.id,
-                reason=pb.DropReason.Value(f"DROP_REASON_{drop.reason.name}"),
+                reason=f"DROP_REASON_{drop.reason.name}",
                 detail=drop.detail,
             )
             for drop in (ranking.dropped if explain else ())
@@ -34,7 +34,7 @@ def write_ranking(ranking: Ranking, *, explain: bool, request_id: str) -> pb.Ran
         dropped_count=len(ranking.dropped),
         degraded=[
             pb.Degradation(
-                reason=pb.DegradedReason.Value(f"DEGRADED_REASON_{entry.reason.name}"),
+                reason=f"DEGRADED_REASON_{entry.reason.name}",
                 detail=entry.detail,
             )
             for entry in ranking.degraded
@@ -93,7 +93,7 @@ def write_status(statuses: Sequence[Status]) -> pb.ModelStatusResponse:
                 hash=status.hash,
                 kind=status.kind,
                 languages=status.languages,
-                state=pb.BundleState.Value(f"BUNDLE_STATE_{status.state.name}"),
+                state=f"BUNDLE_STATE_{status.state.name}",
                 reason=status.reason,
                 backend=status.backend,
                 serving_since_ms=status.serving_since_ms,

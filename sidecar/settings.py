@@ -22,9 +22,7 @@ _Count = Annotated[int, Field(ge=1)]
 class SidecarSettings(BaseSettings):
     """Every knob of the ranking service, with what turning it costs."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="NEURALRANK_SIDECAR_", frozen=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix="NEURALRANK_SIDECAR_", frozen=True, extra="ignore")
 
     # --- Where it listens and what it serves
 
@@ -57,9 +55,12 @@ class SidecarSettings(BaseSettings):
     # Kept back from every deadline for blending, answering and the way to the caller. Too small:
     # answers come late and are lost; too large: fewer candidates are read.
     margin_ms: int = Field(default=8, ge=0, le=10_000)
-    # The longest wait for one call to OpenSearch, if the deadline allows that much. When OpenSearch
-    # hangs, every request waits this long before it is answered without profile and features.
-    opensearch_timeout_ms: _Milliseconds = 100
+    # The longest that a request waits for one read from OpenSearch; never more than 60 % of its
+    # deadline. When OpenSearch hangs, every request waits this long before it is answered without
+    # profile and features.
+    opensearch_timeout_ms: _Milliseconds = 250
+    # How long such a read goes on after the request has given up, to fill the cache for later ones.
+    opensearch_read_ms: _Milliseconds = 5_000
     # Requests worked on at once; one more is refused (RESOURCE_EXHAUSTED). Higher: bursts wait
     # instead of being refused, and the wait eats into every deadline.
     max_in_flight: _Count = 64
@@ -171,7 +172,9 @@ def load_sidecar_settings(**flags: Any) -> SidecarSettings:
             + "."
         )
     try:
-        return SidecarSettings(**{name: value for name, value in flags.items() if value is not None})
+        return SidecarSettings(
+            **{name: value for name, value in flags.items() if value is not None}
+        )
     except ValidationError as error:
         problems = "; ".join(
             f"{prefix}{'_'.join(map(str, problem['loc'])).upper()}: got {problem['input']!r}, "

@@ -155,9 +155,7 @@ def _candidates(rows: Sequence[pb.Candidate]) -> Candidates:
         raise InvalidInput(f"candidates[{ids.index('')}].id is empty; every candidate needs an id.")
 
     nan = math.nan
-    retrieval = [
-        row.retrieval_score if row.HasField("retrieval_score") else None for row in rows
-    ]
+    retrieval = [row.retrieval_score if row.HasField("retrieval_score") else None for row in rows]
     prices = [row.price if row.HasField("price") else None for row in rows]
     _finite("retrieval_score", ids, retrieval)
     _finite("price", ids, prices)
@@ -299,4 +297,3 @@ def _profile(user: pb.User) -> Profile | None:
 
 def _lower(values: Iterable[str]) -> frozenset[str]:
     return frozenset(value.casefold() for value in values)
-

@@ -1,12 +1,18 @@
 """Puts every subcommand on the `neuralrank` command, in the order that `--help` shows."""
 
-from neuralrank.cli import app, search, stack
+from neuralrank.cli import app, config, evaluate, feedback, index, models, rank, search, stack
 
 __all__ = ["app"]
 
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.add_typer(config.config, name="config")
+app.add_typer(models.models, name="models")
+app.command()(index.index)
+app.add_typer(feedback.feedback, name="feedback")
 app.command()(search.search)
 app.command()(search.recommend)
 app.command()(search.similar)
+app.command()(rank.rank)
+app.command()(evaluate.evaluate)

@@ -161,10 +161,10 @@ def ask(
 
 
 def console() -> Console:
-    """Standard output. Where it is no terminal: as wide as COLUMNS says, else 140."""
+    """Standard output. Where it is no terminal: as wide as COLUMNS says, else 160."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS"):
         return Console()
-    return Console(width=140)
+    return Console(width=160)
 
 
 def show(out: Console, page: Page, *, explain: bool) -> None:
@@ -179,7 +179,6 @@ def show(out: Console, page: Page, *, explain: bool) -> None:
     if explain:
         for name in ("relevance", "affinity", "retrieval"):
             table.add_column(name, justify="right")
-        table.add_column("why")
     for place, hit in enumerate(page.hits, start=1):
         row: list[str | Text] = [
             str(place),
@@ -191,9 +190,10 @@ def show(out: Console, page: Page, *, explain: bool) -> None:
         ]
         if explain:
             row += [number(hit.parts.get(n)) for n in ("relevance", "affinity", "retrieval")]
-            row.append(Text(str(hit.parts.get("summary", ""))))
         table.add_row(*row)
     out.print(table)
+    if explain:
+        _reasons(out, page, "Why:")
     state = "re-ranked" if page.reranked else "in the order of OpenSearch"
     out.print(
         f"{len(page.hits)} of {page.total} hits, {state}, {page.took_ms:.0f} ms",
@@ -206,14 +206,19 @@ def show(out: Console, page: Page, *, explain: bool) -> None:
             out.print(Text(f"dropped {item['id']}: {item['reason']}{note}", style="dim"))
 
 
-def side_by_side(out: Console, pages: Sequence[tuple[str, Page]], *, explain: bool = True) -> None:
+def side_by_side(
+    out: Console,
+    pages: Sequence[tuple[str, Page]],
+    *,
+    moves: bool = True,
+) -> None:
     """Pages of one query beside each other, and for each hit how far it moved from the first.
 
-    ▲2 is two places up, ▼1 one down, ● new on the page. With `explain` the reasons of each
-    re-ranked page follow below.
+    ▲2 is two places up, ▼1 one down, ● new on the page; without `moves` the pages are of different
+    queries and nothing is marked. The reasons of each page that was asked to explain follow below.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("#", justify="right")
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    table.add_column("#", justify="right", width=2)
     for heading, _ in pages:
         table.add_column(heading, overflow="ellipsis", no_wrap=True, ratio=1)
     before = {hit.id: place for place, hit in enumerate(pages[0][1].hits)}
@@ -224,17 +229,12 @@ def side_by_side(out: Console, pages: Sequence[tuple[str, Page]], *, explain: bo
                 cells.append(Text(""))
                 continue
             hit = page.hits[place]
-            cell = Text() if column == 0 else _move(before.get(hit.id), place)
+            cell = _move(before.get(hit.id), place) if moves and column else Text()
             cells.append(cell.append(hit.id, "cyan").append(f" {hit.source.get('title', '')}"))
         table.add_row(str(place + 1), *cells)
     out.print(table)
-    if explain:
-        for heading, page in pages[1:]:
-            reasons = [hit for hit in page.hits if hit.parts.get("summary")]
-            if reasons:
-                out.print(Text(f"\nWhy, {heading}:", style="bold"))
-            for place, hit in enumerate(reasons, start=1):
-                out.print(Text(f"  {place:>2} {hit.id}: {hit.parts['summary']}"))
+    for heading, page in pages:
+        _reasons(out, page, f"Why, {heading}:")
 
 
 def warn_degraded(page: Page) -> None:
@@ -254,6 +254,15 @@ def price(source: Mapping[str, Any]) -> str:
 def number(value: float | None) -> str:
     """A score with three digits; empty where there is none."""
     return "" if value is None else f"{value:.3f}"
+
+
+def _reasons(out: Console, page: Page, heading: str) -> None:
+    """What moved each hit, in words; nothing where nothing was re-ranked."""
+    if not any(hit.parts.get("summary") for hit in page.hits):
+        return
+    out.print(Text(f"\n{heading}", style="bold"))
+    for place, hit in enumerate(page.hits, start=1):
+        out.print(Text(f"  {place:>2} {hit.id}: {hit.parts.get('summary', '')}"))
 
 
 def _parts(explanation: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,14 @@ from neuralrank.cli import results
 from neuralrank.errors import InvalidInput
 from neuralrank.opensearch import connect
 from neuralrank.settings import load_settings
+from opensearch_config import lexical_query
 
 __all__ = ["recommend", "search", "similar"]
 
 # OpenSearch's `index.max_result_window`: from + size beyond it is refused there.
 _MAX_WINDOW = 10_000
+# The wire contract's bound of `RankRequest.query`, in characters.
+_MAX_QUERY = 2_048
 
 Index = Annotated[str, typer.Argument(metavar="NAME", help="The index or alias.")]
 User = Annotated[
@@ -67,12 +70,15 @@ def search(
 
     A sidecar that is down is no error: standard error says so, and the order is OpenSearch's own.
     """
-    from opensearch_config import lexical_query
-
     if not query.strip():
         raise InvalidInput(
             "The query is empty. Type what to search for, or use `neuralrank recommend` for a "
             "list without a query."
+        )
+    if len(query) > _MAX_QUERY:
+        raise InvalidInput(
+            f"The query has {len(query):,} characters; at most {_MAX_QUERY:,} are allowed. "
+            "Shorten it."
         )
     check_window(start, size)
     lexical = lexical_query(query)

@@ -1,6 +1,7 @@
 """`neuralrank up | down | status`: the local stack."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -183,7 +184,9 @@ def _apply_config(settings: Settings, state: State) -> None:
     from neuralrank.opensearch import connect
     from opensearch_config import apply
 
-    apply(connect(settings.model_copy(update={"opensearch_url": state.opensearch_url})))
+    found = settings.model_copy(update={"opensearch_url": state.opensearch_url})
+    with closing(connect(found)) as client:
+        apply(client)
 
 
 def _show_up(state: State) -> None:
@@ -194,7 +197,12 @@ def _show_up(state: State) -> None:
     for name, log in state.logs.items():
         table.add_row(f"Log of {name}", str(log))
     table.add_row("End it", _command("down", state.home))
-    Console(soft_wrap=True, highlight=False).print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    """As wide as it needs: a path that is cut or folded can't be copied."""
+    Console(width=1_000, highlight=False).print(table)
 
 
 def _command(name: str, home: Path) -> str:
@@ -216,6 +224,6 @@ def _show_status(document: dict[str, Any]) -> None:
             str(part["pid"] or "-"),
             document["logs"].get(name, "-"),
         )
-    Console(highlight=False).print(table)
+    _print(table)
     if not document["healthy"]:
         print("Not healthy. `neuralrank up` starts what does not run.")

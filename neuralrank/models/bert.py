@@ -18,7 +18,7 @@ Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers" (2019).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -62,14 +62,18 @@ class _Graph:
             self.initializers[name] = numpy_helper.from_array(np.array(value, order="C"), name)
         return name
 
-    def op(self, kind: str, name: str, *inputs: str, **attributes: object) -> str:
+    def op(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
-    def linear(self, name: str, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
+    def linear(
+        self, name: str, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32]
+    ) -> str:
         """x [.., in] · weightᵀ [in, out] + bias [out]."""
         if self.precision == "fp32":
-            product = self.op("MatMul", f"{name}.product", x, self.constant(f"{name}.weight", weight.T))
+            product = self.op(
+                "MatMul", f"{name}.product", x, self.constant(f"{name}.weight", weight.T)
+            )
         else:
             product = self._int8_product(name, *self._per_token_int8(x), weight)
         return self.op("Add", name, product, self.constant(f"{name}.bias", bias))
@@ -79,7 +83,9 @@ class _Graph:
         quantised, scale = f"{x}.u8", f"{x}.scale"
         if any(node.output[0] == quantised for node in self.nodes):
             return quantised, scale
-        largest = self.op("ReduceMax", f"{x}.max", self.op("Abs", f"{x}.abs", x), self._axis(), keepdims=1)
+        largest = self.op(
+            "ReduceMax", f"{x}.max", self.op("Abs", f"{x}.abs", x), self._axis(), keepdims=1
+        )
         # The floor keeps an all-zero token from dividing by zero.
         bounded = self.op("Max", f"{x}.bounded", largest, self.number("int8.floor", 1e-8))
         self.op("Div", scale, bounded, self.number("int8.range", 127.0))
@@ -126,7 +132,9 @@ class _Graph:
         return self.constant(name, np.array(value, np.float32))
 
 
-def write_bert(weights: Weights, config: BertConfig, head: Head, precision: Precision) -> onnx.ModelProto:
+def write_bert(
+    weights: Weights, config: BertConfig, head: Head, precision: Precision
+) -> onnx.ModelProto:
     """The ONNX model of a BERT with Hugging Face weight names (without the prefix `bert.`).
 
     Args:
@@ -148,7 +156,9 @@ def write_bert(weights: Weights, config: BertConfig, head: Head, precision: Prec
         ) from error
 
 
-def _write_bert(weights: Weights, config: BertConfig, head: Head, precision: Precision) -> onnx.ModelProto:
+def _write_bert(
+    weights: Weights, config: BertConfig, head: Head, precision: Precision
+) -> onnx.ModelProto:
     graph = _Graph(precision)
     hidden = weights["embeddings.word_embeddings.weight"].shape[1]
     inputs: Inputs = ["input_ids", "attention_mask"]
@@ -202,7 +212,7 @@ def _embeddings(graph: _Graph, weights: Weights, config: BertConfig, inputs: Inp
 def _words(graph: _Graph, table: NDArray[np.float32]) -> str:
     if graph.precision == "fp32":
         return graph.op("Gather", "words", graph.constant("word_table", table), "input_ids")
-    # The table is most of a multilingual model: int8 with a scale a row makes it four times smaller.
+    # The table is most of a multilingual model: int8, a scale a row, makes it four times smaller.
     scale = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-8) / 127.0
     rows = graph.constant("word_table", np.rint(table / scale).astype(np.int8))
     scales = graph.constant("word_scale", scale.astype(np.float32))
@@ -232,7 +242,8 @@ def _layer(
     size = hidden // config.heads
     # The scale of the scores, 1/√size, is folded into the query.
     shrink = np.float32(size**-0.5)
-    parts = [(f"{attention}.query", shrink), (f"{attention}.key", 1.0), (f"{attention}.value", 1.0)]
+    one = np.float32(1.0)
+    parts = [(f"{attention}.query", shrink), (f"{attention}.key", one), (f"{attention}.value", one)]
     joined = graph.linear(
         f"{name}.qkv",
         x,
@@ -241,9 +252,13 @@ def _layer(
     )  # [batch, length, 3 * hidden]
     shape = graph.constant("heads", np.array([0, 0, 3, config.heads, size], np.int64))
     split = graph.op("Reshape", f"{name}.split", joined, shape)
-    split = graph.op("Transpose", f"{name}.heads", split, perm=[2, 0, 3, 1, 4])  # [3, b, h, l, size]
+    split = graph.op(
+        "Transpose", f"{name}.heads", split, perm=[2, 0, 3, 1, 4]
+    )  # [3, b, h, l, size]
     q, k, v = (
-        graph.op("Gather", f"{name}.{letter}", split, graph.constant(f"part{i}", np.array(i)), axis=0)
+        graph.op(
+            "Gather", f"{name}.{letter}", split, graph.constant(f"part{i}", np.array(i)), axis=0
+        )
         for i, letter in enumerate("qkv")
     )
     keys = graph.op("Transpose", f"{name}.keys", k, perm=[0, 1, 3, 2])
@@ -279,7 +294,10 @@ def _head(graph: _Graph, x: str, weights: Weights, head: Head, hidden: int) -> t
     if head == "mean":
         axis = graph.constant("length_axis", np.array([1], np.int64))
         mask = graph.op(
-            "Unsqueeze", "mask.column", "mask", graph.constant("last_axis", np.array([-1], np.int64))
+            "Unsqueeze",
+            "mask.column",
+            "mask",
+            graph.constant("last_axis", np.array([-1], np.int64)),
         )  # [batch, length, 1]
         total = graph.op("ReduceSum", "total", graph.op("Mul", "kept", x, mask), axis, keepdims=0)
         count = graph.op("ReduceSum", "count", mask, axis, keepdims=0)
@@ -291,7 +309,9 @@ def _head(graph: _Graph, x: str, weights: Weights, head: Head, hidden: int) -> t
         return graph.op("LpNormalization", "sentence_embedding", pooled, axis=-1, p=2), hidden
     # The head is small: it stays exact.
     exact = _Graph("fp32", graph.nodes, graph.initializers)
-    dense = graph.op("Tanh", "pooler", _linear(exact, "pooler.dense", pooled, weights, "pooler.dense"))
+    dense = graph.op(
+        "Tanh", "pooler", _linear(exact, "pooler.dense", pooled, weights, "pooler.dense")
+    )
     outputs = weights["classifier.weight"].shape[0]
     if outputs != 1:
         raise InvalidInput(

@@ -40,7 +40,9 @@ def read_folder(folder: Path, kind: str, precision: Precision) -> Source:
             for.
     """
     config = _json(folder / "config.json")
-    graphs = [path for path in (folder / "model.onnx", folder / "onnx/model.onnx") if path.is_file()]
+    graphs = [
+        path for path in (folder / "model.onnx", folder / "onnx/model.onnx") if path.is_file()
+    ]
     if not (folder / "tokenizer.json").is_file():
         raise InvalidInput(
             f"{folder} has no tokenizer.json. Save it with a fast tokenizer: "
@@ -49,7 +51,9 @@ def read_folder(folder: Path, kind: str, precision: Precision) -> Source:
     guessed = any("SequenceClassification" in name for name in config.get("architectures") or [])
     chosen = kind or ("cross_encoder" if guessed else "encoder")
     if chosen not in ("encoder", "cross_encoder"):
-        raise InvalidInput(f"Kind {chosen!r} can't be added from a folder; encoder or cross_encoder.")
+        raise InvalidInput(
+            f"Kind {chosen!r} can't be added from a folder; encoder or cross_encoder."
+        )
     head: Head = "score" if chosen == "cross_encoder" else _pooling(folder)
     fields = _fields(folder, config)
     if (folder / "model.safetensors").is_file():
@@ -88,7 +92,9 @@ def _from_weights(
         # RoBERTa calls the same two layers otherwise.
         names = {"classifier.dense": "pooler.dense", "classifier.out_proj": "classifier"}
         named = {
-            next((new + key[len(old) :] for old, new in names.items() if key.startswith(old)), key): value
+            next(
+                (new + key[len(old) :] for old, new in names.items() if key.startswith(old)), key
+            ): value
             for key, value in named.items()
         }
     first = 0 if family == "bert" else int(config.get("pad_token_id", 1)) + 1
@@ -123,6 +129,7 @@ def _from_graph(path: Path, head: Head) -> onnx.ModelProto:
     graph.initializer.extend(
         numpy_helper.from_array(np.array(value, np.int64), name) for name, value in numbers.items()
     )
+    steps: list[tuple[str, list[str], str, dict[str, Any]]]
     if head == "cls":
         steps = [("Gather", [output.name, "nr.first"], "nr.pooled", {"axis": 1})]
     else:
@@ -150,7 +157,9 @@ def _pooling(folder: Path) -> Head:
     modules = _json(folder / "modules.json", [])
     extra = [m["type"].rpartition(".")[2] for m in modules]
     if set(extra) - {"Transformer", "Pooling", "Normalize"}:
-        raise InvalidInput(f"{folder} has the modules {extra}; only Transformer, Pooling, Normalize.")
+        raise InvalidInput(
+            f"{folder} has the modules {extra}; only Transformer, Pooling, Normalize."
+        )
     pooling = _json(folder / "1_Pooling/config.json", {})
     return "cls" if pooling.get("pooling_mode_cls_token") else "mean"
 

@@ -105,7 +105,9 @@ def _read(data: bytes) -> Checkpoint:
         _HEADER.unpack_from(data)
     )
     if magic != b"E5S1" or block != _BLOCK:
-        raise ValueError(f"header is {magic!r} with blocks of {block}, expected b'E5S1' with {_BLOCK}")
+        raise ValueError(
+            f"header is {magic!r} with blocks of {block}, expected b'E5S1' with {_BLOCK}"
+        )
     cursor = _Cursor(data, _HEADER.size)
     vocabulary = _vocabulary(cursor)
     shapes = {

@@ -27,9 +27,7 @@ def _written_in(piece: str, scripts: tuple[str, ...]) -> bool:
     )
 
 
-def trim(
-    vocabulary: Vocabulary, scripts: tuple[str, ...]
-) -> tuple[Vocabulary, NDArray[np.int64]]:
+def trim(vocabulary: Vocabulary, scripts: tuple[str, ...]) -> tuple[Vocabulary, NDArray[np.int64]]:
     """Keeps the pieces written in `scripts` only, and digits, punctuation and special tokens.
 
     A text in these scripts is cut into the same pieces as before, since no piece with another

@@ -4,7 +4,8 @@ What `neuralrank up | down | status` do. Versions and the node's settings are fi
 that docker-compose.yml uses as well.
 """
 
-from neuralrank.stack.lifecycle import Report, UpOptions, down, status, up
+from neuralrank.stack.lifecycle import down, status, up
+from neuralrank.stack.options import Report, UpOptions
 from neuralrank.stack.probe import OpenSearch
 from neuralrank.stack.state import State
 from neuralrank.stack.versions import NODE_SETTINGS, VERSIONS, VERSIONS_FILE, Versions

@@ -1,11 +1,11 @@
 """Gets what the node is made of: OpenSearch and k-NN by Maven, our plugin from its sources."""
 
-import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -64,9 +64,12 @@ def fetch(artifact: str, downloads: Path, jdk: Jdk, report: Callable[[str], None
 
 
 def build_plugin(
-    jdk: Callable[[], Jdk], report: Callable[[str], None], given: Path | None = None
+    downloads: Path, jdk: Jdk, report: Callable[[str], None], given: Path | None = None
 ) -> Plugin:
     """Our plugin: the zip that was given, else built from the checkout's sources if they changed.
+
+    It is built from a copy of the sources, so that a build that somebody runs in the checkout at
+    the same time neither disturbs it nor is disturbed.
 
     Raises:
         InvalidSettings: the given file is not there.
@@ -76,29 +79,35 @@ def build_plugin(
         if not given.is_file():
             raise InvalidSettings(f"--plugin-zip: {given} is not a file.")
         return Plugin(given.resolve(), hashlib.sha256(given.read_bytes()).hexdigest())
-    pom = CHECKOUT / "plugin" / "pom.xml"
-    if not pom.is_file():
+    sources = CHECKOUT / "plugin"
+    name = f"neural-rank-{VERSIONS.neural_rank_plugin}"
+    if not (sources / "pom.xml").is_file():
         raise Unsupported(
-            f"The plugin's sources are not at {pom.parent}, as this is not a checkout of "
-            f"neuralrank. Give the built plugin: --plugin-zip neural-rank-"
-            f"{VERSIONS.neural_rank_plugin}.zip."
+            f"The plugin's sources are not at {sources}, as this is not a checkout of neuralrank. "
+            f"Give the built plugin: --plugin-zip {name}.zip."
         )
-    made = pom.parent / "target" / f"neural-rank-{VERSIONS.neural_rank_plugin}.zip"
-    stamp = made.with_suffix(".sources")
-    with _exclusive(pom):
-        sources = fingerprint([pom, pom.parent / "src", CHECKOUT / "protos"], CHECKOUT)
-        if not (made.is_file() and stamp.is_file() and stamp.read_text() == sources):
+    downloads.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=downloads) as folder:
+        build = Path(folder)
+        shutil.copytree(CHECKOUT / "protos", build / "protos")
+        shutil.copytree(sources / "src" / "main", build / "plugin" / "src" / "main")
+        shutil.copy(sources / "pom.xml", build / "plugin")
+        # Of the copy: what is built is what was hashed, even while somebody edits.
+        made_from = fingerprint([build], build)
+        made = downloads / f"{name}-{made_from[:12]}.zip"
+        if not made.is_file():
             report("building the plugin")
             _maven(
-                ["-f", str(pom), "package", "-DskipTests"],
-                jdk(),
-                folder=pom.parent,
+                ["-f", str(build / "plugin" / "pom.xml"), "package", "-Dmaven.test.skip=true"],
+                jdk,
+                folder=build,
                 failure="could not build the plugin",
             )
-            if not made.is_file():
-                raise Unsupported(f"Maven built the plugin, but {made} is not there.")
-            stamp.write_text(sources)
-    return Plugin(made, sources)
+            try:
+                (build / "plugin" / "target" / f"{name}.zip").replace(made)
+            except FileNotFoundError as error:
+                raise Unsupported(f"Maven built the plugin, but not as {name}.zip.") from error
+    return Plugin(made, made_from)
 
 
 def fingerprint(paths: Iterable[Path], root: Path, ending: str = "") -> str:
@@ -111,14 +120,6 @@ def fingerprint(paths: Iterable[Path], root: Path, ending: str = "") -> str:
                 content = hashlib.sha256(file.read_bytes()).hexdigest()
                 digest.update(f"{file.relative_to(root)} {content}\n".encode())
     return digest.hexdigest()
-
-
-@contextmanager
-def _exclusive(file: Path) -> Iterator[None]:
-    """Two stacks of one checkout must not build in one target folder at once."""
-    with file.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
 
 
 def _maven(arguments: list[str], jdk: Jdk, *, folder: Path, failure: str) -> None:

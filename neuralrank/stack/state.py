@@ -41,6 +41,11 @@ class State:
     sidecar_process: Process | None = None
 
     @property
+    def sidecar_listens(self) -> int:
+        """The port of the sidecar that was started; `sidecar_port` is what the node was told."""
+        return int(self.sidecar.rpartition(":")[2] or 0)
+
+    @property
     def file(self) -> Path:
         return self.home / "stack.json"
 

@@ -54,7 +54,9 @@ def tiny_weights(seed: int = 0, types: int = 2) -> dict[str, NDArray[np.float32]
 
 def tiny_tokenizer() -> Tokenizer:
     """One token a character, `[CLS] a [SEP] b [SEP]`."""
-    vocabulary = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *CHARACTERS])}
+    vocabulary = {
+        token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *CHARACTERS])
+    }
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")

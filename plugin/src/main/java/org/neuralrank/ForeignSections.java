@@ -5,6 +5,7 @@ import java.io.InputStream;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -58,7 +59,7 @@ final class ForeignSections {
             return List.of();
         }
         Path plugins = Path.of(home, "plugins");
-        List<String> names = new java.util.ArrayList<>();
+        List<String> names = new ArrayList<>();
         try (DirectoryStream<Path> folders = Files.newDirectoryStream(plugins)) {
             for (Path folder : folders) {
                 Path descriptor = folder.resolve("plugin-descriptor.properties");

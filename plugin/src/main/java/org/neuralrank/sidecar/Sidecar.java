@@ -6,6 +6,7 @@ import io.grpc.stub.StreamObserver;
 import java.io.Closeable;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
@@ -13,8 +14,6 @@ import java.util.function.BiConsumer;
 import java.util.function.LongSupplier;
 import org.neuralrank.v1.EncodeRequest;
 import org.neuralrank.v1.EncodeResponse;
-import org.neuralrank.v1.ModelStatusRequest;
-import org.neuralrank.v1.ModelStatusResponse;
 import org.neuralrank.v1.RankRequest;
 import org.neuralrank.v1.RankResponse;
 import org.neuralrank.v1.RankingGrpc;
@@ -44,30 +43,41 @@ public final class Sidecar implements Closeable {
         this.channels = new Channels(endpoints, executor);
     }
 
+    /** Reads a reply, or says why it can't be used; that counts as a failed call. */
+    @FunctionalInterface
+    public interface Reading<R, T> {
+        T read(R reply) throws SidecarException;
+    }
+
     /** Turns a query, user or item into a vector. */
-    public void encode(EncodeRequest request, long timeoutMs, ActionListener<EncodeResponse> listener) {
-        call(encode, timeoutMs, listener, (stub, observer) -> stub.encode(request, observer));
+    public <T> void encode(
+        EncodeRequest request,
+        long timeoutMs,
+        Reading<EncodeResponse, T> reading,
+        ActionListener<T> listener
+    ) {
+        call(encode, timeoutMs, reading, listener, (stub, observer) -> stub.encode(request, observer));
+    }
+
+    /** Ranks candidates. */
+    public <T> void rank(
+        RankRequest request,
+        long timeoutMs,
+        Reading<RankResponse, T> reading,
+        ActionListener<T> listener
+    ) {
+        call(rank, timeoutMs, reading, listener, (stub, observer) -> stub.rank(request, observer));
     }
 
     /**
-     * Ranks candidates. Whether the reply makes sense is the caller's judgment, who reports nonsense with
-     * {@link #badRank()}.
+     * Connects and makes a first call in the background; the first one on a cold channel takes some 400 ms. By
+     * contract, to rank nothing gives an empty answer.
      */
-    public void rank(RankRequest request, long timeoutMs, ActionListener<RankResponse> listener) {
-        call(rank, timeoutMs, listener, (stub, observer) -> stub.rank(request, observer));
-    }
-
-    /** A Rank reply came but can't be used: counts as a failed call. */
-    public void badRank() {
-        rank.failed();
-    }
-
-    /** Connects and makes a first call in the background; the first one on a cold channel takes some 400 ms. */
     public void warm() {
         for (ManagedChannel channel : channels.all()) {
             RankingGrpc.newStub(channel)
                 .withDeadlineAfter(5, TimeUnit.SECONDS)
-                .modelStatus(ModelStatusRequest.getDefaultInstance(), new Ignored());
+                .rank(RankRequest.getDefaultInstance(), new Ignored());
         }
     }
 
@@ -94,7 +104,7 @@ public final class Sidecar implements Closeable {
     }
 
     private static Map<String, Object> describe(Breaker breaker) {
-        return Map.of("state", breaker.state().name().toLowerCase(java.util.Locale.ROOT), "opened", breaker.opened());
+        return Map.of("state", breaker.state().name().toLowerCase(Locale.ROOT), "opened", breaker.opened());
     }
 
     @Override
@@ -102,11 +112,12 @@ public final class Sidecar implements Closeable {
         channels.close();
     }
 
-    private <T> void call(
+    private <R, T> void call(
         Breaker breaker,
         long timeoutMs,
+        Reading<R, T> reading,
         ActionListener<T> listener,
-        BiConsumer<RankingGrpc.RankingStub, StreamObserver<T>> start
+        BiConsumer<RankingGrpc.RankingStub, StreamObserver<R>> start
     ) {
         if (timeoutMs <= 0) {
             listener.onFailure(new SidecarException(Reason.DEADLINE, "no time was left to call the sidecar"));
@@ -125,24 +136,26 @@ public final class Sidecar implements Closeable {
         }
         RankingGrpc.RankingStub stub = RankingGrpc.newStub(current.next())
             .withDeadlineAfter(timeoutMs, TimeUnit.MILLISECONDS);
-        start.accept(stub, new Answer<>(breaker, timeoutMs, listener));
+        start.accept(stub, new Answer<>(breaker, timeoutMs, reading, listener));
     }
 
     /** Keeps the message until the call has ended well: a message may be followed by an error. */
-    private static final class Answer<T> implements StreamObserver<T> {
+    private static final class Answer<R, T> implements StreamObserver<R> {
         private final Breaker breaker;
         private final long timeoutMs;
+        private final Reading<R, T> reading;
         private final ActionListener<T> listener;
-        private T message;
+        private R message;
 
-        Answer(Breaker breaker, long timeoutMs, ActionListener<T> listener) {
+        Answer(Breaker breaker, long timeoutMs, Reading<R, T> reading, ActionListener<T> listener) {
             this.breaker = breaker;
             this.timeoutMs = timeoutMs;
+            this.reading = reading;
             this.listener = listener;
         }
 
         @Override
-        public void onNext(T value) {
+        public void onNext(R value) {
             message = value;
         }
 
@@ -170,19 +183,29 @@ public final class Sidecar implements Closeable {
 
         @Override
         public void onCompleted() {
-            if (message == null) {
+            T read;
+            try {
+                if (message == null) {
+                    throw new SidecarException(Reason.BAD_REPLY, "the sidecar ended the call without a reply");
+                }
+                read = reading.read(message);
+            } catch (SidecarException e) {
                 breaker.failed();
-                listener.onFailure(new SidecarException(Reason.BAD_REPLY, "the sidecar ended the call without a reply"));
+                listener.onFailure(e);
+                return;
+            } catch (RuntimeException e) {
+                breaker.failed();
+                listener.onFailure(new SidecarException(Reason.BAD_REPLY, "the reply can't be read: " + e));
                 return;
             }
             breaker.succeeded();
-            listener.onResponse(message);
+            listener.onResponse(read);
         }
     }
 
-    private static final class Ignored implements StreamObserver<ModelStatusResponse> {
+    private static final class Ignored implements StreamObserver<RankResponse> {
         @Override
-        public void onNext(ModelStatusResponse value) {}
+        public void onNext(RankResponse value) {}
 
         @Override
         public void onError(Throwable error) {}

@@ -1,0 +1,83 @@
+# make setup   a virtual environment in .venv with the `neuralrank` command; checks JDK and Maven
+# make demo    starts the local stack and shows what re-ranking does to a query; the stack stays
+# make test    all tests, on a stack of their own: a running demo is left alone
+# make check   formatting, lint, types, import rules
+# make bench   the benchmarks
+# make down    ends the local stack; its data, models and downloads stay in .neuralrank
+# make clean   down, and removes what was built; .neuralrank stays
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that is 3.11 or newer. Another one: make setup PYTHON=/path/to/python
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then command -v $$name; break; fi; done)
+PROTOS := $(wildcard protos/neuralrank/v1/*.proto)
+INSTALLED := $(VENV)/installed.stamp
+# The stubs are made while installing: without them, or without the command, install again.
+ifneq ($(words $(wildcard neuralrank/v1/ranking_pb2.py $(BIN)/neuralrank)),2)
+INCOMPLETE := incomplete
+endif
+
+.PHONY: help setup demo test check plugin-test bench down clean constraints incomplete
+
+help:
+	@sed -n '/^# make/s/^# //p' Makefile
+
+setup: $(INSTALLED)
+	@$(BIN)/python -m neuralrank.stack
+
+incomplete:
+
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(INCOMPLETE)
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "missing: Python 3.11 or newer. Install it (Debian, Ubuntu: apt-get install python3" \
+			"python3-venv; macOS: brew install python@3.11), or name one:" \
+			"make setup PYTHON=/path/to/python" >&2; exit 7; fi
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/neuralrank up
+	$(BIN)/python -m examples.demo
+
+test: setup check plugin-test
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+plugin-test: setup
+	JAVA_HOME="$$($(BIN)/python -m neuralrank.stack java-home)" \
+		"$$($(BIN)/python -m neuralrank.stack maven)" --quiet --batch-mode -f plugin/pom.xml test
+
+bench: setup
+	$(BIN)/neuralrank up
+	$(BIN)/python -m bench
+
+down:
+	@if [ -x $(BIN)/neuralrank ]; then $(BIN)/neuralrank down; \
+		else echo "Nothing was set up here."; fi
+
+clean: down
+	rm -rf $(VENV) plugin/target dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+		.import_linter_cache neuralrank/v1
+	find . -name __pycache__ -type d -not -path './.neuralrank/*' -prune -exec rm -rf {} +
+
+# Resolves what pyproject.toml asks for anew, in an environment of its own.
+constraints:
+	folder="$$(mktemp -d)"; trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv "$$folder/venv"; \
+	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check '.[dev]'; \
+	{ sed -n '/^#/p' constraints.txt; "$$folder/venv/bin/python" -m pip freeze --exclude neuralrank; } \
+		> "$$folder/constraints.txt"; \
+	mv "$$folder/constraints.txt" constraints.txt

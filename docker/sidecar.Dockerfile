@@ -1,0 +1,25 @@
+# The sidecar, and the `neuralrank` command with everything else of Python. The build argument comes
+# from neuralrank/stack/versions.env through docker-compose.yml.
+ARG PYTHON_VERSION
+
+FROM python:${PYTHON_VERSION}-slim AS build
+WORKDIR /build
+COPY pyproject.toml hatch_build.py README.md LICENSE NOTICE ./
+COPY protos protos
+COPY neuralrank neuralrank
+COPY sidecar sidecar
+COPY indexer indexer
+COPY opensearch_config opensearch_config
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM python:${PYTHON_VERSION}-slim
+COPY constraints.txt /tmp/constraints.txt
+RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
+    pip install --no-cache-dir -c /tmp/constraints.txt /wheels/*.whl
+# An ordinary account; it owns the registry, as a new volume takes over what is in the image.
+RUN useradd --create-home neuralrank && mkdir /models && chown neuralrank /models
+USER neuralrank
+WORKDIR /home/neuralrank
+ENV PYTHONUNBUFFERED=1
+EXPOSE 50051
+CMD ["neuralrank-sidecar"]

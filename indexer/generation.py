@@ -1,0 +1,200 @@
+"""The indexes behind one name: NAME is an alias, NAME-<UTC time> the index that it stands for.
+
+A new generation is filled out of sight; the alias moves to it in one step, when it is complete.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from opensearchpy import OpenSearch
+
+from neuralrank.errors import InvalidInput, NotFound, Unavailable
+
+__all__ = ["Generation", "check_name", "create", "find_unfinished"]
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,199}")
+# In `_meta.neuralrank.state`: not (yet) complete, and complete.
+_BUILDING: Final = "building"
+_COMPLETE: Final = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """An index that is being filled."""
+
+    alias: str
+    index: str
+    # `_meta.neuralrank` of its mapping.
+    meta: Mapping[str, Any]
+    # The settings that hold once it is filled.
+    final_settings: Mapping[str, Any]
+
+    def finish(self, client: OpenSearch, expected: int, keep: int) -> list[str]:
+        """Makes it searchable, checks it and moves the alias to it.
+
+        Args:
+            expected: how many documents it must hold.
+            keep: how many earlier generations stay, for going back.
+
+        Returns:
+            The indexes that were deleted.
+
+        Raises:
+            NotFound: it was deleted meanwhile.
+            Unavailable: it does not hold what it should. Either way the alias has not moved.
+        """
+        if _generations(client, self.alias).get(self.index, {}).get("state") != _BUILDING:
+            # A write to a deleted index makes OpenSearch create it again, without our mapping.
+            raise NotFound(
+                f"Index {self.index} was deleted while it was being filled. Index again."
+            )
+        client.indices.put_settings(index=self.index, body={"index": dict(self.final_settings)})
+        client.indices.refresh(index=self.index)
+        found = int(client.count(index=self.index)["count"])
+        if found != expected:
+            raise Unavailable(
+                f"Index {self.index} holds {found} documents instead of {expected}; something else "
+                f"wrote to it or deleted it. {self.alias!r} was left as it was; index again."
+            )
+        meta = {**self.meta, "state": _COMPLETE, "documents": expected}
+        client.indices.put_mapping(index=self.index, body={"_meta": {"neuralrank": meta}})
+        actions: list[dict[str, Any]] = [
+            {"remove": {"index": index, "alias": self.alias}}
+            for index in _aliased(client, self.alias)
+        ]
+        actions.append({"add": {"index": self.index, "alias": self.alias, "is_write_index": True}})
+        client.indices.update_aliases(body={"actions": actions})
+        return self._delete_older(client, keep)
+
+    def discard(self, client: OpenSearch) -> None:
+        """Deletes it."""
+        client.indices.delete(index=self.index, params={"ignore_unavailable": "true"})
+
+    def _delete_older(self, client: OpenSearch, keep: int) -> list[str]:
+        """Deletes earlier generations that `indexer` made: all but the `keep` newest complete
+        ones, and those that were never finished."""
+        earlier = {
+            index: meta
+            for index, meta in _generations(client, self.alias).items()
+            if index < self.index
+        }
+        complete = sorted(i for i, meta in earlier.items() if meta.get("state") == _COMPLETE)
+        kept = complete[len(complete) - keep :] if keep else []
+        unwanted = sorted(earlier.keys() - set(kept))
+        for index in unwanted:
+            client.indices.delete(index=index, params={"ignore_unavailable": "true"})
+        return unwanted
+
+
+def check_name(client: OpenSearch, name: str) -> None:
+    """
+    Raises:
+        InvalidInput: `name` can't be an alias, or an index of that very name exists.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"--index {name!r} can't be a name; allowed are lower-case letters, digits, '-', '_' "
+            "and '.', beginning with a letter or digit, at most 200."
+        )
+    if client.indices.exists(index=name) and not client.indices.exists_alias(name=name):
+        raise InvalidInput(
+            f"{name!r} is an index, not an alias, so it can't be switched to a new one without a "
+            f"gap. Choose another --index; or, if it is not needed, delete the index {name!r}."
+        )
+
+
+def create(
+    client: OpenSearch, name: str, body: Mapping[str, Any], meta: Mapping[str, Any]
+) -> Generation:
+    """A new, empty generation.
+
+    Args:
+        body: settings and mappings, as for index creation; `_meta.neuralrank` is extended.
+        meta: what else `_meta.neuralrank` says.
+    """
+    mappings = dict(body["mappings"])
+    noted = {**mappings.get("_meta", {}).get("neuralrank", {}), **meta, "state": _BUILDING}
+    mappings["_meta"] = {**mappings.get("_meta", {}), "neuralrank": noted}
+    settings = dict(body.get("settings", {}))
+    final = _final_settings(settings)
+    # No refresh and no replica while filling: both would do their work many times over.
+    settings["index"] = {
+        **settings.get("index", {}),
+        "refresh_interval": "-1",
+        "auto_expand_replicas": "false",
+        "number_of_replicas": 0,
+    }
+    index = _free_name(client, name)
+    client.indices.create(index=index, body={"settings": settings, "mappings": mappings})
+    return Generation(name, index, noted, final)
+
+
+def find_unfinished(
+    client: OpenSearch, name: str, body: Mapping[str, Any], meta: Mapping[str, Any]
+) -> Generation:
+    """The newest generation that was begun with the same `meta` and not finished.
+
+    Raises:
+        NotFound: there is none.
+        InvalidInput: there is one, but from another catalogue or encoder.
+    """
+    unfinished = {
+        index: found
+        for index, found in _generations(client, name).items()
+        if found.get("state") == _BUILDING
+    }
+    if not unfinished:
+        raise NotFound(f"No unfinished index of {name!r} is there to resume; leave out --resume.")
+    index = max(unfinished)
+    noted = unfinished[index]
+    wanted = {**body["mappings"].get("_meta", {}).get("neuralrank", {}), **meta}
+    for key, value in wanted.items():
+        if noted.get(key) != value:
+            raise InvalidInput(
+                f"{index} can't be resumed: its {key} is {noted.get(key)!r}, and now it is "
+                f"{value!r}. Leave out --resume to begin anew."
+            )
+    return Generation(name, index, noted, _final_settings(body.get("settings", {})))
+
+
+def _final_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What is set back after filling; null means OpenSearch's default."""
+    wanted = settings.get("index", {})
+    final = {
+        "refresh_interval": wanted.get("refresh_interval"),
+        "auto_expand_replicas": wanted.get("auto_expand_replicas"),
+    }
+    if "number_of_replicas" in wanted:
+        final["number_of_replicas"] = wanted["number_of_replicas"]
+    return final
+
+
+def _free_name(client: OpenSearch, name: str) -> str:
+    stem = f"{name}-{datetime.now(UTC):%Y%m%d%H%M%S}"
+    for serial in range(100):
+        index = f"{stem}-{serial:02d}"
+        if not client.indices.exists(index=index):
+            return index
+    raise InvalidInput(f"There are 100 indexes {stem}-* already. Wait a second.")
+
+
+def _aliased(client: OpenSearch, alias: str) -> list[str]:
+    if not client.indices.exists_alias(name=alias):
+        return []
+    return sorted(client.indices.get_alias(name=alias))
+
+
+def _generations(client: OpenSearch, name: str) -> dict[str, dict[str, Any]]:
+    """The indexes that `create` made for a name, and their `_meta.neuralrank`."""
+    found = client.indices.get_mapping(
+        index=f"{name}-*", params={"filter_path": "*.mappings._meta.neuralrank"}
+    )
+    pattern = re.compile(re.escape(name) + r"-\d{14}-\d{2}")
+    return {
+        index: mapping["mappings"]["_meta"]["neuralrank"]
+        for index, mapping in found.items()
+        if pattern.fullmatch(index)
+    }

@@ -1,0 +1,289 @@
+"""From a catalogue to an index: read, validate, encode, write, switch.
+
+Encoding is what takes time, so writing goes on beside it, in another thread, and at most two chunks
+wait to be written.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from opensearchpy import OpenSearch
+
+from indexer.generation import Generation, check_name, create, find_unfinished
+from indexer.reading import Catalogue, Row
+from indexer.rejects import Rejects
+from indexer.writing import bulk_write
+from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
+from neuralrank.product import Product, document, passage
+
+__all__ = ["PassageEncoder", "Summary", "index_catalogue"]
+
+# Rows in a chunk. Larger chunks pad less (texts are batched by length within one) and take memory.
+_CHUNK: Final = 1024
+# The field that holds the vector of `passage`.
+_VECTOR: Final = "text_vector"
+
+
+class PassageEncoder(Protocol):
+    """What turns passages into vectors; `neuralrank.encoder.Encoder` is one."""
+
+    @property
+    def ref(self) -> str: ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    def encode_passages(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What one run did."""
+
+    read: int  # rows in the catalogue
+    written: int  # documents in the index, those of a resumed run included
+    rejected: int
+    seconds: float
+    documents_per_second: float
+    index: str
+    alias: str
+    encoder: str  # name@hash; empty: no vectors
+    rejects: str  # the rejects file; empty: nothing was rejected
+    resumed: int  # documents that an earlier run had written
+    deleted: tuple[str, ...]  # earlier generations
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def index_catalogue(
+    client: OpenSearch,
+    catalogue: Catalogue,
+    name: str,
+    body: Mapping[str, Any],
+    encoder: PassageEncoder | None,
+    rejects: Path,
+    *,
+    resume: bool = False,
+    keep: int = 1,
+    progress: Callable[[float, int, int], None] | None = None,
+) -> Summary:
+    """Indexes a catalogue and moves the alias `name` to it.
+
+    Args:
+        body: settings and mappings of the index.
+        encoder: makes `text_vector`; None: no vectors.
+        rejects: where rows that can't be indexed go, as JSON Lines of line, reason and row. It is
+            written only if there are any.
+        resume: goes on with the index that an interrupted run left.
+        keep: how many earlier generations stay.
+        progress: called with the part of the catalogue that is read in [0, 1], and how many
+            documents were written and rejected.
+
+    Raises:
+        InvalidInput: the catalogue, the name or every row can't be used.
+        Unavailable, Overloaded, Unsupported: OpenSearch does not answer, is too busy, or its disk
+            is full. The alias is as it was; the message says what became of the new index.
+    """
+    began = time.monotonic()
+    check_name(client, name)
+    meta = {
+        "encoder": encoder.ref if encoder else "",
+        "dimensions": encoder.dimensions if encoder else 0,
+        "catalogue": catalogue.fingerprint,
+    }
+    begin = find_unfinished if resume else create
+    generation = begin(client, name, body, meta)
+    try:
+        with Rejects(rejects) as rejected:
+            run = _Run(client, generation, encoder, rejected, resume, progress)
+            run.fill(catalogue)
+        if run.written == 0:
+            raise InvalidInput(_nothing_written(catalogue, run.read, rejects))
+        deleted = generation.finish(client, run.written, keep)
+    except BaseException as error:
+        _give_up(client, generation, error)
+        raise
+    seconds = time.monotonic() - began
+    return Summary(
+        read=run.read,
+        written=run.written,
+        rejected=rejected.count,
+        seconds=round(seconds, 3),
+        documents_per_second=round((run.written - run.resumed) / max(seconds, 1e-3), 1),
+        index=generation.index,
+        alias=name,
+        encoder=encoder.ref if encoder else "",
+        rejects=str(rejects) if rejected.count else "",
+        resumed=run.resumed,
+        deleted=tuple(deleted),
+    )
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A product on its way into the index."""
+
+    row: Row
+    product: Product
+
+
+class _Run:
+    """One run and its counters."""
+
+    def __init__(
+        self,
+        client: OpenSearch,
+        generation: Generation,
+        encoder: PassageEncoder | None,
+        rejects: Rejects,
+        resume: bool,
+        progress: Callable[[float, int, int], None] | None,
+    ) -> None:
+        self.read = self.written = self.resumed = 0
+        self._client = client
+        self._generation = generation
+        self._encoder = encoder
+        self._rejects = rejects
+        self._resume = resume
+        self._progress = progress
+        # Line of each id, to find duplicates: about 100 bytes a product.
+        self._lines: dict[str, int] = {}
+        # Why writing failed; set by the writing thread.
+        self._failure: NeuralrankError | None = None
+
+    def fill(self, catalogue: Catalogue) -> None:
+        """Writes every valid row. Encoding runs here, writing in one other thread."""
+        writer = ThreadPoolExecutor(1, thread_name_prefix="indexer-write")
+        writing: deque[tuple[list[_Pending], Future[dict[str, str]]]] = deque()
+        try:
+            for chunk in self._chunks(catalogue):
+                documents = self._documents(chunk)
+                writing.append((chunk, writer.submit(self._write, documents)))
+                while len(writing) > 2 or (writing and writing[0][1].done()):
+                    self._settle(*writing.popleft())
+                self._report(catalogue.progress)
+            while writing:
+                self._settle(*writing.popleft())
+            self._report(1.0)
+        finally:
+            writer.shutdown(wait=True, cancel_futures=True)
+
+    def _chunks(self, catalogue: Catalogue) -> Iterator[list[_Pending]]:
+        chunk: list[_Pending] = []
+        for row in catalogue.rows():
+            self.read += 1
+            if (pending := self._valid(row)) is not None:
+                chunk.append(pending)
+            if len(chunk) == _CHUNK:
+                yield self._without_present(chunk)
+                chunk = []
+        if chunk:
+            yield self._without_present(chunk)
+
+    def _valid(self, row: Row) -> _Pending | None:
+        if row.problem:
+            self._reject(row, row.problem)
+            return None
+        try:
+            product = Product.from_row(row.value)
+        except InvalidInput as error:
+            self._reject(row, str(error))
+            return None
+        if (first := self._lines.setdefault(product.id, row.line)) != row.line:
+            self._reject(
+                row, f"id: {product.id!r} is already in line {first}; the first one counts"
+            )
+            return None
+        return _Pending(row, product)
+
+    def _without_present(self, chunk: list[_Pending]) -> list[_Pending]:
+        """Leaves out what an interrupted run has written."""
+        if not self._resume:
+            return chunk
+        answer = self._client.mget(
+            index=self._generation.index,
+            body={"ids": [pending.product.id for pending in chunk]},
+            params={"_source": "false"},
+        )
+        present = {item["_id"] for item in answer["docs"] if item.get("found")}
+        self.resumed += len(present)
+        self.written += len(present)
+        return [pending for pending in chunk if pending.product.id not in present]
+
+    def _documents(self, chunk: list[_Pending]) -> list[tuple[str, dict[str, Any]]]:
+        documents = [(pending.product.id, document(pending.product)) for pending in chunk]
+        if self._encoder and chunk:
+            # float32 [chunk, dimensions]; the encoder batches by length itself.
+            vectors = self._encoder.encode_passages([passage(p.product) for p in chunk])
+            for (_, fields), vector in zip(documents, vectors, strict=True):
+                fields[_VECTOR] = vector
+        return documents
+
+    def _write(self, documents: list[tuple[str, dict[str, Any]]]) -> dict[str, str]:
+        if self._failure:
+            raise self._failure  # what waits behind it would only wait in vain once more
+        try:
+            refused = bulk_write(self._client, self._generation.index, documents)
+        except NeuralrankError as error:
+            self._failure = error
+            raise
+        return {item.id: item.reason for item in refused}
+
+    def _settle(self, chunk: list[_Pending], writing: Future[dict[str, str]]) -> None:
+        """Waits for a chunk to be written, and counts it."""
+        refused = writing.result()
+        for pending in chunk:
+            if (reason := refused.get(pending.product.id)) is not None:
+                self._reject(pending.row, f"OpenSearch refused it: {reason}")
+            else:
+                self.written += 1
+
+    def _report(self, fraction: float) -> None:
+        if self._progress:
+            self._progress(fraction, self.written, self._rejects.count)
+
+    def _reject(self, row: Row, reason: str) -> None:
+        self._rejects.write(row.line, reason, row.value)
+
+
+def _give_up(client: OpenSearch, generation: Generation, error: BaseException) -> None:
+    """Keeps what a later `--resume` can use, deletes the rest, and adds to the error which."""
+    kept = (
+        f"{generation.alias!r} is as it was. The unfinished index {generation.index} is kept: go "
+        "on with --resume, or run without it to begin anew (that also deletes it)."
+    )
+    if isinstance(error, KeyboardInterrupt | Unavailable | Overloaded):
+        _append(error, kept)
+        return
+    try:
+        generation.discard(client)
+        _append(error, f"{generation.alias!r} is as it was; the unfinished index was deleted.")
+    except NeuralrankError:
+        _append(error, kept)
+
+
+def _append(error: BaseException, sentence: str) -> None:
+    """Adds a sentence to an error's message; to a bug's traceback as a note."""
+    if isinstance(error, NeuralrankError | KeyboardInterrupt):
+        error.args = (" ".join([*map(str, error.args[:1]), sentence]),)
+    else:
+        error.add_note(sentence)
+
+
+def _nothing_written(catalogue: Catalogue, read: int, rejects: Path) -> str:
+    if read == 0:
+        return f"{catalogue.path} holds no product."
+    return (
+        f"None of the {read} rows of {catalogue.path} could be indexed; {rejects} says why, row by "
+        "row."
+    )

@@ -1,0 +1,187 @@
+"""`neuralrank evaluate`: how good the rankings of an index are, by judgments."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+import typer
+from opensearchpy import OpenSearch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from neuralrank.cli.results import NO_PIPELINE, Page, ask
+from neuralrank.client import Client
+from neuralrank.errors import InvalidInput
+from neuralrank.evaluation import (
+    METRICS,
+    Judged,
+    compare,
+    judge,
+    read_qrels,
+    read_queries,
+    summary,
+)
+from neuralrank.opensearch import connect
+from neuralrank.settings import load_settings
+
+__all__ = ["evaluate"]
+
+_SYSTEMS = ("lexical", "vector", "hybrid", "reranked")
+_DEPTH = 100  # hits per query, for R@100
+_VECTOR_FIELD = "text_vector"
+
+Search = Callable[[str], Page]
+
+
+def evaluate(
+    index: Annotated[str, typer.Option("--index", "-i", metavar="NAME", help="Index or alias.")],
+    queries: Annotated[Path, typer.Option(metavar="TSV", help="Lines of query id, tab, text.")],
+    qrels: Annotated[Path, typer.Option(metavar="TREC", help="Lines of `query 0 item grade`.")],
+    systems: Annotated[
+        str, typer.Option(help="Which rankings, separated by commas; the first is the baseline.")
+    ] = ",".join(_SYSTEMS),
+    deadline_ms: Annotated[
+        int | None,
+        typer.Option(min=1, help="The ranker's deadline for `hybrid` and `reranked`."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Judges the rankings of an index: nDCG@10, RR@10, R@100 and milliseconds a query.
+
+    Example: neuralrank evaluate --index esci --queries queries.tsv --qrels qrels.tsv
+
+    lexical: the query of opensearch_config/queries/product.json alone. vector: the nearest
+    neighbours of the query's vector alone. hybrid: both, blended, without a cross-encoder.
+    reranked: the whole pipeline as `neuralrank search` uses it.
+
+    Each system is compared with the first by a paired randomisation test. Queries without a
+    judgment are left out. Times are of whole requests for 100 hits, one after the other.
+    """
+    chosen = [name.strip() for name in systems.split(",") if name.strip()]
+    if not chosen or set(chosen) - set(_SYSTEMS):
+        raise InvalidInput(f"--systems got {systems!r}; allowed are {', '.join(_SYSTEMS)}.")
+    texts, grades = read_queries(queries), read_qrels(qrels)
+    judged_queries = {query: text for query, text in texts.items() if query in grades}
+    if not judged_queries:
+        raise InvalidInput(f"No query of {queries} has a judgment in {qrels}: the ids differ.")
+    kept = {query: grades[query] for query in judged_queries}
+    settings = load_settings()
+    results: dict[str, Judged] = {}
+    report: dict[str, Any] = {}
+    with closing(connect(settings)) as client, Client(settings.sidecar) as ranker:
+        searches = _searches(client, ranker, index, deadline_ms)
+        for name in chosen:
+            results[name], report[name] = _judged(name, searches[name], judged_queries, kept)
+            if name != chosen[0]:
+                report[name]["versus"] = {
+                    chosen[0]: {
+                        metric: asdict(compare(results[name], results[chosen[0]], metric))
+                        for metric in METRICS
+                    }
+                }
+    if as_json:
+        answer = {"systems": report, "queries": len(judged_queries)}
+        typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+    else:
+        _show(report, chosen[0], len(judged_queries))
+
+
+def _searches(
+    client: OpenSearch,
+    ranker: Client,
+    index: str,
+    deadline_ms: int | None,
+) -> dict[str, Search]:
+    from opensearch_config import lexical_query
+
+    limits = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
+
+    def nearest(text: str) -> Page:
+        (vector,) = ranker.encode(queries=[text], index=index)
+        knn = {"knn": {_VECTOR_FIELD: {"vector": vector.tolist(), "k": _DEPTH}}}
+        return ask(client, index, knn, text=text, size=_DEPTH, pipeline=NO_PIPELINE)
+
+    def through(options: dict[str, Any], text: str) -> Page:
+        return ask(client, index, lexical_query(text), options, text=text, size=_DEPTH)
+
+    return {
+        "lexical": lambda text: ask(
+            client, index, lexical_query(text), text=text, size=_DEPTH, pipeline=NO_PIPELINE
+        ),
+        "vector": nearest,
+        "hybrid": lambda text: through({"bundle": "none", **limits}, text),
+        "reranked": lambda text: through(limits, text),
+    }
+
+
+def _judged(
+    name: str, search: Search, queries: dict[str, str], qrels: dict[str, dict[str, int]]
+) -> tuple[Judged, dict[str, Any]]:
+    search(next(iter(queries.values())))  # the first request opens connections: not timed
+    run: dict[str, dict[str, float]] = {}
+    times: list[float] = []
+    degraded: Counter[str] = Counter()
+    stages: dict[str, list[float]] = {}
+    bar = track(
+        queries.items(),
+        description=name,
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    for query, text in bar:
+        page = search(text)
+        # The order is what is judged: scores of equal hits would be ordered by id.
+        run[query] = {hit.id: -float(place) for place, hit in enumerate(page.hits)}
+        times.append(page.took_ms)
+        degraded.update(note["reason"] for note in page.degraded)
+        for stage, ms in page.report.get("took_ms", {}).items():
+            stages.setdefault(stage, []).append(ms)
+    judged = judge(qrels, run)
+    answer = summary(judged, times)
+    if degraded:
+        answer["degraded"] = dict(degraded)
+    if stages:
+        answer["stages_ms_p50"] = {s: round(float(np.median(ms)), 2) for s, ms in stages.items()}
+    return judged, answer
+
+
+def _show(report: dict[str, Any], baseline: str, queries: int) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("system")
+    for metric in METRICS:
+        table.add_column(f"{metric} [95%]", justify="right")
+    for heading in (f"nDCG@10 vs {baseline}", "p", "win/loss", "p50 ms", "p95 ms"):
+        table.add_column(heading, justify="right")
+    for name, numbers in report.items():
+        versus = numbers.get("versus", {}).get(baseline, {}).get("nDCG@10")
+        table.add_row(
+            name,
+            *(
+                f"{numbers[m]:.4f} [{numbers['ci95'][m][0]:.3f}, {numbers['ci95'][m][1]:.3f}]"
+                for m in METRICS
+            ),
+            *(
+                (
+                    f"{versus['difference']:+.4f}",
+                    f"{versus['p']:.3f}",
+                    f"{versus['wins']}/{versus['losses']}",
+                )
+                if versus
+                else ("", "", "")
+            ),
+            f"{numbers['ms_p50']:.1f}",
+            f"{numbers['ms_p95']:.1f}",
+        )
+    out = Console() if sys.stdout.isatty() else Console(width=160)
+    out.print(table)
+    out.print(f"{queries} judged queries", style="dim", highlight=False)
+    for name, numbers in report.items():
+        for reason, count in numbers.get("degraded", {}).items():
+            out.print(f"{name}: {count} of {queries} degraded ({reason})", style="yellow")

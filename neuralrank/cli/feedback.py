@@ -1,0 +1,175 @@
+"""`neuralrank feedback`: what users did, into OpenSearch's UBI indexes."""
+
+import gzip
+import itertools
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from neuralrank import ubi
+from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.opensearch import connect
+from neuralrank.settings import load_settings
+
+__all__ = ["feedback"]
+
+_BATCH = 1000
+
+feedback = typer.Typer(
+    help="User behaviour (OpenSearch UBI 1.3): load it, or log one event.", no_args_is_help=True
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+@feedback.command()
+def load(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="UBI documents as NDJSON (or .gz): bulk format, or one event or query a line.",
+        ),
+    ],
+    rejects: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where lines that are no UBI documents go, as JSON Lines of line, reason and row. "
+            "Default: <name of FILE>.rejects.jsonl in the working folder.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Loads UBI queries and events into ubi_queries and ubi_events.
+
+    Example: neuralrank feedback load examples/feedback/events.ndjson
+
+    A document keeps the _id of its bulk action; one without gets an id from its content. So a file
+    can be loaded again without counting anything twice.
+    """
+    from indexer import Rejects, bulk_write
+    from opensearch_config import apply_ubi
+
+    if not file.is_file():
+        raise NotFound(f"There is no file {file}. Name a file of UBI documents (.ndjson, .jsonl).")
+    where = rejects or Path(f"{file.name.removesuffix('.gz')}.rejects.jsonl")
+    written = {ubi.QUERIES_INDEX: 0, ubi.EVENTS_INDEX: 0}
+    rejected = 0
+    with closing(connect(load_settings(), timeout=60.0)) as client, Rejects(where) as refused:
+        apply_ubi(client)
+        documents = ubi.parse(_lines(file))
+        while batch := list(itertools.islice(documents, _BATCH)):
+            records = [item for item in batch if isinstance(item, ubi.Record)]
+            for item in batch:
+                if isinstance(item, ubi.Rejected):
+                    refused.write(item.line, item.reason, item.row)
+            for index in written:
+                mine = {record.id: record for record in records if record.index == index}
+                outcome = bulk_write(client, index, [(r.id, r.document) for r in mine.values()])
+                for problem in outcome:
+                    record = mine.pop(problem.id)
+                    refused.write(
+                        record.line, f"OpenSearch refused it: {problem.reason}", record.document
+                    )
+                written[index] += len(mine)
+        client.indices.refresh(index=",".join(written))
+        rejected = refused.count
+    if not sum(written.values()):
+        raise InvalidInput(
+            f"{file} holds no UBI document"
+            + (f"; {where} says why, line by line." if rejected else ": it is empty.")
+        )
+    summary = {
+        "queries": written[ubi.QUERIES_INDEX],
+        "events": written[ubi.EVENTS_INDEX],
+        "rejected": rejected,
+        "rejects": str(where) if rejected else "",
+    }
+    if as_json:
+        typer.echo(orjson.dumps(summary).decode())
+        return
+    out = Console()
+    out.print(f"{summary['queries']:,} queries and {summary['events']:,} events written.")
+    if rejected:
+        out.print(f"{rejected:,} lines rejected: see {where}.")
+
+
+@feedback.command()
+def log(
+    user: Annotated[str, typer.Option("--user", "-u", help="Who: becomes user_id.")],
+    action: Annotated[
+        str, typer.Option(help=f"What: {', '.join(ubi.ACTIONS)}, or a name of your own.")
+    ],
+    item: Annotated[
+        str, typer.Option(help="On which item: its id in the product index. Empty: none.")
+    ] = "",
+    query: Annotated[str, typer.Option(help="What the user had typed. Empty: no search.")] = "",
+    query_id: Annotated[str, typer.Option(help="The query_id in ubi_queries.")] = "",
+    client: Annotated[str, typer.Option(help="The browser or device: becomes client_id.")] = "",
+    session: Annotated[str, typer.Option(help="The visit: becomes session_id.")] = "",
+    position: Annotated[
+        int | None, typer.Option(min=0, help="The item's place in the result list.")
+    ] = None,
+    application: Annotated[str, typer.Option(help="Which application.")] = "neuralrank",
+    index: Annotated[
+        str, typer.Option("--index", help="Check that the item is in this product index.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Logs one event; the very next search sees it.
+
+    Example: neuralrank feedback log --user A --action click --item macbook-air --query 电脑
+    """
+    from indexer import bulk_write
+    from opensearch_config import apply_ubi
+
+    if not user.strip():
+        raise InvalidInput("--user is empty. Name the user whose event it is.")
+    event = ubi.Event.from_row(
+        {
+            "action_name": action,
+            "user_id": user,
+            "client_id": client,
+            "session_id": session,
+            "query_id": query_id,
+            "user_query": query,
+            "application": application,
+            "event_attributes": {
+                "object": {"object_id": item or None, "object_id_field": "id" if item else None},
+                "position": {"ordinal": position},
+            },
+        }
+    )
+    row = event.document()
+    identity = ubi.content_id(row)
+    with closing(connect(load_settings())) as opensearch:
+        if index and item and not opensearch.exists(index=index, id=item):
+            raise NotFound(
+                f"There is no item {item!r} in index {index!r}. Name one that is there, or leave "
+                "out --index to log it anyway."
+            )
+        apply_ubi(opensearch)
+        refused = bulk_write(opensearch, ubi.EVENTS_INDEX, [(identity, row)], refresh=True)
+    if refused:
+        raise InvalidInput(f"OpenSearch refused the event: {refused[0].reason}.")
+    if as_json:
+        typer.echo(orjson.dumps({"id": identity, "event": row}).decode())
+    else:
+        on = f" on {item}" if item else ""
+        Console().print(f"Logged: {user} {action}{on}.", highlight=False)
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            yield from stream
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InvalidInput(f"{file} is a damaged gzip file ({error}). Get it anew.") from error
+    except OSError as error:
+        raise InvalidInput(f"{file} can't be read: {error.strerror or error}.") from error

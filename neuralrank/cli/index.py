@@ -1,0 +1,143 @@
+"""`neuralrank index`: a catalogue becomes a searchable index."""
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from neuralrank.encoder import Encoder
+from neuralrank.errors import NotFound
+from neuralrank.opensearch import connect
+from neuralrank.registry import Registry
+from neuralrank.settings import Settings, load_settings
+
+__all__ = ["index"]
+
+
+def index(
+    catalogue: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CATALOGUE", help="JSON Lines, CSV, TSV (each also .gz) or Parquet."
+        ),
+    ],
+    name: Annotated[
+        str,
+        typer.Option("--index", "-i", metavar="NAME", help="The alias that applications search."),
+    ],
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="The encoder bundle: name or name@hash. Default: the newest encoder there is.",
+        ),
+    ] = None,
+    vectors: Annotated[
+        bool, typer.Option("--vectors/--no-vectors", help="Whether to encode the products.")
+    ] = True,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where rows that can't be indexed go, as JSON Lines of line, reason and row. "
+            "Default: NAME.rejects.jsonl in the working folder.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the index that an interrupted run left.")
+    ] = False,
+    keep: Annotated[
+        int,
+        typer.Option(min=0, max=10, help="How many earlier generations stay, for going back."),
+    ] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
+    ] = False,
+) -> None:
+    """Indexes a catalogue: reads, validates, encodes, writes, then switches NAME to the new index.
+
+    Example: neuralrank index examples/catalogue/products.jsonl --index examples
+
+    A product has an id and a title; description, bullet_points, brand, category, attributes, color,
+    price, currency, image, image_url, rating, rating_count, in_stock and language are understood,
+    and any other field counts as an attribute.
+
+    NAME is an alias. Searches see the old index until the new one is complete; if anything fails,
+    they keep seeing it. Rows that can't be indexed go to the rejects file with line and reason, the
+    rest is indexed. Interrupted (Ctrl-C, OpenSearch down)? The same command with --resume goes on.
+    """
+    from indexer import Catalogue, index_catalogue
+    from opensearch_config import product_index, require_engine
+
+    settings = load_settings()
+    source = Catalogue(catalogue)
+    with closing(connect(settings, timeout=120.0)) as client:
+        client.info()  # an OpenSearch that is down is to be known before a model is loaded
+        loaded = _encoder(settings, encoder) if vectors else None
+        body = product_index(loaded.ref, loaded.dimensions) if loaded else product_index()
+        require_engine(client, body["mappings"])
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[written]} written, {task.fields[rejected]} rejected"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        try:
+            with bar:
+                task = bar.add_task(f"Indexing {name}", total=1.0, written=0, rejected=0)
+                summary = index_catalogue(
+                    client,
+                    source,
+                    name,
+                    body,
+                    loaded,
+                    rejects or Path(f"{name}.rejects.jsonl"),
+                    resume=resume,
+                    keep=keep,
+                    progress=lambda fraction, written, rejected: bar.update(
+                        task, completed=fraction, written=written, rejected=rejected
+                    ),
+                )
+        except KeyboardInterrupt as error:
+            typer.echo(f"neuralrank: Interrupted. {error}", err=True)
+            raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(orjson.dumps(summary.json()).decode())
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("alias", f"{summary.alias} → {summary.index}")
+    table.add_row("encoder", summary.encoder or "none: no vectors")
+    table.add_row("read", f"{summary.read:,}")
+    resumed = f", {summary.resumed:,} of them by the earlier run" if summary.resumed else ""
+    table.add_row("written", f"{summary.written:,}{resumed}")
+    where = f" (see {summary.rejects})" if summary.rejected else ""
+    table.add_row("rejected", f"{summary.rejected:,}{where}")
+    table.add_row(
+        "time", f"{summary.seconds:,.1f} s, {summary.documents_per_second:,.0f} documents/s"
+    )
+    if summary.deleted:
+        table.add_row("deleted", ", ".join(summary.deleted))
+    Console().print(table, highlight=False)
+
+
+def _encoder(settings: Settings, ref: str | None) -> Encoder:
+    registry = Registry(settings.registry_path)
+    if ref:
+        return Encoder.load(registry.get(ref))
+    encoders = [bundle for bundle in registry.list() if bundle.manifest.kind == "encoder"]
+    if not encoders:
+        raise NotFound(
+            f"No encoder is in the registry {settings.registry_path}. Add one with `neuralrank "
+            "models add`, or index text only with --no-vectors."
+        )
+    return Encoder.load(max(encoders, key=lambda bundle: bundle.manifest.created))

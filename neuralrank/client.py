@@ -1,0 +1,102 @@
+"""A small synchronous client of the ranking sidecar, for commands and scripts.
+
+It speaks the wire contract's own messages; errors are those of `neuralrank.errors`.
+A service that ranks many requests uses the generated stubs on a channel of its own.
+"""
+
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+
+from neuralrank.errors import (
+    DeadlineExceeded,
+    EncoderMismatch,
+    InvalidInput,
+    NeuralrankError,
+    NotFound,
+    Overloaded,
+    Unavailable,
+)
+from neuralrank.v1 import ranking_pb2 as pb
+from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+
+__all__ = ["SidecarClient"]
+
+_ERRORS: Final[dict[str, type[NeuralrankError]]] = {
+    "INVALID_ARGUMENT": InvalidInput,
+    "NOT_FOUND": NotFound,
+    "FAILED_PRECONDITION": EncoderMismatch,
+    "RESOURCE_EXHAUSTED": Overloaded,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
+}
+_OPTIONS: Final = [
+    ("grpc.max_send_message_length", 64 * 2**20),
+    ("grpc.max_receive_message_length", 64 * 2**20),
+    # The sidecar is on this machine or in the user's network: a proxy would only be in the way.
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+class SidecarClient:
+    """A channel to one sidecar; close it, or use it in `with`."""
+
+    def __init__(self, address: str, timeout: float = 10.0) -> None:
+        """
+        Args:
+            address: host:port.
+            timeout: seconds that one call may take, connecting included.
+        """
+        self._address = address
+        self._timeout = timeout
+        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._stub: Any = pb_grpc.RankingStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def rank(self, request: pb.RankRequest) -> pb.RankResponse:
+        """The candidates, filtered and ranked.
+
+        Raises:
+            NeuralrankError: as the contract says (InvalidInput, NotFound, Overloaded, …), or
+                Unavailable where the sidecar does not answer.
+        """
+        return self._call(self._stub.Rank, request)  # type: ignore[no-any-return]
+
+    def encode(self, request: pb.EncodeRequest) -> pb.EncodeResponse:
+        """Vectors of queries, passages, users or items. Raises as `rank`, and EncoderMismatch."""
+        return self._call(self._stub.Encode, request)  # type: ignore[no-any-return]
+
+    def model_status(self) -> pb.ModelStatusResponse:
+        """Which bundles serve and which were refused. Raises Unavailable."""
+        return self._call(self._stub.ModelStatus, pb.ModelStatusRequest())  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise self._error(error.code().name, error.details() or "") from error
+
+    def _error(self, status: str, details: str) -> NeuralrankError:
+        if status in _ERRORS:
+            return _ERRORS[status](details)
+        if status == "UNAVAILABLE" and not details.startswith("OpenSearch"):
+            return Unavailable(
+                f"The sidecar at {self._address} can't be reached. Start it (`neuralrank up`), or "
+                "name the right address in NEURALRANK_SIDECAR."
+            )
+        if status == "UNAVAILABLE":
+            return Unavailable(details)
+        return Unavailable(f"The sidecar at {self._address} failed ({status}): {details}")

@@ -1,0 +1,177 @@
+"""Judges rankings against judgments: nDCG@10, RR@10, R@100, intervals and significance.
+
+Metrics come from ir_measures. A query without an answer counts as zero, not as absent. Gains of
+nDCG are the grades themselves; an item counts as relevant to RR and R from grade 1. An item without
+a judgment counts as not relevant.
+
+Smucker, Allan and Carterette, "A Comparison of Statistical Significance Tests for Information
+Retrieval Evaluation" (2007), for the choice of a paired randomisation test.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralrank.errors import InvalidInput, NotFound, Unsupported
+
+__all__ = ["METRICS", "Comparison", "Judged", "compare", "judge", "read_qrels", "read_queries"]
+
+METRICS = ("nDCG@10", "RR@10", "R@100")
+_RESAMPLES = 9_999
+_SEED = 20_070
+
+Qrels = Mapping[str, Mapping[str, int]]
+Run = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One system's metrics: per query, float64 [queries], in the order of `queries`."""
+
+    queries: tuple[str, ...]
+    values: Mapping[str, NDArray[np.float64]]
+
+    def mean(self, metric: str) -> float:
+        return float(self.values[metric].mean())
+
+    def interval(self, metric: str) -> tuple[float, float]:
+        """The 95% interval of the mean, by bootstrap over queries."""
+        from scipy import stats
+
+        values = self.values[metric]
+        if len(values) < 2 or np.ptp(values) == 0:
+            return self.mean(metric), self.mean(metric)
+        result = stats.bootstrap(
+            (values,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=_SEED
+        )
+        return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a system differs from a baseline on the same queries."""
+
+    difference: float
+    # Two-sided: how often chance alone would give a difference as large.
+    p: float
+    wins: int
+    losses: int
+
+
+def read_queries(path: Path) -> dict[str, str]:
+    """Query text by id, from lines of `id<TAB>text`.
+
+    Raises:
+        NotFound: there is no such file.
+        InvalidInput: a line is of another shape, or an id comes twice.
+    """
+    queries: dict[str, str] = {}
+    for number, line in _lines(path):
+        query, tab, text = line.partition("\t")
+        if not tab or not query.strip() or not text.strip():
+            raise InvalidInput(f"{path}:{number}: got {line!r}; a line is an id, a tab and a text.")
+        if query in queries:
+            raise InvalidInput(f"{path}:{number}: the query id {query!r} comes twice.")
+        queries[query] = text.strip()
+    if not queries:
+        raise InvalidInput(f"{path} has no queries; a line is an id, a tab and a text.")
+    return queries
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """Grades by query and item, from TREC lines of `query 0 item grade`.
+
+    Raises:
+        NotFound: there is no such file.
+        InvalidInput: a line is of another shape.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    for number, line in _lines(path):
+        parts = line.split()
+        try:
+            query, _, item, grade = parts
+            qrels.setdefault(query, {})[item] = int(grade)
+        except ValueError as error:
+            raise InvalidInput(
+                f"{path}:{number}: got {line!r}; a line is `query 0 item grade` (TREC), the grade "
+                "a whole number."
+            ) from error
+    if not qrels:
+        raise InvalidInput(f"{path} has no judgments; a line is `query 0 item grade` (TREC).")
+    return qrels
+
+
+def judge(qrels: Qrels, run: Run) -> Judged:
+    """The metrics of a run on every judged query.
+
+    Args:
+        qrels: grades by query and item.
+        run: scores by query and item; higher is better.
+
+    Raises:
+        Unsupported: the extra `evaluate` is not installed.
+    """
+    try:
+        import ir_measures
+    except ImportError as error:
+        raise Unsupported("Judging needs `pip install 'neuralrank[evaluate]'`.") from error
+    measures = [ir_measures.parse_measure(name) for name in METRICS]
+    queries = tuple(qrels)
+    values = {name: np.zeros(len(queries)) for name in METRICS}
+    row = {query: i for i, query in enumerate(queries)}
+    for metric in ir_measures.iter_calc(measures, qrels, run):
+        values[str(metric.measure)][row[metric.query_id]] = metric.value
+    return Judged(queries, values)
+
+
+def compare(system: Judged, baseline: Judged, metric: str) -> Comparison:
+    """A paired randomisation test of two systems on the same queries."""
+    from scipy import stats
+
+    differences = system.values[metric] - baseline.values[metric]
+    if not differences.any():
+        return Comparison(0.0, 1.0, 0, 0)
+    result = stats.permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=_RESAMPLES,
+        rng=_SEED,
+    )
+    return Comparison(
+        difference=float(differences.mean()),
+        p=float(result.pvalue),
+        wins=int((differences > 0).sum()),
+        losses=int((differences < 0).sum()),
+    )
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {path}.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not UTF-8 text: {error}.") from error
+    numbered = enumerate(text.splitlines(), start=1)
+    return [(number, line) for number, line in numbered if line.strip()]
+
+
+def percentile(milliseconds: list[float], share: float) -> float:
+    """A percentile of latencies, to a hundredth of a millisecond."""
+    return round(float(np.percentile(milliseconds, share)), 2)
+
+
+def summary(judged: Judged, milliseconds: list[float]) -> dict[str, Any]:
+    """One system for people and scripts: means, intervals and latency."""
+    return {
+        **{name: round(judged.mean(name), 4) for name in METRICS},
+        "ms_p50": percentile(milliseconds, 50),
+        "ms_p95": percentile(milliseconds, 95),
+        "ci95": {name: [round(x, 4) for x in judged.interval(name)] for name in METRICS},
+    }

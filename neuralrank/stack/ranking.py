@@ -1,0 +1,102 @@
+"""The sidecar of the stack, and the models that it serves."""
+
+import hashlib
+import os
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from neuralrank.stack.artifacts import fingerprint
+from neuralrank.stack.options import SIDECAR_PORT, Report, UpOptions, pick_port
+from neuralrank.stack.ports import LOOPBACK, choose_port
+from neuralrank.stack.probe import sidecar_status
+from neuralrank.stack.processes import start, stop
+from neuralrank.stack.readiness import wait_until_ready
+from neuralrank.stack.state import State
+
+__all__ = ["fill_registry", "sidecar_port", "start_sidecar"]
+
+
+def sidecar_port(options: UpOptions, state: State | None) -> int:
+    """The port for the sidecar: the one it listens on, if that is what is asked for, else a free
+    one.
+
+    Raises:
+        Unsupported: the port is in use.
+    """
+    current = state.sidecar_port if state else 0
+    port = pick_port(options.sidecar_port, current, SIDECAR_PORT)
+    if state is not None and state.sidecar_process is not None and state.sidecar_listens == port:
+        return port
+    return choose_port(port, "the sidecar", "--sidecar-port")
+
+
+def start_sidecar(options: UpOptions, state: State, report: Report) -> State:
+    """The sidecar: left alone if it is what was asked for, else started."""
+    port = sidecar_port(options, state)
+    running = state.sidecar_process
+    address = f"{LOOPBACK}:{port}"
+    log = options.home / "logs" / "sidecar.log"
+    fill_registry(options.registry, report)
+    environment = os.environ | {
+        "NEURALRANK_HOME": str(options.home),
+        "NEURALRANK_SIDECAR_LISTEN": address,
+        "NEURALRANK_OPENSEARCH_URL": state.opensearch_url,
+        "NEURALRANK_REGISTRY": options.registry,
+        "PYTHONUNBUFFERED": "1",
+    }
+    wanted = _sidecar_fingerprint(address, state.opensearch_url, options.registry)
+    if running is not None:
+        if running.fingerprint == wanted:
+            wait_until_ready(
+                "The sidecar", partial(_serves, address), running, log, options.timeout_s
+            )
+            report(f"the sidecar at {address} is serving (process {running.pid})")
+            return state
+        report("its settings or sources changed: restarting the sidecar")
+        stop(running)
+    report(f"starting the sidecar at {address}; log: {log}")
+    process = start(
+        [sys.executable, "-m", "sidecar.main"],
+        log=log,
+        environment=environment,
+        fingerprint=wanted,
+        folder=options.home,
+    )
+    started = replace(state, sidecar=address, sidecar_port=port, sidecar_process=process)
+    started.save()
+    wait_until_ready("The sidecar", partial(_serves, address), process, log, options.timeout_s)
+    report(f"the sidecar is serving (process {process.pid})")
+    return started
+
+
+def fill_registry(registry: str, report: Report) -> None:
+    """An empty registry gets the default models."""
+    # Loads the ONNX libraries; only needed here.
+    from neuralrank.models import add_defaults
+    from neuralrank.registry import Registry
+
+    models = Registry(registry)
+    if not models.refs():
+        report(f"adding the default models to {registry}")
+        add_defaults(models, report)
+
+
+def _sidecar_fingerprint(address: str, opensearch_url: str, registry: str) -> str:
+    """Changes when the running sidecar would differ from one started now: settings or code."""
+    package = Path(__file__).resolve().parent.parent
+    parts = [address, opensearch_url, registry, sys.executable]
+    prefix = "NEURALRANK_SIDECAR_"
+    parts += sorted(f"{key}={value}" for key, value in os.environ.items() if key.startswith(prefix))
+    # What only this command uses does not matter there.
+    sources = [
+        path for path in sorted(package.iterdir()) if path.name not in ("cli", "stack", "models")
+    ]
+    sources.append(package.parent / "sidecar")
+    parts.append(fingerprint(sources, package.parent, ".py"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _serves(address: str) -> bool:
+    return sidecar_status(address) == "serving"

@@ -1,0 +1,216 @@
+"""What the cluster has, against what the files say: the difference in words, and how to apply it.
+
+Search pipelines, the UBI indexes and the component template `neuralrank_product` (for teams that
+make product indexes themselves) are created and updated. A product index that exists is only
+compared: its analyzers and fields can't be changed in place, so it is made anew by
+`neuralrank index`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from opensearchpy import OpenSearch
+
+from neuralrank.errors import InvalidInput, NotFound
+from opensearch_config import files
+from opensearch_config.engine import RANK_PLUGIN, require_engine, require_plugin
+
+__all__ = ["PRODUCT_TEMPLATE", "Change", "apply", "apply_ubi", "diff"]
+
+PRODUCT_TEMPLATE: Final = "neuralrank_product"
+_PLUGIN_ADVICE: Final = (
+    "Install it with `bin/opensearch-plugin install file:///…/neural-rank-<version>.zip` (built by "
+    "`make setup`; `neuralrank up` does it for the local node)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing in which the cluster differs from the files."""
+
+    # "reindex" is what `apply` can't do: run `neuralrank index` for it.
+    action: Literal["create", "update", "reindex"]
+    # What kind of thing, e.g. "search pipeline", and its name.
+    kind: str
+    name: str
+    # In words: "refresh_interval is 5s, the file says 1s".
+    details: tuple[str, ...] = ()
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def diff(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
+    """What `apply` would do, and which product indexes are to be made anew. Changes nothing.
+
+    Raises:
+        Unsupported: the cluster lacks a plugin or the native library that the files ask for.
+        InvalidInput: a file can't be used.
+    """
+    _require(client, folder)
+    return [change for change, _ in _planned(client, folder)] + list(_stale(client, folder))
+
+
+def apply(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
+    """Makes the cluster what the files say; run again, it changes nothing.
+
+    Returns:
+        What was done, and what only `neuralrank index` can do ("reindex").
+
+    Raises:
+        Unsupported, InvalidInput: as `diff`; also if OpenSearch does not accept a file.
+    """
+    _require(client, folder)
+    done = []
+    for change, act in _planned(client, folder):
+        _act(change, act)
+        done.append(change)
+    return done + list(_stale(client, folder))
+
+
+def apply_ubi(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
+    """Only the UBI indexes. No plugin is needed."""
+    done = []
+    for change, act in _ubi(client, folder):
+        _act(change, act)
+        done.append(change)
+    return done
+
+
+_Planned = Iterator[tuple[Change, Callable[[], Any]]]
+
+
+def _act(change: Change, act: Callable[[], Any]) -> None:
+    try:
+        act()
+    except InvalidInput as error:
+        raise InvalidInput(f"{change.kind} {change.name} can't be applied. {error}") from error
+
+
+def _require(client: OpenSearch, folder: Path) -> None:
+    require_engine(client, files.product_index("any", 1, folder)["mappings"])
+    require_plugin(client, RANK_PLUGIN, _PLUGIN_ADVICE)
+
+
+def _planned(client: OpenSearch, folder: Path) -> _Planned:
+    yield from _pipelines(client, folder)
+    yield from _ubi(client, folder)
+    yield from _template(client, folder)
+
+
+def _pipelines(client: OpenSearch, folder: Path) -> _Planned:
+    for name, wanted in files.pipelines(folder).items():
+        try:
+            live = client.search_pipeline.get(id=name).get(name)
+        except NotFound:
+            live = None
+        if live is None:
+            change = Change("create", "search pipeline", name)
+        elif details := tuple(_differences(wanted, live)):
+            change = Change("update", "search pipeline", name, details)
+        else:
+            continue
+        yield (
+            change,
+            lambda name=name, wanted=wanted: client.search_pipeline.put(  # type: ignore[misc]
+                id=name, body=wanted
+            ),
+        )
+
+
+def _ubi(client: OpenSearch, folder: Path) -> _Planned:
+    for name, wanted in files.ubi_indexes(folder).items():
+        if not client.indices.exists(index=name):
+            yield (
+                Change("create", "index", name),
+                lambda name=name, wanted=wanted: client.indices.create(index=name, body=wanted),  # type: ignore[misc]
+            )
+            continue
+        live = next(iter(client.indices.get_mapping(index=name).values()))["mappings"]
+        if details := tuple(_differences(wanted["mappings"], live)):
+            yield (
+                Change("update", "index", name, details),
+                lambda name=name, wanted=wanted: client.indices.put_mapping(  # type: ignore[misc]
+                    index=name, body=wanted["mappings"]
+                ),
+            )
+
+
+def _template(client: OpenSearch, folder: Path) -> _Planned:
+    wanted = {"template": files.product_index(folder=folder)}
+    try:
+        found = client.cluster.get_component_template(name=PRODUCT_TEMPLATE)
+        live = found["component_templates"][0]["component_template"]
+    except NotFound:
+        change = Change("create", "component template", PRODUCT_TEMPLATE)
+    else:
+        details = tuple(_differences(_flat_settings(wanted), _flat_settings(live)))
+        if not details:
+            return
+        change = Change("update", "component template", PRODUCT_TEMPLATE, details)
+    yield (
+        change,
+        lambda: client.cluster.put_component_template(name=PRODUCT_TEMPLATE, body=wanted),
+    )
+
+
+def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
+    """The product indexes in use whose fields or analyzers are not those of the files."""
+    mappings = client.indices.get_mapping(index="*", params={"expand_wildcards": "open"})
+    aliases = client.indices.get_alias(index="*", params={"expand_wildcards": "open"})
+    for index, found in sorted(mappings.items()):
+        live = found["mappings"]
+        meta = live.get("_meta", {}).get("neuralrank")
+        if meta is None or not aliases.get(index, {}).get("aliases"):
+            continue
+        wanted = files.product_index(
+            meta.get("encoder", ""), int(meta.get("dimensions", 0)), folder
+        )
+        properties = {"properties": wanted["mappings"]["properties"]}
+        details = list(_differences(properties, {"properties": live.get("properties", {})}))
+        settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
+        details += _differences(
+            {"analysis": wanted["settings"].get("analysis", {})},
+            {"analysis": settings.get("analysis", {})},
+        )
+        if details:
+            yield Change("reindex", "index", index, tuple(details))
+
+
+def _flat_settings(template: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenSearch gives settings back below `index`, wherever they were written."""
+    inner = template["template"]
+    settings = dict(inner.get("settings", {}))
+    index = {**settings.pop("index", {}), **settings}
+    return {"mappings": inner.get("mappings", {}), "settings": index}
+
+
+def _differences(wanted: Any, live: Any, path: str = "") -> Iterator[str]:
+    """Where `live` differs from `wanted`, in words. What only `live` has does not count, except in
+    a pipeline's list of processors, which is compared as a whole.
+
+    OpenSearch gives numbers and booleans of settings back as strings; they are compared as such.
+    """
+    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        for name, value in wanted.items():
+            where = f"{path}.{name}" if path else str(name)
+            if name in live:
+                yield from _differences(value, live[name], where)
+            elif not (isinstance(value, Mapping) and not value):
+                yield f"{where} is not set, the file says {_short(value)}"
+    elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
+        for position, (value, found) in enumerate(zip(wanted, live, strict=True)):
+            yield from _differences(value, found, f"{path}[{position}]")
+    elif _text(wanted) != _text(live):
+        yield f"{path} is {_short(live)}, the file says {_short(wanted)}"
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool | int | float | str) else repr(value)
+
+
+def _short(value: Any) -> str:
+    text = _text(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,107 @@
+"""The files that a search engineer edits, read and checked.
+
+mappings/product.json      fields of a product index
+settings/product.json      its settings and analyzers
+queries/product.json       the lexical product query; "{{query}}" stands for the user's text
+pipelines/*.json           search pipelines, by file name
+ubi/*.json                 the UBI indexes, by file name
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.product import PASSAGE_FIELDS
+
+__all__ = ["FOLDER", "files", "lexical_query", "pipelines", "product_index", "ubi_indexes"]
+
+FOLDER: Final = Path(__file__).resolve().parent
+_PLACEHOLDER: Final = "{{query}}"
+_VECTOR: Final = "text_vector"
+
+
+def product_index(encoder: str = "", dimensions: int = 0, folder: Path = FOLDER) -> dict[str, Any]:
+    """Settings and mappings of a product index.
+
+    Args:
+        encoder: name@hash of the bundle that makes its vectors; empty: no vectors, and the k-NN
+            plugin is not needed.
+        dimensions: of those vectors; the mapping file's own number is replaced by it.
+    """
+    mappings = read(folder / "mappings" / "product.json")
+    settings = read(folder / "settings" / "product.json")
+    properties = mappings.get("properties", {})
+    if encoder:
+        if _VECTOR not in properties:
+            raise InvalidInput(
+                f"mappings/product.json has no field {_VECTOR}, which vectors go into. Put it back "
+                "or index with --no-vectors."
+            )
+        properties[_VECTOR]["dimension"] = dimensions
+    else:
+        properties.pop(_VECTOR, None)
+        settings.get("index", {}).pop("knn", None)
+    meta = mappings.setdefault("_meta", {}).setdefault("neuralrank", {})
+    meta |= {"encoder": encoder, "dimensions": dimensions, "text_fields": list(PASSAGE_FIELDS)}
+    return {"settings": settings, "mappings": mappings}
+
+
+def lexical_query(text: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """The product query for what a user typed: `queries/product.json` with the text in it."""
+    template = _query_template(folder)
+    return {name: _fill(value, text) for name, value in template.items()}
+
+
+def pipelines(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+    """The search pipelines, by name."""
+    return files(folder / "pipelines")
+
+
+def ubi_indexes(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+    """Settings and mappings of the UBI indexes, by name."""
+    return files(folder / "ubi")
+
+
+def files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every JSON file of a folder, by its name without ending."""
+    return {path.stem: read(path) for path in sorted(folder.glob("*.json"))}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        NotFound: there is no such file.
+        InvalidInput: it is not a JSON object; the message names the line.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(f"The configuration file {path} is missing. Put it back.") from error
+    except ValueError as error:
+        raise InvalidInput(f"{path} is not JSON: {error}. Correct it there.") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{path} must hold a JSON object; it holds a {type(value).__name__}.")
+    return value
+
+
+@cache
+def _query_template(folder: Path) -> Mapping[str, Any]:
+    path = folder / "queries" / "product.json"
+    template = read(path)
+    if _PLACEHOLDER not in json.dumps(template):
+        raise InvalidInput(
+            f'{path} has no "{_PLACEHOLDER}", so the query would not depend on what the user '
+            "typed. Write it where the text belongs."
+        )
+    return template
+
+
+def _fill(template: Any, text: str) -> Any:
+    if isinstance(template, Mapping):
+        return {name: _fill(value, text) for name, value in template.items()}
+    if isinstance(template, list):
+        return [_fill(value, text) for value in template]
+    return template.replace(_PLACEHOLDER, text) if isinstance(template, str) else template

@@ -1,0 +1,111 @@
+package org.neuralrank.search;
+
+import java.util.HashMap;
+import java.util.Map;
+import org.neuralrank.options.ForeignSection;
+import org.neuralrank.options.Options;
+import org.neuralrank.options.RankSection;
+import org.opensearch.action.search.SearchRequest;
+import org.opensearch.search.SearchExtBuilder;
+import org.opensearch.search.builder.SearchSourceBuilder;
+import org.opensearch.search.fetch.subphase.FetchSourceContext;
+
+/**
+ * What the caller asked for, before any processor changed the request.
+ *
+ * @param options     {@code ext.neural_rank}
+ * @param queryText   what the user typed, empty for none; at most as long as the sidecar takes
+ * @param userId      empty for nobody
+ * @param similarTo   the item whose neighbours are asked for, empty for none
+ * @param requestId   the UBI query id, empty for none
+ * @param from        the first hit of the page, from 0
+ * @param size        hits on the page
+ * @param fetchSource null for everything
+ * @param seqNo       whether hits are to show their sequence numbers
+ */
+record Asked(
+    Options options,
+    String queryText,
+    String userId,
+    String similarTo,
+    String requestId,
+    int from,
+    int size,
+    FetchSourceContext fetchSource,
+    boolean seqNo
+) {
+
+    private static final int DEFAULT_SIZE = 10;
+    private static final int LONGEST_REQUEST_ID = 128;
+
+    static Asked of(SearchRequest request) {
+        SearchSourceBuilder source = request.source();
+        Options options = Options.NONE;
+        Map<String, SearchExtBuilder> sections = new HashMap<>();
+        for (SearchExtBuilder section : source.ext()) {
+            if (section instanceof RankSection own) {
+                options = own.options();
+            } else {
+                sections.put(section.getWriteableName(), section);
+            }
+        }
+        String similarTo = options.text("similar_to", "");
+        String text = options.text("query_text", "");
+        if (text.isBlank() && similarTo.isEmpty() && sections.containsKey("rerank")) {
+            text = QueryText.ofRerankSection(sections.get("rerank"), request);
+        }
+        if (text.isBlank() && similarTo.isEmpty()) {
+            text = QueryText.of(source.query());
+        }
+        String user = options.text("user_id", "");
+        if (user.isEmpty()) {
+            user = entry(sections, "personalize_request_parameters", "user_id");
+        }
+        if (user.isEmpty()) {
+            user = entry(sections, "ubi", "client_id");
+        }
+        String requestId = entry(sections, "ubi", "query_id");
+        return new Asked(
+            options,
+            QueryText.cut(text.strip()),
+            user,
+            similarTo,
+            requestId.length() > LONGEST_REQUEST_ID ? "" : requestId,
+            Math.max(source.from(), 0),
+            source.size() < 0 ? DEFAULT_SIZE : source.size(),
+            fetchSource(source),
+            Boolean.TRUE.equals(source.seqNoAndPrimaryTerm())
+        );
+    }
+
+    /** What OpenSearch does where nothing was said: with stored or script fields asked for, it leaves the source out. */
+    private static FetchSourceContext fetchSource(SearchSourceBuilder source) {
+        if (source.fetchSource() != null) {
+            return source.fetchSource();
+        }
+        if (source.storedFields() != null && source.storedFields().fieldNames() != null) {
+            return source.storedFields().fieldNames().contains("_source")
+                ? FetchSourceContext.FETCH_SOURCE
+                : FetchSourceContext.DO_NOT_FETCH_SOURCE;
+        }
+        boolean scripts = source.scriptFields() != null && !source.scriptFields().isEmpty();
+        return scripts ? FetchSourceContext.DO_NOT_FETCH_SOURCE : null;
+    }
+
+    private static String entry(Map<String, SearchExtBuilder> sections, String section, String key) {
+        if (!sections.containsKey(section)) {
+            return "";
+        }
+        Object value = ForeignSection.contentOf(sections.get(section)).get(key);
+        return value == null ? "" : value.toString();
+    }
+
+    /** Whether there is anything at all to rank by, under the options in force. */
+    boolean hasPurpose(Options inForce) {
+        return !queryText.isEmpty()
+            || !userId.isEmpty()
+            || !similarTo.isEmpty()
+            || inForce.has("filters")
+            || inForce.has("min_score");
+    }
+}

@@ -1,0 +1,228 @@
+package org.neuralrank.search;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collection;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.StringJoiner;
+import org.neuralrank.v1.Candidate;
+import org.neuralrank.v1.StringList;
+import org.opensearch.common.document.DocumentField;
+import org.opensearch.index.seqno.SequenceNumbers;
+import org.opensearch.search.SearchHit;
+
+/** The hits of one search that are to be ranked, each under an id that no other has. */
+final class Candidates {
+
+    // The contract's limit.
+    private static final int MOST = 10_000;
+    // Cross-encoders read some 512 tokens; more would only be carried.
+    private static final int LONGEST_TEXT = 4_000;
+
+    /**
+     * A hit to rank.
+     *
+     * @param id        unique among the candidates: the document's id, or index/id where several share it
+     * @param isLexical whether the caller's own query found it
+     */
+    record Entry(String id, SearchHit hit, boolean isLexical) {}
+
+    private final Map<String, Entry> byId = new LinkedHashMap<>();
+    private final boolean scoresCount;
+
+    private Candidates(boolean scoresCount) {
+        this.scoresCount = scoresCount;
+    }
+
+    /**
+     * The caller's hits and those neighbours that are not among them.
+     *
+     * @param lexical       the caller's hits
+     * @param neighbours    hits of the vector leg
+     * @param hasText       whether the caller's query searches for text. If it does not and all its scores are equal
+     *                      (as of match_all), then they and its order say nothing: neighbours then come first and no
+     *                      scores are sent
+     * @param collapseField the field that the caller's hits are collapsed by, or null
+     */
+    static Candidates of(SearchHit[] lexical, List<SearchHit> neighbours, boolean hasText, String collapseField) {
+        boolean scoresCount = hasText
+            || Arrays.stream(lexical).map(SearchHit::getScore).distinct().limit(2).count() > 1;
+        Candidates candidates = new Candidates(scoresCount);
+        Set<String> found = new HashSet<>();
+        Set<Object> collapsed = new HashSet<>();
+        for (SearchHit hit : lexical) {
+            found.add(key(hit));
+            collapsed.add(collapseValue(hit, collapseField));
+        }
+        List<SearchHit> fresh = new ArrayList<>();
+        for (SearchHit hit : neighbours) {
+            if (found.contains(key(hit)) || (collapseField != null && !collapsed.add(collapseValue(hit, collapseField)))) {
+                continue;
+            }
+            fresh.add(hit);
+        }
+        if (scoresCount) {
+            candidates.add(Arrays.asList(lexical), true);
+            candidates.add(fresh, false);
+        } else {
+            // In the order of the vector leg, also where the caller's query happened to find them as well.
+            Map<String, SearchHit> theirs = new LinkedHashMap<>();
+            Arrays.stream(lexical).forEach(hit -> theirs.putIfAbsent(key(hit), hit));
+            Set<String> freshKeys = new HashSet<>();
+            fresh.forEach(hit -> freshKeys.add(key(hit)));
+            for (SearchHit hit : neighbours) {
+                SearchHit own = theirs.remove(key(hit));
+                if (own != null) {
+                    candidates.add(List.of(own), true);
+                } else if (freshKeys.contains(key(hit))) {
+                    candidates.add(List.of(hit), false);
+                }
+            }
+            candidates.add(Arrays.stream(lexical).filter(hit -> theirs.containsValue(hit)).toList(), true);
+        }
+        return candidates;
+    }
+
+    private void add(List<SearchHit> hits, boolean lexical) {
+        for (SearchHit hit : hits) {
+            if (byId.size() == MOST) {
+                return;
+            }
+            String id = hit.getId();
+            if (byId.containsKey(id)) {
+                id = hit.getIndex() + "/" + hit.getId();
+            }
+            // The same id twice in one index: possible with custom routing, then told apart by the shard.
+            for (int shard = 0; byId.containsKey(id); shard++) {
+                id = hit.getIndex() + "/" + shard + "/" + hit.getId();
+            }
+            byId.put(id, new Entry(id, hit, lexical));
+        }
+    }
+
+    private static String key(SearchHit hit) {
+        return hit.getIndex() + '\0' + hit.getId();
+    }
+
+    /** The value that a hit was collapsed by; null is a value too: documents without one form a group. */
+    static Object collapseValue(SearchHit hit, String field) {
+        DocumentField value = field == null ? null : hit.field(field);
+        return value == null ? null : value.getValue();
+    }
+
+    boolean isEmpty() {
+        return byId.isEmpty();
+    }
+
+    int size() {
+        return byId.size();
+    }
+
+    /** Null if there is none of that id. */
+    Entry get(String id) {
+        return byId.get(id);
+    }
+
+    Collection<Entry> all() {
+        return byId.values();
+    }
+
+    /** As the contract has them. */
+    List<Candidate> toMessages(ItemFields fields) {
+        return byId.values().stream().map(entry -> toMessage(entry, fields)).toList();
+    }
+
+    private Candidate toMessage(Entry entry, ItemFields fields) {
+        SearchHit hit = entry.hit();
+        Candidate.Builder message = Candidate.newBuilder().setId(entry.id());
+        if (entry.isLexical() && scoresCount && Float.isFinite(hit.getScore())) {
+            message.setRetrievalScore(hit.getScore());
+        }
+        if (hit.getSeqNo() != SequenceNumbers.UNASSIGNED_SEQ_NO) {
+            message.setVersion(hit.getSeqNo());
+        }
+        if (!hit.hasSource()) {
+            return message.build();
+        }
+        Map<String, Object> source = hit.getSourceAsMap();
+        String text = text(source, fields.text());
+        if (!text.isEmpty()) {
+            message.setText(text);
+        }
+        List<String> brands = strings(at(source, fields.brand()));
+        if (!brands.isEmpty()) {
+            message.setBrand(brands.get(0));
+        }
+        Double price = number(at(source, fields.price()));
+        if (price != null) {
+            message.setPrice(price);
+        }
+        Object inStock = at(source, fields.inStock());
+        if (inStock instanceof Boolean || "true".equals(inStock) || "false".equals(inStock)) {
+            message.setInStock(Boolean.parseBoolean(inStock.toString()));
+        }
+        message.addAllCategory(strings(at(source, fields.category())));
+        if (at(source, fields.attributes()) instanceof Map<?, ?> attributes) {
+            attributes.forEach((name, value) -> {
+                List<String> values = strings(value);
+                if (!values.isEmpty()) {
+                    message.putAttributes(name.toString(), StringList.newBuilder().addAllValues(values).build());
+                }
+            });
+        }
+        return message.build();
+    }
+
+    private static String text(Map<String, Object> source, List<String> fields) {
+        StringJoiner lines = new StringJoiner("\n");
+        for (String field : fields) {
+            String line = String.join(" ", strings(at(source, field))).strip();
+            if (!line.isEmpty()) {
+                lines.add(line);
+            }
+        }
+        String text = lines.toString();
+        if (text.length() <= LONGEST_TEXT) {
+            return text;
+        }
+        // Never between the halves of a character that takes two.
+        return text.substring(0, Character.isHighSurrogate(text.charAt(LONGEST_TEXT - 1)) ? LONGEST_TEXT - 1 : LONGEST_TEXT);
+    }
+
+    private static Object at(Map<String, Object> source, String path) {
+        if (source.containsKey(path)) {
+            return source.get(path);
+        }
+        Object at = source;
+        for (String step : path.split("\\.")) {
+            at = at instanceof Map<?, ?> map ? map.get(step) : null;
+        }
+        return at;
+    }
+
+    private static List<String> strings(Object value) {
+        return switch (value) {
+            case null -> List.of();
+            case Collection<?> many -> many.stream().flatMap(one -> strings(one).stream()).toList();
+            case Map<?, ?> map -> map.values().stream().flatMap(one -> strings(one).stream()).toList();
+            default -> value.toString().isBlank() ? List.of() : List.of(value.toString());
+        };
+    }
+
+    private static Double number(Object value) {
+        try {
+            Double number = switch (value) {
+                case Number given -> given.doubleValue();
+                case String given -> Double.valueOf(given);
+                case null, default -> null;
+            };
+            return number != null && Double.isFinite(number) ? number : null;
+        } catch (NumberFormatException e) {
+            return null;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+package org.neuralrank.search;
+
+import java.util.Arrays;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.concurrent.ConcurrentHashMap;
+import org.opensearch.action.search.SearchContextId;
+import org.opensearch.action.search.SearchRequest;
+import org.opensearch.cluster.ClusterState;
+import org.opensearch.cluster.metadata.IndexMetadata;
+import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
+import org.opensearch.cluster.service.ClusterService;
+import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
+import org.opensearch.core.index.Index;
+import org.opensearch.index.IndexSettings;
+
+/** Looks up what the cluster state says about the indices of a search. */
+public final class Indices {
+
+    // Far more than a node has product indices; reached only by very many, and then everything is read again.
+    private static final int CACHED_MAPPINGS = 1_000;
+
+    /**
+     * The indices of one search.
+     *
+     * @param name             the one name that the sidecar is to look items up in, empty if there is no single one
+     * @param hasVectors       whether at least one index has the vector field
+     * @param dimensions       of the vector field, 0 if not known or not the same everywhere
+     * @param encoders         the encoders that {@code _meta.neuralrank.encoder} names, without repetition
+     * @param maxResultWindow  the least {@code index.max_result_window}
+     */
+    public record Target(String name, boolean hasVectors, int dimensions, Set<String> encoders, int maxResultWindow) {
+        /** Nothing is known. */
+        public static final Target UNKNOWN = new Target("", false, 0, Set.of(), 10_000);
+    }
+
+    private record VectorMapping(boolean isVector, int dimensions, String encoder) {}
+
+    private record MappingKey(String uuid, long version, String field) {}
+
+    private final ClusterService clusterService;
+    private final IndexNameExpressionResolver resolver;
+    private final NamedWriteableRegistry registry;
+    private final Map<MappingKey, VectorMapping> mappings = new ConcurrentHashMap<>();
+
+    public Indices(
+        ClusterService clusterService,
+        IndexNameExpressionResolver resolver,
+        NamedWriteableRegistry registry
+    ) {
+        this.clusterService = clusterService;
+        this.resolver = resolver;
+        this.registry = registry;
+    }
+
+    /** What is known of a search's indices; {@link Target#UNKNOWN} where the search itself will say what is wrong. */
+    public Target of(SearchRequest request, String vectorField) {
+        try {
+            return look(request, vectorField);
+        } catch (RuntimeException e) {
+            return Target.UNKNOWN;
+        }
+    }
+
+    private Target look(SearchRequest request, String vectorField) {
+        ClusterState state = clusterService.state();
+        String[] asked = request.indices();
+        Index[] concrete;
+        if (request.pointInTimeBuilder() != null) {
+            // With a point in time a request names no index: the id holds the real ones.
+            asked = SearchContextId.decode(registry, request.pointInTimeBuilder().getId()).getActualIndices();
+            concrete = Arrays.stream(asked)
+                .map(name -> state.metadata().index(name))
+                .filter(Objects::nonNull)
+                .map(IndexMetadata::getIndex)
+                .toArray(Index[]::new);
+        } else {
+            concrete = resolver.concreteIndices(state, request);
+        }
+        boolean vectors = false;
+        int window = Integer.MAX_VALUE;
+        Set<Integer> dimensions = new TreeSet<>();
+        Set<String> encoders = new TreeSet<>();
+        for (Index index : concrete) {
+            IndexMetadata metadata = state.metadata().index(index);
+            if (metadata == null) {
+                continue;
+            }
+            window = Math.min(window, IndexSettings.MAX_RESULT_WINDOW_SETTING.get(metadata.getSettings()));
+            VectorMapping mapping = mapping(metadata, vectorField);
+            if (mapping.isVector) {
+                vectors = true;
+                dimensions.add(mapping.dimensions);
+                encoders.add(mapping.encoder);
+            }
+        }
+        encoders.remove("");
+        return new Target(
+            singleName(asked, concrete),
+            vectors,
+            dimensions.size() == 1 ? dimensions.iterator().next() : 0,
+            encoders,
+            window
+        );
+    }
+
+    private static String singleName(String[] asked, Index[] concrete) {
+        // An alias stays an alias: the sidecar's caches then survive a switch to a new index behind it.
+        if (asked.length == 1 && asked[0].matches("[^*,<>+:-][^*,<>:]*") && !asked[0].equals("_all")) {
+            return asked[0];
+        }
+        return concrete.length == 1 ? concrete[0].getName() : "";
+    }
+
+    private VectorMapping mapping(IndexMetadata metadata, String field) {
+        if (mappings.size() > CACHED_MAPPINGS) {
+            mappings.clear();
+        }
+        return mappings.computeIfAbsent(
+            new MappingKey(metadata.getIndexUUID(), metadata.getMappingVersion(), field),
+            key -> read(metadata, field)
+        );
+    }
+
+    private static VectorMapping read(IndexMetadata metadata, String field) {
+        if (metadata.mapping() == null) {
+            return new VectorMapping(false, 0, "");
+        }
+        Map<?, ?> root = metadata.mapping().sourceAsMap();
+        Object at = root;
+        for (String step : field.split("\\.")) {
+            at = at instanceof Map<?, ?> map && map.get("properties") instanceof Map<?, ?> inner ? inner.get(step) : null;
+        }
+        if (!(at instanceof Map<?, ?> mapped) || !"knn_vector".equals(mapped.get("type"))) {
+            return new VectorMapping(false, 0, "");
+        }
+        int dimensions = mapped.get("dimension") == null ? 0 : Integer.parseInt(mapped.get("dimension").toString());
+        String encoder = root.get("_meta") instanceof Map<?, ?> meta
+            && meta.get("neuralrank") instanceof Map<?, ?> ours
+            && ours.get("encoder") instanceof String name ? name : "";
+        return new VectorMapping(true, dimensions, encoder);
+    }
+}

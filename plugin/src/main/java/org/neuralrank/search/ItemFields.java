@@ -1,0 +1,69 @@
+package org.neuralrank.search;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.Stream;
+import org.neuralrank.options.Options;
+import org.opensearch.common.regex.Regex;
+import org.opensearch.search.fetch.subphase.FetchSourceContext;
+
+/**
+ * Which fields of a document the ranker reads.
+ *
+ * @param text       what is read as text, the most telling first
+ * @param brand      and the following: the names of the fields that filters and explanations need
+ */
+record ItemFields(List<String> text, String brand, String price, String inStock, String category, String attributes) {
+
+    private static final List<String> DEFAULT_TEXT = List.of(
+        "title",
+        "brand",
+        "category",
+        "attributes_text",
+        "bullet_points",
+        "description"
+    );
+
+    static ItemFields of(Options options) {
+        List<String> text = options.strings("text_fields");
+        Options fields = options.inner("fields");
+        return new ItemFields(
+            text == null ? DEFAULT_TEXT : text,
+            fields.text("brand", "brand"),
+            fields.text("price", "price"),
+            fields.text("in_stock", "in_stock"),
+            fields.text("category", "category"),
+            fields.text("attributes", "attributes")
+        );
+    }
+
+    private List<String> all() {
+        return Stream.concat(text.stream(), Stream.of(brand, price, inStock, category, attributes)).distinct().toList();
+    }
+
+    /**
+     * What to fetch so that the ranker has its fields and the caller can still be given exactly what was asked.
+     *
+     * @param asked what the caller asked for; null means everything
+     */
+    FetchSourceContext fetch(FetchSourceContext asked) {
+        if (asked == null || (asked.fetchSource() && asked.includes().length == 0 && asked.excludes().length == 0)) {
+            return asked;
+        }
+        if (!asked.fetchSource()) {
+            return new FetchSourceContext(true, all().toArray(String[]::new), null);
+        }
+        List<String> includes = new ArrayList<>(Arrays.asList(asked.includes()));
+        if (!includes.isEmpty()) {
+            includes.addAll(all());
+        }
+        // Exclusions are kept as far as possible: they often keep large vectors away.
+        List<String> excludes = Arrays.stream(asked.excludes()).filter(pattern -> all().stream().noneMatch(field -> hides(pattern, field))).toList();
+        return new FetchSourceContext(true, includes.toArray(String[]::new), excludes.toArray(String[]::new));
+    }
+
+    private static boolean hides(String pattern, String field) {
+        return Regex.simpleMatch(pattern, field) || field.startsWith(pattern + ".") || pattern.startsWith(field + ".");
+    }
+}

@@ -1,0 +1,41 @@
+package org.neuralrank.search;
+
+import java.util.function.BiConsumer;
+import java.util.function.BiFunction;
+import java.util.function.IntSupplier;
+import org.neuralrank.Stats;
+import org.neuralrank.sidecar.Sidecar;
+import org.opensearch.action.search.SearchRequest;
+import org.opensearch.action.search.SearchResponse;
+import org.opensearch.action.support.ContextPreservingActionListener;
+import org.opensearch.core.action.ActionListener;
+import org.opensearch.core.xcontent.NamedXContentRegistry;
+import org.opensearch.threadpool.ThreadPool;
+
+/**
+ * What the node lends to every processor; one for the node's life.
+ *
+ * @param sidecar   the ranking service
+ * @param indices   what is known of a search's indices and of their vector field
+ * @param searching how a search is sent within the cluster
+ * @param registry  parses query clauses of whichever plugins are installed
+ * @param timeoutMs the node's setting, where a pipeline has none
+ */
+public record Node(
+    Sidecar sidecar,
+    BiFunction<SearchRequest, String, Indices.Target> indices,
+    BiConsumer<SearchRequest, ActionListener<SearchResponse>> searching,
+    NamedXContentRegistry registry,
+    ThreadPool threadPool,
+    Stats stats,
+    IntSupplier timeoutMs
+) {
+
+    /** The thread pool that runs what follows a call. */
+    public static final String POOL = "neural_rank";
+
+    /** The same listener, called in the thread context of now: gRPC's threads have none. */
+    <T> ActionListener<T> inThisContext(ActionListener<T> listener) {
+        return ContextPreservingActionListener.wrapPreservingContext(listener, threadPool.getThreadContext());
+    }
+}

@@ -1,0 +1,105 @@
+package org.neuralrank.search;
+
+import org.neuralrank.options.Options;
+import org.neuralrank.v1.AttributeRule;
+import org.neuralrank.v1.Filters;
+import org.neuralrank.v1.RankOptions;
+import org.neuralrank.v1.RankRequest;
+import org.neuralrank.v1.User;
+import org.neuralrank.v1.Weights;
+
+/** Writes the request to Rank. */
+final class RankMessage {
+
+    private RankMessage() {}
+
+    /**
+     * @param index  where the sidecar finds items, empty if there is no single index
+     * @param leftMs time for the call; the sidecar is told to be done a little before
+     */
+    static RankRequest of(
+        Asked asked,
+        Options options,
+        Candidates candidates,
+        ItemFields fields,
+        String index,
+        long leftMs
+    ) {
+        RankRequest.Builder message = RankRequest.newBuilder()
+            .setQuery(asked.queryText())
+            .setIndex(index)
+            .setRequestId(asked.requestId())
+            .addAllCandidates(candidates.toMessages(fields))
+            .setOptions(options(options, leftMs));
+        if (!asked.userId().isEmpty()) {
+            message.setUser(User.newBuilder().setId(asked.userId()));
+        }
+        if (!asked.similarTo().isEmpty() && !index.isEmpty()) {
+            message.setSimilarTo(asked.similarTo());
+        }
+        return message.build();
+    }
+
+    private static RankOptions options(Options options, long leftMs) {
+        RankOptions.Builder message = RankOptions.newBuilder()
+            .setExplain(options.flag("explain", false))
+            .setBundle(options.text("bundle", ""))
+            .setEncoder(options.text("encoder", ""))
+            .setMaxReranked(options.integer("max_reranked", 0));
+        int deadlineMs = options.integer("deadline_ms", 0);
+        if (deadlineMs > 0) {
+            message.setDeadlineMs((int) Math.max(1, Math.min(deadlineMs, leftMs * 9 / 10)));
+        }
+        if (options.has("min_score")) {
+            message.setMinScore(options.number("min_score").floatValue());
+        }
+        if (options.has("weights")) {
+            message.setWeights(weights(options.inner("weights")));
+        }
+        if (options.has("filters")) {
+            message.setFilters(filters(options.inner("filters")));
+        }
+        return message.build();
+    }
+
+    private static Weights weights(Options given) {
+        Weights.Builder message = Weights.newBuilder();
+        if (given.has("relevance")) {
+            message.setRelevance(given.number("relevance").floatValue());
+        }
+        if (given.has("affinity")) {
+            message.setAffinity(given.number("affinity").floatValue());
+        }
+        if (given.has("retrieval")) {
+            message.setRetrieval(given.number("retrieval").floatValue());
+        }
+        return message.build();
+    }
+
+    private static Filters filters(Options given) {
+        Filters.Builder message = Filters.newBuilder()
+            .setExcludePurchased(given.flag("exclude_purchased", false))
+            .setInStockOnly(given.flag("in_stock_only", false));
+        if (given.has("exclude_items")) {
+            message.addAllExcludeItems(given.strings("exclude_items"));
+        }
+        if (given.has("exclude_brands")) {
+            message.addAllExcludeBrands(given.strings("exclude_brands"));
+        }
+        if (given.has("min_price")) {
+            message.setMinPrice(given.number("min_price"));
+        }
+        if (given.has("max_price")) {
+            message.setMaxPrice(given.number("max_price"));
+        }
+        for (Options rule : given.rules()) {
+            message.addAttributes(
+                AttributeRule.newBuilder()
+                    .setName(rule.text("name", ""))
+                    .addAllValues(rule.strings("values"))
+                    .setExclude(rule.flag("exclude", false))
+            );
+        }
+        return message.build();
+    }
+}

@@ -1,0 +1,97 @@
+package org.neuralrank.search;
+
+import java.util.Map;
+import org.neuralrank.options.Options;
+import org.opensearch.action.search.SearchRequest;
+import org.opensearch.action.search.SearchResponse;
+import org.opensearch.core.action.ActionListener;
+import org.opensearch.search.pipeline.AbstractProcessor;
+import org.opensearch.search.pipeline.PipelineProcessingContext;
+import org.opensearch.search.pipeline.SearchResponseProcessor;
+
+/**
+ * {@code neural_rank}: has the hits ranked by the sidecar, in time or not at all. Without {@code neural_recall} in the
+ * same pipeline it ranks the hits that the caller's query fetched.
+ */
+public final class RankProcessor extends AbstractProcessor implements SearchResponseProcessor {
+
+    /** The name in a pipeline's definition. */
+    public static final String TYPE = "neural_rank";
+
+    private final Node node;
+    private final Warnings warnings;
+    private final Options config;
+
+    RankProcessor(String tag, String description, boolean ignoreFailure, Options config, Node node, Warnings warnings) {
+        super(tag, description, ignoreFailure);
+        this.config = config;
+        this.node = node;
+        this.warnings = warnings;
+    }
+
+    /** Makes processors from the pipeline's configuration; calls nobody, so validating a pipeline costs nothing. */
+    public static Factory<SearchResponseProcessor> factory(Node node) {
+        // One for all pipelines: an ad-hoc pipeline comes with every search and would never be silenced.
+        Warnings warnings = new Warnings();
+        return (factories, tag, description, ignoreFailure, config, context) -> new RankProcessor(
+            tag,
+            description,
+            ignoreFailure,
+            options(config),
+            node,
+            warnings
+        );
+    }
+
+    private static Options options(Map<String, Object> config) {
+        Options options = Options.parse(config, Options.RANK_KEYS, TYPE);
+        config.clear();
+        return options;
+    }
+
+    @Override
+    public String getType() {
+        return TYPE;
+    }
+
+    @Override
+    public SearchResponse processResponse(SearchRequest request, SearchResponse response) {
+        throw new UnsupportedOperationException("neural_rank is asynchronous");
+    }
+
+    @Override
+    public void processResponseAsync(
+        SearchRequest request,
+        SearchResponse response,
+        PipelineProcessingContext context,
+        ActionListener<SearchResponse> listener
+    ) {
+        if (Inquiry.alreadyHandled(context)) {
+            listener.onResponse(response);
+            return;
+        }
+        Rerank rerank;
+        try {
+            Inquiry inquiry = Inquiry.in(context);
+            if (inquiry == null) {
+                inquiry = withoutRecall(request);
+            }
+            Options options = inquiry.recallOptions().overriddenBy(config).overriddenBy(inquiry.asked().options());
+            rerank = new Rerank(node, warnings, inquiry, options, response, listener);
+        } catch (RuntimeException e) {
+            warnings.defect(e);
+            listener.onResponse(response);
+            return;
+        }
+        rerank.start();
+    }
+
+    private Inquiry withoutRecall(SearchRequest request) {
+        Asked asked = Asked.of(request);
+        LeftAlone leftAlone = asked.options().flag("enabled", true)
+            ? LeftAlone.becauseOf(request)
+            : LeftAlone.DISABLED;
+        Indices.Target target = node.indices().apply(request, VectorLeg.DEFAULT_FIELD);
+        return new Inquiry(asked, Options.NONE, leftAlone, false, target, null);
+    }
+}

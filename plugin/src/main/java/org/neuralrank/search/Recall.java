@@ -1,0 +1,80 @@
+package org.neuralrank.search;
+
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Consumer;
+import org.neuralrank.sidecar.Note;
+import org.neuralrank.sidecar.Reason;
+import org.opensearch.common.unit.TimeValue;
+import org.opensearch.core.action.ActionListener;
+import org.opensearch.threadpool.Scheduler;
+import org.opensearch.threadpool.ThreadPool;
+
+/** The vector leg under way: begun before the caller's query, joined after it. Never fails, at worst it is empty. */
+final class Recall {
+
+    private final CompletableFuture<Neighbours> neighbours = new CompletableFuture<>();
+    private final long startedAt = System.nanoTime();
+    private final long budgetMs;
+    private volatile long finishedAt;
+
+    /** @param budgetMs how long it may take, counted from now */
+    Recall(long budgetMs) {
+        this.budgetMs = budgetMs;
+    }
+
+    long budgetMs() {
+        return budgetMs;
+    }
+
+    /** What is left of its time, in ms; 0 or less if none is. */
+    long leftMs() {
+        return budgetMs - (System.nanoTime() - startedAt) / 1_000_000;
+    }
+
+    /** How long it took, or has taken so far, in ms. */
+    long spentMs() {
+        long until = finishedAt == 0 ? System.nanoTime() : finishedAt;
+        return (until - startedAt) / 1_000_000;
+    }
+
+    void complete(Neighbours found) {
+        finishedAt = System.nanoTime();
+        neighbours.complete(found);
+    }
+
+    /** Calls {@code then} exactly once, in today's thread context: with the result, or without when time is up. */
+    void join(Node node, Consumer<Neighbours> then) {
+        if (neighbours.isDone()) {
+            then.accept(neighbours.join());
+            return;
+        }
+        AtomicBoolean joined = new AtomicBoolean();
+        ActionListener<Neighbours> once = node.inThisContext(new ActionListener<>() {
+            @Override
+            public void onResponse(Neighbours found) {
+                if (joined.compareAndSet(false, true)) {
+                    then.accept(found);
+                }
+            }
+
+            @Override
+            public void onFailure(Exception error) {
+                throw new AssertionError("a vector leg never fails", error);
+            }
+        });
+        ThreadPool pool = node.threadPool();
+        Neighbours late = Neighbours.none(
+            new Note(Reason.DEADLINE, "the vector leg had not finished after " + budgetMs + " ms")
+        );
+        Scheduler.ScheduledCancellable alarm = pool.schedule(
+            () -> once.onResponse(late),
+            TimeValue.timeValueMillis(Math.max(0, leftMs())),
+            Node.POOL
+        );
+        neighbours.thenAccept(found -> {
+            alarm.cancel();
+            once.onResponse(found);
+        });
+    }
+}

@@ -1,0 +1,181 @@
+package org.neuralrank.search;
+
+import org.neuralrank.Stats;
+import org.neuralrank.options.Options;
+import org.neuralrank.sidecar.Note;
+import org.neuralrank.sidecar.Reason;
+import org.neuralrank.sidecar.SidecarException;
+import org.neuralrank.v1.RankRequest;
+import org.opensearch.action.search.SearchResponse;
+import org.opensearch.core.action.ActionListener;
+import org.opensearch.search.SearchHits;
+
+/**
+ * The ranking of one search, from its response to the page that the caller gets: join the vector leg, ask the
+ * sidecar, rebuild. Each step ends in exactly one next step; whatever goes wrong ends in the original order.
+ */
+final class Rerank {
+
+    private final Node node;
+    private final Warnings warnings;
+    private final Inquiry inquiry;
+    private final Options options;
+    private final SearchResponse response;
+    private final ActionListener<SearchResponse> listener;
+    private final Page page;
+    private final Report report = new Report();
+    private final long startedAt = System.nanoTime();
+    private final int timeoutMs;
+
+    Rerank(
+        Node node,
+        Warnings warnings,
+        Inquiry inquiry,
+        Options options,
+        SearchResponse response,
+        ActionListener<SearchResponse> listener
+    ) {
+        this.node = node;
+        this.warnings = warnings;
+        this.inquiry = inquiry;
+        this.options = options;
+        this.response = response;
+        this.listener = listener;
+        this.page = new Page(response, inquiry);
+        this.timeoutMs = options.integer("timeout_ms", node.timeoutMs().getAsInt());
+    }
+
+    void start() {
+        node.stats().request();
+        LeftAlone leftAlone = inquiry.leftAlone();
+        if (leftAlone == null && !inquiry.asked().hasPurpose(options)) {
+            leftAlone = LeftAlone.NOTHING_TO_RANK_BY;
+        }
+        if (leftAlone != null) {
+            node.stats().leftAlone(leftAlone.key());
+            finishOriginal(new Note(Reason.NOT_APPLICABLE, leftAlone.detail()));
+        } else if (inquiry.recall() == null) {
+            rank(Neighbours.NONE);
+        } else {
+            inquiry.recall().join(node, this::rank);
+        }
+    }
+
+    private void rank(Neighbours neighbours) {
+        Candidates candidates;
+        long leftMs;
+        try {
+            report.vectors(neighbours);
+            SearchHits hits = response.getHits();
+            boolean hasText = !inquiry.asked().queryText().isEmpty();
+            candidates = Candidates.of(hits.getHits(), neighbours.hits(), hasText, hits.getCollapseField());
+            report.candidates(candidates.size());
+            if (inquiry.recall() != null) {
+                record(Stats.Stage.ENCODE, neighbours.encodeNanos());
+                record(Stats.Stage.RECALL, neighbours.searchNanos());
+            }
+            leftMs = timeoutMs - spentMs();
+        } catch (RuntimeException e) {
+            defect(e);
+            return;
+        }
+        if (candidates.isEmpty()) {
+            node.stats().emptyPage();
+            listener.onResponse(response);
+            return;
+        }
+        long calledAt = System.nanoTime();
+        // Not ActionListener.wrap: it would report an exception of whoever comes next as a failure of the call, and
+        // the caller would be answered twice.
+        ActionListener<Ranking> answer = node.inThisContext(new ActionListener<>() {
+            @Override
+            public void onResponse(Ranking ranking) {
+                rankTook(calledAt);
+                finishRanked(ranking, candidates);
+            }
+
+            @Override
+            public void onFailure(Exception error) {
+                rankTook(calledAt);
+                failed(error);
+            }
+        });
+        RankRequest message;
+        try {
+            ItemFields fields = ItemFields.of(options);
+            message = RankMessage.of(inquiry.asked(), options, candidates, fields, inquiry.target().name(), leftMs);
+        } catch (RuntimeException e) {
+            defect(e);
+            return;
+        }
+        node.sidecar().rank(message, leftMs, reply -> Ranking.of(candidates, reply), answer);
+    }
+
+    /** How much of the time the vector leg has used; the caller's own query may have taken longer than both. */
+    private long spentMs() {
+        return inquiry.recall() == null ? 0 : Math.min(inquiry.recall().spentMs(), inquiry.recall().budgetMs());
+    }
+
+    private void failed(Exception error) {
+        if (error instanceof SidecarException expected) {
+            node.stats().failed(expected.note().reason().key());
+            warnings.failed(expected.note());
+            finishOriginal(expected.note());
+        } else {
+            defect(error);
+        }
+    }
+
+    private void rankTook(long calledAt) {
+        long nanos = System.nanoTime() - calledAt;
+        report.took("rank", nanos);
+        record(Stats.Stage.RANK, nanos);
+    }
+
+    private void record(Stats.Stage stage, long nanos) {
+        if (nanos > 0) {
+            node.stats().took(stage, nanos);
+        }
+    }
+
+    private void finishRanked(Ranking ranking, Candidates candidates) {
+        SearchResponse ranked;
+        try {
+            report.ranking(ranking, page.cut(ranking.places()), candidates.size(), options.flag("explain", false));
+            close();
+            ranked = page.ranked(ranking, report);
+            node.stats().reranked();
+        } catch (RuntimeException e) {
+            defect(e);
+            return;
+        }
+        listener.onResponse(ranked);
+    }
+
+    private void finishOriginal(Note why) {
+        SearchResponse original;
+        try {
+            report.note(why);
+            close();
+            original = page.original(report);
+        } catch (RuntimeException e) {
+            warnings.defect(e);
+            original = response;
+        }
+        listener.onResponse(original);
+    }
+
+    private void defect(Exception error) {
+        warnings.defect(error);
+        node.stats().failed("defect");
+        finishOriginal(new Note(Reason.UNKNOWN, "the plugin failed: " + error.getClass().getSimpleName()));
+    }
+
+    /** Sums up: how long the ranking step held the response back, and what it came to. */
+    private void close() {
+        long nanos = System.nanoTime() - startedAt;
+        report.took("total", nanos);
+        node.stats().took(Stats.Stage.TOTAL, nanos);
+        report.notes().forEach(note -> node.stats().degraded(note.reason().key()));
+    }
+}

@@ -1,0 +1,265 @@
+package org.neuralrank.search;
+
+import java.io.IOException;
+import java.util.Arrays;
+import java.util.List;
+import org.neuralrank.options.Options;
+import org.neuralrank.sidecar.Note;
+import org.neuralrank.sidecar.Reason;
+import org.neuralrank.sidecar.SidecarException;
+import org.neuralrank.v1.EncodeInput;
+import org.neuralrank.v1.EncodeRequest;
+import org.neuralrank.v1.User;
+import org.opensearch.action.search.SearchRequest;
+import org.opensearch.action.search.SearchResponse;
+import org.opensearch.common.unit.TimeValue;
+import org.opensearch.common.xcontent.XContentType;
+import org.opensearch.core.action.ActionListener;
+import org.opensearch.core.common.bytes.BytesReference;
+import org.opensearch.core.xcontent.DeprecationHandler;
+import org.opensearch.core.xcontent.ToXContent;
+import org.opensearch.core.xcontent.XContentBuilder;
+import org.opensearch.core.xcontent.XContentParser;
+import org.opensearch.index.query.AbstractQueryBuilder;
+import org.opensearch.index.query.QueryBuilder;
+import org.opensearch.search.SearchHit;
+import org.opensearch.search.builder.SearchSourceBuilder;
+import org.opensearch.search.fetch.subphase.highlight.HighlightBuilder;
+
+/** Finds the neighbours of the query, the user or the item: Encode, then a k-NN search of its own. */
+final class VectorLeg {
+
+    static final String DEFAULT_FIELD = "text_vector";
+    private static final int DEFAULT_K = 100;
+
+    private final Node node;
+    private final Options options;
+    private final Asked asked;
+    private final Indices.Target target;
+
+    VectorLeg(Node node, Options options, Asked asked, Indices.Target target) {
+        this.node = node;
+        this.options = options;
+        this.asked = asked;
+        this.target = target;
+    }
+
+    private String field() {
+        return options.text("vector_field", DEFAULT_FIELD);
+    }
+
+    private boolean isWanted() {
+        return !asked.queryText().isEmpty() || !asked.similarTo().isEmpty() || !asked.userId().isEmpty();
+    }
+
+    private boolean needsIndex() {
+        return asked.queryText().isEmpty() || !asked.similarTo().isEmpty();
+    }
+
+    /** Starts it; returns at once. The request must still be as the caller sent it. */
+    Recall start(SearchRequest request, long budgetMs) {
+        Recall recall = new Recall(budgetMs);
+        if (!isWanted()) {
+            recall.complete(Neighbours.NONE);
+        } else if (!target.hasVectors()) {
+            recall.complete(
+                without(Reason.NOT_APPLICABLE, "no index of this search has a knn_vector field [" + field() + "]")
+            );
+        } else if (target.encoders().size() > 1) {
+            recall.complete(
+                without(Reason.ENCODER_MISMATCH, "the indices hold vectors of different encoders: " + target.encoders())
+            );
+        } else if (needsIndex() && target.name().isEmpty()) {
+            recall.complete(
+                without(Reason.NOT_APPLICABLE, "the vector of a user or an item needs a search of one index or alias")
+            );
+        } else {
+            encode(request, recall);
+        }
+        return recall;
+    }
+
+    private static Neighbours without(Reason reason, String detail) {
+        return Neighbours.none(new Note(reason, "no vector leg: " + detail));
+    }
+
+    private void encode(SearchRequest request, Recall recall) {
+        // Copied now: the processor changes the request as soon as this returns.
+        SearchRequest search = likeThe(request);
+        QueryBuilder filter = HardFilters.of(request.source().query(), request.source().postFilter());
+        long startedAt = System.nanoTime();
+        node.sidecar()
+            .encode(
+                encodeRequest(),
+                recall.leftMs(),
+                reply -> Vector.of(reply, target.dimensions()),
+                node.inThisContext(ActionListener.wrap(vector -> {
+                    long encodeNanos = System.nanoTime() - startedAt;
+                    search(search, filter, vector, recall, encodeNanos);
+                }, error -> recall.complete(failure(error, "encode").after(System.nanoTime() - startedAt, 0))))
+            );
+    }
+
+    private EncodeRequest encodeRequest() {
+        EncodeInput.Builder input = EncodeInput.newBuilder();
+        if (!asked.similarTo().isEmpty()) {
+            input.setItemId(asked.similarTo());
+        } else if (!asked.queryText().isEmpty()) {
+            input.setQuery(asked.queryText());
+        } else {
+            input.setUser(User.newBuilder().setId(asked.userId()));
+        }
+        String encoder = options.text("encoder", "");
+        if (encoder.isEmpty() && target.name().isEmpty() && target.encoders().size() == 1) {
+            encoder = target.encoders().iterator().next();
+        }
+        return EncodeRequest.newBuilder().addInputs(input).setEncoder(encoder).setIndex(target.name()).build();
+    }
+
+    private void search(SearchRequest search, QueryBuilder filter, Vector vector, Recall recall, long encodeNanos) {
+        if (vector.isMissing()) {
+            boolean user = asked.queryText().isEmpty() && asked.similarTo().isEmpty();
+            Reason reason = user ? Reason.NO_USER : Reason.FEATURES_UNAVAILABLE;
+            recall.complete(without(reason, vector.missing()).after(encodeNanos, 0));
+            return;
+        }
+        String held = target.encoders().stream().findFirst().orElse("");
+        if (!held.isEmpty() && !vector.encoder().isEmpty() && !held.equals(vector.encoder())) {
+            String detail = "the index holds vectors of " + held + ", the query's is of " + vector.encoder();
+            recall.complete(without(Reason.ENCODER_MISMATCH, detail).after(encodeNanos, 0));
+            return;
+        }
+        try {
+            search.source().query(clause(vector.values(), filter));
+        } catch (Exception e) {
+            // What the k-NN plugin says about a clause it can't parse, or that there is no such plugin.
+            recall.complete(
+                without(Reason.NOT_APPLICABLE, "this node can't read a knn clause: " + e.getMessage()).after(encodeNanos, 0)
+            );
+            return;
+        }
+        long leftMs = recall.leftMs();
+        if (leftMs <= 0) {
+            recall.complete(without(Reason.DEADLINE, "encoding took all of its time").after(encodeNanos, 0));
+            return;
+        }
+        search.setCancelAfterTimeInterval(TimeValue.timeValueMillis(leftMs));
+        long startedAt = System.nanoTime();
+        node.searching()
+            .accept(
+                search,
+                node.inThisContext(
+                    ActionListener.wrap(
+                        response -> recall.complete(
+                            found(response, vector.encoder()).after(encodeNanos, System.nanoTime() - startedAt)
+                        ),
+                        error -> recall.complete(
+                            failure(error, "k-NN search").after(encodeNanos, System.nanoTime() - startedAt)
+                        )
+                    )
+                )
+            );
+    }
+
+    private static Neighbours found(SearchResponse response, String encoder) {
+        List<SearchHit> hits = Arrays.asList(response.getHits().getHits());
+        List<Note> notes = response.getFailedShards() == 0
+            ? List.of()
+            : List.of(
+                new Note(
+                    Reason.FEATURES_UNAVAILABLE,
+                    "the k-NN search failed on " + response.getFailedShards() + " of " + response.getTotalShards() + " shards"
+                )
+            );
+        return new Neighbours(hits, notes, encoder, 0, 0);
+    }
+
+    private static Neighbours failure(Exception error, String step) {
+        if (error instanceof SidecarException expected) {
+            return without(expected.note().reason(), step + ": " + expected.note().detail());
+        }
+        Throwable cause = error.getCause() == null ? error : error.getCause();
+        return without(Reason.FEATURES_UNAVAILABLE, step + " failed: " + cause.getMessage());
+    }
+
+    private QueryBuilder clause(float[] vector, QueryBuilder filter) throws IOException {
+        try (XContentBuilder json = XContentBuilder.builder(XContentType.JSON.xContent())) {
+            json.startObject().startObject("knn").startObject(field());
+            json.array("vector", vector);
+            json.field("k", k());
+            if (filter != null) {
+                json.field("filter");
+                filter.toXContent(json, ToXContent.EMPTY_PARAMS);
+            }
+            json.endObject().endObject().endObject();
+            try (
+                XContentParser parser = XContentType.JSON.xContent()
+                    .createParser(
+                        node.registry(),
+                        DeprecationHandler.IGNORE_DEPRECATIONS,
+                        BytesReference.bytes(json).streamInput()
+                    )
+            ) {
+                parser.nextToken();
+                return AbstractQueryBuilder.parseInnerQueryBuilder(parser);
+            }
+        }
+    }
+
+    private int k() {
+        return options.integer("k", DEFAULT_K);
+    }
+
+    /** A search over the same documents whose hits show the same things as the caller's; its query comes later. */
+    private SearchRequest likeThe(SearchRequest request) {
+        SearchSourceBuilder theirs = request.source();
+        SearchSourceBuilder source = new SearchSourceBuilder().from(0)
+            .size(k())
+            .trackTotalHits(false)
+            .seqNoAndPrimaryTerm(true)
+            .fetchSource(ItemFields.of(options).fetch(asked.fetchSource()))
+            .version(theirs.version())
+            .explain(theirs.explain());
+        if (theirs.storedFields() != null) {
+            source.storedFields(theirs.storedFields());
+        }
+        if (theirs.docValueFields() != null) {
+            theirs.docValueFields().forEach(field -> source.docValueField(field.field, field.format));
+        }
+        if (theirs.fetchFields() != null) {
+            theirs.fetchFields().forEach(field -> source.fetchField(field.field, field.format));
+        }
+        if (theirs.scriptFields() != null) {
+            theirs.scriptFields().forEach(field -> source.scriptField(field.fieldName(), field.script(), field.ignoreFailure()));
+        }
+        if (theirs.highlighter() != null) {
+            HighlightBuilder highlighter = theirs.highlighter();
+            // A neighbour's words are marked by the caller's query, if at all: a vector marks none.
+            QueryBuilder marked = highlighter.highlightQuery() == null ? theirs.query() : highlighter.highlightQuery();
+            source.highlighter(new HighlightBuilder(highlighter, marked, highlighter.fields()));
+        }
+        if (theirs.collapse() != null) {
+            source.collapse(theirs.collapse());
+        }
+        if (theirs.slice() != null) {
+            source.slice(theirs.slice());
+        }
+        if (theirs.timeout() != null) {
+            source.timeout(theirs.timeout());
+        }
+        SearchRequest search = new SearchRequest(request.indices()).source(source)
+            .indicesOptions(request.indicesOptions())
+            .searchType(request.searchType())
+            .routing(request.routing())
+            .preference(request.preference())
+            // An index's default pipeline would call this leg again, and again.
+            .pipeline("_none");
+        if (theirs.pointInTimeBuilder() != null) {
+            source.pointInTimeBuilder(theirs.pointInTimeBuilder());
+        }
+        if (request.allowPartialSearchResults() != null) {
+            search.allowPartialSearchResults(request.allowPartialSearchResults());
+        }
+        return search;
+    }
+}

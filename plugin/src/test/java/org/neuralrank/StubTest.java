@@ -1,2 +1,0 @@
-package org.neuralrank;
-public class StubTest { @org.junit.Test public void t() {} }

@@ -1,0 +1,95 @@
+package org.neuralrank.options;
+
+import static org.junit.Assert.assertEquals;
+import static org.junit.Assert.assertThrows;
+import static org.junit.Assert.assertTrue;
+
+import java.util.List;
+import java.util.Map;
+import org.junit.Test;
+
+public class OptionsTest {
+
+    private static Options request(Map<String, ?> given) {
+        return Options.parse(given, Options.REQUEST_KEYS, "ext.neural_rank");
+    }
+
+    private static void refused(Map<String, ?> given, String... said) {
+        String message = assertThrows(IllegalArgumentException.class, () -> request(given)).getMessage();
+        for (String part : said) {
+            assertTrue(message + " should say " + part, message.contains(part));
+        }
+    }
+
+    @Test
+    public void everyKeyOfARequestIsRead() {
+        Options options = request(
+            Map.ofEntries(
+                Map.entry("user_id", 17),
+                Map.entry("query_text", "电脑"),
+                Map.entry("window", 50),
+                Map.entry("min_score", 0.2),
+                Map.entry("explain", true),
+                Map.entry("weights", Map.of("relevance", 1, "affinity", 0)),
+                Map.entry(
+                    "filters",
+                    Map.of(
+                        "exclude_purchased",
+                        true,
+                        "exclude_items",
+                        List.of("a", 3),
+                        "exclude_brands",
+                        "X",
+                        "attributes",
+                        List.of(Map.of("name", "color", "values", List.of("black")))
+                    )
+                )
+            )
+        );
+        assertEquals("17", options.text("user_id", ""));
+        assertEquals(50, options.integer("window", 0));
+        assertEquals(List.of("a", "3"), options.inner("filters").strings("exclude_items"));
+        assertEquals(List.of("X"), options.inner("filters").strings("exclude_brands"));
+        assertEquals("color", options.inner("filters").rules().get(0).text("name", ""));
+    }
+
+    @Test
+    public void whatCannotBeUsedIsNamedWithWhatIsAllowed() {
+        refused(Map.of("user", "A"), "unknown key [user]", "user_id");
+        refused(Map.of("window", 0), "ext.neural_rank.window is [0]", "from 1 to 10000");
+        refused(Map.of("window", 2.5), "window is [2.5]");
+        refused(Map.of("k", "many"), "k is [many] (string)", "an integer");
+        refused(Map.of("min_score", Double.NaN), "min_score is [NaN]");
+        refused(Map.of("min_score", 1.5), "from 0.0 to 1.0");
+        refused(Map.of("weights", Map.of("relevance", -1)), "weights.relevance is [-1]");
+        refused(Map.of("weights", Map.of("relevance", 0, "affinity", 0, "retrieval", 0)), "all zero");
+        refused(Map.of("filters", Map.of("min_price", 5, "max_price", 1)), "min_price 5.0 above max_price 1.0");
+        refused(Map.of("filters", Map.of("attributes", List.of(Map.of("name", "x")))), "attributes[0]", "values");
+        refused(Map.of("filters", List.of()), "(list)", "exclude_purchased");
+        refused(Map.of("explain", "yes"), "true or false");
+        refused(Map.of("user_id", "x".repeat(513)), "513 characters", "512");
+    }
+
+    @Test
+    public void theRequestOverridesThePipelineKeyByKey() {
+        Options pipeline = Options.parse(
+            Map.of("filters", Map.of("exclude_purchased", true, "in_stock_only", true), "explain", true),
+            Options.RANK_KEYS,
+            "neural_rank"
+        );
+        Options both = pipeline.overriddenBy(request(Map.of("filters", Map.of("exclude_purchased", false))));
+        assertEquals(false, both.inner("filters").flag("exclude_purchased", true));
+        assertEquals(true, both.inner("filters").flag("in_stock_only", false));
+        assertEquals(true, both.flag("explain", false));
+    }
+
+    @Test
+    public void anAddressIsNoOptionAnywhere() {
+        for (var keys : List.of(Options.REQUEST_KEYS, Options.RANK_KEYS, Options.RECALL_KEYS)) {
+            assertThrows(
+                IllegalArgumentException.class,
+                () -> Options.parse(Map.of("endpoint", "evil:1"), keys, "here")
+            );
+        }
+    }
+}

@@ -1,0 +1,94 @@
+package org.neuralrank.search;
+
+import com.google.protobuf.ByteString;
+import io.grpc.Grpc;
+import io.grpc.InsecureServerCredentials;
+import io.grpc.Server;
+import io.grpc.Status;
+import io.grpc.stub.StreamObserver;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.function.Function;
+import org.neuralrank.v1.EncodeRequest;
+import org.neuralrank.v1.EncodeResponse;
+import org.neuralrank.v1.Encoding;
+import org.neuralrank.v1.RankRequest;
+import org.neuralrank.v1.RankResponse;
+import org.neuralrank.v1.RankedCandidate;
+import org.neuralrank.v1.RankingGrpc;
+
+/** A gRPC server that behaves as a test wants it to; a null answer means that none ever comes. */
+final class FakeSidecar extends RankingGrpc.RankingImplBase implements AutoCloseable {
+
+    final List<EncodeRequest> encoded = new CopyOnWriteArrayList<>();
+    final List<RankRequest> ranked = new CopyOnWriteArrayList<>();
+    volatile Function<EncodeRequest, EncodeResponse> encode = request -> vector(1, 0, 0);
+    volatile Function<RankRequest, RankResponse> rank = FakeSidecar::reversed;
+    private final Server server;
+
+    FakeSidecar() throws IOException {
+        server = Grpc.newServerBuilderForPort(0, InsecureServerCredentials.create()).addService(this).build().start();
+    }
+
+    String endpoint() {
+        return "127.0.0.1:" + server.getPort();
+    }
+
+    /** The last candidate first. */
+    static RankResponse reversed(RankRequest request) {
+        RankResponse.Builder reply = RankResponse.newBuilder().addBundles("toy@1");
+        int count = request.getCandidatesCount();
+        for (int i = count - 1; i >= 0; i--) {
+            reply.addResults(
+                RankedCandidate.newBuilder().setId(request.getCandidates(i).getId()).setScore((i + 1f) / count)
+            );
+        }
+        return reply.build();
+    }
+
+    static EncodeResponse vector(float... values) {
+        ByteBuffer packed = ByteBuffer.allocate(values.length * 4).order(ByteOrder.LITTLE_ENDIAN);
+        for (float value : values) {
+            packed.putFloat(value);
+        }
+        return EncodeResponse.newBuilder()
+            .addEncodings(Encoding.newBuilder().setVector(ByteString.copyFrom(packed.array())))
+            .setEncoder("toy@1")
+            .setDimensions(values.length)
+            .build();
+    }
+
+    @Override
+    public void encode(EncodeRequest request, StreamObserver<EncodeResponse> observer) {
+        encoded.add(request);
+        answer(encode, request, observer);
+    }
+
+    @Override
+    public void rank(RankRequest request, StreamObserver<RankResponse> observer) {
+        ranked.add(request);
+        answer(rank, request, observer);
+    }
+
+    private static <Q, A> void answer(Function<Q, A> behaviour, Q request, StreamObserver<A> observer) {
+        A answer;
+        try {
+            answer = behaviour.apply(request);
+        } catch (RuntimeException e) {
+            observer.onError(Status.fromThrowable(e).asRuntimeException());
+            return;
+        }
+        if (answer != null) {
+            observer.onNext(answer);
+            observer.onCompleted();
+        }
+    }
+
+    @Override
+    public void close() {
+        server.shutdownNow();
+    }
+}

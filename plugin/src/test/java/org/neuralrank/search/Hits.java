@@ -1,0 +1,53 @@
+package org.neuralrank.search;
+
+import java.util.Map;
+import org.apache.lucene.search.TotalHits;
+import org.opensearch.action.OriginalIndices;
+import org.opensearch.action.search.SearchResponse;
+import org.opensearch.action.search.ShardSearchFailure;
+import org.opensearch.core.common.bytes.BytesArray;
+import org.opensearch.core.index.shard.ShardId;
+import org.opensearch.search.SearchHit;
+import org.opensearch.search.SearchHits;
+import org.opensearch.search.SearchShardTarget;
+import org.opensearch.search.internal.InternalSearchResponse;
+
+/** Makes hits and responses for tests. */
+final class Hits {
+
+    private Hits() {}
+
+    static SearchHit hit(String index, String id, float score, String source) {
+        SearchHit hit = new SearchHit(1, id, Map.of(), Map.of());
+        hit.score(score);
+        hit.setSeqNo(7);
+        hit.setPrimaryTerm(1);
+        hit.shard(new SearchShardTarget("node", new ShardId(index, "uuid", 0), null, OriginalIndices.NONE));
+        if (source != null) {
+            hit.sourceRef(new BytesArray(source));
+        }
+        return hit;
+    }
+
+    static SearchHit hit(String id, float score) {
+        return hit("products", id, score, "{\"title\":\"item " + id + "\",\"brand\":\"B\",\"price\":5}");
+    }
+
+    static SearchResponse response(SearchHit... hits) {
+        return response(new TotalHits(hits.length, TotalHits.Relation.EQUAL_TO), hits);
+    }
+
+    static SearchResponse response(TotalHits total, SearchHit... hits) {
+        float max = hits.length == 0 ? Float.NaN : hits[0].getScore();
+        return new SearchResponse(
+            new InternalSearchResponse(new SearchHits(hits, total, max), null, null, null, false, null, 1),
+            null,
+            1,
+            1,
+            0,
+            3,
+            ShardSearchFailure.EMPTY_ARRAY,
+            SearchResponse.Clusters.EMPTY
+        );
+    }
+}

@@ -1,0 +1,475 @@
+package org.neuralrank.search;
+
+import static org.junit.Assert.assertEquals;
+import static org.junit.Assert.assertFalse;
+import static org.junit.Assert.assertNotNull;
+import static org.junit.Assert.assertNull;
+import static org.junit.Assert.assertSame;
+import static org.junit.Assert.assertTrue;
+
+import io.grpc.Status;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
+import org.apache.lucene.search.TotalHits;
+import org.junit.After;
+import org.junit.Before;
+import org.junit.Test;
+import org.neuralrank.Stats;
+import org.neuralrank.options.Options;
+import org.neuralrank.options.RankSection;
+import org.neuralrank.options.ReportSection;
+import org.neuralrank.sidecar.Sidecar;
+import org.neuralrank.v1.EncodeResponse;
+import org.neuralrank.v1.Encoding;
+import org.neuralrank.v1.RankResponse;
+import org.opensearch.action.search.SearchRequest;
+import org.opensearch.action.search.SearchResponse;
+import org.opensearch.common.settings.Settings;
+import org.opensearch.common.unit.TimeValue;
+import org.opensearch.core.ParseField;
+import org.opensearch.core.action.ActionListener;
+import org.opensearch.core.xcontent.NamedXContentRegistry;
+import org.opensearch.index.query.MatchAllQueryBuilder;
+import org.opensearch.index.query.QueryBuilder;
+import org.opensearch.index.query.QueryBuilders;
+import org.opensearch.search.SearchHit;
+import org.opensearch.search.builder.SearchSourceBuilder;
+import org.opensearch.search.pipeline.PipelineProcessingContext;
+import org.opensearch.threadpool.ScalingExecutorBuilder;
+import org.opensearch.threadpool.ThreadPool;
+
+/** Whole searches through both processors, with a real thread pool and a sidecar over real gRPC. */
+public class ProcessorsTest {
+
+    private static final Indices.Target PRODUCTS = new Indices.Target("products", true, 3, Set.of("toy@1"), 10_000);
+
+    private ThreadPool threadPool;
+    private FakeSidecar server;
+    private Sidecar sidecar;
+    private final Stats stats = new Stats();
+    private Indices.Target target = PRODUCTS;
+    private NamedXContentRegistry registry;
+    private int timeoutMs = 5_000;
+    private final List<Map<String, Object>> clauses = new CopyOnWriteArrayList<>();
+    private final List<SearchRequest> vectorSearches = new CopyOnWriteArrayList<>();
+    private Supplier<SearchHit[]> neighbours = () -> new SearchHit[] { Hits.hit("n", 0.9f) };
+    private PipelineProcessingContext context = new PipelineProcessingContext();
+
+    @Before
+    public void start() throws IOException {
+        threadPool = new ThreadPool(
+            Settings.builder().put("node.name", "test").build(),
+            new ScalingExecutorBuilder(Node.POOL, 1, 2, TimeValue.timeValueMinutes(1))
+        );
+        server = new FakeSidecar();
+        sidecar = new Sidecar(List.of(server.endpoint()), threadPool.executor(Node.POOL), System::nanoTime, 3, 60_000);
+        registry = new NamedXContentRegistry(
+            List.of(new NamedXContentRegistry.Entry(QueryBuilder.class, new ParseField("knn"), parser -> {
+                clauses.add(parser.map());
+                return new MatchAllQueryBuilder();
+            }))
+        );
+    }
+
+    @After
+    public void stop() {
+        sidecar.close();
+        server.close();
+        ThreadPool.terminate(threadPool, 10, TimeUnit.SECONDS);
+    }
+
+    private Node node() {
+        return new Node(sidecar, (request, field) -> target, (request, listener) -> {
+            vectorSearches.add(request);
+            listener.onResponse(Hits.response(neighbours.get()));
+        }, registry, threadPool, stats, () -> timeoutMs);
+    }
+
+    private static SearchRequest request(SearchSourceBuilder source, Map<String, ?> ext) {
+        if (ext != null) {
+            source.ext(List.of(new RankSection(Options.parse(ext, Options.REQUEST_KEYS, "ext.neural_rank"))));
+        }
+        return new SearchRequest("products").source(source);
+    }
+
+    private static SearchSourceBuilder match(String text) {
+        return new SearchSourceBuilder().query(QueryBuilders.matchQuery("title", text));
+    }
+
+    private SearchRequest recall(SearchRequest request, Map<String, Object> config) throws Exception {
+        CompletableFuture<SearchRequest> done = new CompletableFuture<>();
+        RecallProcessor.factory(node())
+            .create(Map.of(), null, null, false, new HashMap<>(config), null)
+            .processRequestAsync(request, context, ActionListener.wrap(done::complete, done::completeExceptionally));
+        return done.getNow(null); // At once: the request processor waits for nothing.
+    }
+
+    private SearchResponse rank(SearchRequest request, SearchResponse response) throws Exception {
+        return rank(request, response, Map.of());
+    }
+
+    private SearchResponse rank(SearchRequest request, SearchResponse response, Map<String, Object> config)
+        throws Exception {
+        CompletableFuture<SearchResponse> done = new CompletableFuture<>();
+        RankProcessor.factory(node())
+            .create(Map.of(), null, null, false, new HashMap<>(config), null)
+            .processResponseAsync(request, response, context, ActionListener.wrap(answer -> {
+                assertEquals("kept", threadPool.getThreadContext().getHeader("caller"));
+                done.complete(answer);
+            }, done::completeExceptionally));
+        return done.get(30, TimeUnit.SECONDS);
+    }
+
+    /** A whole search whose lexical hits are a, b, c. */
+    private SearchResponse search(SearchRequest request) throws Exception {
+        context = new PipelineProcessingContext();
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            SearchRequest sent = recall(request, Map.of("window", 20, "k", 5));
+            assertNotNull(sent);
+            return rank(sent, Hits.response(Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1)));
+        }
+    }
+
+    private static List<String> ids(SearchResponse response) {
+        return Arrays.stream(response.getHits().getHits()).map(SearchHit::getId).toList();
+    }
+
+    private static Map<String, Object> report(SearchResponse response) {
+        assertEquals(1, response.getInternalResponse().getSearchExtBuilders().size());
+        return ((ReportSection) response.getInternalResponse().getSearchExtBuilders().get(0)).content();
+    }
+
+    @SuppressWarnings("unchecked")
+    private static List<Object> reasons(SearchResponse response) {
+        List<Object> reasons = new ArrayList<>();
+        ((List<Map<String, Object>>) report(response).get("degraded")).forEach(note -> reasons.add(note.get("reason")));
+        return reasons;
+    }
+
+    private void assertOriginal(SearchResponse response, String reason) {
+        assertEquals(List.of("a", "b", "c"), ids(response));
+        assertEquals(3f, response.getHits().getMaxScore(), 0);
+        assertEquals(3f, response.getHits().getAt(0).getScore(), 0);
+        assertEquals(false, report(response).get("reranked"));
+        assertTrue(reasons(response) + " has " + reason, reasons(response).contains(reason));
+    }
+
+    // ------------------------------------------------------------------------------------ the good
+
+    @Test
+    public void bothLegsAreRankedTogether() throws Exception {
+        SearchResponse response = search(request(match("电脑"), Map.of("user_id", "A")));
+        assertEquals(List.of("n", "c", "b", "a"), ids(response));
+        assertEquals(true, report(response).get("reranked"));
+        assertEquals(List.of(), reasons(response));
+        assertEquals(1f, response.getHits().getMaxScore(), 0);
+        assertEquals("raised to what can be paged through", 4, response.getHits().getTotalHits().value());
+        assertEquals("电脑", server.encoded.get(0).getInputs(0).getQuery());
+        assertEquals("products", server.encoded.get(0).getIndex());
+        assertEquals("A", server.ranked.get(0).getUser().getId());
+        assertEquals(4, server.ranked.get(0).getCandidatesCount());
+        assertFalse(server.ranked.get(0).getCandidates(3).hasRetrievalScore());
+        assertEquals(1L, stats.asMap().get("reranked"));
+    }
+
+    @Test
+    public void thePageIsCutFromTheWindow() throws Exception {
+        SearchRequest request = request(match("x").from(1).size(2), null);
+        SearchResponse response = search(request);
+        assertEquals(20, request.source().size());
+        assertEquals(0, request.source().from());
+        assertEquals(List.of("c", "b"), ids(response));
+        assertEquals("the best of all, not of the page", 1f, response.getHits().getMaxScore(), 0);
+    }
+
+    @Test
+    public void whatWasOnlyFetchedForTheRankerIsTakenAway() throws Exception {
+        SearchRequest request = request(match("x").fetchSource(false), null);
+        SearchResponse response = search(request);
+        assertTrue(request.source().fetchSource().fetchSource());
+        assertEquals("item a\nB", server.ranked.get(0).getCandidates(0).getText());
+        for (SearchHit hit : response.getHits()) {
+            assertNull(hit.getSourceRef());
+            assertEquals(-2, hit.getSeqNo());
+        }
+        SearchResponse some = search(request(match("x").fetchSource("price", null).seqNoAndPrimaryTerm(true), null));
+        assertEquals(Map.of("price", 5), some.getHits().getAt(0).getSourceAsMap());
+        assertEquals(7, some.getHits().getAt(0).getSeqNo());
+    }
+
+    @Test
+    public void theCallersSourceObjectIsNotChanged() throws Exception {
+        SearchSourceBuilder source = match("x").size(3);
+        search(request(source, Map.of("user_id", "A")));
+        assertEquals(3, source.size());
+        assertEquals(1, source.ext().size());
+    }
+
+    @Test
+    public void neighboursMeetTheCallersConditions() throws Exception {
+        search(
+            request(
+                new SearchSourceBuilder().query(
+                    QueryBuilders.boolQuery()
+                        .must(QueryBuilders.matchQuery("title", "x"))
+                        .filter(QueryBuilders.termQuery("brand", "Apple"))
+                ),
+                null
+            )
+        );
+        Map<?, ?> clause = (Map<?, ?>) clauses.get(0).get("text_vector");
+        assertEquals(List.of(1.0, 0.0, 0.0), clause.get("vector"));
+        assertEquals(5, clause.get("k"));
+        assertTrue(clause.get("filter").toString().contains("Apple"));
+        assertEquals("_none", vectorSearches.get(0).pipeline());
+        assertEquals(5, vectorSearches.get(0).source().size());
+    }
+
+    @Test
+    public void aUserOrAnItemIsSearchedWithWithoutText() throws Exception {
+        search(request(new SearchSourceBuilder().query(QueryBuilders.matchAllQuery()), Map.of("user_id", "A")));
+        assertEquals("A", server.encoded.get(0).getInputs(0).getUser().getId());
+        search(request(new SearchSourceBuilder(), Map.of("similar_to", "i")));
+        assertEquals("i", server.encoded.get(1).getInputs(0).getItemId());
+        assertEquals("i", server.ranked.get(1).getSimilarTo());
+    }
+
+    @Test
+    public void optionsReachTheSidecar() throws Exception {
+        search(
+            request(
+                match("x"),
+                Map.of(
+                    "deadline_ms",
+                    50,
+                    "min_score",
+                    0.5,
+                    "weights",
+                    Map.of("affinity", 2),
+                    "bundle",
+                    "none",
+                    "filters",
+                    Map.of("exclude_purchased", true, "max_price", 9)
+                )
+            )
+        );
+        var options = server.ranked.get(0).getOptions();
+        assertEquals(50, options.getDeadlineMs());
+        assertEquals(0.5f, options.getMinScore(), 0);
+        assertEquals(2f, options.getWeights().getAffinity(), 0);
+        assertFalse(options.getWeights().hasRelevance());
+        assertEquals("none", options.getBundle());
+        assertTrue(options.getFilters().getExcludePurchased());
+        assertEquals(9, options.getFilters().getMaxPrice(), 0);
+        assertFalse(options.getFilters().hasMinPrice());
+    }
+
+    @Test
+    public void itWorksWithoutRecall() throws Exception {
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            SearchRequest request = request(match("x").from(5).size(2), Map.of("user_id", "A"));
+            SearchResponse response = rank(request, Hits.response(Hits.hit("a", 3), Hits.hit("b", 2)));
+            assertEquals(List.of("b", "a"), ids(response));
+            assertTrue(server.encoded.isEmpty());
+        }
+    }
+
+    @Test
+    public void aSecondStepOfTheSameKindChangesNothing() throws Exception {
+        SearchRequest request = request(match("x").size(2), null);
+        SearchResponse once = search(request);
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            assertSame(once, rank(request, once));
+        }
+    }
+
+    @Test
+    public void everythingElseOfTheResponseStays() throws Exception {
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            TotalHits many = new TotalHits(10_000, TotalHits.Relation.GREATER_THAN_OR_EQUAL_TO);
+            SearchRequest sent = recall(request(match("x").size(1), null), Map.of());
+            SearchResponse response = rank(sent, Hits.response(many, Hits.hit("a", 3)));
+            assertEquals(many, response.getHits().getTotalHits());
+            assertEquals(3, response.getTook().millis());
+            context = new PipelineProcessingContext();
+            sent = recall(request(match("x"), null), Map.of());
+            assertNull(rank(sent, Hits.response((TotalHits) null, Hits.hit("a", 3))).getHits().getTotalHits());
+        }
+    }
+
+    // -------------------------------------------------------------------------------- left alone
+
+    @Test
+    public void shapesThatAreLeftAloneSaySo() throws Exception {
+        List<SearchRequest> shapes = List.of(
+            request(match("x").sort("price"), null),
+            request(match("x").searchAfter(new Object[] { 1 }), null),
+            request(match("x").from(15), null),
+            request(match("x").storedField("_none_"), null),
+            request(match("x"), Map.of("enabled", false)),
+            request(match("x"), null).scroll(TimeValue.timeValueMinutes(1)),
+            request(new SearchSourceBuilder(), null)
+        );
+        for (SearchRequest shape : shapes) {
+            assertOriginal(search(shape), "not_applicable");
+        }
+        assertTrue(server.ranked.isEmpty());
+        assertTrue(server.encoded.isEmpty());
+    }
+
+    @Test
+    public void anEmptyPageIsUntouched() throws Exception {
+        neighbours = () -> new SearchHit[0];
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            SearchRequest sent = recall(request(match("x"), null), Map.of());
+            SearchResponse empty = Hits.response();
+            assertSame(empty, rank(sent, empty));
+            assertTrue(server.ranked.isEmpty());
+        }
+    }
+
+    // ---------------------------------------------------------------------- no vectors, no matter
+
+    private void assertLexicalOnly(String reason) throws Exception {
+        SearchResponse response = search(request(match("x"), null));
+        assertEquals(List.of("c", "b", "a"), ids(response));
+        assertEquals(List.of(reason), reasons(response));
+    }
+
+    @Test
+    public void anIndexWithoutVectorsIsRankedWithoutThem() throws Exception {
+        target = new Indices.Target("products", false, 0, Set.of(), 10_000);
+        assertLexicalOnly("not_applicable");
+        assertTrue(server.encoded.isEmpty());
+    }
+
+    @Test
+    public void aNodeWithoutTheKnnPluginIsRankedWithoutVectors() throws Exception {
+        registry = NamedXContentRegistry.EMPTY;
+        assertLexicalOnly("not_applicable");
+    }
+
+    @Test
+    public void vectorsOfAnotherEncoderAreNotSearched() throws Exception {
+        target = new Indices.Target("products", true, 3, Set.of("other@2"), 10_000);
+        assertLexicalOnly("encoder_mismatch");
+        target = new Indices.Target("products", true, 4, Set.of("toy@1"), 10_000);
+        assertLexicalOnly("encoder_mismatch");
+        target = new Indices.Target("", true, 3, Set.of("toy@1", "other@2"), 10_000);
+        assertLexicalOnly("encoder_mismatch");
+        assertTrue("nothing was searched with them", vectorSearches.isEmpty());
+    }
+
+    @Test
+    public void badVectorsAreNotSearchedWith() throws Exception {
+        server.encode = request -> FakeSidecar.vector(1, Float.NaN, 0);
+        assertLexicalOnly("bad_reply");
+        server.encode = request -> FakeSidecar.vector(0, 0, 0);
+        assertLexicalOnly("bad_reply");
+        assertTrue(vectorSearches.isEmpty());
+    }
+
+    @Test
+    public void aUserWithoutEventsIsNoError() throws Exception {
+        server.encode = request -> EncodeResponse.newBuilder()
+            .addEncodings(Encoding.newBuilder().setMissing("no events"))
+            .build();
+        SearchResponse response = search(request(new SearchSourceBuilder(), Map.of("user_id", "new")));
+        assertEquals(true, report(response).get("reranked"));
+        assertEquals(List.of("no_user"), reasons(response));
+    }
+
+    // ----------------------------------------------------------------------------- bad sidecars
+
+    @Test
+    public void aSidecarThatIsDownCostsNoResult() throws Exception {
+        server.close();
+        assertOriginal(search(request(match("x"), null)), "sidecar_unavailable");
+    }
+
+    @Test
+    public void aSidecarThatNeverAnswersCostsTheTimeoutOnce() throws Exception {
+        timeoutMs = 300;
+        server.encode = request -> null;
+        server.rank = request -> null;
+        long startedAt = System.nanoTime();
+        assertOriginal(search(request(match("x"), null)), "deadline");
+        long ms = (System.nanoTime() - startedAt) / 1_000_000;
+        assertTrue("took " + ms + " ms, both calls together may take 300", ms < 550);
+    }
+
+    @Test
+    public void aSidecarThatRefusesSaysWhy() throws Exception {
+        Map<Status, String> refusals = Map.of(
+            Status.RESOURCE_EXHAUSTED,
+            "overload",
+            Status.INTERNAL,
+            "bad_reply",
+            Status.UNAVAILABLE,
+            "sidecar_unavailable",
+            Status.NOT_FOUND,
+            "model_unavailable",
+            Status.FAILED_PRECONDITION,
+            "encoder_mismatch",
+            Status.INVALID_ARGUMENT,
+            "not_applicable"
+        );
+        for (Map.Entry<Status, String> refusal : refusals.entrySet()) {
+            server.rank = request -> {
+                throw refusal.getKey().asRuntimeException();
+            };
+            assertOriginal(search(request(match("x"), null)), refusal.getValue());
+            server.rank = FakeSidecar::reversed;
+            search(request(match("x"), null));
+        }
+    }
+
+    @Test
+    public void garbageIsNotARanking() throws Exception {
+        server.rank = request -> RankResponse.getDefaultInstance();
+        assertOriginal(search(request(match("x"), null)), "bad_reply");
+    }
+
+    @Test
+    public void theBreakerOfRankOpensThoughEncodeWorks() throws Exception {
+        server.rank = request -> RankResponse.getDefaultInstance();
+        for (int i = 0; i < 4; i++) {
+            search(request(match("x"), null));
+        }
+        assertEquals("the fourth was not tried", 3, server.ranked.size());
+        assertEquals(4, server.encoded.size());
+        assertOriginal(search(request(match("x"), null)), "sidecar_unavailable");
+    }
+
+    @Test
+    public void overloadDoesNotOpenTheBreaker() throws Exception {
+        server.rank = request -> {
+            throw Status.RESOURCE_EXHAUSTED.asRuntimeException();
+        };
+        for (int i = 0; i < 5; i++) {
+            search(request(match("x"), null));
+        }
+        assertEquals(5, server.ranked.size());
+    }
+
+    @Test
+    public void validatingAPipelineCallsNobody() throws Exception {
+        RecallProcessor.factory(node()).create(Map.of(), null, null, false, new HashMap<>(), null);
+        RankProcessor.factory(node()).create(Map.of(), null, null, false, new HashMap<>(), null);
+        assertTrue(sidecar.states().get("endpoints").toString().contains("IDLE"));
+    }
+}

@@ -1,0 +1,146 @@
+"""How the parts of a score come about and are put together. Every formula of ranking is here.
+
+Pure functions on float32 arrays, one row a candidate; NaN means "absent", and every result that is
+not NaN lies in [0, 1]. No function looks at more than the request at hand.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.domain import Floats, Weights
+
+__all__ = [
+    "Blend",
+    "affinity",
+    "blend",
+    "order",
+    "relevance",
+    "retrieval",
+]
+
+# What the cross-encoder counts within relevance, the vectors having the rest. It reads query and
+# text together and is the better judge; the vectors carry what it has no ear for.
+_CROSS_ENCODER_SHARE: Final = 0.6
+# The most that is believed of a candidate of which nothing is known but that others were read first.
+_UNKNOWN_RELEVANCE: Final = 0.5
+# What vector, category and brand count within affinity, over those that are present.
+_VECTOR_SHARE: Final = 0.7
+_CATEGORY_SHARE: Final = 0.2
+_BRAND_SHARE: Final = 0.1
+
+
+def relevance(query_match: Floats, cross_encoder: Floats) -> Floats:
+    """How well a candidate answers the query, from vectors and a cross-encoder that read some.
+
+    Those that were not read get the score that the cross-encoder would be expected to give: their
+    own vector match plus the mean difference between both over those that were read. So read and
+    unread lie on one scale, and being read is neither a bonus nor a penalty. An unread candidate
+    without vector gets the lower quartile of the read, and at most one half: it was not among the
+    best, and that is all that is known.
+
+    Args:
+        query_match: calibrated cosine of query and item; NaN: no vector.
+        cross_encoder: calibrated score; NaN: not read.
+    """
+    read = ~np.isnan(cross_encoder)
+    if not read.any():
+        return query_match
+    both = read & ~np.isnan(query_match)
+    shift = np.float32(0.0)
+    if both.any():
+        shift = np.mean(cross_encoder[both] - query_match[both])
+    expected = np.clip(query_match + shift, 0.0, 1.0)
+    unknown = min(float(np.quantile(cross_encoder[read], 0.25)), _UNKNOWN_RELEVANCE)
+    expected = np.where(np.isnan(expected), np.float32(unknown), expected)
+    cross = np.where(read, cross_encoder, expected)
+    share = np.float32(_CROSS_ENCODER_SHARE)
+    mixed = share * cross + (1 - share) * np.where(np.isnan(query_match), cross, query_match)
+    return np.clip(mixed, 0.0, 1.0).astype(np.float32)
+
+
+def affinity(user_match: Floats, category: Floats, brand: Floats) -> Floats:
+    """How well a candidate fits the user: a mean of what is known, by fixed shares.
+
+    Args:
+        user_match: calibrated cosine of the user's interest and the item; NaN: no vector. Without
+            it there is no affinity: brand and category alone say too little.
+        category: share of the user's attention that the candidate's categories have; NaN: unknown.
+        brand: the same of its brand.
+    """
+    parts = np.stack([user_match, category, brand], axis=1)
+    shares = np.array([_VECTOR_SHARE, _CATEGORY_SHARE, _BRAND_SHARE], np.float32)
+    mixed, _ = _weighted_mean(parts, shares)
+    return np.where(np.isnan(user_match), np.float32("nan"), mixed).astype(np.float32)
+
+
+def retrieval(scores: Floats, *, has_query: bool) -> Floats:
+    """What the caller's own query said, normalised within the request.
+
+    Scores ≥ 0 (BM25) are divided by the largest, so that the distance between first and last stays;
+    with negative ones among them, they are scaled between smallest and largest. A candidate that
+    has no score while others have one was not found by that query: 0. If none has a score, the
+    order counts: 1 / log2(2 + position).
+
+    Without a query (`match_all`), equal scores say nothing, not even that an item was found: where
+    some lack, because only their vector was near, all are absent.
+    """
+    given = ~np.isnan(scores)
+    if not given.any():
+        return np.asarray(1.0 / np.log2(2.0 + np.arange(len(scores))), np.float32)
+    # float64: the difference of two float32 may be beyond float32.
+    wide = scores.astype(np.float64)
+    low = min(0.0, float(np.min(wide[given])))
+    span = float(np.max(wide[given])) - low
+    if not has_query and not given.all() and np.ptp(wide[given]) == 0.0:
+        return np.full(len(scores), np.nan, np.float32)
+    if span <= 0.0:
+        return np.where(given, np.float32(1.0), np.float32(0.0)).astype(np.float32)
+    return np.where(given, np.clip((wide - low) / span, 0.0, 1.0), 0.0).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """`scores` float32 [n] in [0, 1]; `weights` float32 [n, 3] in the order relevance, affinity,
+    retrieval, of sum 1 over the parts that the candidate has, and 0 for the others."""
+
+    scores: Floats
+    weights: Floats
+
+
+def blend(relevance: Floats, affinity: Floats, retrieval: Floats, weights: Weights) -> Blend:
+    """The final score: Σ weight × part ÷ Σ weight, over the parts that a candidate has.
+
+    A candidate whose present parts all weigh nothing scores 0.
+    """
+    parts = np.stack([relevance, affinity, retrieval], axis=1)
+    given = np.array([weights.relevance, weights.affinity, weights.retrieval], np.float64)
+    scores, shares = _weighted_mean(parts, (given / given.max()).astype(np.float32))
+    return Blend(np.nan_to_num(scores, nan=0.0), shares)
+
+
+def order(scores: Floats, scores_in: Floats) -> npt.NDArray[np.intp]:
+    """Positions, best first: by score, then by the caller's own score, then as they came."""
+    return np.lexsort((-np.nan_to_num(scores_in, nan=-np.inf), -scores))
+
+
+def _weighted_mean(parts: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Means of the rows over the parts that are present, and the shares that each part had.
+
+    Args:
+        parts: float32 [n, p], NaN: absent.
+        weights: float32 [p], ≥ 0.
+
+    Returns:
+        float32 [n], NaN where nothing present weighs anything; float32 [n, p].
+    """
+    present = ~np.isnan(parts)
+    shares = np.where(present, weights[None, :], np.float32(0.0))
+    total = shares.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = np.where(total[:, None] > 0, shares / total[:, None], np.float32(0.0))
+    means = (np.where(present, parts, np.float32(0.0)) * shares).sum(axis=1)
+    means = np.clip(np.where(total > 0, means, np.float32("nan")), 0.0, 1.0)
+    return means.astype(np.float32), shares.astype(np.float32)

@@ -1,0 +1,92 @@
+"""`neuralrank-sidecar`: runs the ranking service until it is told to stop."""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from neuralrank.errors import NeuralrankError, exit_code
+from neuralrank.settings import load_settings
+from sidecar.server import Sidecar
+from sidecar.settings import SidecarSettings, load_sidecar_settings
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+
+# What every log record has; what it has beyond these was given as `extra`.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and what was given as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def serve(
+    listen: Annotated[
+        str | None, typer.Option(help="host:port of gRPC. [default: 127.0.0.1:50051]")
+    ] = None,
+    registry: Annotated[
+        str | None, typer.Option(help="The model registry, a path or URL. [default: the stack's]")
+    ] = None,
+    opensearch_url: Annotated[
+        str | None, typer.Option(help="OpenSearch. [default: the local stack's]")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port of Prometheus metrics; 0 for none. [default: 0]")
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Ranks search results for each user, over gRPC. Logs to stderr, one JSON object a line.
+
+    Every setting is an environment variable NEURALRANK_SIDECAR_…; docs/services.md lists them.
+    SIGTERM and SIGINT finish the requests under way and then end it.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=log_level.upper(), handlers=[handler])
+    # It logs every request as INFO, and every 404 as a warning; our own errors say it better.
+    logging.getLogger("opensearch").setLevel(logging.ERROR)
+    settings = load_sidecar_settings(listen=listen, registry=registry, metrics_port=metrics_port)
+    asyncio.run(_serve(settings, opensearch_url))
+
+
+async def _serve(settings: SidecarSettings, opensearch_url: str | None) -> None:
+    sidecar = Sidecar(settings, load_settings(opensearch_url=opensearch_url))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    await sidecar.start()
+    await stop.wait()
+    _log.info("stopping", extra={"drain_seconds": settings.drain_seconds})
+    await sidecar.stop()
+
+
+def main() -> None:
+    """Runs the service; an expected error becomes one line on stderr and its exit code."""
+    try:
+        typer.run(serve)
+    except NeuralrankError as error:
+        print(f"neuralrank-sidecar: {error}", file=sys.stderr)
+        sys.exit(exit_code(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""From candidates, query vector and taste to the raw numbers that the blend is made of.
+
+In comments n is the number of candidates, d the encoder's dimensions; NaN means absent.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from neuralrank.errors import InvalidInput
+from sidecar.domain import Candidates, Floats, Item
+from sidecar.models import EncoderModel
+from sidecar.taste import Taste
+
+__all__ = ["Similarities", "complete", "lacking", "similarities"]
+
+
+@dataclass(frozen=True, slots=True)
+class Similarities:
+    """float32 [n] each. Cosines are raw, matches calibrated to [0, 1]."""
+
+    query_cosine: Floats
+    query_match: Floats
+    user_cosine: Floats
+    user_match: Floats
+    category_share: Floats
+    brand_share: Floats
+
+    @property
+    def compared(self) -> bool:
+        """Whether any candidate was compared to anything by vectors."""
+        return not (np.isnan(self.query_cosine).all() and np.isnan(self.user_cosine).all())
+
+
+def lacking(candidates: Candidates, *, vectors: bool) -> list[int]:
+    """Positions of candidates that came without something the index may know.
+
+    Args:
+        vectors: whether a vector of the index could be used.
+    """
+    return [
+        position
+        for position in range(len(candidates))
+        if candidates.texts[position] is None
+        or (vectors and not candidates.has_vector[position])
+        or candidates.brands[position] is None
+        or candidates.in_stock[position] < 0
+        or not candidates.categories[position]
+        or not candidates.attributes[position]
+        or candidates.prices[position] != candidates.prices[position]
+    ]
+
+
+def complete(
+    candidates: Candidates, items: Mapping[str, Item], dimensions: int, *, vectors: bool
+) -> Candidates:
+    """The candidates with what they lacked filled in from items; what came with them stays.
+
+    Args:
+        dimensions: of the encoder; 0 if none serves, and every vector is then dropped.
+        vectors: whether the items' vectors are of that encoder.
+
+    Raises:
+        InvalidInput: vectors came with the request and are not of that encoder's length.
+    """
+    width = candidates.vectors.shape[1]
+    if width and dimensions and width != dimensions:
+        raise InvalidInput(
+            f"The candidates' vectors have {width} dimensions; the encoder's have {dimensions}. "
+            "Name the encoder that made them in options.encoder, or leave them out."
+        )
+    count = len(candidates)
+    if not dimensions or not width:
+        matrix = np.zeros((count, dimensions), np.float32)
+        has_vector = np.zeros(count, bool)
+    else:
+        matrix, has_vector = candidates.vectors, candidates.has_vector
+    if not items:
+        return replace(candidates, vectors=matrix, has_vector=has_vector)
+
+    matrix, has_vector = matrix.copy(), has_vector.copy()
+    texts, brands = list(candidates.texts), list(candidates.brands)
+    prices, in_stock = candidates.prices.copy(), candidates.in_stock.copy()
+    categories, attributes = list(candidates.categories), list(candidates.attributes)
+    rows: list[int] = []
+    found: list[Floats] = []
+    for position, name in enumerate(candidates.ids):
+        item = items.get(name)
+        if item is None:
+            continue
+        if texts[position] is None:
+            texts[position] = item.text
+        if brands[position] is None:
+            brands[position] = item.brand
+        if not categories[position]:
+            categories[position] = item.category
+        if not attributes[position]:
+            attributes[position] = item.attributes
+        if in_stock[position] < 0:
+            in_stock[position] = item.in_stock
+        if prices[position] != prices[position]:
+            prices[position] = item.price
+        vector = item.vector
+        if not vectors or vector is None or has_vector[position]:
+            continue
+        # One of another length was written past the mapping's promise.
+        if len(vector) == dimensions:
+            rows.append(position)
+            found.append(vector)
+    if rows:
+        matrix[rows] = np.stack(found)
+        has_vector[rows] = True
+    return replace(
+        candidates,
+        texts=texts,
+        brands=brands,
+        prices=prices,
+        in_stock=in_stock,
+        categories=categories,
+        attributes=attributes,
+        vectors=matrix,
+        has_vector=has_vector,
+    )
+
+
+def similarities(
+    candidates: Candidates,
+    encoder: EncoderModel | None,
+    query: Floats | None,
+    taste: Taste | None,
+    *,
+    query_is_item: bool = False,
+) -> Similarities:
+    """How near each candidate is to the query and to the user.
+
+    Args:
+        query: float32 [d] of length 1; None: no query, or no vector for it.
+        query_is_item: the vector is an item's (similar items), whose cosines lie elsewhere.
+    """
+    absent = np.full(len(candidates), np.nan, np.float32)
+    query_cosine = query_match = user_cosine = user_match = absent
+    if encoder is not None and candidates.has_vector.any():
+        if query is not None:
+            query_cosine = _cosines(candidates, query)
+            calibrate = encoder.calibrate_item if query_is_item else encoder.calibrate_query
+            query_match = calibrate(query_cosine)
+        if taste is not None and taste.interest is not None:
+            user_cosine = _cosines(candidates, taste.interest)
+            user_match = encoder.calibrate_item(user_cosine)
+    category_share = brand_share = absent
+    if taste is not None and (taste.brands or taste.categories):
+        brand_share = _brand_shares(candidates.brands, taste.brands)
+        category_share = _category_shares(candidates.categories, taste.categories)
+    return Similarities(
+        query_cosine, query_match, user_cosine, user_match, category_share, brand_share
+    )
+
+
+def _cosines(candidates: Candidates, vector: Floats) -> Floats:
+    """float32 [n] in [-1, 1]; NaN where a candidate has no vector."""
+    cosines = np.clip(candidates.vectors @ vector, -1.0, 1.0)
+    return np.where(candidates.has_vector, cosines, np.float32("nan")).astype(np.float32)
+
+
+def _brand_shares(brands: Sequence[str | None], shares: Mapping[str, float]) -> Floats:
+    return np.array(
+        [shares.get(brand.casefold(), 0.0) if brand else np.nan for brand in brands], np.float32
+    )
+
+
+def _category_shares(categories: Sequence[tuple[str, ...]], shares: Mapping[str, float]) -> Floats:
+    """The mean over a candidate's categories: that both are electronics says less than that both
+    are electronics, computers and laptops."""
+    cache: dict[tuple[str, ...], float] = {}
+    values = []
+    for names in categories:
+        value = cache.get(names)
+        if value is None:
+            value = cache[names] = (
+                sum(shares.get(name.casefold(), 0.0) for name in names) / len(names)
+                if names
+                else float("nan")
+            )
+        values.append(value)
+    return np.array(values, np.float32)

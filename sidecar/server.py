@@ -1,0 +1,186 @@
+"""Wires the sidecar together, starts it and stops it."""
+
+import asyncio
+import logging
+import time
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from neuralrank.errors import Unsupported
+from neuralrank.opensearch import connect_async
+from neuralrank.registry import Registry
+from neuralrank.settings import Settings
+from neuralrank.v1 import ranking_pb2 as pb
+from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+from sidecar.cascade import Ranker
+from sidecar.encode import Vectors
+from sidecar.features import OpenSearchFeatures
+from sidecar.inference import Inference
+from sidecar.items import ItemStore
+from sidecar.metrics import Metrics
+from sidecar.models import Models
+from sidecar.profile import Users
+from sidecar.service import RankingService
+from sidecar.settings import SidecarSettings
+
+__all__ = ["SERVICE", "Sidecar"]
+
+_log = logging.getLogger(__name__)
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Ranking"].full_name
+
+
+class Sidecar:
+    """One ranking server. It answers from `start` on; its health is SERVING once models are warm.
+
+    Before that, and where the registry is empty, `Rank` answers by retrieval alone and says so.
+    """
+
+    def __init__(self, settings: SidecarSettings, stack: Settings) -> None:
+        """
+        Args:
+            settings: of the sidecar.
+            stack: where OpenSearch is, and the registry if `settings` has none.
+        """
+        self._settings = settings
+        clock = time.monotonic
+        timeout = settings.opensearch_timeout_ms / 1_000
+        self.metrics = Metrics()
+        self._opensearch = connect_async(
+            stack, timeout=settings.opensearch_read_ms / 1_000, retries=0
+        )
+        features = OpenSearchFeatures(
+            self._opensearch,
+            events_index=settings.events_index,
+            vector_field=settings.vector_field,
+            profile_events=settings.profile_events,
+            text_characters=settings.item_text_characters,
+        )
+        self.models = Models(
+            Registry(settings.registry or stack.registry_path),
+            threads=settings.threads,
+            default_encoder=settings.default_encoder,
+            default_cross_encoder=settings.default_cross_encoder,
+        )
+        self._inference = Inference(
+            self.metrics, workers=settings.workers, query_cache=settings.query_cache_entries
+        )
+        self._items = items = ItemStore(
+            features,
+            self.metrics,
+            max_bytes=settings.item_cache_bytes,
+            item_ttl=settings.item_ttl_seconds,
+            index_ttl=settings.index_ttl_seconds,
+            wait=timeout,
+            read_timeout=settings.opensearch_read_ms / 1_000,
+            clock=clock,
+        )
+        self._users = users = Users(
+            features,
+            items,
+            self._inference,
+            self.metrics,
+            ttl=settings.user_ttl_seconds,
+            entries=settings.user_cache_entries,
+            taste_ttl=settings.item_ttl_seconds,
+            half_life_days=settings.half_life_days,
+            wait=timeout,
+            read_timeout=settings.opensearch_read_ms / 1_000,
+            clock=clock,
+        )
+        ranker = Ranker(
+            self.models,
+            items,
+            users,
+            self._inference,
+            self.metrics,
+            max_reranked=settings.max_reranked,
+            rerank_chunk=settings.rerank_chunk,
+        )
+        self._service = RankingService(
+            ranker,
+            Vectors(self.models, items, users, self._inference),
+            self.models,
+            self.metrics,
+            settings,
+            clock,
+        )
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self._following: asyncio.Task[None] | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listens, and begins to load models; `ready` waits for them.
+
+        Raises:
+            Unsupported: the port is taken.
+        """
+        await self._report(serving=False)
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", self._settings.max_message_bytes),
+                # Two servers on one port would share its requests, unknown to both.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        pb_grpc.add_RankingServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        try:
+            self.port = server.add_insecure_port(self._settings.listen)
+        except RuntimeError:
+            self.port = 0
+        if not self.port:
+            raise Unsupported(
+                f"The sidecar can't listen on {self._settings.listen}: the port is in use or the "
+                "host is not this machine's. Stop what uses it, or set NEURALRANK_SIDECAR_LISTEN."
+            )
+        await server.start()
+        self._server = server
+        if self._settings.metrics_port:
+            try:
+                self.metrics.serve(self._settings.address[0], self._settings.metrics_port)
+            except OSError as error:
+                raise Unsupported(
+                    f"Metrics can't be served on port {self._settings.metrics_port}: {error}. Set "
+                    "NEURALRANK_SIDECAR_METRICS_PORT to a free port, or to 0 for none."
+                ) from error
+        self._following = asyncio.create_task(self._follow())
+        _log.info("listening", extra={"address": self._settings.listen, "port": self.port})
+
+    async def ready(self) -> None:
+        """Waits until some model serves."""
+        while not self.models.serving.loaded:
+            await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        """Takes no more requests, lets those under way finish, and ends."""
+        await self._health.enter_graceful_shutdown()
+        if self._following:
+            self._following.cancel()
+        if self._server:
+            await self._server.stop(self._settings.drain_seconds)
+        self.models.close()
+        self._inference.close()
+        self._items.close()
+        self._users.close()
+        await self._opensearch.close()
+        _log.info("stopped")
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self.models.refresh()
+            except Exception:  # following must outlive any one failure
+                _log.exception("looking at the registry failed")
+            await self._report(serving=bool(self.models.serving.loaded))
+            await asyncio.sleep(self._settings.registry_poll_seconds)
+
+    async def _report(self, *, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        for name in ("", SERVICE):
+            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)

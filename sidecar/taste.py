@@ -1,0 +1,127 @@
+"""What a user likes, from what they did: pure functions on a profile and the vectors it refers to.
+
+In comments m is the number of interactions that have a vector, d the encoder's dimensions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.domain import Floats, Item, Profile
+
+__all__ = ["ACTION_WEIGHTS", "Taste", "query_texts", "taste"]
+
+# How much an action says about what its user wants, relative to a click. An impression says that
+# something was shown, which is not the user's doing.
+ACTION_WEIGHTS: Final[Mapping[str, float]] = {
+    "purchase": 5.0,
+    "add_to_cart": 3.0,
+    "watch": 1.5,
+    "click": 1.0,
+    "view": 1.0,
+    "query": 1.0,
+    "search": 1.0,
+    "impression": 0.0,
+}
+_OTHER_ACTION: Final = ACTION_WEIGHTS["view"]
+# Queries without a click that are encoded: the newest. More costs a model run each.
+_MAX_QUERIES: Final = 8
+_DAY_MS: Final = 86_400_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taste:
+    """A user's interest in numbers; `interest` is None where no interaction has a vector.
+
+    `weights` sum to 1 over all interactions that count; those of the rows of `vectors` are among
+    them, so `brands` and `categories` hold shares of the user's attention in [0, 1], by lower-case
+    name.
+    """
+
+    # float32 [d], of length 1.
+    interest: Floats | None
+    # Of each row: the item, or "" for a query.
+    item_ids: tuple[str, ...]
+    # float32 [m, d] and float32 [m].
+    vectors: Floats
+    weights: Floats
+    brands: Mapping[str, float]
+    categories: Mapping[str, float]
+
+
+def query_texts(profile: Profile) -> list[str]:
+    """The newest queries that led to no item, once each; their vectors go into `taste`."""
+    queries = (row.query.strip() for row in profile.interactions if not row.item_id)
+    return list(dict.fromkeys(query for query in queries if query))[:_MAX_QUERIES]
+
+
+def taste(
+    profile: Profile,
+    items: Mapping[str, Item],
+    query_vectors: Mapping[str, Floats],
+    half_life_days: float,
+) -> Taste:
+    """Interest is the mean of the vectors of what a user touched, weighted by action and recency.
+
+    An interaction's weight is its action's times 0.5 ^ (age / half life), age counted from the
+    user's newest interaction: someone who comes back after a year is not forgotten.
+    Interactions whose item is not in `items` and whose query is not in `query_vectors` don't count.
+    """
+    rows = profile.interactions
+    weights = _weights(profile, half_life_days)
+    names: list[str] = []
+    vectors: list[Floats] = []
+    kept: list[float] = []
+    brands: dict[str, float] = {}
+    categories: dict[str, float] = {}
+    total = 0.0
+    for row, weight in zip(rows, weights.tolist(), strict=True):
+        if weight <= 0.0:
+            continue
+        item = items.get(row.item_id) if row.item_id else None
+        vector = item.vector if item is not None else None
+        if not row.item_id:
+            vector = query_vectors.get(row.query.strip())
+        if item is None and vector is None:
+            continue
+        total += weight
+        if item is not None:
+            if item.brand:
+                brand = item.brand.casefold()
+                brands[brand] = brands.get(brand, 0.0) + weight
+            for category in {value.casefold() for value in item.category}:
+                categories[category] = categories.get(category, 0.0) + weight
+        if vector is not None:
+            names.append(row.item_id)
+            vectors.append(vector)
+            kept.append(weight)
+    shares = (np.array(kept) / (total or 1.0)).astype(np.float32)
+    matrix = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
+    return Taste(
+        interest=_unit(np.asarray(shares @ matrix, np.float32)) if vectors else None,
+        item_ids=tuple(names),
+        vectors=matrix,
+        weights=shares,
+        brands={name: weight / total for name, weight in brands.items()},
+        categories={name: weight / total for name, weight in categories.items()},
+    )
+
+
+def _weights(profile: Profile, half_life_days: float) -> npt.NDArray[np.float64]:
+    """float64 [interactions]."""
+    if not profile.interactions:
+        return np.zeros(0, np.float64)
+    times = np.array([row.timestamp_ms for row in profile.interactions], np.float64)
+    actions = np.array(
+        [ACTION_WEIGHTS.get(row.action, _OTHER_ACTION) for row in profile.interactions]
+    )
+    ages = (times.max() - times) / _DAY_MS
+    return np.asarray(actions * np.exp2(-ages / half_life_days))
+
+
+def _unit(vector: Floats) -> Floats | None:
+    norm = float(np.linalg.norm(vector))
+    return vector / np.float32(norm) if norm > 1e-9 else None

@@ -1,0 +1,53 @@
+"""What happened to a request: its stages with their times, and what kept it from being best."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sidecar.domain import Degradation, DegradedReason, StageReport
+from sidecar.metrics import Metrics
+
+__all__ = ["STAGES", "Trace"]
+
+STAGES = ("profile", "features", "filter", "score", "rerank", "blend")
+
+
+class Trace:
+    """Notes of one request."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._stages: dict[str, StageReport] = {}
+        self._degraded: dict[tuple[DegradedReason, str], Degradation] = {}
+        # name@hash of the bundles that took part, in order.
+        self.bundles: list[str] = []
+
+    @contextmanager
+    def stage(self, name: str, candidates: int) -> Iterator[None]:
+        """Times a stage; one that raises is noted with the time that it took."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - start
+            self._stages[name] = StageReport(name, candidates, seconds * 1_000)
+            self._metrics.stage(name, seconds)
+
+    def degrade(self, reason: DegradedReason, detail: str) -> None:
+        """Notes it once, however often it is found."""
+        key = (reason, detail)
+        if key not in self._degraded:
+            self._degraded[key] = Degradation(reason, detail)
+            self._metrics.degraded(reason.value)
+
+    def used(self, bundle: str) -> None:
+        if bundle not in self.bundles:
+            self.bundles.append(bundle)
+
+    @property
+    def stages(self) -> tuple[StageReport, ...]:
+        return tuple(self._stages[name] for name in STAGES if name in self._stages)
+
+    @property
+    def degraded(self) -> tuple[Degradation, ...]:
+        return tuple(self._degraded.values())

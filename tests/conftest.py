@@ -1,0 +1,95 @@
+"""What all tests share: an environment of their own, and the real stack.
+
+`stack` is a real OpenSearch node with both plugins and a real sidecar, brought up once a session
+by the `neuralrank up` that users run, in a temporary home and on free ports. A stack that runs
+already, such as the demo's, is neither used nor disturbed.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from neuralrank.settings import Settings
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+# Made once: what is fetched and built, and the default models, whose content is verified by hash.
+CACHE = CHECKOUT / ".neuralrank"
+
+# No test may find the addresses of a stack that is not its own.
+for _name in [name for name in os.environ if name.startswith("NEURALRANK_")]:
+    del os.environ[_name]
+os.environ["NEURALRANK_HOME"] = str(Path(tempfile.gettempdir()) / "neuralrank-tests-without-stack")
+
+
+def neuralrank(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a person would; the exit code is for the test to look at."""
+    return subprocess.run(
+        [sys.executable, "-c", "from neuralrank.cli import main; main()", *map(str, arguments)],
+        env=os.environ | {"COLUMNS": "240"} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_home() -> Iterator["HomeMaker"]:
+    """Makes home folders for stacks; whatever runs in them is ended with the session."""
+    maker = HomeMaker()
+    try:
+        yield maker
+    finally:
+        maker.close()
+
+
+class HomeMaker:
+    """Home folders that OpenSearch's account can enter, with the shared downloads in them.
+
+    pytest's own temporary folders are closed to others, and as root OpenSearch runs as another.
+    """
+
+    def __init__(self) -> None:
+        self._homes: list[Path] = []
+
+    def __call__(self) -> Path:
+        home = Path(tempfile.mkdtemp(prefix="neuralrank-test-")).resolve()
+        self._homes.append(home)
+        home.chmod(0o755)
+        downloads = CACHE / "downloads"
+        downloads.mkdir(parents=True, exist_ok=True)
+        (home / "downloads").symlink_to(downloads)
+        return home
+
+    def close(self) -> None:
+        for home in self._homes:
+            neuralrank("down", "--home", home)
+            shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack(make_home: HomeMaker) -> Settings:
+    """Where the session's stack is. Its registry holds the default models."""
+    home = make_home()
+    registry = str(CACHE / "models")
+    run = neuralrank(
+        *("up", "--home", home, "--heap", "512m", "--json"),
+        *("--opensearch-port", "0", "--sidecar-port", "0"),
+        NEURALRANK_REGISTRY=registry,
+    )
+    if run.returncode != 0:
+        pytest.fail(f"`neuralrank up` ended with {run.returncode}:\n{run.stderr}", pytrace=False)
+    state = json.loads(run.stdout)
+    return Settings(
+        home=home,
+        opensearch_url=state["opensearch_url"],
+        sidecar=state["sidecar"],
+        registry=registry,
+    )

@@ -1,0 +1,145 @@
+"""UBI documents into a real OpenSearch."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from opensearchpy import OpenSearch
+from typer.testing import CliRunner
+
+from neuralrank import errors, ubi
+from neuralrank.cli.commands import app
+from neuralrank.opensearch import connect
+from neuralrank.settings import Settings
+
+
+@pytest.fixture
+def client(stack: Settings) -> Iterator[OpenSearch]:
+    with closing(connect(stack)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def user(client: OpenSearch) -> Iterator[str]:
+    """A user of this test alone, whose events are deleted afterwards."""
+    name = f"feedback-{uuid4().hex[:8]}"
+    yield name
+    client.delete_by_query(
+        index="ubi_events,ubi_queries",
+        body={"query": {"prefix": {"client_id": name}}},
+        params={"refresh": "true", "ignore_unavailable": "true"},
+    )
+    client.delete_by_query(
+        index="ubi_events",
+        body={"query": ubi.user_events(name)},
+        params={"refresh": "true", "ignore_unavailable": "true"},
+    )
+
+
+def run(stack: Settings, *arguments: str) -> Any:
+    environment = {"NEURALRANK_OPENSEARCH_URL": stack.opensearch_url, "COLUMNS": "200"}
+    return CliRunner().invoke(app, ["feedback", *arguments], env=environment)
+
+
+def events(client: OpenSearch, user: str) -> list[dict[str, Any]]:
+    body = {"query": ubi.user_events(user), "size": 100, "sort": [{"timestamp": "asc"}]}
+    return [h["_source"] for h in client.search(index="ubi_events", body=body)["hits"]["hits"]]
+
+
+def test_a_file_is_loaded_once_however_often_it_is_loaded(
+    stack: Settings, client: OpenSearch, user: str, tmp_path: Path
+) -> None:
+    rows = [
+        {"index": {"_index": "ubi_queries", "_id": f"{user}-q"}},
+        {"query_id": f"{user}-q", "client_id": user, "user_query": "电脑"},
+        {"action_name": "click", "client_id": user, "user_id": "", "timestamp": "2026-01-01T00:00:00Z",
+         "event_attributes": {"object": {"object_id": "A"}, "position": {"ordinal": 1}}},
+        {"action_name": "click", "timestamp": "yesterday"},
+        {"action_name": "view", "client_id": user, "user_id": "somebody-else"},
+    ]  # fmt: skip
+    path = tmp_path / "events.ndjson.gz"
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    rejects = tmp_path / "rejects.jsonl"
+    for _ in range(2):
+        done = run(stack, "load", str(path), "--json", "--rejects", str(rejects))
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout) == {
+            "queries": 1,
+            "events": 2,
+            "rejected": 1,
+            "rejects": str(rejects),
+        }
+    (rejected,) = map(json.loads, rejects.read_text().splitlines())
+    assert rejected["line"] == 4
+    assert "yesterday" in rejected["reason"]
+    # The empty user_id does not hide the client's event, and another user's event is not theirs.
+    (event,) = events(client, user)
+    assert event["event_attributes"]["object"]["object_id"] == "A"
+    query = client.get(index="ubi_queries", id=f"{user}-q")["_source"]
+    assert query["user_query"] == "电脑"
+
+
+def test_a_logged_event_is_seen_at_once(stack: Settings, client: OpenSearch, user: str) -> None:
+    done = run(
+        stack, "log", "--user", user, "--action", "purchase", "--item", "A", "--query", "电脑",
+        "--query-id", "q1", "--position", "2", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (event,) = events(client, user)
+    assert event == json.loads(done.stdout)["event"]
+    assert event["action_name"] == "purchase"
+    assert event["user_query"] == "电脑"
+    assert event["event_attributes"] == {
+        "object": {"object_id": "A", "object_id_field": "id"},
+        "position": {"ordinal": 2},
+    }
+
+
+def test_the_same_event_twice_is_two_events(stack: Settings, client: OpenSearch, user: str) -> None:
+    for _ in range(2):
+        assert run(stack, "log", "--user", user, "--action", "view", "--item", "A").exit_code == 0
+    assert len(events(client, user)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "says"),
+    [
+        (["log", "--user", " ", "--action", "view"], errors.InvalidInput, "--user is empty"),
+        (["log", "--user", "A", "--action", ""], errors.InvalidInput, "action_name: got ''"),
+        (
+            ["log", "--user", "A", "--action", "view", "--item", "x", "--index", "no-such-index"],
+            errors.NotFound,
+            "no item 'x'",
+        ),
+        (["load", "no-such-file.ndjson"], errors.NotFound, "There is no file"),
+    ],
+)
+def test_wrong_use_says_what_to_do(
+    stack: Settings, arguments: list[str], kind: type[Exception], says: str
+) -> None:
+    done = run(stack, *arguments)
+    assert isinstance(done.exception, kind)
+    assert says in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.ndjson", b"", "it is empty"),
+        ("a.ndjson", b"x\n", "says why, line by line"),
+        ("a.ndjson.gz", b"x\n", "damaged gzip file"),
+    ],
+)
+def test_a_file_without_feedback(
+    stack: Settings, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    done = run(stack, "load", str(path), "--rejects", str(tmp_path / "rejects"))
+    assert isinstance(done.exception, errors.InvalidInput)
+    assert says in str(done.exception)

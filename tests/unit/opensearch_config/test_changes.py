@@ -1,0 +1,35 @@
+import copy
+
+from opensearch_config.changes import _differences
+from opensearch_config.files import product_index
+
+
+def test_settings_as_opensearch_gives_them_back_are_no_difference() -> None:
+    wanted = {"number_of_shards": 1, "knn": True, "analysis": {"filter": {"x": {"split": False}}}}
+    live = {
+        "number_of_shards": "1",
+        "knn": "true",
+        "uuid": "abc",
+        "analysis": {"filter": {"x": {"split": "false", "type": "y"}}},
+    }
+    assert list(_differences(wanted, live)) == []
+
+
+def test_a_difference_is_said_in_words() -> None:
+    wanted = product_index()["mappings"]
+    live = copy.deepcopy(wanted)
+    live["properties"]["title"]["analyzer"] = "standard"
+    del live["properties"]["price"]
+    assert sorted(_differences(wanted, live)) == [
+        "properties.price is not set, the file says {'type': 'float'}",
+        "properties.title.analyzer is standard, the file says product_text",
+    ]
+
+
+def test_lists_are_compared_as_a_whole() -> None:
+    wanted = {"request_processors": [{"a": {"k": 100}}]}
+    assert list(_differences(wanted, {"request_processors": [{"a": {"k": 50}}]})) == [
+        "request_processors[0].a.k is 50, the file says 100"
+    ]
+    (words,) = _differences(wanted, {"request_processors": []})
+    assert words.startswith("request_processors is [], the file says")

@@ -1,0 +1,105 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from neuralrank import ubi
+from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.product import PASSAGE_FIELDS, Product
+from opensearch_config import FOLDER, lexical_query, pipelines, product_index, ubi_indexes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the files, to edit."""
+    for name in ("mappings", "settings", "queries", "pipelines", "ubi"):
+        shutil.copytree(FOLDER / name, tmp_path / name)
+    return tmp_path
+
+
+def test_the_mapping_has_a_field_for_everything_that_a_product_has() -> None:
+    fields = product_index()["mappings"]["properties"]
+    assert set(Product.model_fields) | {"attributes_text"} == set(fields)
+
+
+def test_every_text_is_analysed_for_both_languages() -> None:
+    fields = product_index()["mappings"]["properties"]
+    texts = [field for field in fields.values() if field["type"] == "text"]
+    assert len(texts) == 7
+    assert all(field["fields"]["zh"]["analyzer"] == "cjk" for field in texts)
+
+
+def test_vectors_take_the_encoders_size_and_name_it() -> None:
+    body = product_index("e5@0123", 128)
+    assert body["mappings"]["properties"]["text_vector"]["dimension"] == 128
+    assert body["settings"]["index"]["knn"] is True
+    meta = body["mappings"]["_meta"]["neuralrank"]
+    assert (meta["encoder"], meta["dimensions"], meta["schema_version"]) == ("e5@0123", 128, 1)
+    assert meta["text_fields"] == list(PASSAGE_FIELDS)
+
+
+def test_without_vectors_the_knn_plugin_is_not_asked_for() -> None:
+    body = product_index()
+    assert "text_vector" not in body["mappings"]["properties"]
+    assert "knn" not in body["settings"]["index"]
+
+
+def test_the_query_takes_any_text_as_text() -> None:
+    text = 'a "quoted" {{query}} \\ 电脑'
+    query = lexical_query(text)
+    asked = [clause["combined_fields"]["query"] for clause in query["bool"]["should"]]
+    assert asked == [text, text]
+
+
+def test_the_query_is_an_editable_file(folder: Path) -> None:
+    path = folder / "queries" / "product.json"
+    path.write_text('{"match": {"title": "{{query}}"}}')
+    assert lexical_query("x", folder) == {"match": {"title": "x"}}
+
+
+def test_a_query_without_the_text_is_refused(folder: Path) -> None:
+    (folder / "queries" / "product.json").write_text('{"match_all": {}}')
+    with pytest.raises(InvalidInput, match="would not depend on what the user typed"):
+        lexical_query("x", folder)
+
+
+def test_a_broken_file_is_named_with_its_line(folder: Path) -> None:
+    (folder / "mappings" / "product.json").write_text('{\n"properties": }')
+    with pytest.raises(InvalidInput, match=r"product\.json is not JSON: .*line 2"):
+        product_index(folder=folder)
+
+
+def test_a_missing_file_is_named(folder: Path) -> None:
+    (folder / "settings" / "product.json").unlink()
+    with pytest.raises(NotFound, match=r"product\.json is missing"):
+        product_index(folder=folder)
+
+
+def test_the_vector_field_can_only_be_left_out_without_vectors(folder: Path) -> None:
+    path = folder / "mappings" / "product.json"
+    mapping = json.loads(path.read_text())
+    del mapping["properties"]["text_vector"]
+    path.write_text(json.dumps(mapping))
+    assert product_index(folder=folder)
+    with pytest.raises(InvalidInput, match="--no-vectors"):
+        product_index("e5@0123", 128, folder)
+
+
+def test_pipelines_name_our_processors() -> None:
+    found = pipelines()
+    assert set(found) == {"neural_rank", "neural_rank_only"}
+    for pipeline in found.values():
+        (recall,) = pipeline["request_processors"]
+        (rank,) = pipeline["response_processors"]
+        assert set(recall) == {"neural_recall"}
+        assert rank["neural_rank"]["text_fields"] == list(PASSAGE_FIELDS)
+
+
+def test_ubi_indexes_have_the_fields_that_are_written() -> None:
+    indexes = ubi_indexes()
+    assert set(indexes) == {ubi.QUERIES_INDEX, ubi.EVENTS_INDEX}
+    events = indexes[ubi.EVENTS_INDEX]["mappings"]["properties"]
+    assert set(ubi.Event.model_fields) == set(events)
+    queries = indexes[ubi.QUERIES_INDEX]["mappings"]["properties"]
+    assert set(ubi.Query.model_fields) == set(queries)

@@ -1,0 +1,266 @@
+"""Small deterministic parts that stand where models and OpenSearch stand, behind the same protocols.
+
+Texts become bags of words: the vector counts words, so a cosine is word overlap and every expected
+order can be seen by eye.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from neuralrank.errors import NotFound
+from neuralrank.v1 import ranking_pb2 as pb
+from sidecar.cascade import Ranker
+from sidecar.cost import Cost
+from sidecar.deadline import Deadline
+from sidecar.domain import Floats, Item, Profile, Ranking, Weights
+from sidecar.encode import Vectors
+from sidecar.features import IndexInfo
+from sidecar.inference import Inference
+from sidecar.items import ItemStore
+from sidecar.metrics import Metrics
+from sidecar.models import Loaded, Models, Serving, State, Status
+from sidecar.profile import Users
+from sidecar.wire import read_rank
+
+WORDS = ("apple", "dell", "huawei", "computer", "phone", "kettle", "red", "blue")
+DIMENSIONS = len(WORDS)
+WEIGHTS = Weights(1.0, 0.5, 0.5)
+
+
+class Clock:
+    """Time that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def vector(text: str) -> Floats:
+    """float32 [8] of length 1; a text without known words is spread evenly."""
+    counts = np.array([text.lower().split().count(word) for word in WORDS], np.float32)
+    if not counts.any():
+        counts += 1
+    return np.asarray(counts / np.linalg.norm(counts), np.float32)
+
+
+@dataclass
+class WordEncoder:
+    """Counts words."""
+
+    ref: str = "words@000000000001"
+    dimensions: int = DIMENSIONS
+    calls: list[list[str]] = field(default_factory=list)
+
+    def encode_queries(self, texts: Sequence[str]) -> Floats:
+        self.calls.append(list(texts))
+        return np.stack([vector(text) for text in texts])
+
+    def encode_passages(self, texts: Sequence[str]) -> Floats:
+        return self.encode_queries(texts)
+
+    def calibrate_query(self, cosines: Floats) -> Floats:
+        return np.clip(cosines, 0.0, 1.0)
+
+    def calibrate_item(self, cosines: Floats) -> Floats:
+        return np.clip(cosines, 0.0, 1.0)
+
+
+@dataclass
+class WordJudge:
+    """A cross-encoder: 4 for each word that query and text share, from -4."""
+
+    ref: str = "judge@000000000002"
+    languages: tuple[str, ...] = ("en",)
+    calls: list[list[str]] = field(default_factory=list)
+    clock: Clock | None = None
+    # Seconds of the clock that a pair takes.
+    seconds: float = 0.0
+    error: Exception | None = None
+
+    def supports(self, language: str) -> bool:
+        return language in self.languages
+
+    def score(self, query: str, texts: Sequence[str]) -> Floats:
+        self.calls.append(list(texts))
+        if self.error:
+            raise self.error
+        if self.clock:
+            self.clock.now += self.seconds * len(texts)
+        wanted = set(query.lower().split())
+        return np.array(
+            [4.0 * len(wanted & set(text.lower().split())) - 4.0 for text in texts], np.float32
+        )
+
+    def probability(self, logits: Floats) -> Floats:
+        return np.clip((logits + 4.0) / 8.0, 0.0, 1.0).astype(np.float32)
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for call in self.calls for text in call]
+
+
+@dataclass
+class Catalogue:
+    """`Features` in memory: one index "shop", and users' profiles."""
+
+    contents: dict[str, Item] = field(default_factory=dict)
+    users: dict[str, Profile] = field(default_factory=dict)
+    encoder: str = "words@000000000001"
+    generation: str = "shop-1"
+    error: Exception | None = None
+    reads: list[str] = field(default_factory=list)
+
+    async def index(self, name: str, timeout: float) -> IndexInfo:
+        self._read("index", timeout)
+        if name != "shop":
+            raise NotFound(f"no such index [{name}]")
+        return IndexInfo(name, self.generation, self.encoder)
+
+    async def items(self, index: str, ids: Sequence[str], timeout: float) -> list[Item]:
+        self._read(f"items {index} {len(ids)}", timeout)
+        return [self.contents[name] for name in ids if name in self.contents]
+
+    async def events(self, user: str, timeout: float) -> Profile:
+        self._read("events", timeout)
+        return self.users.get(user, Profile())
+
+    def _read(self, what: str, timeout: float) -> None:
+        assert timeout > 0
+        self.reads.append(what)
+        if self.error:
+            raise self.error
+
+
+def item(name: str, text: str, **fields: object) -> Item:
+    """An item whose vector is that of its text; the brand is the first word."""
+    given = {"text": text, "brand": text.split()[0].title(), "vector": vector(text)}
+    return Item(name, **{**given, **fields})  # type: ignore[arg-type]
+
+
+def shop() -> Catalogue:
+    """The worked case: A Apple and B Dell computers, C Huawei and D Apple phones."""
+    products = (
+        item("A", "apple computer", price=1_000.0, category=("digital", "computer")),
+        item("B", "dell computer", price=800.0, category=("digital", "computer")),
+        item("C", "huawei phone", price=2_000.0, category=("digital", "phone")),
+        item("D", "apple phone", price=1_200.0, category=("digital", "phone"), in_stock=False),
+    )
+    return Catalogue({product.id: product for product in products})
+
+
+def serving(
+    encoder: WordEncoder | None, judge: WordJudge | None, cost: Cost | None = None
+) -> Serving:
+    loaded: dict[str, Loaded] = {}
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    for kind, model in (("encoder", encoder), ("cross_encoder", judge)):
+        if model is None:
+            continue
+        name, _, digits = model.ref.partition("@")
+        status = Status(name, digits, kind, (), State.SERVING)
+        loaded[model.ref] = (
+            Loaded(status, now, encoder=model)
+            if isinstance(model, WordEncoder)
+            else Loaded(status, now, cross_encoder=model, cost=cost or Cost())
+        )
+    return Serving(loaded)
+
+
+class NoBundles:
+    """A registry that is empty."""
+
+    def refs(self) -> list[str]:
+        return []
+
+    def get(self, ref: str) -> object:
+        raise NotFound(ref)
+
+
+class Bench:
+    """A ranker on the parts above, asked as a caller asks: by a request of the wire contract."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue | None = None,
+        encoder: WordEncoder | None = None,
+        judge: WordJudge | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        self.clock = Clock()
+        self.catalogue = shop() if catalogue is None else catalogue
+        self.encoder = WordEncoder() if encoder is None else encoder
+        self.judge = judge
+        self.metrics = Metrics()
+        self.models = Models(NoBundles(), threads=1)  # type: ignore[arg-type]
+        self.models.serving = serving(self.encoder, judge, cost)
+        self.inference = Inference(self.metrics, workers=1, query_cache=100)
+        self.items = ItemStore(
+            self.catalogue,
+            self.metrics,
+            max_bytes=2**20,
+            item_ttl=30.0,
+            index_ttl=2.0,
+            wait=5.0,
+            read_timeout=5.0,
+            clock=self.clock,
+        )
+        self.users = Users(
+            self.catalogue,
+            self.items,
+            self.inference,
+            self.metrics,
+            ttl=1.0,
+            entries=100,
+            taste_ttl=30.0,
+            half_life_days=7.0,
+            wait=5.0,
+            read_timeout=5.0,
+            clock=self.clock,
+        )
+        self.vectors = Vectors(self.models, self.items, self.users, self.inference)
+        self.ranker = Ranker(
+            self.models,
+            self.items,
+            self.users,
+            self.inference,
+            self.metrics,
+            max_reranked=50,
+            rerank_chunk=2,
+        )
+
+    async def rank(self, request: pb.RankRequest, seconds: float = 60.0) -> Ranking:
+        """The answer within so many seconds of the bench's clock."""
+        deadline = Deadline.after(seconds, self.clock)
+        return await self.ranker.rank(read_rank(request, WEIGHTS), deadline)
+
+    def close(self) -> None:
+        self.items.close()
+        self.users.close()
+        self.models.close()
+        self.inference.close()
+
+
+def request(*ids: str, query: str = "", user: str = "", **fields: object) -> pb.RankRequest:
+    """A request for items of the shop, by id alone."""
+    made = pb.RankRequest(
+        query=query,
+        index="shop",
+        candidates=[pb.Candidate(id=name) for name in ids or ("C", "D", "B", "A")],
+        **fields,  # type: ignore[arg-type]
+    )
+    if user:
+        made.user.id = user
+    return made
+
+
+def ids(ranking: Ranking) -> list[str]:
+    return [hit.id for hit in ranking.results]
+
+
+def reasons(ranking: Ranking) -> set[str]:
+    return {entry.reason.value for entry in ranking.degraded}

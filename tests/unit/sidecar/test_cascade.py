@@ -1,0 +1,363 @@
+"""What a caller gets from Rank: orders, drops, explanations, and what is said when parts fail."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from neuralrank.errors import InvalidInput, NotFound, Unavailable
+from neuralrank.v1 import ranking_pb2 as pb
+from sidecar.cost import Cost, units
+from sidecar.domain import Interaction, Profile
+from tests.unit.sidecar.parts import (
+    Bench,
+    Catalogue,
+    WordEncoder,
+    WordJudge,
+    ids,
+    reasons,
+    request,
+    shop,
+    vector,
+)
+
+HOUR = 3_600_000
+# Cost units of a query and a text of the shop.
+PAIR = units("computer", ["dell computer"])
+BUYER_OF_A = Profile(
+    interactions=(
+        Interaction("A", "purchase", 3 * HOUR),
+        Interaction("B", "view", 2 * HOUR),
+        Interaction("A", "view", HOUR),
+    ),
+    purchased=frozenset({"A"}),
+)
+BUYER_OF_C = Profile(
+    interactions=(Interaction("C", "purchase", 2 * HOUR), Interaction("D", "view", HOUR)),
+    purchased=frozenset({"C"}),
+)
+
+
+def shop_with_users() -> Catalogue:
+    catalogue = shop()
+    catalogue.users = {"a": BUYER_OF_A, "b": BUYER_OF_C}
+    return catalogue
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench(shop_with_users(), judge=WordJudge())
+    yield made
+    made.close()
+
+
+def explained(**options: object) -> pb.RankOptions:
+    return pb.RankOptions(explain=True, **options)  # type: ignore[arg-type]
+
+
+async def test_a_query_puts_what_answers_it_first(bench: Bench) -> None:
+    assert set(ids(await bench.rank(request(query="computer")))[:2]) == {"A", "B"}
+
+
+async def test_recommendations_are_each_users_own(bench: Bench) -> None:
+    # Retrieval counts nothing here: the order of the request must not show through.
+    options = pb.RankOptions(weights=pb.Weights(retrieval=0))
+    assert set(ids(await bench.rank(request(user="a", options=options)))[:2]) == {"A", "B"}
+    assert set(ids(await bench.rank(request(user="b", options=options)))[:2]) == {"C", "D"}
+
+
+async def test_what_was_bought_is_dropped_where_asked(bench: Bench) -> None:
+    options = pb.RankOptions(filters=pb.Filters(exclude_purchased=True))
+    ranking = await bench.rank(request(user="a", options=options))
+    assert [(drop.id, drop.reason.value) for drop in ranking.dropped] == [("A", "purchased")]
+    assert "A" not in ids(ranking)
+
+
+async def test_a_click_changes_the_next_query(bench: Bench) -> None:
+    options = pb.RankOptions(weights=pb.Weights(retrieval=0))
+    before = ids(await bench.rank(request(user="a", options=options)))
+    clicks = tuple(Interaction("C", "add_to_cart", 100 * HOUR + n) for n in range(9))
+    bench.catalogue.users["a"] = Profile(interactions=(*clicks, *BUYER_OF_A.interactions))
+    bench.clock.now += 1.1
+    after = ids(await bench.rank(request(user="a", options=options)))
+    assert before[0] in {"A", "B"}
+    assert after[0] == "C"
+
+
+async def test_an_unknown_user_is_no_error_and_the_answer_says_so(bench: Bench) -> None:
+    known = ids(await bench.rank(request(query="computer")))
+    ranking = await bench.rank(request(query="computer", user="nobody"))
+    assert ids(ranking) == known
+    assert reasons(ranking) == {"no_user"}
+
+
+async def test_an_inline_profile_needs_no_read(bench: Bench) -> None:
+    made = request(options=pb.RankOptions(weights=pb.Weights(retrieval=0)))
+    made.user.profile.interactions.add(item_id="D", action="purchase")
+    made.user.profile.blocked_items.append("B")
+    ranking = await bench.rank(made)
+    assert ids(ranking)[0] == "D"
+    assert [drop.id for drop in ranking.dropped] == ["B"]
+    assert "events" not in bench.catalogue.reads
+
+
+async def test_no_candidates_give_an_empty_answer(bench: Bench) -> None:
+    ranking = await bench.rank(pb.RankRequest(query="computer", index="shop"))
+    assert ids(ranking) == []
+    assert bench.encoder.calls == []
+
+
+async def test_candidates_without_text_and_vector_keep_the_callers_order(bench: Bench) -> None:
+    made = pb.RankRequest(
+        query="computer",
+        candidates=[
+            pb.Candidate(id="low", retrieval_score=1),
+            pb.Candidate(id="high", retrieval_score=7),
+        ],
+    )
+    assert ids(await bench.rank(made)) == ["high", "low"]
+
+
+async def test_ten_thousand_candidates_are_ranked(bench: Bench) -> None:
+    made = request(*map(str, range(9_999)), "A", query="apple computer")
+    ranking = await bench.rank(made)
+    assert len(ranking.results) == 10_000
+    assert ranking.results[0].id == "A"
+
+
+async def test_results_are_the_kept_candidates_each_once(bench: Bench) -> None:
+    options = pb.RankOptions(filters=pb.Filters(max_price=1_500), min_score=0.4)
+    ranking = await bench.rank(request(query="computer", user="b", options=options))
+    both = [*ids(ranking), *(drop.id for drop in ranking.dropped)]
+    assert sorted(both) == ["A", "B", "C", "D"]
+    assert all(0.4 <= hit.score <= 1 for hit in ranking.results)
+    details = {drop.reason.value for drop in ranking.dropped}
+    assert details == {"price_range", "below_min_score"}
+
+
+async def test_the_order_of_the_request_does_not_matter_where_scores_are_given(
+    bench: Bench,
+) -> None:
+    rows = [pb.Candidate(id=name, retrieval_score=n) for n, name in enumerate("ABCD", start=1)]
+    orders = set()
+    for turn in range(4):
+        made = pb.RankRequest(query="phone", index="shop", candidates=rows[turn:] + rows[:turn])
+        orders.add(tuple(ids(await bench.rank(made))))
+    assert len(orders) == 1
+
+
+async def test_top_k_cuts_the_list(bench: Bench) -> None:
+    ranking = await bench.rank(request(query="phone", options=pb.RankOptions(top_k=2)))
+    assert len(ranking.results) == 2
+
+
+async def test_every_hit_is_explained_in_numbers_that_add_up(bench: Bench) -> None:
+    ranking = await bench.rank(request(query="apple computer", user="a", options=explained()))
+    for hit in ranking.results:
+        why = hit.explanation
+        assert why is not None
+        parts = (why.relevance, why.affinity, why.retrieval)
+        weights = (why.weights.relevance, why.weights.affinity, why.weights.retrieval)
+        total = sum(w * p for w, p in zip(weights, parts, strict=True) if p is not None)
+        assert hit.score == pytest.approx(total, abs=1e-5)
+        assert sum(weights) == pytest.approx(1.0)
+    best = ranking.results[0].explanation
+    assert best is not None
+    assert ranking.results[0].id == "A"
+    assert best.summary.startswith("up 3: ")
+    assert "answers the query (" in best.summary
+    assert best.because_of[0] == "A"
+    assert best.cross_encoder_logit == 4.0
+    assert best.query_similarity == pytest.approx(1.0)
+
+
+async def test_similar_items_are_near_the_item_and_without_it(bench: Bench) -> None:
+    made = request(similar_to="A", options=explained(weights=pb.Weights(retrieval=0)))
+    ranking = await bench.rank(made)
+    assert ids(ranking)[-1] == "C"
+    assert [(drop.id, drop.reason.value) for drop in ranking.dropped] == [("A", "same_item")]
+
+
+async def test_similar_to_an_item_that_is_not_there_is_not_found(bench: Bench) -> None:
+    with pytest.raises(NotFound, match="'Z'"):
+        await bench.rank(request(similar_to="Z"))
+
+
+async def test_an_index_that_is_not_there_is_not_found(bench: Bench) -> None:
+    with pytest.raises(NotFound):
+        await bench.rank(pb.RankRequest(index="attic", candidates=[pb.Candidate(id="A")]))
+
+
+@pytest.mark.parametrize(
+    "options", [pb.RankOptions(bundle="nope"), pb.RankOptions(encoder="words@ffff")]
+)
+async def test_a_bundle_that_is_not_served_is_not_found(
+    bench: Bench, options: pb.RankOptions
+) -> None:
+    with pytest.raises(NotFound, match="Served: (judge|words)@"):
+        await bench.rank(request(query="phone", options=options))
+
+
+async def test_vectors_of_another_length_are_refused(bench: Bench) -> None:
+    made = pb.RankRequest(candidates=[pb.Candidate(id="A", vector=bytes(12))])
+    with pytest.raises(InvalidInput, match="3 dimensions; the encoder's have 8"):
+        await bench.rank(made)
+
+
+async def test_vectors_in_the_request_are_used_without_an_index(bench: Bench) -> None:
+    rows = [("x", "huawei phone"), ("y", "dell computer")]
+    made = pb.RankRequest(
+        query="computer",
+        candidates=[
+            pb.Candidate(id=name, vector=vector(text).astype("<f4").tobytes())
+            for name, text in rows
+        ],
+    )
+    made.user.profile.interactions.add(item_id="y", action="click")
+    assert ids(await bench.rank(made)) == ["y", "x"]
+
+
+async def test_an_index_of_another_encoder_is_said_and_its_vectors_are_not_used(
+    bench: Bench,
+) -> None:
+    bench.catalogue.encoder = "others@00000000000f"
+    ranking = await bench.rank(request(query="kettle", user="a", options=explained()))
+    assert "encoder_mismatch" in reasons(ranking)
+    assert all(
+        hit.explanation and hit.explanation.query_similarity is None for hit in ranking.results
+    )
+
+
+async def test_an_index_that_does_not_say_whose_vectors_it_holds_is_ranked_by_text(
+    bench: Bench,
+) -> None:
+    bench.catalogue.encoder = ""
+    ranking = await bench.rank(request(query="apple computer", options=explained()))
+    assert ids(ranking)[0] == "A"
+    assert reasons(ranking) == set()
+    why = ranking.results[0].explanation
+    assert why is not None
+    assert why.query_similarity is None
+    assert why.cross_encoder_logit is not None
+
+
+async def test_a_cross_encoder_reads_only_its_languages(bench: Bench) -> None:
+    ranking = await bench.rank(request(query="电脑"))
+    assert bench.judge is not None
+    assert bench.judge.calls == []
+    assert reasons(ranking) == {"model_unavailable"}
+
+
+async def test_the_language_can_be_named(bench: Bench) -> None:
+    ranking = await bench.rank(request(query="computer", language="de"))
+    assert reasons(ranking) == {"model_unavailable"}
+
+
+async def test_no_cross_encoder_where_none_is_wanted(bench: Bench) -> None:
+    ranking = await bench.rank(request(query="computer", options=pb.RankOptions(bundle="none")))
+    assert bench.judge is not None
+    assert bench.judge.calls == []
+    assert reasons(ranking) == set()
+
+
+async def test_the_best_are_read_first_and_no_more_than_asked(bench: Bench) -> None:
+    await bench.rank(request(query="apple computer", options=pb.RankOptions(max_reranked=1)))
+    assert bench.judge is not None
+    assert bench.judge.texts == ["apple computer"]
+
+
+async def test_a_cross_encoder_that_fails_costs_no_page(bench: Bench) -> None:
+    assert bench.judge is not None
+    bench.judge.error = RuntimeError("out of memory")
+    ranking = await bench.rank(request(query="computer"))
+    assert len(ranking.results) == 4
+    assert reasons(ranking) == {"model_unavailable"}
+
+
+async def test_opensearch_down_costs_quality_and_no_page(bench: Bench) -> None:
+    bench.catalogue.error = Unavailable("down")
+    ranking = await bench.rank(request(query="computer", user="a"))
+    assert len(ranking.results) == 4
+    assert "features_unavailable" in reasons(ranking)
+
+
+async def test_events_down_leaves_the_rest(bench: Bench) -> None:
+    async def events(user: str, timeout: float) -> Profile:
+        raise Unavailable("down")
+
+    bench.catalogue.events = events  # type: ignore[method-assign]
+    ranking = await bench.rank(request(query="apple computer", user="a"))
+    assert ids(ranking)[0] == "A"
+    assert reasons(ranking) == {"features_unavailable"}
+
+
+async def test_no_encoder_at_all_leaves_the_callers_order(bench: Bench) -> None:
+    bench.models.serving = type(bench.models.serving)({})
+    ranking = await bench.rank(request("C", "A", query="computer"))
+    assert ids(ranking) == ["C", "A"]
+    assert reasons(ranking) == {"encoder_mismatch", "model_unavailable"}
+
+
+async def test_only_what_the_deadline_affords_is_read_and_the_answer_says_how_much() -> None:
+    judge = WordJudge(seconds=1.0)
+    cost = Cost()
+    bench = Bench(judge=judge, cost=cost)
+    judge.clock = bench.clock
+    try:
+        # Two texts a chunk, a second each by the bench's clock: after 2 of 3.1 s, even one more
+        # would be too much, with its headroom.
+        cost.observe(PAIR, 1.0)
+        bench.inference.score = _scored_by(bench, judge)  # type: ignore[method-assign]
+        ranking = await bench.rank(request(query="computer"), seconds=3.1)
+        assert len(judge.texts) == 2
+        assert reasons(ranking) == {"deadline"}
+        detail = ranking.degraded[0].detail
+        assert detail == "the cross-encoder read 2 of 4 candidates in time"
+        assert len(ranking.results) == 4
+    finally:
+        bench.close()
+
+
+def _scored_by(bench: Bench, judge: WordJudge) -> object:
+    async def score(
+        model: object, cost: Cost, query: str, texts: list[str], deadline: object
+    ) -> np.ndarray:
+        start = bench.clock()
+        logits = judge.score(query, texts)
+        cost.observe(PAIR * len(texts), bench.clock() - start)
+        return logits
+
+    return score
+
+
+async def test_after_the_deadline_nothing_is_begun_and_an_answer_is_given(bench: Bench) -> None:
+    ranking = await bench.rank(request(query="computer", user="a"), seconds=0.0)
+    assert bench.judge is not None
+    assert (bench.encoder.calls, bench.judge.calls) == ([], [])
+    assert len(ranking.results) == 4
+    assert "deadline" in reasons(ranking)
+
+
+async def test_stages_are_reported_in_order(bench: Bench) -> None:
+    ranking = await bench.rank(request(query="computer", user="a"))
+    names = [stage.name for stage in ranking.stages]
+    assert names == ["profile", "features", "filter", "score", "rerank", "blend"]
+    assert ranking.bundles == ("words@000000000001", "judge@000000000002")
+
+
+async def test_a_query_is_encoded_once_for_encode_and_rank(bench: Bench) -> None:
+    await bench.rank(request(query="computer"))
+    await bench.rank(request(query="computer"))
+    assert bench.encoder.calls == [["computer"]]
+
+
+async def test_queries_without_a_click_count_for_the_user() -> None:
+    catalogue = shop()
+    catalogue.users = {"s": Profile(interactions=(Interaction("", "search", HOUR, "phone"),))}
+    bench = Bench(catalogue, WordEncoder())
+    try:
+        options = pb.RankOptions(weights=pb.Weights(retrieval=0))
+        ranking = await bench.rank(request("A", "B", "C", "D", user="s", options=options))
+        assert set(ids(ranking)[:2]) == {"C", "D"}
+    finally:
+        bench.close()

@@ -1,0 +1,251 @@
+"""The gRPC face on a real server: statuses, admission, deadlines, cancellation."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from neuralrank.v1 import ranking_pb2 as pb
+from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+from sidecar.service import RankingService
+from sidecar.settings import SidecarSettings
+from tests.unit.sidecar.parts import Bench, WordEncoder, WordJudge, request, shop, vector
+
+
+@asynccontextmanager
+async def serving(bench: Bench, **settings: Any) -> AsyncIterator[Any]:
+    import time
+
+    service = RankingService(
+        bench.ranker,
+        bench.vectors,
+        bench.models,
+        bench.metrics,
+        SidecarSettings(**{"deadline_ms": 5_000, **settings}),
+        time.monotonic,
+    )
+    server = grpc.aio.server()
+    pb_grpc.add_RankingServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield pb_grpc.RankingStub(channel)
+    await server.stop(0)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench(judge=WordJudge())
+    yield made
+    made.close()
+
+
+def count(bench: Bench, method: str, status: str) -> float:
+    labels = {"method": method, "status": status}
+    return bench.metrics.registry.get_sample_value("neuralrank_requests_total", labels) or 0.0
+
+
+async def test_rank_answers_with_the_request_id_and_lists_drops_only_explained(
+    bench: Bench,
+) -> None:
+    made = request(query="computer", request_id="r-1")
+    made.options.filters.max_price = 1_500
+    async with serving(bench) as stub:
+        plain = await stub.Rank(made)
+        made.options.explain = True
+        explained = await stub.Rank(made)
+    assert plain.request_id == "r-1"
+    assert (plain.dropped_count, len(plain.dropped)) == (1, 0)
+    assert not plain.results[0].HasField("explanation")
+    assert [pb.DropReason.Name(row.reason) for row in explained.dropped] == [
+        "DROP_REASON_PRICE_RANGE"
+    ]
+    assert explained.results[0].explanation.summary
+    assert count(bench, "Rank", "OK") == 2
+
+
+@pytest.mark.parametrize(
+    ("made", "code", "words"),
+    [
+        (pb.RankRequest(query="x" * 3_000), "INVALID_ARGUMENT", "allowed are 2048"),
+        (request(options=pb.RankOptions(bundle="nope")), "NOT_FOUND", "Served: judge@"),
+        (pb.RankRequest(index="attic"), "NOT_FOUND", "attic"),
+    ],
+)
+async def test_what_can_be_expected_is_never_internal(
+    bench: Bench, made: pb.RankRequest, code: str, words: str
+) -> None:
+    async with serving(bench) as stub:
+        with pytest.raises(grpc.RpcError) as caught:
+            await stub.Rank(made)
+    assert caught.value.code().name == code
+    assert words in caught.value.details()
+    assert count(bench, "Rank", code) == 1
+
+
+async def test_a_bug_is_internal_without_its_innards(bench: Bench) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("user 42")
+
+    bench.ranker.rank = broken  # type: ignore[method-assign, assignment]
+    async with serving(bench) as stub:
+        with pytest.raises(grpc.RpcError) as caught:
+            await stub.Rank(request())
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert "user 42" not in caught.value.details()
+
+
+class Gate(WordEncoder):
+    """An encoder that waits until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.go = threading.Event()
+
+    def encode_queries(self, texts: Any) -> Any:
+        self.entered.set()
+        self.go.wait(10)
+        return super().encode_queries(texts)
+
+
+async def entered(gate: Gate) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, gate.entered.wait, 10)
+
+
+async def test_one_too_many_is_refused_at_once_and_the_others_are_answered() -> None:
+    gate = Gate()
+    bench = Bench(shop(), gate)
+    try:
+        async with serving(bench, max_in_flight=1) as stub:
+            first = asyncio.ensure_future(_rank(stub, "computer"))
+            await entered(gate)
+            with pytest.raises(grpc.RpcError) as caught:
+                await stub.Rank(request(query="phone"))
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "allowed are 1" in caught.value.details()
+            gate.go.set()
+            assert len((await first).results) == 4
+            assert len((await stub.Rank(request(query="phone"))).results) == 4
+    finally:
+        gate.go.set()
+        bench.close()
+
+
+async def _rank(stub: Any, query: str, timeout: float | None = None) -> pb.RankResponse:
+    answer: pb.RankResponse = await stub.Rank(request(query=query), timeout=timeout)
+    return answer
+
+
+async def test_a_model_that_is_slow_costs_its_part_and_not_the_answer() -> None:
+    gate = Gate()
+    bench = Bench(shop(), gate)
+    try:
+        async with serving(bench, deadline_ms=50) as stub:
+            answer = await stub.Rank(request(query="computer"))
+        notes = [pb.DegradedReason.Name(note.reason) for note in answer.degraded]
+        assert "DEGRADED_REASON_DEADLINE" in notes
+        assert len(answer.results) == 4
+    finally:
+        gate.go.set()
+        bench.close()
+
+
+async def test_work_of_a_cancelled_request_is_not_begun() -> None:
+    gate = Gate()
+    bench = Bench(shop(), gate)
+    try:
+        async with serving(bench) as stub:
+            first = asyncio.ensure_future(_rank(stub, "computer"))
+            await entered(gate)
+            # The only worker is held: this one's model run waits.
+            second = stub.Rank(request(query="phone"))
+            while (
+                bench.metrics.registry.get_sample_value("neuralrank_model_runs_queued") or 0
+            ) < 2:
+                await asyncio.sleep(0)
+            second.cancel()
+            while count(bench, "Rank", "CANCELLED") < 1:
+                await asyncio.sleep(0)
+            gate.go.set()
+            await first
+            await stub.Rank(request(query="kettle"))
+        assert gate.calls == [["computer"], ["kettle"]]
+    finally:
+        gate.go.set()
+        bench.close()
+
+
+async def test_encode_gives_packed_vectors_in_order(bench: Bench) -> None:
+    bench.catalogue.contents["bare"] = type(bench.catalogue.contents["A"])("bare", None)
+    made = pb.EncodeRequest(
+        index="shop",
+        inputs=[
+            pb.EncodeInput(item_id="A"),
+            pb.EncodeInput(query="phone"),
+            pb.EncodeInput(user=pb.User(id="nobody")),
+            pb.EncodeInput(passage="dell computer"),
+            pb.EncodeInput(item_id="bare"),
+        ],
+    )
+    async with serving(bench) as stub:
+        answer = await stub.Encode(made)
+    vectors = [np.frombuffer(encoding.vector, "<f4") for encoding in answer.encodings]
+    for place, text in ((0, "apple computer"), (1, "phone"), (3, "dell computer")):
+        assert vectors[place] == pytest.approx(vector(text))
+    assert (len(vectors[2]), len(vectors[4])) == (0, 0)
+    assert "no events" in answer.encodings[2].missing
+    assert "has no vector" in answer.encodings[4].missing
+    assert (answer.encoder, answer.dimensions) == ("words@000000000001", 8)
+
+
+async def test_a_user_is_encoded_as_what_they_touched(bench: Bench) -> None:
+    user = pb.User(profile=pb.Profile(interactions=[pb.Interaction(item_id="C", action="click")]))
+    made = pb.EncodeRequest(index="shop", inputs=[pb.EncodeInput(user=user)])
+    async with serving(bench) as stub:
+        answer = await stub.Encode(made)
+    found = np.frombuffer(answer.encodings[0].vector, "<f4")
+    assert found == pytest.approx(vector("huawei phone"))
+
+
+@pytest.mark.parametrize(
+    ("holds", "encoder", "code"),
+    [
+        ("others@00000000000f", "", "FAILED_PRECONDITION"),
+        ("others@00000000000f", "words", "FAILED_PRECONDITION"),
+        ("", "", "FAILED_PRECONDITION"),
+        ("words@000000000001", "nope", "NOT_FOUND"),
+    ],
+)
+async def test_a_vector_of_the_wrong_space_is_an_error(
+    bench: Bench, holds: str, encoder: str, code: str
+) -> None:
+    bench.catalogue.encoder = holds
+    made = pb.EncodeRequest(index="shop", encoder=encoder, inputs=[pb.EncodeInput(query="phone")])
+    async with serving(bench) as stub:
+        with pytest.raises(grpc.RpcError) as caught:
+            await stub.Encode(made)
+    assert caught.value.code().name == code
+
+
+async def test_an_item_that_is_not_there_is_not_found(bench: Bench) -> None:
+    made = pb.EncodeRequest(index="shop", inputs=[pb.EncodeInput(item_id="Z")])
+    async with serving(bench) as stub:
+        with pytest.raises(grpc.RpcError) as caught:
+            await stub.Encode(made)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_model_status_names_what_serves(bench: Bench) -> None:
+    async with serving(bench) as stub:
+        rows = (await stub.ModelStatus(pb.ModelStatusRequest())).bundles
+    assert [(row.name, row.hash, row.kind, row.is_default) for row in rows] == [
+        ("judge", "000000000002", "cross_encoder", True),
+        ("words", "000000000001", "encoder", True),
+    ]
+    assert {row.state for row in rows} == {pb.BUNDLE_STATE_SERVING}

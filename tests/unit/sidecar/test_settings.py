@@ -1,0 +1,71 @@
+"""Settings: checked at start, and every one of them documented."""
+
+from pathlib import Path
+
+import pytest
+
+from neuralrank.errors import InvalidSettings
+from sidecar.metrics import Metrics
+from sidecar.settings import SidecarSettings, load_sidecar_settings
+
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "services.md"
+PREFIX = "NEURALRANK_SIDECAR_"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("LISTEN", "nowhere", "listen is 'nowhere'; allowed is host:port"),
+        ("DEADLINE_MS", "9000", "deadline_ms 9000 is above max_deadline_ms 5000"),
+        ("DEADLINE_MS", "5", "margin_ms 8 leaves nothing of deadline_ms 5"),
+        ("DEADLINE_MS", "soon", "NEURALRANK_SIDECAR_DEADLINE_MS: got 'soon'"),
+        ("METRICS_PORT", "50051", "metrics_port is 50051, which is gRPC's port"),
+        ("WEIGHT_AFFINITY", "nan", "WEIGHT_AFFINITY"),
+        ("MAX_CANDIDATES", "20000", "MAX_CANDIDATES: got '20000'"),
+        ("DEADLINE", "100", "NEURALRANK_SIDECAR_DEADLINE is no setting"),
+    ],
+)
+def test_what_can_not_be_used_is_said_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(InvalidSettings) as caught:
+        load_sidecar_settings()
+    assert words in str(caught.value)
+
+
+def test_weights_must_not_all_be_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("RELEVANCE", "AFFINITY", "RETRIEVAL"):
+        monkeypatch.setenv(f"{PREFIX}WEIGHT_{part}", "0")
+    with pytest.raises(InvalidSettings, match="all weights are 0"):
+        load_sidecar_settings()
+
+
+def test_a_flag_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREFIX + "LISTEN", "127.0.0.1:1")
+    assert load_sidecar_settings(listen="127.0.0.1:2").listen == "127.0.0.1:2"
+    assert load_sidecar_settings(listen=None).listen == "127.0.0.1:1"
+
+
+def documented() -> dict[str, str]:
+    """Name and default of each row of the settings' table."""
+    rows = [line.split("|") for line in DOCS.read_text("utf-8").splitlines()]
+    return {
+        row[1].strip().strip("`"): row[2].strip().strip("`")
+        for row in rows
+        if len(row) > 3 and row[1].strip().startswith(f"`{PREFIX}")
+    }
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    defaults = {}
+    for name, field in SidecarSettings.model_fields.items():
+        value = field.default
+        defaults[PREFIX + name.upper()] = "" if value == "" else str(value)
+    assert documented() == defaults
+
+
+def test_every_metric_is_documented() -> None:
+    text = DOCS.read_text("utf-8")
+    missing = [family.name for family in Metrics().registry.collect() if family.name not in text]
+    assert missing == []

@@ -1,0 +1,89 @@
+"""What a user likes, from what they did."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.domain import Interaction, Profile
+from sidecar.taste import ACTION_WEIGHTS, Taste, query_texts, taste
+from tests.unit.sidecar.parts import shop, vector
+
+DAY = 86_400_000
+ITEMS = shop().contents
+
+
+def of(*interactions: Interaction) -> Taste:
+    return taste(Profile(interactions=interactions), ITEMS, {}, 7.0)
+
+
+def near(found: Taste, name: str) -> float:
+    assert found.interest is not None
+    stored = ITEMS[name].vector
+    assert stored is not None
+    return float(found.interest @ stored)
+
+
+def test_a_purchase_counts_more_than_a_click() -> None:
+    found = of(Interaction("B", "click", DAY), Interaction("C", "purchase", DAY))
+    assert near(found, "C") > near(found, "B")
+
+
+def test_what_was_done_lately_counts_more() -> None:
+    found = of(Interaction("C", "click", 30 * DAY), Interaction("B", "click", DAY))
+    assert near(found, "C") > near(found, "B")
+
+
+def test_a_half_life_later_it_counts_half() -> None:
+    found = of(Interaction("C", "click", 8 * DAY), Interaction("B", "click", DAY))
+    assert found.weights == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_who_comes_back_after_years_is_remembered() -> None:
+    assert near(of(Interaction("A", "view", DAY)), "A") == pytest.approx(1.0)
+
+
+def test_an_impression_says_nothing() -> None:
+    assert of(Interaction("A", "impression", DAY)).interest is None
+
+
+def test_an_unknown_action_weighs_as_a_view() -> None:
+    pair = of(Interaction("A", "share", DAY), Interaction("C", "view", DAY))
+    assert pair.weights == pytest.approx([0.5, 0.5])
+
+
+def test_an_item_that_is_gone_counts_nothing() -> None:
+    found = of(Interaction("gone", "purchase", DAY), Interaction("A", "view", DAY))
+    assert near(found, "A") == pytest.approx(1.0)
+
+
+def test_a_query_without_item_counts_by_its_vector() -> None:
+    profile = Profile(interactions=(Interaction("", "search", DAY, " red kettle "),))
+    assert query_texts(profile) == ["red kettle"]
+    found = taste(profile, {}, {"red kettle": vector("red kettle")}, 7.0)
+    assert found.interest == pytest.approx(vector("red kettle"))
+    assert found.item_ids == ("",)
+
+
+def test_brands_and_categories_are_shares_of_attention() -> None:
+    found = of(Interaction("A", "click", DAY), Interaction("C", "click", DAY))
+    assert found.brands == pytest.approx({"apple": 0.5, "huawei": 0.5})
+    assert found.categories == pytest.approx({"digital": 1.0, "computer": 0.5, "phone": 0.5})
+
+
+INTERACTIONS = st.builds(
+    Interaction,
+    st.sampled_from(["A", "B", "C", "D", "gone", ""]),
+    st.sampled_from([*ACTION_WEIGHTS, "other"]),
+    st.integers(0, 10**13),
+)
+
+
+@given(st.lists(INTERACTIONS, max_size=20))
+def test_interest_has_length_one_and_shares_stay_in_bounds(rows: list[Interaction]) -> None:
+    found = of(*rows)
+    if found.interest is not None:
+        assert np.linalg.norm(found.interest) == pytest.approx(1.0, abs=1e-5)
+        assert found.weights.sum() <= 1.0 + 1e-5
+    shares = [*found.brands.values(), *found.categories.values()]
+    assert all(0 <= share <= 1 + 1e-9 for share in shares)

@@ -1,0 +1,113 @@
+"""The containers run what the local stack runs: the same versions and the same node settings."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neuralrank.stack import NODE_SETTINGS, VERSIONS, VERSIONS_FILE
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+def known() -> dict[str, str]:
+    lines = (line for line in VERSIONS_FILE.read_text().splitlines() if re.match(r"\w+=", line))
+    return dict(line.split("=", 1) for line in lines)
+
+
+def load(name: str) -> dict[str, Any]:
+    return yaml.safe_load((CHECKOUT / name).read_text())
+
+
+def services() -> dict[str, dict[str, Any]]:
+    return load("docker/compose.yml")["services"]
+
+
+def test_compose_reads_its_versions_from_the_local_stacks_file() -> None:
+    (included,) = load("docker-compose.yml")["include"]
+    assert CHECKOUT / included["env_file"] == VERSIONS_FILE
+    assert (CHECKOUT / included["path"]).is_file()
+    # Paths in the included file are relative to this, not to its own folder.
+    assert included["project_directory"] == "."
+
+
+def test_every_variable_has_a_value_or_a_default() -> None:
+    text = (CHECKOUT / "docker" / "compose.yml").read_text()
+    code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    unset = {name for name, default in VARIABLE.findall(code) if not default} - set(known())
+    assert unset == set()
+
+
+def test_no_version_is_written_twice() -> None:
+    for name in ("docker-compose.yml", "docker/compose.yml", "docker/opensearch.Dockerfile"):
+        assert VERSIONS.opensearch not in (CHECKOUT / name).read_text(), name
+
+
+def test_every_build_argument_is_given_and_every_copied_file_exists() -> None:
+    for service in services().values():
+        dockerfile = (CHECKOUT / service["build"]["dockerfile"]).read_text()
+        needed = set(re.findall(r"^ARG (\w+)$", dockerfile, re.MULTILINE))
+        assert needed == set(service["build"]["args"])
+        for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
+            for source in sources.split():
+                if not source.startswith("--"):
+                    assert (CHECKOUT / source).exists(), source
+
+
+def test_only_what_is_copied_is_sent_to_the_builder() -> None:
+    for name in ("opensearch", "sidecar"):
+        dockerfile = (CHECKOUT / "docker" / f"{name}.Dockerfile").read_text()
+        ignored = (CHECKOUT / "docker" / f"{name}.Dockerfile.dockerignore").read_text().split()
+        assert "*" in ignored
+        for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
+            for source in sources.split():
+                if not source.startswith("--"):
+                    assert f"!{source.split('/')[0]}" in ignored, source
+
+
+def test_the_image_has_the_local_nodes_settings_and_all_that_they_leave_open() -> None:
+    dockerfile = (CHECKOUT / "docker" / "opensearch.Dockerfile").read_text()
+    assert f"{NODE_SETTINGS.relative_to(CHECKOUT)} config/opensearch.yml" in dockerfile
+    left_open = {name for name, _ in VARIABLE.findall(NODE_SETTINGS.read_text())}
+    assert left_open <= set(services()["opensearch"]["environment"])
+
+
+def test_services_wait_for_what_they_need_and_say_when_they_are_healthy() -> None:
+    all_services = services()
+    volumes = load("docker/compose.yml")["volumes"]
+    for name, service in all_services.items():
+        for needed, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in all_services[needed], (name, needed)
+            else:
+                assert how["condition"] == "service_completed_successfully"
+                # A service that runs once must not be started again.
+                assert "restart" not in all_services[needed], (name, needed)
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in volumes or (CHECKOUT / source).is_dir(), volume
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), "without passwords, to this machine only"
+
+
+def test_the_gpu_service_is_the_sidecar_with_a_gpu_and_only_in_its_profile() -> None:
+    sidecar, gpu = services()["sidecar"], services()["sidecar-gpu"]
+    assert gpu["profiles"] == ["gpu"]
+    assert "profiles" not in sidecar
+    assert gpu["command"] == sidecar["command"]
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
+def test_the_plugin_is_built_for_these_versions() -> None:
+    pom = ElementTree.parse(CHECKOUT / "plugin" / "pom.xml").getroot()
+    maven = {"m": "http://maven.apache.org/POM/4.0.0"}
+    assert pom.findtext("m:artifactId", namespaces=maven) == "neural-rank"
+    assert pom.findtext("m:version", namespaces=maven) == VERSIONS.neural_rank_plugin
+    assert VERSIONS.neural_rank_plugin.startswith(VERSIONS.opensearch)
+    assert VERSIONS.knn_plugin.startswith(VERSIONS.opensearch)
+    text = (CHECKOUT / "plugin" / "pom.xml").read_text()
+    assert re.search(rf"<opensearch\.version>{re.escape(VERSIONS.opensearch)}<", text)

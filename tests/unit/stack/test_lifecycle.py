@@ -1,0 +1,62 @@
+"""What needs no process: commands on a home where nothing runs, and what a URL means."""
+
+from pathlib import Path
+
+import pytest
+
+from neuralrank.stack import OpenSearch, State, UpOptions, down, status
+from neuralrank.stack.ports import choose_port
+from neuralrank.stack.search import wants_existing
+
+
+def test_down_where_nothing_runs_is_no_error(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert down(tmp_path / "none", said.append) == []
+    assert down(tmp_path, said.append) == []
+    assert said == []
+
+
+def test_wipe_deletes_the_data_and_nothing_else(tmp_path: Path) -> None:
+    data = tmp_path / "opensearch" / "data"
+    (data / "nodes").mkdir(parents=True)
+    (tmp_path / "models").mkdir()
+    node_folder = tmp_path / "opensearch"
+    State(home=tmp_path, opensearch_url="http://127.0.0.1:1", node_folder=node_folder).save()
+    down(tmp_path, lambda _: None, wipe=True)
+    assert not data.exists()
+    assert node_folder.is_dir()
+    assert (tmp_path / "models").is_dir()
+
+
+def test_status_where_nothing_runs_is_not_healthy(tmp_path: Path) -> None:
+    port = choose_port(0, "nobody", "--none")
+    document = status(tmp_path, OpenSearch(f"http://127.0.0.1:{port}"), f"127.0.0.1:{port}")
+    assert document["healthy"] is False
+    assert document["opensearch"]["status"] == document["sidecar"]["status"] == "down"
+    assert document["logs"] == {}
+
+
+OURS = "http://127.0.0.1:9201"
+THEIRS = "http://search:9200"
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "known", "existing"),
+    [
+        (None, None, None, False),
+        (THEIRS, None, None, True),
+        (THEIRS, None, OURS, True),
+        # As other commands get it from the environment.
+        (OURS, None, OURS, False),
+        (None, None, OURS, False),
+        # It came up with theirs: it stays so, until a node of its own is asked for.
+        (None, None, THEIRS, True),
+        (None, 9201, THEIRS, False),
+    ],
+)
+def test_whether_an_existing_opensearch_is_meant(
+    tmp_path: Path, url: str | None, port: int | None, known: str | None, existing: bool
+) -> None:
+    options = UpOptions(home=tmp_path, registry="", opensearch_url=url, opensearch_port=port)
+    state = State(home=tmp_path, opensearch_url=known, external=known == THEIRS) if known else None
+    assert wants_existing(options, state) is existing

@@ -1,0 +1,151 @@
+"""The probes against a real HTTP server and a real gRPC server of the test's own."""
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from neuralrank.errors import InvalidSettings, Unavailable, Unsupported
+from neuralrank.stack.ports import choose_port
+from neuralrank.stack.probe import OpenSearch, check_existing, opensearch_status, sidecar_status
+
+GOOD = {
+    "/": {"version": {"distribution": "opensearch", "number": "3.5.0"}},
+    "/_cluster/health": {"status": "green"},
+    "/_nodes/plugins": {
+        "nodes": {
+            "x": {"name": "n1", "plugins": [{"name": "opensearch-knn"}, {"name": "neural-rank"}]}
+        }
+    },
+}
+
+
+class Cluster:
+    """Answers as an OpenSearch would whose answers a test chooses."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = dict(GOOD)
+        self.authorization: list[str | None] = []
+        cluster = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                cluster.authorization.append(self.headers["Authorization"])
+                answer = cluster.answers.get(self.path)
+                self.send_response(404 if answer is None else 200)
+                self.end_headers()
+                self.wfile.write(json.dumps(answer).encode())
+
+            def log_message(self, *_: object) -> None:
+                """Test output stays clean."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster()
+    thread = threading.Thread(target=cluster.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield cluster
+    cluster.server.shutdown()
+    thread.join()
+    cluster.server.server_close()
+
+
+def test_a_cluster_with_everything_is_fine(cluster: Cluster) -> None:
+    check_existing(OpenSearch(cluster.url))
+    check_existing(OpenSearch(f"{cluster.url}/"))
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"version": {"distribution": "opensearch", "number": "2.19.0"}}, "opensearch 2.19.0"),
+        ({"version": {"number": "8.1.0"}}, "not OpenSearch 8.1.0"),
+        ([], "not OpenSearch"),
+    ],
+)
+def test_another_version_is_refused(cluster: Cluster, about: object, said: str) -> None:
+    cluster.answers["/"] = about
+    with pytest.raises(Unsupported) as error:
+        check_existing(OpenSearch(cluster.url))
+    assert said in str(error.value)
+    assert "built for OpenSearch 3.5.0" in str(error.value)
+
+
+def test_missing_plugins_are_listed_by_node_with_how_to_install(cluster: Cluster) -> None:
+    cluster.answers["/_nodes/plugins"] = {
+        "nodes": {
+            "x": {"name": "n1", "plugins": [{"name": "opensearch-knn"}]},
+            "y": {"name": "n2", "plugins": []},
+        }
+    }
+    with pytest.raises(Unsupported) as error:
+        check_existing(OpenSearch(cluster.url))
+    message = str(error.value)
+    assert "neural-rank on n1, opensearch-knn on n2, neural-rank on n2" in message
+    assert "bin/opensearch-plugin install" in message
+    assert "neural-rank-3.5.0.0.zip" in message
+
+
+def test_a_red_cluster_is_refused(cluster: Cluster) -> None:
+    cluster.answers["/_cluster/health"] = {"status": "red"}
+    with pytest.raises(Unavailable, match="red"):
+        check_existing(OpenSearch(cluster.url))
+
+
+def test_user_and_password_are_sent(cluster: Cluster) -> None:
+    OpenSearch(cluster.url, "admin", "secret").get("/")
+    OpenSearch(cluster.url).get("/")
+    assert cluster.authorization == ["Basic YWRtaW46c2VjcmV0", None]
+
+
+@pytest.mark.parametrize("url", ["localhost:9200", "", "file:///etc/hosts"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(InvalidSettings, match="http://HOST:PORT"):
+        check_existing(OpenSearch(url))
+
+
+def test_nobody_there_is_down() -> None:
+    port = choose_port(0, "nobody", "--none")
+    assert opensearch_status(OpenSearch(f"http://127.0.0.1:{port}")) == "down"
+    assert sidecar_status(f"127.0.0.1:{port}") == "down"
+    with pytest.raises(Unavailable, match="does not answer as OpenSearch"):
+        check_existing(OpenSearch(f"http://127.0.0.1:{port}"))
+
+
+def test_an_answer_without_a_status_is_down(cluster: Cluster) -> None:
+    cluster.answers["/_cluster/health"] = []
+    assert opensearch_status(OpenSearch(cluster.url)) == "down"
+    del cluster.answers["/_cluster/health"]
+    assert opensearch_status(OpenSearch(cluster.url)) == "down"
+
+
+@pytest.mark.parametrize(
+    ("serving", "status"),
+    [
+        (health_pb2.HealthCheckResponse.SERVING, "serving"),
+        (health_pb2.HealthCheckResponse.NOT_SERVING, "not_serving"),
+    ],
+)
+def test_a_sidecar_is_asked_by_the_standard_health_service(
+    serving: health_pb2.HealthCheckResponse.ServingStatus, status: str
+) -> None:
+    servicer = health.HealthServicer()
+    servicer.set("", serving)
+    server = grpc.server(ThreadPoolExecutor(1))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        assert sidecar_status(f"127.0.0.1:{port}") == status
+    finally:
+        server.stop(None).wait()

@@ -1,0 +1,81 @@
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from neuralrank.errors import InvalidSettings
+from neuralrank.settings import load_settings
+from neuralrank.stack.processes import Process
+from neuralrank.stack.state import State, locked
+
+ME = psutil.Process()
+
+
+def make_state(home: Path) -> State:
+    return State(
+        home=home,
+        opensearch_url="http://127.0.0.1:9201",
+        sidecar="127.0.0.1:50052",
+        node_folder=home / "opensearch",
+        opensearch_port=9201,
+        transport_port=9301,
+        sidecar_port=50052,
+        heap="1g",
+        opensearch_process=Process(ME.pid, ME.create_time(), "a"),
+        sidecar_process=Process(ME.pid, ME.create_time() - 3_600, "b"),
+    )
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    state = make_state(tmp_path)
+    state.save()
+    assert State.load(tmp_path) == state
+    assert [path.name for path in tmp_path.iterdir()] == ["stack.json"]
+
+
+def test_other_commands_find_the_addresses(tmp_path: Path) -> None:
+    make_state(tmp_path).save()
+    settings = load_settings(home=tmp_path)
+    assert settings.opensearch_url == "http://127.0.0.1:9201"
+    assert settings.sidecar == "127.0.0.1:50052"
+
+
+def test_without_a_sidecar_other_commands_use_their_default(tmp_path: Path) -> None:
+    State(home=tmp_path, opensearch_url="http://127.0.0.1:9201").save()
+    assert load_settings(home=tmp_path).sidecar == "127.0.0.1:50051"
+
+
+def test_nothing_was_started(tmp_path: Path) -> None:
+    assert State.load(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"opensearch_url": "http://x"}', "null"])
+def test_a_damaged_state_is_an_error_that_says_what_to_do(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stack.json").write_text(text)
+    with pytest.raises(InvalidSettings, match="Delete it and run `neuralrank up`"):
+        State.load(tmp_path)
+
+
+def test_processes_that_ended_or_are_others_are_left_out(tmp_path: Path) -> None:
+    state = make_state(tmp_path).without_dead()
+    assert state.opensearch_process is not None
+    assert state.sidecar_process is None
+
+
+def test_the_printed_form_has_addresses_ids_and_logs(tmp_path: Path) -> None:
+    document = json.loads(json.dumps(make_state(tmp_path).as_json()))
+    assert document["opensearch_url"] == "http://127.0.0.1:9201"
+    assert document["sidecar"] == "127.0.0.1:50052"
+    assert document["home"] == str(tmp_path)
+    assert document["pids"] == {"opensearch": ME.pid, "sidecar": ME.pid}
+    assert document["logs"]["sidecar"] == str(tmp_path / "logs" / "sidecar.log")
+    assert document["ports"] == {"opensearch": 9201, "transport": 9301, "sidecar": 50052}
+
+
+def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(InvalidSettings), locked(tmp_path, said.append):
+        raise InvalidSettings("any")
+    with locked(tmp_path, said.append):
+        assert said == []

@@ -1,0 +1,122 @@
+import socket
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neuralrank import errors
+from neuralrank.opensearch import connect, connect_async
+from neuralrank.settings import Settings
+from tests.unit.answering import answering
+
+
+def failure(kind: str, reason: str) -> dict[str, Any]:
+    return {"error": {"type": kind, "reason": reason, "root_cause": [{"reason": reason}]}}
+
+
+FLOOD = "index [shop] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark]"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "says"),
+    [
+        (
+            404,
+            failure("index_not_found_exception", "no such index [shop]"),
+            errors.NotFound,
+            "shop",
+        ),
+        (404, {"_index": "shop", "_id": "7", "found": False}, errors.NotFound, "'7'"),
+        (
+            400,
+            failure("parsing_exception", "unknown query [x]"),
+            errors.InvalidInput,
+            "unknown query",
+        ),
+        (401, "Unauthorized", errors.InvalidSettings, "NEURALRANK_OPENSEARCH_USER"),
+        (403, failure("security_exception", "no permissions"), errors.InvalidSettings, "rights"),
+        (
+            403,
+            failure("cluster_block_exception", "blocked by: [FORBIDDEN/8/index write (api)]"),
+            errors.Unavailable,
+            "index.blocks.write",
+        ),
+        (429, failure("cluster_block_exception", FLOOD), errors.Unsupported, "disk"),
+        (429, failure("rejected_execution_exception", "queue full"), errors.Overloaded, "later"),
+        (500, failure("null_pointer_exception", "oops"), errors.Unavailable, "oops"),
+    ],
+)
+def test_a_status_becomes_the_error_that_tells_what_to_do(
+    status: int, body: Any, kind: type[errors.NeuralrankError], says: str
+) -> None:
+    with answering((status, body)) as server, closing(connect(server.settings)) as client:
+        with pytest.raises(kind, match=says.replace("[", r"\[")) as caught:
+            client.get(index="shop", id="7")
+        assert type(caught.value) is kind
+
+
+def test_a_gateway_error_is_tried_again() -> None:
+    with (
+        answering((503, {}), (200, {"version": {"number": "3.5.0"}})) as server,
+        closing(connect(server.settings)) as client,
+    ):
+        assert client.info()["version"]["number"] == "3.5.0"
+        assert len(server.asked) == 2
+
+
+def test_numpy_vectors_are_sent_as_they_are() -> None:
+    with answering((200, {})) as server, closing(connect(server.settings)) as client:
+        client.index(index="shop", id="1", body={"v": np.array([0.5, 0.25], np.float32)})
+        assert server.asked[0][2] == '{"v":[0.5,0.25]}'
+
+
+def unused_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_no_answer_says_the_address_and_the_command() -> None:
+    settings = Settings(opensearch_url=unused_address())
+    with (
+        closing(connect(settings)) as client,
+        pytest.raises(errors.Unavailable, match=rf"{settings.opensearch_url}.*neuralrank up"),
+    ):
+        client.info()
+
+
+async def test_the_async_client_raises_the_same() -> None:
+    settings = Settings(opensearch_url=unused_address())
+    client = connect_async(settings)
+    try:
+        with pytest.raises(errors.Unavailable, match="neuralrank up"):
+            await client.info()
+    finally:
+        await client.close()
+
+
+async def test_the_async_client_answers() -> None:
+    with answering((200, {"took": 1})) as server:
+        client = connect_async(server.settings)
+        try:
+            assert await client.search(index="shop", body={}) == {"took": 1}
+        finally:
+            await client.close()
+
+
+@pytest.mark.parametrize("url", ["localhost:9200", "ftp://x", "http://", "http://x:port"])
+def test_a_wrong_address_is_a_setting_to_correct(url: str) -> None:
+    with pytest.raises(errors.InvalidSettings, match="NEURALRANK_OPENSEARCH_URL"):
+        connect(Settings(opensearch_url=url))
+
+
+def test_a_password_in_the_address_is_not_shown() -> None:
+    with answering((401, "no")) as server:
+        url = server.url.replace("://", "://me:secret@")
+        with (
+            closing(connect(Settings(opensearch_url=url))) as client,
+            pytest.raises(errors.InvalidSettings) as caught,
+        ):
+            client.info()
+    assert "secret" not in str(caught.value)

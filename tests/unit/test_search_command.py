@@ -1,0 +1,165 @@
+"""What `neuralrank search`, `recommend` and `similar` send and show, without a cluster."""
+
+import io
+from typing import Any, cast
+
+import pytest
+from opensearchpy import OpenSearch
+from rich.console import Console
+
+from neuralrank.cli import results, search
+from neuralrank.errors import InvalidInput, NotFound
+
+
+class Answers:
+    """Stands for the client: keeps what was sent, gives what it was told."""
+
+    def __init__(self, answer: dict[str, Any] | Exception) -> None:
+        self.answer = answer
+        self.sent: dict[str, Any] = {}
+
+    def search(self, **request: Any) -> dict[str, Any]:
+        self.sent = request
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def answer(*ids: str, ext: dict[str, Any] | None = None) -> dict[str, Any]:
+    rows = [
+        {"_id": i, "_score": 1 - n / 10, "_source": {"title": f"title {i}", "price": 800.0}}
+        for n, i in enumerate(ids)
+    ]
+    body: dict[str, Any] = {"took": 3, "hits": {"total": {"value": 7}, "hits": rows}}
+    return body | ({"ext": {"neural_rank": ext}} if ext is not None else {})
+
+
+def ask(answers: Answers, options: dict[str, Any] | None = None, **more: Any) -> results.Page:
+    client = cast(OpenSearch, answers)
+    return results.ask(client, "shop", {"match_all": {}}, options, **more)
+
+
+def test_the_query_goes_through_the_pipeline_with_the_options_beside_it() -> None:
+    answers = Answers(answer("A", ext={"reranked": True}))
+    page = ask(answers, {"user_id": "A"}, size=5, start=10)
+    assert answers.sent["params"] == {"search_pipeline": "neural_rank"}
+    assert answers.sent["body"]["ext"] == {"neural_rank": {"user_id": "A"}}
+    assert (answers.sent["body"]["from"], answers.sent["body"]["size"]) == (10, 5)
+    assert (page.user, page.reranked, page.total) == ("A", True, 7)
+
+
+def test_lexical_order_is_asked_for_without_pipeline_and_without_options() -> None:
+    answers = Answers(answer("A"))
+    page = ask(answers, None, pipeline=results.NO_PIPELINE)
+    assert answers.sent["params"] == {"search_pipeline": "_none"}
+    assert "ext" not in answers.sent["body"]
+    assert page.reranked is False
+    assert page.hits[0].json()["parts"] == {}
+
+
+def test_json_gives_each_hit_its_parts_whatever_order_the_explanation_has() -> None:
+    ext = {
+        "reranked": True,
+        "degraded": [{"reason": "no_user", "detail": "no events"}],
+        "results": [
+            {"id": "B", "score": 0.9, "relevance": 0.8, "summary": "up 1"},
+            {"id": "A", "score": 1.0, "relevance": 0.95, "affinity": 0.5},
+        ],
+        "dropped": [{"id": "C", "reason": "purchased", "detail": ""}],
+        "dropped_count": 1,
+    }
+    body = ask(Answers(answer("A", "B", ext=ext))).json()
+    assert [hit["id"] for hit in body["hits"]] == ["A", "B"]
+    assert body["hits"][0]["parts"] == {"relevance": 0.95, "affinity": 0.5}
+    assert body["hits"][1]["parts"] == {"relevance": 0.8, "summary": "up 1"}
+    assert body["degraded"] == [{"reason": "no_user", "detail": "no events"}]
+    assert body["dropped"][0]["id"] == "C"
+
+
+def test_an_unknown_index_says_how_to_make_one() -> None:
+    with pytest.raises(NotFound, match=r"no index .shop.: .* --index shop"):
+        ask(Answers(NotFound("no such index [shop].")))
+
+
+def test_a_missing_pipeline_says_how_to_create_it() -> None:
+    with pytest.raises(InvalidInput, match="neuralrank config apply"):
+        ask(Answers(InvalidInput("Pipeline neural_rank is not defined.")))
+
+
+def test_another_refusal_of_opensearch_is_passed_on_as_it_is() -> None:
+    with pytest.raises(InvalidInput, match=r"^unknown field$"):
+        ask(Answers(InvalidInput("unknown field")))
+
+
+def test_filters_hold_only_what_was_asked_for() -> None:
+    assert search.filters((), False, None, None, False) == {}
+    assert search.filters(["color=black", "brand!=Dell"], True, 0, 99.5, True) == {
+        "exclude_purchased": True,
+        "in_stock_only": True,
+        "min_price": 0,
+        "max_price": 99.5,
+        "attributes": [
+            {"name": "color", "values": ["black"], "exclude": False},
+            {"name": "brand", "values": ["Dell"], "exclude": True},
+        ],
+    }
+
+
+@pytest.mark.parametrize("text", ["", "color", "=black", "color=", "!=x", "color= "])
+def test_a_rule_that_cannot_be_read_says_what_is_allowed(text: str) -> None:
+    with pytest.raises(InvalidInput, match="NAME=VALUE and NAME!=VALUE"):
+        search.attribute_rule(text)
+
+
+def test_crossed_prices_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="--min-price 20 is above --max-price 10"):
+        search.filters((), False, 20, 10, False)
+
+
+def test_a_page_beyond_what_opensearch_serves_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="10,000"):
+        search.check_window(9_995, 10)
+
+
+def test_an_empty_query_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(InvalidInput, match="query is empty"):
+        search.search("shop", "  ")
+
+
+def shown(render: Any) -> str:
+    out = Console(file=io.StringIO(), width=120)
+    render(out)
+    return cast(io.StringIO, out.file).getvalue()
+
+
+def test_a_page_is_shown_with_its_reasons_and_what_was_dropped() -> None:
+    ext = {
+        "reranked": True,
+        "results": [{"id": "A", "relevance": 0.5, "summary": "up 2: fits the user"}],
+        "dropped": [{"id": "C", "reason": "price_range", "detail": "price 2000 is above 1500"}],
+    }
+    page = ask(Answers(answer("A", ext=ext)))
+    text = shown(lambda out: results.show(out, page, explain=True))
+    assert "up 2: fits the user" in text
+    assert "dropped C: price_range (price 2000 is above 1500)" in text
+    assert "re-ranked" in text
+    assert "800.00" in text
+
+
+def test_pages_side_by_side_mark_how_far_each_hit_moved() -> None:
+    before = ask(Answers(answer("A", "B", "C")))
+    after = ask(Answers(answer("C", "B", "X", ext={"reranked": True})))
+    lines = shown(lambda out: results.side_by_side(out, [("x", before), ("y", after)])).split("\n")
+    assert "▲2" in lines[1]
+    assert "=" in lines[2]
+    assert "●" in lines[3]
+
+
+def test_what_degraded_a_page_is_said_on_standard_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ext = {"reranked": False, "degraded": [{"reason": "sidecar_unavailable", "detail": "down"}]}
+    results.warn_degraded(ask(Answers(answer("A", ext=ext))))
+    captured = capsys.readouterr()
+    assert captured.err == "neuralrank: degraded (sidecar_unavailable): down\n"
+    assert captured.out == ""

@@ -1,0 +1,128 @@
+import json
+from typing import Any
+
+import pytest
+
+from neuralrank import ubi
+from neuralrank.errors import InvalidInput
+
+EVENT = {
+    "action_name": "click",
+    "user_id": "A",
+    "client_id": "browser",
+    "user_query": "电脑",
+    "query_id": "q1",
+    "timestamp": "2026-01-02T03:04:05+01:00",
+    "event_attributes": {
+        "object": {"object_id": 12, "object_id_field": "id", "seller": "x"},
+        "position": {"ordinal": 3},
+        "experiment": {"arm": "b"},
+    },
+}
+
+
+def test_an_event_keeps_what_the_specification_leaves_open() -> None:
+    event = ubi.Event.from_row(EVENT)
+    assert (event.user, event.item_id, event.ordinal) == ("A", "12", 3)
+    written = event.document()
+    assert written["timestamp"] == "2026-01-02T02:04:05Z"
+    assert written["event_attributes"]["object"]["seller"] == "x"
+    assert written["event_attributes"]["experiment"] == {"arm": "b"}
+
+
+def test_null_and_empty_fields_are_left_out() -> None:
+    event = ubi.Event.from_row(
+        {"action_name": "view", "user_id": "", "client_id": "c", "event_attributes": None}
+    )
+    assert event.user == "c"
+    assert event.document().keys() == {"action_name", "client_id", "timestamp"}
+
+
+def test_milliseconds_are_a_time() -> None:
+    event = ubi.Event.from_row({"action_name": "view", "timestamp": 1_700_000_000_000})
+    assert event.document()["timestamp"] == "2023-11-14T22:13:20Z"
+
+
+def test_query_attributes_are_strings() -> None:
+    query = ubi.Query.from_row(
+        {
+            "query_id": "q",
+            "query_attributes": {"bundle": "a@1", "arm": 2},
+            "query": {"match_all": {}},
+        }
+    )
+    assert query.document()["query_attributes"] == {"bundle": "a@1", "arm": "2"}
+    assert query.document()["query"] == '{"match_all":{}}'
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({}, "action_name: is missing"),
+        ({"action_name": ""}, "action_name: got ''"),
+        ({"action_name": "click", "timestamp": "yesterday"}, "timestamp: got 'yesterday'"),
+        ({"action_name": "click", "timestamp": True}, "timestamp: got 'True'; must be ISO 8601"),
+        (
+            {"action_name": "click", "event_attributes": {"position": {"ordinal": -1}}},
+            "event_attributes.position.ordinal: got '-1'",
+        ),
+        ({"action_name": "click", "event_attributes": "x"}, "event_attributes: got 'x'"),
+        ([], "must be a JSON object"),
+    ],
+)
+def test_a_wrong_event_says_why(row: Any, says: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        ubi.Event.from_row(row)
+    assert says in str(caught.value)
+
+
+def lines(*rows: Any) -> list[str]:
+    return [row if isinstance(row, str) else json.dumps(row) for row in rows]
+
+
+def test_bulk_format_and_plain_lines_may_be_mixed() -> None:
+    found = list(
+        ubi.parse(
+            lines(
+                {"index": {"_index": "ubi_events", "_id": "e1"}},
+                EVENT,
+                "",
+                EVENT,
+                {"query_id": "q", "user_query": "手机"},
+            )
+        )
+    )
+    assert all(isinstance(item, ubi.Record) for item in found)
+    assert [(item.line, item.index) for item in found] == [
+        (2, "ubi_events"),
+        (4, "ubi_events"),
+        (5, "ubi_queries"),
+    ]
+    assert found[0].id == "e1"  # type: ignore[union-attr]
+
+
+def test_the_same_line_has_the_same_id_in_every_load() -> None:
+    reordered = dict(reversed(EVENT.items()))
+    first, second = ubi.parse(lines(EVENT, reordered))
+    assert isinstance(first, ubi.Record)
+    assert isinstance(second, ubi.Record)
+    assert first.id == second.id
+
+
+def test_bad_lines_are_named_and_the_rest_is_read() -> None:
+    found = list(
+        ubi.parse(
+            [
+                b"{broken",
+                b'{"a": 1}',
+                b'{"index": {"_index": "products"}}',
+                b'\xff{"action_name": "click"}',
+                json.dumps(EVENT).encode(),
+            ]
+        )
+    )
+    rejected = [item for item in found if isinstance(item, ubi.Rejected)]
+    assert [item.line for item in rejected] == [1, 2, 3, 4]
+    assert "action_name is missing" in rejected[1].reason
+    assert "allowed are ubi_queries and ubi_events" in rejected[2].reason
+    assert isinstance(found[-1], ubi.Record)

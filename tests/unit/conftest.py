@@ -68,11 +68,13 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tiny_bundle(folder: Path, kind: str, precision: str = "fp32", **fields: object) -> Bundle:
+def tiny_bundle(
+    folder: Path, kind: str, precision: str = "fp32", types: int = 2, **fields: object
+) -> Bundle:
     """A bundle of kind "encoder" or "cross_encoder" in a folder, made as the product makes them."""
     folder.mkdir(parents=True, exist_ok=True)
     head = "mean" if kind == "encoder" else "score"
-    onnx.save(write_bert(tiny_weights(), CONFIG, head, precision), str(folder / MODEL))
+    onnx.save(write_bert(tiny_weights(types=types), CONFIG, head, precision), str(folder / MODEL))
     tiny_tokenizer().save(str(folder / TOKENIZER))
     return write_bundle(
         folder,

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from neuralrank.cli import app, commands  # noqa: F401  registers the subcommands
 from neuralrank.cli.rank import read_request
-from neuralrank.client import SidecarClient
+from neuralrank.client import Client
 from neuralrank.errors import InvalidInput, Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
 
@@ -64,7 +64,7 @@ def test_what_is_no_request_is_refused(text: bytes, words: str) -> None:
 
 def test_a_sidecar_that_is_not_there_is_said_with_what_to_do() -> None:
     with (
-        SidecarClient("127.0.0.1:1", timeout=5.0) as client,
+        Client("127.0.0.1:1", timeout=5.0) as client,
         pytest.raises(
             Unavailable, match=r"127.0.0.1:1 can't be reached. Start it \(`neuralrank up`\)"
         ),

@@ -1,4 +1,4 @@
-"""Small deterministic parts that stand where models and OpenSearch stand, behind the same protocols.
+"""Small deterministic parts that stand where models and OpenSearch stand, by the same protocols.
 
 Texts become bags of words: the vector counts words, so a cosine is word overlap and every expected
 order can be seen by eye.

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.cost import Cost, units
-from sidecar.domain import Interaction, Profile
+from sidecar.domain import Floats, Interaction, Profile
 from tests.unit.sidecar.parts import (
     Bench,
     Catalogue,
@@ -194,7 +193,7 @@ async def test_an_index_that_is_not_there_is_not_found(bench: Bench) -> None:
 async def test_a_bundle_that_is_not_served_is_not_found(
     bench: Bench, options: pb.RankOptions
 ) -> None:
-    with pytest.raises(NotFound, match="Served: (judge|words)@"):
+    with pytest.raises(NotFound, match=r"Served: (judge|words)@"):
         await bench.rank(request(query="phone", options=options))
 
 
@@ -282,7 +281,7 @@ async def test_opensearch_down_costs_quality_and_no_page(bench: Bench) -> None:
 
 
 async def test_events_down_leaves_the_rest(bench: Bench) -> None:
-    async def events(user: str, timeout: float) -> Profile:
+    async def events(*_: object) -> Profile:
         raise Unavailable("down")
 
     bench.catalogue.events = events  # type: ignore[method-assign]
@@ -319,9 +318,7 @@ async def test_only_what_the_deadline_affords_is_read_and_the_answer_says_how_mu
 
 
 def _scored_by(bench: Bench, judge: WordJudge) -> object:
-    async def score(
-        model: object, cost: Cost, query: str, texts: list[str], deadline: object
-    ) -> np.ndarray:
+    async def score(_: object, cost: Cost, query: str, texts: list[str], *_rest: object) -> Floats:
         start = bench.clock()
         logits = judge.score(query, texts)
         cost.observe(PAIR * len(texts), bench.clock() - start)

@@ -1,4 +1,4 @@
-"""Following the registry: what is published serves, what is broken is refused, and nothing stops."""
+"""Following the registry: what is published serves, what is broken is refused."""
 
 from pathlib import Path
 

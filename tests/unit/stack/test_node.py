@@ -107,7 +107,7 @@ def test_a_given_plugin_is_known_by_its_content(tmp_path: Path) -> None:
     one = build_plugin(tmp_path, JDK, silent, given)
     given.write_bytes(b"two")
     assert build_plugin(tmp_path, JDK, silent, given).hash != one.hash
-    with pytest.raises(InvalidSettings, match="--plugin-zip: .* is not a file"):
+    with pytest.raises(InvalidSettings, match=r"--plugin-zip: .* is not a file"):
         build_plugin(tmp_path, JDK, silent, tmp_path / "none.zip")
 
 

@@ -1,0 +1,8 @@
+"""Benchmarks. Each prints a table for people and writes JSON for machines, as ratios to a peer that
+ran in the same process minutes before or after: the machines are shared, so that milliseconds alone
+say little.
+
+    python -m bench            all, into bench/results/
+    python -m bench latency    one query through the whole stack, by part
+    python -m bench models     encoders and cross-encoders, against ONNX Runtime used plainly
+"""

@@ -1,0 +1,89 @@
+"""One query through the whole stack at 100 candidates, split by part, on the ESCI example.
+
+Needs the running stack of `neuralrank up`; the index `esci` is made when it is not there.
+"""
+
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from opensearchpy import OpenSearch
+
+from bench.report import Report, percentiles
+from indexer import Catalogue, index_catalogue
+from neuralrank.cli.results import NO_PIPELINE, ask
+from neuralrank.encoder import Encoder
+from neuralrank.opensearch import connect
+from neuralrank.registry import Registry
+from neuralrank.settings import Settings, load_settings
+from opensearch_config import lexical_query, product_index
+
+__all__ = ["run"]
+
+_INDEX = "esci"
+_ROUNDS = 4
+CATALOGUE = Path(__file__).parent.parent / "examples/esci/catalogue.jsonl.gz"
+QUERIES = (
+    "kindle paperwhite case", "queen memory foam mattress", "wireless earbuds", "office chair",
+    "hdmi cable 10 ft", "dog bed large", "coffee maker", "gel pens", "yoga mat", "air fryer",
+    "women running shoes", "usb c charger", "board games for adults", "shower curtain",
+    "water bottle", "monitor stand", "lego star wars", "hand soap", "desk lamp", "baby monitor",
+)  # fmt: skip
+
+
+def run() -> None:
+    """Prints and writes the report."""
+    settings = load_settings()
+    with closing(connect(settings, timeout=120.0)) as client:
+        if not client.indices.exists(index=_INDEX):
+            _make_index(client, settings)
+        _measure(client)
+
+
+def _make_index(client: OpenSearch, settings: Settings) -> None:
+    encoder = Encoder.load(Registry(settings.registry_path).get("multilingual-e5-small"))
+    index_catalogue(
+        client,
+        Catalogue(CATALOGUE),
+        _INDEX,
+        product_index(encoder.ref, encoder.dimensions),
+        encoder,
+        settings.home / "esci.rejects.jsonl",
+    )
+
+
+def _measure(client: OpenSearch) -> None:
+    times: dict[str, list[float]] = defaultdict(list)
+    read: list[int] = []
+    for number in range(_ROUNDS + 1):
+        for text in QUERIES:
+            query = lexical_query(text)
+            plain = ask(client, _INDEX, query, size=10, pipeline=NO_PIPELINE)
+            wide = ask(client, _INDEX, query, size=100, pipeline=NO_PIPELINE)
+            hybrid = ask(client, _INDEX, query, {"bundle": "none"}, size=10)
+            full = ask(client, _INDEX, query, size=10)
+            if not number:
+                continue
+            times["no pipeline, 10 hits"].append(plain.took_ms)
+            times["no pipeline, 100 hits"].append(wide.took_ms)
+            times["recall with vectors + rank, no cross-encoder → 10"].append(hybrid.took_ms)
+            times["the whole pipeline → 10"].append(full.took_ms)
+            for part, ms in full.report.get("took_ms", {}).items():
+                times[f"  of it: {part} (as the plugin saw it)"].append(ms)
+            for stage in full.report.get("stages", ()):
+                times[f"    of rank: {stage['name']}"].append(stage["ms"])
+                if stage["name"] == "rerank":
+                    read.append(stage["candidates"])
+    base = float(np.median(times["no pipeline, 10 hits"]))
+    Report(
+        "latency",
+        f"One query through the whole stack, {len(QUERIES)} queries × {_ROUNDS}",
+        [
+            {"what": name, **percentiles(ms), "ratio": round(float(np.median(ms)) / base, 2)}
+            for name, ms in times.items()
+        ],
+        "Requests one after the other. Encode and the k-NN leg run beside the caller's own query: "
+        "parts do not add up. The cross-encoder "
+        f"read {np.mean(read) if read else 0:.1f} candidates on average.",
+    ).publish()

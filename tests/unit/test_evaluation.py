@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.evaluation import compare, judge, read_qrels, read_queries
+
+QRELS = {"q1": {"a": 3, "b": 1, "c": 0}, "q2": {"d": 1}, "q3": {"e": 2}}
+
+
+def test_a_perfect_ranking_scores_one() -> None:
+    run = {"q1": {"a": 3.0, "b": 2.0, "c": 1.0}, "q2": {"d": 1.0}, "q3": {"e": 1.0}}
+    judged = judge(QRELS, run)
+    assert [judged.mean(metric) for metric in ("nDCG@10", "RR@10", "R@100")] == [1.0, 1.0, 1.0]
+    assert judged.interval("nDCG@10") == (1.0, 1.0)
+
+
+def test_gains_are_the_grades() -> None:
+    judged = judge({"q": {"a": 3, "b": 1}}, {"q": {"b": 2.0, "a": 1.0}})
+    expected = (1 + 3 / np.log2(3)) / (3 + 1 / np.log2(3))
+    assert judged.mean("nDCG@10") == pytest.approx(expected)
+
+
+def test_a_query_without_an_answer_counts_as_zero() -> None:
+    judged = judge(QRELS, {"q1": {"a": 2.0, "b": 1.0}, "q2": {"x": 1.0}})
+    assert judged.values["RR@10"].tolist() == [1.0, 0.0, 0.0]
+    assert judged.mean("RR@10") == pytest.approx(1 / 3)
+
+
+def test_a_clear_difference_is_significant_and_none_is_not() -> None:
+    queries = {f"q{i}": {"good": 1} for i in range(20)}
+    right = judge(queries, {q: {"good": 2.0, "bad": 1.0} for q in queries})
+    wrong = judge(queries, {q: {"good": 1.0, "bad": 2.0} for q in queries})
+    better = compare(right, wrong, "nDCG@10")
+    assert better.difference > 0.3
+    assert better.p < 0.001
+    assert (better.wins, better.losses) == (20, 0)
+    same = compare(right, right, "nDCG@10")
+    assert (same.difference, same.p, same.wins, same.losses) == (0.0, 1.0, 0, 0)
+
+
+def test_the_interval_holds_the_mean() -> None:
+    queries = {f"q{i}": {"good": 1} for i in range(30)}
+    run = {q: {"good": float(i % 3), "bad": 1.0} for i, q in enumerate(queries)}
+    judged = judge(queries, run)
+    low, high = judged.interval("nDCG@10")
+    assert low < judged.mean("nDCG@10") < high
+
+
+def test_files_of_the_shared_shape_are_read(tmp_path: Path) -> None:
+    (tmp_path / "q.tsv").write_text("q1\t1/2 inch binder\n\nq2\t电脑\n", encoding="utf-8")
+    (tmp_path / "r.tsv").write_text("q1 0 B07 3\nq1\t0\tB08\t0\n", encoding="utf-8")
+    assert read_queries(tmp_path / "q.tsv") == {"q1": "1/2 inch binder", "q2": "电脑"}
+    assert read_qrels(tmp_path / "r.tsv") == {"q1": {"B07": 3, "B08": 0}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("q1 no tab\n", r"q\.tsv:1: got 'q1 no tab'"),
+        ("q1\ta\nq1\tb\n", "comes twice"),
+        ("", "no queries"),
+    ],
+)
+def test_a_wrong_query_file_says_where(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "q.tsv").write_text(text)
+    with pytest.raises(InvalidInput, match=message):
+        read_queries(tmp_path / "q.tsv")
+
+
+@pytest.mark.parametrize("text", ["q1 0 B07\n", "q1 0 B07 good\n", ""])
+def test_a_wrong_qrels_file_says_what_is_allowed(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.tsv").write_text(text)
+    with pytest.raises(InvalidInput, match=r"query 0 item grade"):
+        read_qrels(tmp_path / "r.tsv")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="absent"):
+        read_qrels(tmp_path / "absent")

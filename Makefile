@@ -1,5 +1,6 @@
 # make setup   a virtual environment in .venv with the `neuralrank` command; checks JDK and Maven
 # make demo    starts the local stack and shows what re-ranking does to a query; the stack stays
+#              (make demo UP="--opensearch-port 9201": with flags of `neuralrank up`)
 # make test    all tests, on a stack of their own: a running demo is left alone
 # make check   formatting, lint, types, import rules
 # make bench   the benchmarks
@@ -9,6 +10,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -17,6 +19,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	then command -v $$name; break; fi; done)
+# Flags for `neuralrank up` in demo and bench.
+UP ?=
 PROTOS := $(wildcard protos/neuralrank/v1/*.proto)
 INSTALLED := $(VENV)/installed.stamp
 # The stubs are made while installing: without them, or without the command, install again.
@@ -27,7 +31,7 @@ endif
 .PHONY: help setup demo test check plugin-test bench down clean constraints incomplete
 
 help:
-	@sed -n '/^# make/s/^# //p' Makefile
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 setup: $(INSTALLED)
 	@$(BIN)/python -m neuralrank.stack
@@ -44,7 +48,7 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(INCOMPLE
 	@touch $@
 
 demo: setup
-	$(BIN)/neuralrank up
+	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m examples.demo
 
 test: setup check plugin-test
@@ -61,7 +65,7 @@ plugin-test: setup
 		"$$($(BIN)/python -m neuralrank.stack maven)" --quiet --batch-mode -f plugin/pom.xml test
 
 bench: setup
-	$(BIN)/neuralrank up
+	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench
 
 down:

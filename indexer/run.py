@@ -165,13 +165,15 @@ class _Run:
         """Writes every valid row. Encoding runs here, writing in one other thread."""
         writer = ThreadPoolExecutor(1, thread_name_prefix="indexer-write")
         writing: deque[tuple[list[_Pending], Future[dict[str, str]]]] = deque()
+        shown = 0.0
         try:
             for chunk in self._chunks(catalogue):
-                documents = self._documents(chunk)
+                documents = self._documents(chunk, shown, catalogue.progress)
+                shown = catalogue.progress
                 writing.append((chunk, writer.submit(self._write, documents)))
                 while len(writing) > 2 or (writing and writing[0][1].done()):
                     self._settle(*writing.popleft())
-                self._report(catalogue.progress)
+                self._report(shown)
             while writing:
                 self._settle(*writing.popleft())
             self._report(1.0)
@@ -220,11 +222,21 @@ class _Run:
         self.written += len(present)
         return [pending for pending in chunk if pending.product.id not in present]
 
-    def _documents(self, chunk: list[_Pending]) -> list[tuple[str, dict[str, Any]]]:
+    def _documents(
+        self, chunk: list[_Pending], start: float, end: float
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """The chunk's documents, with vectors. Progress goes from `start` to `end` meanwhile."""
         documents = [(pending.product.id, document(pending.product)) for pending in chunk]
         if self._encoder and chunk:
             # float32 [chunk, dimensions]; the encoder batches by length itself.
-            vectors = self._encoder.encode_passages([passage(p.product) for p in chunk])
+            done = 0
+
+            def encoded(count: int) -> None:
+                nonlocal done
+                done += count
+                self._report(start + (end - start) * done / len(chunk))
+
+            vectors = self._encoder.encode_passages([passage(p.product) for p in chunk], encoded)
             for (_, fields), vector in zip(documents, vectors, strict=True):
                 fields[_VECTOR] = vector
         return documents

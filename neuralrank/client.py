@@ -4,10 +4,13 @@ It speaks the wire contract's own messages; errors are those of `neuralrank.erro
 A service that ranks many requests uses the generated stubs on a channel of its own.
 """
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 import grpc
+import numpy as np
+from numpy.typing import NDArray
 
 from neuralrank.errors import (
     DeadlineExceeded,
@@ -21,7 +24,7 @@ from neuralrank.errors import (
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 
-__all__ = ["SidecarClient"]
+__all__ = ["Client"]
 
 _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
     "INVALID_ARGUMENT": InvalidInput,
@@ -38,7 +41,7 @@ _OPTIONS: Final = [
 ]
 
 
-class SidecarClient:
+class Client:
     """A channel to one sidecar; close it, or use it in `with`."""
 
     def __init__(self, address: str, timeout: float = 10.0) -> None:
@@ -61,9 +64,39 @@ class SidecarClient:
         """
         return self._call(self._stub.Rank, request)  # type: ignore[no-any-return]
 
-    def encode(self, request: pb.EncodeRequest) -> pb.EncodeResponse:
-        """Vectors of queries, passages, users or items. Raises as `rank`, and EncoderMismatch."""
-        return self._call(self._stub.Encode, request)  # type: ignore[no-any-return]
+    def encode(
+        self,
+        *,
+        queries: Sequence[str] = (),
+        passages: Sequence[str] = (),
+        items: Sequence[str] = (),
+        users: Sequence[str] = (),
+        index: str = "",
+        encoder: str = "",
+    ) -> list[NDArray[np.float32]]:
+        """Vectors of length 1 of all that was given, in the order of the parameters; an empty one
+        for a user without events and an item without vector.
+
+        Args:
+            index: where the vectors are to be searched; needed for items and users.
+            encoder: name or name@hash; "" for the index's own, else the sidecar's default.
+
+        Raises:
+            EncoderMismatch: the index holds vectors of another encoder.
+            NeuralrankError: as `rank`.
+        """
+        inputs = [
+            *(pb.EncodeInput(query=text) for text in queries),
+            *(pb.EncodeInput(passage=text) for text in passages),
+            *(pb.EncodeInput(item_id=name) for name in items),
+            *(pb.EncodeInput(user=pb.User(id=name)) for name in users),
+        ]
+        request = pb.EncodeRequest(inputs=inputs, index=index, encoder=encoder)
+        answer = self._call(self._stub.Encode, request)
+        return [
+            np.frombuffer(encoding.vector, "<f4").astype(np.float32)
+            for encoding in answer.encodings
+        ]
 
     def model_status(self) -> pb.ModelStatusResponse:
         """Which bundles serve and which were refused. Raises Unavailable."""

@@ -24,7 +24,7 @@ __all__ = [
 # What the cross-encoder counts within relevance, the vectors having the rest. It reads query and
 # text together and is the better judge; the vectors carry what it has no ear for.
 _CROSS_ENCODER_SHARE: Final = 0.6
-# The most that is believed of a candidate of which nothing is known but that others were read first.
+# The most that is believed of a candidate of which only this is known: others were read first.
 _UNKNOWN_RELEVANCE: Final = 0.5
 # What vector, category and brand count within affinity, over those that are present.
 _VECTOR_SHARE: Final = 0.7

@@ -28,10 +28,11 @@ from sidecar.gather import Gatherer
 from sidecar.inference import Inference
 from sidecar.items import ItemStore
 from sidecar.metrics import Metrics
-from sidecar.models import CrossEncoderModel, Models, Serving
+from sidecar.models import Models
 from sidecar.profile import Users
 from sidecar.rerank import read
 from sidecar.score import Similarities, complete, similarities
+from sidecar.serving import CrossEncoderModel, Serving
 from sidecar.trace import Trace
 
 __all__ = ["Ranker"]
@@ -50,12 +51,14 @@ class Ranker:
         *,
         max_reranked: int,
         rerank_chunk: int,
+        rerank_characters: int,
     ) -> None:
         """
         Args:
             max_reranked: the most candidates that a cross-encoder reads, where a request does not
                 say.
             rerank_chunk: candidates in one run of it.
+            rerank_characters: how much of a text it reads.
         """
         self._models = models
         self._gatherer = Gatherer(items, users, inference)
@@ -63,6 +66,7 @@ class Ranker:
         self._metrics = metrics
         self._max_reranked = max_reranked
         self._rerank_chunk = rerank_chunk
+        self._rerank_characters = rerank_characters
 
     async def rank(self, query: RankQuery, deadline: Deadline) -> Ranking:
         """The candidates that may be shown, best first.
@@ -164,7 +168,7 @@ class Ranker:
             try:
                 reading = await read(
                     self._inference, model, cost, query.query,
-                    [texts[position] or "" for position in readable],
+                    [(texts[position] or "")[: self._rerank_characters] for position in readable],
                     deadline, self._rerank_chunk,
                 )  # fmt: skip
             except Exception as error:  # a model that fails must not cost the page

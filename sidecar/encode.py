@@ -9,8 +9,9 @@ from sidecar.domain import EncodeInput, Encoding, Floats
 from sidecar.features import IndexInfo
 from sidecar.inference import Inference
 from sidecar.items import ItemStore
-from sidecar.models import EncoderModel, Models
+from sidecar.models import Models
 from sidecar.profile import Users
+from sidecar.serving import EncoderModel
 from sidecar.space import strict_space
 
 __all__ = ["Vectors"]

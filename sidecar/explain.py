@@ -9,8 +9,8 @@ import numpy as np
 
 from sidecar.blend import Blend
 from sidecar.domain import Candidates, Explanation, Floats, Weights
-from sidecar.models import EncoderModel
 from sidecar.score import Similarities
+from sidecar.serving import EncoderModel
 from sidecar.taste import Taste
 
 __all__ = ["Evidence", "explain"]

@@ -15,9 +15,9 @@ from sidecar.domain import DegradedReason, Floats, Item, Profile, RankQuery
 from sidecar.features import IndexInfo
 from sidecar.inference import Inference
 from sidecar.items import ItemStore
-from sidecar.models import Serving
 from sidecar.profile import Users
 from sidecar.score import lacking
+from sidecar.serving import Serving
 from sidecar.space import Space, space_of
 from sidecar.taste import Taste
 from sidecar.trace import Trace

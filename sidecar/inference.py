@@ -9,7 +9,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -18,11 +19,13 @@ from sidecar.cost import Cost, units
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.metrics import Metrics
-from sidecar.models import CrossEncoderModel, EncoderModel
+from sidecar.serving import CrossEncoderModel, EncoderModel
 
 __all__ = ["Inference"]
 
 _Result = TypeVar("_Result")
+# Passages in one run: between runs the deadline is looked at, and queries get their turn.
+_CHUNK: Final = 16
 
 
 class Inference:
@@ -73,7 +76,13 @@ class Inference:
         self, encoder: EncoderModel, passages: Sequence[str], deadline: Deadline
     ) -> Floats:
         """float32 [passages, d] of length 1. Raises DeadlineExceeded."""
-        return await self._run(lambda: encoder.encode_passages(passages), deadline)
+        parts = [
+            await self._run(
+                partial(encoder.encode_passages, passages[start : start + _CHUNK]), deadline
+            )
+            for start in range(0, len(passages), _CHUNK)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, encoder.dimensions), np.float32)
 
     async def score(
         self,
@@ -109,6 +118,8 @@ class Inference:
                 raise DeadlineExceeded("The time was used up before a model could begin.")
             return work()
 
+        if deadline.passed:
+            raise DeadlineExceeded("The time was used up before a model could begin.")
         future = asyncio.get_running_loop().run_in_executor(self._pool, begin)
         self._metrics.queued.inc()
         try:

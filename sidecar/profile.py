@@ -14,7 +14,7 @@ from sidecar.features import Features, IndexInfo
 from sidecar.inference import Inference
 from sidecar.items import ItemStore
 from sidecar.metrics import Metrics
-from sidecar.models import EncoderModel
+from sidecar.serving import EncoderModel
 from sidecar.shared import SharedReads
 from sidecar.taste import Taste, query_texts, taste
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import Encoding, Explanation, Ranking
-from sidecar.models import Status
+from sidecar.serving import Status
 
 __all__ = ["write_encodings", "write_ranking", "write_status"]
 

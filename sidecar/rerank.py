@@ -11,7 +11,7 @@ from sidecar.cost import Cost, units
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.inference import Inference
-from sidecar.models import CrossEncoderModel
+from sidecar.serving import CrossEncoderModel
 
 __all__ = ["Reading", "read"]
 

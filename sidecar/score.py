@@ -10,7 +10,7 @@ import numpy as np
 
 from neuralrank.errors import InvalidInput
 from sidecar.domain import Candidates, Floats, Item
-from sidecar.models import EncoderModel
+from sidecar.serving import EncoderModel
 from sidecar.taste import Taste
 
 __all__ = ["Similarities", "complete", "lacking", "similarities"]

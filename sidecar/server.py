@@ -98,6 +98,7 @@ class Sidecar:
             self.metrics,
             max_reranked=settings.max_reranked,
             rerank_chunk=settings.rerank_chunk,
+            rerank_characters=settings.rerank_characters,
         )
         self._service = RankingService(
             ranker,
@@ -110,10 +111,11 @@ class Sidecar:
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._following: asyncio.Task[None] | None = None
+        self._loaded = asyncio.Event()
         self.port = 0
 
     async def start(self) -> None:
-        """Listens, and begins to load models; `ready` waits for them.
+        """Listens, and begins to load models; `loaded` waits for them.
 
         Raises:
             Unsupported: the port is taken.
@@ -152,10 +154,9 @@ class Sidecar:
         self._following = asyncio.create_task(self._follow())
         _log.info("listening", extra={"address": self._settings.listen, "port": self.port})
 
-    async def ready(self) -> None:
-        """Waits until some model serves."""
-        while not self.models.serving.loaded:
-            await asyncio.sleep(0.02)
+    async def loaded(self) -> None:
+        """Waits until the registry has been gone through once, whatever came of it."""
+        await self._loaded.wait()
 
     async def stop(self) -> None:
         """Takes no more requests, lets those under way finish, and ends."""
@@ -163,13 +164,25 @@ class Sidecar:
         if self._following:
             self._following.cancel()
         if self._server:
-            await self._server.stop(self._settings.drain_seconds)
+            await self._drain(self._server)
         self.models.close()
         self._inference.close()
         self._items.close()
         self._users.close()
         await self._opensearch.close()
         _log.info("stopped")
+
+    async def _drain(self, server: grpc.aio.Server) -> None:
+        """Ends with the last request in work. gRPC alone would wait the whole grace period for
+        streams that never end, such as those that watch our health."""
+        stopping = asyncio.create_task(server.stop(self._settings.drain_seconds))
+        # A request may have arrived and not have begun; none arrives from now on.
+        await asyncio.wait((stopping,), timeout=min(0.05, self._settings.drain_seconds))
+        idle = asyncio.create_task(self._service.idle())
+        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        await server.stop(None)
+        await stopping
 
     async def _follow(self) -> None:
         while True:
@@ -178,6 +191,7 @@ class Sidecar:
             except Exception:  # following must outlive any one failure
                 _log.exception("looking at the registry failed")
             await self._report(serving=bool(self.models.serving.loaded))
+            self._loaded.set()
             await asyncio.sleep(self._settings.registry_poll_seconds)
 
     async def _report(self, *, serving: bool) -> None:

@@ -50,6 +50,8 @@ class RankingService(pb_grpc.RankingServicer):
             settings.weight_relevance, settings.weight_affinity, settings.weight_retrieval
         )
         self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:
         async def answer() -> pb.RankResponse:
@@ -73,6 +75,10 @@ class RankingService(pb_grpc.RankingServicer):
 
     async def ModelStatus(self, _request: Any, _context: Any) -> pb.ModelStatusResponse:
         return write_status(self._models.statuses)
+
+    async def idle(self) -> None:
+        """Waits until no request is in work."""
+        await self._idle.wait()
 
     def _deadline(self, context: Any, milliseconds: int) -> Deadline:
         """The earlier of gRPC's deadline and the request's own, less the margin to answer in."""
@@ -113,9 +119,12 @@ class RankingService(pb_grpc.RankingServicer):
                 f"{self._settings.max_in_flight}. Try again later, or add a sidecar."
             )
         self._in_flight += 1
+        self._idle.clear()
         self._metrics.in_flight.inc()
         try:
             yield
         finally:
             self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
             self._metrics.in_flight.dec()

@@ -85,6 +85,9 @@ class SidecarSettings(BaseSettings):
     # Candidates in one run of the cross-encoder. Between runs the deadline is checked. Smaller:
     # closer to the deadline; larger: fewer calls.
     rerank_chunk: int = Field(default=8, ge=1, le=256)
+    # How much of a candidate's text a cross-encoder reads, in characters; the title comes first.
+    # More: it knows the item better; less: it reads more items in the same time.
+    rerank_characters: int = Field(default=500, ge=64, le=65_536)
     # What each part of the score counts where the request does not say.
     weight_relevance: _Weight = 1.0
     weight_affinity: _Weight = 0.5
@@ -116,9 +119,8 @@ class SidecarSettings(BaseSettings):
     item_ttl_seconds: float = Field(default=30.0, ge=0, le=86_400)
     # How old the knowledge of an index (the alias's target and its encoder) may be.
     index_ttl_seconds: float = Field(default=2.0, ge=0, le=3_600)
-    # Characters kept of an item's text. A cross-encoder of 512 tokens reads no more than about
-    # 2,000; less memory where items are described at length.
-    item_text_characters: int = Field(default=2_000, ge=64, le=65_536)
+    # Characters kept of an item's text. No less than rerank_characters; more is memory unused.
+    item_text_characters: int = Field(default=1_000, ge=64, le=65_536)
     # Query vectors kept, so that Encode and Rank of one search encode the query once.
     query_cache_entries: int = Field(default=4_096, ge=0)
 
@@ -140,6 +142,11 @@ class SidecarSettings(BaseSettings):
             raise ValueError(
                 f"margin_ms {self.margin_ms} leaves nothing of deadline_ms {self.deadline_ms}; "
                 "it must be smaller"
+            )
+        if self.rerank_characters > self.item_text_characters:
+            raise ValueError(
+                f"rerank_characters {self.rerank_characters} is above item_text_characters "
+                f"{self.item_text_characters}; lower the first or raise the second"
             )
         if not self.weight_relevance + self.weight_affinity + self.weight_retrieval:
             raise ValueError("all weights are 0; at least one of weight_* must be above 0")

@@ -6,6 +6,8 @@ request would be answered without what it asked for.
 """
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -14,9 +16,12 @@ from sidecar.deadline import Deadline
 
 __all__ = ["SharedReads"]
 
+_log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 # Of a deadline, the most that waiting for OpenSearch may take: what it gives must still be used.
 _SHARE: Final = 0.6
+# Seconds between warnings, however many reads fail.
+_LOG_EVERY: Final = 10.0
 
 
 class SharedReads:
@@ -32,6 +37,7 @@ class SharedReads:
         self._wait = wait
         self._limit = limit
         self._reads: dict[object, asyncio.Task[Any]] = {}
+        self._silent_until = 0.0
 
     async def get(
         self,
@@ -71,5 +77,7 @@ class SharedReads:
     def _finished(self, key: object, task: asyncio.Task[Any]) -> None:
         del self._reads[key]
         # Seen here, so that a failure which nobody waits for any more is no warning.
-        if not task.cancelled():
-            task.exception()
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Unavailable) and time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + _LOG_EVERY
+            _log.warning("OpenSearch can't be read; ranking goes on without it: %s", error)

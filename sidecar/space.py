@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from neuralrank.errors import EncoderMismatch, NotFound
 from sidecar.features import IndexInfo
-from sidecar.models import EncoderModel, Serving
+from sidecar.serving import EncoderModel, Serving
 
 __all__ = ["Space", "space_of", "strict_space"]
 

@@ -70,8 +70,12 @@ class HomeMaker:
 
     def close(self) -> None:
         for home in self._homes:
+            state = home / "stack.json"
+            # Not in the home where OpenSearch's account can't enter the folder for temporary files.
+            node = json.loads(state.read_text())["node_folder"] if state.is_file() else None
             neuralrank("down", "--home", home)
-            shutil.rmtree(home, ignore_errors=True)
+            for folder in (home, node):
+                shutil.rmtree(folder or home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

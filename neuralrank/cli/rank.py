@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from neuralrank.client import SidecarClient
+from neuralrank.client import Client
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.settings import load_settings
 from neuralrank.v1 import ranking_pb2 as pb
@@ -59,7 +59,7 @@ def rank(
         request.options.deadline_ms = deadline_ms
     if explain:
         request.options.explain = True
-    with SidecarClient(load_settings().sidecar) as client:
+    with Client(load_settings().sidecar) as client:
         response = client.rank(request)
     if as_json:
         answer = json_format.MessageToDict(
@@ -117,6 +117,10 @@ def _candidate(number: int, entry: Any) -> Any:
 
 
 def _read(file: str) -> bytes:
+    if file == "-" and sys.stdin.isatty():
+        raise InvalidInput(
+            f"No request was given. Name a JSON file, or pipe one in, e.g. {_EXAMPLE}"
+        )
     if file == "-":
         return sys.stdin.buffer.read()
     try:

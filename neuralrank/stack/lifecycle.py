@@ -13,7 +13,7 @@ from neuralrank.stack.options import Report, UpOptions
 from neuralrank.stack.probe import OpenSearch, opensearch_status, sidecar_status
 from neuralrank.stack.processes import is_alive, stop
 from neuralrank.stack.ranking import start_sidecar
-from neuralrank.stack.search import start_node, use_existing, wants_existing
+from neuralrank.stack.search import report_sidecars, start_node, use_existing, wants_existing
 from neuralrank.stack.state import State, locked
 
 __all__ = ["down", "status", "up"]
@@ -38,6 +38,8 @@ def up(options: UpOptions, report: Report) -> State:
         state.save()
         if options.sidecar:
             state = start_sidecar(options, state, report)
+            if state.external:
+                report_sidecars(options, state, report)
         return state
 
 

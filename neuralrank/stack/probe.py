@@ -11,7 +11,7 @@ from typing import Any, Final
 from neuralrank.errors import InvalidSettings, Unavailable, Unsupported
 from neuralrank.stack.versions import VERSIONS
 
-__all__ = ["OpenSearch", "check_existing", "opensearch_status", "sidecar_status"]
+__all__ = ["OpenSearch", "check_existing", "opensearch_status", "sidecar_status", "sidecars_of"]
 
 TIMEOUT_S: Final = 5.0
 PLUGINS: Final = ("opensearch-knn", "neural-rank")
@@ -36,14 +36,15 @@ class OpenSearch:
         if self.user:
             token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
             request.add_header("Authorization", f"Basic {token}")
-        context = ssl.create_default_context()
-        if not self.verify_certs:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
         # The node is on this machine or in the user's network: a proxy would only be in the way.
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-        )
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if self.url.startswith("https:"):
+            context = ssl.create_default_context()
+            if not self.verify_certs:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        opener = urllib.request.build_opener(*handlers)
         try:
             with opener.open(request, timeout=TIMEOUT_S) as response:
                 return json.load(response)
@@ -81,6 +82,20 @@ def sidecar_status(address: str) -> str:
     return "serving" if serving else "not_serving"
 
 
+def sidecars_of(opensearch: OpenSearch) -> list[str]:
+    """The sidecar addresses that the cluster's plugin calls, each host:port.
+
+    Raises:
+        Unavailable: no answer.
+    """
+    settings = opensearch.get("/_cluster/settings?include_defaults=true&flat_settings=true")
+    for source in ("transient", "persistent", "defaults"):
+        found = settings.get(source, {}).get("neural_rank.endpoint")
+        if found:
+            return found.split(",") if isinstance(found, str) else [str(item) for item in found]
+    return []
+
+
 def check_existing(opensearch: OpenSearch) -> None:
     """Whether an OpenSearch that somebody else runs has what neuralrank needs.
 
@@ -94,7 +109,13 @@ def check_existing(opensearch: OpenSearch) -> None:
             f"--opensearch-url: got {opensearch.url!r}; write it as http://HOST:PORT or "
             "https://HOST:PORT."
         )
-    about = opensearch.get("/")
+    try:
+        about = opensearch.get("/")
+    except Unavailable as error:
+        raise Unavailable(
+            f"{error} Start it, or leave --opensearch-url and NEURALRANK_OPENSEARCH_URL out to "
+            "start a node here."
+        ) from error
     version = about.get("version", {}) if isinstance(about, dict) else {}
     if version.get("distribution") != "opensearch" or version.get("number") != VERSIONS.opensearch:
         raise Unsupported(

@@ -13,14 +13,14 @@ from neuralrank.stack.options import (
     pick_port,
 )
 from neuralrank.stack.ports import LOOPBACK, choose_port
-from neuralrank.stack.probe import OpenSearch, check_existing, opensearch_status
+from neuralrank.stack.probe import OpenSearch, check_existing, opensearch_status, sidecars_of
 from neuralrank.stack.processes import stop
 from neuralrank.stack.ranking import sidecar_port
 from neuralrank.stack.readiness import wait_until_ready
 from neuralrank.stack.state import State
 from neuralrank.stack.toolchain import find_jdk
 
-__all__ = ["start_node", "use_existing", "wants_existing"]
+__all__ = ["report_sidecars", "start_node", "use_existing", "wants_existing"]
 
 
 def wants_existing(options: UpOptions, state: State | None) -> bool:
@@ -29,22 +29,16 @@ def wants_existing(options: UpOptions, state: State | None) -> bool:
     The address of our own node, as other commands get it from the environment, is not that.
     """
     if options.opensearch_url:
+        asked = options.opensearch_url.rstrip("/").replace("//localhost:", f"//{LOOPBACK}:")
         ours = state is not None and not state.external
-        return not (ours and state is not None and state.opensearch_url == options.opensearch_url)
+        return not (ours and state is not None and state.opensearch_url == asked)
     return state is not None and state.external and options.opensearch_port is None
 
 
 def use_existing(options: UpOptions, state: State | None, report: Report) -> State:
     """Somebody else's OpenSearch, once it is known to have what is needed."""
     url = (options.opensearch_url or (state.opensearch_url if state else "")).rstrip("/")
-    check_existing(
-        OpenSearch(
-            url,
-            options.opensearch_user,
-            options.opensearch_password,
-            options.opensearch_verify_certs,
-        )
-    )
+    check_existing(_probe(options, url))
     if state is not None and state.opensearch_process is not None:
         raise InvalidSettings(
             f"--opensearch-url: got {url}, but this stack runs its own OpenSearch at "
@@ -117,6 +111,31 @@ def start_node(options: UpOptions, state: State | None, report: Report) -> State
     wait_until_ready("OpenSearch", lambda: _up(probe), process, log, options.timeout_s)
     report(f"OpenSearch is healthy (process {process.pid})")
     return started
+
+
+def report_sidecars(options: UpOptions, state: State, report: Report) -> None:
+    """Says what is left to do where somebody else's OpenSearch calls another sidecar than ours.
+
+    It is not done here: a cluster's settings are its owner's to change.
+    """
+    url = state.opensearch_url
+    called = sidecars_of(_probe(options, url))
+    if state.sidecar not in called:
+        report(
+            f"note: the plugin of {url} calls {', '.join(called) or 'no sidecar'}, "
+            f"not the one at {state.sidecar}. To use this one: PUT /_cluster/settings "
+            '{"persistent": {"neural_rank.endpoint": "HOST:PORT"}} there, with an address that '
+            "its nodes can reach"
+        )
+
+
+def _probe(options: UpOptions, url: str) -> OpenSearch:
+    return OpenSearch(
+        url,
+        options.opensearch_user,
+        options.opensearch_password,
+        options.opensearch_verify_certs,
+    )
 
 
 def _up(opensearch: OpenSearch) -> bool:

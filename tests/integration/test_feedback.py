@@ -57,7 +57,8 @@ def test_a_file_is_loaded_once_however_often_it_is_loaded(
     rows = [
         {"index": {"_index": "ubi_queries", "_id": f"{user}-q"}},
         {"query_id": f"{user}-q", "client_id": user, "user_query": "电脑"},
-        {"action_name": "click", "client_id": user, "user_id": "", "timestamp": "2026-01-01T00:00:00Z",
+        {"action_name": "click", "client_id": user, "user_id": "",
+         "timestamp": "2026-01-01T00:00:00Z",
          "event_attributes": {"object": {"object_id": "A"}, "position": {"ordinal": 1}}},
         {"action_name": "click", "timestamp": "yesterday"},
         {"action_name": "view", "client_id": user, "user_id": "somebody-else"},

@@ -1,6 +1,8 @@
 """`neuralrank up | down | status` on real processes."""
 
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -55,7 +57,7 @@ def test_two_ups_at_once_wait_for_each_other(stack: Settings) -> None:
         *(sys.executable, "-c", "from neuralrank.cli import main; main()"),
         *("up", "--home", str(stack.home), "--json", "--no-config"),
     ]
-    environment = {"NEURALRANK_REGISTRY": stack.registry, "PATH": "/usr/bin:/bin"}
+    environment = os.environ | {"NEURALRANK_REGISTRY": stack.registry}
     both = [
         subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -120,6 +122,8 @@ def test_an_existing_opensearch_is_used_and_never_ended(
     assert state["opensearch_url"] == stack.opensearch_url
     assert state["external"] is True
     assert list(state["pids"]) == ["sidecar"]
+    # Its plugin goes on calling the sidecar that it knows.
+    assert f"calls {stack.sidecar}, not the one at {state['sidecar']}" in run.stderr
     assert neuralrank("status", "--home", home).returncode == 0
 
     run = neuralrank("down", "--home", home, "--json")
@@ -175,8 +179,6 @@ def test_a_whole_life_with_a_home_that_opensearch_cannot_enter(tmp_path: Path) -
     assert not process.is_running()
     assert not (node / "data").exists()
     if node.parent != home:
-        import shutil
-
         shutil.rmtree(node)
 
 

@@ -14,7 +14,7 @@ from neuralrank.settings import Settings
 
 @dataclass
 class Script:
-    """Answers in order, each a status and a JSON body (a string: plain text); the last one is repeated."""
+    """Answers in order, each a status and a JSON body (a string: plain text); the last repeats."""
 
     answers: list[tuple[int, Any]]
     url: str = ""

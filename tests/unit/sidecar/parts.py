@@ -21,8 +21,9 @@ from sidecar.features import IndexInfo
 from sidecar.inference import Inference
 from sidecar.items import ItemStore
 from sidecar.metrics import Metrics
-from sidecar.models import Loaded, Models, Serving, State, Status
+from sidecar.models import Models
 from sidecar.profile import Users
+from sidecar.serving import Loaded, Serving, State, Status
 from sidecar.wire import read_rank
 
 WORDS = ("apple", "dell", "huawei", "computer", "phone", "kettle", "red", "blue")
@@ -231,6 +232,7 @@ class Bench:
             self.metrics,
             max_reranked=50,
             rerank_chunk=2,
+            rerank_characters=500,
         )
 
     async def rank(self, request: pb.RankRequest, seconds: float = 60.0) -> Ranking:

@@ -1,13 +1,16 @@
 """What a caller gets from Rank: orders, drops, explanations, and what is said when parts fail."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.cost import Cost, units
-from sidecar.domain import Floats, Interaction, Profile
+from sidecar.domain import Floats, Interaction, Profile, Ranking
 from tests.unit.sidecar.parts import (
     Bench,
     Catalogue,
@@ -358,3 +361,68 @@ async def test_queries_without_a_click_count_for_the_user() -> None:
         assert set(ids(ranking)[:2]) == {"C", "D"}
     finally:
         bench.close()
+
+
+NAMES = st.sampled_from(["A", "B", "C", "D", "ghost", "other"])
+CANDIDATES = st.lists(
+    st.builds(
+        pb.Candidate,
+        id=NAMES,
+        text=st.one_of(st.none(), st.sampled_from(["", "red kettle", "apple phone"])),
+        retrieval_score=st.one_of(
+            st.none(), st.floats(allow_nan=False, allow_infinity=False, width=32)
+        ),
+        price=st.one_of(st.none(), st.floats(0, 5_000)),
+        in_stock=st.one_of(st.none(), st.booleans()),
+        brand=st.one_of(st.none(), st.sampled_from(["", "Apple", "dell"])),
+    ),
+    max_size=6,
+    unique_by=lambda candidate: candidate.id,
+)
+OPTIONS = st.builds(
+    pb.RankOptions,
+    top_k=st.integers(0, 3),
+    min_score=st.one_of(st.none(), st.floats(0, 1, width=32)),
+    explain=st.booleans(),
+    filters=st.builds(
+        pb.Filters,
+        exclude_purchased=st.booleans(),
+        exclude_brands=st.lists(st.sampled_from(["APPLE", "Dell"]), max_size=1),
+        max_price=st.one_of(st.none(), st.floats(0, 5_000)),
+        in_stock_only=st.booleans(),
+    ),
+)
+REQUESTS = st.builds(
+    pb.RankRequest,
+    query=st.sampled_from(["", "computer", "apple phone", "电脑", "75"]),
+    index=st.sampled_from(["", "shop"]),
+    user=st.builds(pb.User, id=st.sampled_from(["", "a", "b", "nobody"])),
+    candidates=CANDIDATES,
+    options=OPTIONS,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(REQUESTS)
+def test_whatever_is_asked_the_answer_is_whole_and_in_bounds(made: pb.RankRequest) -> None:
+    async def run() -> Ranking:
+        bench = Bench(shop_with_users(), judge=WordJudge())
+        try:
+            return await bench.rank(made)
+        finally:
+            bench.close()
+
+    ranking = asyncio.run(run())
+    asked = [candidate.id for candidate in made.candidates]
+    shown, dropped = ids(ranking), [drop.id for drop in ranking.dropped]
+    assert len({*shown, *dropped}) == len(shown) + len(dropped)
+    if made.options.top_k:
+        assert len(shown) <= made.options.top_k
+        assert {*shown, *dropped} <= set(asked)
+    else:
+        assert {*shown, *dropped} == set(asked)
+    scores = [hit.score for hit in ranking.results]
+    assert all(0.0 <= score <= 1.0 for score in scores)
+    assert scores == sorted(scores, reverse=True)
+    assert all(asked[hit.position] == hit.id for hit in ranking.results)
+    assert all((hit.explanation is not None) == made.options.explain for hit in ranking.results)

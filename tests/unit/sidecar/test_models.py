@@ -7,7 +7,8 @@ import pytest
 from neuralrank.bundle import MODEL, Bundle
 from neuralrank.errors import NotFound
 from neuralrank.registry import Registry
-from sidecar.models import Models, State
+from sidecar.models import Models
+from sidecar.serving import State
 from tests.unit.conftest import tiny_bundle
 
 

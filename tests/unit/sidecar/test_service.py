@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,8 +20,6 @@ from tests.unit.sidecar.parts import Bench, WordEncoder, WordJudge, request, sho
 
 @asynccontextmanager
 async def serving(bench: Bench, **settings: Any) -> AsyncIterator[Any]:
-    import time
-
     service = RankingService(
         bench.ranker,
         bench.vectors,
@@ -34,7 +33,9 @@ async def serving(bench: Bench, **settings: Any) -> AsyncIterator[Any]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield pb_grpc.RankingStub(channel)
+        stub = pb_grpc.RankingStub(channel)
+        stub.service = service
+        yield stub
     await server.stop(0)
 
 
@@ -249,3 +250,32 @@ async def test_model_status_names_what_serves(bench: Bench) -> None:
         ("words", "000000000001", "encoder", True),
     ]
     assert {row.state for row in rows} == {pb.BUNDLE_STATE_SERVING}
+
+
+async def test_idle_waits_for_what_is_in_work() -> None:
+    gate = Gate()
+    bench = Bench(shop(), gate)
+    try:
+        async with serving(bench) as stub:
+            first = asyncio.ensure_future(_rank(stub, "computer"))
+            await entered(gate)
+            idle = asyncio.ensure_future(stub.service.idle())
+            await asyncio.sleep(0)
+            assert not idle.done()
+            gate.go.set()
+            await first
+            await idle
+    finally:
+        gate.go.set()
+        bench.close()
+
+
+async def test_logs_name_neither_users_nor_items(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with serving(bench) as stub:
+        await stub.Rank(request("A", "secret-item", query="computer", user="secret-user"))
+        with pytest.raises(grpc.RpcError):
+            await stub.Rank(request("secret-item", "secret-item", user="secret-user"))
+    assert "secret" not in caplog.text

@@ -48,6 +48,7 @@ THEIRS = "http://search:9200"
         (THEIRS, None, OURS, True),
         # As other commands get it from the environment.
         (OURS, None, OURS, False),
+        ("http://localhost:9201/", None, OURS, False),
         (None, None, OURS, False),
         # It came up with theirs: it stays so, until a node of its own is asked for.
         (None, None, THEIRS, True),

@@ -13,7 +13,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from neuralrank.errors import InvalidSettings, Unavailable, Unsupported
 from neuralrank.stack.ports import choose_port
-from neuralrank.stack.probe import OpenSearch, check_existing, opensearch_status, sidecar_status
+from neuralrank.stack.probe import (
+    OpenSearch,
+    check_existing,
+    opensearch_status,
+    sidecar_status,
+    sidecars_of,
+)
 
 GOOD = {
     "/": {"version": {"distribution": "opensearch", "number": "3.5.0"}},
@@ -100,6 +106,28 @@ def test_a_red_cluster_is_refused(cluster: Cluster) -> None:
     cluster.answers["/_cluster/health"] = {"status": "red"}
     with pytest.raises(Unavailable, match="red"):
         check_existing(OpenSearch(cluster.url))
+
+
+@pytest.mark.parametrize(
+    ("settings", "addresses"),
+    [
+        ({"defaults": {"neural_rank.endpoint": "a:1"}}, ["a:1"]),
+        ({"defaults": {"neural_rank.endpoint": ["a:1", "b:1"]}}, ["a:1", "b:1"]),
+        (
+            {
+                "persistent": {"neural_rank.endpoint": "c:1,d:1"},
+                "defaults": {"neural_rank.endpoint": "a:1"},
+            },
+            ["c:1", "d:1"],
+        ),
+        ({"persistent": {}, "defaults": {}}, []),
+    ],
+)
+def test_the_sidecars_that_a_cluster_calls_are_its_settings(
+    cluster: Cluster, settings: object, addresses: list[str]
+) -> None:
+    cluster.answers["/_cluster/settings?include_defaults=true&flat_settings=true"] = settings
+    assert sidecars_of(OpenSearch(cluster.url)) == addresses
 
 
 def test_user_and_password_are_sent(cluster: Cluster) -> None:

@@ -110,7 +110,7 @@ public final class NeuralRankPlugin extends Plugin implements SearchPipelinePlug
         threadPool.generic().execute(sidecar::warm);
         node = new Node(
             sidecar,
-            new Indices(cluster, indexNameExpressionResolver, namedWriteableRegistry)::of,
+            new Indices(cluster::state, indexNameExpressionResolver, namedWriteableRegistry)::of,
             client::search,
             xContentRegistry,
             threadPool,

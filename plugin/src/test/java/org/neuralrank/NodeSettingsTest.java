@@ -27,7 +27,8 @@ public class NodeSettingsTest {
         assertEquals(List.of("a:1", "b.example:65535"), endpoints("a:1,b.example:65535"));
         assertEquals(List.of("[::1]:50051"), endpoints("[::1]:50051"));
         assertEquals(List.of("unix:///run/neuralrank.sock"), endpoints("unix:///run/neuralrank.sock"));
-        for (String bad : List.of("host", "host:", ":1", "host:0", "host:65536", "http://host:1", "::1:5", "unix:///")) {
+        List<String> wrong = List.of("host", "host:", ":1", "host:0", "host:65536", "http://h:1", "::1:5", "unix:///");
+        for (String bad : wrong) {
             assertThrows(bad, IllegalArgumentException.class, () -> endpoints(bad));
         }
     }

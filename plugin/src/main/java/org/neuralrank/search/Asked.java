@@ -78,7 +78,7 @@ record Asked(
         );
     }
 
-    /** What OpenSearch does where nothing was said: with stored or script fields asked for, it leaves the source out. */
+    /** As OpenSearch has it where nothing was said: with stored or script fields, it leaves the source out. */
     private static FetchSourceContext fetchSource(SearchSourceBuilder source) {
         if (source.fetchSource() != null) {
             return source.fetchSource();

@@ -3,7 +3,10 @@ package org.neuralrank.search;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
+import java.util.Collections;
+import java.util.HashMap;
 import java.util.HashSet;
+import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -60,29 +63,30 @@ final class Candidates {
         }
         List<SearchHit> fresh = new ArrayList<>();
         for (SearchHit hit : neighbours) {
-            if (found.contains(key(hit)) || (collapseField != null && !collapsed.add(collapseValue(hit, collapseField)))) {
-                continue;
+            boolean inNewGroup = collapseField == null || collapsed.add(collapseValue(hit, collapseField));
+            if (!found.contains(key(hit)) && inNewGroup) {
+                fresh.add(hit);
             }
-            fresh.add(hit);
         }
         if (scoresCount) {
             candidates.add(Arrays.asList(lexical), true);
             candidates.add(fresh, false);
         } else {
             // In the order of the vector leg, also where the caller's query happened to find them as well.
-            Map<String, SearchHit> theirs = new LinkedHashMap<>();
+            Map<String, SearchHit> theirs = new HashMap<>();
             Arrays.stream(lexical).forEach(hit -> theirs.putIfAbsent(key(hit), hit));
             Set<String> freshKeys = new HashSet<>();
             fresh.forEach(hit -> freshKeys.add(key(hit)));
+            Set<SearchHit> placed = Collections.newSetFromMap(new IdentityHashMap<>());
             for (SearchHit hit : neighbours) {
-                SearchHit own = theirs.remove(key(hit));
-                if (own != null) {
+                SearchHit own = theirs.get(key(hit));
+                if (own != null && placed.add(own)) {
                     candidates.add(List.of(own), true);
-                } else if (freshKeys.contains(key(hit))) {
+                } else if (own == null && freshKeys.contains(key(hit))) {
                     candidates.add(List.of(hit), false);
                 }
             }
-            candidates.add(Arrays.stream(lexical).filter(hit -> theirs.containsValue(hit)).toList(), true);
+            candidates.add(Arrays.stream(lexical).filter(hit -> !placed.contains(hit)).toList(), true);
         }
         return candidates;
     }
@@ -190,7 +194,8 @@ final class Candidates {
             return text;
         }
         // Never between the halves of a character that takes two.
-        return text.substring(0, Character.isHighSurrogate(text.charAt(LONGEST_TEXT - 1)) ? LONGEST_TEXT - 1 : LONGEST_TEXT);
+        boolean splits = Character.isHighSurrogate(text.charAt(LONGEST_TEXT - 1));
+        return text.substring(0, splits ? LONGEST_TEXT - 1 : LONGEST_TEXT);
     }
 
     private static Object at(Map<String, Object> source, String path) {

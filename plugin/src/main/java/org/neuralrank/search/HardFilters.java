@@ -25,6 +25,7 @@ final class HardFilters {
         "prefix",
         "wildcard",
         "regexp",
+        "script",
         "geo_distance",
         "geo_bounding_box",
         "geo_polygon",

@@ -6,12 +6,12 @@ import java.util.Objects;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.Supplier;
 import org.opensearch.action.search.SearchContextId;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.cluster.ClusterState;
 import org.opensearch.cluster.metadata.IndexMetadata;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
-import org.opensearch.cluster.service.ClusterService;
 import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
 import org.opensearch.core.index.Index;
 import org.opensearch.index.IndexSettings;
@@ -40,17 +40,18 @@ public final class Indices {
 
     private record MappingKey(String uuid, long version, String field) {}
 
-    private final ClusterService clusterService;
+    private final Supplier<ClusterState> clusterState;
     private final IndexNameExpressionResolver resolver;
     private final NamedWriteableRegistry registry;
     private final Map<MappingKey, VectorMapping> mappings = new ConcurrentHashMap<>();
 
+    /** @param clusterState the state of now */
     public Indices(
-        ClusterService clusterService,
+        Supplier<ClusterState> clusterState,
         IndexNameExpressionResolver resolver,
         NamedWriteableRegistry registry
     ) {
-        this.clusterService = clusterService;
+        this.clusterState = clusterState;
         this.resolver = resolver;
         this.registry = registry;
     }
@@ -65,7 +66,7 @@ public final class Indices {
     }
 
     private Target look(SearchRequest request, String vectorField) {
-        ClusterState state = clusterService.state();
+        ClusterState state = clusterState.get();
         String[] asked = request.indices();
         Index[] concrete;
         if (request.pointInTimeBuilder() != null) {
@@ -131,7 +132,8 @@ public final class Indices {
         Map<?, ?> root = metadata.mapping().sourceAsMap();
         Object at = root;
         for (String step : field.split("\\.")) {
-            at = at instanceof Map<?, ?> map && map.get("properties") instanceof Map<?, ?> inner ? inner.get(step) : null;
+            boolean hasFields = at instanceof Map<?, ?> map && map.get("properties") instanceof Map<?, ?>;
+            at = hasFields ? ((Map<?, ?>) ((Map<?, ?>) at).get("properties")).get(step) : null;
         }
         if (!(at instanceof Map<?, ?> mapped) || !"knn_vector".equals(mapped.get("type"))) {
             return new VectorMapping(false, 0, "");

@@ -59,7 +59,9 @@ record ItemFields(List<String> text, String brand, String price, String inStock,
             includes.addAll(all());
         }
         // Exclusions are kept as far as possible: they often keep large vectors away.
-        List<String> excludes = Arrays.stream(asked.excludes()).filter(pattern -> all().stream().noneMatch(field -> hides(pattern, field))).toList();
+        List<String> excludes = Arrays.stream(asked.excludes())
+            .filter(pattern -> all().stream().noneMatch(field -> hides(pattern, field)))
+            .toList();
         return new FetchSourceContext(true, includes.toArray(String[]::new), excludes.toArray(String[]::new));
     }
 

@@ -118,8 +118,9 @@ final class Page {
         for (int i = 0; i < old.getHits().length && i < old.getCollapseValues().length; i++) {
             values.put(old.getAt(i), old.getCollapseValues()[i]);
         }
+        String field = old.getCollapseField();
         return page.stream()
-            .map(hit -> values.containsKey(hit) ? values.get(hit) : Candidates.collapseValue(hit, old.getCollapseField()))
+            .map(hit -> values.containsKey(hit) ? values.get(hit) : Candidates.collapseValue(hit, field))
             .toArray();
     }
 
@@ -136,7 +137,8 @@ final class Page {
         if (!asked.fetchSource()) {
             hit.sourceRef(null);
         } else if (asked.includes().length > 0 || asked.excludes().length > 0) {
-            Map<String, Object> kept = XContentMapValues.filter(hit.getSourceAsMap(), asked.includes(), asked.excludes());
+            Map<String, Object> all = hit.getSourceAsMap();
+            Map<String, Object> kept = XContentMapValues.filter(all, asked.includes(), asked.excludes());
             try (XContentBuilder builder = XContentBuilder.builder(XContentType.JSON.xContent())) {
                 hit.sourceRef(BytesReference.bytes(builder.map(kept)));
             } catch (IOException e) {

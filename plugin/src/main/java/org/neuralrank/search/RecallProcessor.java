@@ -29,7 +29,14 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
     private final Warnings warnings;
     private final Options config;
 
-    RecallProcessor(String tag, String description, boolean ignoreFailure, Options config, Node node, Warnings warnings) {
+    RecallProcessor(
+        String tag,
+        String description,
+        boolean ignoreFailure,
+        Options config,
+        Node node,
+        Warnings warnings
+    ) {
         super(tag, description, ignoreFailure);
         this.config = config;
         this.node = node;

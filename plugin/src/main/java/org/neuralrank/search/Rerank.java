@@ -66,6 +66,9 @@ final class Rerank {
         long leftMs;
         try {
             report.vectors(neighbours);
+            if (!inquiry.asked().similarTo().isEmpty() && inquiry.target().name().isEmpty()) {
+                report.note(new Note(Reason.NOT_APPLICABLE, "similar_to needs a search of one index or alias"));
+            }
             SearchHits hits = response.getHits();
             boolean hasText = !inquiry.asked().queryText().isEmpty();
             candidates = Candidates.of(hits.getHits(), neighbours.hits(), hasText, hits.getCollapseField());

@@ -29,7 +29,8 @@ record Vector(float[] values, String missing, String encoder) {
      */
     static Vector of(EncodeResponse reply, int dimensions) throws SidecarException {
         if (reply.getEncodingsCount() != 1) {
-            throw new SidecarException(Reason.BAD_REPLY, "1 vector was asked for, " + reply.getEncodingsCount() + " came");
+            String detail = "1 vector was asked for, " + reply.getEncodingsCount() + " came";
+            throw new SidecarException(Reason.BAD_REPLY, detail);
         }
         ByteString packed = reply.getEncodings(0).getVector();
         if (packed.isEmpty()) {

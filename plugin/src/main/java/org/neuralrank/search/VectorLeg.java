@@ -133,9 +133,8 @@ final class VectorLeg {
             search.source().query(clause(vector.values(), filter));
         } catch (Exception e) {
             // What the k-NN plugin says about a clause it can't parse, or that there is no such plugin.
-            recall.complete(
-                without(Reason.NOT_APPLICABLE, "this node can't read a knn clause: " + e.getMessage()).after(encodeNanos, 0)
-            );
+            String detail = "this node can't read a knn clause: " + e.getMessage();
+            recall.complete(without(Reason.NOT_APPLICABLE, detail).after(encodeNanos, 0));
             return;
         }
         long leftMs = recall.leftMs();
@@ -163,15 +162,12 @@ final class VectorLeg {
 
     private static Neighbours found(SearchResponse response, String encoder) {
         List<SearchHit> hits = Arrays.asList(response.getHits().getHits());
-        List<Note> notes = response.getFailedShards() == 0
-            ? List.of()
-            : List.of(
-                new Note(
-                    Reason.FEATURES_UNAVAILABLE,
-                    "the k-NN search failed on " + response.getFailedShards() + " of " + response.getTotalShards() + " shards"
-                )
-            );
-        return new Neighbours(hits, notes, encoder, 0, 0);
+        int failed = response.getFailedShards();
+        if (failed == 0) {
+            return new Neighbours(hits, List.of(), encoder, 0, 0);
+        }
+        String detail = "the k-NN search failed on " + failed + " of " + response.getTotalShards() + " shards";
+        return new Neighbours(hits, List.of(new Note(Reason.FEATURES_UNAVAILABLE, detail)), encoder, 0, 0);
     }
 
     private static Neighbours failure(Exception error, String step) {
@@ -230,7 +226,8 @@ final class VectorLeg {
             theirs.fetchFields().forEach(field -> source.fetchField(field.field, field.format));
         }
         if (theirs.scriptFields() != null) {
-            theirs.scriptFields().forEach(field -> source.scriptField(field.fieldName(), field.script(), field.ignoreFailure()));
+            theirs.scriptFields()
+                .forEach(field -> source.scriptField(field.fieldName(), field.script(), field.ignoreFailure()));
         }
         if (theirs.highlighter() != null) {
             HighlightBuilder highlighter = theirs.highlighter();

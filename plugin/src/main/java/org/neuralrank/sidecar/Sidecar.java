@@ -43,7 +43,7 @@ public final class Sidecar implements Closeable {
         this.channels = new Channels(endpoints, executor);
     }
 
-    /** Reads a reply, or says why it can't be used; that counts as a failed call. */
+    /** Reads a reply, or says why it can't be used; a bad one counts as a failed call. */
     @FunctionalInterface
     public interface Reading<R, T> {
         T read(R reply) throws SidecarException;
@@ -163,22 +163,23 @@ public final class Sidecar implements Closeable {
         public void onError(Throwable error) {
             Status status = Status.fromThrowable(error);
             String said = status.getDescription() == null ? status.getCode().name() : status.getDescription();
-            SidecarException failure = switch (status.getCode()) {
-                case DEADLINE_EXCEEDED -> new SidecarException(Reason.DEADLINE, "no answer within " + timeoutMs + " ms");
-                case RESOURCE_EXHAUSTED -> new SidecarException(Reason.OVERLOAD, said);
-                case INVALID_ARGUMENT, OUT_OF_RANGE -> new SidecarException(Reason.NOT_APPLICABLE, said);
-                case NOT_FOUND -> new SidecarException(Reason.MODEL_UNAVAILABLE, said);
-                case FAILED_PRECONDITION -> new SidecarException(Reason.ENCODER_MISMATCH, said);
-                case INTERNAL, UNKNOWN, DATA_LOSS, UNIMPLEMENTED -> new SidecarException(Reason.BAD_REPLY, said);
-                default -> new SidecarException(Reason.SIDECAR_UNAVAILABLE, said);
+            Reason reason = switch (status.getCode()) {
+                case DEADLINE_EXCEEDED -> Reason.DEADLINE;
+                case RESOURCE_EXHAUSTED -> Reason.OVERLOAD;
+                case INVALID_ARGUMENT, OUT_OF_RANGE -> Reason.NOT_APPLICABLE;
+                case NOT_FOUND -> Reason.MODEL_UNAVAILABLE;
+                case FAILED_PRECONDITION -> Reason.ENCODER_MISMATCH;
+                case INTERNAL, UNKNOWN, DATA_LOSS, UNIMPLEMENTED -> Reason.BAD_REPLY;
+                default -> Reason.SIDECAR_UNAVAILABLE;
             };
             // A refusal of this one request says that the service works. One for lack of room must not count
             // either: shutting out everybody would make an outage of a peak.
-            switch (failure.note().reason()) {
+            switch (reason) {
                 case OVERLOAD, NOT_APPLICABLE, MODEL_UNAVAILABLE, ENCODER_MISMATCH -> breaker.succeeded();
                 default -> breaker.failed();
             }
-            listener.onFailure(failure);
+            String detail = reason == Reason.DEADLINE ? "no answer within " + timeoutMs + " ms" : said;
+            listener.onFailure(new SidecarException(reason, detail));
         }
 
         @Override
@@ -190,7 +191,12 @@ public final class Sidecar implements Closeable {
                 }
                 read = reading.read(message);
             } catch (SidecarException e) {
-                breaker.failed();
+                // A sound reply that does not fit this one index says nothing about the others.
+                if (e.note().reason() == Reason.BAD_REPLY) {
+                    breaker.failed();
+                } else {
+                    breaker.succeeded();
+                }
                 listener.onFailure(e);
                 return;
             } catch (RuntimeException e) {

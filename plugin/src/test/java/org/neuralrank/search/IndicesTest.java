@@ -1,0 +1,98 @@
+package org.neuralrank.search;
+
+import static org.junit.Assert.assertEquals;
+import static org.junit.Assert.assertFalse;
+import static org.junit.Assert.assertSame;
+import static org.junit.Assert.assertTrue;
+
+import java.io.IOException;
+import java.util.Set;
+import org.junit.Before;
+import org.junit.Test;
+import org.opensearch.Version;
+import org.opensearch.action.search.SearchRequest;
+import org.opensearch.cluster.ClusterName;
+import org.opensearch.cluster.ClusterState;
+import org.opensearch.cluster.metadata.AliasMetadata;
+import org.opensearch.cluster.metadata.IndexMetadata;
+import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
+import org.opensearch.cluster.metadata.Metadata;
+import org.opensearch.common.settings.Settings;
+import org.opensearch.common.util.concurrent.ThreadContext;
+import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
+
+public class IndicesTest {
+
+    private Indices indices;
+
+    private static IndexMetadata index(String name, String mapping, int window) throws IOException {
+        return IndexMetadata.builder(name)
+            .settings(
+                Settings.builder()
+                    .put(IndexMetadata.SETTING_VERSION_CREATED, Version.CURRENT)
+                    .put(IndexMetadata.SETTING_INDEX_UUID, name + "-uuid")
+                    .put("index.max_result_window", window)
+            )
+            .numberOfShards(1)
+            .numberOfReplicas(0)
+            .putMapping(mapping)
+            .putAlias(AliasMetadata.builder("alias-of-" + name))
+            .build();
+    }
+
+    private static String vectors(String encoder) {
+        return "{\"_meta\":{\"neuralrank\":{\"encoder\":\"" + encoder + "\"}},\"properties\":{"
+            + "\"text_vector\":{\"type\":\"knn_vector\",\"dimension\":384},"
+            + "\"inner\":{\"properties\":{\"v\":{\"type\":\"knn_vector\",\"dimension\":8}}}}}";
+    }
+
+    @Before
+    public void build() throws IOException {
+        ClusterState state = ClusterState.builder(new ClusterName("c"))
+            .metadata(
+                Metadata.builder()
+                    .put(index("one", vectors("e@1"), 50), false)
+                    .put(index("two", vectors("e@2"), 100), false)
+                    .put(index("plain", "{\"properties\":{\"text_vector\":{\"type\":\"text\"}}}", 100), false)
+            )
+            .build();
+        indices = new Indices(
+            () -> state,
+            new IndexNameExpressionResolver(new ThreadContext(Settings.EMPTY)),
+            new NamedWriteableRegistry(java.util.List.of())
+        );
+    }
+
+    private Indices.Target of(String field, String... names) {
+        return indices.of(new SearchRequest(names), field);
+    }
+
+    @Test
+    public void theMappingSaysWhatVectorsThereAre() {
+        assertEquals(new Indices.Target("one", true, 384, Set.of("e@1"), 50), of("text_vector", "one"));
+        assertEquals(8, of("inner.v", "one").dimensions());
+        assertFalse(of("other", "one").hasVectors());
+        assertFalse("a text field is no vector", of("text_vector", "plain").hasVectors());
+    }
+
+    @Test
+    public void severalIndicesAreSeenTogether() {
+        Indices.Target both = of("text_vector", "one", "two");
+        assertEquals(Set.of("e@1", "e@2"), both.encoders());
+        assertEquals(50, both.maxResultWindow());
+        assertEquals("", both.name());
+        assertTrue(of("text_vector", "one", "plain").hasVectors());
+    }
+
+    @Test
+    public void anAliasKeepsItsNameAndAPatternIsResolved() {
+        assertEquals("alias-of-one", of("text_vector", "alias-of-one").name());
+        assertEquals("one", of("text_vector", "on*").name());
+        assertEquals("", of("text_vector").name());
+    }
+
+    @Test
+    public void whatCannotBeResolvedIsLeftToTheSearchItself() {
+        assertSame(Indices.Target.UNKNOWN, of("text_vector", "missing"));
+    }
+}

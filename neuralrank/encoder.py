@@ -79,6 +79,11 @@ class Encoder:
         """Cosines between passages, or between users and passages, mapped to [0, 1]."""
         return _calibrated(cosines, self.bundle.manifest.item_similarity)
 
+    def calibrate_centroid(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosines to a centroid of passages, mapped to [0, 1]; they reach up to 1 itself."""
+        low = self.bundle.manifest.item_similarity.low
+        return _calibrated(cosines, Calibration(low=low, high=1.0))
+
     def _encode(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> Vectors:

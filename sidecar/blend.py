@@ -16,48 +16,92 @@ __all__ = [
     "Blend",
     "affinity",
     "blend",
+    "feedback",
     "order",
     "relevance",
     "retrieval",
 ]
 
-# What the cross-encoder counts within relevance, the vectors having the rest. It reads query and
-# text together and is the better judge; the vectors carry what it has no ear for.
-_CROSS_ENCODER_SHARE: Final = 0.6
+# What the user's query and the feedback of a first ranking count within relevance.
+_QUERY_SHARE: Final = 0.55
+_FEEDBACK_SHARE: Final = 0.45
+# What the cross-encoder counts among those that it read, where vectors say something too. Measured:
+# docs/decisions/004-blend.md.
+_CROSS_ENCODER_SHARE: Final = 0.3
 # The most that is believed of a candidate of which only this is known: others were read first.
 _UNKNOWN_RELEVANCE: Final = 0.5
+# The first ranking, which feedback is taken from: the user has no part in it.
+_FIRST: Final = Weights(relevance=0.4, affinity=0.0, retrieval=0.6)
+# How many of its best are taken, and of how many candidates at least one.
+_FEEDBACK_ITEMS: Final = 5
+_FEEDBACK_OF: Final = 4
 # What vector, category and brand count within affinity, over those that are present.
 _VECTOR_SHARE: Final = 0.7
 _CATEGORY_SHARE: Final = 0.2
 _BRAND_SHARE: Final = 0.1
 
 
-def relevance(query_match: Floats, cross_encoder: Floats) -> Floats:
-    """How well a candidate answers the query, from vectors and a cross-encoder that read some.
+def feedback(
+    query_match: Floats, retrieval: Floats, vectors: Floats, kept: npt.NDArray[np.intp]
+) -> Floats | None:
+    """The centroid of the best of a first ranking: what the query was about, in items.
 
-    Those that were not read get the score that the cross-encoder would be expected to give: their
-    own vector match plus the mean difference between both over those that were read. So read and
-    unread lie on one scale, and being read is neither a bonus nor a penalty. An unread candidate
-    without vector gets the lower quartile of the read, and at most one half: it was not among the
-    best, and that is all that is known.
+    Pseudo-relevance feedback on dense vectors: Li et al., "Pseudo Relevance Feedback with Deep
+    Language Models and Dense Retrievers" (2021), after Rocchio (1971).
 
     Args:
         query_match: calibrated cosine of query and item; NaN: no vector.
+        vectors: float32 [n, d] of length 1; rows without vector are not looked at.
+        kept: positions of the candidates that may be shown.
+
+    Returns:
+        float32 [d] of length 1; None where there are too few candidates to learn from.
+    """
+    usable = kept[~np.isnan(query_match[kept])]
+    count = min(_FEEDBACK_ITEMS, len(usable) // _FEEDBACK_OF)
+    if not count:
+        return None
+    nothing = np.full(len(usable), np.nan, np.float32)
+    first = blend(query_match[usable], nothing, retrieval[usable], _FIRST).scores
+    best = np.argsort(-first, kind="stable")[:count]
+    centroid = first[best] @ vectors[usable[best]]
+    length = float(np.linalg.norm(centroid))
+    return np.asarray(centroid / length, np.float32) if length > 0 else None
+
+
+def relevance(query_match: Floats, feedback_match: Floats, cross_encoder: Floats) -> Floats:
+    """How well a candidate answers the query, from vectors and a cross-encoder that read some.
+
+    Among those that were read, the cross-encoder's order is mixed in with their mean and spread
+    kept: so read and unread lie on one scale, and being read is neither a bonus nor a penalty.
+
+    Without vectors the reading is all there is: an unread candidate then gets the lower quartile of
+    the read, since it was not among the best, and that is all that is known.
+
+    Args:
+        query_match: calibrated cosine of query and item; NaN: no vector.
+        feedback_match: the same to the centroid of `feedback`; NaN: none.
         cross_encoder: calibrated score; NaN: not read.
     """
+    shares = np.array([_QUERY_SHARE, _FEEDBACK_SHARE], np.float32)
+    match, _ = _weighted_mean(np.stack([query_match, feedback_match], axis=1), shares)
+    match = np.where(np.isnan(query_match), np.float32("nan"), match).astype(np.float32)
     read = ~np.isnan(cross_encoder)
     if not read.any():
-        return query_match
-    both = read & ~np.isnan(query_match)
-    shift = np.float32(0.0)
-    if both.any():
-        shift = np.mean(cross_encoder[both] - query_match[both])
-    expected = np.clip(query_match + shift, 0.0, 1.0)
-    unknown = min(float(np.quantile(cross_encoder[read], 0.25)), _UNKNOWN_RELEVANCE)
-    expected = np.where(np.isnan(expected), np.float32(unknown), expected)
-    cross = np.where(read, cross_encoder, expected)
+        return match
+    known = ~np.isnan(match)
+    if not known.any():
+        unknown = min(float(np.quantile(cross_encoder[read], 0.25)), _UNKNOWN_RELEVANCE)
+        return np.where(read, cross_encoder, np.float32(unknown)).astype(np.float32)
+    # A candidate without vector is taken for an average one of those that were read.
+    compared = read & known if (read & known).any() else known
+    match = np.where(read & ~known, np.mean(match[compared]), match)
+    scores, own = cross_encoder[read], match[read]
+    spread = float(scores.std())
+    standard = (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
     share = np.float32(_CROSS_ENCODER_SHARE)
-    mixed = share * cross + (1 - share) * np.where(np.isnan(query_match), cross, query_match)
+    mixed = match.copy()
+    mixed[read] = (1 - share) * own + share * (own.mean() + standard * own.std())
     return np.clip(mixed, 0.0, 1.0).astype(np.float32)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuralrank.language import detect
-from sidecar.blend import Blend, affinity, blend, order, relevance, retrieval
+from sidecar.blend import Blend, affinity, blend, feedback, order, relevance, retrieval
 from sidecar.cost import Cost
 from sidecar.deadline import Deadline
 from sidecar.domain import (
@@ -31,7 +31,7 @@ from sidecar.metrics import Metrics
 from sidecar.models import Models
 from sidecar.profile import Users
 from sidecar.rerank import read
-from sidecar.score import Similarities, complete, similarities
+from sidecar.score import Similarities, centroid_match, complete, similarities
 from sidecar.serving import CrossEncoderModel, Serving
 from sidecar.trace import Trace
 
@@ -97,11 +97,16 @@ class Ranker:
                 gathered.taste,
                 query_is_item=bool(query.similar_to),
             )
+            found = retrieval(candidates.retrieval, has_query=bool(query.query))
+            centroid = None
+            if query.query and not query.similar_to:
+                centroid = feedback(near.query_match, found, candidates.vectors, kept)
             parts = _Parts(
                 query,
                 near,
+                centroid_match(candidates, space.encoder, centroid),
                 affinity(near.user_match, near.category_share, near.brand_share),
-                retrieval(candidates.retrieval, has_query=bool(query.query)),
+                found,
             )
             if space.encoder and near.compared:
                 trace.used(space.encoder.ref)
@@ -217,12 +222,13 @@ class _Parts:
 
     query: RankQuery
     similarities: Similarities
+    feedback: Floats
     affinity: Floats
     retrieval: Floats
 
     def blend(self, cross: Floats) -> tuple[Floats, Blend]:
         """Relevance and the blended scores, given what a cross-encoder has read."""
-        match = relevance(self.similarities.query_match, cross)
+        match = relevance(self.similarities.query_match, self.feedback, cross)
         return match, blend(match, self.affinity, self.retrieval, self.query.weights)
 
 

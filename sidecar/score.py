@@ -13,7 +13,7 @@ from sidecar.domain import Candidates, Floats, Item
 from sidecar.serving import EncoderModel
 from sidecar.taste import Taste
 
-__all__ = ["Similarities", "complete", "lacking", "similarities"]
+__all__ = ["Similarities", "centroid_match", "complete", "lacking", "similarities"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,15 @@ def similarities(
     return Similarities(
         query_cosine, query_match, user_cosine, user_match, category_share, brand_share
     )
+
+
+def centroid_match(
+    candidates: Candidates, encoder: EncoderModel | None, centroid: Floats | None
+) -> Floats:
+    """How near each candidate is to a centroid of items, float32 [n] in [0, 1]; NaN: no vector."""
+    if centroid is None or encoder is None:
+        return np.full(len(candidates), np.nan, np.float32)
+    return encoder.calibrate_centroid(_cosines(candidates, centroid))
 
 
 def _cosines(candidates: Candidates, vector: Floats) -> Floats:

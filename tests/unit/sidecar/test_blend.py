@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.blend import affinity, blend, order, relevance, retrieval
+from sidecar.blend import affinity, blend, feedback, order, relevance, retrieval
 from sidecar.domain import Floats, Weights
 
 NAN = np.float32("nan")
@@ -94,28 +94,56 @@ def test_negative_scores_are_scaled_between_least_and_most() -> None:
     assert retrieval(floats(-1, -3, -2), has_query=True) == pytest.approx([1.0, 0.0, 0.5])
 
 
-@given(parts(columns=2))
+@given(parts())
 def test_relevance_is_bounded_and_present_wherever_something_is_known(rows: Floats) -> None:
-    mixed = relevance(rows[:, 0], rows[:, 1])
+    mixed = relevance(rows[:, 0], rows[:, 1], rows[:, 2])
     assert in_unit(mixed)
-    known = ~np.isnan(rows[:, 0]) | ~np.isnan(rows[:, 1])
+    known = ~np.isnan(rows[:, 0]) | ~np.isnan(rows[:, 2])
     assert not np.isnan(mixed[known]).any()
 
 
-def test_reading_alone_neither_lifts_nor_lowers() -> None:
-    # The cross-encoder agrees with the vectors: those that were not read keep their place.
-    match = floats(0.9, 0.8, 0.7, 0.6)
-    assert relevance(match, floats(0.9, 0.8, NAN, NAN)) == pytest.approx(match)
+@given(parts())
+def test_being_read_is_neither_a_bonus_nor_a_penalty(rows: Floats) -> None:
+    rows = rows[~np.isnan(rows[:, 0])]
+    unread = relevance(rows[:, 0], rows[:, 1], np.full(len(rows), NAN))
+    mixed = relevance(rows[:, 0], rows[:, 1], rows[:, 2])
+    read = ~np.isnan(rows[:, 2])
+    assert mixed[~read] == pytest.approx(unread[~read])
+    if read.any() and in_unit(mixed) and ((mixed > 0) & (mixed < 1)).all():  # nothing was clipped
+        assert mixed[read].mean() == pytest.approx(unread[read].mean(), abs=1e-4)
 
 
-def test_a_reader_that_is_stricter_is_stricter_on_the_unread_too() -> None:
-    mixed = relevance(floats(0.9, 0.9, 0.8), floats(0.5, 0.5, NAN))
-    assert mixed[2] < mixed[0]
+def test_a_cross_encoder_turns_the_order_of_near_equals() -> None:
+    match, none = floats(0.82, 0.80, 0.40), floats(NAN, NAN, NAN)
+    mixed = relevance(match, none, floats(0.1, 0.9, NAN))
+    assert mixed[1] > mixed[0] > mixed[2]
+    assert relevance(match, none, none) == pytest.approx(match)
 
 
 def test_without_vectors_the_reading_is_the_relevance() -> None:
-    mixed = relevance(floats(NAN, NAN), floats(0.9, NAN))
+    mixed = relevance(floats(NAN, NAN), floats(NAN, NAN), floats(0.9, NAN))
     assert mixed[0] == pytest.approx(0.9)
+    assert 0 < mixed[1] <= 0.5
+
+
+def test_feedback_points_to_what_the_best_have_in_common() -> None:
+    vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 2, 3, 2, 3]]
+    match = floats(0.9, 0.8, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1)
+    centroid = feedback(match, match, vectors, np.arange(8))
+    assert centroid == pytest.approx([1, 0, 0, 0])
+
+
+def test_feedback_looks_at_what_may_be_shown_and_has_a_vector() -> None:
+    vectors = np.eye(2, dtype=np.float32)[[0, 0, 1, 1, 1, 1]]
+    match = floats(0.9, NAN, 0.8, 0.7, 0.6, 0.5)
+    kept = np.array([1, 2, 3, 4, 5])
+    assert feedback(match, floats(1, 1, 0, 0, 0, 0), vectors, kept) == pytest.approx([0, 1])
+
+
+def test_too_few_candidates_give_no_feedback() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    assert feedback(floats(0.9, 0.8, 0.7), floats(1, 1, 1), vectors, np.arange(3)) is None
+    assert feedback(floats(), floats(), np.zeros((0, 3), np.float32), np.arange(0)) is None
 
 
 def test_brand_and_category_alone_make_no_affinity() -> None:

@@ -28,12 +28,14 @@ _FEEDBACK_SHARE: Final = 0.45
 # What the cross-encoder counts among those that it read, where vectors say something too. Measured:
 # docs/decisions/004-blend.md.
 _CROSS_ENCODER_SHARE: Final = 0.3
-# The most that is believed of a candidate of which only this is known: others were read first.
+# The most that is believed of a candidate of which nothing is known.
 _UNKNOWN_RELEVANCE: Final = 0.5
 # The first ranking, which feedback is taken from: the user has no part in it.
 _FIRST: Final = Weights(relevance=0.4, affinity=0.0, retrieval=0.6)
-# How many of its best are taken, and of how many candidates at least one.
+# How many of its best are taken: one of four candidates, five at most. Fewer than three would say
+# more of the first hit than of the query.
 _FEEDBACK_ITEMS: Final = 5
+_FEEDBACK_LEAST: Final = 3
 _FEEDBACK_OF: Final = 4
 # What vector, category and brand count within affinity, over those that are present.
 _VECTOR_SHARE: Final = 0.7
@@ -59,7 +61,7 @@ def feedback(
     """
     usable = kept[~np.isnan(query_match[kept])]
     count = min(_FEEDBACK_ITEMS, len(usable) // _FEEDBACK_OF)
-    if not count:
+    if count < _FEEDBACK_LEAST:
         return None
     nothing = np.full(len(usable), np.nan, np.float32)
     first = blend(query_match[usable], nothing, retrieval[usable], _FIRST).scores
@@ -75,8 +77,9 @@ def relevance(query_match: Floats, feedback_match: Floats, cross_encoder: Floats
     Among those that were read, the cross-encoder's order is mixed in with their mean and spread
     kept: so read and unread lie on one scale, and being read is neither a bonus nor a penalty.
 
-    Without vectors the reading is all there is: an unread candidate then gets the lower quartile of
-    the read, since it was not among the best, and that is all that is known.
+    Without vectors the reading is all there is. A candidate of which nothing is known, where of
+    others something is, gets their lower quartile: by what else it has alone it would be ahead of
+    all that were looked at.
 
     Args:
         query_match: calibrated cosine of query and item; NaN: no vector.
@@ -86,23 +89,23 @@ def relevance(query_match: Floats, feedback_match: Floats, cross_encoder: Floats
     shares = np.array([_QUERY_SHARE, _FEEDBACK_SHARE], np.float32)
     match, _ = _weighted_mean(np.stack([query_match, feedback_match], axis=1), shares)
     match = np.where(np.isnan(query_match), np.float32("nan"), match).astype(np.float32)
-    read = ~np.isnan(cross_encoder)
-    if not read.any():
-        return match
+    read, known = ~np.isnan(cross_encoder), ~np.isnan(match)
+    if known.any() and read.any():
+        # One without vector is taken for an average one of those that were read.
+        compared = read & known if (read & known).any() else known
+        match = np.where(read & ~known, np.mean(match[compared]), match).astype(np.float32)
+        scores, own = cross_encoder[read], match[read]
+        spread = float(scores.std())
+        standard = (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
+        share = np.float32(_CROSS_ENCODER_SHARE)
+        match[read] = (1 - share) * own + share * (own.mean() + standard * own.std())
+    elif read.any():
+        match = cross_encoder.copy()
     known = ~np.isnan(match)
-    if not known.any():
-        unknown = min(float(np.quantile(cross_encoder[read], 0.25)), _UNKNOWN_RELEVANCE)
-        return np.where(read, cross_encoder, np.float32(unknown)).astype(np.float32)
-    # A candidate without vector is taken for an average one of those that were read.
-    compared = read & known if (read & known).any() else known
-    match = np.where(read & ~known, np.mean(match[compared]), match)
-    scores, own = cross_encoder[read], match[read]
-    spread = float(scores.std())
-    standard = (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
-    share = np.float32(_CROSS_ENCODER_SHARE)
-    mixed = match.copy()
-    mixed[read] = (1 - share) * own + share * (own.mean() + standard * own.std())
-    return np.clip(mixed, 0.0, 1.0).astype(np.float32)
+    if known.any():
+        unknown = min(float(np.quantile(match[known], 0.25)), _UNKNOWN_RELEVANCE)
+        match = np.where(known, match, np.float32(unknown))
+    return np.clip(match, 0.0, 1.0).astype(np.float32)
 
 
 def affinity(user_match: Floats, category: Floats, brand: Floats) -> Floats:

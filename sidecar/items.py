@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from neuralrank.errors import NeuralrankError
 from sidecar.deadline import Clock, Deadline
@@ -25,6 +25,14 @@ class Found:
 
     items: Mapping[str, Item]
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An item as it was read at a time; None: the index had none."""
+
+    item: Item | None
+    at: float
 
 
 class ItemStore:
@@ -49,7 +57,8 @@ class ItemStore:
         """
         Args:
             max_bytes: of items kept; the least recently used go first.
-            item_ttl: seconds after which an item is read again.
+            item_ttl: seconds after which an item is read again, for callers that send no version.
+                With one, what is cached under it is the item, however old.
             index_ttl: seconds after which alias and encoder of an index are read again.
             wait: the most seconds that a request waits for a read.
             read_timeout: the most seconds that a read goes on, waited for or not.
@@ -58,9 +67,9 @@ class ItemStore:
         self._metrics = metrics
         self._read_timeout = read_timeout
         self._reads = SharedReads(wait=wait)
-        self._items: TTLCache[tuple[str, str], Item | None] = TTLCache(
-            max_bytes, item_ttl, timer=clock, getsizeof=_size
-        )
+        self._clock = clock
+        self._item_ttl = item_ttl
+        self._items: LRUCache[tuple[str, str], _Kept] = LRUCache(max_bytes, getsizeof=_size)
         self._indexes: TTLCache[str, IndexInfo] = TTLCache(1_000, index_ttl, timer=clock)
 
     async def index(self, name: str, deadline: Deadline) -> IndexInfo:
@@ -93,16 +102,12 @@ class ItemStore:
         wanted: list[str] = []
         generation, cached = index.generation, self._items
         for position, name in enumerate(ids):
-            try:
-                item = cached[generation, name]
-            except KeyError:
-                wanted.append(name)
-                continue
+            kept = cached.get((generation, name))
             version = versions[position] if versions else None
-            if version is not None and (item is None or item.version != version):
+            if kept is None or not self._fresh(kept, version):
                 wanted.append(name)
-            elif item is not None:
-                found[name] = item
+            elif kept.item is not None:
+                found[name] = kept.item
         self._metrics.cache("item", hits=len(ids) - len(wanted), misses=len(wanted))
         if not wanted:
             return Found(found)
@@ -129,13 +134,19 @@ class ItemStore:
     async def _read_items(self, index: IndexInfo, ids: Sequence[str]) -> dict[str, Item]:
         items = await self._features.items(index.name, ids, self._read_timeout)
         fresh = {item.id: item for item in items}
+        now = self._clock()
         for name in ids:
-            item = fresh.get(name)
+            kept = _Kept(fresh.get(name), now)
             # An item larger than the whole cache is used and not kept.
-            if _size(item) <= self._items.maxsize:
-                self._items[index.generation, name] = item
+            if _size(kept) <= self._items.maxsize:
+                self._items[index.generation, name] = kept
         return fresh
 
+    def _fresh(self, kept: _Kept, version: int | None) -> bool:
+        if version is not None:
+            return kept.item is not None and kept.item.version == version
+        return self._clock() - kept.at < self._item_ttl
 
-def _size(item: Item | None) -> int:
-    return _MISSING_BYTES if item is None else item.size
+
+def _size(kept: _Kept) -> int:
+    return _MISSING_BYTES if kept.item is None else kept.item.size

@@ -31,7 +31,7 @@ def write_ranking(ranking: Ranking, *, explain: bool, request_id: str) -> pb.Ran
             )
             for drop in (ranking.dropped if explain else ())
         ],
-        dropped_count=len(ranking.dropped),
+        total_dropped=len(ranking.dropped),
         degraded=[
             pb.Degradation(
                 reason=f"DEGRADED_REASON_{entry.reason.name}",

@@ -15,6 +15,8 @@ app = typer.Typer(
     name="neuralrank",
     help="Neural re-ranking for OpenSearch, for each user.",
     no_args_is_help=True,
+    # Paragraphs of the docstrings stay paragraphs.
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -157,8 +157,8 @@ def _show(request: pb.RankRequest, response: pb.RankResponse) -> None:
     console.print(table)
     for drop in response.dropped:
         console.print(f"dropped {escape(drop.id)}: {escape(drop.detail)}")
-    if response.dropped_count and not response.dropped:
-        console.print(f"{response.dropped_count} dropped; --explain says why")
+    if response.total_dropped and not response.dropped:
+        console.print(f"{response.total_dropped} dropped; --explain says why")
     for note in response.degraded:
         reason = pb.DegradedReason.Name(note.reason).removeprefix("DEGRADED_REASON_").lower()
         print(f"note: {reason}: {note.detail}", file=sys.stderr)

@@ -99,7 +99,13 @@ def test_relevance_is_bounded_and_present_wherever_something_is_known(rows: Floa
     mixed = relevance(rows[:, 0], rows[:, 1], rows[:, 2])
     assert in_unit(mixed)
     known = ~np.isnan(rows[:, 0]) | ~np.isnan(rows[:, 2])
-    assert not np.isnan(mixed[known]).any()
+    assert np.isnan(mixed).all() if not known.any() else not np.isnan(mixed).any()
+
+
+def test_one_of_which_nothing_is_known_does_not_pass_those_that_were_compared() -> None:
+    mixed = relevance(floats(0.9, 0.7, 0.6, NAN), floats(NAN, NAN, NAN, NAN), np.full(4, NAN))
+    assert mixed[3] < mixed[0]
+    assert mixed[3] <= 0.5
 
 
 @given(parts())
@@ -114,8 +120,8 @@ def test_being_read_is_neither_a_bonus_nor_a_penalty(rows: Floats) -> None:
 
 
 def test_a_cross_encoder_turns_the_order_of_near_equals() -> None:
-    match, none = floats(0.82, 0.80, 0.40), floats(NAN, NAN, NAN)
-    mixed = relevance(match, none, floats(0.1, 0.9, NAN))
+    match, none = floats(0.810, 0.809, 0.7, 0.6, 0.4), np.full(5, NAN)
+    mixed = relevance(match, none, floats(0.1, 0.9, 0.2, 0.1, NAN))
     assert mixed[1] > mixed[0] > mixed[2]
     assert relevance(match, none, none) == pytest.approx(match)
 
@@ -127,22 +133,23 @@ def test_without_vectors_the_reading_is_the_relevance() -> None:
 
 
 def test_feedback_points_to_what_the_best_have_in_common() -> None:
-    vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 2, 3, 2, 3]]
-    match = floats(0.9, 0.8, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1)
-    centroid = feedback(match, match, vectors, np.arange(8))
+    vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, *[1, 2, 3] * 3]]
+    match = floats(0.9, 0.8, 0.7, *[0.1] * 9)
+    centroid = feedback(match, match, vectors, np.arange(12))
     assert centroid == pytest.approx([1, 0, 0, 0])
 
 
 def test_feedback_looks_at_what_may_be_shown_and_has_a_vector() -> None:
-    vectors = np.eye(2, dtype=np.float32)[[0, 0, 1, 1, 1, 1]]
-    match = floats(0.9, NAN, 0.8, 0.7, 0.6, 0.5)
-    kept = np.array([1, 2, 3, 4, 5])
-    assert feedback(match, floats(1, 1, 0, 0, 0, 0), vectors, kept) == pytest.approx([0, 1])
+    vectors = np.eye(2, dtype=np.float32)[[0, 0, *[1] * 12]]
+    match = floats(0.9, NAN, *[0.5] * 12)
+    found = floats(1, 1, *[0] * 12)
+    assert feedback(match, found, vectors, np.arange(1, 14)) == pytest.approx([0, 1])
 
 
 def test_too_few_candidates_give_no_feedback() -> None:
-    vectors = np.eye(3, dtype=np.float32)
-    assert feedback(floats(0.9, 0.8, 0.7), floats(1, 1, 1), vectors, np.arange(3)) is None
+    vectors = np.eye(11, dtype=np.float32)
+    match = np.linspace(0.9, 0.1, 11, dtype=np.float32)
+    assert feedback(match, match, vectors, np.arange(11)) is None
     assert feedback(floats(), floats(), np.zeros((0, 3), np.float32), np.arange(0)) is None
 
 

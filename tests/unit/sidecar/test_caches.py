@@ -45,6 +45,16 @@ async def test_another_version_is_read_anew(bench: Bench) -> None:
     assert bench.catalogue.reads == ["index", "items shop 1", "items shop 1"]
 
 
+async def test_with_a_version_age_does_not_matter(bench: Bench) -> None:
+    version = bench.catalogue.contents["A"].version
+    await names(bench.items, "A")
+    bench.clock.now += 1_000
+    assert await names(bench.items, "A", versions=[version]) == {"A"}
+    assert bench.catalogue.reads.count("items shop 1") == 1
+    await names(bench.items, "A")  # without one it is read again
+    assert bench.catalogue.reads.count("items shop 1") == 2
+
+
 async def test_nothing_of_the_old_index_is_seen_after_its_alias_was_switched(
     bench: Bench,
 ) -> None:

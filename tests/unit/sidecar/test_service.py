@@ -61,7 +61,7 @@ async def test_rank_answers_with_the_request_id_and_lists_drops_only_explained(
         made.options.explain = True
         explained = await stub.Rank(made)
     assert plain.request_id == "r-1"
-    assert (plain.dropped_count, len(plain.dropped)) == (1, 0)
+    assert (plain.total_dropped, len(plain.dropped)) == (1, 0)
     assert not plain.results[0].HasField("explanation")
     assert [pb.DropReason.Name(row.reason) for row in explained.dropped] == [
         "DROP_REASON_PRICE_RANGE"

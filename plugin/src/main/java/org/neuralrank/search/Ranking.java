@@ -49,8 +49,7 @@ record Ranking(List<Place> places, List<Note> notes, RankResponse reply) {
             }
         }
         Set<String> dropped = new HashSet<>();
-        // protoc numbers these two accessors, since `dropped` and `dropped_count` both want getDroppedCount.
-        for (DroppedCandidate drop : reply.getDropped2List()) {
+        for (DroppedCandidate drop : reply.getDroppedList()) {
             if (candidates.get(drop.getId()) != null && !seen.contains(drop.getId())) {
                 dropped.add(drop.getId());
             } else {
@@ -63,7 +62,7 @@ record Ranking(List<Place> places, List<Note> notes, RankResponse reply) {
             .toList();
         // Without `explain` the dropped are only counted. If the count explains who is missing, they were dropped;
         // if it does not, nobody can tell who was, and showing too much beats an empty page.
-        boolean allDropped = missing.size() <= (long) reply.getDroppedCount3() - dropped.size();
+        boolean allDropped = missing.size() <= (long) reply.getTotalDropped() - dropped.size();
         if (places.isEmpty() && !missing.isEmpty() && !allDropped) {
             throw new SidecarException(
                 Reason.BAD_REPLY,

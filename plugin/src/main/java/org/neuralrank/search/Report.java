@@ -81,7 +81,7 @@ final class Report {
         if (explain) {
             content.put("results", page.stream().map(Report::result).toList());
             List<Object> dropped = new ArrayList<>();
-            reply.getDropped2List().forEach(drop -> {
+            reply.getDroppedList().forEach(drop -> {
                 Map<String, Object> entry = new LinkedHashMap<>();
                 entry.put("id", drop.getId());
                 entry.put("reason", drop.getReason().name().replace("DROP_REASON_", "").toLowerCase(Locale.ROOT));

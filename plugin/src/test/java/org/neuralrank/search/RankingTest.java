@@ -72,13 +72,13 @@ public class RankingTest {
 
     @Test
     public void whoWasDroppedStaysAway() throws SidecarException {
-        RankResponse.Builder listed = reply("c", 0.9, "a", 0.1).setDroppedCount3(1)
+        RankResponse.Builder listed = reply("c", 0.9, "a", 0.1).setTotalDropped(1)
             .addDropped2(DroppedCandidate.newBuilder().setId("b"));
         assertEquals(List.of("c", "a"), ids(read(listed)));
-        RankResponse.Builder counted = reply("c", 0.9, "a", 0.1).setDroppedCount3(1);
+        RankResponse.Builder counted = reply("c", 0.9, "a", 0.1).setTotalDropped(1);
         assertEquals(List.of("c", "a"), ids(read(counted)));
         assertTrue(read(counted).notes().isEmpty());
-        assertTrue("all dropped is an answer", ids(read(reply().setDroppedCount3(3))).isEmpty());
+        assertTrue("all dropped is an answer", ids(read(reply().setTotalDropped(3))).isEmpty());
     }
 
     @Test

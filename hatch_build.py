@@ -13,7 +13,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 class ProtoBuildHook(BuildHookInterface):
     """Calls protoc on every file below `protos/`."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  hatchling's
         from grpc_tools import protoc
 
         root = Path(self.root)

@@ -16,7 +16,7 @@ from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.models import add
 from neuralrank.models.packages import fetch_package
-from neuralrank.product import Product, passage
+from neuralrank.product import Product, headline, passage
 from neuralrank.registry import Registry
 
 __all__ = ["run"]
@@ -31,11 +31,12 @@ def run() -> None:
     """Prints and writes both reports."""
     with gzip.open(CATALOGUE, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for _, line in zip(range(_PAIRS), lines, strict=False)]
-    texts = [passage(Product.from_row(row)) for row in rows]
+    products = [Product.from_row(row) for row in rows]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        _cross_encoder(work, texts)
-        _encoder(work, texts)
+        # As much as the sidecar has them read by default.
+        _cross_encoder(work, [passage(product, characters=300) for product in products])
+        _encoder(work, [headline(product) for product in products])
 
 
 def _cross_encoder(work: Path, texts: list[str]) -> None:

@@ -21,13 +21,13 @@ from indexer.reading import Catalogue, Row
 from indexer.rejects import Rejects
 from indexer.writing import bulk_write
 from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
-from neuralrank.product import Product, document, passage
+from neuralrank.product import Product, document, headline
 
 __all__ = ["PassageEncoder", "Summary", "index_catalogue"]
 
 # Rows in a chunk. Larger chunks pad less (texts are batched by length within one) and take memory.
 _CHUNK: Final = 1024
-# The field that holds the vector of `passage`.
+# The field that holds the vector of `headline`.
 _VECTOR: Final = "text_vector"
 
 
@@ -236,7 +236,7 @@ class _Run:
                 done += count
                 self._report(start + (end - start) * done / len(chunk))
 
-            vectors = self._encoder.encode_passages([passage(p.product) for p in chunk], encoded)
+            vectors = self._encoder.encode_passages([headline(p.product) for p in chunk], encoded)
             for (_, fields), vector in zip(documents, vectors, strict=True):
                 fields[_VECTOR] = vector
         return documents

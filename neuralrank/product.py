@@ -1,8 +1,8 @@
-"""What a product is: one row of a catalogue, one document of an index, one text for the models.
+"""What a product is: one row of a catalogue, one document of an index, two texts for the models.
 
-`Product` validates a row, `document` is what goes into the index, and `passage` is the text that
-encoders and cross-encoders read. `passage` gives the same text from a row and from an index
-`_source`, so that an item is read in the same words when it is indexed and when it is ranked.
+`Product` validates a row, `document` is what goes into the index, `headline` is the text that an
+encoder reads and `passage` the one that a cross-encoder reads. Both give the same text from a row
+and from an index `_source`.
 """
 
 import math
@@ -13,7 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from neuralrank.errors import InvalidInput
 
-__all__ = ["PASSAGE_FIELDS", "Attribute", "Product", "attributes_text", "document", "passage"]
+__all__ = [
+    "PASSAGE_FIELDS",
+    "Attribute",
+    "Product",
+    "attributes_text",
+    "document",
+    "headline",
+    "passage",
+]
 
 # One value of an attribute, or several. A list may mix them.
 Scalar = str | bool | int | float
@@ -29,11 +37,6 @@ PASSAGE_FIELDS: Final = (
     "bullet_points",
     "description",
 )
-
-# Title and brand fill it in most shops. Longer texts made vector search alone better (nDCG@10 0.733
-# against 0.709 on ESCI at 300 characters), but not the blend with lexical search (0.781 and 0.783),
-# at three times the cost of encoding.
-PASSAGE_CHARACTERS: Final = 200
 
 # OpenSearch's own limit of an `_id`, in UTF-8 bytes.
 _MAX_ID_BYTES: Final = 512
@@ -159,26 +162,27 @@ def attributes_text(attributes: Mapping[str, Any]) -> str:
     )
 
 
-def passage(item: Product | Mapping[str, Any], characters: int = PASSAGE_CHARACTERS) -> str:
-    """The text that a model reads of an item: what it is first, then what describes it.
+def headline(item: Product | Mapping[str, Any]) -> str:
+    """What an item is, for the encoder: title and brand.
+
+    A vector of everything that is said of a product is near to everything: with attributes and
+    descriptions in the text, ranking got worse on two of three sets, and encoding took several
+    times as long (docs/decisions/005-encoder-text.md).
+    """
+    title, brand, *_ = _head(document(item) if isinstance(item, Product) else item)
+    return f"{title}\n{brand}" if brand else title
+
+
+def passage(item: Product | Mapping[str, Any], characters: int = 1000) -> str:
+    """The text that a cross-encoder reads of an item: what it is first, then what describes it.
 
     Args:
         item: a product, or an index `_source` with `PASSAGE_FIELDS`.
         characters: the longest text; it ends at a word where the script has spaces.
     """
     source = document(item) if isinstance(item, Product) else item
-    title = str(source.get("title") or "")
-    brand = str(source.get("brand") or "")
-    color = str(source.get("color") or "")
-    head = [title]
-    if brand and brand.casefold() not in title.casefold():
-        head.append(brand)
-    category = source.get("category") or ()
-    head.append(category if isinstance(category, str) else " > ".join(map(str, category)))
-    if color and color.casefold() not in title.casefold():
-        head.append(color)
     parts = [
-        *head,
+        *_head(source),
         "; ".join(_attribute_lines(source.get("attributes") or {})),
         str(source.get("bullet_points") or ""),
         str(source.get("description") or ""),
@@ -190,6 +194,18 @@ def passage(item: Product | Mapping[str, Any], characters: int = PASSAGE_CHARACT
     space = cut.rfind(" ")
     # A word cut in half misleads a model; a script without spaces has nothing to cut back to.
     return cut[:space] if space > characters - 40 else cut
+
+
+def _head(source: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Title, brand, category and color; empty what the title says already."""
+    title = str(source.get("title") or "")
+    category = source.get("category") or ()
+    brand, color = (
+        value if value.casefold() not in title.casefold() else ""
+        for value in (str(source.get(name) or "") for name in ("brand", "color"))
+    )
+    path = category if isinstance(category, str) else " > ".join(map(str, category))
+    return title, brand, path, color
 
 
 def _flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -16,8 +16,8 @@ from sidecar.taste import Taste
 __all__ = ["Evidence", "explain"]
 
 _MOST_REASONS: Final = 3
-# Below this difference to the average candidate, a part moved nothing.
-_NOTABLE: Final = 0.01
+# Below this weighted difference a part moved nothing worth a word.
+_NOTABLE: Final = 0.002
 _FOR: Final = ("answers the query", "fits the user", "ranked high by the search")
 _AGAINST: Final = ("answers the query less", "fits the user less", "ranked low by the search")
 
@@ -48,22 +48,30 @@ def explain(evidence: Evidence, kept: Sequence[int], shown: Sequence[int]) -> li
         shown: positions of the results, best first.
     """
     parts = np.stack([evidence.relevance, evidence.affinity, evidence.retrieval], axis=1)
-    means = [_mean(parts[list(kept), part]) for part in range(3)]
+    # What weighs in the score, absent counting nothing: float32 [kept, 3] in the order they came.
+    pulls = np.nan_to_num(parts[list(kept)]) * evidence.blend.weights[list(kept)]
     before = {position: rank for rank, position in enumerate(kept)}
+    scores = evidence.blend.scores[list(kept)]
     reasons = _because_of(evidence, shown)
-    return [
-        _explanation(evidence, parts, means, position, before[position] - rank, because)
-        for rank, (position, because) in enumerate(zip(shown, reasons, strict=True))
-    ]
+    explanations = []
+    for rank, (position, because) in enumerate(zip(shown, reasons, strict=True)):
+        row = before[position]
+        moved = row - rank
+        # Those that it passed, or that passed it: their difference to it is why it moved.
+        crossed = scores[:row] < scores[row] if moved > 0 else scores[row + 1 :] > scores[row]
+        others = pulls[:row][crossed] if moved > 0 else pulls[row + 1 :][crossed]
+        difference = pulls[row] - others.mean(axis=0) if moved and len(others) else pulls[row]
+        summary = _summary(parts[position], difference, moved, evidence.query_is_item)
+        explanations.append(_explanation(evidence, parts, position, because, summary))
+    return explanations
 
 
 def _explanation(
     evidence: Evidence,
     parts: Floats,
-    means: Sequence[float],
     position: int,
-    moved: int,
     because_of: tuple[str, ...],
+    summary: str,
 ) -> Explanation:
     similarities = evidence.similarities
     values = parts[position].tolist()
@@ -78,32 +86,28 @@ def _explanation(
         user_similarity=_present(float(similarities.user_cosine[position])),
         retrieval_score=_present(float(evidence.candidates.retrieval[position])),
         because_of=because_of,
-        summary=_summary(values, weights, means, moved, evidence.query_is_item),
+        summary=summary,
     )
 
 
-def _summary(
-    values: Sequence[float],
-    weights: Sequence[float],
-    means: Sequence[float],
-    moved: int,
-    query_is_item: bool,
-) -> str:
+def _summary(values: Floats, difference: Floats, moved: int, query_is_item: bool) -> str:
     """ "up 4: fits the user (0.81), answers the query (0.92)": the parts that pulled in the
-    direction of the move, strongest first, against the average candidate."""
-    pulls = [
-        (weight * (value - mean), part)
-        for part, (value, weight, mean) in enumerate(zip(values, weights, means, strict=True))
-        if not math.isnan(value) and weight > 0
-    ]
+    direction of the move, strongest first.
+
+    Args:
+        values: the candidate's parts, float32 [3]; NaN: absent.
+        difference: weighted, to those that it passed or that passed it; to nothing if it stayed.
+    """
     sign = -1 if moved < 0 else 1
-    named = sorted((sign * pull, part) for pull, part in pulls if sign * pull > _NOTABLE)[::-1]
     words = []
-    for _, part in named:
+    for part in np.argsort(-sign * difference, kind="stable").tolist():
+        if sign * difference[part] <= _NOTABLE:
+            break
         phrase = (_FOR if sign > 0 else _AGAINST)[part]
         if query_is_item and part == 0:
             phrase = phrase.replace("answers the query", "is like the item")
-        words.append(f"{phrase} ({values[part]:.2f})")
+        value = float(values[part])
+        words.append(phrase if math.isnan(value) else f"{phrase} ({value:.2f})")
     direction = f"up {moved}" if moved > 0 else f"down {-moved}" if moved < 0 else "unmoved"
     return f"{direction}: {', '.join(words)}" if words else direction
 
@@ -127,11 +131,6 @@ def _because_of(evidence: Evidence, shown: Sequence[int]) -> list[tuple[str, ...
                     names.setdefault(taste.item_ids[place])
         found.append(tuple(names))
     return found
-
-
-def _mean(values: Floats) -> float:
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if len(present) else 0.0
 
 
 def _present(value: float) -> float | None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuralrank.errors import InvalidInput
-from neuralrank.product import PASSAGE_FIELDS, Product, document, passage
+from neuralrank.product import PASSAGE_FIELDS, Product, document, headline, passage
 
 
 def test_a_full_row_becomes_a_document() -> None:
@@ -120,6 +120,22 @@ def test_a_product_reads_the_same_from_a_row_and_from_the_index(**fields: Any) -
     product = Product.from_row({"id": "1", **fields})
     source = orjson.loads(orjson.dumps(document(product)))
     assert passage(product) == passage({name: source.get(name) for name in PASSAGE_FIELDS})
+
+
+@pytest.mark.parametrize(
+    ("title", "brand", "text"),
+    [
+        ("Mate 60 手机", "华为", "Mate 60 手机\n华为"),
+        ("华为 Mate 60 手机", "华为", "华为 Mate 60 手机"),
+        ("HUAWEI Mate 60", "Huawei", "HUAWEI Mate 60"),
+        ("水壶", None, "水壶"),
+    ],
+)
+def test_a_headline_is_title_and_brand(title: str, brand: str | None, text: str) -> None:
+    product = Product.from_row(
+        {"id": "1", "title": title, "brand": brand, "description": "…", "attributes": {"a": 1}}
+    )
+    assert headline(product) == headline(document(product)) == text
 
 
 def test_a_passage_says_first_what_it_is() -> None:

@@ -35,7 +35,7 @@ def run() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         # As much as the sidecar has them read by default.
-        _cross_encoder(work, [passage(product, characters=300) for product in products])
+        _cross_encoder(work, [passage(product, characters=150) for product in products])
         _encoder(work, [headline(product) for product in products])
 
 

@@ -27,7 +27,7 @@ _QUERY_SHARE: Final = 0.55
 _FEEDBACK_SHARE: Final = 0.45
 # What the cross-encoder counts among those that it read, where vectors say something too. Measured:
 # docs/decisions/004-blend.md.
-_CROSS_ENCODER_SHARE: Final = 0.3
+_CROSS_ENCODER_SHARE: Final = 0.2
 # The most that is believed of a candidate of which nothing is known.
 _UNKNOWN_RELEVANCE: Final = 0.5
 # The first ranking, which feedback is taken from: the user has no part in it.

@@ -81,13 +81,13 @@ class SidecarSettings(BaseSettings):
     max_candidates: int = Field(default=10_000, ge=1, le=10_000)
     # The most candidates that a cross-encoder reads in one request, if time allows. More: better
     # order further down the page, for time.
-    max_reranked: _Count = 10
+    max_reranked: _Count = 5
     # Candidates in one run of the cross-encoder. Between runs the deadline is checked. Smaller:
     # closer to the deadline; larger: fewer calls.
     rerank_chunk: int = Field(default=5, ge=1, le=256)
     # How much of a candidate's text a cross-encoder reads, in characters; the title comes first.
     # More: it knows the item better; less: it reads more items in the same time.
-    rerank_characters: int = Field(default=300, ge=64, le=65_536)
+    rerank_characters: int = Field(default=150, ge=64, le=65_536)
     # What each part of the score counts where the request does not say.
     weight_relevance: _Weight = 1.0
     weight_affinity: _Weight = 0.5

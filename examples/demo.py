@@ -35,8 +35,6 @@ HERE = Path(__file__).resolve().parent
 EVENTS = HERE / "events" / "ubi.ndjson"
 # Reasons of a degraded page that are gone when the same is asked again.
 TOO_LATE = {"deadline", "features_unavailable", "overload", "sidecar_unavailable"}
-# The node's timeout is 500 ms. The more of it ranking may take, the more the cross-encoder reads.
-DEADLINE_MS = 450
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +185,7 @@ def for_users(
     if users:
         pages += [(f"re-ranked for {u}", page({"user_id": u, "explain": True})) for u in users]
     else:
-        pages.append(("re-ranked", page({"explain": True, "deadline_ms": DEADLINE_MS})))
+        pages.append(("re-ranked", page({"explain": True})))
     side_by_side(out, pages)
     for heading, each in pages[1:]:
         for note in each.degraded:

@@ -229,7 +229,7 @@ public class ProcessorsTest {
         );
         Map<?, ?> clause = (Map<?, ?>) clauses.get(0).get("text_vector");
         assertEquals(List.of(1.0, 0.0, 0.0), clause.get("vector"));
-        assertEquals(5, clause.get("k"));
+        assertEquals(20, clause.get("k"));
         assertTrue(clause.get("filter").toString().contains("Apple"));
         assertEquals("_none", vectorSearches.get(0).pipeline());
         assertEquals(5, vectorSearches.get(0).source().size());

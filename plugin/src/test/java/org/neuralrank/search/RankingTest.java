@@ -73,7 +73,7 @@ public class RankingTest {
     @Test
     public void whoWasDroppedStaysAway() throws SidecarException {
         RankResponse.Builder listed = reply("c", 0.9, "a", 0.1).setTotalDropped(1)
-            .addDropped2(DroppedCandidate.newBuilder().setId("b"));
+            .addDropped(DroppedCandidate.newBuilder().setId("b"));
         assertEquals(List.of("c", "a"), ids(read(listed)));
         RankResponse.Builder counted = reply("c", 0.9, "a", 0.1).setTotalDropped(1);
         assertEquals(List.of("c", "a"), ids(read(counted)));

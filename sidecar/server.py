@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from neuralrank.errors import Unsupported
+from neuralrank.errors import NeuralrankError, Unsupported
 from neuralrank.opensearch import connect_async
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings
@@ -51,7 +51,7 @@ class Sidecar:
         self._opensearch = connect_async(
             stack, timeout=settings.opensearch_read_ms / 1_000, retries=0
         )
-        features = OpenSearchFeatures(
+        self._features = features = OpenSearchFeatures(
             self._opensearch,
             events_index=settings.events_index,
             vector_field=settings.vector_field,
@@ -185,6 +185,7 @@ class Sidecar:
         await stopping
 
     async def _follow(self) -> None:
+        await self._warm()
         while True:
             try:
                 await self.models.refresh()
@@ -193,6 +194,14 @@ class Sidecar:
             await self._report(serving=bool(self.models.serving.loaded))
             self._loaded.set()
             await asyncio.sleep(self._settings.registry_poll_seconds)
+
+    async def _warm(self) -> None:
+        """Opens the connections to OpenSearch and has it run its first search of events, so that
+        the first user does not wait for either. It may be down: nothing depends on this."""
+        try:
+            await self._features.events("warm-up", self._settings.opensearch_read_ms / 1_000)
+        except NeuralrankError as error:
+            _log.warning("OpenSearch did not answer at the start", extra={"error": str(error)})
 
     async def _report(self, *, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.ServingStatus

@@ -47,7 +47,7 @@ class SidecarSettings(BaseSettings):
 
     # A Rank request's time where it gives none. Longer: the cross-encoder reads more candidates;
     # but the plugin's own timeout must be longer still, or the answer is thrown away.
-    deadline_ms: _Milliseconds = 200
+    deadline_ms: _Milliseconds = 400
     # The most that a request may ask for. Bounds how long one request can hold the processor.
     max_deadline_ms: _Milliseconds = 5_000
     # An Encode request's time, where its gRPC deadline is not earlier.

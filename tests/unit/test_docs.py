@@ -1,0 +1,76 @@
+"""Documentation is a contract: what is not in it fails here."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from neuralrank.cli.commands import app
+from neuralrank.errors import EXIT_CODE, GRPC_STATUS, NeuralrankError, exit_code, grpc_status
+from neuralrank.settings import Settings
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+COMMANDS = (CHECKOUT / "docs/commands.md").read_text(encoding="utf-8")
+PAGES = [
+    path
+    for path in (
+        *CHECKOUT.glob("*.md"),
+        *CHECKOUT.glob("docs/**/*.md"),
+        *CHECKOUT.glob("*/README.md"),
+    )
+    if ".venv" not in path.parts
+]
+
+
+def leaves(command: Any, path: str) -> list[tuple[str, Any]]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        return [(path, command)]
+    return [leaf for name, child in children.items() for leaf in leaves(child, f"{path} {name}")]
+
+
+LEAVES: list[tuple[str, Any]] = leaves(typer.main.get_command(app), "neuralrank")
+
+
+@pytest.mark.parametrize("path", [path for path, _ in LEAVES])
+def test_every_command_is_documented(path: str) -> None:
+    assert f"| `{path}` |" in COMMANDS
+
+
+def test_no_command_is_documented_that_is_not_there() -> None:
+    documented = re.findall(r"^\| `(neuralrank [a-z ]+)` \|", COMMANDS, re.M)
+    assert set(documented) == {path for path, _ in LEAVES}
+
+
+@pytest.mark.parametrize(("path", "command"), LEAVES)
+def test_every_command_and_every_option_says_what_it_is(path: str, command: Any) -> None:
+    assert command.help, path
+    for parameter in command.params:
+        if parameter.name != "help":
+            assert getattr(parameter, "help", None), f"{path}: {parameter.name}"
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_every_setting_is_documented(name: str) -> None:
+    assert f"`NEURALRANK_{name.upper()}`" in COMMANDS
+
+
+def subclasses(kind: type[NeuralrankError]) -> list[type[NeuralrankError]]:
+    return [kind, *(deeper for child in kind.__subclasses__() for deeper in subclasses(child))]
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in subclasses(NeuralrankError) if k is not NeuralrankError]
+)
+def test_every_error_has_a_status_and_a_documented_exit_code(kind: type[NeuralrankError]) -> None:
+    assert grpc_status(kind("")) in GRPC_STATUS.values()
+    assert f"| {exit_code(kind(''))} |" in COMMANDS
+    assert len(set(EXIT_CODE.values())) == len(EXIT_CODE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target

@@ -22,9 +22,11 @@ __all__ = [
     "retrieval",
 ]
 
-# What the user's query and the feedback of a first ranking count within relevance.
+# What the query's vector counts within relevance, and what the items that it is about.
 _QUERY_SHARE: Final = 0.55
-_FEEDBACK_SHARE: Final = 0.45
+_CONTEXT_SHARE: Final = 0.45
+# An order without scores says who comes first, not by how much: it counts half.
+_ORDER_FLOOR: Final = 0.5
 # What the cross-encoder counts among those that it read, where vectors say something too. Measured:
 # docs/decisions/004-blend.md.
 _CROSS_ENCODER_SHARE: Final = 0.2
@@ -38,8 +40,8 @@ _FEEDBACK_ITEMS: Final = 5
 _FEEDBACK_LEAST: Final = 3
 _FEEDBACK_OF: Final = 4
 # What vector, category and brand count within affinity, over those that are present.
-_VECTOR_SHARE: Final = 0.7
-_CATEGORY_SHARE: Final = 0.2
+_VECTOR_SHARE: Final = 0.5
+_CATEGORY_SHARE: Final = 0.4
 _BRAND_SHARE: Final = 0.1
 
 
@@ -71,7 +73,7 @@ def feedback(
     return np.asarray(centroid / length, np.float32) if length > 0 else None
 
 
-def relevance(query_match: Floats, feedback_match: Floats, cross_encoder: Floats) -> Floats:
+def relevance(query_match: Floats, context_match: Floats, cross_encoder: Floats) -> Floats:
     """How well a candidate answers the query, from vectors and a cross-encoder that read some.
 
     Among those that were read, the cross-encoder's order is mixed in with their mean and spread
@@ -83,11 +85,12 @@ def relevance(query_match: Floats, feedback_match: Floats, cross_encoder: Floats
 
     Args:
         query_match: calibrated cosine of query and item; NaN: no vector.
-        feedback_match: the same to the centroid of `feedback`; NaN: none.
+        context_match: the same to the centroid of `feedback`; for similar items, the share of the
+            candidate's categories that the item has too. NaN: none.
         cross_encoder: calibrated score; NaN: not read.
     """
-    shares = np.array([_QUERY_SHARE, _FEEDBACK_SHARE], np.float32)
-    match, _ = _weighted_mean(np.stack([query_match, feedback_match], axis=1), shares)
+    shares = np.array([_QUERY_SHARE, _CONTEXT_SHARE], np.float32)
+    match, _ = _weighted_mean(np.stack([query_match, context_match], axis=1), shares)
     match = np.where(np.isnan(query_match), np.float32("nan"), match).astype(np.float32)
     read, known = ~np.isnan(cross_encoder), ~np.isnan(match)
     if known.any() and read.any():
@@ -129,14 +132,15 @@ def retrieval(scores: Floats, *, has_query: bool) -> Floats:
     Scores ≥ 0 (BM25) are divided by the largest, so that the distance between first and last stays;
     with negative ones among them, they are scaled between smallest and largest. A candidate that
     has no score while others have one was not found by that query: 0. If none has a score, the
-    order counts: 1 / log2(2 + position).
+    order counts: 1/2 + 1/2 / log2(2 + position).
 
     Without a query (`match_all`), equal scores say nothing, not even that an item was found: where
     some lack, because only their vector was near, all are absent.
     """
     given = ~np.isnan(scores)
     if not given.any():
-        return np.asarray(1.0 / np.log2(2.0 + np.arange(len(scores))), np.float32)
+        places = 1.0 / np.log2(2.0 + np.arange(len(scores)))
+        return np.asarray(_ORDER_FLOOR + (1 - _ORDER_FLOOR) * places, np.float32)
     # float64: the difference of two float32 may be beyond float32.
     wide = scores.astype(np.float64)
     low = min(0.0, float(np.min(wide[given])))

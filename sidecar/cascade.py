@@ -31,7 +31,13 @@ from sidecar.metrics import Metrics
 from sidecar.models import Models
 from sidecar.profile import Users
 from sidecar.rerank import read
-from sidecar.score import Similarities, centroid_match, complete, similarities
+from sidecar.score import (
+    Similarities,
+    category_match,
+    centroid_match,
+    complete,
+    similarities,
+)
 from sidecar.serving import CrossEncoderModel, Serving
 from sidecar.trace import Trace
 
@@ -98,13 +104,19 @@ class Ranker:
                 query_is_item=bool(query.similar_to),
             )
             found = retrieval(candidates.retrieval, has_query=bool(query.query))
-            centroid = None
-            if query.query and not query.similar_to:
-                centroid = feedback(near.query_match, found, candidates.vectors, kept)
+            if query.similar_to:
+                context = category_match(candidates, gathered.items.get(query.similar_to))
+            else:
+                centroid = (
+                    feedback(near.query_match, found, candidates.vectors, kept)
+                    if query.query
+                    else None
+                )
+                context = centroid_match(candidates, space.encoder, centroid)
             parts = _Parts(
                 query,
                 near,
-                centroid_match(candidates, space.encoder, centroid),
+                context,
                 affinity(near.user_match, near.category_share, near.brand_share),
                 found,
             )
@@ -222,13 +234,13 @@ class _Parts:
 
     query: RankQuery
     similarities: Similarities
-    feedback: Floats
+    context: Floats
     affinity: Floats
     retrieval: Floats
 
     def blend(self, cross: Floats) -> tuple[Floats, Blend]:
         """Relevance and the blended scores, given what a cross-encoder has read."""
-        match = relevance(self.similarities.query_match, self.feedback, cross)
+        match = relevance(self.similarities.query_match, self.context, cross)
         return match, blend(match, self.affinity, self.retrieval, self.query.weights)
 
 

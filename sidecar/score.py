@@ -13,7 +13,14 @@ from sidecar.domain import Candidates, Floats, Item
 from sidecar.serving import EncoderModel
 from sidecar.taste import Taste
 
-__all__ = ["Similarities", "centroid_match", "complete", "lacking", "similarities"]
+__all__ = [
+    "Similarities",
+    "category_match",
+    "centroid_match",
+    "complete",
+    "lacking",
+    "similarities",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +161,15 @@ def similarities(
         category_share = _category_shares(candidates.categories, taste.categories)
     return Similarities(
         query_cosine, query_match, user_cosine, user_match, category_share, brand_share
+    )
+
+
+def category_match(candidates: Candidates, item: Item | None) -> Floats:
+    """The share of each candidate's categories that an item has too, float32 [n]; NaN: unknown."""
+    if item is None or not item.category:
+        return np.full(len(candidates), np.nan, np.float32)
+    return _category_shares(
+        candidates.categories, dict.fromkeys((name.casefold() for name in item.category), 1.0)
     )
 
 

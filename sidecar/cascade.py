@@ -191,18 +191,19 @@ class Ranker:
             except Exception as error:  # a model that fails must not cost the page
                 trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"{model.ref}: {error}")
                 return logits, cross
-        done = readable[: len(reading.logits)]
-        if not reading.complete:
+        done = np.array(readable)[reading.read]
+        scores = reading.logits[reading.read]
+        if len(done) < len(readable):
             trace.degrade(
                 DegradedReason.DEADLINE,
                 f"the cross-encoder read {len(done)} of {len(readable)} candidates in time",
             )
-        if done and np.isfinite(reading.logits).all():
-            logits[done] = reading.logits
-            cross[done] = model.probability(reading.logits)
+        if len(done) and np.isfinite(scores).all():
+            logits[done] = scores
+            cross[done] = model.probability(scores)
             trace.used(model.ref)
             self._metrics.reranked(len(done))
-        elif done:
+        elif len(done):
             trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"{model.ref} gave no finite scores")
         return logits, cross
 

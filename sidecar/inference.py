@@ -5,14 +5,17 @@ This is the seam for a queue that shares batches between requests: ranking await
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
+from cachetools import LRUCache
 
 from neuralrank.errors import DeadlineExceeded
 from sidecar.cost import Cost, units
@@ -26,6 +29,16 @@ __all__ = ["Inference"]
 _Result = TypeVar("_Result")
 # Passages in one run: between runs the deadline is looked at, and queries get their turn.
 _CHUNK: Final = 16
+# What an entry of the score cache takes beside its characters.
+_SCORE_BYTES: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    """A logit, and about the bytes that it and its key take."""
+
+    logit: float
+    size: int
 
 
 class Inference:
@@ -34,16 +47,23 @@ class Inference:
     The runs that wait are bounded by the requests in flight, since a request waits for one or two.
     """
 
-    def __init__(self, metrics: Metrics, *, workers: int, query_cache: int) -> None:
+    def __init__(
+        self, metrics: Metrics, *, workers: int, query_cache: int, score_cache_bytes: int
+    ) -> None:
         """
         Args:
             workers: runs at once.
             query_cache: query vectors kept, of all encoders together.
+            score_cache_bytes: of pairs whose cross-encoder score is kept.
         """
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="model")
         self._query_cache = query_cache
         self._queries: OrderedDict[tuple[str, str], Floats] = OrderedDict()
+        # By bundle, query and text: a swapped model or a changed text is another key.
+        self._scores: LRUCache[tuple[str, str, str], _Score] = LRUCache(
+            score_cache_bytes, getsizeof=lambda score: score.size
+        )
 
     async def encode_queries(
         self, encoder: EncoderModel, queries: Sequence[str], deadline: Deadline
@@ -84,6 +104,15 @@ class Inference:
         ]
         return np.concatenate(parts) if parts else np.zeros((0, encoder.dimensions), np.float32)
 
+    def known_scores(self, model: CrossEncoderModel, query: str, texts: Sequence[str]) -> Floats:
+        """Logits that were computed lately, float32 [texts]; NaN: not known."""
+        nan = float("nan")
+        found = [self._scores.get((model.ref, query, text)) for text in texts]
+        logits = np.array([nan if score is None else score.logit for score in found], np.float32)
+        misses = int(np.isnan(logits).sum())
+        self._metrics.cache("score", hits=len(texts) - misses, misses=misses)
+        return logits
+
     async def score(
         self,
         model: CrossEncoderModel,
@@ -104,7 +133,13 @@ class Inference:
             cost.observe(units(query, texts), time.perf_counter() - start)
             return logits
 
-        return await self._run(run, deadline)
+        logits = await self._run(run, deadline)
+        for text, logit in zip(texts, logits.tolist(), strict=True):
+            # A character outside Latin takes two bytes or four.
+            score = _Score(logit, _SCORE_BYTES + 2 * (len(query) + len(text)))
+            if math.isfinite(logit) and score.size <= self._scores.maxsize:
+                self._scores[model.ref, query, text] = score
+        return logits
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

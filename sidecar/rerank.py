@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from neuralrank.errors import DeadlineExceeded
 from sidecar.cost import Cost, units
@@ -21,10 +22,10 @@ _HEADROOM: Final = 1.25
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`logits` float32, one for each text that was read: the first ones."""
+    """`logits` float32 [texts], and of which texts there is one, bool [texts]."""
 
     logits: Floats
-    complete: bool
+    read: npt.NDArray[np.bool_]
 
 
 async def read(
@@ -38,23 +39,30 @@ async def read(
 ) -> Reading:
     """Reads the texts in their order, a chunk at a time, until all are read or time is short.
 
-    Before each chunk its cost is estimated; one that would miss the deadline is made smaller, and
-    is not begun if a single pair would be too much.
+    What was read lately is known. Before each chunk its cost is estimated; one that would miss the
+    deadline is made smaller, and is not begun if a single pair would be too much.
     """
-    logits: list[Floats] = []
-    done = 0
-    while done < len(texts):
-        part = texts[done : done + chunk]
-        while part and not deadline.affords(_HEADROOM * cost.estimate(units(query, part))):
+    logits = inference.known_scores(model, query, texts)
+    known = ~np.isnan(logits)
+    waiting = np.flatnonzero(~known).tolist()
+    begun = False
+    while waiting:
+        part = waiting[:chunk]
+        while part and not deadline.affords(
+            _HEADROOM * cost.estimate(units(query, [texts[place] for place in part]))
+        ):
             part = part[: len(part) // 2]
         if not part:
-            if not done:
+            if not begun:
                 cost.doubt()
             break
+        begun = True
         try:
-            logits.append(await inference.score(model, cost, query, part, deadline))
+            logits[part] = await inference.score(
+                model, cost, query, [texts[place] for place in part], deadline
+            )
         except DeadlineExceeded:
             break
-        done += len(part)
-    read_logits = np.concatenate(logits) if logits else np.zeros(0, np.float32)
-    return Reading(np.asarray(read_logits, np.float32), done == len(texts))
+        known[part] = True
+        waiting = waiting[len(part) :]
+    return Reading(logits, known)

@@ -65,7 +65,10 @@ class Sidecar:
             default_cross_encoder=settings.default_cross_encoder,
         )
         self._inference = Inference(
-            self.metrics, workers=settings.workers, query_cache=settings.query_cache_entries
+            self.metrics,
+            workers=settings.workers,
+            query_cache=settings.query_cache_entries,
+            score_cache_bytes=settings.score_cache_bytes,
         )
         self._items = items = ItemStore(
             features,

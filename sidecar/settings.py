@@ -123,6 +123,9 @@ class SidecarSettings(BaseSettings):
     item_text_characters: int = Field(default=1_000, ge=64, le=65_536)
     # Query vectors kept, so that Encode and Rank of one search encode the query once.
     query_cache_entries: int = Field(default=4_096, ge=0)
+    # Memory for the cross-encoder's scores of pairs read lately: about 700 bytes each. A query that
+    # comes again then waits for no model. 0: none are kept.
+    score_cache_bytes: int = Field(default=32 * 2**20, ge=0)
 
     @model_validator(mode="after")
     def _cross_check(self) -> Self:

@@ -202,7 +202,9 @@ class Bench:
         self.metrics = Metrics()
         self.models = Models(NoBundles(), threads=1)  # type: ignore[arg-type]
         self.models.serving = serving(self.encoder, judge, cost)
-        self.inference = Inference(self.metrics, workers=1, query_cache=100)
+        self.inference = Inference(
+            self.metrics, workers=1, query_cache=100, score_cache_bytes=100_000
+        )
         self.items = ItemStore(
             self.catalogue,
             self.metrics,

@@ -320,6 +320,33 @@ async def test_only_what_the_deadline_affords_is_read_and_the_answer_says_how_mu
         bench.close()
 
 
+async def test_a_pair_that_was_read_is_not_read_again(bench: Bench) -> None:
+    assert bench.judge is not None
+    first = await bench.rank(request(query="computer"))
+    read = len(bench.judge.texts)
+    assert read == 4
+    again = await bench.rank(request(query="computer"))
+    assert len(bench.judge.texts) == read
+    assert [(hit.id, hit.score) for hit in again.results] == [
+        (hit.id, hit.score) for hit in first.results
+    ]
+    await bench.rank(request(query="phone"))
+    assert len(bench.judge.texts) == 2 * read
+
+
+async def test_a_changed_text_and_a_swapped_model_are_read_anew(bench: Bench) -> None:
+    assert bench.judge is not None
+    await bench.rank(request(query="computer"))
+    read = len(bench.judge.texts)
+    changed = request(query="computer")
+    changed.candidates[0].text = "phone with another text"
+    await bench.rank(changed)
+    assert bench.judge.texts[read:] == ["phone with another text"]
+    bench.judge.ref = "judge@000000000003"
+    await bench.rank(request(query="computer"))
+    assert len(bench.judge.texts) == read + 1 + 4
+
+
 def _scored_by(bench: Bench, judge: WordJudge) -> object:
     async def score(_: object, cost: Cost, query: str, texts: list[str], *_rest: object) -> Floats:
         start = bench.clock()

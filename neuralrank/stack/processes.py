@@ -122,13 +122,16 @@ def tail(log: Path, lines: int = 25) -> str:
 def _find(process: Process | None) -> psutil.Process | None:
     if process is None:
         return None
-    _reap(process.pid)
     try:
         found = psutil.Process(process.pid)
         same = abs(found.create_time() - process.created) <= CLOCK_TOLERANCE_S
-        return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+        if same and found.status() != psutil.STATUS_ZOMBIE:
+            return found
     except psutil.NoSuchProcess:
-        return None
+        pass
+    # It may be a child of ours that has ended just now.
+    _reap(process.pid)
+    return None
 
 
 def _reap(pid: int) -> None:

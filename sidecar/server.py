@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -162,12 +163,18 @@ class Sidecar:
         await self._loaded.wait()
 
     async def stop(self) -> None:
-        """Takes no more requests, lets those under way finish, and ends."""
+        """Takes no more requests, lets those under way finish, and ends. Again: does nothing."""
+        server, self._server = self._server, None
+        if server is None:
+            return
         await self._health.enter_graceful_shutdown()
         if self._following:
             self._following.cancel()
-        if self._server:
-            await self._drain(self._server)
+        await self._drain()
+        # Once, and when our own requests are done: gRPC's own grace would wait for streams that
+        # never end, such as those that watch our health, and with two stops under way a
+        # segmentation fault was seen (grpc 1.85).
+        await server.stop(None)
         self.models.close()
         self._inference.close()
         self._items.close()
@@ -175,17 +182,13 @@ class Sidecar:
         await self._opensearch.close()
         _log.info("stopped")
 
-    async def _drain(self, server: grpc.aio.Server) -> None:
-        """Ends with the last request in work. gRPC alone would wait the whole grace period for
-        streams that never end, such as those that watch our health."""
-        stopping = asyncio.create_task(server.stop(self._settings.drain_seconds))
-        # A request may have arrived and not have begun; none arrives from now on.
-        await asyncio.wait((stopping,), timeout=min(0.05, self._settings.drain_seconds))
-        idle = asyncio.create_task(self._service.idle())
-        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
-        await server.stop(None)
-        await stopping
+    async def _drain(self) -> None:
+        """Waits for the requests under way, `drain_seconds` at most, while new ones are refused."""
+        # One may have arrived and not have begun: it is let in.
+        await asyncio.sleep(min(0.05, self._settings.drain_seconds))
+        self._service.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._service.idle(), self._settings.drain_seconds)
 
     async def _follow(self) -> None:
         await self._warm()

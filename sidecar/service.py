@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from neuralrank.errors import NeuralrankError, Overloaded, grpc_status
+from neuralrank.errors import NeuralrankError, Overloaded, Unavailable, grpc_status
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.cascade import Ranker
@@ -50,6 +50,7 @@ class RankingService(pb_grpc.RankingServicer):
             settings.weight_relevance, settings.weight_affinity, settings.weight_retrieval
         )
         self._in_flight = 0
+        self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -75,6 +76,10 @@ class RankingService(pb_grpc.RankingServicer):
 
     async def ModelStatus(self, _request: Any, _context: Any) -> pb.ModelStatusResponse:
         return write_status(self._models.statuses)
+
+    def close(self) -> None:
+        """Refuses every request from now on."""
+        self._closed = True
 
     async def idle(self) -> None:
         """Waits until no request is in work."""
@@ -113,6 +118,8 @@ class RankingService(pb_grpc.RankingServicer):
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
+        if self._closed:
+            raise Unavailable("This sidecar is stopping. Ask another, or again in a moment.")
         if self._in_flight >= self._settings.max_in_flight:
             raise Overloaded(
                 f"{self._in_flight} requests are in work, allowed are "

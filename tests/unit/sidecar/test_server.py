@@ -1,0 +1,58 @@
+"""Stopping a whole sidecar, over real gRPC; neither models nor OpenSearch are there."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from neuralrank.settings import Settings
+from neuralrank.v1 import ranking_pb2 as pb
+from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+from sidecar.server import Sidecar
+from sidecar.settings import SidecarSettings
+
+NO_PROXY = [("grpc.enable_http_proxy", 0)]
+
+
+def sidecar(folder: Path) -> Sidecar:
+    return Sidecar(
+        SidecarSettings(
+            listen="127.0.0.1:0",
+            drain_seconds=600,
+            opensearch_timeout_ms=100,
+            opensearch_read_ms=200,
+        ),
+        Settings(opensearch_url="http://127.0.0.1:1", registry=str(folder)),
+    )
+
+
+async def test_requests_under_way_are_answered_and_a_watcher_holds_up_nothing(
+    tmp_path: Path,
+) -> None:
+    made = sidecar(tmp_path)
+    await made.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{made.port}", NO_PROXY) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        await watch.read()
+        stub = pb_grpc.RankingStub(channel)
+        request = pb.RankRequest(query="x", candidates=[pb.Candidate(id="a"), pb.Candidate(id="b")])
+        calls = [asyncio.ensure_future(stub.Rank(request, timeout=30)) for _ in range(20)]
+        async with asyncio.timeout(30):
+            await made.stop()
+            answers = await asyncio.gather(*calls)
+        assert all([hit.id for hit in answer.results] == ["a", "b"] for answer in answers)
+
+
+async def test_after_the_end_a_request_is_unavailable_and_a_second_stop_does_nothing(
+    tmp_path: Path,
+) -> None:
+    made = sidecar(tmp_path)
+    await made.start()
+    await made.stop()
+    await made.stop()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{made.port}", NO_PROXY) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            await pb_grpc.RankingStub(channel).Rank(pb.RankRequest(query="x"), timeout=30)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

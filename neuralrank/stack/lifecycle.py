@@ -5,18 +5,28 @@ settings, and leaves the rest alone. `down` ends only what `up` started.
 """
 
 import shutil
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from neuralrank.stack.node import node_account, node_folder
 from neuralrank.stack.options import Report, UpOptions
-from neuralrank.stack.probe import OpenSearch, opensearch_status, sidecar_status
+from neuralrank.stack.probe import (
+    OpenSearch,
+    opensearch_status,
+    plugin_reaches,
+    sidecar_status,
+)
 from neuralrank.stack.processes import is_alive, stop
 from neuralrank.stack.ranking import start_sidecar
+from neuralrank.stack.readiness import POLL_S
 from neuralrank.stack.search import report_sidecars, start_node, use_existing, wants_existing
 from neuralrank.stack.state import State, locked
 
 __all__ = ["down", "status", "up"]
+
+# The longest pause between the plugin's attempts to connect is shorter while it is young.
+_JOIN_S: Final = 30.0
 
 
 def up(options: UpOptions, report: Report) -> State:
@@ -40,7 +50,23 @@ def up(options: UpOptions, report: Report) -> State:
             state = start_sidecar(options, state, report)
             if state.external:
                 report_sidecars(options, state, report)
+            else:
+                _join(state, report)
         return state
+
+
+def _join(state: State, report: Report) -> None:
+    """Waits until the plugin has found the sidecar. It was started before it, and pauses between
+    its attempts to connect: the first query would come back in its original order."""
+    deadline = time.monotonic() + _JOIN_S
+    while not plugin_reaches(OpenSearch(state.opensearch_url), state.sidecar):
+        if time.monotonic() > deadline:
+            report(
+                f"the plugin has not connected to the sidecar at {state.sidecar} yet; until it "
+                "has, queries come back in their original order"
+            )
+            return
+        time.sleep(POLL_S)
 
 
 def down(home: Path, report: Report, wipe: bool = False) -> list[str]:

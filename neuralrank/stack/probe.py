@@ -11,7 +11,14 @@ from typing import Any, Final
 from neuralrank.errors import InvalidSettings, Unavailable, Unsupported
 from neuralrank.stack.versions import VERSIONS
 
-__all__ = ["OpenSearch", "check_existing", "opensearch_status", "sidecar_status", "sidecars_of"]
+__all__ = [
+    "OpenSearch",
+    "check_existing",
+    "opensearch_status",
+    "plugin_reaches",
+    "sidecar_status",
+    "sidecars_of",
+]
 
 TIMEOUT_S: Final = 5.0
 PLUGINS: Final = ("opensearch-knn", "neural-rank")
@@ -54,6 +61,15 @@ class OpenSearch:
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise Unavailable(f"{self.url} does not answer as OpenSearch: {reason}.") from error
+
+
+def plugin_reaches(opensearch: OpenSearch, sidecar: str) -> bool:
+    """Whether the plugin of a node has a connection to a sidecar, by host:port."""
+    try:
+        stats = opensearch.get("/_plugins/_neural_rank/stats")
+    except Unavailable:
+        return False
+    return bool(stats.get("endpoints", {}).get(sidecar) == "READY")
 
 
 def opensearch_status(opensearch: OpenSearch) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from neuralrank.errors import Unavailable
 from neuralrank.stack.processes import Process, is_alive, tail
 
-__all__ = ["wait_until_ready"]
+__all__ = ["POLL_S", "wait_until_ready"]
 
 POLL_S: Final = 0.25
 

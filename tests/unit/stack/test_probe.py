@@ -17,6 +17,7 @@ from neuralrank.stack.probe import (
     OpenSearch,
     check_existing,
     opensearch_status,
+    plugin_reaches,
     sidecar_status,
     sidecars_of,
 )
@@ -177,3 +178,23 @@ def test_a_sidecar_is_asked_by_the_standard_health_service(
         assert sidecar_status(f"127.0.0.1:{port}") == status
     finally:
         server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "reached"),
+    [
+        ({"127.0.0.1:50051": "READY"}, True),
+        ({"127.0.0.1:50051": "TRANSIENT_FAILURE"}, False),
+        ({"127.0.0.1:50052": "READY"}, False),
+        ({}, False),
+    ],
+)
+def test_the_plugin_says_whether_it_reaches_the_sidecar(
+    cluster: Cluster, endpoints: dict[str, str], reached: bool
+) -> None:
+    cluster.answers["/_plugins/_neural_rank/stats"] = {"endpoints": endpoints}
+    assert plugin_reaches(OpenSearch(cluster.url), "127.0.0.1:50051") is reached
+
+
+def test_a_node_that_does_not_answer_has_reached_nobody() -> None:
+    assert not plugin_reaches(OpenSearch("http://127.0.0.1:1"), "127.0.0.1:50051")

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput, NotFound, Unsupported
 
-__all__ = ["METRICS", "Comparison", "Judged", "compare", "judge", "read_qrels", "read_queries"]
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "Judged",
+    "compare",
+    "judge",
+    "read_qrels",
+    "read_queries",
+    "summary",
+]
 
 METRICS = ("nDCG@10", "RR@10", "R@100")
 _RESAMPLES = 9_999
@@ -162,7 +171,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in numbered if line.strip()]
 
 
-def percentile(milliseconds: list[float], share: float) -> float:
+def _percentile(milliseconds: list[float], share: float) -> float:
     """A percentile of latencies, to a hundredth of a millisecond."""
     return round(float(np.percentile(milliseconds, share)), 2)
 
@@ -171,7 +180,7 @@ def summary(judged: Judged, milliseconds: list[float]) -> dict[str, Any]:
     """One system for people and scripts: means, intervals and latency."""
     return {
         **{name: round(judged.mean(name), 4) for name in METRICS},
-        "ms_p50": percentile(milliseconds, 50),
-        "ms_p95": percentile(milliseconds, 95),
+        "ms_p50": _percentile(milliseconds, 50),
+        "ms_p95": _percentile(milliseconds, 95),
         "ci95": {name: [round(x, 4) for x in judged.interval(name)] for name in METRICS},
     }

@@ -19,6 +19,7 @@ from neuralrank.errors import (
     NeuralrankError,
     NotFound,
     Overloaded,
+    Unauthenticated,
     Unavailable,
 )
 from neuralrank.v1 import ranking_pb2 as pb
@@ -30,6 +31,7 @@ _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
     "INVALID_ARGUMENT": InvalidInput,
     "NOT_FOUND": NotFound,
     "FAILED_PRECONDITION": EncoderMismatch,
+    "UNAUTHENTICATED": Unauthenticated,
     "RESOURCE_EXHAUSTED": Overloaded,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
 }

@@ -8,10 +8,19 @@ import pytest
 import typer
 
 from neuralrank.cli.commands import app
-from neuralrank.errors import EXIT_CODE, GRPC_STATUS, NeuralrankError, exit_code, grpc_status
+from neuralrank.errors import (
+    EXIT_CODE,
+    GRPC_STATUS,
+    HTTP_STATUS,
+    NeuralrankError,
+    exit_code,
+    grpc_status,
+    http_status,
+)
 from neuralrank.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+SERVICES = (CHECKOUT / "docs/services.md").read_text(encoding="utf-8")
 COMMANDS = (CHECKOUT / "docs/commands.md").read_text(encoding="utf-8")
 PAGES = [
     path
@@ -64,9 +73,13 @@ def subclasses(kind: type[NeuralrankError]) -> list[type[NeuralrankError]]:
 @pytest.mark.parametrize(
     "kind", [k for k in subclasses(NeuralrankError) if k is not NeuralrankError]
 )
-def test_every_error_has_a_status_and_a_documented_exit_code(kind: type[NeuralrankError]) -> None:
+def test_every_error_has_documented_statuses_and_a_documented_exit_code(
+    kind: type[NeuralrankError],
+) -> None:
     assert grpc_status(kind("")) in GRPC_STATUS.values()
+    assert f"| `{grpc_status(kind(''))}` | {http_status(kind(''))} |" in SERVICES
     assert f"| {exit_code(kind(''))} |" in COMMANDS
+    assert set(HTTP_STATUS) == set(GRPC_STATUS) == set(EXIT_CODE)
     assert len(set(EXIT_CODE.values())) == len(EXIT_CODE)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -28,6 +29,20 @@ def sidecar(folder: Path) -> Sidecar:
     )
 
 
+def hold(made: Sidecar) -> tuple[asyncio.Semaphore, asyncio.Event]:
+    """Each ranking that begins releases the first, and goes on when the second is set."""
+    arrived, go = asyncio.Semaphore(0), asyncio.Event()
+    rank = made._service._ranker.rank
+
+    async def held(*arguments: Any) -> Any:
+        arrived.release()
+        await go.wait()
+        return await rank(*arguments)
+
+    made._service._ranker.rank = held  # type: ignore[method-assign]
+    return arrived, go
+
+
 async def test_requests_under_way_are_answered_and_a_watcher_holds_up_nothing(
     tmp_path: Path,
 ) -> None:
@@ -38,10 +53,15 @@ async def test_requests_under_way_are_answered_and_a_watcher_holds_up_nothing(
         await watch.read()
         stub = pb_grpc.RankingStub(channel)
         request = pb.RankRequest(query="x", candidates=[pb.Candidate(id="a"), pb.Candidate(id="b")])
+        arrived, go = hold(made)
         calls = [asyncio.ensure_future(stub.Rank(request, timeout=30)) for _ in range(20)]
         async with asyncio.timeout(30):
-            await made.stop()
+            for _ in calls:
+                await arrived.acquire()
+            stopping = asyncio.ensure_future(made.stop())
+            go.set()
             answers = await asyncio.gather(*calls)
+            await stopping
         assert all([hit.id for hit in answer.results] == ["a", "b"] for answer in answers)
 
 

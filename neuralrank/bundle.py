@@ -6,20 +6,25 @@
 
 A bundle is never changed: another content is another hash. No pickle is ever loaded. Read one with
 `Bundle.open`, which verifies it; make one with `write_bundle`.
+
+A bundle may come from anywhere, so what it says is not believed: files are plain names in its own
+folder (no path, no link), external data of the graph is one of them, and everything has a limit.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neuralrank.errors import InvalidBundle
+from neuralrank.onnx_references import external_locations
 
 __all__ = ["Bundle", "Calibration", "Golden", "Kind", "Manifest", "parse_ref", "write_bundle"]
 
@@ -29,12 +34,25 @@ TOKENIZER = "tokenizer.json"
 
 Kind = Literal["encoder", "cross_encoder", "image_encoder", "personal_ranker"]
 _HASH_DIGITS = 12
+# The most bytes of a manifest, a tokenizer, and all files of a bundle. The largest vocabularies in
+# use (250,000 pieces) take 20 MB, the largest graphs that one machine ranks with a few GB.
+_MANIFEST_BYTES: Final = 2**20
+_TOKENIZER_BYTES: Final = 128 * 2**20
+_BUNDLE_BYTES: Final = 16 * 2**30
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+# Formats that are read by running what they hold. Nothing here reads them; a bundle has none.
+_PICKLES: Final = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"})
 # What may differ between two bundles that serve the same: left out of the content hash.
 _NOT_CONTENT = {"created", "golden", "metrics", "source"}
 
 
+_Text = Annotated[str, Field(max_length=4_096)]
+_Language = Annotated[str, Field(max_length=35)]
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Calibration(_Model):
@@ -47,6 +65,12 @@ class Calibration(_Model):
     low: float
     high: float
 
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low is {self.low}, high {self.high}; low must be below high")
+        return self
+
 
 class Golden(_Model):
     """An input with the output that it had when the bundle was made; checked before serving.
@@ -55,8 +79,8 @@ class Golden(_Model):
     first dimensions of the vector, or the logit.
     """
 
-    texts: tuple[str, ...]
-    values: tuple[float, ...]
+    texts: Annotated[tuple[_Text, ...], Field(min_length=1, max_length=2)]
+    values: Annotated[tuple[float, ...], Field(min_length=1, max_length=8_192)]
 
 
 class Manifest(_Model):
@@ -66,34 +90,47 @@ class Manifest(_Model):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     kind: Kind
     # BCP 47 primary subtags; empty means any.
-    languages: tuple[str, ...] = ()
+    languages: Annotated[tuple[_Language, ...], Field(max_length=256)] = ()
     # Longest input; what is longer is cut.
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 512
     # Length of the vectors; 0 for models that give a score.
-    dimensions: Annotated[int, Field(ge=0)] = 0
+    dimensions: Annotated[int, Field(ge=0, le=65_536)] = 0
     # Whether vectors have length 1, so that a dot product is a cosine.
     normalized: bool = False
-    precision: str = "fp32"
+    precision: Annotated[str, Field(max_length=64)] = "fp32"
     # What an encoder was trained to find before a query and before a passage.
-    query_prefix: str = ""
-    passage_prefix: str = ""
+    query_prefix: _Text = ""
+    passage_prefix: _Text = ""
     # An encoder's cosines between query and item, and between items; a cross-encoder's logit.
     query_similarity: Calibration = Calibration(low=0.0, high=1.0)
     item_similarity: Calibration = Calibration(low=0.0, high=1.0)
     logit: Calibration = Calibration(low=-10.0, high=10.0)
-    golden: tuple[Golden, ...] = ()
-    golden_tolerance: float = 0.02
+    golden: Annotated[tuple[Golden, ...], Field(max_length=64)] = ()
+    golden_tolerance: Annotated[float, Field(ge=0)] = 0.02
     # Where it comes from, and under which licence.
-    source: str = ""
-    licence: str = ""
+    source: _Text = ""
+    licence: _Text = ""
     # The bundle that it was trained from, as name@hash, and the period of the feedback.
-    parent: str = ""
-    training_window: str = ""
+    parent: _Text = ""
+    training_window: _Text = ""
     # Metrics at publication, by name and data set.
-    metrics: dict[str, float] = {}
-    created: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    metrics: Annotated[dict[_Text, float], Field(max_length=1_024)] = {}
+    created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     # SHA-256 by file name, of every file but this one.
-    files: dict[str, str]
+    files: Annotated[dict[str, _Digest], Field(min_length=1, max_length=64)]
+
+    @model_validator(mode="after")
+    def _golden_fits(self) -> Self:
+        texts, width = {"encoder": (1, self.dimensions), "cross_encoder": (2, 1)}.get(
+            self.kind, (0, 0)
+        )
+        for golden in self.golden if texts else ():
+            if len(golden.texts) != texts or len(golden.values) > width:
+                raise ValueError(
+                    f"golden has {len(golden.texts)} texts with {len(golden.values)} values; for "
+                    f"kind {self.kind} it must have {texts} with at most {width}"
+                )
+        return self
 
 
 @dataclass(frozen=True)
@@ -112,14 +149,17 @@ class Bundle:
                 another content than the manifest says.
         """
         manifest = read_manifest(path)
+        for name in (MODEL, TOKENIZER):
+            if name not in manifest.files:
+                raise InvalidBundle(f"{path}: the manifest does not list {name}.")
+        total = 0
         for name, expected in manifest.files.items():
             file = path / name
-            if Path(name).name != name:
+            total += _size(file)
+            if total > _BUNDLE_BYTES:
                 raise InvalidBundle(
-                    f"{path}: the manifest names a file outside the bundle: {name!r}."
+                    f"{path} has more than {_BUNDLE_BYTES >> 30} GiB, the most that is allowed."
                 )
-            if not file.is_file():
-                raise InvalidBundle(f"{path}: {name} is missing. Add the bundle anew.")
             actual = _sha256(file)
             if actual != expected:
                 raise InvalidBundle(
@@ -127,9 +167,12 @@ class Bundle:
                     f"{expected[:12]}…: "
                     "it is damaged or was changed. Add the bundle anew; bundles are never edited."
                 )
-        for name in (MODEL, TOKENIZER):
-            if name not in manifest.files:
-                raise InvalidBundle(f"{path}: the manifest does not list {name}.")
+        for location in sorted(external_locations(path / MODEL)):
+            if location not in manifest.files:
+                raise InvalidBundle(
+                    f"{path}: {MODEL} keeps data in {location!r}, which is no file of the "
+                    "manifest. External data must lie in the bundle, under a plain name."
+                )
         return cls(path, manifest)
 
     @cached_property
@@ -157,14 +200,67 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         InvalidBundle: it is missing or not understood.
     """
+    file = path / MANIFEST
+    if not file.is_file() and not file.is_symlink():
+        raise InvalidBundle(f"{path} has no {MANIFEST}: it is not a bundle.")
+    _size(file)
+    return parse_manifest(file.read_bytes(), str(file))
+
+
+def parse_manifest(data: bytes, origin: str) -> Manifest:
+    """A manifest from its JSON.
+
+    Args:
+        origin: where it comes from, for the message.
+
+    Raises:
+        InvalidBundle: it is not understood, or names a file that can't be one of a bundle.
+    """
     try:
-        return Manifest.model_validate_json((path / MANIFEST).read_bytes())
-    except FileNotFoundError as error:
-        raise InvalidBundle(f"{path} has no {MANIFEST}: it is not a bundle.") from error
+        manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InvalidBundle(f"{path / MANIFEST}: {where}: {first['msg']}.") from error
+        raise InvalidBundle(f"{origin}: {_first(error)}") from error
+    _check_names(manifest, origin)
+    return manifest
+
+
+def _first(error: ValidationError) -> str:
+    """What is wrong first, with what was received, cut short."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "the whole"
+    return f"{where}: got {repr(first['input'])[:80]}: {first['msg']}."
+
+
+def _check_names(manifest: Manifest, origin: str) -> None:
+    for name in manifest.files:
+        if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
+            raise InvalidBundle(
+                f"{origin} names a file outside the bundle: {name[:80]!r}. Allowed are plain names "
+                "of letters, digits, dot, minus and underscore."
+            )
+        if Path(name).suffix.lower() in _PICKLES:
+            raise InvalidBundle(
+                f"{origin} lists {name!r}: a pickle is never loaded, and a bundle holds none. Save "
+                "the model as ONNX."
+            )
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file of a bundle.
+
+    Raises:
+        InvalidBundle: it is missing, no regular file, or larger than it may be.
+    """
+    if file.is_symlink():
+        raise InvalidBundle(f"{file} is a link. A bundle holds its files itself; add it anew.")
+    if not file.is_file():
+        raise InvalidBundle(f"{file.parent}: {file.name} is missing. Add the bundle anew.")
+    size = file.stat().st_size
+    limits = {MANIFEST: _MANIFEST_BYTES, TOKENIZER: _TOKENIZER_BYTES}
+    limit = limits.get(file.name, _BUNDLE_BYTES)
+    if size > limit:
+        raise InvalidBundle(f"{file} has {size} bytes; allowed are {limit}.")
+    return size
 
 
 def content_hash(manifest: Manifest) -> str:
@@ -186,11 +282,8 @@ def write_bundle(path: Path, fields: Mapping[str, Any]) -> Bundle:
     try:
         manifest = Manifest.model_validate({**fields, "files": files})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InvalidBundle(
-            f"Manifest: {where}: got {first['input']!r}: {first['msg']}."
-        ) from error
+        raise InvalidBundle(f"Manifest: {_first(error)}") from error
+    _check_names(manifest, "Manifest")
     (path / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     return Bundle.open(path)
 

@@ -12,6 +12,7 @@ from neuralrank.backends import Backend, load_backend
 from neuralrank.batching import token_batches
 from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidBundle
+from neuralrank.golden import check_cross_encoder
 from neuralrank.tokens import load_tokenizer, padded
 
 __all__ = ["CrossEncoder"]
@@ -31,14 +32,14 @@ class CrossEncoder:
 
         Raises:
             InvalidBundle: it is of another kind, can't be loaded, or gives other scores than when
-                it was made.
+                it was made, scores of a wrong shape or none that are finite.
         """
         if bundle.manifest.kind != "cross_encoder":
             raise InvalidBundle(
                 f"{bundle.ref} is of kind {bundle.manifest.kind}, not cross_encoder."
             )
         model = cls(bundle, load_backend(bundle, threads))
-        model._check_golden()
+        check_cross_encoder(model)
         return model
 
     @property
@@ -59,7 +60,13 @@ class CrossEncoder:
         encodings = self._tokenizer.encode_batch_fast([(query, text) for text in texts])
         logits = np.empty(len(texts), np.float32)
         for rows in token_batches([len(encoding) for encoding in encodings]):
-            logits[rows] = self._backend.run(padded(encodings, rows, self._backend.inputs))[:, 0]
+            result = self._backend.run(padded(encodings, rows, self._backend.inputs))
+            if result.shape != (len(rows), 1):
+                raise InvalidBundle(
+                    f"{self.ref} gives scores of shape {list(result.shape)} for {len(rows)} pairs; "
+                    f"a cross-encoder gives [{len(rows)}, 1]: one logit a pair."
+                )
+            logits[rows] = result[:, 0]
         return logits
 
     def probability(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,15 +77,3 @@ class CrossEncoder:
         """
         to = self.bundle.manifest.logit
         return np.asarray(np.clip((logits - to.low) / (to.high - to.low), 0.0, 1.0), np.float32)
-
-    def _check_golden(self) -> None:
-        manifest = self.bundle.manifest
-        for golden in manifest.golden:
-            query, text = golden.texts
-            logit = float(self.score(query, [text])[0])
-            if not abs(logit - golden.values[0]) <= manifest.golden_tolerance:
-                raise InvalidBundle(
-                    f"{self.ref} scores {golden.texts} with {logit:.4f}, but was published with "
-                    f"{golden.values[0]:.4f}: this machine or runtime computes something else. It "
-                    "is not served; add the bundle anew or report this."
-                )

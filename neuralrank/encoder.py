@@ -12,6 +12,7 @@ from neuralrank.backends import Backend, load_backend
 from neuralrank.batching import token_batches
 from neuralrank.bundle import Bundle, Calibration
 from neuralrank.errors import InvalidBundle
+from neuralrank.golden import check_encoder
 from neuralrank.tokens import load_tokenizer, padded
 
 __all__ = ["Encoder"]
@@ -36,12 +37,12 @@ class Encoder:
 
         Raises:
             InvalidBundle: it is of another kind, can't be loaded, or gives other vectors than when
-                it was made.
+                it was made, vectors of a wrong shape or none that are finite.
         """
         if bundle.manifest.kind != "encoder":
             raise InvalidBundle(f"{bundle.ref} is of kind {bundle.manifest.kind}, not encoder.")
         encoder = cls(bundle, load_backend(bundle, threads))
-        encoder._check_golden()
+        check_encoder(encoder)
         return encoder
 
     @property
@@ -90,22 +91,16 @@ class Encoder:
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         vectors = np.empty((len(texts), self.dimensions), np.float32)
         for rows in token_batches([len(encoding) for encoding in encodings]):
-            vectors[rows] = self._backend.run(padded(encodings, rows, self._backend.inputs))
+            result = self._backend.run(padded(encodings, rows, self._backend.inputs))
+            if result.shape != (len(rows), self.dimensions):
+                raise InvalidBundle(
+                    f"{self.ref} gives vectors of shape {list(result.shape)} for {len(rows)} "
+                    f"texts; its manifest says [{len(rows)}, {self.dimensions}]."
+                )
+            vectors[rows] = result
             if progress:
                 progress(len(rows))
         return vectors
-
-    def _check_golden(self) -> None:
-        manifest = self.bundle.manifest
-        for golden in manifest.golden:
-            vector = self.encode_passages(golden.texts)[0]
-            expected = np.array(golden.values, np.float32)
-            if not np.allclose(vector[: len(expected)], expected, atol=manifest.golden_tolerance):
-                raise InvalidBundle(
-                    f"{self.ref} encodes {golden.texts[0]!r} as {vector[: len(expected)]}, but was "
-                    f"published with {expected}: this machine or runtime computes something else. "
-                    "It is not served; add the bundle anew or report this."
-                )
 
 
 def _calibrated(values: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:

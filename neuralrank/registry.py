@@ -1,23 +1,32 @@
 """The model registry: published bundles under any path that fsspec understands.
 
     <registry>/<name>/<hash>/manifest.json …
+    <registry>/<name>/serving.json              which of them is in service (`in_service`)
 
-Publishing copies to a temporary folder and then renames, so that a reader never sees half a bundle.
-Bundles of a remote registry are copied to a local cache before they are opened.
+Publishing copies to a temporary folder and then renames, so that a reader never sees half a bundle;
+`serving.json` is replaced in one step (a rename, or one put of an object store). Bundles of a
+remote registry are copied to a local cache before they are opened. Of two writers of one name at
+the same moment, the later one wins.
 """
 
+import hashlib
+import os
 import shutil
 import tempfile
 import uuid
 from pathlib import Path
+from typing import Literal
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from neuralrank.bundle import MANIFEST, Bundle, parse_ref
-from neuralrank.errors import InvalidBundle, NotFound
+from neuralrank.bundle import MANIFEST, Bundle, Manifest, parse_manifest, parse_ref
+from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
+from neuralrank.in_service import InService, Published, Trial, parse_in_service
 
 __all__ = ["Registry"]
+
+_SERVING = "serving.json"
 
 
 class Registry:
@@ -52,47 +61,213 @@ class Registry:
         return sorted(bundles, key=lambda b: (b.manifest.name, b.manifest.created))
 
     def get(self, ref: str) -> Bundle:
-        """The bundle of a `name@hash`, or the newest one of a `name`.
+        """The bundle of a `name@hash`, or the one in service of a `name`.
 
         Raises:
             NotFound: there is none; the message lists what there is.
             InvalidBundle: it is damaged.
         """
+        return self._open(self.resolve(ref))
+
+    def resolve(self, ref: str) -> str:
+        """`name@hash`, in full, of a name, or of a name and the beginning of a hash.
+
+        Raises:
+            NotFound: there is none; the message lists what there is.
+            InvalidInput: several bundles begin so, or `serving.json` is damaged.
+        """
         name, digits = parse_ref(ref)
         refs = self.refs()
-        matching = [
-            r for r in refs if parse_ref(r)[0] == name and parse_ref(r)[1].startswith(digits)
-        ]
+        hashes = [parse_ref(r)[1] for r in refs if parse_ref(r)[0] == name]
+        matching = [found for found in hashes if found.startswith(digits)]
+        if matching and not digits:
+            matching = self.in_service(name).order(self.published(name))[:1]
+        if len(matching) > 1:
+            raise InvalidInput(
+                f"{ref!r} is the beginning of {' and '.join(matching)}. Give more of its hash."
+            )
         if not matching:
             known = ", ".join(refs) or "nothing; `neuralrank models add` puts bundles there"
             raise NotFound(f"No bundle {ref!r} in the registry {self.url}. There is: {known}.")
-        return max((self._open(r) for r in matching), key=lambda b: b.manifest.created)
+        return f"{name}@{matching[0]}"
 
-    def publish(self, bundle: Bundle) -> Bundle:
+    def manifest(self, ref: str) -> Manifest:
+        """The manifest of a `name@hash`, without its other files.
+
+        Raises:
+            NotFound: it is not there.
+            InvalidBundle: it is not understood.
+        """
+        path = f"{self._folder(ref)}/{MANIFEST}"
+        try:
+            return parse_manifest(self._fs.cat_file(path, 0, 2**20 + 1), path)
+        except FileNotFoundError as error:
+            raise NotFound(f"{ref} is not in the registry {self.url} any more.") from error
+
+    def published(self, name: str) -> tuple[Published, ...]:
+        """The bundles of a name whose manifest is understood, oldest first."""
+        found = []
+        for ref in self.refs():
+            other, digits = parse_ref(ref)
+            if other == name:
+                try:
+                    found.append(Published(digits, self.manifest(ref).created))
+                except (InvalidBundle, NotFound):
+                    continue
+        return tuple(sorted(found, key=lambda entry: (entry.created, entry.hash)))
+
+    def fingerprint(self, ref: str) -> str:
+        """Changes when a file of the bundle is replaced, removed or added; reads no content."""
+        found = self._fs.find(self._folder(ref), detail=True)
+        rows = []
+        for path, info in sorted(found.items()):
+            changed = [info.get(key) for key in ("size", "mtime", "ino", "LastModified", "ETag")]
+            rows.append(f"{path} {changed} {info.get('created') if not self._local else ''}")
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+    def in_service(self, name: str) -> InService:
+        """What serves under a name.
+
+        Raises:
+            InvalidInput: `serving.json` is damaged.
+        """
+        path = f"{self._root}/{name}/{_SERVING}"
+        try:
+            return parse_in_service(self._fs.cat_file(path), path)
+        except FileNotFoundError:
+            return InService()
+
+    def publish(self, bundle: Bundle, *, candidate: bool = False) -> Bundle:
         """Copies a bundle into the registry; one that is there already is left as it is.
+
+        Args:
+            candidate: it must not serve before it is promoted: what serves now is pinned first. The
+                first bundle of a name serves all the same.
 
         Returns:
             The bundle in the registry.
         """
-        target = f"{self._root}/{bundle.manifest.name}/{bundle.hash}"
+        name = bundle.manifest.name
+        target = f"{self._root}/{name}/{bundle.hash}"
         if not self._fs.exists(f"{target}/{MANIFEST}"):
-            temporary = f"{self._root}/{bundle.manifest.name}/.{uuid.uuid4().hex}"
+            if candidate:
+                self._pin(name)
+            temporary = f"{self._root}/{name}/.{uuid.uuid4().hex}"
             self._fs.makedirs(temporary, exist_ok=True)
-            for name in [*bundle.manifest.files, MANIFEST]:  # the manifest last
-                self._fs.put_file(str(bundle.path / name), f"{temporary}/{name}")
+            for file in [*bundle.manifest.files, MANIFEST]:  # the manifest last
+                self._fs.put_file(str(bundle.path / file), f"{temporary}/{file}")
             self._fs.mv(temporary, target, recursive=True)
         return self._open(bundle.ref)
 
+    def promote(self, ref: str, *, max_slowdown: float | None = None) -> str:
+        """Puts a bundle into service and pins it; a name alone follows its newest bundle again.
+
+        Args:
+            max_slowdown: how many times slower than the one before it may be.
+
+        Returns:
+            `name@hash` of what is in service now.
+
+        Raises:
+            NotFound: it is not there.
+            InvalidBundle: it is damaged.
+        """
+        name, digits = parse_ref(ref)
+        state = self.in_service(name)
+        if not digits:
+            self._write(name, state.model_copy(update={"serving": "", "history": ()}))
+            return self.resolve(name)
+        bundle = self.get(ref)
+        self._write(name, state.promoted(bundle.hash, self.published(name), max_slowdown))
+        return bundle.ref
+
+    def rollback(self, name: str) -> str:
+        """Puts what served before back into service, and returns its `name@hash`.
+
+        Raises:
+            NotFound: nothing served before.
+        """
+        self.resolve(name)  # NotFound with a list, for a name that is not there
+        state = self.in_service(name).rolled_back(name, self.published(name))
+        self._write(name, state)
+        return f"{name}@{state.serving}"
+
+    def try_out(self, ref: str, role: Literal["canary", "shadow"], percent: float) -> str:
+        """Tries a candidate beside the served bundle; at 0 percent, ends that.
+
+        Raises:
+            NotFound: it is not there.
+            InvalidInput: it is in service itself, or of a kind that can't be tried: the vectors of
+                an index belong to one encoder.
+        """
+        full = self.resolve(ref)
+        name, digits = parse_ref(full)
+        kind = self.manifest(full).kind
+        if percent and kind != "cross_encoder":
+            raise InvalidInput(
+                f"{full} is of kind {kind}; only a cross_encoder can be tried beside another. An "
+                "index's vectors belong to one encoder: index the catalogue anew beside the old "
+                "index, and compare them with `neuralrank evaluate`."
+            )
+        trial = Trial(hash=digits, percent=percent) if percent else None
+        self._write(name, self.in_service(name).trying(role, trial, self.published(name)))
+        return full
+
+    def remove(self, ref: str) -> str:
+        """Deletes a bundle.
+
+        Raises:
+            NotFound: it is not there.
+            InvalidInput: it is in service, or tried.
+        """
+        name, digits = parse_ref(ref)
+        if not digits:
+            raise InvalidInput(f"{ref!r} names no bundle. Give NAME@HASH; there is no undo.")
+        full = self.resolve(ref)
+        _, digits = parse_ref(full)
+        state, published = self.in_service(name), self.published(name)
+        if digits in (*state.order(published)[:1], *state.trials):
+            raise InvalidInput(
+                f"{full} is in service or tried. Promote another, or end the trial, first."
+            )
+        if digits in state.history:
+            self._write(name, state.without(digits))
+        self._fs.rm(self._folder(full), recursive=True)
+        return full
+
+    def _pin(self, name: str) -> None:
+        state, published = self.in_service(name), self.published(name)
+        if not state.serving and published:
+            self._write(name, state.promoted(state.order(published)[0], published))
+
+    def _write(self, name: str, state: InService) -> None:
+        path, data = f"{self._root}/{name}/{_SERVING}", state.model_dump_json(indent=2).encode()
+        if not self._local:
+            self._fs.pipe_file(path, data)
+            return
+        temporary = Path(f"{self._root}/{name}/.{uuid.uuid4().hex}")
+        with temporary.open("wb") as stream:
+            stream.write(data + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+
+    def _folder(self, ref: str) -> str:
+        name, digits = parse_ref(ref)
+        return f"{self._root}/{name}/{digits}"
+
     def _open(self, ref: str) -> Bundle:
         name, digits = parse_ref(ref)
-        folder = f"{self._root}/{name}/{digits}"
+        folder = self._folder(ref)
         if self._local:
-            path = Path(folder)
+            bundle = Bundle.open(Path(folder))
         else:
             path = self._cache / name / digits
-            if not (path / MANIFEST).is_file():
+            try:
+                bundle = Bundle.open(path)
+            except InvalidBundle:  # not fetched yet, or damaged since, here or there
                 self._fetch(folder, path)
-        bundle = Bundle.open(path)
+                bundle = Bundle.open(path)
         if bundle.ref != ref:
             raise InvalidBundle(f"{folder} holds {bundle.ref}, not {ref}. Publish it anew.")
         return bundle

@@ -23,11 +23,13 @@ def load_tokenizer(bundle: Bundle) -> Tokenizer:
     """
     try:
         tokenizer = Tokenizer.from_file(str(bundle.tokenizer))
-    except Exception as error:  # the library raises bare Exception
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(bundle.manifest.max_tokens)
+        _read_specials_as_text(tokenizer)
+    except BaseException as error:  # bare Exception, and a panic of Rust derives from less
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise InvalidBundle(f"{bundle.tokenizer} is not a tokenizer: {error}") from error
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(bundle.manifest.max_tokens)
-    _read_specials_as_text(tokenizer)
     return tokenizer
 
 

@@ -11,6 +11,9 @@ from neuralrank.errors import InvalidBundle
 __all__ = ["OnnxRuntime"]
 
 
+_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
+
 class OnnxRuntime:
     """A graph in ONNX Runtime's CPU execution provider."""
 
@@ -29,6 +32,11 @@ class OnnxRuntime:
         except Exception as error:  # the library's own errors share no better base class
             raise InvalidBundle(f"{model} can't be loaded by ONNX Runtime: {error}") from error
         self.inputs = frozenset(i.name for i in self._session.get_inputs())
+        if not {"input_ids", "attention_mask"} <= self.inputs <= _INPUTS:
+            raise InvalidBundle(
+                f"{model} has the inputs {sorted(self.inputs)}; needed are input_ids and "
+                "attention_mask, allowed is token_type_ids too."
+            )
         self._output = self._session.get_outputs()[0].name
 
     def run(self, feeds: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:

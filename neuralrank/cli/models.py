@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from neuralrank.bundle import Bundle
+from neuralrank.in_service import Published
 from neuralrank.models import add, add_defaults
 from neuralrank.models.bert import Precision
 from neuralrank.registry import Registry
@@ -29,6 +30,11 @@ def _registry(url: str | None) -> Registry:
     return Registry(load_settings(registry=url).registry_path)
 
 
+Ref = Annotated[
+    str, typer.Argument(metavar="NAME@HASH", help="A bundle; the first digits of its hash do.")
+]
+
+
 def _json(bundle: Bundle) -> dict[str, object]:
     return {"ref": bundle.ref, "hash": bundle.hash, **bundle.manifest.model_dump(mode="json")}
 
@@ -38,23 +44,138 @@ def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
     """Lists the published bundles; each is verified."""
     found = _registry(registry)
     bundles = found.list()
+    roles = _roles(found, bundles)
     if as_json:
-        typer.echo(orjson.dumps([_json(bundle) for bundle in bundles]).decode())
+        rows = [{**_json(bundle), "service": roles[bundle.ref]} for bundle in bundles]
+        typer.echo(orjson.dumps(rows).decode())
         return
-    table = Table("bundle", "kind", "languages", "dimensions", "precision", box=None)
+    table = Table("bundle", "kind", "languages", "dimensions", "precision", "service", box=None)
     for bundle in bundles:
         manifest = bundle.manifest
         languages = ", ".join(manifest.languages) or "any"
         size = str(manifest.dimensions or "")
-        table.add_row(bundle.ref, manifest.kind, languages, size, manifest.precision)
+        role = roles[bundle.ref]
+        table.add_row(bundle.ref, manifest.kind, languages, size, manifest.precision, role)
     Console().print(table)
     if not bundles:
         typer.echo(f"No bundle is in {found.url}. Put the defaults there: neuralrank models add")
 
 
+def _roles(registry: Registry, bundles: list[Bundle]) -> dict[str, str]:
+    """What each bundle is in its name's service, in words; "" for what only lies there."""
+    roles = dict.fromkeys((bundle.ref for bundle in bundles), "")
+    for name in {bundle.manifest.name for bundle in bundles}:
+        published = [
+            Published(bundle.hash, bundle.manifest.created)
+            for bundle in bundles
+            if bundle.manifest.name == name
+        ]
+        state = registry.in_service(name)
+        order = state.order(published)
+        for digits, role in [
+            *((d, "serving, pinned" if state.serving else "serving") for d in order[:1]),
+            *((d, "previous") for d in order[1:2]),
+            *((t.hash, f"canary, {t.percent:g} %") for t in (state.canary,) if t),
+            *((t.hash, f"shadow, {t.percent:g} %") for t in (state.shadow,) if t),
+        ]:
+            if f"{name}@{digits}" in roles:
+                roles[f"{name}@{digits}"] = role
+    return roles
+
+
+@models.command()
+def promote(
+    ref: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[@HASH]",
+            help="What is to serve. Without hash: its newest bundle, and every newer one from then "
+            "on.",
+        ),
+    ],
+    canary: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=100, metavar="PERCENT", help="Not all: for this share of users. 0 ends it."
+        ),
+    ] = None,
+    shadow: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="PERCENT",
+            help="For nobody yet: scores this share of requests a second time, for comparison. 0 "
+            "ends it.",
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="How many times slower than the one before it may be. Default: the sidecar."
+        ),
+    ] = None,
+    registry: RegistryUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Puts a bundle into service; every sidecar of the registry follows within seconds.
+
+    Examples: neuralrank models promote ms-marco-minilm-l12@d48b
+
+              neuralrank models promote my-ranker@0f1e --canary 5
+
+              neuralrank models promote my-ranker
+    """
+    target = _registry(registry)
+    trials = {"canary": canary, "shadow": shadow}
+    given = {role: share for role, share in trials.items() if share is not None}
+    if len(given) > 1 or (given and max_slowdown is not None):
+        raise typer.BadParameter("give one of --canary, --shadow, --max-slowdown at a time")
+    if not given:
+        done = target.promote(ref, max_slowdown=max_slowdown)
+        role = "serving"
+        words = "is in service"
+    else:
+        role, share = next(iter(given.items()))
+        done = target.try_out(ref, "canary" if role == "canary" else "shadow", share)
+        words = f"is the {role}, {share:g} %" if share else f"is no {role} any more"
+    _done(done, role, words, as_json)
+
+
+@models.command()
+def rollback(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the bundles, without hash.")],
+    registry: RegistryUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Puts the bundle that served before back into service, and keeps it there.
+
+    Again: the one before that. New bundles then wait for `promote`.
+    """
+    _done(_registry(registry).rollback(name), "serving", "is in service again", as_json)
+
+
+@models.command()
+def remove(ref: Ref, registry: RegistryUrl = None, as_json: Json = False) -> None:
+    """Deletes a bundle that is neither in service nor tried.
+
+    An encoder's vectors may still be in an index, which then can't be searched by vectors: see
+    `_meta` of the index before.
+    """
+    _done(_registry(registry).remove(ref), "removed", "is removed", as_json)
+
+
+def _done(ref: str, role: str, words: str, as_json: bool) -> None:
+    typer.echo(
+        orjson.dumps({"ref": ref, "service": role}).decode() if as_json else f"{ref} {words}"
+    )
+
+
 @models.command()
 def show(
-    ref: Annotated[str, typer.Argument(metavar="NAME[@HASH]", help="The newest, without hash.")],
+    ref: Annotated[
+        str, typer.Argument(metavar="NAME[@HASH]", help="The one in service, without hash.")
+    ],
     registry: RegistryUrl = None,
     as_json: Json = False,
 ) -> None:

@@ -26,7 +26,7 @@ from neuralrank.models.quantized_onnx import read_quantized_onnx
 from neuralrank.models.unigram import CHINESE_AND_ENGLISH, trim, unigram_tokenizer
 from neuralrank.registry import Registry
 
-__all__ = ["DEFAULTS", "PACKAGES", "add", "add_defaults"]
+__all__ = ["DEFAULTS", "PACKAGES", "add", "add_defaults", "measured"]
 
 Progress = Callable[[str], None]
 
@@ -133,11 +133,22 @@ def _made(
         fields["source"] = source
         fields |= {key: value for key, value in given.items() if value}
         progress(f"measuring {fields['name']}")
-        yield _measured(target, fields)
+        yield measured(target, fields)
 
 
-def _measured(folder: Path, fields: dict[str, Any]) -> Bundle:
-    """The bundle with calibration and golden outputs, taken from the model itself."""
+def measured(folder: Path, fields: dict[str, Any]) -> Bundle:
+    """Writes the manifest with calibration and golden outputs, taken from runs of the model itself.
+
+    Whoever makes a bundle makes it with this, so that what serves it can tell whether it computes
+    the same.
+
+    Args:
+        folder: holds the model and the tokenizer.
+        fields: the manifest's other fields.
+
+    Raises:
+        InvalidBundle: the model can't be run, or gives no finite numbers.
+    """
     raw = write_bundle(folder, fields)
     english, chinese = read_pairs(("en",))[0], read_pairs(("zh",))[0]
     if raw.manifest.kind == "encoder":

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from neuralrank.bundle import Bundle, write_bundle
-from neuralrank.errors import InvalidBundle, NotFound
+from neuralrank.bundle import MODEL, Bundle, write_bundle
+from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
 from neuralrank.registry import Registry
+from tests.unit.conftest import tiny_bundle
 
 
 def test_a_published_bundle_is_found_by_name_and_by_hash(
@@ -66,3 +67,122 @@ def test_a_remote_registry_is_cached_locally(tmp_path: Path, encoder_bundle: Bun
     published = registry.publish(encoder_bundle)
     assert published.path.is_relative_to(tmp_path / "cache")
     assert registry.get(encoder_bundle.ref).manifest == encoder_bundle.manifest
+
+
+@pytest.fixture(params=["local", "remote"])
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
+    """Of either kind; the remote one is fsspec's in-memory file system."""
+    if request.param == "local":
+        return Registry(str(tmp_path / "registry"))
+    return Registry(f"memory://{tmp_path.name}", cache=tmp_path / "cache")
+
+
+def three(registry: Registry, folder: Path, kind: str = "cross_encoder") -> list[str]:
+    """Three bundles of one name, oldest first."""
+    return [
+        registry.publish(
+            tiny_bundle(
+                folder / str(day), kind, created=f"2026-01-0{day}T00:00:00Z", parent=str(day)
+            )
+        ).ref
+        for day in (1, 2, 3)
+    ]
+
+
+def test_promotion_and_rollback_last_and_are_seen_by_another_reader(
+    registry: Registry, tmp_path: Path
+) -> None:
+    first, second, third = three(registry, tmp_path)
+    name = "tiny-cross-encoder"
+    assert registry.get(name).ref == third
+    assert registry.promote(first[:-6]) == first
+    other = Registry(registry.url, cache=tmp_path / "other")
+    assert other.get(name).ref == first
+    assert other.rollback(name) == third
+    assert registry.get(name).ref == third
+    with pytest.raises(NotFound, match="nothing to go back to"):
+        registry.rollback(name)
+    assert registry.promote(second) == second
+    assert registry.promote(name) == third  # follows the newest again
+    assert registry.in_service(name).serving == ""
+
+
+def test_a_candidate_waits_for_its_promotion(registry: Registry, tmp_path: Path) -> None:
+    first = registry.publish(tiny_bundle(tmp_path / "1", "encoder", parent="1"), candidate=True)
+    assert registry.get("tiny-encoder").ref == first.ref
+    second = registry.publish(tiny_bundle(tmp_path / "2", "encoder", parent="2"), candidate=True)
+    assert registry.get("tiny-encoder").ref == first.ref
+    registry.promote(second.ref)
+    assert registry.get("tiny-encoder").ref == second.ref
+
+
+def test_trials_are_set_and_ended(registry: Registry, tmp_path: Path) -> None:
+    _, second, third = three(registry, tmp_path)
+    name = "tiny-cross-encoder"
+    registry.try_out(third, "canary", 5.0)
+    assert registry.get(name).ref == second
+    state = registry.in_service(name)
+    assert state.canary is not None
+    assert (state.canary.hash, state.canary.percent) == (third.partition("@")[2], 5.0)
+    with pytest.raises(InvalidInput, match="in service or tried"):
+        registry.remove(third)
+    registry.try_out(third, "canary", 0)
+    assert registry.in_service(name).canary is None
+    encoders = three(registry, tmp_path / "e", "encoder")
+    with pytest.raises(InvalidInput, match="only a cross_encoder can be tried"):
+        registry.try_out(encoders[0], "shadow", 100.0)
+
+
+def test_what_serves_is_not_removed_and_what_is_removed_is_gone(
+    registry: Registry, tmp_path: Path
+) -> None:
+    first, _, third = three(registry, tmp_path)
+    with pytest.raises(InvalidInput, match="Promote another"):
+        registry.remove(third)
+    with pytest.raises(InvalidInput, match="Give NAME@HASH"):
+        registry.remove("tiny-cross-encoder")
+    registry.promote(first)
+    registry.promote(third)
+    assert registry.remove(first) == first
+    assert first not in registry.refs()
+    assert registry.in_service("tiny-cross-encoder").history == (third.partition("@")[2],)
+
+
+def test_a_hash_may_be_cut_short_but_not_to_several(
+    tmp_path: Path, cross_encoder_bundle: Bundle
+) -> None:
+    registry = Registry(str(tmp_path / "registry"))
+    bundle = registry.publish(cross_encoder_bundle)
+    assert registry.resolve(bundle.ref[:-8]) == bundle.ref
+    twin = bundle.path.parent / (bundle.hash[:6] + "000000")
+    twin.mkdir()
+    (twin / "manifest.json").write_text("{}")
+    with pytest.raises(InvalidInput, match="Give more of its hash"):
+        registry.resolve(f"tiny-cross-encoder@{bundle.hash[:6]}")
+
+
+def test_a_damaged_copy_of_a_remote_bundle_is_fetched_anew(
+    tmp_path: Path, encoder_bundle: Bundle
+) -> None:
+    registry = Registry(f"memory://{tmp_path.name}", cache=tmp_path / "cache")
+    bundle = registry.publish(encoder_bundle)
+    bundle.model.write_bytes(b"half")
+    assert registry.get(bundle.ref).hash == bundle.hash
+
+
+def test_a_fingerprint_changes_with_the_files(tmp_path: Path, encoder_bundle: Bundle) -> None:
+    registry = Registry(str(tmp_path / "registry"))
+    bundle = registry.publish(encoder_bundle)
+    before = registry.fingerprint(bundle.ref)
+    assert registry.fingerprint(bundle.ref) == before
+    (bundle.path / MODEL).write_bytes(b"x")
+    assert registry.fingerprint(bundle.ref) != before
+
+
+def test_a_damaged_state_of_service_is_said(tmp_path: Path, encoder_bundle: Bundle) -> None:
+    registry = Registry(str(tmp_path / "registry"))
+    bundle = registry.publish(encoder_bundle)
+    (bundle.path.parent / "serving.json").write_text("{")
+    with pytest.raises(InvalidInput, match=r"serving\.json.*delete it"):
+        registry.get("tiny-encoder")
+    assert registry.get(bundle.ref).ref == bundle.ref

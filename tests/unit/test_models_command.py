@@ -1,0 +1,55 @@
+"""`neuralrank models`: what is in service, from the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from neuralrank.cli.commands import app
+from neuralrank.registry import Registry
+from tests.unit.test_registry import three
+
+NAME = "tiny-cross-encoder"
+
+
+@pytest.fixture
+def refs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    registry = Registry(str(tmp_path / "registry"))
+    monkeypatch.setenv("NEURALRANK_REGISTRY", registry.url)
+    return three(registry, tmp_path)
+
+
+def run(*arguments: str) -> Any:
+    done = CliRunner().invoke(app, ["models", *arguments, "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def roles() -> list[str]:
+    return [row["service"] for row in run("list")]
+
+
+def test_one_command_promotes_and_one_rolls_back(refs: list[str]) -> None:
+    assert roles() == ["", "previous", "serving"]
+    assert run("promote", refs[0]) == {"ref": refs[0], "service": "serving"}
+    assert roles() == ["serving, pinned", "", "previous"]
+    assert run("rollback", NAME)["ref"] == refs[2]
+    assert roles() == ["", "", "serving, pinned"]
+    assert run("promote", NAME)["ref"] == refs[2]
+    assert run("show", NAME)["ref"] == refs[2]
+
+
+def test_trials_and_removal(refs: list[str]) -> None:
+    assert run("promote", refs[2], "--canary", "5") == {"ref": refs[2], "service": "canary"}
+    run("promote", refs[0], "--shadow", "100")
+    assert roles() == ["shadow, 100 %", "serving, pinned", "canary, 5 %"]
+    run("promote", refs[0], "--shadow", "0")
+    assert run("remove", refs[0]) == {"ref": refs[0], "service": "removed"}
+    assert roles() == ["serving, pinned", "canary, 5 %"]
+
+
+def test_trials_go_one_at_a_time(refs: list[str]) -> None:
+    done = CliRunner().invoke(app, ["models", "promote", refs[0], "--canary", "1", "--shadow", "1"])
+    assert done.exit_code == 2

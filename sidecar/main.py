@@ -51,6 +51,10 @@ def serve(
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of Prometheus metrics; 0 for none. [default: 0]")
     ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Listen beyond this machine without TLS."),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Ranks search results for each user, over gRPC. Logs to stderr, one JSON object a line.
@@ -63,7 +67,9 @@ def serve(
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     # It logs every request as INFO, and every 404 as a warning; our own errors say it better.
     logging.getLogger("opensearch").setLevel(logging.ERROR)
-    settings = load_sidecar_settings(listen=listen, registry=registry, metrics_port=metrics_port)
+    settings = load_sidecar_settings(
+        listen=listen, registry=registry, metrics_port=metrics_port, insecure=insecure
+    )
     asyncio.run(_serve(settings, opensearch_url))
 
 

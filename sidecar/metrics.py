@@ -35,6 +35,12 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        self._refused = Counter(
+            "neuralrank_refused",
+            "Requests that were not let in, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
         self._degraded = Counter(
             "neuralrank_degraded",
             "Answers that were not the best possible, by reason.",
@@ -69,6 +75,9 @@ class Metrics:
 
     def stage(self, name: str, seconds: float) -> None:
         self._histogram(self._stage_seconds, "stage", name).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        self._counter(self._refused, "refused", reason).inc()
 
     def degraded(self, reason: str) -> None:
         self._counter(self._degraded, "degraded", reason).inc()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,6 +17,7 @@ from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.cascade import Ranker
+from sidecar.deadline import Clock
 from sidecar.encode import Vectors
 from sidecar.features import OpenSearchFeatures
 from sidecar.inference import Inference
@@ -25,6 +27,8 @@ from sidecar.models import Models
 from sidecar.profile import Users
 from sidecar.service import RankingService
 from sidecar.settings import SidecarSettings
+from sidecar.tls import Certificates
+from sidecar.transport import server_options
 
 __all__ = ["SERVICE", "Sidecar"]
 
@@ -44,6 +48,9 @@ class Sidecar:
         Args:
             settings: of the sidecar.
             stack: where OpenSearch is, and the registry if `settings` has none.
+
+        Raises:
+            InvalidSettings: certificates or tokens can't be used.
         """
         self._settings = settings
         clock = time.monotonic
@@ -112,6 +119,7 @@ class Sidecar:
             settings,
             clock,
         )
+        self._certificates = _certificates(settings, clock)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._following: asyncio.Task[None] | None = None
@@ -125,26 +133,13 @@ class Sidecar:
             Unsupported: the port is taken.
         """
         await self._report(serving=False)
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", self._settings.max_message_bytes),
-                # Two servers on one port would share its requests, unknown to both.
-                ("grpc.so_reuseport", 0),
-            ]
-        )
+        server = grpc.aio.server(options=server_options(self._settings, shared_port=False))
         pb_grpc.add_RankingServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
-        try:
-            self.port = server.add_insecure_port(self._settings.listen)
-        except RuntimeError:
-            self.port = 0
-        if not self.port:
-            raise Unsupported(
-                f"The sidecar can't listen on {self._settings.listen}: the port is in use or the "
-                "host is not this machine's. Stop what uses it, or set NEURALRANK_SIDECAR_LISTEN."
-            )
+        if self._settings.reflection:
+            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        self.port = self._bind(server)
         await server.start()
         self._server = server
         if self._settings.metrics_port:
@@ -156,7 +151,38 @@ class Sidecar:
                     "NEURALRANK_SIDECAR_METRICS_PORT to a free port, or to 0 for none."
                 ) from error
         self._following = asyncio.create_task(self._follow())
-        _log.info("listening", extra={"address": self._settings.listen, "port": self.port})
+        settings = self._settings
+        _log.info(
+            "listening",
+            extra={
+                "address": settings.listen,
+                "port": self.port,
+                "tls": bool(self._certificates),
+                "client_certificates": bool(settings.tls_client_ca),
+                "tokens": bool(settings.tokens),
+            },
+        )
+        if not self._certificates and not settings.on_loopback:
+            _log.warning(
+                "without TLS and beyond this machine, because NEURALRANK_SIDECAR_INSECURE says so: "
+                "whoever reaches the port can read and change what passes"
+            )
+
+    def _bind(self, server: grpc.aio.Server) -> int:
+        listen = self._settings.listen
+        try:
+            if self._certificates:
+                port = server.add_secure_port(listen, self._certificates.credentials())
+            else:
+                port = server.add_insecure_port(listen)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise Unsupported(
+                f"The sidecar can't listen on {listen}: the port is in use or the host is not this "
+                "machine's. Stop what uses it, or set NEURALRANK_SIDECAR_LISTEN."
+            )
+        return int(port)
 
     async def loaded(self) -> None:
         """Waits until the registry has been gone through once, whatever came of it."""
@@ -186,9 +212,9 @@ class Sidecar:
         """Waits for the requests under way, `drain_seconds` at most, while new ones are refused."""
         # One may have arrived and not have begun: it is let in.
         await asyncio.sleep(min(0.05, self._settings.drain_seconds))
-        self._service.close()
+        self._service.admission.close()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._service.idle(), self._settings.drain_seconds)
+            await asyncio.wait_for(self._service.admission.idle(), self._settings.drain_seconds)
 
     async def _follow(self) -> None:
         await self._warm()
@@ -213,3 +239,10 @@ class Sidecar:
         status = health_pb2.HealthCheckResponse.ServingStatus
         for name in ("", SERVICE):
             await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
+
+
+def _certificates(settings: SidecarSettings, clock: Clock) -> Certificates | None:
+    if not settings.tls_certificate:
+        return None
+    client_ca = Path(settings.tls_client_ca) if settings.tls_client_ca else None
+    return Certificates(Path(settings.tls_certificate), Path(settings.tls_key), client_ca, clock)

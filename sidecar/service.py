@@ -3,15 +3,18 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from math import ceil
 from typing import Any, TypeVar
 
 import grpc
 
-from neuralrank.errors import NeuralrankError, Overloaded, Unavailable, grpc_status
+from neuralrank.errors import DeadlineExceeded, NeuralrankError, RateExceeded, grpc_status
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+from sidecar.admission import Admission
 from sidecar.cascade import Ranker
 from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Weights
@@ -26,6 +29,10 @@ __all__ = ["RankingService"]
 
 _log = logging.getLogger(__name__)
 _Reply = TypeVar("_Reply")
+
+_TOKEN = "authorization"
+# gRPC's own name for "when to try again", in milliseconds (proposal A6).
+_PUSHBACK = "grpc-retry-pushback-ms"
 
 
 class RankingService(pb_grpc.RankingServicer):
@@ -49,10 +56,8 @@ class RankingService(pb_grpc.RankingServicer):
         self._weights = Weights(
             settings.weight_relevance, settings.weight_affinity, settings.weight_retrieval
         )
-        self._in_flight = 0
-        self._closed = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._certified = bool(settings.tls_client_ca)
+        self.admission = Admission(settings, metrics, clock)
 
     async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:
         async def answer() -> pb.RankResponse:
@@ -74,64 +79,74 @@ class RankingService(pb_grpc.RankingServicer):
 
         return await self._answer("Encode", context, answer)
 
-    async def ModelStatus(self, _request: Any, _context: Any) -> pb.ModelStatusResponse:
-        return write_status(self._models.statuses)
+    async def ModelStatus(self, _request: Any, context: Any) -> pb.ModelStatusResponse:
+        async def answer() -> pb.ModelStatusResponse:
+            return write_status(self._models.statuses)
 
-    def close(self) -> None:
-        """Refuses every request from now on."""
-        self._closed = True
-
-    async def idle(self) -> None:
-        """Waits until no request is in work."""
-        await self._idle.wait()
+        # Free, and wanted most when the sidecar has too much to do.
+        return await self._answer("ModelStatus", context, answer, counted=False)
 
     def _deadline(self, context: Any, milliseconds: int) -> Deadline:
         """The earlier of gRPC's deadline and the request's own, less the margin to answer in."""
         seconds = min(milliseconds, self._settings.max_deadline_ms) / 1_000
         remaining = context.time_remaining()
         if remaining is not None:
+            if remaining <= 0:
+                raise DeadlineExceeded(
+                    "The deadline had passed when the request arrived; nothing was done. Send a "
+                    "longer one, and look at what delays requests on their way."
+                )
             seconds = min(seconds, remaining)
         return Deadline.after(seconds - self._settings.margin_ms / 1_000, self._clock)
 
     async def _answer(
-        self, method: str, context: Any, work: Callable[[], Awaitable[_Reply]]
+        self,
+        method: str,
+        context: Any,
+        work: Callable[[], Awaitable[_Reply]],
+        *,
+        counted: bool = True,
     ) -> _Reply:
         """The reply of `work`, or its error as a gRPC status."""
         start = time.perf_counter()
         status, message = "OK", ""
         try:
-            with self._admitted():
+            caller = self._caller(context)
+            with self.admission.admitted(caller) if counted else nullcontext():
                 return await work()
         except NeuralrankError as error:
             status, message = grpc_status(error), str(error)
+            if isinstance(error, RateExceeded) and error.retry_after is not None:
+                milliseconds = str(ceil(error.retry_after * 1_000))
+                context.set_trailing_metadata(((_PUSHBACK, milliseconds),))
         except asyncio.CancelledError:
             status = "CANCELLED"
             raise
-        except Exception:
+        except Exception as error:
             status = "INTERNAL"
             message = "The sidecar failed on this request; its log has the traceback."
-            _log.exception("request failed", extra={"method": method})
+            # Without the error's own words: they may quote ids of users and items.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            kind = type(error).__name__
+            _log.error("request failed: %s", kind, extra={"method": method, "traceback": where})
+            _log.debug("request failed", exc_info=True)
         finally:
             self._metrics.request(method, status, time.perf_counter() - start)
         await context.abort(grpc.StatusCode[status], message)
         raise AssertionError("abort raises")
 
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if self._closed:
-            raise Unavailable("This sidecar is stopping. Ask another, or again in a moment.")
-        if self._in_flight >= self._settings.max_in_flight:
-            raise Overloaded(
-                f"{self._in_flight} requests are in work, allowed are "
-                f"{self._settings.max_in_flight}. Try again later, or add a sidecar."
-            )
-        self._in_flight += 1
-        self._idle.clear()
-        self._metrics.in_flight.inc()
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
-            self._metrics.in_flight.dec()
+    def _caller(self, context: Any) -> str:
+        authorization = next(
+            (value for name, value in context.invocation_metadata() or () if name == _TOKEN), ""
+        )
+        subject = ""
+        if self._certified:
+            found = context.auth_context().get("x509_common_name") or [b""]
+            subject = found[0].decode("utf-8", "replace")
+        return self.admission.caller(str(authorization), subject, _host(context.peer()))
+
+
+def _host(peer: str) -> str:
+    """The address in gRPC's name of a peer, such as ipv4:10.0.0.7:51234."""
+    family, _, rest = peer.partition(":")
+    return rest.rpartition(":")[0] if family in ("ipv4", "ipv6") else peer

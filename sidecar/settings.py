@@ -5,6 +5,7 @@ from `neuralrank.settings` (`NEURALRANK_OPENSEARCH_URL` and the like).
 """
 
 import os
+from ipaddress import ip_address
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -26,8 +27,8 @@ class SidecarSettings(BaseSettings):
 
     # --- Where it listens and what it serves
 
-    # host:port of gRPC. 127.0.0.1 is reached from this machine only; 0.0.0.0 from everywhere, and
-    # the port has no authentication: put it behind a network that only OpenSearch's nodes reach.
+    # host:port of gRPC. 127.0.0.1 is reached from this machine only. Beyond it (0.0.0.0, or an
+    # address of this machine) the sidecar starts only with TLS, or where `insecure` says so.
     listen: str = "127.0.0.1:50051"
     # Port of Prometheus metrics over HTTP, on the host of `listen`. 0: none.
     metrics_port: int = Field(default=0, ge=0, le=65_535)
@@ -42,6 +43,49 @@ class SidecarSettings(BaseSettings):
     # How often the registry is looked at for new bundles. Shorter: a published bundle serves
     # sooner; longer: less reading of a remote registry.
     registry_poll_seconds: float = Field(default=5.0, gt=0, le=3_600)
+
+    # Whether gRPC reflection answers, so that grpcurl knows the contract. It shows nothing else.
+    reflection: bool = True
+
+    # --- Who may ask
+
+    # PEM of the server's certificate (then intermediate ones) and of its key, without passphrase.
+    # Read again when they change. Empty: no TLS.
+    tls_certificate: str = ""
+    tls_key: str = ""
+    # PEM of the authorities for clients' certificates: then only clients with one are let in
+    # (mTLS). Empty: clients need none.
+    tls_client_ca: str = ""
+    # A file with one `caller: secret` a line; then only requests with one of them are answered.
+    # Read again when it changes. Empty: no tokens.
+    tokens: str = ""
+    # Listen beyond this machine without TLS. For a network that nobody else is in, such as that of
+    # docker compose or a mesh that encrypts by itself.
+    insecure: bool = False
+    # Requests a second that one caller may make in the long run. A caller is its token's name, else
+    # the common name of its certificate, else its address. 0: any number.
+    caller_rate: float = Field(default=0.0, ge=0, le=1_000_000)
+    # Requests that a caller may make at once after a pause. 0: what caller_rate allows in a second.
+    caller_burst: int = Field(default=0, ge=0, le=1_000_000)
+    # Requests of one caller in work at once. Lower than max_in_flight, one caller can't keep the
+    # others out. 0: up to max_in_flight.
+    caller_concurrency: int = Field(default=0, ge=0)
+
+    # --- Connections
+
+    # Connections that are open at once; one more is closed.
+    max_connections: _Count = 1_000
+    # Requests under way on one connection; more wait at the client. Above max_in_flight, so that
+    # who asks too much is told so.
+    max_streams: _Count = 256
+    # A connection on which nothing came for this long is asked for a sign of life...
+    keepalive_seconds: float = Field(default=60.0, ge=1, le=86_400)
+    # ...and closed, with its requests cancelled, if none comes in this time.
+    keepalive_timeout_seconds: float = Field(default=20.0, ge=1, le=600)
+    # A connection that is this old (a tenth more or less) is ended after its requests, and the
+    # client makes a new one: so load spreads over new replicas, and changed certificates are used
+    # by all. Shorter: sooner, for more handshakes. 0: never.
+    max_connection_age_seconds: float = Field(default=600.0, ge=0, le=86_400)
 
     # --- Time and load
 
@@ -72,7 +116,8 @@ class SidecarSettings(BaseSettings):
     threads: int = Field(default=0, ge=0, le=1_024)
     # How long requests under way may take to finish when the service is told to stop.
     drain_seconds: float = Field(default=10.0, ge=0, le=600)
-    # The longest message received. 10,000 candidates with texts and vectors take about 25 MiB.
+    # The longest message received or sent. 10,000 candidates with texts and vectors take about
+    # 25 MiB.
     max_message_bytes: int = Field(default=64 * 2**20, ge=2**16, le=2**31 - 1)
 
     # --- Ranking
@@ -132,6 +177,27 @@ class SidecarSettings(BaseSettings):
         host, port = self.address
         if not host or not 0 <= port <= 65_535:
             raise ValueError(f"listen is {self.listen!r}; allowed is host:port, as 127.0.0.1:50051")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError(
+                f"tls_certificate is {self.tls_certificate!r} and tls_key is {self.tls_key!r}; "
+                "give both or neither"
+            )
+        if self.tls_client_ca and not self.tls_certificate:
+            raise ValueError(
+                "tls_client_ca is given without tls_certificate and tls_key; clients' certificates "
+                "are asked for in TLS only, so give all three"
+            )
+        if not (self.on_loopback or self.tls_certificate or self.insecure):
+            raise ValueError(
+                f"listen is {self.listen!r}, which is reached from other machines, and there is no "
+                "TLS. Give NEURALRANK_SIDECAR_TLS_CERTIFICATE and NEURALRANK_SIDECAR_TLS_KEY "
+                "(docs/security.md), listen on 127.0.0.1, or set NEURALRANK_SIDECAR_INSECURE=true "
+                "(--insecure) where nobody else is in that network"
+            )
+        if self.caller_burst and not self.caller_rate:
+            raise ValueError(
+                f"caller_burst is {self.caller_burst} without a caller_rate; give both"
+            )
         if self.metrics_port and self.metrics_port == port:
             raise ValueError(
                 f"metrics_port is {port}, which is gRPC's port in listen; choose another"
@@ -160,6 +226,15 @@ class SidecarSettings(BaseSettings):
         """Host and port of `listen`; port -1 where it is not a number."""
         host, _, port = self.listen.rpartition(":")
         return host, int(port) if port.isdecimal() else -1
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine reaches `listen`."""
+        host = self.address[0].strip("[]")
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
 
 
 def load_sidecar_settings(**flags: Any) -> SidecarSettings:

@@ -1,6 +1,7 @@
 """The gRPC face on a real server: statuses, admission, deadlines, cancellation."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -99,6 +100,55 @@ async def test_a_bug_is_internal_without_its_innards(bench: Bench) -> None:
             await stub.Rank(request())
     assert caught.value.code() is grpc.StatusCode.INTERNAL
     assert "user 42" not in caught.value.details()
+
+
+async def test_a_deadline_that_has_passed_on_arrival_costs_nothing(bench: Bench) -> None:
+    class Late:
+        aborted: tuple[grpc.StatusCode, str] | None = None
+
+        def time_remaining(self) -> float:
+            return 0.0
+
+        def invocation_metadata(self) -> None:
+            return None
+
+        def peer(self) -> str:
+            return "ipv4:127.0.0.1:1"
+
+        async def abort(self, code: grpc.StatusCode, words: str) -> None:
+            self.aborted = (code, words)
+            raise asyncio.CancelledError
+
+    async with serving(bench) as stub:
+        encode = pb.EncodeRequest(inputs=[pb.EncodeInput(query="phone")])
+        for call in (stub.service.Rank, stub.service.Encode):
+            late = Late()
+            made = request() if call == stub.service.Rank else encode
+            with pytest.raises(asyncio.CancelledError):
+                await call(made, late)
+            assert late.aborted is not None
+            assert late.aborted[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert "had passed when the request arrived" in late.aborted[1]
+
+
+async def test_a_bug_is_logged_without_what_it_was_about(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    marker = "user-4711"
+
+    async def broken(*_: object) -> None:
+        raise KeyError(marker)
+
+    bench.ranker.rank = broken  # type: ignore[method-assign, assignment]
+    with caplog.at_level(logging.INFO):
+        async with serving(bench) as stub:
+            with pytest.raises(grpc.RpcError):
+                await stub.Rank(request())
+    (record,) = [record for record in caplog.records if record.name == "sidecar.service"]
+    assert record.message == "request failed: KeyError"
+    assert "test_service.py" in record.traceback
+    assert marker not in str(vars(record))
+    assert marker not in caplog.text
 
 
 class Gate(WordEncoder):
@@ -259,7 +309,7 @@ async def test_idle_waits_for_what_is_in_work() -> None:
         async with serving(bench) as stub:
             first = asyncio.ensure_future(_rank(stub, "computer"))
             await entered(gate)
-            idle = asyncio.ensure_future(stub.service.idle())
+            idle = asyncio.ensure_future(stub.service.admission.idle())
             await asyncio.sleep(0)
             assert not idle.done()
             gate.go.set()

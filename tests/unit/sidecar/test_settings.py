@@ -22,6 +22,12 @@ PREFIX = "NEURALRANK_SIDECAR_"
         ("METRICS_PORT", "50051", "metrics_port is 50051, which is gRPC's port"),
         ("WEIGHT_AFFINITY", "nan", "WEIGHT_AFFINITY"),
         ("MAX_CANDIDATES", "20000", "MAX_CANDIDATES: got '20000'"),
+        ("LISTEN", "0.0.0.0:50051", "set NEURALRANK_SIDECAR_INSECURE=true (--insecure)"),
+        ("LISTEN", "[::]:50051", "reached from other machines"),
+        ("LISTEN", "shop.example:50051", "reached from other machines"),
+        ("TLS_CERTIFICATE", "tls.crt", "give both or neither"),
+        ("TLS_CLIENT_CA", "ca.pem", "give all three"),
+        ("CALLER_BURST", "5", "caller_burst is 5 without a caller_rate"),
         ("DEADLINE", "100", "NEURALRANK_SIDECAR_DEADLINE is no setting"),
     ],
 )
@@ -45,6 +51,17 @@ def test_a_flag_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(PREFIX + "LISTEN", "127.0.0.1:1")
     assert load_sidecar_settings(listen="127.0.0.1:2").listen == "127.0.0.1:2"
     assert load_sidecar_settings(listen=None).listen == "127.0.0.1:1"
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "localhost:1"])
+def test_this_machine_alone_needs_no_tls(listen: str) -> None:
+    assert load_sidecar_settings(listen=listen).on_loopback
+
+
+def test_beyond_this_machine_with_tls_or_where_it_is_said() -> None:
+    secured = {"tls_certificate": "tls.crt", "tls_key": "tls.key"}
+    assert not load_sidecar_settings(listen="0.0.0.0:1", **secured).on_loopback
+    assert not load_sidecar_settings(listen="0.0.0.0:1", insecure=True).on_loopback
 
 
 def documented() -> dict[str, str]:

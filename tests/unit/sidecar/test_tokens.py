@@ -1,0 +1,108 @@
+"""Tokens: read, compared, reloaded; and no secret in any message."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import pytest
+
+from neuralrank.errors import InvalidSettings, Unauthenticated
+from sidecar.tokens import Tokens
+from tests.unit.sidecar.parts import Clock
+
+SHOP = "shop-secret-0123456789"
+CMS = "cms-secret-0123456789"
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+def test_a_token_names_its_caller(tmp_path: Path) -> None:
+    hashed = hashlib.sha256(CMS.encode()).hexdigest()
+    path = write(tmp_path / "t", "# callers", "", f"shop: {SHOP}", f"cms : sha256:{hashed}")
+    tokens = Tokens(path, Clock())
+    assert tokens.caller(f"Bearer {SHOP}") == "shop"
+    assert tokens.caller(f"bearer  {CMS} ") == "cms"
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ("", "none was sent"),
+        ("Bearer ", "none was sent"),
+        (f"Basic {SHOP}", "none was sent"),
+        (SHOP, "none was sent"),
+        (f"Bearer {SHOP}x", "not one of those that are allowed"),
+        ("Bearer 密码", "not one of those that are allowed"),
+        # The hash in the file is no way in.
+        (f"Bearer sha256:{hashlib.sha256(CMS.encode()).hexdigest()}", "not one of those"),
+    ],
+)
+def test_nothing_else_lets_in(tmp_path: Path, sent: str, words: str) -> None:
+    hashed = hashlib.sha256(CMS.encode()).hexdigest()
+    path = write(tmp_path / "t", f"shop: {SHOP}", f"cms: sha256:{hashed}")
+    with pytest.raises(Unauthenticated, match=words) as caught:
+        Tokens(path, Clock()).caller(sent)
+    assert SHOP not in str(caught.value)
+
+
+def test_a_caller_may_have_two_while_one_is_replaced(tmp_path: Path) -> None:
+    clock = Clock()
+    path = write(tmp_path / "t", f"shop: {SHOP}")
+    tokens = Tokens(path, clock)
+    write(path, f"shop: {SHOP}", "shop: a-new-secret-0123456789")
+    with pytest.raises(Unauthenticated):
+        tokens.caller("Bearer a-new-secret-0123456789")
+    clock.now += 1.5
+    assert tokens.caller("Bearer a-new-secret-0123456789") == "shop"
+    assert tokens.caller(f"Bearer {SHOP}") == "shop"
+    write(path, "shop: a-new-secret-0123456789")
+    clock.now += 1.5
+    with pytest.raises(Unauthenticated):
+        tokens.caller(f"Bearer {SHOP}")
+
+
+def test_a_file_that_became_unusable_or_went_away_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    path = write(tmp_path / "t", f"shop: {SHOP}")
+    tokens = Tokens(path, clock)
+    write(path, "shop: short")
+    clock.now += 1.5
+    with caplog.at_level(logging.INFO):
+        assert tokens.caller(f"Bearer {SHOP}") == "shop"
+        path.unlink()
+        clock.now += 1.5
+        assert tokens.caller(f"Bearer {SHOP}") == "shop"
+    assert [record.message for record in caplog.records] == ["the tokens stay as they were"] * 2
+    assert SHOP not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("shop", "there is no ':'"),
+        (": 0123456789abcdef", "the caller is ''"),
+        ("the shop: 0123456789abcdef", "the caller is 'the shop'"),
+        ("shop: s3cret", "the secret has 6 characters"),
+        ("shop: 0123456789 abcdef", "has a space in it"),
+        ("shop: sha256:0123456789abcdef", "no SHA-256"),
+        (f"other: {SHOP}", "another caller's too"),
+    ],
+)
+def test_a_line_that_is_no_token_stops_the_start(tmp_path: Path, line: str, words: str) -> None:
+    path = write(tmp_path / "t", f"shop: {SHOP}", line)
+    with pytest.raises(InvalidSettings, match="line 2") as caught:
+        Tokens(path, Clock())
+    assert words in str(caught.value)
+    assert "0123456789" not in str(caught.value)
+
+
+def test_no_file_and_no_token_stop_the_start(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="can't be read"):
+        Tokens(tmp_path / "none", Clock())
+    with pytest.raises(InvalidSettings, match="holds no token"):
+        Tokens(write(tmp_path / "t", "# nobody yet"), Clock())

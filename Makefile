@@ -2,6 +2,7 @@
 # make demo    starts the local stack and shows what re-ranking does to a query; the stack stays
 #              (make demo UP="--opensearch-port 9201": with flags of `neuralrank up`)
 # make test    all tests, on a stack of their own: a running demo is left alone
+# make test-tensorrt   what can be tested of TensorRT without a GPU (`make test` runs it too)
 # make check   formatting, lint, types, import rules
 # make bench   the benchmarks
 # make down    ends the local stack; its data, models and downloads stay in .neuralrank
@@ -28,7 +29,7 @@ ifneq ($(words $(wildcard neuralrank/v1/ranking_pb2.py $(BIN)/neuralrank)),2)
 INCOMPLETE := incomplete
 endif
 
-.PHONY: help setup demo test check plugin-test bench down clean constraints incomplete
+.PHONY: help setup demo test test-tensorrt check plugin-test bench down clean constraints incomplete
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -53,6 +54,9 @@ demo: setup
 
 test: setup check plugin-test
 	$(BIN)/python -m pytest
+
+test-tensorrt: setup
+	$(BIN)/python -m pytest tests/unit/backends tests/integration/test_precision.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuralrank.language import detect
+from sidecar.agreement import kendall_distance
 from sidecar.blend import Blend, affinity, blend, feedback, order, relevance, retrieval
 from sidecar.cost import Cost
 from sidecar.deadline import Deadline
@@ -122,18 +123,21 @@ class Ranker:
             )
             if space.encoder and near.compared:
                 trace.used(space.encoder.ref)
+                self._metrics.top_score(space.encoder.ref, near.query_match[kept])
         logits, cross = await self._rerank(
             query, candidates.texts, parts, kept, serving, deadline, trace
         )
         with trace.stage("blend", len(kept)):
             match, blended = parts.blend(cross)
             ranked = kept[order(blended.scores[kept], candidates.retrieval[kept])]
+            self._metrics.ordered(kendall_distance(ranked))
             if query.min_score is not None:
                 low = blended.scores[ranked] < np.float32(query.min_score)
                 dropped = _with_low(query, blended, ranked[low], dropped)
                 ranked = ranked[~low]
             if query.top_k:
                 ranked = ranked[: query.top_k]
+        trace.finish()
         shown = ranked.tolist()
         scores = blended.scores[ranked].tolist()
         ids = candidates.ids
@@ -203,6 +207,7 @@ class Ranker:
             cross[done] = model.probability(scores)
             trace.used(model.ref)
             self._metrics.reranked(len(done))
+            self._metrics.top_score(model.ref, cross[done])
         elif len(done):
             trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"{model.ref} gave no finite scores")
         return logits, cross

@@ -82,7 +82,7 @@ class Inference:
         missing = [query for query in dict.fromkeys(queries) if query not in found]
         self._metrics.cache("query", hits=len(found), misses=len(missing))
         if missing:
-            vectors = await self._run(lambda: encoder.encode_queries(missing), deadline)
+            vectors = await self._run(encoder, lambda: encoder.encode_queries(missing), deadline)
             for query, vector in zip(missing, vectors, strict=True):
                 found[query] = vector
                 self._queries[encoder.ref, query] = vector
@@ -98,7 +98,9 @@ class Inference:
         """float32 [passages, d] of length 1. Raises DeadlineExceeded."""
         parts = [
             await self._run(
-                partial(encoder.encode_passages, passages[start : start + _CHUNK]), deadline
+                encoder,
+                partial(encoder.encode_passages, passages[start : start + _CHUNK]),
+                deadline,
             )
             for start in range(0, len(passages), _CHUNK)
         ]
@@ -133,7 +135,7 @@ class Inference:
             cost.observe(units(query, texts), time.perf_counter() - start)
             return logits
 
-        logits = await self._run(run, deadline)
+        logits = await self._run(model, run, deadline)
         for text, logit in zip(texts, logits.tolist(), strict=True):
             # A character outside Latin takes two bytes or four.
             score = _Score(logit, _SCORE_BYTES + 2 * (len(query) + len(text)))
@@ -141,17 +143,33 @@ class Inference:
                 self._scores[model.ref, query, text] = score
         return logits
 
+    @property
+    def score_bytes(self) -> int:
+        """About what the cache of scores takes."""
+        return int(self._scores.currsize)
+
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, work: Callable[[], _Result], deadline: Deadline) -> _Result:
+    async def _run(
+        self,
+        model: EncoderModel | CrossEncoderModel,
+        work: Callable[[], _Result],
+        deadline: Deadline,
+    ) -> _Result:
         """The result of `work` in a thread. It is not begun once the deadline has passed or the
         caller has gone; if it is still running at the deadline, it is left behind."""
 
+        asked = time.perf_counter()
+
         def begin() -> _Result:
+            begun = time.perf_counter()
+            self._metrics.queue(begun - asked)
             if deadline.passed:
                 raise DeadlineExceeded("The time was used up before a model could begin.")
-            return work()
+            result = work()
+            self._metrics.inference(model.ref, model.backend_name, time.perf_counter() - begun)
+            return result
 
         if deadline.passed:
             raise DeadlineExceeded("The time was used up before a model could begin.")

@@ -1,13 +1,60 @@
-"""What the sidecar counts, for Prometheus."""
+"""What the sidecar counts, for Prometheus. docs/metrics.md says what each metric means.
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+A name is neuralrank_<what>_<unit>: seconds, bytes, ratio (0 to 1), info, or what is counted. A
+label whose values are not known beforehand is a bundle's; `keep_bundles` forgets those that left.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Generic, TypeVar
+
+import numpy as np
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    start_http_server,
+)
+
+from sidecar.domain import Floats
 
 __all__ = ["Metrics"]
 
+_Family = TypeVar("_Family", Counter, Histogram)
+
 # Seconds; ranking lives between a tenth of a millisecond and a second.
-_BUCKETS = (
+_SECONDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
+# Deadlines are round numbers: a bucket for each that is likely.
+_DEADLINES: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 1.0, 2.0, 5.0)
+_TENTHS: Final = tuple(tenth / 10 for tenth in range(11))
+_TWENTIETHS: Final = tuple(twentieth / 20 for twentieth in range(21))
+
+
+class _Labelled(Generic[_Family]):
+    """A family's children. Looking one up in the family takes a lock; the hot path keeps the few
+    there are."""
+
+    def __init__(self, family: _Family) -> None:
+        self._family: _Family = family
+        self._children: dict[tuple[str, ...], _Family] = {}
+
+    def __call__(self, *values: str) -> _Family:
+        """The child with these values of the labels, in the order of the family's labels."""
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = self._family.labels(*values)
+        return child
+
+    def keep(self, first: Collection[str]) -> None:
+        """Removes the children whose first label says something else."""
+        for values in [values for values in self._children if values[0] not in first]:
+            del self._children[values]
+            self._family.remove(*values)
 
 
 class Metrics:
@@ -15,96 +62,150 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "neuralrank_requests",
-            "Requests by method and gRPC status.",
-            ["method", "status"],
-            registry=self.registry,
+        # Memory, processor time and open files of the process, as process_….
+        ProcessCollector(registry=self.registry)
+        self._requests = self._counters(
+            "neuralrank_requests", "Requests, by gRPC status.", "method", "status"
         )
-        self._seconds = Histogram(
-            "neuralrank_request_seconds",
-            "Time from receiving a request to its answer.",
-            ["method"],
-            buckets=_BUCKETS,
-            registry=self.registry,
+        self._seconds = self._histograms(
+            "neuralrank_request_seconds", "From receiving a request to its answer.", "method"
         )
-        self._stage_seconds = Histogram(
-            "neuralrank_stage_seconds",
-            "Time of each stage of Rank.",
-            ["stage"],
-            buckets=_BUCKETS,
-            registry=self.registry,
+        self._deadline = self._histograms(
+            "neuralrank_deadline_seconds",
+            "The time that a request gave, less the margin to answer in.",
+            "method",
+            buckets=_DEADLINES,
         )
-        self._refused = Counter(
-            "neuralrank_refused",
-            "Requests that were not let in, by reason.",
-            ["reason"],
-            registry=self.registry,
+        self._refused = self._counters(
+            "neuralrank_refused_requests", "Requests that were not let in.", "reason"
         )
-        self._degraded = Counter(
-            "neuralrank_degraded",
-            "Answers that were not the best possible, by reason.",
-            ["reason"],
-            registry=self.registry,
+        self._stage_seconds = self._histograms(
+            "neuralrank_stage_seconds", "Time of each stage of Rank.", "stage"
         )
-        self._cache = Counter(
-            "neuralrank_cache_lookups",
-            "Look-ups in the sidecar's caches.",
-            ["cache", "outcome"],
-            registry=self.registry,
+        self._degraded = self._counters(
+            "neuralrank_degraded_answers", "Answers that were not the best possible.", "reason"
         )
-        self._read = Counter(
-            "neuralrank_reranked_candidates",
-            "Candidates read by a cross-encoder.",
-            registry=self.registry,
+        self._partial = self._counter(
+            "neuralrank_partial_answers", "Answers of Rank for which something was left out."
         )
-        self.in_flight = Gauge(
-            "neuralrank_requests_in_flight", "Requests being worked on.", registry=self.registry
+        self._distance = self._histogram(
+            "neuralrank_order_distance_ratio",
+            "Share of pairs that Rank turned round; Kendall's tau is 1 - 2 times this.",
+            buckets=_TENTHS,
         )
-        self.queued = Gauge(
-            "neuralrank_model_runs_queued",
-            "Model runs that wait or are under way.",
-            registry=self.registry,
+        self._top_score = self._histograms(
+            "neuralrank_top_score_ratio",
+            "The best calibrated score that a bundle gave in a Rank.",
+            "bundle",
+            buckets=_TWENTIETHS,
         )
-        # Looking a labelled child up takes a lock; the hot path keeps the few there are.
-        self._children: dict[tuple[str, ...], Counter | Histogram] = {}
+        self._read = self._counter(
+            "neuralrank_reranked_candidates", "Candidates that a cross-encoder read."
+        )
+        self._cache = self._counters(
+            "neuralrank_cache_lookups", "Look-ups in caches.", "cache", "outcome"
+        )
+        self._queue_seconds = self._histogram(
+            "neuralrank_queue_seconds", "From asking for a model run to its beginning."
+        )
+        self._inference_seconds = self._histograms(
+            "neuralrank_inference_seconds", "One model run.", "bundle", "backend"
+        )
+        self._cache_bytes = self._gauge("neuralrank_cache_bytes", "Memory of a cache.", "cache")
+        self._bundles = self._gauge("neuralrank_model_bundles", "Bundles, by state.", "state")
+        self.in_flight = self._gauge("neuralrank_in_flight_requests", "Requests being worked on.")
+        self.queued = self._gauge(
+            "neuralrank_queued_runs", "Model runs that wait or are under way."
+        )
+        self._build = Info("neuralrank_build", "What runs here.", registry=self.registry)
 
     def request(self, method: str, status: str, seconds: float) -> None:
-        self._counter(self._requests, "requests", method, status).inc()
-        self._histogram(self._seconds, "seconds", method).observe(seconds)
+        self._requests(method, status).inc()
+        self._seconds(method).observe(seconds)
+
+    def deadline(self, method: str, seconds: float) -> None:
+        """The time that a request came with, in seconds."""
+        self._deadline(method).observe(seconds)
 
     def stage(self, name: str, seconds: float) -> None:
-        self._histogram(self._stage_seconds, "stage", name).observe(seconds)
+        self._stage_seconds(name).observe(seconds)
 
     def refused(self, reason: str) -> None:
-        self._counter(self._refused, "refused", reason).inc()
+        self._refused(reason).inc()
 
     def degraded(self, reason: str) -> None:
-        self._counter(self._degraded, "degraded", reason).inc()
+        self._degraded(reason).inc()
 
-    def cache(self, name: str, *, hits: int, misses: int) -> None:
-        if hits:
-            self._counter(self._cache, "cache", name, "hit").inc(hits)
-        if misses:
-            self._counter(self._cache, "cache", name, "miss").inc(misses)
+    def partial(self) -> None:
+        """An answer of Rank for which something was left out."""
+        self._partial.inc()
+
+    def ordered(self, distance: float) -> None:
+        """Of one Rank: `sidecar.agreement.kendall_distance` of its answer to its request."""
+        self._distance.observe(distance)
+
+    def top_score(self, bundle: str, scores: Floats) -> None:
+        """The calibrated scores, in [0, 1], that the bundle gave to the candidates of one Rank:
+        float32 [n], NaN where it gave none."""
+        known = scores[~np.isnan(scores)]
+        if len(known):
+            self._top_score(bundle).observe(float(known.max()))
 
     def reranked(self, candidates: int) -> None:
         self._read.inc(candidates)
+
+    def cache(self, name: str, *, hits: int, misses: int) -> None:
+        if hits:
+            self._cache(name, "hit").inc(hits)
+        if misses:
+            self._cache(name, "miss").inc(misses)
+
+    def watch_cache(self, name: str, size: Callable[[], int]) -> None:
+        """Asks `size` for the bytes that the cache takes whenever the metrics are read."""
+        self._cache_bytes.labels(name).set_function(size)
+
+    def queue(self, seconds: float) -> None:
+        """How long a model run has waited for its turn."""
+        self._queue_seconds.observe(seconds)
+
+    def inference(self, bundle: str, backend: str, seconds: float) -> None:
+        """One model run."""
+        self._inference_seconds(bundle, backend).observe(seconds)
+
+    def watch_bundles(self, state: str, count: Callable[[], int]) -> None:
+        """Asks `count` for the bundles in that state whenever the metrics are read."""
+        self._bundles.labels(state).set_function(count)
+
+    def build(self, backend: str) -> None:
+        """Says which version runs, and on which backend, as name and version."""
+        try:
+            own = version("neuralrank")
+        except PackageNotFoundError:  # from a checkout that was not installed
+            own = "unknown"
+        self._build.info({"version": own, "backend": backend})
+
+    def keep_bundles(self, refs: Collection[str]) -> None:
+        """Forgets what was counted for other bundles: their number is not bounded over time."""
+        for family in (self._top_score, self._inference_seconds):
+            family.keep(refs)
 
     def serve(self, host: str, port: int) -> None:
         """Answers `GET /metrics` from a thread of its own, until the process ends."""
         start_http_server(port, host, self.registry)
 
-    def _counter(self, family: Counter, *key: str) -> Counter:
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = family.labels(*key[1:])
-        assert isinstance(child, Counter)
-        return child
+    def _counter(self, name: str, says: str) -> Counter:
+        return Counter(name, says, registry=self.registry)
 
-    def _histogram(self, family: Histogram, *key: str) -> Histogram:
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = family.labels(*key[1:])
-        assert isinstance(child, Histogram)
-        return child
+    def _counters(self, name: str, says: str, *labels: str) -> _Labelled[Counter]:
+        return _Labelled(Counter(name, says, labels, registry=self.registry))
+
+    def _gauge(self, name: str, says: str, *labels: str) -> Gauge:
+        return Gauge(name, says, labels, registry=self.registry)
+
+    def _histogram(self, name: str, says: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+        return Histogram(name, says, buckets=buckets, registry=self.registry)
+
+    def _histograms(
+        self, name: str, says: str, *labels: str, buckets: Sequence[float] = _SECONDS
+    ) -> _Labelled[Histogram]:
+        return _Labelled(Histogram(name, says, labels, buckets=buckets, registry=self.registry))

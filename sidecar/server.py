@@ -4,9 +4,11 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import grpc
+import onnxruntime
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -26,6 +28,7 @@ from sidecar.metrics import Metrics
 from sidecar.models import Models
 from sidecar.profile import Users
 from sidecar.service import RankingService
+from sidecar.serving import State
 from sidecar.settings import SidecarSettings
 from sidecar.tls import Certificates
 from sidecar.transport import server_options
@@ -120,6 +123,7 @@ class Sidecar:
             clock,
         )
         self._certificates = _certificates(settings, clock)
+        self._watch()
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._following: asyncio.Task[None] | None = None
@@ -184,6 +188,17 @@ class Sidecar:
             )
         return int(port)
 
+    def _watch(self) -> None:
+        """Lets the metrics ask for what is a state and not an event."""
+        self.metrics.build(f"onnxruntime {onnxruntime.__version__}")
+        self.metrics.watch_cache("item", lambda: self._items.bytes)
+        self.metrics.watch_cache("score", lambda: self._inference.score_bytes)
+        for state in State:
+            self.metrics.watch_bundles(state.value, partial(self._bundles, state))
+
+    def _bundles(self, state: State) -> int:
+        return sum(row.state is state for row in self.models.statuses)
+
     async def loaded(self) -> None:
         """Waits until the registry has been gone through once, whatever came of it."""
         await self._loaded.wait()
@@ -224,6 +239,8 @@ class Sidecar:
             except Exception:  # following must outlive any one failure
                 _log.exception("looking at the registry failed")
             await self._report(serving=bool(self.models.serving.loaded))
+            # Those that are refused or left serve no more: what was counted for them may go.
+            self.metrics.keep_bundles(self.models.serving.loaded)
             self._loaded.set()
             await asyncio.sleep(self._settings.registry_poll_seconds)
 

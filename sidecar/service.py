@@ -62,7 +62,8 @@ class RankingService(pb_grpc.RankingServicer):
     async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:
         async def answer() -> pb.RankResponse:
             query = read_rank(request, self._weights, self._settings.max_candidates)
-            deadline = self._deadline(context, query.deadline_ms or self._settings.deadline_ms)
+            milliseconds = query.deadline_ms or self._settings.deadline_ms
+            deadline = self._deadline("Rank", context, milliseconds)
             ranking = await self._ranker.rank(query, deadline)
             return write_ranking(ranking, explain=query.explain, request_id=query.request_id)
 
@@ -71,7 +72,7 @@ class RankingService(pb_grpc.RankingServicer):
     async def Encode(self, request: pb.EncodeRequest, context: Any) -> pb.EncodeResponse:
         async def answer() -> pb.EncodeResponse:
             inputs = read_encode(request)
-            deadline = self._deadline(context, self._settings.encode_deadline_ms)
+            deadline = self._deadline("Encode", context, self._settings.encode_deadline_ms)
             encodings, encoder = await self._vectors.encode(
                 inputs, request.encoder, request.index, deadline
             )
@@ -86,7 +87,7 @@ class RankingService(pb_grpc.RankingServicer):
         # Free, and wanted most when the sidecar has too much to do.
         return await self._answer("ModelStatus", context, answer, counted=False)
 
-    def _deadline(self, context: Any, milliseconds: int) -> Deadline:
+    def _deadline(self, method: str, context: Any, milliseconds: int) -> Deadline:
         """The earlier of gRPC's deadline and the request's own, less the margin to answer in."""
         seconds = min(milliseconds, self._settings.max_deadline_ms) / 1_000
         remaining = context.time_remaining()
@@ -97,7 +98,9 @@ class RankingService(pb_grpc.RankingServicer):
                     "longer one, and look at what delays requests on their way."
                 )
             seconds = min(seconds, remaining)
-        return Deadline.after(seconds - self._settings.margin_ms / 1_000, self._clock)
+        seconds -= self._settings.margin_ms / 1_000
+        self._metrics.deadline(method, seconds)
+        return Deadline.after(seconds, self._clock)
 
     async def _answer(
         self,

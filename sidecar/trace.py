@@ -40,6 +40,11 @@ class Trace:
             self._degraded[key] = Degradation(reason, detail)
             self._metrics.degraded(reason.value)
 
+    def finish(self) -> None:
+        """The answer is made: counts it as partial where something was left out of it."""
+        if any(reason is not DegradedReason.NO_USER for reason, _ in self._degraded):
+            self._metrics.partial()
+
     def used(self, bundle: str) -> None:
         if bundle not in self.bundles:
             self.bundles.append(bundle)

@@ -54,6 +54,7 @@ class WordEncoder:
     """Counts words."""
 
     ref: str = "words@000000000001"
+    backend_name: str = "words"
     dimensions: int = DIMENSIONS
     calls: list[list[str]] = field(default_factory=list)
 
@@ -79,6 +80,7 @@ class WordJudge:
     """A cross-encoder: 4 for each word that query and text share, from -4."""
 
     ref: str = "judge@000000000002"
+    backend_name: str = "words"
     languages: tuple[str, ...] = ("en",)
     calls: list[list[str]] = field(default_factory=list)
     clock: Clock | None = None

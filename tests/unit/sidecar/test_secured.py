@@ -146,7 +146,7 @@ async def test_a_token_is_needed_but_not_for_health_and_reflection(
             answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=20)
             assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
         refused = made.metrics.registry.get_sample_value(
-            "neuralrank_refused_total", {"reason": "unauthenticated"}
+            "neuralrank_refused_requests_total", {"reason": "unauthenticated"}
         )
         assert refused == 4
 

@@ -216,9 +216,7 @@ async def test_work_of_a_cancelled_request_is_not_begun() -> None:
             await entered(gate)
             # The only worker is held: this one's model run waits.
             second = stub.Rank(request(query="phone"))
-            while (
-                bench.metrics.registry.get_sample_value("neuralrank_model_runs_queued") or 0
-            ) < 2:
+            while (bench.metrics.registry.get_sample_value("neuralrank_queued_runs") or 0) < 2:
                 await asyncio.sleep(0)
             second.cancel()
             while count(bench, "Rank", "CANCELLED") < 1:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from neuralrank.errors import InvalidSettings
-from sidecar.metrics import Metrics
 from sidecar.settings import SidecarSettings, load_sidecar_settings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "services.md"
@@ -80,9 +79,3 @@ def test_every_setting_is_documented_with_its_default() -> None:
         value = field.default
         defaults[PREFIX + name.upper()] = "" if value == "" else str(value)
     assert documented() == defaults
-
-
-def test_every_metric_is_documented() -> None:
-    text = DOCS.read_text("utf-8")
-    missing = [family.name for family in Metrics().registry.collect() if family.name not in text]
-    assert missing == []

@@ -1,0 +1,118 @@
+"""Metrics: what they count, and that the documentation and they say the same."""
+
+import re
+
+import numpy as np
+import pytest
+
+from sidecar.domain import DegradedReason
+from sidecar.metrics import Metrics
+from sidecar.serving import State
+from sidecar.trace import STAGES
+from tests.unit.sidecar import metric_table
+from tests.unit.sidecar.parts import Bench, WordJudge, request
+
+DOCUMENTED = metric_table.documented()
+LABELS = metric_table.label_names()
+UNITS = ("seconds", "bytes", "ratio", "info", "total", "requests", "runs", "bundles")
+# Where the code knows all values of a label.
+CLOSED = {
+    ("neuralrank_stage_seconds", "stage"): STAGES,
+    ("neuralrank_degraded_answers_total", "reason"): tuple(
+        reason.value for reason in DegradedReason
+    ),
+    ("neuralrank_model_bundles", "state"): tuple(state.value for state in State),
+}
+
+
+def test_documentation_and_code_name_the_same_metrics() -> None:
+    assert set(DOCUMENTED) == set(metric_table.families()) == set(LABELS)
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_a_metric_is_documented_with_its_kind_its_labels_and_its_unit(name: str) -> None:
+    row = DOCUMENTED[name]
+    assert row.kind == metric_table.families()[name].type
+    # `backend` of the build is a value of an info, which has no label names of its own.
+    if row.kind != "info":
+        assert tuple(row.labels) == LABELS[name]
+    assert row.says
+    assert re.fullmatch(rf"neuralrank_[a-z_]+_({'|'.join(UNITS)})", name)
+
+
+@pytest.mark.parametrize(("key", "values"), CLOSED.items())
+def test_the_values_of_a_label_are_documented(
+    key: tuple[str, str], values: tuple[str, ...]
+) -> None:
+    name, label = key
+    assert set(DOCUMENTED[name].labels[label]) == set(values)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+async def test_a_rank_is_counted_whole() -> None:
+    bench = Bench(judge=WordJudge())
+    try:
+        await bench.rank(request("C", "D", "B", "A", query="apple computer"))
+    finally:
+        bench.close()
+    metrics = bench.metrics
+    # A, B, C, D out of C, D, B, A: of six pairs, C still comes before D.
+    assert value(metrics, "neuralrank_order_distance_ratio_count") == 1
+    assert value(metrics, "neuralrank_order_distance_ratio_sum") == pytest.approx(5 / 6)
+    assert value(metrics, "neuralrank_reranked_candidates_total") == 4
+    for bundle in ("words@000000000001", "judge@000000000002"):
+        assert value(metrics, "neuralrank_top_score_ratio_sum", bundle=bundle) == pytest.approx(1.0)
+        assert (
+            value(metrics, "neuralrank_inference_seconds_count", bundle=bundle, backend="words") > 0
+        )
+    assert value(metrics, "neuralrank_queue_seconds_count") == 3
+    assert value(metrics, "neuralrank_partial_answers_total") == 0
+
+
+async def test_an_answer_is_partial_when_something_was_left_out_and_not_for_a_new_user() -> None:
+    bench = Bench(judge=WordJudge())
+    try:
+        await bench.rank(request(query="apple", user="new"))
+        assert value(bench.metrics, "neuralrank_partial_answers_total") == 0
+        assert value(bench.metrics, "neuralrank_degraded_answers_total", reason="no_user") == 1
+        await bench.rank(request(query="苹果"))  # no cross-encoder for Chinese
+        assert value(bench.metrics, "neuralrank_partial_answers_total") == 1
+    finally:
+        bench.close()
+
+
+def test_a_bundle_that_left_is_forgotten_and_counts_anew_when_it_comes_back() -> None:
+    metrics = Metrics()
+    for bundle in ("a@1", "b@2"):
+        metrics.inference(bundle, "words", 0.1)
+        metrics.top_score(bundle, np.array([0.2, np.nan, 0.7], np.float32))
+    metrics.keep_bundles({"b@2"})
+    names = ("neuralrank_inference_seconds_count", "neuralrank_top_score_ratio_count")
+    seen = {
+        (sample.name, sample.labels["bundle"])
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name in names
+    }
+    assert seen == {(name, "b@2") for name in names}
+    metrics.inference("a@1", "words", 0.1)
+    assert value(metrics, names[0], bundle="a@1", backend="words") == 1
+
+
+def test_a_bundle_that_gave_no_score_has_no_top_score() -> None:
+    metrics = Metrics()
+    metrics.top_score("a@1", np.array([np.nan], np.float32))
+    metrics.top_score("a@1", np.zeros(0, np.float32))
+    assert value(metrics, "neuralrank_top_score_ratio_count", bundle="a@1") == 0
+
+
+def test_sizes_and_states_are_asked_for_when_the_metrics_are_read() -> None:
+    metrics, kept = Metrics(), [10, 2]
+    metrics.watch_cache("item", lambda: kept[0])
+    metrics.watch_bundles("refused", lambda: kept[1])
+    kept[:] = [20, 3]
+    assert value(metrics, "neuralrank_cache_bytes", cache="item") == 20
+    assert value(metrics, "neuralrank_model_bundles", state="refused") == 3

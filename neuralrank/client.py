@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from neuralrank.channel import Access, open_channel
 from neuralrank.errors import (
     DeadlineExceeded,
     EncoderMismatch,
@@ -22,6 +23,7 @@ from neuralrank.errors import (
     Unauthenticated,
     Unavailable,
 )
+from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 
@@ -35,27 +37,41 @@ _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
     "RESOURCE_EXHAUSTED": Overloaded,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
 }
-_OPTIONS: Final = [
-    ("grpc.max_send_message_length", 64 * 2**20),
-    ("grpc.max_receive_message_length", 64 * 2**20),
-    # The sidecar is on this machine or in the user's network: a proxy would only be in the way.
-    ("grpc.enable_http_proxy", 0),
-]
+# What the sidecar itself says when it is there and can't answer; else it is gRPC that speaks.
+_ITS_OWN_WORDS: Final = ("OpenSearch", "This sidecar")
 
 
 class Client:
-    """A channel to one sidecar; close it, or use it in `with`."""
+    """A channel to one sidecar or several; close it, or use it in `with`.
 
-    def __init__(self, address: str, timeout: float = 10.0) -> None:
+    Calls are spread over all of them. Where one is unavailable, the call is tried again, with
+    another one if there is one, up to three times within the timeout.
+    """
+
+    def __init__(self, address: str, timeout: float = 10.0, access: Access | None = None) -> None:
         """
         Args:
-            address: host:port.
-            timeout: seconds that one call may take, connecting included.
+            address: host:port, or IP addresses with ports separated by commas.
+            timeout: seconds that one call may take, connecting and trying again included.
+            access: TLS and token; None for a sidecar without either.
+
+        Raises:
+            InvalidSettings: the address or a file of `access` can't be used.
         """
         self._address = address
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._access = access or Access()
+        self._channel = open_channel(address, self._access)
         self._stub: Any = pb_grpc.RankingStub(self._channel)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def of(cls, settings: Settings, timeout: float = 10.0) -> Self:
+        """The client for the sidecar that the settings name, with their TLS and token.
+
+        Raises:
+            InvalidSettings: as the constructor.
+        """
+        return cls(settings.sidecar, timeout, Access.of(settings))
 
     def rank(self, request: pb.RankRequest) -> pb.RankResponse:
         """The candidates, filtered and ranked.
@@ -120,18 +136,24 @@ class Client:
 
     def _call(self, method: Any, request: Any) -> Any:
         try:
-            return method(request, timeout=self._timeout)
+            return method(request, timeout=self._timeout, metadata=self._access.metadata)
         except grpc.RpcError as error:
             raise self._error(error.code().name, error.details() or "") from error
 
     def _error(self, status: str, details: str) -> NeuralrankError:
         if status in _ERRORS:
             return _ERRORS[status](details)
-        if status == "UNAVAILABLE" and not details.startswith("OpenSearch"):
+        if status == "UNAVAILABLE" and details.startswith(_ITS_OWN_WORDS):
+            return Unavailable(details)
+        if status == "UNAVAILABLE":
+            tls = (
+                "It is called with TLS: see that it has TLS too, and a valid certificate for this "
+                "name from the authority in NEURALRANK_CLIENT_CA."
+                if self._access.ca
+                else "If it has TLS, name its authority in NEURALRANK_CLIENT_CA."
+            )
             return Unavailable(
                 f"The sidecar at {self._address} can't be reached. Start it (`neuralrank up`), or "
-                "name the right address in NEURALRANK_SIDECAR."
+                f"name the right address in NEURALRANK_SIDECAR. {tls} gRPC says: {details}"
             )
-        if status == "UNAVAILABLE":
-            return Unavailable(details)
         return Unavailable(f"The sidecar at {self._address} failed ({status}): {details}")

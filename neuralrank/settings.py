@@ -41,8 +41,16 @@ class Settings(BaseSettings):
     opensearch_user: str = ""
     opensearch_password: str = ""
     opensearch_verify_certs: bool = True
-    # The sidecar's gRPC address, host:port.
+    # The sidecar's gRPC address, host:port. Several: IP addresses with ports, by commas.
     sidecar: str = "127.0.0.1:50051"
+    # For a sidecar with TLS: PEM of the authorities that its certificate must come from, or
+    # `system` for public ones. Empty: no TLS.
+    client_ca: str = ""
+    # For one that wants client certificates: PEM files of ours and its key.
+    client_certificate: str = ""
+    client_key: str = ""
+    # For one that wants a token.
+    client_token: str = ""
     # The model registry: any path that fsspec understands. Empty: `models` in `home`.
     registry: str = ""
 

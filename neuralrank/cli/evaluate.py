@@ -76,7 +76,7 @@ def evaluate(
     settings = load_settings()
     results: dict[str, Judged] = {}
     report: dict[str, Any] = {}
-    with closing(connect(settings)) as client, Client(settings.sidecar) as ranker:
+    with closing(connect(settings)) as client, Client.of(settings) as ranker:
         searches = _searches(client, ranker, index, deadline_ms)
         for name in chosen:
             results[name], report[name] = _judged(name, searches[name], judged_queries, kept)

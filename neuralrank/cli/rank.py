@@ -59,7 +59,7 @@ def rank(
         request.options.deadline_ms = deadline_ms
     if explain:
         request.options.explain = True
-    with Client(load_settings().sidecar) as client:
+    with Client.of(load_settings()) as client:
         response = client.rank(request)
     if as_json:
         answer = json_format.MessageToDict(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from neuralrank.errors import InvalidSettings, Unavailable, Unsupported
+from neuralrank.settings import load_settings
 from neuralrank.stack.versions import VERSIONS
 
 __all__ = [
@@ -82,12 +83,13 @@ def opensearch_status(opensearch: OpenSearch) -> str:
 
 def sidecar_status(address: str) -> str:
     """What the sidecar's gRPC health service says: "serving" or "not_serving"; "down" if it does
-    not answer."""
+    not answer. TLS as NEURALRANK_CLIENT_… say; health needs no token."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    # A proxy from the environment is not for an address of one's own.
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    from neuralrank.channel import Access, open_channel
+
+    with open_channel(address, Access.of(load_settings())) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S

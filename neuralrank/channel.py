@@ -1,0 +1,149 @@
+"""A gRPC channel to sidecars: TLS, token, balancing, retries."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, Self
+
+import grpc
+
+from neuralrank.errors import InvalidSettings
+from neuralrank.settings import Settings
+
+__all__ = ["KEEPALIVE_MS", "Access", "open_channel"]
+
+# The sidecar permits a ping every 15 s (`sidecar.transport`).
+KEEPALIVE_MS: Final = 30_000
+_MACHINES_OWN: Final = "system"
+
+# UNAVAILABLE means that nothing was done, so asking again, and another one, is safe. gRPC itself
+# ends the attempts at the deadline. Retries stop when half of the last hundred calls failed: an
+# outage must not be met with four times the load.
+_SERVICE_CONFIG: Final = json.dumps(
+    {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [
+            {
+                "name": [{"service": "neuralrank.v1.Ranking"}],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 1},
+    }
+)
+_OPTIONS: Final = (
+    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.max_send_message_length", 64 * 2**20),
+    ("grpc.max_receive_message_length", 64 * 2**20),
+    # The sidecar is on this machine or in the user's network: a proxy would only be in the way.
+    ("grpc.enable_http_proxy", 0),
+    # A sidecar that vanished without a word is found while a call waits for it.
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a secured sidecar asks of its callers. The default is for one that is not secured."""
+
+    # PEM file of the authorities that the sidecar's certificate must come from; "system": those
+    # that gRPC trusts anyway. Empty: no TLS.
+    ca: str = ""
+    # PEM files of this caller's own certificate and key (mTLS). Empty: none.
+    certificate: str = ""
+    key: str = ""
+    # The bearer token. Empty: none.
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.certificate) != bool(self.key):
+            raise InvalidSettings(
+                f"The client's certificate is {self.certificate!r} and its key {self.key!r}; give "
+                "both or neither (NEURALRANK_CLIENT_CERTIFICATE, NEURALRANK_CLIENT_KEY)."
+            )
+        if self.certificate and not self.ca:
+            raise InvalidSettings(
+                "A client certificate is used in TLS only. Name the sidecar's authority in "
+                "NEURALRANK_CLIENT_CA (`system` for public ones) too."
+            )
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As NEURALRANK_CLIENT_… say.
+
+        Raises:
+            InvalidSettings: they don't go together.
+        """
+        return cls(
+            settings.client_ca,
+            settings.client_certificate,
+            settings.client_key,
+            settings.client_token,
+        )
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """To be sent with each call."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+
+def open_channel(address: str, access: Access) -> grpc.Channel:
+    """A channel that spreads its calls over the sidecars of an address, and tries again (within
+    the deadline) where one is unavailable.
+
+    Args:
+        address: host:port, where a name may stand for several machines; or IP addresses with ports,
+            separated by commas. With TLS, those must all have certificates for the first of them.
+
+    Raises:
+        InvalidSettings: an address or a file can't be used.
+    """
+    target, options = _target(address)
+    if not access.ca:
+        return grpc.insecure_channel(target, options)
+    roots = None if access.ca == _MACHINES_OWN else _read(access.ca, "NEURALRANK_CLIENT_CA")
+    key = certificate = None
+    if access.certificate:
+        certificate = _read(access.certificate, "NEURALRANK_CLIENT_CERTIFICATE")
+        key = _read(access.key, "NEURALRANK_CLIENT_KEY")
+    credentials = grpc.ssl_channel_credentials(roots, key, certificate)
+    return grpc.secure_channel(target, credentials, options)
+
+
+def _target(address: str) -> tuple[str, Sequence[tuple[str, Any]]]:
+    several = [part.strip() for part in address.split(",") if part.strip()]
+    if len(several) < 2:
+        return address, _OPTIONS
+    try:
+        versions = {ip_address(part.rpartition(":")[0].strip("[]")).version for part in several}
+    except ValueError as error:
+        raise InvalidSettings(
+            f"The sidecar's address is {address!r}. Several must be IP addresses with ports, as "
+            "10.0.0.7:50051,10.0.0.8:50051; a name that stands for several is given alone."
+        ) from error
+    if len(versions) > 1:
+        raise InvalidSettings(
+            f"The sidecar's address is {address!r}, of IPv4 and IPv6. Give those of one kind."
+        )
+    target = f"ipv{versions.pop()}:{','.join(several)}"
+    # What a certificate is checked against; the list itself is no name.
+    return target, (*_OPTIONS, ("grpc.default_authority", several[0]))
+
+
+def _read(path: str, setting: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidSettings(
+            f"{path} can't be read ({error.strerror or error}). Name a readable PEM file in "
+            f"{setting}."
+        ) from error

@@ -1,0 +1,162 @@
+"""The client against whole sidecars: TLS, tokens, retries, several sidecars."""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuralrank import channel
+from neuralrank.channel import KEEPALIVE_MS, Access, open_channel
+from neuralrank.client import Client
+from neuralrank.errors import InvalidSettings, Overloaded, Unauthenticated, Unavailable
+from neuralrank.settings import Settings
+from neuralrank.stack.probe import sidecar_status
+from neuralrank.v1 import ranking_pb2 as pb
+from sidecar.server import Sidecar
+from sidecar.transport import PERMITTED_PING_MS
+from tests.unit.sidecar.secured import Files, secured
+
+REQUEST = pb.RankRequest(query="x", candidates=[pb.Candidate(id="a"), pb.Candidate(id="b")])
+SECRET = "shop-secret-0123456789"
+
+
+async def ask(address: str, access: Access | None = None, timeout: float = 20.0) -> list[str]:
+    def call() -> list[str]:
+        with Client(address, timeout, access) as client:
+            return [hit.id for hit in client.rank(REQUEST).results]
+
+    return await asyncio.to_thread(call)
+
+
+def at(*sidecars: Sidecar) -> str:
+    return ",".join(f"127.0.0.1:{made.port}" for made in sidecars)
+
+
+def count(made: Sidecar, name: str, **labels: str) -> float:
+    return made.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+async def test_a_sidecar_with_everything_is_used_by_who_has_everything(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    (tmp_path / "tokens").write_text(f"shop: {SECRET}\n")
+    certificate, key = map(str, files.client("shop"))
+    full = Access(str(files.ca), certificate, key, SECRET)
+    mutual = files.settings(mutual=True)
+    async with secured(tmp_path, **mutual, tokens=str(tmp_path / "tokens")) as made:
+        assert await ask(at(made), full) == ["a", "b"]
+        with pytest.raises(Unauthenticated, match="none was sent"):
+            await ask(at(made), Access(str(files.ca), certificate, key))
+        with pytest.raises(Unavailable, match="called with TLS: see that it has"):
+            await ask(at(made), Access(str(files.ca), token=SECRET), timeout=2)
+        with pytest.raises(Unavailable, match="If it has TLS, name its authority"):
+            await ask(at(made), Access(token=SECRET), timeout=2)
+
+
+async def test_settings_of_the_environment_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files(tmp_path)
+    (tmp_path / "tokens").write_text(f"shop: {SECRET}\n")
+    monkeypatch.setenv("NEURALRANK_CLIENT_CA", str(files.ca))
+    monkeypatch.setenv("NEURALRANK_CLIENT_TOKEN", SECRET)
+    async with secured(tmp_path, **files.settings(), tokens=str(tmp_path / "tokens")) as made:
+        settings = Settings(sidecar=at(made))
+
+        def call() -> int:
+            with Client.of(settings) as client:
+                return len(client.rank(REQUEST).results)
+
+        assert await asyncio.to_thread(call) == 2
+        # Its registry is empty: it is reached, and not serving.
+        assert await asyncio.to_thread(sidecar_status, at(made)) == "not_serving"
+        monkeypatch.delenv("NEURALRANK_CLIENT_CA")
+        assert await asyncio.to_thread(sidecar_status, at(made)) == "down"
+
+
+async def test_calls_are_spread_over_several_sidecars(tmp_path: Path) -> None:
+    async with secured(tmp_path) as one, secured(tmp_path) as two:
+
+        def call() -> None:
+            with Client(at(one, two), 20) as client:
+                for _ in range(20):
+                    client.rank(REQUEST)
+
+        await asyncio.to_thread(call)
+        served = [count(made, "neuralrank_requests_total", method="Rank", status="OK")
+                  for made in (one, two)]  # fmt: skip
+    assert sum(served) == 20
+    assert min(served) >= 5
+
+
+async def test_several_with_tls_share_the_first_ones_name(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    async with (
+        secured(tmp_path, **files.settings()) as one,
+        secured(tmp_path, **files.settings()) as two,
+    ):
+        assert await ask(at(one, two), Access(str(files.ca))) == ["a", "b"]
+
+
+async def test_one_that_is_stopping_costs_no_call(tmp_path: Path) -> None:
+    async with secured(tmp_path) as one, secured(tmp_path) as two:
+        one._service.admission.close()
+
+        def call() -> None:
+            with Client(at(one, two), 20) as client:
+                for _ in range(20):
+                    client.rank(REQUEST)
+
+        await asyncio.to_thread(call)
+        assert count(one, "neuralrank_refused_total", reason="stopping") > 0
+        assert count(two, "neuralrank_requests_total", method="Rank", status="OK") == 20
+
+
+async def test_only_what_was_unavailable_is_tried_again_and_only_within_the_deadline(
+    tmp_path: Path,
+) -> None:
+    async with secured(tmp_path) as made:
+        made._service.admission.close()
+        with pytest.raises(Unavailable, match="This sidecar is stopping"):
+            await ask(at(made))
+        assert count(made, "neuralrank_refused_total", reason="stopping") == 4
+    async with secured(tmp_path, caller_rate=0.01, caller_burst=1) as made:
+        await ask(at(made))
+        with pytest.raises(Overloaded, match="asks too often"):
+            await ask(at(made))
+        assert count(made, "neuralrank_refused_total", reason="caller_limit") == 1
+    begin = time.monotonic()
+    with pytest.raises(Unavailable, match="can't be reached"):
+        await ask("127.0.0.1:1", timeout=0.5)
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Access(certificate="a"), "give both or neither"),
+        (lambda: Access(certificate="a", key="b"), "NEURALRANK_CLIENT_CA"),
+        (lambda: open_channel("x:1", Access(ca="/nowhere/ca.pem")), "can't be read"),
+        (lambda: open_channel("one:1,two:2", Access()), "must be IP addresses"),
+        (lambda: open_channel("127.0.0.1:1,[::1]:2", Access()), "those of one kind"),
+    ],
+)
+def test_what_can_not_be_used_is_said(make: Callable[[], Any], words: str) -> None:
+    with pytest.raises(InvalidSettings, match=words):
+        make()
+
+
+def test_our_client_pings_no_more_often_than_the_sidecar_permits() -> None:
+    assert KEEPALIVE_MS >= 2 * PERMITTED_PING_MS
+    java = (Path(__file__).parents[2] / "plugin/src/main/java").rglob("Channels.java")
+    pings = re.findall(r"keepAliveTime\((\d+)", "".join(path.read_text() for path in java))
+    assert all(int(seconds) * 1_000 >= PERMITTED_PING_MS for seconds in pings)
+
+
+def test_the_service_config_names_the_service_of_the_contract() -> None:
+    (method,) = json.loads(channel._SERVICE_CONFIG)["methodConfig"]
+    assert method["name"] == [{"service": pb.DESCRIPTOR.services_by_name["Ranking"].full_name}]

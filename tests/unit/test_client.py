@@ -126,7 +126,7 @@ async def test_one_that_is_stopping_costs_no_call(tmp_path: Path) -> None:
                 assert served(two) == before + 20
 
         await asyncio.to_thread(call)
-        assert count(one, "neuralrank_refused_total", reason="stopping") > 0
+        assert count(one, "neuralrank_refused_requests_total", reason="stopping") > 0
 
 
 async def test_only_what_was_unavailable_is_tried_again_and_only_within_the_deadline(
@@ -136,12 +136,12 @@ async def test_only_what_was_unavailable_is_tried_again_and_only_within_the_dead
         made._service.admission.close()
         with pytest.raises(Unavailable, match="This sidecar is stopping"):
             await ask(at(made))
-        assert count(made, "neuralrank_refused_total", reason="stopping") == 4
+        assert count(made, "neuralrank_refused_requests_total", reason="stopping") == 4
     async with secured(tmp_path, caller_rate=0.01, caller_burst=1) as made:
         await ask(at(made))
         with pytest.raises(Overloaded, match="asks too often"):
             await ask(at(made))
-        assert count(made, "neuralrank_refused_total", reason="caller_limit") == 1
+        assert count(made, "neuralrank_refused_requests_total", reason="caller_limit") == 1
     begin = time.monotonic()
     with pytest.raises(Unavailable, match="can't be reached"):
         await ask("127.0.0.1:1", timeout=0.5)

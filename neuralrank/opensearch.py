@@ -12,6 +12,8 @@ need not know opensearch-py's:
 """
 
 import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -38,6 +40,9 @@ __all__ = ["connect", "connect_async", "refusal", "translate"]
 # better, so the log is silent unless the program asks for it.
 logging.getLogger("opensearch").addHandler(logging.NullHandler())
 
+# Around a request of that method to that path, with headers to send along.
+Observe = Callable[[str, str], AbstractContextManager[Mapping[str, str]]]
+
 # Longest part of OpenSearch's own reason that a message quotes.
 _REASON_CHARACTERS: Final = 500
 
@@ -61,13 +66,24 @@ def connect(settings: Settings, *, timeout: float = 30.0, retries: int = 2) -> O
 
 
 def connect_async(
-    settings: Settings, *, timeout: float = 30.0, retries: int = 2, connections: int = 32
+    settings: Settings,
+    *,
+    timeout: float = 30.0,
+    retries: int = 2,
+    connections: int = 32,
+    observe: Observe | None = None,
 ) -> AsyncOpenSearch:
-    """As `connect`, for asyncio; at most `connections` requests are under way at once."""
+    """As `connect`, for asyncio.
+
+    Args:
+        connections: requests that are under way at once, at most.
+        observe: is entered with method and path around every request, and gives headers for it.
+    """
     return AsyncOpenSearch(
         **_options(settings, timeout, retries),
         transport_class=_AsyncTransport,
         maxsize=connections,
+        observe=observe or _unobserved,
     )
 
 
@@ -176,11 +192,22 @@ class _SyncTransport(Transport):
 class _AsyncTransport(AsyncTransport):
     """Raises errors of `neuralrank.errors`."""
 
-    async def perform_request(self, *arguments: Any, **options: Any) -> Any:
+    def __init__(self, *arguments: Any, observe: Observe, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._observe = observe
+
+    async def perform_request(self, method: str, url: str, *arguments: Any, **options: Any) -> Any:
         try:
-            return await super().perform_request(*arguments, **options)
+            with self._observe(method, url) as headers:
+                if headers:
+                    options["headers"] = {**(options.get("headers") or {}), **headers}
+                return await super().perform_request(method, url, *arguments, **options)
         except opensearch_errors.OpenSearchException as error:
             raise translate(error, _address(self)) from error
+
+
+def _unobserved(_method: str, _path: str) -> AbstractContextManager[Mapping[str, str]]:
+    return nullcontext({})
 
 
 def _address(transport: Transport) -> str:

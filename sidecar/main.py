@@ -1,41 +1,22 @@
 """`neuralrank-sidecar`: runs the ranking service until it is told to stop."""
 
 import asyncio
-import json
 import logging
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from neuralrank.errors import NeuralrankError, exit_code
 from neuralrank.settings import load_settings
+from sidecar.logs import configure_logs
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings, load_sidecar_settings
 
 __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
-
-# What every log record has; what it has beyond these was given as `extra`.
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and what was given as `extra`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, Any] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        entry |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
-        if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
 
 
 def serve(
@@ -55,21 +36,23 @@ def serve(
         bool | None,
         typer.Option("--insecure", help="Listen beyond this machine without TLS."),
     ] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error. [default: info]")
+    ] = None,
 ) -> None:
     """Ranks search results for each user, over gRPC. Logs to stderr, one JSON object a line.
 
     Every setting is an environment variable NEURALRANK_SIDECAR_…; docs/services.md lists them.
     SIGTERM and SIGINT finish the requests under way and then end it.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=log_level.upper(), handlers=[handler])
-    # It logs every request as INFO, and every 404 as a warning; our own errors say it better.
-    logging.getLogger("opensearch").setLevel(logging.ERROR)
     settings = load_sidecar_settings(
-        listen=listen, registry=registry, metrics_port=metrics_port, insecure=insecure
+        listen=listen,
+        registry=registry,
+        metrics_port=metrics_port,
+        insecure=insecure,
+        log_level=log_level,
     )
+    configure_logs(settings.log_level)
     asyncio.run(_serve(settings, opensearch_url))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from contextlib import suppress
 from functools import partial
@@ -18,6 +19,7 @@ from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+from sidecar.calls import Calls, opensearch_call
 from sidecar.cascade import Ranker
 from sidecar.deadline import Clock
 from sidecar.encode import Vectors
@@ -31,6 +33,7 @@ from sidecar.service import RankingService
 from sidecar.serving import State
 from sidecar.settings import SidecarSettings
 from sidecar.tls import Certificates
+from sidecar.tracing import tracing_from
 from sidecar.transport import server_options
 
 __all__ = ["SERVICE", "Sidecar"]
@@ -53,14 +56,20 @@ class Sidecar:
             stack: where OpenSearch is, and the registry if `settings` has none.
 
         Raises:
-            InvalidSettings: certificates or tokens can't be used.
+            InvalidSettings: certificates, tokens or OTEL_… variables can't be used.
+            Unsupported: OTEL_… ask for traces, and OpenTelemetry is not installed.
         """
         self._settings = settings
         clock = time.monotonic
         timeout = settings.opensearch_timeout_ms / 1_000
         self.metrics = Metrics()
+        self._tracing = tracing_from(os.environ)
+        self.calls = Calls(self._tracing, slow_seconds=settings.slow_request_ms / 1_000)
         self._opensearch = connect_async(
-            stack, timeout=settings.opensearch_read_ms / 1_000, retries=0
+            stack,
+            timeout=settings.opensearch_read_ms / 1_000,
+            retries=0,
+            observe=opensearch_call,
         )
         self._features = features = OpenSearchFeatures(
             self._opensearch,
@@ -119,6 +128,7 @@ class Sidecar:
             Vectors(self.models, items, users, self._inference),
             self.models,
             self.metrics,
+            self.calls,
             settings,
             clock,
         )
@@ -221,6 +231,7 @@ class Sidecar:
         self._items.close()
         self._users.close()
         await self._opensearch.close()
+        await asyncio.to_thread(self._tracing.close)
         _log.info("stopped")
 
     async def _drain(self) -> None:

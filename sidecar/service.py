@@ -15,6 +15,7 @@ from neuralrank.errors import DeadlineExceeded, NeuralrankError, RateExceeded, g
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.admission import Admission
+from sidecar.calls import Calls
 from sidecar.cascade import Ranker
 from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Weights
@@ -44,6 +45,7 @@ class RankingService(pb_grpc.RankingServicer):
         vectors: Vectors,
         models: Models,
         metrics: Metrics,
+        calls: Calls,
         settings: SidecarSettings,
         clock: Clock,
     ) -> None:
@@ -51,6 +53,7 @@ class RankingService(pb_grpc.RankingServicer):
         self._vectors = vectors
         self._models = models
         self._metrics = metrics
+        self._calls = calls
         self._settings = settings
         self._clock = clock
         self._weights = Weights(
@@ -67,7 +70,7 @@ class RankingService(pb_grpc.RankingServicer):
             ranking = await self._ranker.rank(query, deadline)
             return write_ranking(ranking, explain=query.explain, request_id=query.request_id)
 
-        return await self._answer("Rank", context, answer)
+        return await self._answer("Rank", context, answer, request_id=request.request_id)
 
     async def Encode(self, request: pb.EncodeRequest, context: Any) -> pb.EncodeResponse:
         async def answer() -> pb.EncodeResponse:
@@ -109,32 +112,36 @@ class RankingService(pb_grpc.RankingServicer):
         work: Callable[[], Awaitable[_Reply]],
         *,
         counted: bool = True,
+        request_id: str = "",
     ) -> _Reply:
         """The reply of `work`, or its error as a gRPC status."""
         start = time.perf_counter()
         status, message = "OK", ""
-        try:
-            caller = self._caller(context)
-            with self.admission.admitted(caller) if counted else nullcontext():
-                return await work()
-        except NeuralrankError as error:
-            status, message = grpc_status(error), str(error)
-            if isinstance(error, RateExceeded) and error.retry_after is not None:
-                milliseconds = str(ceil(error.retry_after * 1_000))
-                context.set_trailing_metadata(((_PUSHBACK, milliseconds),))
-        except asyncio.CancelledError:
-            status = "CANCELLED"
-            raise
-        except Exception as error:
-            status = "INTERNAL"
-            message = "The sidecar failed on this request; its log has the traceback."
-            # Without the error's own words: they may quote ids of users and items.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            kind = type(error).__name__
-            _log.error("request failed: %s", kind, extra={"method": method, "traceback": where})
-            _log.debug("request failed", exc_info=True)
-        finally:
-            self._metrics.request(method, status, time.perf_counter() - start)
+        metadata = context.invocation_metadata() or ()
+        with self._calls.open(method, metadata, request_id) as call:
+            try:
+                caller = self._caller(context)
+                with self.admission.admitted(caller) if counted else nullcontext():
+                    return await work()
+            except NeuralrankError as error:
+                status, message = grpc_status(error), str(error)
+                if isinstance(error, RateExceeded) and error.retry_after is not None:
+                    milliseconds = str(ceil(error.retry_after * 1_000))
+                    context.set_trailing_metadata(((_PUSHBACK, milliseconds),))
+            except asyncio.CancelledError:
+                status = "CANCELLED"
+                raise
+            except Exception as error:
+                status = "INTERNAL"
+                message = "The sidecar failed on this request; its log has the traceback."
+                # Without the error's own words: they may quote ids of users and items.
+                where = "".join(traceback.format_tb(error.__traceback__))
+                kind = type(error).__name__
+                _log.error("request failed: %s", kind, extra={"method": method, "traceback": where})
+                _log.debug("request failed", exc_info=True)
+            finally:
+                call.status = status
+                self._metrics.request(method, status, time.perf_counter() - start)
         await context.abort(grpc.StatusCode[status], message)
         raise AssertionError("abort raises")
 

@@ -6,7 +6,7 @@ from `neuralrank.settings` (`NEURALRANK_OPENSEARCH_URL` and the like).
 
 import os
 from ipaddress import ip_address
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -86,6 +86,15 @@ class SidecarSettings(BaseSettings):
     # client makes a new one: so load spreads over new replicas, and changed certificates are used
     # by all. Shorter: sooner, for more handshakes. 0: never.
     max_connection_age_seconds: float = Field(default=600.0, ge=0, le=86_400)
+
+    # --- Logs
+    #
+    # debug, info, warning or error. At debug there is a line for every request; ids of users and
+    # items are in no line above it.
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # A request that takes longer is logged with the times of its stages, one a second at most. 0:
+    # none is.
+    slow_request_ms: int = Field(default=1_000, ge=0, le=600_000)
 
     # --- Time and load
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sidecar.calls import current, span
 from sidecar.domain import Degradation, DegradedReason, StageReport
 from sidecar.metrics import Metrics
 
@@ -27,9 +28,13 @@ class Trace:
         """Times a stage; one that raises is noted with the time that it took."""
         start = time.perf_counter()
         try:
-            yield
+            with span(name):
+                yield
         finally:
             seconds = time.perf_counter() - start
+            call = current()
+            if call is not None:
+                call.stages[name] = seconds * 1_000
             self._stages[name] = StageReport(name, candidates, seconds * 1_000)
             self._metrics.stage(name, seconds)
 

@@ -14,8 +14,10 @@ import pytest
 
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+from sidecar.calls import Calls
 from sidecar.service import RankingService
 from sidecar.settings import SidecarSettings
+from sidecar.tracing import Tracing
 from tests.unit.sidecar.parts import Bench, WordEncoder, WordJudge, request, shop, vector
 
 
@@ -26,6 +28,7 @@ async def serving(bench: Bench, **settings: Any) -> AsyncIterator[Any]:
         bench.vectors,
         bench.models,
         bench.metrics,
+        Calls(Tracing(), slow_seconds=0.0),
         SidecarSettings(**{"deadline_ms": 5_000, **settings}),
         time.monotonic,
     )

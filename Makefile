@@ -5,6 +5,9 @@
 # make test-tensorrt   what can be tested of TensorRT without a GPU (`make test` runs it too)
 # make check   formatting, lint, types, import rules
 # make bench   the benchmarks
+# make bench-sidecar   the sidecar against its peers and under load; installs the peers (gigabytes)
+# make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
+# make test-faults   all fault injection (`make test` runs a quick part of it)
 # make down    ends the local stack; its data, models and downloads stay in .neuralrank
 # make clean   down, and removes what was built; .neuralrank stays
 
@@ -22,6 +25,8 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	then command -v $$name; break; fi; done)
 # Flags for `neuralrank up` in demo and bench.
 UP ?=
+# How long `make soak` goes on.
+MINUTES ?= 30
 PROTOS := $(wildcard protos/neuralrank/v1/*.proto)
 INSTALLED := $(VENV)/installed.stamp
 # The stubs are made while installing: without them, or without the command, install again.
@@ -29,7 +34,8 @@ ifneq ($(words $(wildcard neuralrank/v1/ranking_pb2.py $(BIN)/neuralrank)),2)
 INCOMPLETE := incomplete
 endif
 
-.PHONY: help setup demo test test-tensorrt check plugin-test bench down clean constraints incomplete
+.PHONY: help setup demo test test-tensorrt check plugin-test bench bench-sidecar soak test-faults \
+	down clean constraints incomplete
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -53,7 +59,7 @@ demo: setup
 	$(BIN)/python -m examples.demo
 
 test: setup check plugin-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not long"
 
 test-tensorrt: setup
 	$(BIN)/python -m pytest tests/unit/backends tests/integration/test_precision.py
@@ -71,6 +77,15 @@ plugin-test: setup
 bench: setup
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench
+
+bench-sidecar: setup
+	$(BIN)/python -m bench sidecar
+
+soak: setup
+	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+test-faults: setup
+	$(BIN)/python -m pytest tests/faults
 
 down:
 	@if [ -x $(BIN)/neuralrank ]; then $(BIN)/neuralrank down; \

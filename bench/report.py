@@ -15,7 +15,7 @@ import onnxruntime
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Report", "percentiles", "repeat"]
+__all__ = ["Report", "percentiles", "repeat", "show"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -30,14 +30,8 @@ class Report:
     note: str = ""
 
     def publish(self) -> None:
-        table = Table(title=self.title, box=None, pad_edge=False)
-        for column in self.rows[0]:
-            table.add_column(column, justify="left" if column == "what" else "right")
-        for row in self.rows:
-            table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
+        show(self.title, self.rows, self.note)
         out = Console(width=140)
-        out.print(table)
-        out.print(self.note, style="dim", highlight=False)
         RESULTS.mkdir(exist_ok=True)
         file = RESULTS / f"{self.name}.json"
         file.write_text(
@@ -56,6 +50,19 @@ class Report:
             + "\n"
         )
         out.print(f"Written to bench/results/{file.name}\n", style="dim", highlight=False)
+
+
+def show(title: str, rows: Sequence[dict[str, Any]], note: str = "") -> None:
+    """Prints rows with the same columns as a table, and the note below it."""
+    table = Table(title=title, box=None, pad_edge=False, title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for row in rows:
+        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
+    out = Console(width=140)
+    out.print(table)
+    if note:
+        out.print(note, style="dim", highlight=False)
 
 
 def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:

@@ -5,7 +5,8 @@ last, and raises `Unavailable` when they are over, whatever the network does.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -85,10 +86,11 @@ class OpenSearchFeatures:
                 params={"filter_path": "-*.mappings.properties", "request_timeout": timeout},
             ),
         )
-        encoders = {
-            str(_inner(body, "mappings", "_meta", "neuralrank").get("encoder", ""))
-            for body in answer.values()
-        }
+        with _understood():
+            encoders = {
+                str(_inner(body, "mappings", "_meta", "neuralrank").get("encoder", ""))
+                for body in answer.values()
+            }
         # Several indexes with several encoders match no single one, and so are a mismatch.
         return IndexInfo(name, ",".join(sorted(answer)), " and ".join(sorted(encoders)))
 
@@ -97,7 +99,8 @@ class OpenSearchFeatures:
         answers = await _within(
             timeout, asyncio.gather(*(self._page(index, page, timeout) for page in pages))
         )
-        return [self._item(hit) for answer in answers for hit in answer["hits"]["hits"]]
+        with _understood():
+            return [self._item(hit) for answer in answers for hit in answer["hits"]["hits"]]
 
     async def _page(self, index: str, ids: Sequence[str], timeout: float) -> Any:
         return await self._client.search(
@@ -155,16 +158,17 @@ class OpenSearchFeatures:
                 params={"request_timeout": timeout, "max_concurrent_searches": 2},
             ),
         )
-        for response in answer["responses"]:
-            if "error" in response:
-                raise Unavailable(
-                    f"The events of {self._events_index} can't be read: "
-                    f"{response['error'].get('reason', 'no reason given')}."
-                )
-        recent, forever = (
-            [_interaction(hit) for hit in response["hits"]["hits"]]
-            for response in answer["responses"]
-        )
+        with _understood():
+            for response in answer["responses"]:
+                if "error" in response:
+                    raise Unavailable(
+                        f"The events of {self._events_index} can't be read: "
+                        f"{response['error'].get('reason', 'no reason given')}."
+                    )
+            recent, forever = (
+                [_interaction(hit) for hit in response["hits"]["hits"]]
+                for response in answer["responses"]
+            )
         return Profile(
             interactions=tuple(row for row in recent if row.action not in _BLOCKS),
             purchased=frozenset(
@@ -194,6 +198,19 @@ async def _within(timeout: float, call: Awaitable[_Result]) -> _Result:
     except TimeoutError as error:
         raise Unavailable(
             f"OpenSearch did not answer within {timeout * 1_000:.0f} ms. See its log and load."
+        ) from error
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """What a proxy or a half-dead node answers in the place of JSON, or as JSON of another shape,
+    is no answer: Unavailable."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise Unavailable(
+            f"OpenSearch gave an answer that is none of its own ({type(error).__name__}). Look at "
+            "what stands between it and the sidecar."
         ) from error
 
 

@@ -1,0 +1,70 @@
+"""How many requests a second a sidecar holds: the highest constant rate at which answers keep the
+deadline and next to nothing is refused."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.load import Spec, Tally, load
+
+__all__ = ["SLACK_MS", "Trial", "find_capacity", "holds"]
+
+# What an answer may come after the deadline that ranking was given: the way there and back.
+SLACK_MS: Final = 10.0
+# Of the requests, the most that may be refused or fail at a rate that is held.
+_REFUSED: Final = 0.01
+_TRIALS: Final = 9
+_STEP: Final = 1.3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a rate came to."""
+
+    rate: float
+    tally: Tally
+    held: bool
+
+
+def holds(tally: Tally, limit_ms: float) -> bool:
+    """Whether all but 1 % of the requests were answered, 99 % of them within the limit."""
+    return tally.answered >= (1 - _REFUSED) * tally.sent and tally.percentile(99) < limit_ms
+
+
+def find_capacity(
+    target: str, requests: Path, folder: Path, *, deadline_ms: float, seconds: float, skip: int = 0
+) -> tuple[float, list[Trial], int]:
+    """The highest of the rates tried that is held, the trials, and the requests used up.
+
+    From what eight callers get done, up or down in steps of 30 % until it turns, then halfway.
+    A rate of 0: even the lowest rate tried was not held.
+    """
+    limit = deadline_ms + SLACK_MS
+
+    def made(**how: float) -> Tally:
+        nonlocal skip
+        spec = Spec(target, str(requests), seconds, skip=skip, **how)  # type: ignore[arg-type]
+        tally = load(spec, folder)
+        skip += tally.sent
+        return tally
+
+    trials: list[Trial] = []
+
+    def held(rate: float) -> bool:
+        tally = made(rate=rate)
+        trials.append(Trial(rate, tally, holds(tally, limit)))
+        return trials[-1].held
+
+    rate = max(1.0, made(callers=8).answered / seconds)
+    best, failed = 0.0, 0.0
+    while len(trials) < _TRIALS and not (best and failed):
+        if held(rate):
+            best = max(best, rate)
+            rate *= _STEP
+        else:
+            failed = min(failed, rate) if failed else rate
+            rate /= _STEP
+    middle = (best + failed) / 2
+    if best and failed and held(middle):
+        best = middle
+    return best, trials, skip

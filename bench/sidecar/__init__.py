@@ -1,0 +1,151 @@
+"""The sidecar's figures, in one run, side by side, into `bench/results/sidecar.json`.
+
+    python -m bench sidecar          all parts (make bench-sidecar)
+    python -m bench.sidecar PART...  some of them, printed only: pairs, load, scaling
+
+docs/bench.md says what each number means.
+"""
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+
+from bench.report import RESULTS, show
+from bench.sidecar.gemm import operations, peak
+from bench.sidecar.pairs import PairSet, read_sets
+from bench.sidecar.peers import Measured, agreement, measure, peers
+from bench.sidecar.service import measure_load, measure_scaling
+from bench.sidecar.weights import make_weights
+from neuralrank.settings import load_settings
+from sidecar.settings import SidecarSettings
+
+__all__ = ["PARTS", "run"]
+
+_QUERIES: Final = 2
+_CANDIDATES: Final = 100
+_MAX_TOKENS: Final = 128
+# The first round of each is not counted.
+_ROUNDS: Final = 4
+_LOAD_SECONDS: Final = 8.0
+_REFERENCE: Final = "ONNX Runtime, one padded batch, fp32"
+_OURS: Final = "neuralrank int8"
+
+
+def _pairs() -> dict[str, Any]:
+    """Points 1 and 2."""
+    threads = os.cpu_count() or 1
+    folder = load_settings().home / "bench"
+    weights = make_weights(folder / "weights", _MAX_TOKENS)
+    sets = read_sets(_QUERIES, _CANDIDATES, SidecarSettings().rerank_characters)
+    before = peak(threads)
+    measured = measure(
+        peers(weights), sets, folder, rounds=_ROUNDS, threads=threads, max_tokens=_MAX_TOKENS
+    )
+    after = peak(threads)
+    top = {precision: max(before[precision], after[precision]) for precision in before}
+    work = {pairs.name: operations(weights.int8, pairs) for pairs in sets}
+    rows = [_peer_row(name, sets, found, measured, work, top) for name, found in measured.items()]
+    show(
+        f"1. Cross-encoder, {_QUERIES} queries × {_CANDIDATES} candidates a set, {threads} threads",
+        rows,
+        "Pairs a second, medians of rounds in turn, tokenising included; same weights, same pairs, "
+        f"at most {_MAX_TOKENS} tokens. 'x' is neuralrank int8's time to theirs: above 1, ours is "
+        "faster. Agreement: mean Spearman correlation with float32.",
+    )
+    for name, found in measured.items():
+        if found.error:
+            print(f"{name}: {found.error}")
+    show(
+        "2. Most that this machine did in the same run, 10⁹ operations a second",
+        [{"what": name, "peak": round(value, 1)} for name, value in top.items()],
+        "Large matrix products (2048³) in ONNX Runtime and numpy. '% of peak' above is against "
+        "these, on the tokens that are there: what padding costs counts as lost.",
+    )
+    return {
+        "threads": threads,
+        "characters": SidecarSettings().rerank_characters,
+        "peak_gops": top,
+        "gflop_by_set": {name: round(value / 1e9, 1) for name, value in work.items()},
+        "rows": rows,
+        "errors": {name: found.error for name, found in measured.items() if found.error},
+    }
+
+
+def _peer_row(
+    name: str, sets: Sequence[PairSet], found: Measured, measured: dict[str, Measured],
+    work: dict[str, float], top: dict[str, float],
+) -> dict[str, Any]:  # fmt: skip
+    row: dict[str, Any] = {"what": name}
+    shares = []
+    for pairs in sets:
+        seconds = _median(found, pairs.name)
+        ours = _median(measured[_OURS], pairs.name)
+        row[f"{pairs.name} pairs/s"] = round(pairs.pairs / seconds, 1)
+        row[f"{pairs.name} x"] = round(seconds / ours, 2)
+        shares.append(work[pairs.name] / seconds / 1e9)
+    precision = "int8" if "int8" in name else "fp32"
+    row["% of peak"] = round(100 * float(np.mean(shares)) / top[precision], 1)
+    reference = measured[_REFERENCE].scores
+    known = [pairs.name for pairs in sets if pairs.name in found.scores and pairs.name in reference]
+    row["agreement"] = round(
+        float(np.mean([agreement(found.scores[s], reference[s]) for s in known])), 3
+    ) if known else float("nan")  # fmt: skip
+    return row
+
+
+def _median(found: Measured, name: str) -> float:
+    """Seconds, without the first round; NaN where nothing was measured."""
+    seconds = found.seconds.get(name, [])[1:] or found.seconds.get(name, [])
+    return float(np.median(seconds)) if seconds else float("nan")
+
+
+def _load() -> dict[str, Any]:
+    """Point 3."""
+    with tempfile.TemporaryDirectory(prefix="neuralrank-bench-") as folder:
+        found = measure_load(load_settings().registry_path, Path(folder), _LOAD_SECONDS)
+    show(
+        f"3. Rank of 100 candidates, deadline {found['deadline_ms']} ms",
+        found["rows"],
+        f"Ready after {found['ready_s']} s with {found['rss_mb_ready']:.0f} MB, "
+        f"{found['rss_mb_loaded']:.0f} MB at the end. Held at p99 < {found['limit_ms']:.0f} ms: "
+        f"{found['capacity_per_s']}/s. No query is asked twice. Times of answered requests, at "
+        "constant rates from when a request should have left. Load and sidecar share the cores.",
+    )
+    return found
+
+
+def _scaling() -> dict[str, Any]:
+    """Point 5."""
+    with tempfile.TemporaryDirectory(prefix="neuralrank-bench-") as folder:
+        rows = measure_scaling(load_settings().registry_path, Path(folder), _LOAD_SECONDS / 2)
+    show("5. Processes and replicas", rows, "All on the cores of this one machine, with the load.")
+    return {"rows": rows}
+
+
+PARTS: Final = {"pairs": _pairs, "load": _load, "scaling": _scaling}
+
+
+def run(parts: Sequence[str] = ()) -> None:
+    """Prints the tables; all parts together are also written."""
+    results = {name: PARTS[name]() for name in parts or PARTS}
+    if parts:
+        return
+    RESULTS.mkdir(exist_ok=True)
+    about = {
+        "name": "sidecar",
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "onnxruntime": onnxruntime.__version__,
+    }
+    (RESULTS / "sidecar.json").write_text(
+        json.dumps(about | results, indent=2, ensure_ascii=False) + "\n"
+    )
+    print("Written to bench/results/sidecar.json")

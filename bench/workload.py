@@ -1,0 +1,73 @@
+"""What the load consists of: products of the ESCI example, queries made of their words, users."""
+
+import gzip
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.scripted import INDEX, Shop
+from neuralrank.product import Product, document
+from neuralrank.v1 import ranking_pb2 as pb
+
+__all__ = ["CATALOGUE", "make_requests", "make_shop"]
+
+CATALOGUE = Path(__file__).parent.parent / "examples/esci/catalogue.jsonl.gz"
+# Days before now that events lie, in milliseconds.
+_NOW_MS = 1_780_000_000_000
+_MINUTE_MS = 60_000
+
+
+def make_shop(encoder: str, dimensions: int, *, products: int = 2_000, users: int = 200) -> Shop:
+    """The first products of the example, and users who looked at some of them.
+
+    Args:
+        encoder: name@hash that the index is said to hold vectors of.
+    """
+    with gzip.open(CATALOGUE, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for _, line in zip(range(products), lines, strict=False)]
+    items = {row["id"]: document(Product.from_row(row)) for row in rows}
+    shop = Shop(items, encoder, dimensions)
+    chance = random.Random(0)
+    names = list(items)
+    for user in range(users):
+        for minute, name in enumerate(chance.sample(names, 8)):
+            action = "purchase" if minute == 7 else "view"
+            shop.add(f"user-{user}", action, name, _NOW_MS + minute * _MINUTE_MS)
+    return shop
+
+
+def make_requests(
+    shop: Shop, count: int, *, candidates: int = 100, users: int = 200, seed: int = 1,
+    deadline_ms: int = 0,
+) -> Sequence[pb.RankRequest]:  # fmt: skip
+    """Requests as the plugin sends them: ids, versions and retrieval scores; the rest is in the
+    index. No two have the same query, every second one comes from a user who is known.
+
+    Args:
+        deadline_ms: 0: the sidecar's own.
+    """
+    chance = random.Random(seed)
+    names = list(shop.items)
+    numbers = {name: number for number, name in enumerate(names)}
+    requests = []
+    for place in range(count):
+        chosen = chance.sample(names, candidates)
+        request = pb.RankRequest(query=_query(shop.items[chosen[0]], chance, place), index=INDEX)
+        if place % 2:
+            request.user.id = f"user-{chance.randrange(users)}"
+        request.options.deadline_ms = deadline_ms
+        for rank, name in enumerate(chosen):
+            request.candidates.add(
+                id=name, retrieval_score=30.0 / (1 + rank), version=numbers[name]
+            )
+        requests.append(request)
+    return requests
+
+
+def _query(item: Any, chance: random.Random, number: int) -> str:
+    """Two to five words of a title, and a number that no other query has."""
+    words = str(item["title"]).split()
+    start = chance.randrange(max(1, len(words) - 5))
+    return " ".join([*words[start : start + chance.randint(2, 5)], str(number)])

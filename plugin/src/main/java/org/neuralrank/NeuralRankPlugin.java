@@ -13,6 +13,7 @@ import org.neuralrank.search.Indices;
 import org.neuralrank.search.Node;
 import org.neuralrank.search.RankProcessor;
 import org.neuralrank.search.RecallProcessor;
+import org.neuralrank.sidecar.CallerHeaders;
 import org.neuralrank.sidecar.Sidecar;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
 import org.opensearch.cluster.node.DiscoveryNodes;
@@ -35,6 +36,7 @@ import org.opensearch.plugins.SearchPlugin;
 import org.opensearch.repositories.RepositoriesService;
 import org.opensearch.rest.RestController;
 import org.opensearch.rest.RestHandler;
+import org.opensearch.rest.RestHeaderDefinition;
 import org.opensearch.script.ScriptService;
 import org.opensearch.search.pipeline.Processor;
 import org.opensearch.search.pipeline.SearchRequestProcessor;
@@ -146,6 +148,12 @@ public final class NeuralRankPlugin extends Plugin implements SearchPipelinePlug
             );
         }
         return specs;
+    }
+
+    @Override
+    public Collection<RestHeaderDefinition> getRestHeaders() {
+        // Several values are joined, and the sidecar passes over what is then no trace: a strange header fails nothing.
+        return CallerHeaders.KEPT.stream().map(name -> new RestHeaderDefinition(name, true)).toList();
     }
 
     @Override

@@ -1,9 +1,11 @@
 package org.neuralrank.search;
 
+import io.grpc.Metadata;
 import java.util.function.BiConsumer;
 import java.util.function.BiFunction;
 import java.util.function.IntSupplier;
 import org.neuralrank.Stats;
+import org.neuralrank.sidecar.CallerHeaders;
 import org.neuralrank.sidecar.Sidecar;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
@@ -33,6 +35,11 @@ public record Node(
 
     /** The thread pool that runs what follows a call. */
     public static final String POOL = "neural_rank";
+
+    /** What the search of now carries on to the sidecar. */
+    Metadata callerHeaders() {
+        return CallerHeaders.of(threadPool.getThreadContext());
+    }
 
     /** The same listener, called in the thread context of now: gRPC's threads have none. */
     <T> ActionListener<T> inThisContext(ActionListener<T> listener) {

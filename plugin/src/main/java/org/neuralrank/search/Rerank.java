@@ -111,7 +111,7 @@ final class Rerank {
             defect(e);
             return;
         }
-        node.sidecar().rank(message, leftMs, reply -> Ranking.of(candidates, reply), answer);
+        node.sidecar().rank(message, node.callerHeaders(), leftMs, reply -> Ranking.of(candidates, reply), answer);
     }
 
     /** How much of the time the vector leg has used; the caller's own query may have taken longer than both. */

@@ -97,6 +97,7 @@ final class VectorLeg {
         node.sidecar()
             .encode(
                 encodeRequest(),
+                node.callerHeaders(),
                 recall.leftMs(),
                 reply -> Vector.of(reply, target.dimensions()),
                 node.inThisContext(ActionListener.wrap(vector -> {

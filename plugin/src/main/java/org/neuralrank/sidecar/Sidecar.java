@@ -1,7 +1,9 @@
 package org.neuralrank.sidecar;
 
 import io.grpc.ManagedChannel;
+import io.grpc.Metadata;
 import io.grpc.Status;
+import io.grpc.stub.MetadataUtils;
 import io.grpc.stub.StreamObserver;
 import java.io.Closeable;
 import java.util.LinkedHashMap;
@@ -49,24 +51,26 @@ public final class Sidecar implements Closeable {
         T read(R reply) throws SidecarException;
     }
 
-    /** Turns a query, user or item into a vector. */
+    /** Turns a query, user or item into a vector. The headers are those of {@link CallerHeaders}. */
     public <T> void encode(
         EncodeRequest request,
+        Metadata headers,
         long timeoutMs,
         Reading<EncodeResponse, T> reading,
         ActionListener<T> listener
     ) {
-        call(encode, timeoutMs, reading, listener, (stub, observer) -> stub.encode(request, observer));
+        call(encode, headers, timeoutMs, reading, listener, (stub, observer) -> stub.encode(request, observer));
     }
 
-    /** Ranks candidates. */
+    /** Ranks candidates. The headers are those of {@link CallerHeaders}. */
     public <T> void rank(
         RankRequest request,
+        Metadata headers,
         long timeoutMs,
         Reading<RankResponse, T> reading,
         ActionListener<T> listener
     ) {
-        call(rank, timeoutMs, reading, listener, (stub, observer) -> stub.rank(request, observer));
+        call(rank, headers, timeoutMs, reading, listener, (stub, observer) -> stub.rank(request, observer));
     }
 
     /**
@@ -114,6 +118,7 @@ public final class Sidecar implements Closeable {
 
     private <R, T> void call(
         Breaker breaker,
+        Metadata headers,
         long timeoutMs,
         Reading<R, T> reading,
         ActionListener<T> listener,
@@ -135,6 +140,7 @@ public final class Sidecar implements Closeable {
             current.resetConnectBackoff();
         }
         RankingGrpc.RankingStub stub = RankingGrpc.newStub(current.next())
+            .withInterceptors(MetadataUtils.newAttachHeadersInterceptor(headers))
             .withDeadlineAfter(timeoutMs, TimeUnit.MILLISECONDS);
         start.accept(stub, new Answer<>(breaker, timeoutMs, reading, listener));
     }

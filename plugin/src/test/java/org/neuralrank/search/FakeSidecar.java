@@ -3,7 +3,12 @@ package org.neuralrank.search;
 import com.google.protobuf.ByteString;
 import io.grpc.Grpc;
 import io.grpc.InsecureServerCredentials;
+import io.grpc.Metadata;
 import io.grpc.Server;
+import io.grpc.ServerCall;
+import io.grpc.ServerCallHandler;
+import io.grpc.ServerInterceptor;
+import io.grpc.ServerInterceptors;
 import io.grpc.Status;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;
@@ -25,12 +30,16 @@ final class FakeSidecar extends RankingGrpc.RankingImplBase implements AutoClose
 
     final List<EncodeRequest> encoded = new CopyOnWriteArrayList<>();
     final List<RankRequest> ranked = new CopyOnWriteArrayList<>();
+    final List<Metadata> headers = new CopyOnWriteArrayList<>();
     volatile Function<EncodeRequest, EncodeResponse> encode = request -> vector(1, 0, 0);
     volatile Function<RankRequest, RankResponse> rank = FakeSidecar::reversed;
     private final Server server;
 
     FakeSidecar() throws IOException {
-        server = Grpc.newServerBuilderForPort(0, InsecureServerCredentials.create()).addService(this).build().start();
+        server = Grpc.newServerBuilderForPort(0, InsecureServerCredentials.create())
+            .addService(ServerInterceptors.intercept(this, new Listening()))
+            .build()
+            .start();
     }
 
     String endpoint() {
@@ -84,6 +93,18 @@ final class FakeSidecar extends RankingGrpc.RankingImplBase implements AutoClose
         if (answer != null) {
             observer.onNext(answer);
             observer.onCompleted();
+        }
+    }
+
+    private final class Listening implements ServerInterceptor {
+        @Override
+        public <Q, A> ServerCall.Listener<Q> interceptCall(
+            ServerCall<Q, A> call,
+            Metadata received,
+            ServerCallHandler<Q, A> next
+        ) {
+            headers.add(received);
+            return next.startCall(call, received);
         }
     }
 

@@ -7,6 +7,7 @@ import static org.junit.Assert.assertNull;
 import static org.junit.Assert.assertSame;
 import static org.junit.Assert.assertTrue;
 
+import io.grpc.Metadata;
 import io.grpc.Status;
 import java.io.IOException;
 import java.util.ArrayList;
@@ -127,6 +128,41 @@ public class ProcessorsTest {
                 done.complete(answer);
             }, done::completeExceptionally));
         return done.get(30, TimeUnit.SECONDS);
+    }
+
+    private static String header(Metadata headers, String name) {
+        return headers.get(Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER));
+    }
+
+    @Test
+    public void bothCallsCarryTheTraceAndTheIdOfTheSearch() throws Exception {
+        String trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            var thread = threadPool.getThreadContext();
+            thread.putHeader(Map.of("caller", "kept", "traceparent", trace, "tracestate", "shop=1"));
+            thread.putHeader("X-Opaque-Id", "checkout-42");
+            SearchRequest sent = recall(request(match("shoe"), null), Map.of("window", 20, "k", 5));
+            rank(sent, Hits.response(Hits.hit("a", 3), Hits.hit("b", 2)));
+        }
+        assertEquals(1, server.encoded.size());
+        assertEquals(1, server.ranked.size());
+        assertEquals(2, server.headers.size());
+        for (Metadata headers : server.headers) {
+            assertEquals(trace, header(headers, "traceparent"));
+            assertEquals("shop=1", header(headers, "tracestate"));
+            assertEquals("checkout-42", header(headers, "x-opaque-id"));
+            assertNull(header(headers, "caller"));
+        }
+    }
+
+    @Test
+    public void anIdThatGrpcCanNotCarryCostsNothing() throws Exception {
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader(Map.of("caller", "kept", "X-Opaque-Id", "电脑"));
+            rank(recall(request(match("shoe"), null), Map.of()), Hits.response(Hits.hit("a", 3), Hits.hit("b", 2)));
+        }
+        assertEquals(1, server.ranked.size());
+        server.headers.forEach(headers -> assertNull(header(headers, "x-opaque-id")));
     }
 
     /** A whole search whose lexical hits are a, b, c. */

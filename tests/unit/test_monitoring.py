@@ -1,0 +1,146 @@
+"""The dashboard and the rules for Prometheus ask only for what the sidecar says."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser as promql
+import pytest
+import yaml
+
+from tests.unit.sidecar import metric_table
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+DASHBOARD = json.loads((DEPLOY / "grafana/neuralrank.json").read_text("utf-8"))
+GROUPS = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text("utf-8"))["groups"]
+RULES = [rule for group in GROUPS for rule in group["rules"]]
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+ROWS = metric_table.documented()
+# Labels that Prometheus adds to what it reads.
+TARGET = {"job", "instance", "namespace", "pod"}
+PROCESS = {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds",
+           "process_max_fds"}  # fmt: skip
+
+
+def panels() -> Iterator[dict[str, Any]]:
+    for panel in DASHBOARD["panels"]:
+        yield panel
+        yield from panel.get("panels", [])
+
+
+def plain(expression: str) -> str:
+    """A query without Grafana's variables."""
+    replaced = expression.replace("$__rate_interval", "5m").replace("$__range", "1h")
+    return re.sub(r"\$\w+", "x", replaced)
+
+
+QUERIES = [
+    (panel["title"], target["expr"]) for panel in panels() for target in panel.get("targets", [])
+]
+EXPRESSIONS = [(title, plain(query)) for title, query in QUERIES] + [
+    (rule.get("alert") or rule["record"], rule["expr"]) for rule in RULES
+]
+
+
+def selectors(expression: str) -> list[Any]:
+    found: list[Any] = []
+
+    def visit(node: Any) -> bool:
+        if isinstance(node, promql.MatrixSelector):
+            found.append(node.vector_selector)
+        elif isinstance(node, promql.VectorSelector):
+            found.append(node)
+        return True
+
+    promql.walk(promql.parse(expression), visit)
+    return found
+
+
+def series() -> dict[str, set[str]]:
+    """What can be asked for, with its labels."""
+    known = {name: set(TARGET) for name in PROCESS} | {
+        name: TARGET | {"bundle"} for name in RECORDED
+    }
+    for name, row in ROWS.items():
+        labels = TARGET | set(row.labels)
+        if row.kind == "histogram":
+            known |= {
+                f"{name}_sum": labels,
+                f"{name}_count": labels,
+                f"{name}_bucket": labels | {"le"},
+            }
+        else:
+            known[name] = labels
+    return known
+
+
+SERIES = series()
+
+
+@pytest.mark.parametrize(("where", "expression"), EXPRESSIONS)
+def test_a_query_asks_for_what_there_is(where: str, expression: str) -> None:
+    found = selectors(expression)
+    assert found, where
+    for selector in found:
+        assert selector.name in SERIES, where
+        labels = {matcher.name for matcher in selector.matchers.matchers}
+        assert labels <= SERIES[selector.name], where
+        row = ROWS.get(selector.name)
+        for matcher in selector.matchers.matchers:
+            closed = row.labels.get(matcher.name) if row else None
+            if closed:
+                assert set(matcher.value.split("|")) <= set(closed), where
+    grouped = {
+        label
+        for names in re.findall(r"by \(([^)]*)\)", expression)
+        for label in re.split(r",\s*", names)
+    }
+    assert grouped <= set.union(*(SERIES[selector.name] for selector in found)), where
+
+
+def test_a_name_that_there_is_not_would_be_found() -> None:
+    with pytest.raises(AssertionError):
+        test_a_query_asks_for_what_there_is("x", "rate(neuralrank_requests[5m])")
+    with pytest.raises(AssertionError):
+        test_a_query_asks_for_what_there_is("x", 'neuralrank_model_bundles{state="gone"}')
+    with pytest.raises(AssertionError):
+        test_a_query_asks_for_what_there_is("x", "sum by (user) (neuralrank_queued_runs)")
+
+
+def test_panels_are_whole_and_do_not_overlap() -> None:
+    ids = [panel["id"] for panel in panels()]
+    assert len(set(ids)) == len(ids)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels():
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (place["x"] + dx, place["y"] + dy)
+            for dx in range(place["w"])
+            for dy in range(place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        if panel["type"] != "row":
+            assert panel["description"]
+            assert panel["targets"]
+            assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if "alert" in rule], ids=lambda r: r["alert"]
+)
+def test_an_alert_says_what_it_means_and_what_to_do(rule: dict[str, Any]) -> None:
+    assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+    assert rule["labels"]["severity"] in ("warning", "critical")
+    assert set(rule["annotations"]) == {"summary", "action"}
+    # Without a comparison it would fire for ever.
+    assert re.search(r"(?:==|[<>]) ?[\d.e]+$", rule["expr"])
+
+
+def test_recorded_names_follow_the_convention_and_are_used_once() -> None:
+    names = [rule["record"] for rule in RULES if "record" in rule]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z]+:neuralrank_[a-z_]+:[a-z0-9]+", name) for name in names)

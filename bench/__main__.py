@@ -2,9 +2,14 @@
 
 import sys
 
-from bench import latency, models, sidecar
+from bench import latency, models, overhead, sidecar
 
-BENCHMARKS = {"models": models.run, "latency": latency.run, "sidecar": sidecar.run}
+BENCHMARKS = {
+    "models": models.run,
+    "latency": latency.run,
+    "overhead": overhead.run,
+    "sidecar": sidecar.run,
+}
 # Minutes, and downloads of several GB: only where it is asked for.
 ON_REQUEST = {"sidecar"}
 

@@ -19,9 +19,9 @@ from neuralrank.registry import Registry
 from neuralrank.settings import Settings, load_settings
 from opensearch_config import lexical_query, product_index
 
-__all__ = ["run"]
+__all__ = ["INDEX", "make_index", "run"]
 
-_INDEX = "esci"
+INDEX = "esci"
 # How a query is written in each round: other words to the caches, the same to the models.
 _SPELLINGS = (str.lower, str.upper, str.title, str.capitalize, str.swapcase)
 CATALOGUE = Path(__file__).parent.parent / "examples/esci/catalogue.jsonl.gz"
@@ -37,17 +37,18 @@ def run() -> None:
     """Prints and writes the report."""
     settings = load_settings()
     with closing(connect(settings, timeout=120.0)) as client:
-        if not client.indices.exists(index=_INDEX):
-            _make_index(client, settings)
+        if not client.indices.exists(index=INDEX):
+            make_index(client, settings)
         _measure(client)
 
 
-def _make_index(client: OpenSearch, settings: Settings) -> None:
+def make_index(client: OpenSearch, settings: Settings) -> None:
+    """Indexes the ESCI example as `INDEX`."""
     encoder = Encoder.load(Registry(settings.registry_path).get("multilingual-e5-small"))
     index_catalogue(
         client,
         Catalogue(CATALOGUE),
-        _INDEX,
+        INDEX,
         product_index(encoder.ref, encoder.dimensions),
         encoder,
         settings.home / "esci.rejects.jsonl",
@@ -60,11 +61,11 @@ def _measure(client: OpenSearch) -> None:
     for number, spell in enumerate(_SPELLINGS):
         for text in map(spell, QUERIES):
             query = lexical_query(text)
-            plain = ask(client, _INDEX, query, size=10, pipeline=NO_PIPELINE)
-            wide = ask(client, _INDEX, query, size=100, pipeline=NO_PIPELINE)
-            hybrid = ask(client, _INDEX, query, {"bundle": "none"}, size=10)
-            full = ask(client, _INDEX, query, size=10)
-            seen = ask(client, _INDEX, query, size=10)
+            plain = ask(client, INDEX, query, size=10, pipeline=NO_PIPELINE)
+            wide = ask(client, INDEX, query, size=100, pipeline=NO_PIPELINE)
+            hybrid = ask(client, INDEX, query, {"bundle": "none"}, size=10)
+            full = ask(client, INDEX, query, size=10)
+            seen = ask(client, INDEX, query, size=10)
             if not number:
                 continue
             times["no pipeline, 10 hits"].append(plain.took_ms)

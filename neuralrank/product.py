@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from neuralrank.errors import InvalidInput
+from neuralrank.text import clean
 
 __all__ = [
     "PASSAGE_FIELDS",
@@ -170,7 +171,7 @@ def headline(item: Product | Mapping[str, Any]) -> str:
     times as long (docs/decisions/005-encoder-text.md).
     """
     title, brand, *_ = _head(document(item) if isinstance(item, Product) else item)
-    return f"{title}\n{brand}" if brand else title
+    return clean(f"{title}\n{brand}" if brand else title)
 
 
 def passage(item: Product | Mapping[str, Any], characters: int = 1000) -> str:
@@ -187,7 +188,7 @@ def passage(item: Product | Mapping[str, Any], characters: int = 1000) -> str:
         str(source.get("bullet_points") or ""),
         str(source.get("description") or ""),
     ]
-    text = "\n".join(part for part in parts if part)
+    text = clean("\n".join(part for part in parts if part))
     if len(text) <= characters:
         return text
     cut = text[:characters]

@@ -97,7 +97,8 @@ def relevance(query_match: Floats, context_match: Floats, cross_encoder: Floats)
         # One without vector is taken for an average one of those that were read.
         compared = read & known if (read & known).any() else known
         match = np.where(read & ~known, np.mean(match[compared]), match).astype(np.float32)
-        scores, own = cross_encoder[read], match[read]
+        # In float64: the mean of scores that differ in their last digit would be off by as much.
+        scores, own = cross_encoder[read].astype(np.float64), match[read]
         spread = float(scores.std())
         standard = (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
         share = np.float32(_CROSS_ENCODER_SHARE)
@@ -105,7 +106,7 @@ def relevance(query_match: Floats, context_match: Floats, cross_encoder: Floats)
     elif read.any():
         match = cross_encoder.copy()
     known = ~np.isnan(match)
-    if known.any():
+    if known.any() and not known.all():
         unknown = min(float(np.quantile(match[known], 0.25)), _UNKNOWN_RELEVANCE)
         match = np.where(known, match, np.float32(unknown))
     return np.clip(match, 0.0, 1.0).astype(np.float32)

@@ -154,7 +154,7 @@ class Ranker:
             results = [
                 Ranked(ids[position], score, position, explanation)
                 for position, score, explanation in zip(
-                    shown, scores, explain(evidence, kept.tolist(), shown), strict=True
+                    shown, scores, explain(evidence, kept, ranked), strict=True
                 )
             ]
         return Ranking(

@@ -128,7 +128,7 @@ class Candidates:
     """The candidates of a request as columns, in the order of retrieval.
 
     Before the features stage a column may hold "not given": text None, brand None, price NaN,
-    in_stock -1, empty category and attributes, a row of `has_vector` False.
+    in_stock -1, an empty category, attributes None, a row of `has_vector` False.
     """
 
     ids: list[str]
@@ -145,7 +145,8 @@ class Candidates:
     # int8 [n]: 1 yes, 0 no, -1 not given.
     in_stock: npt.NDArray[np.int8]
     categories: list[tuple[str, ...]]
-    attributes: list[Attributes]
+    # Those that rules look at.
+    attributes: list[Attributes | None]
     # None: not given.
     versions: list[int | None]
 

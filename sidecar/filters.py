@@ -104,7 +104,8 @@ def _rule(candidates: Candidates, rule: AttributeRule) -> Iterator[tuple[int, Dr
 
 
 def _values(candidates: Candidates, position: int, name: str) -> tuple[str, ...]:
-    values = candidates.attributes[position].get(name)
+    given = candidates.attributes[position]
+    values = given.get(name) if given is not None else None
     if values is not None:
         return tuple(values)
     if name == "brand":

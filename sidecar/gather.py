@@ -158,7 +158,11 @@ class Gatherer:
         if index is None:
             return {}
         with trace.stage("features", len(query.candidates)):
-            positions = lacking(query.candidates, vectors=space.vectors)
+            positions = lacking(
+                query.candidates,
+                vectors=space.vectors,
+                attributes=bool(query.filters.attributes),
+            )
             ids = [query.candidates.ids[position] for position in positions]
             versions = [query.candidates.versions[position] for position in positions]
             if query.similar_to:

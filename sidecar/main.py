@@ -7,6 +7,7 @@ import sys
 from typing import Annotated
 
 import typer
+from threadpoolctl import threadpool_limits
 
 from neuralrank.errors import NeuralrankError, exit_code
 from neuralrank.settings import load_settings
@@ -57,6 +58,9 @@ def serve(
 
 
 async def _serve(settings: SidecarSettings, opensearch_url: str | None) -> None:
+    # numpy's products here take microseconds; shared among threads they wait for a free core, which
+    # on a busy machine took 20 ms. Models have threads of their own (the setting `threads`).
+    threadpool_limits(1, "blas")
     sidecar = Sidecar(settings, load_settings(opensearch_url=opensearch_url))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -3,10 +3,12 @@
 In comments n is the number of candidates, d the encoder's dimensions; NaN means absent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from neuralrank.errors import InvalidInput
 from sidecar.domain import Candidates, Floats, Item
@@ -40,22 +42,26 @@ class Similarities:
         return not (np.isnan(self.query_cosine).all() and np.isnan(self.user_cosine).all())
 
 
-def lacking(candidates: Candidates, *, vectors: bool) -> list[int]:
+def lacking(candidates: Candidates, *, vectors: bool, attributes: bool) -> list[int]:
     """Positions of candidates that came without something the index may know.
 
     Args:
         vectors: whether a vector of the index could be used.
+        attributes: whether a rule looks at them.
     """
+    lack = np.isnan(candidates.prices) | (candidates.in_stock < 0)
+    if vectors:
+        lack |= ~candidates.has_vector
+    if lack.all():
+        return list(range(len(candidates)))
     return [
         position
-        for position in range(len(candidates))
-        if candidates.texts[position] is None
-        or (vectors and not candidates.has_vector[position])
+        for position, already in enumerate(lack.tolist())
+        if already
+        or candidates.texts[position] is None
         or candidates.brands[position] is None
-        or candidates.in_stock[position] < 0
         or not candidates.categories[position]
-        or not candidates.attributes[position]
-        or candidates.prices[position] != candidates.prices[position]
+        or (attributes and candidates.attributes[position] is None)
     ]
 
 
@@ -86,49 +92,77 @@ def complete(
     if not items:
         return replace(candidates, vectors=matrix, has_vector=has_vector)
 
-    matrix, has_vector = matrix.copy(), has_vector.copy()
-    texts, brands = list(candidates.texts), list(candidates.brands)
-    prices, in_stock = candidates.prices.copy(), candidates.in_stock.copy()
-    categories, attributes = list(candidates.categories), list(candidates.attributes)
-    rows: list[int] = []
-    found: list[Floats] = []
-    for position, name in enumerate(candidates.ids):
-        item = items.get(name)
-        if item is None:
-            continue
-        if texts[position] is None:
-            texts[position] = item.text
-        if brands[position] is None:
-            brands[position] = item.brand
-        if not categories[position]:
-            categories[position] = item.category
-        if not attributes[position]:
-            attributes[position] = item.attributes
-        if in_stock[position] < 0:
-            in_stock[position] = item.in_stock
-        if prices[position] != prices[position]:
-            prices[position] = item.price
-        vector = item.vector
-        if not vectors or vector is None or has_vector[position]:
-            continue
-        # One of another length was written past the mapping's promise.
-        if len(vector) == dimensions:
-            rows.append(position)
-            found.append(vector)
-    if rows:
-        matrix[rows] = np.stack(found)
-        has_vector[rows] = True
+    found = [items.get(name) for name in candidates.ids]
+    if vectors:
+        matrix, has_vector = _with_vectors(matrix, has_vector, found)
     return replace(
         candidates,
-        texts=texts,
-        brands=brands,
-        prices=prices,
-        in_stock=in_stock,
-        categories=categories,
-        attributes=attributes,
+        texts=[
+            item.text if text is None and item is not None else text
+            for text, item in zip(candidates.texts, found, strict=True)
+        ],
+        brands=[
+            item.brand if brand is None and item is not None else brand
+            for brand, item in zip(candidates.brands, found, strict=True)
+        ],
+        prices=_filled(
+            candidates.prices, np.isnan(candidates.prices), found, lambda item: item.price
+        ),
+        in_stock=_filled(
+            candidates.in_stock, candidates.in_stock < 0, found, lambda item: item.in_stock
+        ),
+        categories=[
+            category if category or item is None else item.category
+            for category, item in zip(candidates.categories, found, strict=True)
+        ],
+        attributes=[
+            item.attributes if given is None and item is not None else given
+            for given, item in zip(candidates.attributes, found, strict=True)
+        ],
         vectors=matrix,
         has_vector=has_vector,
     )
+
+
+def _filled(
+    column: npt.NDArray[Any],
+    absent: npt.NDArray[np.bool_],
+    items: Sequence[Item | None],
+    value: Callable[[Item], float],
+) -> npt.NDArray[Any]:
+    """The column with the items' values where it is absent and there is an item."""
+    if not absent.any():
+        return column
+    filled = column.copy()
+    for position in np.flatnonzero(absent).tolist():
+        item = items[position]
+        if item is not None:
+            filled[position] = value(item)
+    return filled
+
+
+def _with_vectors(
+    matrix: Floats, has_vector: npt.NDArray[np.bool_], items: Sequence[Item | None]
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """float32 [n, d] and bool [n] with the items' vectors where there is none yet."""
+    dimensions = matrix.shape[1]
+    rows: list[int] = []
+    found: list[Floats] = []
+    for position in np.flatnonzero(~has_vector).tolist():
+        item = items[position]
+        # One of another length was written past the mapping's promise.
+        if item is not None and item.vector is not None and len(item.vector) == dimensions:
+            rows.append(position)
+            found.append(item.vector)
+    if not rows:
+        return matrix, has_vector
+    stacked = np.concatenate(found).reshape(-1, dimensions)
+    if len(rows) == len(items):
+        return stacked, np.ones(len(items), bool)
+    matrix, has_vector = matrix.copy(), has_vector.copy()
+    matrix[rows] = stacked
+    has_vector[rows] = True
+    return matrix, has_vector
 
 
 def similarities(

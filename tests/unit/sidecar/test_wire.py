@@ -84,6 +84,73 @@ BROKEN: dict[str, tuple[Change, str]] = {
         filters(attributes=[pb.AttributeRule(values=["red"])]),
         "name '' and 1 values",
     ),
+    "huge weight": (options(weights=pb.Weights(affinity=2e6)), "allowed is 0 to 1,000,000"),
+    "1 MB of text": (
+        add(text="x" * 2**20),
+        "text of candidate 'z' has 1048576 characters; .* 65536",
+    ),
+    "long id": (set_to(candidates=candidates("i" * 1_025)), "id of candidate 'i+'... has 1025"),
+    "long brand": (add(brand="b" * 1_025), "brand of candidate 'z' has 1025 characters"),
+    "many categories": (add(category=["c"] * 101), "category of candidate 'z' has 101 entries"),
+    "long category": (
+        add(category=["c" * 1_025]),
+        "an entry of category of candidate 'z' has 1025",
+    ),
+    "many attributes": (
+        add(attributes={str(n): pb.StringList() for n in range(1_001)}),
+        "attributes of candidate 'z' has 1001 entries",
+    ),
+    "many values of an attribute": (
+        lambda request: (
+            add(attributes={"size": pb.StringList(values=["v"] * 1_001)})(request),
+            filters(attributes=[pb.AttributeRule(name="size", values=["v"])])(request),
+        ),
+        r"attributes\['size'\] of candidate 'z' has 1001 values",
+    ),
+    "many features": (
+        add(features={str(n): 0.0 for n in range(1_001)}),
+        "features of candidate 'z' has 1001 entries",
+    ),
+    "huge vector": (add(vector=bytes(4 * 16_001)), "has 64004 bytes; .* 64000 at most"),
+    "long language": (set_to(language="e" * 1_025), "language has 1025 characters"),
+    "long index": (set_to(index="i" * 1_025), "index has 1025 characters"),
+    "long similar_to": (set_to(similar_to="i" * 1_025, index="i"), "similar_to has 1025"),
+    "long bundle": (options(bundle="b" * 1_025), "options.bundle has 1025 characters"),
+    "long encoder": (options(encoder="b" * 1_025), "options.encoder has 1025 characters"),
+    "many excluded items": (
+        filters(exclude_items=["i"] * 10_001),
+        "filters.exclude_items has 10001 entries; allowed are 10000. Send fewer.",
+    ),
+    "long excluded item": (
+        filters(exclude_items=["i" * 1_025]),
+        "an entry of filters.exclude_items",
+    ),
+    "many excluded brands": (filters(exclude_brands=["b"] * 10_001), "exclude_brands has 10001"),
+    "many rules": (
+        filters(attributes=[pb.AttributeRule(name="a", values=["v"])] * 101),
+        "filters.attributes has 101 rules; allowed are 100",
+    ),
+    "long name of a rule": (
+        filters(attributes=[pb.AttributeRule(name="a" * 1_025, values=["v"])]),
+        r"filters.attributes\[0\].name has 1025",
+    ),
+    "many values of a rule": (
+        filters(attributes=[pb.AttributeRule(name="a", values=["v"] * 1_001)]),
+        r"filters.attributes\[0\].values has 1001 entries",
+    ),
+    "long user": (set_to(user=pb.User(id="u" * 1_025)), "user.id has 1025 characters"),
+    "many blocked items": (
+        set_to(user=pb.User(profile=pb.Profile(blocked_items=["i"] * 10_001))),
+        "user.profile.blocked_items has 10001 entries",
+    ),
+    "many blocked brands": (
+        set_to(user=pb.User(profile=pb.Profile(blocked_brands=["i"] * 10_001))),
+        "user.profile.blocked_brands has 10001 entries",
+    ),
+    "long query of an interaction": (
+        set_to(user=pb.User(profile=pb.Profile(interactions=[pb.Interaction(query="q" * 2_049)]))),
+        r"interactions\[0\].query has 2049",
+    ),
     "501 interactions": (
         set_to(user=pb.User(profile=pb.Profile(interactions=[pb.Interaction()] * 501))),
         "501 entries; allowed are 500",
@@ -97,6 +164,42 @@ def test_a_broken_request_is_refused_by_name(change: Change, message: str) -> No
     change(request)
     with pytest.raises(InvalidInput, match=message):
         read_rank(request, WEIGHTS)
+
+
+def test_a_hundred_thousand_candidates_are_refused_and_none_are_answered() -> None:
+    request = pb.RankRequest(candidates=candidates(*map(str, range(100_000))))
+    with pytest.raises(InvalidInput, match="100000 candidates; allowed are 10000"):
+        read_rank(request, WEIGHTS)
+    assert len(read_rank(pb.RankRequest(query="q"), WEIGHTS).candidates) == 0
+
+
+def test_texts_come_in_their_normal_form() -> None:
+    read = read_rank(
+        pb.RankRequest(query="ＬＥＧＯ\x00", candidates=[pb.Candidate(id="1", text="ﬁne\u200b")]),
+        WEIGHTS,
+    )
+    assert (read.query, read.candidates.texts) == ("LEGO", ["fine"])
+
+
+def test_only_attributes_that_a_rule_looks_at_are_read() -> None:
+    rows = [
+        pb.Candidate(id="both", attributes={n: pb.StringList(values=["v"]) for n in "ab"}),
+        pb.Candidate(id="other", attributes={"b": pb.StringList(values=["v"])}),
+        pb.Candidate(id="none"),
+    ]
+    request = pb.RankRequest(candidates=rows)
+    assert read_rank(request, WEIGHTS).candidates.attributes == [{}, {}, None]
+    filters(attributes=[pb.AttributeRule(name="a", values=["v"])])(request)
+    assert read_rank(request, WEIGHTS).candidates.attributes == [{"a": ("v",)}, {}, None]
+
+
+def test_vectors_of_any_size_are_brought_to_length_one() -> None:
+    rows = [np.full(8, size, "<f4") for size in (1e-8, 1.0, 1e18, 3e37)]
+    request = pb.RankRequest(
+        candidates=[pb.Candidate(id=str(n), vector=row.tobytes()) for n, row in enumerate(rows)]
+    )
+    vectors = read_rank(request, WEIGHTS).candidates.vectors
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1.0] * 4, rel=1e-5)
 
 
 def test_ten_thousand_candidates_are_allowed() -> None:
@@ -171,6 +274,22 @@ ENCODE: dict[str, tuple[pb.EncodeRequest, str]] = {
     "nobody": (
         pb.EncodeRequest(inputs=[pb.EncodeInput(user=pb.User())], index="shop"),
         "neither id nor profile",
+    ),
+    "long item": (
+        pb.EncodeRequest(inputs=[pb.EncodeInput(item_id="i" * 1_025)], index="shop"),
+        r"inputs\[0\].item_id has 1025 characters",
+    ),
+    "long user": (
+        pb.EncodeRequest(inputs=[pb.EncodeInput(user=pb.User(id="i" * 1_025))], index="shop"),
+        r"inputs\[0\].user.id has 1025 characters",
+    ),
+    "long encoder": (
+        pb.EncodeRequest(inputs=[pb.EncodeInput(query="q")], encoder="e" * 1_025),
+        "encoder has 1025 characters",
+    ),
+    "long index": (
+        pb.EncodeRequest(inputs=[pb.EncodeInput(query="q")], index="e" * 1_025),
+        "index has 1025 characters",
     ),
     "item without index": (
         pb.EncodeRequest(inputs=[pb.EncodeInput(item_id="A")]),

@@ -1,0 +1,89 @@
+"""The most that a caller may send, and the words in which more is refused.
+
+What the wire contract says of sizes is here and nowhere else; the message as a whole is bounded by
+`max_message_bytes`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from neuralrank.errors import InvalidInput
+
+__all__ = [
+    "MAX_ATTRIBUTES",
+    "MAX_CATEGORIES",
+    "MAX_DIMENSIONS",
+    "MAX_FEATURES",
+    "MAX_ID",
+    "MAX_INPUTS",
+    "MAX_INTERACTIONS",
+    "MAX_LIST",
+    "MAX_NAME",
+    "MAX_PASSAGE",
+    "MAX_QUERY",
+    "MAX_REQUEST_ID",
+    "MAX_RULES",
+    "MAX_VALUE",
+    "MAX_VALUES",
+    "MAX_WEIGHT",
+    "at_most",
+    "column_at_most",
+    "shown",
+]
+
+# Characters.
+MAX_QUERY: Final = 2_048
+MAX_PASSAGE: Final = 65_536
+MAX_REQUEST_ID: Final = 128
+# Of ids of items and users, and names of indexes. The plugin's are index/id, of 255 and 512 bytes.
+MAX_ID: Final = 1_024
+# Of brands, categories, languages, names of attributes, actions and bundles.
+MAX_NAME: Final = 1_024
+# Of a value of an attribute; OpenSearch has no longer one in a flat_object.
+MAX_VALUE: Final = 32_766
+
+# Entries.
+MAX_INTERACTIONS: Final = 500
+MAX_INPUTS: Final = 256
+# Of exclude_items, exclude_brands, blocked_items and blocked_brands.
+MAX_LIST: Final = 10_000
+MAX_RULES: Final = 100
+# Values of one rule, and of one attribute of a candidate.
+MAX_VALUES: Final = 1_000
+# Of one candidate.
+MAX_CATEGORIES: Final = 100
+MAX_ATTRIBUTES: Final = 1_000
+MAX_FEATURES: Final = 1_000
+
+# Numbers in a vector; OpenSearch has no more.
+MAX_DIMENSIONS: Final = 16_000
+MAX_WEIGHT: Final = 1_000_000.0
+
+# Of a value that a message quotes.
+_SHOWN: Final = 64
+
+
+def at_most(name: str, received: int, allowed: int, unit: str, advice: str = "Shorten it.") -> None:
+    """
+    Raises:
+        InvalidInput: there is more than is allowed.
+    """
+    if received > allowed:
+        raise InvalidInput(f"{name} has {received} {unit}; allowed are {allowed}. {advice}")
+
+
+def column_at_most(name: str, ids: Sequence[str], texts: Iterable[str], allowed: int) -> None:
+    """Checks a text of every candidate; the message names the first that is too long.
+
+    Raises:
+        InvalidInput: one has more characters than are allowed.
+    """
+    lengths = [len(text) for text in texts]
+    if max(lengths, default=0) > allowed:
+        place = next(place for place, length in enumerate(lengths) if length > allowed)
+        at_most(f"{name} of candidate {shown(ids[place])}", lengths[place], allowed, "characters")
+
+
+def shown(value: str) -> str:
+    """A value in quotes for a message, cut where it is long."""
+    return repr(value) if len(value) <= _SHOWN else f"{value[: _SHOWN - 3]!r}..."

@@ -13,7 +13,8 @@ from neuralrank.batching import token_batches
 from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidBundle
 from neuralrank.golden import check_cross_encoder
-from neuralrank.tokens import load_tokenizer, padded
+from neuralrank.pairs import PairTemplate
+from neuralrank.tokens import Ids, Tokens, load_tokenizer, padded
 
 __all__ = ["CrossEncoder"]
 
@@ -25,6 +26,10 @@ class CrossEncoder:
         self.bundle = bundle
         self._backend = backend
         self._tokenizer = load_tokenizer(bundle)
+        # Texts are cut when they are joined, and not before: what is kept of one depends on the
+        # length of the other.
+        self._tokenizer.no_truncation()
+        self._template = PairTemplate.learn(self._tokenizer, bundle.manifest.max_tokens)
 
     @classmethod
     def load(cls, bundle: Bundle, threads: int = 0) -> "CrossEncoder":
@@ -55,18 +60,38 @@ class CrossEncoder:
         languages = self.bundle.manifest.languages
         return not languages or language in languages
 
+    def tokenise(self, texts: Sequence[str]) -> list[Ids]:
+        """The tokens of queries or texts by themselves, int32 [n] each: one half of a pair."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def pair(self, query: Ids, text: Ids) -> Tokens:
+        """What the model reads, of a query and a text from `tokenise`; the longer one is cut where
+        both are longer than the bundle's `max_tokens`."""
+        return self._template.join(query, text)
+
+    def run(self, batch: Sequence[Tokens]) -> NDArray[np.float32]:
+        """Relevance logits of pairs, float32 [batch, 1], in one run padded to the longest. Each
+        depends on its own pair alone.
+
+        Raises:
+            InvalidBundle: the graph gives another shape.
+        """
+        result = self._backend.run(padded(batch, self._backend.inputs))
+        if result.shape != (len(batch), 1):
+            raise InvalidBundle(
+                f"{self.ref} gives scores of shape {list(result.shape)} for {len(batch)} pairs; "
+                f"a cross-encoder gives [{len(batch)}, 1]: one logit a pair."
+            )
+        return result
+
     def score(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Relevance logits, float32 [texts]. Each depends on its own pair alone."""
-        encodings = self._tokenizer.encode_batch_fast([(query, text) for text in texts])
+        """Relevance logits, float32 [texts]: tokenised, sorted by length, run in batches."""
+        first, *others = self.tokenise([query, *texts])
+        pairs = [self.pair(first, text) for text in others]
         logits = np.empty(len(texts), np.float32)
-        for rows in token_batches([len(encoding) for encoding in encodings]):
-            result = self._backend.run(padded(encodings, rows, self._backend.inputs))
-            if result.shape != (len(rows), 1):
-                raise InvalidBundle(
-                    f"{self.ref} gives scores of shape {list(result.shape)} for {len(rows)} pairs; "
-                    f"a cross-encoder gives [{len(rows)}, 1]: one logit a pair."
-                )
-            logits[rows] = result[:, 0]
+        for rows in token_batches([len(pair) for pair in pairs]):
+            logits[rows] = self.run([pairs[row] for row in rows])[:, 0]
         return logits
 
     def probability(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from neuralrank.batching import token_batches
 from neuralrank.bundle import Bundle, Calibration
 from neuralrank.errors import InvalidBundle
 from neuralrank.golden import check_encoder
-from neuralrank.tokens import load_tokenizer, padded
+from neuralrank.tokens import Tokens, load_tokenizer, padded, tokens_of
 
 __all__ = ["Encoder"]
 
@@ -57,9 +57,32 @@ class Encoder:
     def backend_name(self) -> str:
         return self._backend.name
 
+    def tokenise_queries(self, texts: Sequence[str]) -> list[Tokens]:
+        """What the model reads of search queries."""
+        return self._tokenise(self.bundle.manifest.query_prefix, texts)
+
+    def tokenise_passages(self, texts: Sequence[str]) -> list[Tokens]:
+        """What the model reads of texts to be found."""
+        return self._tokenise(self.bundle.manifest.passage_prefix, texts)
+
+    def run(self, batch: Sequence[Tokens]) -> Vectors:
+        """Vectors of what was tokenised, float32 [batch, dimensions], of length 1, in one run
+        padded to the longest. Each depends on its own text alone.
+
+        Raises:
+            InvalidBundle: the graph gives another shape.
+        """
+        result = self._backend.run(padded(batch, self._backend.inputs))
+        if result.shape != (len(batch), self.dimensions):
+            raise InvalidBundle(
+                f"{self.ref} gives vectors of shape {list(result.shape)} for {len(batch)} "
+                f"texts; its manifest says [{len(batch)}, {self.dimensions}]."
+            )
+        return result
+
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Vectors of search queries, float32 [texts, dimensions], of length 1."""
-        return self._encode([self.bundle.manifest.query_prefix + text for text in texts])
+        return self._encode(self.tokenise_queries(texts))
 
     def encode_passages(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
@@ -69,8 +92,7 @@ class Encoder:
         Args:
             progress: called with the number of texts done since the last call.
         """
-        prefix = self.bundle.manifest.passage_prefix
-        return self._encode([prefix + text for text in texts], progress)
+        return self._encode(self.tokenise_passages(texts), progress)
 
     def calibrate_query(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosines between queries and passages, mapped to [0, 1]."""
@@ -85,19 +107,16 @@ class Encoder:
         low = self.bundle.manifest.item_similarity.low
         return _calibrated(cosines, Calibration(low=low, high=1.0))
 
+    def _tokenise(self, prefix: str, texts: Sequence[str]) -> list[Tokens]:
+        encodings = self._tokenizer.encode_batch_fast([prefix + text for text in texts])
+        return [tokens_of(encoding) for encoding in encodings]
+
     def _encode(
-        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+        self, texts: Sequence[Tokens], progress: Callable[[int], None] | None = None
     ) -> Vectors:
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
         vectors = np.empty((len(texts), self.dimensions), np.float32)
-        for rows in token_batches([len(encoding) for encoding in encodings]):
-            result = self._backend.run(padded(encodings, rows, self._backend.inputs))
-            if result.shape != (len(rows), self.dimensions):
-                raise InvalidBundle(
-                    f"{self.ref} gives vectors of shape {list(result.shape)} for {len(rows)} "
-                    f"texts; its manifest says [{len(rows)}, {self.dimensions}]."
-                )
-            vectors[rows] = result
+        for rows in token_batches([len(tokens) for tokens in texts]):
+            vectors[rows] = self.run([texts[row] for row in rows])
             if progress:
                 progress(len(rows))
         return vectors

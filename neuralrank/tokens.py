@@ -1,6 +1,7 @@
 """Texts to token ids, and token ids to the arrays that a graph takes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,21 @@ from tokenizers import Encoding, Tokenizer, normalizers
 from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidBundle
 
-__all__ = ["load_tokenizer", "padded"]
+__all__ = ["Ids", "Tokens", "load_tokenizer", "padded", "tokens_of"]
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """What a model reads of one text or pair: `ids` int32 [n] and `types` int8 [n], the segment
+    that each token belongs to. Never changed: it is shared between requests."""
+
+    ids: Ids
+    types: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 def load_tokenizer(bundle: Bundle) -> Tokenizer:
@@ -52,21 +67,28 @@ def _read_specials_as_text(tokenizer: Tokenizer) -> None:
     tokenizer.normalizer = normalizers.Sequence([*steps, *apart])
 
 
-def padded(
-    encodings: Sequence[Encoding], rows: NDArray[np.int64], inputs: frozenset[str]
-) -> dict[str, NDArray[np.int64]]:
-    """The inputs [rows, longest] of the chosen encodings, padded with zeros.
+def tokens_of(encoding: Encoding) -> Tokens:
+    """What a tokenizer made of a text."""
+    return Tokens(np.array(encoding.ids, np.int32), np.array(encoding.type_ids, np.int8))
+
+
+def padded(batch: Sequence[Tokens], inputs: frozenset[str]) -> dict[str, NDArray[np.int64]]:
+    """The inputs [batch, longest] of a graph, padded with zeros.
 
     The mask keeps padding out of the result, so that any id does for it.
     """
-    longest = max(len(encodings[row]) for row in rows)
-    shape = (len(rows), longest)
-    feeds = {name: np.zeros(shape, np.int64) for name in inputs}
-    for i, row in enumerate(rows):
-        encoding = encodings[row]
-        length = len(encoding)
-        feeds["input_ids"][i, :length] = encoding.ids
-        feeds["attention_mask"][i, :length] = 1
-        if "token_type_ids" in feeds:
-            feeds["token_type_ids"][i, :length] = encoding.type_ids
+    lengths = np.fromiter(map(len, batch), np.int64, len(batch))
+    mask = np.arange(lengths.max()) < lengths[:, None]  # [batch, longest]
+
+    def spread(rows: list[NDArray[np.int32]] | list[NDArray[np.int8]]) -> NDArray[np.int64]:
+        array = np.zeros(mask.shape, np.int64)
+        array[mask] = np.concatenate(rows)
+        return array
+
+    feeds = {
+        "input_ids": spread([tokens.ids for tokens in batch]),
+        "attention_mask": mask.astype(np.int64),
+    }
+    if "token_type_ids" in inputs:
+        feeds["token_type_ids"] = spread([tokens.types for tokens in batch])
     return feeds

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from neuralrank.errors import Overloaded
 from neuralrank.language import detect
 from sidecar.agreement import kendall_distance
 from sidecar.blend import Blend, affinity, blend, feedback, order, relevance, retrieval
@@ -57,14 +58,12 @@ class Ranker:
         metrics: Metrics,
         *,
         max_reranked: int,
-        rerank_chunk: int,
         rerank_characters: int,
     ) -> None:
         """
         Args:
             max_reranked: the most candidates that a cross-encoder reads, where a request does not
                 say.
-            rerank_chunk: candidates in one run of it.
             rerank_characters: how much of a text it reads.
         """
         self._models = models
@@ -72,7 +71,6 @@ class Ranker:
         self._inference = inference
         self._metrics = metrics
         self._max_reranked = max_reranked
-        self._rerank_chunk = rerank_chunk
         self._rerank_characters = rerank_characters
 
     async def rank(self, query: RankQuery, deadline: Deadline) -> Ranking:
@@ -190,26 +188,33 @@ class Ranker:
                 reading = await read(
                     self._inference, model, cost, query.query,
                     [(texts[position] or "")[: self._rerank_characters] for position in readable],
-                    deadline, self._rerank_chunk,
+                    deadline, trace.spend,
                 )  # fmt: skip
+            except Overloaded as error:
+                trace.degrade(DegradedReason.OVERLOAD, str(error))
+                return logits, cross
             except Exception as error:  # a model that fails must not cost the page
                 trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"{model.ref}: {error}")
                 return logits, cross
         done = np.array(readable)[reading.read]
         scores = reading.logits[reading.read]
-        if len(done) < len(readable):
+        if reading.failed:
+            trace.degrade(
+                DegradedReason.MODEL_UNAVAILABLE,
+                f"{reading.failed} of {len(readable)} candidates could not be read: "
+                f"{reading.reason}",
+            )
+        if len(done) + reading.failed < len(readable):
             trace.degrade(
                 DegradedReason.DEADLINE,
                 f"the cross-encoder read {len(done)} of {len(readable)} candidates in time",
             )
-        if len(done) and np.isfinite(scores).all():
+        if len(done):
             logits[done] = scores
             cross[done] = model.probability(scores)
             trace.used(model.ref)
             self._metrics.reranked(len(done))
             self._metrics.top_score(model.ref, cross[done])
-        elif len(done):
-            trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"{model.ref} gave no finite scores")
         return logits, cross
 
     def _cross_encoder(

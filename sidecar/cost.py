@@ -1,24 +1,32 @@
-"""What reading pairs costs, measured while serving.
+"""What running a model costs, measured while serving: seconds a padded token, for each bundle on
+its backend.
 
-A cross-encoder's time grows with the tokens it reads. Tokens are estimated from characters, without
-tokenising: the estimate only has to be proportional, since its price is measured.
+Measured here: a token costs the same in a batch of 40 tokens as in one of 1,000; what a run costs
+beside its tokens is as much as a few tokens do.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Final
+
+from sidecar.deadline import Clock
 
 __all__ = ["Cost", "units"]
 
 # Weight of the newest measurement. Higher follows the load sooner, lower is calmer.
 _ALPHA: Final = 0.2
-# What is left of an estimate each time that it forbids everything.
-_DOUBT: Final = 0.9
+# Tokens' worth of work that every run costs besides.
+_RUN: Final = 16.0
+# After so many seconds without a run an estimate loses half of what it is above the lowest ever: it
+# may be of a busy moment that has passed, and what it forbids can't correct it.
+_HALF_LIFE: Final = 1.0
 # Characters of a text that are read; a cross-encoder cuts at its maximum of tokens.
 _READ: Final = 2_000
 
 
 def units(query: str, texts: Sequence[str]) -> float:
-    """About the tokens in the pairs: 4 Latin characters or 1.4 others make one."""
+    """About the tokens in the pairs, without tokenising: 4 Latin characters or 1.4 others make
+    one."""
     head = _tokens(query) + 3.0
     return sum(head + _tokens(text) for text in texts)
 
@@ -33,22 +41,30 @@ def _tokens(text: str) -> float:
 
 
 class Cost:
-    """Seconds a unit: an exponentially weighted mean. Written from model threads; a lost update
-    between two of them costs a measurement, nothing more."""
+    """An exponentially weighted mean. Written from model threads; a lost update between two of
+    them costs a measurement, nothing more."""
 
-    def __init__(self, seconds_per_unit: float | None = None) -> None:
-        self._rate = seconds_per_unit
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._rate = 0.0
+        self._lowest = 0.0
+        self._at = 0.0
 
-    def observe(self, units: float, seconds: float) -> None:
-        rate = seconds / max(units, 1.0)
-        self._rate = rate if self._rate is None else self._rate + _ALPHA * (rate - self._rate)
+    def observe(self, tokens: float, seconds: float) -> None:
+        """A run of so many padded tokens has taken so long."""
+        rate = seconds / (tokens + _RUN)
+        known = self._now() if self._rate else rate
+        self._rate = known + _ALPHA * (rate - known)
+        self._lowest = min(self._lowest or rate, rate)
+        self._at = self._clock()
 
-    def doubt(self) -> None:
-        """Lowers the estimate a little, when it has kept work from being done at all: it may be of
-        a busy moment that has passed, and only doing the work would tell."""
-        if self._rate is not None:
-            self._rate *= _DOUBT
+    def estimate(self, tokens: float) -> float:
+        """Seconds that a run of so many padded tokens takes; 0 before the first measurement."""
+        return self._now() * (tokens + _RUN)
 
-    def estimate(self, units: float) -> float:
-        """Seconds that reading so much takes; 0 before the first measurement."""
-        return (self._rate or 0.0) * units
+    def _now(self) -> float:
+        age = self._clock() - self._at
+        if not self._rate or age <= _HALF_LIFE:
+            return self._rate
+        above = self._rate - self._lowest
+        return float(self._lowest + above * 0.5 ** min(age / _HALF_LIFE - 1.0, 60.0))

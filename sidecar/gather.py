@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuralrank.errors import DeadlineExceeded, NeuralrankError, NotFound
+from neuralrank.errors import DeadlineExceeded, NeuralrankError, NotFound, Overloaded
 from sidecar.deadline import Deadline
 from sidecar.domain import DegradedReason, Floats, Item, Profile, RankQuery
 from sidecar.features import IndexInfo
@@ -135,6 +135,9 @@ class Gatherer:
             except DeadlineExceeded as error:
                 trace.degrade(DegradedReason.DEADLINE, f"profile: {error}")
                 return profile or _NOBODY, None
+            except Overloaded as error:
+                trace.degrade(DegradedReason.OVERLOAD, f"profile: {error}")
+                return profile or _NOBODY, None
             except NeuralrankError as error:
                 trace.degrade(DegradedReason.FEATURES_UNAVAILABLE, f"profile: {error}")
                 return profile or _NOBODY, None
@@ -188,10 +191,14 @@ class Gatherer:
         if not (wanted and comparable and len(query.candidates) and space.encoder):
             return None
         try:
-            vectors = await self._inference.encode_queries(space.encoder, [query.query], deadline)
+            vectors = await self._inference.encode_queries(
+                space.encoder, [query.query], deadline, trace.spend
+            )
             return np.asarray(vectors[0], np.float32)
         except DeadlineExceeded as error:
             trace.degrade(DegradedReason.DEADLINE, f"query vector: {error}")
+        except Overloaded as error:
+            trace.degrade(DegradedReason.OVERLOAD, f"query vector: {error}")
         except Exception as error:  # a model that fails must not cost the page
             trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"{space.encoder.ref}: {error}")
         return None

@@ -1,119 +1,160 @@
-"""Where models run: off the event loop, in few threads, never for a caller that has gone.
+"""What models compute for requests: from the caches, or through the queue that all requests share.
 
-This is the seam for a queue that shares batches between requests: ranking awaits `encode_queries`,
-`encode_passages` and `score` and does not know how they come about.
+Texts are tokenised in threads, then wait in the queue as tokens. Ranking awaits `encode_queries`,
+`encode_passages`, `pairs` and `score`, and does not know which batches they ran in.
 """
 
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
-from cachetools import LRUCache
 
 from neuralrank.errors import DeadlineExceeded
-from sidecar.cost import Cost, units
-from sidecar.deadline import Deadline
+from neuralrank.tokens import Ids, Tokens
+from sidecar.cache import BundleCache, text_bytes
+from sidecar.cost import Cost
+from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Floats
 from sidecar.metrics import Metrics
+from sidecar.queue import Job, Priority
 from sidecar.serving import CrossEncoderModel, EncoderModel
+from sidecar.ticket import Runner, Ticket
+from sidecar.workers import Workers
 
-__all__ = ["Inference"]
+__all__ = ["Inference", "Spent"]
 
 _Result = TypeVar("_Result")
-# Passages in one run: between runs the deadline is looked at, and queries get their turn.
-_CHUNK: Final = 16
-# What an entry of the score cache takes beside its characters.
-_SCORE_BYTES: Final = 300
+# Called with a stage's name, its seconds, and the entries that it worked on.
+Spent = Callable[[str, float, int], None]
+_TOKENISERS: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Score:
-    """A logit, and about the bytes that it and its key take."""
-
-    logit: float
-    size: int
+def _unspent(_name: str, _seconds: float, _entries: int) -> None:
+    """Where nobody asks what was spent."""
 
 
 class Inference:
-    """Model runs on a pool of threads. onnxruntime releases the interpreter while it computes.
-
-    The runs that wait are bounded by the requests in flight, since a request waits for one or two.
-    """
+    """One for a server. Its methods are for one event loop; `close` ends the threads."""
 
     def __init__(
-        self, metrics: Metrics, *, workers: int, query_cache: int, score_cache_bytes: int
+        self,
+        metrics: Metrics,
+        *,
+        workers: int,
+        batch_tokens: int,
+        queue_tokens: int,
+        query_cache_bytes: int,
+        token_cache_bytes: int,
+        score_cache_bytes: int,
+        clock: Clock = time.monotonic,
     ) -> None:
         """
         Args:
             workers: runs at once.
-            query_cache: query vectors kept, of all encoders together.
-            score_cache_bytes: of pairs whose cross-encoder score is kept.
+            batch_tokens: padded tokens in one run.
+            queue_tokens: that may wait for a run.
+            query_cache_bytes: for vectors of queries.
+            token_cache_bytes: for tokens of texts that cross-encoders read.
+            score_cache_bytes: for scores of pairs that they have read.
         """
-        self._metrics = metrics
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="model")
-        self._query_cache = query_cache
-        self._queries: OrderedDict[tuple[str, str], Floats] = OrderedDict()
-        # By bundle, query and text: a swapped model or a changed text is another key.
-        self._scores: LRUCache[tuple[str, str, str], _Score] = LRUCache(
-            score_cache_bytes, getsizeof=lambda score: score.size
+        self._clock = clock
+        self._workers = Workers(
+            metrics, clock, workers=workers, batch_tokens=batch_tokens, queue_tokens=queue_tokens
+        )
+        self._tokenisers = ThreadPoolExecutor(_TOKENISERS, thread_name_prefix="tokens")
+        self._costs: dict[str, Cost] = {}
+        self._queries: BundleCache[Floats] = BundleCache(
+            "query", metrics, query_cache_bytes, lambda text, row: text_bytes(text) + row.nbytes
+        )
+        self._tokens: BundleCache[Ids] = BundleCache(
+            "token", metrics, token_cache_bytes, lambda text, ids: text_bytes(text) + ids.nbytes
+        )
+        self._scores: BundleCache[float] = BundleCache(
+            "score", metrics, score_cache_bytes, lambda pair, _: text_bytes(*pair)
         )
 
     async def encode_queries(
-        self, encoder: EncoderModel, queries: Sequence[str], deadline: Deadline
+        self,
+        encoder: EncoderModel,
+        queries: Sequence[str],
+        deadline: Deadline,
+        spent: Spent = _unspent,
     ) -> Floats:
         """float32 [queries, d] of length 1; what was encoded lately comes from the cache.
 
         Raises:
             DeadlineExceeded: it could not be done in time.
+            Overloaded: too much waits for a model already.
         """
-        found: dict[str, Floats] = {}
-        for query in queries:
-            vector = self._queries.get((encoder.ref, query))
-            if vector is not None:
-                self._queries.move_to_end((encoder.ref, query))
-                found[query] = vector
-        missing = [query for query in dict.fromkeys(queries) if query not in found]
-        self._metrics.cache("query", hits=len(found), misses=len(missing))
-        if missing:
-            vectors = await self._run(encoder, lambda: encoder.encode_queries(missing), deadline)
-            for query, vector in zip(missing, vectors, strict=True):
-                found[query] = vector
-                self._queries[encoder.ref, query] = vector
-            while len(self._queries) > self._query_cache:
-                self._queries.popitem(last=False)
         if not queries:
             return np.zeros((0, encoder.dimensions), np.float32)
+        ref = encoder.ref
+        known = self._queries.get(ref, queries)
+        found = {text: row for text, row in zip(queries, known, strict=True) if row is not None}
+        missing = [query for query in dict.fromkeys(queries) if query not in found]
+        if missing:
+            vectors = await self._encode(
+                encoder,
+                Priority.QUERY,
+                encoder.tokenise_queries,
+                missing,
+                deadline,
+                spent,
+                lambda place, row: self._queries.put(ref, missing[place], row.copy()),
+            )
+            found.update(zip(missing, vectors, strict=True))
         return np.stack([found[query] for query in queries])
 
     async def encode_passages(
         self, encoder: EncoderModel, passages: Sequence[str], deadline: Deadline
     ) -> Floats:
-        """float32 [passages, d] of length 1. Raises DeadlineExceeded."""
-        parts = [
-            await self._run(
-                encoder,
-                partial(encoder.encode_passages, passages[start : start + _CHUNK]),
-                deadline,
-            )
-            for start in range(0, len(passages), _CHUNK)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, encoder.dimensions), np.float32)
+        """float32 [passages, d] of length 1. Raises as `encode_queries`."""
+        if not passages:
+            return np.zeros((0, encoder.dimensions), np.float32)
+        tokenise = encoder.tokenise_passages
+        return await self._encode(
+            encoder, Priority.PASSAGE, tokenise, passages, deadline, _unspent, lambda *_: None
+        )
 
     def known_scores(self, model: CrossEncoderModel, query: str, texts: Sequence[str]) -> Floats:
         """Logits that were computed lately, float32 [texts]; NaN: not known."""
-        nan = float("nan")
-        found = [self._scores.get((model.ref, query, text)) for text in texts]
-        logits = np.array([nan if score is None else score.logit for score in found], np.float32)
-        misses = int(np.isnan(logits).sum())
-        self._metrics.cache("score", hits=len(texts) - misses, misses=misses)
-        return logits
+        found = self._scores.get(model.ref, [(query, text) for text in texts])
+        return np.array([math.nan if score is None else score for score in found], np.float32)
+
+    async def pairs(
+        self,
+        model: CrossEncoderModel,
+        query: str,
+        texts: Sequence[str],
+        deadline: Deadline,
+        spent: Spent = _unspent,
+    ) -> list[Tokens]:
+        """What the model reads of the query with each of the texts.
+
+        Raises:
+            DeadlineExceeded: it could not be done in time.
+        """
+        ref = model.ref
+        known = self._tokens.get(ref, [query, *texts])
+        found = {t: i for t, i in zip([query, *texts], known, strict=True) if i is not None}
+        missing = [text for text in dict.fromkeys([query, *texts]) if text not in found]
+        start = time.perf_counter()
+        if missing:
+            ids = await self._in_thread(lambda: model.tokenise(missing), deadline)
+            found.update(zip(missing, ids, strict=True))
+            for text, row in zip(missing, ids, strict=True):
+                self._tokens.put(ref, text, row)
+        pairs = [model.pair(found[query], found[text]) for text in texts]
+        spent("tokenise", time.perf_counter() - start, len(texts))
+        return pairs
+
+    def ahead(self, tokens: int) -> int:
+        """About the tokens of others that run before so many tokens of pairs have run."""
+        return self._workers.ahead(Priority.PAIR, tokens)
 
     async def score(
         self,
@@ -121,69 +162,103 @@ class Inference:
         cost: Cost,
         query: str,
         texts: Sequence[str],
+        pairs: Sequence[Tokens],
         deadline: Deadline,
-    ) -> Floats:
-        """Logits, float32 [texts]; the time that it took goes into `cost`.
+        spent: Spent = _unspent,
+    ) -> tuple[Floats, dict[int, Exception]]:
+        """Logits, float32 [pairs], NaN where there was no time; and the places that failed, and
+        why. The time that it takes goes into `cost`.
 
         Raises:
-            DeadlineExceeded: it could not be done in time.
+            Overloaded: too much waits for a model already.
         """
+        ref = model.ref
+        runner = Runner(ref, model.backend_name, 1, model.run, cost)
+        ticket = self._ticket(
+            runner,
+            Priority.PAIR,
+            pairs,
+            deadline,
+            lambda place, row: self._scores.put(ref, (query, texts[place]), float(row[0])),
+        )
+        await self._wait(ticket, deadline, spent)
+        return ticket.values[:, 0], ticket.errors
 
-        def run() -> Floats:
-            start = time.perf_counter()
-            logits = model.score(query, texts)
-            cost.observe(units(query, texts), time.perf_counter() - start)
-            return logits
-
-        logits = await self._run(model, run, deadline)
-        for text, logit in zip(texts, logits.tolist(), strict=True):
-            # A character outside Latin takes two bytes or four.
-            score = _Score(logit, _SCORE_BYTES + 2 * (len(query) + len(text)))
-            if math.isfinite(logit) and score.size <= self._scores.maxsize:
-                self._scores[model.ref, query, text] = score
-        return logits
-
-    @property
-    def score_bytes(self) -> int:
-        """About what the cache of scores takes."""
-        return int(self._scores.currsize)
+    async def forget(self, ref: str) -> None:
+        """Drops what a bundle computed that serves no more."""
+        self._costs.pop(ref, None)
+        self._workers.forget(ref)
+        for cache in (self._queries, self._tokens, self._scores):
+            await cache.forget(ref)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
+        self._tokenisers.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(
+    async def _encode(
         self,
-        model: EncoderModel | CrossEncoderModel,
-        work: Callable[[], _Result],
+        encoder: EncoderModel,
+        priority: Priority,
+        tokenise: Callable[[Sequence[str]], list[Tokens]],
+        texts: Sequence[str],
         deadline: Deadline,
-    ) -> _Result:
-        """The result of `work` in a thread. It is not begun once the deadline has passed or the
-        caller has gone; if it is still running at the deadline, it is left behind."""
+        spent: Spent,
+        keep: Callable[[int, Floats], None],
+    ) -> Floats:
+        start = time.perf_counter()
+        tokens = await self._in_thread(lambda: tokenise(texts), deadline)
+        spent("tokenise", time.perf_counter() - start, len(texts))
+        cost = self._costs.setdefault(encoder.ref, Cost(self._clock))
+        width = encoder.dimensions
+        runner = Runner(encoder.ref, encoder.backend_name, width, encoder.run, cost)
+        ticket = self._ticket(runner, priority, tokens, deadline, keep)
+        await self._wait(ticket, deadline, spent)
+        if ticket.errors:
+            raise next(iter(ticket.errors.values()))
+        if not ticket.done.all():
+            raise DeadlineExceeded("The time was used up before or while a model was running.")
+        return ticket.values
 
-        asked = time.perf_counter()
+    def _ticket(
+        self,
+        runner: Runner,
+        priority: Priority,
+        tokens: Sequence[Tokens],
+        deadline: Deadline,
+        keep: Callable[[int, Floats], None],
+    ) -> Ticket:
+        job = Job(
+            runner.ref,
+            priority,
+            object(),  # every request is a caller of its own
+            self._clock() + deadline.remaining(),
+            [max(1, len(row)) for row in tokens],
+        )
+        return Ticket(job, tokens, runner, keep)
 
-        def begin() -> _Result:
-            begun = time.perf_counter()
-            self._metrics.queue(begun - asked)
-            if deadline.passed:
-                raise DeadlineExceeded("The time was used up before a model could begin.")
-            result = work()
-            self._metrics.inference(model.ref, model.backend_name, time.perf_counter() - begun)
-            return result
+    async def _wait(self, ticket: Ticket, deadline: Deadline, spent: Spent) -> None:
+        self._workers.submit(ticket)
+        try:
+            await asyncio.wait((ticket.finished,), timeout=_timeout(deadline))
+        finally:
+            self._workers.cancel(ticket)
+        spent("queue", ticket.waited, len(ticket.tokens))
+        spent("inference", ticket.ran, int(ticket.done.sum()))
 
+    async def _in_thread(self, work: Callable[[], _Result], deadline: Deadline) -> _Result:
+        """Tokenising. It is not begun once the deadline has passed or the caller has gone."""
         if deadline.passed:
             raise DeadlineExceeded("The time was used up before a model could begin.")
-        future = asyncio.get_running_loop().run_in_executor(self._pool, begin)
-        self._metrics.queued.inc()
+        future = asyncio.get_running_loop().run_in_executor(self._tokenisers, work)
         try:
-            timeout = deadline.remaining()
-            done, _ = await asyncio.wait(
-                (future,), timeout=None if timeout == float("inf") else timeout
-            )
+            done, _ = await asyncio.wait((future,), timeout=_timeout(deadline))
         finally:
-            self._metrics.queued.dec()
-            # Without effect on what is done or running; what still waits is taken out.
-            future.cancel()
+            future.cancel()  # without effect on what is done or running
         if not done:
-            raise DeadlineExceeded("The time was used up while a model was running.")
+            raise DeadlineExceeded("The time was used up while texts were tokenised.")
         return future.result()
+
+
+def _timeout(deadline: Deadline) -> float | None:
+    remaining = deadline.remaining()
+    return None if math.isinf(remaining) else remaining

@@ -87,8 +87,12 @@ class Sidecar:
         self._inference = Inference(
             self.metrics,
             workers=settings.workers,
-            query_cache=settings.query_cache_entries,
+            batch_tokens=settings.batch_tokens,
+            queue_tokens=settings.queue_tokens,
+            query_cache_bytes=settings.query_cache_bytes,
+            token_cache_bytes=settings.token_cache_bytes,
             score_cache_bytes=settings.score_cache_bytes,
+            clock=clock,
         )
         self._items = items = ItemStore(
             features,
@@ -120,7 +124,6 @@ class Sidecar:
             self._inference,
             self.metrics,
             max_reranked=settings.max_reranked,
-            rerank_chunk=settings.rerank_chunk,
             rerank_characters=settings.rerank_characters,
         )
         self._service = RankingService(
@@ -202,7 +205,6 @@ class Sidecar:
         """Lets the metrics ask for what is a state and not an event."""
         self.metrics.build(f"onnxruntime {onnxruntime.__version__}")
         self.metrics.watch_cache("item", lambda: self._items.bytes)
-        self.metrics.watch_cache("score", lambda: self._inference.score_bytes)
         for state in State:
             self.metrics.watch_bundles(state.value, partial(self._bundles, state))
 

@@ -68,7 +68,14 @@ class RankingService(pb_grpc.RankingServicer):
             milliseconds = query.deadline_ms or self._settings.deadline_ms
             deadline = self._deadline("Rank", context, milliseconds)
             ranking = await self._ranker.rank(query, deadline)
-            return write_ranking(ranking, explain=query.explain, request_id=query.request_id)
+            start = time.perf_counter()
+            reply = write_ranking(ranking, explain=query.explain, request_id=query.request_id)
+            seconds = time.perf_counter() - start
+            self._metrics.stage("reply", seconds)
+            reply.stages.add(
+                name="reply", candidates=len(ranking.results), milliseconds=seconds * 1_000
+            )
+            return reply
 
         return await self._answer("Rank", context, answer, request_id=request.request_id)
 

@@ -117,12 +117,6 @@ class SidecarSettings(BaseSettings):
     # Requests worked on at once; one more is refused (RESOURCE_EXHAUSTED). Higher: bursts wait
     # instead of being refused, and the wait eats into every deadline.
     max_in_flight: _Count = 64
-    # Model runs at once. More than one lets a short query pass a long batch of pairs, at the price
-    # that both run slower; more than the number of cores gives nothing.
-    workers: int = Field(default=2, ge=1, le=256)
-    # Threads inside one model run. 0: as many as there are cores. Fewer gives more throughput under
-    # load, and a longer single request.
-    threads: int = Field(default=0, ge=0, le=1_024)
     # How long requests under way may take to finish when the service is told to stop.
     drain_seconds: float = Field(default=10.0, ge=0, le=600)
     # The longest message received or sent. 10,000 candidates with texts and vectors take about
@@ -136,9 +130,6 @@ class SidecarSettings(BaseSettings):
     # The most candidates that a cross-encoder reads in one request, if time allows. More: better
     # order further down the page, for time.
     max_reranked: _Count = 5
-    # Candidates in one run of the cross-encoder. Between runs the deadline is checked. Smaller:
-    # closer to the deadline; larger: fewer calls.
-    rerank_chunk: int = Field(default=5, ge=1, le=256)
     # How much of a candidate's text a cross-encoder reads, in characters; the title comes first.
     # More: it knows the item better; less: it reads more items in the same time.
     rerank_characters: int = Field(default=150, ge=64, le=65_536)
@@ -175,9 +166,28 @@ class SidecarSettings(BaseSettings):
     index_ttl_seconds: float = Field(default=2.0, ge=0, le=3_600)
     # Characters kept of an item's text. No less than rerank_characters; more is memory unused.
     item_text_characters: int = Field(default=1_000, ge=64, le=65_536)
-    # Query vectors kept, so that Encode and Rank of one search encode the query once.
-    query_cache_entries: int = Field(default=4_096, ge=0)
-    # Memory for the cross-encoder's scores of pairs read lately: about 700 bytes each. A query that
+
+    # --- Models
+
+    # Model runs at once. With two or more, one is kept for queries, so that a query never waits for
+    # a batch of pairs; more than the number of cores gives nothing.
+    workers: int = Field(default=2, ge=1, le=256)
+    # Threads inside one model run. 0: as many as there are cores. Fewer gives a longer single
+    # request; with more workers, more throughput under load.
+    threads: int = Field(default=0, ge=0, le=1_024)
+    # Tokens in one model run, padding included. Larger: a little less time a token; smaller: the
+    # deadline is looked at more often, and others get their turn sooner.
+    batch_tokens: int = Field(default=256, ge=1, le=65_536)
+    # Tokens that may wait for a model, of all requests together; beyond it, a stage is left out
+    # (OVERLOAD) and Encode is refused. Higher: longer waits, which eat into every deadline.
+    queue_tokens: int = Field(default=65_536, ge=1)
+    # Memory for vectors of queries, so that Encode and Rank of one search encode the query once:
+    # about 2 KB each at 384 dimensions. 0: none are kept.
+    query_cache_bytes: int = Field(default=8 * 2**20, ge=0)
+    # Memory for the tokens of texts that a cross-encoder reads: about 700 bytes each. A product is
+    # then tokenised once for all queries. 0: none are kept.
+    token_cache_bytes: int = Field(default=32 * 2**20, ge=0)
+    # Memory for the cross-encoder's scores of pairs read lately: about 600 bytes each. A query that
     # comes again then waits for no model. 0: none are kept.
     score_cache_bytes: int = Field(default=32 * 2**20, ge=0)
 

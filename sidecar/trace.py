@@ -10,7 +10,12 @@ from sidecar.metrics import Metrics
 
 __all__ = ["STAGES", "Trace"]
 
-STAGES = ("profile", "features", "filter", "score", "rerank", "blend")
+# In the order in which they are reported. Tokenise, queue and inference are what all models took
+# together, those of profile and of rerank among them; reply is added by who writes it.
+STAGES = (
+    "profile", "features", "filter", "score", "tokenise", "queue", "inference", "rerank", "blend",
+    "reply",
+)  # fmt: skip
 
 
 class Trace:
@@ -37,6 +42,14 @@ class Trace:
                 call.stages[name] = seconds * 1_000
             self._stages[name] = StageReport(name, candidates, seconds * 1_000)
             self._metrics.stage(name, seconds)
+
+    def spend(self, name: str, seconds: float, candidates: int) -> None:
+        """Adds to a stage that goes on beside others, or several times."""
+        before = self._stages.get(name, StageReport(name, 0, 0.0))
+        self._stages[name] = StageReport(
+            name, before.candidates + candidates, before.milliseconds + seconds * 1_000
+        )
+        self._metrics.stage(name, seconds)
 
     def degrade(self, reason: DegradedReason, detail: str) -> None:
         """Notes it once, however often it is found."""

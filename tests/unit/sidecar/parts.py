@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from neuralrank.errors import NotFound
+from neuralrank.tokens import Ids, Tokens
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.cascade import Ranker
 from sidecar.cost import Cost
@@ -49,6 +50,16 @@ def vector(text: str) -> Floats:
     return np.asarray(counts / np.linalg.norm(counts), np.float32)
 
 
+def spelled(text: str) -> Tokens:
+    """One token a character: its code point."""
+    ids = np.array([ord(sign) for sign in text], np.int32)
+    return Tokens(ids, np.zeros(len(ids), np.int8))
+
+
+def read_back(ids: Ids) -> str:
+    return "".join(map(chr, ids.tolist()))
+
+
 @dataclass
 class WordEncoder:
     """Counts words."""
@@ -62,8 +73,14 @@ class WordEncoder:
         self.calls.append(list(texts))
         return np.stack([vector(text) for text in texts])
 
-    def encode_passages(self, texts: Sequence[str]) -> Floats:
-        return self.encode_queries(texts)
+    def tokenise_queries(self, texts: Sequence[str]) -> list[Tokens]:
+        return [spelled(text) for text in texts]
+
+    def tokenise_passages(self, texts: Sequence[str]) -> list[Tokens]:
+        return self.tokenise_queries(texts)
+
+    def run(self, batch: Sequence[Tokens]) -> Floats:
+        return self.encode_queries([read_back(tokens.ids) for tokens in batch])
 
     def calibrate_query(self, cosines: Floats) -> Floats:
         return np.clip(cosines, 0.0, 1.0)
@@ -90,6 +107,16 @@ class WordJudge:
 
     def supports(self, language: str) -> bool:
         return language in self.languages
+
+    def tokenise(self, texts: Sequence[str]) -> list[Ids]:
+        return [spelled(text).ids for text in texts]
+
+    def pair(self, query: Ids, text: Ids) -> Tokens:
+        return spelled(f"{read_back(query)}\n{read_back(text)}")
+
+    def run(self, batch: Sequence[Tokens]) -> Floats:
+        pairs = [read_back(tokens.ids).split("\n") for tokens in batch]
+        return np.array([self.score(query, [text]) for query, text in pairs])
 
     def score(self, query: str, texts: Sequence[str]) -> Floats:
         self.calls.append(list(texts))
@@ -205,7 +232,14 @@ class Bench:
         self.models = Models(NoBundles(), threads=1)  # type: ignore[arg-type]
         self.models.serving = serving(self.encoder, judge, cost)
         self.inference = Inference(
-            self.metrics, workers=1, query_cache=100, score_cache_bytes=100_000
+            self.metrics,
+            workers=1,
+            batch_tokens=1_000,
+            queue_tokens=1_000_000,
+            query_cache_bytes=100_000,
+            token_cache_bytes=100_000,
+            score_cache_bytes=100_000,
+            clock=self.clock,
         )
         self.items = ItemStore(
             self.catalogue,
@@ -238,7 +272,6 @@ class Bench:
             self.inference,
             self.metrics,
             max_reranked=50,
-            rerank_chunk=2,
             rerank_characters=500,
         )
 

@@ -1,15 +1,16 @@
 """What a caller gets from Rank: orders, drops, explanations, and what is said when parts fail."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.cost import Cost, units
+from sidecar.cost import Cost
 from sidecar.domain import Floats, Interaction, Profile, Ranking
 from tests.unit.sidecar.parts import (
     Bench,
@@ -24,8 +25,6 @@ from tests.unit.sidecar.parts import (
 )
 
 HOUR = 3_600_000
-# Cost units of a query and a text of the shop.
-PAIR = units("computer", ["dell computer"])
 BUYER_OF_A = Profile(
     interactions=(
         Interaction("A", "purchase", 3 * HOUR),
@@ -300,16 +299,20 @@ async def test_no_encoder_at_all_leaves_the_callers_order(bench: Bench) -> None:
     assert reasons(ranking) == {"encoder_mismatch", "model_unavailable"}
 
 
+class Fixed(Cost):
+    """A second for 22 tokens, whatever is measured."""
+
+    def estimate(self, tokens: float) -> float:
+        return tokens / 22
+
+
 async def test_only_what_the_deadline_affords_is_read_and_the_answer_says_how_much() -> None:
     judge = WordJudge(seconds=1.0)
-    cost = Cost()
-    bench = Bench(judge=judge, cost=cost)
+    bench = Bench(judge=judge, cost=Fixed())
     judge.clock = bench.clock
     try:
-        # Two texts a chunk, a second each by the bench's clock: after 2 of 3.1 s, even one more
-        # would be too much, with its headroom.
-        cost.observe(PAIR, 1.0)
-        bench.inference.score = _scored_by(bench, judge)  # type: ignore[method-assign]
+        # A pair has 20 to 23 tokens. Two of them and their headroom fit into 3.1 s, and not one
+        # into the 1.1 s after them.
         ranking = await bench.rank(request(query="computer"), seconds=3.1)
         assert len(judge.texts) == 2
         assert reasons(ranking) == {"deadline"}
@@ -318,6 +321,47 @@ async def test_only_what_the_deadline_affords_is_read_and_the_answer_says_how_mu
         assert len(ranking.results) == 4
     finally:
         bench.close()
+
+
+async def test_a_deadline_shorter_than_any_stage_begins_none_and_keeps_the_order() -> None:
+    judge = WordJudge()
+    bench = Bench(judge=judge, cost=Fixed())
+    try:
+        plain = await bench.rank(request(query="computer", options=pb.RankOptions(bundle="none")))
+        ranking = await bench.rank(request(query="computer"), seconds=0.5)
+        assert judge.texts == []
+        assert ids(ranking) == ids(plain)
+        assert reasons(ranking) == {"deadline"}
+    finally:
+        bench.close()
+
+
+async def test_a_pair_that_gives_nan_costs_itself_and_the_answer_says_so(bench: Bench) -> None:
+    judge = bench.judge
+    assert judge is not None
+    whole = judge.score
+
+    def poisoned(query: str, texts: Sequence[str]) -> Floats:
+        logits = whole(query, texts)
+        return np.where([text == "huawei phone" for text in texts], np.nan, logits)
+
+    judge.score = poisoned  # type: ignore[method-assign]
+    ranking = await bench.rank(request(query="computer", options=explained()))
+    read = {hit.id for hit in ranking.results if hit.explanation.cross_encoder_logit is not None}
+    assert read == {"A", "B", "D"}
+    assert reasons(ranking) == {"model_unavailable"}
+    assert ranking.degraded[0].detail.startswith("1 of 4 candidates could not be read")
+
+
+async def test_a_model_that_gives_nan_alone_keeps_the_order(bench: Bench) -> None:
+    judge = bench.judge
+    assert judge is not None
+    plain = await bench.rank(request(query="computer", options=pb.RankOptions(bundle="none")))
+    judge.score = lambda _, texts: np.full(len(texts), np.nan, np.float32)  # type: ignore[method-assign]
+    ranking = await bench.rank(request(query="computer"))
+    assert ids(ranking) == ids(plain)
+    assert reasons(ranking) == {"model_unavailable"}
+    assert judge.ref not in ranking.bundles
 
 
 async def test_a_pair_that_was_read_is_not_read_again(bench: Bench) -> None:
@@ -347,16 +391,6 @@ async def test_a_changed_text_and_a_swapped_model_are_read_anew(bench: Bench) ->
     assert len(bench.judge.texts) == read + 1 + 4
 
 
-def _scored_by(bench: Bench, judge: WordJudge) -> object:
-    async def score(_: object, cost: Cost, query: str, texts: list[str], *_rest: object) -> Floats:
-        start = bench.clock()
-        logits = judge.score(query, texts)
-        cost.observe(PAIR * len(texts), bench.clock() - start)
-        return logits
-
-    return score
-
-
 async def test_after_the_deadline_nothing_is_begun_and_an_answer_is_given(bench: Bench) -> None:
     ranking = await bench.rank(request(query="computer", user="a"), seconds=0.0)
     assert bench.judge is not None
@@ -368,7 +402,10 @@ async def test_after_the_deadline_nothing_is_begun_and_an_answer_is_given(bench:
 async def test_stages_are_reported_in_order(bench: Bench) -> None:
     ranking = await bench.rank(request(query="computer", user="a"))
     names = [stage.name for stage in ranking.stages]
-    assert names == ["profile", "features", "filter", "score", "rerank", "blend"]
+    assert names == [
+        "profile", "features", "filter", "score",
+        "tokenise", "queue", "inference", "rerank", "blend",
+    ]  # fmt: skip
     assert ranking.bundles == ("words@000000000001", "judge@000000000002")
 
 

@@ -68,7 +68,7 @@ async def test_a_rank_is_counted_whole() -> None:
         assert (
             value(metrics, "neuralrank_inference_seconds_count", bundle=bundle, backend="words") > 0
         )
-    assert value(metrics, "neuralrank_queue_seconds_count") == 3
+    assert value(metrics, "neuralrank_queue_seconds_count") == 2
     assert value(metrics, "neuralrank_partial_answers_total") == 0
 
 

@@ -1,0 +1,262 @@
+"""The queue with threads, and the caches before it: everyone is answered, nothing runs twice."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from neuralrank.errors import DeadlineExceeded, Overloaded, Unavailable
+from neuralrank.tokens import Tokens
+from sidecar.cost import Cost
+from sidecar.deadline import Deadline
+from sidecar.domain import Floats
+from sidecar.inference import Inference
+from sidecar.metrics import Metrics
+from tests.unit.sidecar.parts import Clock, WordEncoder, WordJudge, read_back, vector
+
+SOON = Deadline.after(60.0)
+
+
+def inference(metrics: Metrics | None = None, **settings: int) -> Inference:
+    sizes = {"query_cache_bytes": 0, "token_cache_bytes": 0, "score_cache_bytes": 0}
+    numbers = {"workers": 1, "batch_tokens": 1_000, "queue_tokens": 10_000, **sizes, **settings}
+    return Inference(metrics or Metrics(), **numbers)  # type: ignore[arg-type]
+
+
+class Held(WordEncoder):
+    """Runs wait until they are let go; what contains "poison" raises, "nan" gives NaN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.go = threading.Event()
+        self.batches: list[list[str]] = []
+
+    def run(self, batch: Sequence[Tokens]) -> Floats:
+        self.entered.set()
+        self.go.wait(10)
+        texts = [read_back(tokens.ids) for tokens in batch]
+        self.batches.append(texts)
+        if any("poison" in text for text in texts):
+            raise ZeroDivisionError("poison")
+        rows = super().run(batch)
+        rows[[place for place, text in enumerate(texts) if "nan" in text]] = np.nan
+        return rows
+
+    async def begun(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self.entered.wait, 10)
+
+
+@pytest.fixture
+def model() -> Iterator[Held]:
+    held = Held()
+    yield held
+    held.go.set()
+
+
+async def queued(made: Inference, entries: int) -> None:
+    """Waits until so many entries are in the queue."""
+    while made._workers._queue.entries < entries:
+        await asyncio.sleep(0.001)
+
+
+async def test_requests_share_a_batch(model: Held) -> None:
+    made = inference()
+    first = asyncio.ensure_future(made.encode_queries(model, ["hold"], SOON))
+    await model.begun()
+    texts = ["red phone", "blue kettle", "apple", "dell"]
+    others = [asyncio.ensure_future(made.encode_queries(model, [text], SOON)) for text in texts]
+    await queued(made, len(texts))
+    model.go.set()
+    found = await asyncio.gather(*others)
+    await first
+    made.close()
+    for text, rows in zip(texts, found, strict=True):
+        assert rows[0] == pytest.approx(vector(text))
+    together = {frozenset(batch) for batch in model.batches}
+    assert together == {
+        frozenset({"hold"}), frozenset({"apple", "dell"}), frozenset({"blue kettle", "red phone"})
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "error"), [("poison", ZeroDivisionError), ("nan", Unavailable)])
+async def test_only_the_request_at_fault_fails(
+    model: Held, bad: str, error: type[Exception]
+) -> None:
+    made = inference()
+    first = asyncio.ensure_future(made.encode_queries(model, ["hold"], SOON))
+    await model.begun()
+    texts = ["red", "blue", bad, "dell", "apple"]
+    others = [asyncio.ensure_future(made.encode_queries(model, [text], SOON)) for text in texts]
+    await queued(made, len(texts))
+    model.go.set()
+    found = await asyncio.gather(*others, return_exceptions=True)
+    await first
+    made.close()
+    for text, rows in zip(texts, found, strict=True):
+        if text == bad:
+            assert isinstance(rows, error)
+        else:
+            assert isinstance(rows, np.ndarray)
+            assert rows[0] == pytest.approx(vector(text))
+
+
+async def test_a_cancelled_and_an_expired_request_cost_nothing(model: Held) -> None:
+    made = inference()
+    first = asyncio.ensure_future(made.encode_queries(model, ["hold"], SOON))
+    await model.begun()
+    gone = asyncio.ensure_future(made.encode_queries(model, ["gone"], SOON))
+    await queued(made, 1)
+    late = made.encode_queries(model, ["late"], Deadline.after(0.02))
+    with pytest.raises(DeadlineExceeded, match="used up"):
+        await late
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    model.go.set()
+    await first
+    await made.encode_queries(model, ["after"], SOON)
+    made.close()
+    assert model.batches == [["hold"], ["after"]]
+
+
+async def test_a_request_that_has_expired_on_arrival_is_not_tokenised() -> None:
+    made = inference()
+    model = WordEncoder()
+    model.tokenise_queries = lambda _: pytest.fail("tokenised")  # type: ignore[method-assign]
+    with pytest.raises(DeadlineExceeded):
+        await made.encode_queries(model, ["late"], Deadline.after(0.0))
+    made.close()
+
+
+async def test_a_query_passes_a_batch_of_pairs(model: Held) -> None:
+    made = inference(workers=2)
+    slow = asyncio.ensure_future(made.encode_passages(model, ["hold"], SOON))
+    await model.begun()
+    await made.encode_queries(WordEncoder(), ["red"], SOON)
+    assert not slow.done()
+    model.go.set()
+    await slow
+    made.close()
+
+
+async def test_more_than_may_wait_is_refused(model: Held) -> None:
+    made = inference(queue_tokens=10)
+    first = asyncio.ensure_future(made.encode_queries(model, ["hold"], SOON))
+    await model.begun()
+    second = asyncio.ensure_future(made.encode_queries(model, ["12345678"], SOON))
+    await queued(made, 1)
+    with pytest.raises(Overloaded, match="8 tokens wait"):
+        await made.encode_queries(model, ["123"], SOON)
+    model.go.set()
+    await asyncio.gather(first, second)
+    made.close()
+
+
+async def test_whoever_waits_at_the_end_is_told(model: Held) -> None:
+    made = inference()
+    first = asyncio.ensure_future(made.encode_queries(model, ["hold"], SOON))
+    await model.begun()
+    second = asyncio.ensure_future(made.encode_queries(model, ["red"], SOON))
+    await queued(made, 1)
+    made.close()
+    for waiting in (first, second):
+        with pytest.raises(DeadlineExceeded):
+            await waiting
+    with pytest.raises(RuntimeError):
+        await made.encode_queries(model, ["blue"], SOON)
+
+
+async def scores(made: Inference, judge: WordJudge, query: str, texts: list[str]) -> Floats:
+    known = made.known_scores(judge, query, texts)
+    missing = [text for text, logit in zip(texts, known, strict=True) if np.isnan(logit)]
+    if missing:
+        pairs = await made.pairs(judge, query, missing, SOON)
+        found, errors = await made.score(judge, Cost(), query, missing, pairs, SOON)
+        assert not errors
+        known[np.isnan(known)] = found
+    return known
+
+
+async def test_what_was_computed_is_kept_by_bundle_and_dropped_with_it() -> None:
+    metrics = Metrics()
+    made = inference(
+        metrics, query_cache_bytes=9_999, token_cache_bytes=9_999, score_cache_bytes=9_999
+    )
+    judge, encoder = WordJudge(), WordEncoder()
+
+    async def ask() -> None:
+        assert (await scores(made, judge, "red", ["red", "blue"])).tolist() == [0.0, -4.0]
+        await made.encode_queries(encoder, ["red"], SOON)
+
+    await ask()
+    await ask()
+    assert (len(judge.texts), encoder.calls) == (2, [["red"]])
+    old = judge.ref
+    judge.ref = "judge@00000000000b"
+    await ask()
+    assert len(judge.texts) == 4
+    for ref in (old, judge.ref, encoder.ref):
+        await made.forget(ref)
+    sizes = [
+        metrics.registry.get_sample_value("neuralrank_cache_bytes", {"cache": name})
+        for name in ("query", "token", "score")
+    ]
+    assert sizes == [0.0, 0.0, 0.0]
+    await ask()
+    assert (len(judge.texts), len(encoder.calls)) == (6, 2)
+    made.close()
+
+
+async def test_caches_stay_within_their_bytes() -> None:
+    metrics = Metrics()
+    made = inference(
+        metrics, query_cache_bytes=2_000, token_cache_bytes=2_000, score_cache_bytes=2_000
+    )
+    for number in range(30):
+        await scores(made, WordJudge(), str(number), ["red", "blue"])
+        await made.encode_queries(WordEncoder(), [str(number)], SOON)
+    for name in ("query", "token", "score"):
+        size = metrics.registry.get_sample_value("neuralrank_cache_bytes", {"cache": name})
+        assert 1_000 < (size or 0.0) <= 2_000
+    made.close()
+
+
+async def test_a_result_that_comes_too_late_is_kept_for_the_next(model: Held) -> None:
+    made = inference(query_cache_bytes=9_999)
+    with pytest.raises(DeadlineExceeded):
+        await made.encode_queries(model, ["red"], Deadline.after(0.05))
+    model.go.set()
+    while not made._queries.bytes:
+        await asyncio.sleep(0.001)
+    await made.encode_queries(model, ["red"], SOON)
+    assert model.batches == [["red"]]
+    made.close()
+
+
+def test_a_cost_follows_what_is_measured() -> None:
+    cost = Cost()
+    assert cost.estimate(100) == 0.0
+    cost.observe(84, 1.0)
+    assert cost.estimate(84) == pytest.approx(1.0)
+    assert cost.estimate(184) == pytest.approx(2.0)
+    cost.observe(84, 2.0)
+    assert cost.estimate(84) == pytest.approx(1.2)
+
+
+def test_an_estimate_of_a_busy_moment_fades_to_the_lowest() -> None:
+    clock = Clock()
+    cost = Cost(clock)
+    cost.observe(84, 1.0)
+    for _ in range(40):
+        cost.observe(84, 10.0)
+    busy = cost.estimate(84)
+    assert busy > 9.0
+    clock.now += 1.0
+    assert cost.estimate(84) == busy
+    clock.now += 1.0
+    assert cost.estimate(84) == pytest.approx((busy + 1.0) / 2)
+    clock.now += 1_000.0
+    assert cost.estimate(84) == pytest.approx(1.0)

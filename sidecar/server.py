@@ -18,7 +18,6 @@ from neuralrank.opensearch import connect_async
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
-from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.calls import Calls, opensearch_call
 from sidecar.cascade import Ranker
 from sidecar.deadline import Clock
@@ -26,6 +25,7 @@ from sidecar.encode import Vectors
 from sidecar.features import OpenSearchFeatures
 from sidecar.inference import Inference
 from sidecar.items import ItemStore
+from sidecar.methods import add_ranking
 from sidecar.metrics import Metrics
 from sidecar.models import Models
 from sidecar.profile import Users
@@ -151,7 +151,7 @@ class Sidecar:
         """
         await self._report(serving=False)
         server = grpc.aio.server(options=server_options(self._settings, shared_port=False))
-        pb_grpc.add_RankingServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
+        add_ranking(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._settings.reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -97,6 +97,14 @@ class RankingService(pb_grpc.RankingServicer):
         # Free, and wanted most when the sidecar has too much to do.
         return await self._answer("ModelStatus", context, answer, counted=False)
 
+    async def refuse(self, method: str, error: NeuralrankError, context: Any) -> None:
+        """Answers a request that could not be read."""
+
+        async def answer() -> None:
+            raise error
+
+        await self._answer(method, context, answer)
+
     def _deadline(self, method: str, context: Any, milliseconds: int) -> Deadline:
         """The earlier of gRPC's deadline and the request's own, less the margin to answer in."""
         seconds = min(milliseconds, self._settings.max_deadline_ms) / 1_000

@@ -15,6 +15,7 @@ import pytest
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.calls import Calls
+from sidecar.methods import add_ranking
 from sidecar.service import RankingService
 from sidecar.settings import SidecarSettings
 from sidecar.tracing import Tracing
@@ -33,12 +34,13 @@ async def serving(bench: Bench, **settings: Any) -> AsyncIterator[Any]:
         time.monotonic,
     )
     server = grpc.aio.server()
-    pb_grpc.add_RankingServicer_to_server(service, server)
+    add_ranking(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = pb_grpc.RankingStub(channel)
         stub.service = service
+        stub.channel = channel
         yield stub
     await server.stop(0)
 
@@ -330,3 +332,49 @@ async def test_logs_name_neither_users_nor_items(
         with pytest.raises(grpc.RpcError):
             await stub.Rank(request("secret-item", "secret-item", user="secret-user"))
     assert "secret" not in caplog.text
+
+
+# Field 1 of RankRequest, a string: 0xff is in no UTF-8. A length beyond the end. A group that ends
+# without having begun.
+@pytest.mark.parametrize("raw", [b"\x0a\x02\xff\xfe", b"\x0a\x7fabc", b"\x0c"])
+@pytest.mark.parametrize("method", ["Rank", "Encode"])
+async def test_bytes_that_are_no_message_are_the_callers_fault(
+    bench: Bench, method: str, raw: bytes
+) -> None:
+    if method == "Encode":
+        raw = raw.replace(b"\x0a", b"\x12")
+    async with serving(bench) as stub:
+        call = stub.channel.unary_unary(f"/neuralrank.v1.Ranking/{method}")
+        with pytest.raises(grpc.RpcError) as caught:
+            await call(raw)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"{len(raw)} bytes of the request are no neuralrank.v1.{method}Request" in (
+        caught.value.details()
+    )
+    assert count(bench, method, "INVALID_ARGUMENT") == 1
+
+
+HOPELESS: dict[str, dict[str, Any]] = {
+    "100,000 candidates": {"candidates": [pb.Candidate(id=str(n)) for n in range(100_000)]},
+    "1 MB of text": {"candidates": [pb.Candidate(id="1", text="x" * 2**20)]},
+    "NaN in a vector": {"candidates": [pb.Candidate(id="1", vector=b"\x00\x00\xc0\x7f" * 8)]},
+    "infinity in a vector": {"candidates": [pb.Candidate(id="1", vector=b"\x00\x00\x80\x7f" * 8)]},
+    "half a number": {"candidates": [pb.Candidate(id="1", vector=b"\x00" * 30)]},
+    "another encoder's vector": {"candidates": [pb.Candidate(id="1", vector=b"\x00\x00\x80?" * 3)]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", HOPELESS.values(), ids=HOPELESS)
+async def test_what_no_ranking_can_come_of_is_an_invalid_argument(
+    bench: Bench, fields: dict[str, Any]
+) -> None:
+    async with serving(bench) as stub:
+        with pytest.raises(grpc.RpcError) as caught:
+            await stub.Rank(pb.RankRequest(query="computer", **fields))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_no_candidates_are_no_error(bench: Bench) -> None:
+    async with serving(bench) as stub:
+        answer = await stub.Rank(pb.RankRequest(query="computer", index="shop"))
+    assert len(answer.results) == answer.total_dropped == 0

@@ -18,9 +18,10 @@ __all__ = ["KEEPALIVE_MS", "Access", "open_channel"]
 KEEPALIVE_MS: Final = 30_000
 _MACHINES_OWN: Final = "system"
 
-# UNAVAILABLE means that nothing was done, so asking again, and another one, is safe. gRPC itself
-# ends the attempts at the deadline. Retries stop when half of the last hundred calls failed: an
-# outage must not be met with four times the load.
+# UNAVAILABLE means that nothing was done, so asking again, and another one, is safe. CANCELLED by
+# the other end means that it stopped before it began; what the caller cancels is never retried.
+# gRPC itself ends the attempts at the deadline. Retries stop when half of the last hundred calls
+# failed: an outage must not be met with four times the load.
 _SERVICE_CONFIG: Final = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
@@ -32,7 +33,7 @@ _SERVICE_CONFIG: Final = json.dumps(
                     "initialBackoff": "0.05s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],

@@ -145,7 +145,7 @@ class Client:
             return _ERRORS[status](details)
         if status == "UNAVAILABLE" and details.startswith(_ITS_OWN_WORDS):
             return Unavailable(details)
-        if status == "UNAVAILABLE":
+        if status in ("UNAVAILABLE", "CANCELLED"):
             tls = (
                 "It is called with TLS: see that it has TLS too, and a valid certificate for this "
                 "name from the authority in NEURALRANK_CLIENT_CA."

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from threadpoolctl import threadpool_limits
@@ -12,8 +14,12 @@ from threadpoolctl import threadpool_limits
 from neuralrank.errors import NeuralrankError, exit_code
 from neuralrank.settings import load_settings
 from sidecar.logs import configure_logs
-from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings, load_sidecar_settings
+from sidecar.supervisor import Supervisor, worker_environment
+from sidecar.worker import Parent
+
+if TYPE_CHECKING:
+    from sidecar.server import Sidecar
 
 __all__ = ["main"]
 
@@ -37,6 +43,10 @@ def serve(
         bool | None,
         typer.Option("--insecure", help="Listen beyond this machine without TLS."),
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Worker processes on one port. [default: 1]")
+    ] = None,
+    worker: Annotated[bool, typer.Option("--worker", hidden=True, help="For ourselves.")] = False,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error. [default: info]")
     ] = None,
@@ -52,24 +62,63 @@ def serve(
         metrics_port=metrics_port,
         insecure=insecure,
         log_level=log_level,
+        processes=processes,
     )
     configure_logs(settings.log_level)
-    asyncio.run(_serve(settings, opensearch_url))
+    if settings.processes > 1 and not worker:
+        flags = ["--worker"]
+        flags += ["--opensearch-url", opensearch_url] if opensearch_url else []
+        sys.exit(asyncio.run(_supervise(settings, flags)))
+    asyncio.run(_serve(settings, opensearch_url, worker=worker))
 
 
-async def _serve(settings: SidecarSettings, opensearch_url: str | None) -> None:
+async def _serve(settings: SidecarSettings, opensearch_url: str | None, *, worker: bool) -> None:
+    # Here and not above: the parent of several workers loads none of it.
+    from sidecar.server import Sidecar
+
     # numpy's products here take microseconds; shared among threads they wait for a free core, which
     # on a busy machine took 20 ms. Models have threads of their own (the setting `threads`).
     threadpool_limits(1, "blas")
-    sidecar = Sidecar(settings, load_settings(opensearch_url=opensearch_url))
+    stack = load_settings(opensearch_url=opensearch_url)
+    sidecar = Sidecar(settings, stack, shared_port=worker)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    await sidecar.start()
+    _on_signals(stop.set)
+    if worker:
+        await _join(sidecar, stop)
+    if not stop.is_set():
+        await sidecar.start()
     await stop.wait()
     _log.info("stopping", extra={"drain_seconds": settings.drain_seconds})
     await sidecar.stop()
+
+
+async def _join(sidecar: "Sidecar", stop: asyncio.Event) -> None:
+    """Waits until this worker and all others are warm, or until it is to stop."""
+    parent = Parent(stop.set)
+
+    async def warm() -> None:
+        await sidecar.load()
+        await parent.ready()
+
+    waiting = {asyncio.create_task(warm()), asyncio.create_task(stop.wait())}
+    done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in left:
+        task.cancel()
+    for task in done:
+        task.result()
+
+
+async def _supervise(settings: SidecarSettings, flags: Sequence[str]) -> int:
+    command = [sys.executable, "-m", "sidecar.main", *flags]
+    supervisor = Supervisor(settings, command, worker_environment(settings, os.environ))
+    _on_signals(supervisor.stop)
+    return await supervisor.run()
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop)
 
 
 def main() -> None:

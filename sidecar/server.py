@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 import onnxruntime
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from neuralrank.errors import NeuralrankError, Unsupported
@@ -23,6 +23,7 @@ from sidecar.cascade import Ranker
 from sidecar.deadline import Clock
 from sidecar.encode import Vectors
 from sidecar.features import OpenSearchFeatures
+from sidecar.health import Health
 from sidecar.inference import Inference
 from sidecar.items import ItemStore
 from sidecar.methods import add_ranking
@@ -49,17 +50,21 @@ class Sidecar:
     Before that, and where the registry is empty, `Rank` answers by retrieval alone and says so.
     """
 
-    def __init__(self, settings: SidecarSettings, stack: Settings) -> None:
+    def __init__(
+        self, settings: SidecarSettings, stack: Settings, *, shared_port: bool = False
+    ) -> None:
         """
         Args:
             settings: of the sidecar.
             stack: where OpenSearch is, and the registry if `settings` has none.
+            shared_port: whether other processes of ours listen on the same port.
 
         Raises:
             InvalidSettings: certificates, tokens or OTEL_… variables can't be used.
             Unsupported: OTEL_… ask for traces, and OpenTelemetry is not installed.
         """
         self._settings = settings
+        self._shared_port = shared_port
         clock = time.monotonic
         timeout = settings.opensearch_timeout_ms / 1_000
         self.metrics = Metrics()
@@ -137,7 +142,7 @@ class Sidecar:
         )
         self._certificates = _certificates(settings, clock)
         self._watch()
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         self._server: grpc.aio.Server | None = None
         self._following: asyncio.Task[None] | None = None
         self._loaded = asyncio.Event()
@@ -149,8 +154,9 @@ class Sidecar:
         Raises:
             Unsupported: the port is taken.
         """
-        await self._report(serving=False)
-        server = grpc.aio.server(options=server_options(self._settings, shared_port=False))
+        await self._report(serving=bool(self.models.serving.loaded))
+        options = server_options(self._settings, shared_port=self._shared_port)
+        server = grpc.aio.server(options=options)
         add_ranking(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._settings.reflection:
@@ -167,7 +173,7 @@ class Sidecar:
                     f"Metrics can't be served on port {self._settings.metrics_port}: {error}. Set "
                     "NEURALRANK_SIDECAR_METRICS_PORT to a free port, or to 0 for none."
                 ) from error
-        self._following = asyncio.create_task(self._follow())
+        self._begin()
         settings = self._settings
         _log.info(
             "listening",
@@ -211,6 +217,15 @@ class Sidecar:
     def _bundles(self, state: State) -> int:
         return sum(row.state is state for row in self.models.statuses)
 
+    async def load(self) -> None:
+        """Loads the models before it listens, as `start` does after."""
+        self._begin()
+        await self.loaded()
+
+    def _begin(self) -> None:
+        if self._following is None:
+            self._following = asyncio.create_task(self._follow())
+
     async def loaded(self) -> None:
         """Waits until the registry has been gone through once, whatever came of it."""
         await self._loaded.wait()
@@ -218,16 +233,18 @@ class Sidecar:
     async def stop(self) -> None:
         """Takes no more requests, lets those under way finish, and ends. Again: does nothing."""
         server, self._server = self._server, None
-        if server is None:
+        following, self._following = self._following, None
+        if following is None:
             return
         await self._health.enter_graceful_shutdown()
-        if self._following:
-            self._following.cancel()
-        await self._drain()
-        # Once, and when our own requests are done: gRPC's own grace would wait for streams that
-        # never end, such as those that watch our health, and with two stops under way a
-        # segmentation fault was seen (grpc 1.85).
-        await server.stop(None)
+        following.cancel()
+        if server is not None:
+            # It tells clients at once to connect elsewhere, and waits for what is under way. One
+            # stop only: with two under way a segmentation fault was seen (grpc 1.85).
+            stopping = asyncio.create_task(server.stop(self._settings.drain_seconds))
+            await self._drain()
+            self._health.end()
+            await stopping
         self.models.close()
         self._inference.close()
         self._items.close()
@@ -266,9 +283,8 @@ class Sidecar:
             _log.warning("OpenSearch did not answer at the start", extra={"error": str(error)})
 
     async def _report(self, *, serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse.ServingStatus
         for name in ("", SERVICE):
-            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
+            await self._health.report(name, serving=serving)
 
 
 def _certificates(settings: SidecarSettings, clock: Clock) -> Certificates | None:

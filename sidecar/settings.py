@@ -117,6 +117,10 @@ class SidecarSettings(BaseSettings):
     # Requests worked on at once; one more is refused (RESOURCE_EXHAUSTED). Higher: bursts wait
     # instead of being refused, and the wait eats into every deadline.
     max_in_flight: _Count = 64
+    # Worker processes that share the port. More than one survives the death of one, and uses cores
+    # that one Python process can't; each has models, caches, limits and max_in_flight of its own,
+    # so memory multiplies. Metrics are on metrics_port, metrics_port + 1, ….
+    processes: int = Field(default=1, ge=1, le=256)
     # How long requests under way may take to finish when the service is told to stop.
     drain_seconds: float = Field(default=10.0, ge=0, le=600)
     # The longest message received or sent. 10,000 candidates with texts and vectors take about
@@ -172,8 +176,8 @@ class SidecarSettings(BaseSettings):
     # Model runs at once. With two or more, one is kept for queries, so that a query never waits for
     # a batch of pairs; more than the number of cores gives nothing.
     workers: int = Field(default=2, ge=1, le=256)
-    # Threads inside one model run. 0: as many as there are cores. Fewer gives a longer single
-    # request; with more workers, more throughput under load.
+    # Threads inside one model run. 0: as many as there are cores, or this process's share of them.
+    # Fewer gives a longer single request; with more workers, more throughput under load.
     threads: int = Field(default=0, ge=0, le=1_024)
     # Tokens in one model run, padding included. Larger: a little less time a token; smaller: the
     # deadline is looked at more often, and others get their turn sooner.

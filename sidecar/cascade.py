@@ -183,11 +183,12 @@ class Ranker:
         if not readable:
             trace.degrade(DegradedReason.FEATURES_UNAVAILABLE, "no candidate has a text to be read")
             return logits, cross
+        characters = query.rerank_characters or self._rerank_characters
         with trace.stage("rerank", len(readable)):
             try:
                 reading = await read(
                     self._inference, model, cost, query.query,
-                    [(texts[position] or "")[: self._rerank_characters] for position in readable],
+                    [(texts[position] or "")[:characters] for position in readable],
                     deadline, trace.spend,
                 )  # fmt: skip
             except Overloaded as error:

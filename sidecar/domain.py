@@ -204,6 +204,8 @@ class RankQuery:
     encoder: str = ""
     deadline_ms: int = 0
     max_reranked: int = 0
+    # How much of a text a cross-encoder reads. 0: the setting.
+    rerank_characters: int = 0
     request_id: str = ""
 
 

@@ -36,8 +36,9 @@ def serve(
     opensearch_url: Annotated[
         str | None, typer.Option(help="OpenSearch. [default: the local stack's]")
     ] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option(help="Port of Prometheus metrics; 0 for none. [default: 0]")
+    http_listen: Annotated[
+        str | None,
+        typer.Option(help="host:port of HTTP: rerank APIs, probes, metrics. [default: none]"),
     ] = None,
     insecure: Annotated[
         bool | None,
@@ -59,7 +60,7 @@ def serve(
     settings = load_sidecar_settings(
         listen=listen,
         registry=registry,
-        metrics_port=metrics_port,
+        http_listen=http_listen,
         insecure=insecure,
         log_level=log_level,
         processes=processes,

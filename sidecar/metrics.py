@@ -16,7 +16,6 @@ from prometheus_client import (
     Histogram,
     Info,
     ProcessCollector,
-    start_http_server,
 )
 
 from sidecar.domain import Floats
@@ -188,10 +187,6 @@ class Metrics:
         """Forgets what was counted for other bundles: their number is not bounded over time."""
         for family in (self._top_score, self._inference_seconds):
             family.keep(refs)
-
-    def serve(self, host: str, port: int) -> None:
-        """Answers `GET /metrics` from a thread of its own, until the process ends."""
-        start_http_server(port, host, self.registry)
 
     def _counter(self, name: str, says: str) -> Counter:
         return Counter(name, says, registry=self.registry)

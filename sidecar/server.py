@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import onnxruntime
@@ -24,6 +25,7 @@ from sidecar.deadline import Clock
 from sidecar.encode import Vectors
 from sidecar.features import OpenSearchFeatures
 from sidecar.health import Health
+from sidecar.http.texts import TextRanker
 from sidecar.inference import Inference
 from sidecar.items import ItemStore
 from sidecar.methods import add_ranking
@@ -36,6 +38,9 @@ from sidecar.settings import SidecarSettings
 from sidecar.tls import Certificates
 from sidecar.tracing import tracing_from
 from sidecar.transport import server_options
+
+if TYPE_CHECKING:
+    from sidecar.http.server import HttpServer
 
 __all__ = ["SERVICE", "Sidecar"]
 
@@ -131,6 +136,7 @@ class Sidecar:
             max_reranked=settings.max_reranked,
             rerank_characters=settings.rerank_characters,
         )
+        self._texts = TextRanker(ranker, self.models, self._inference, self.metrics)
         self._service = RankingService(
             ranker,
             Vectors(self.models, items, users, self._inference),
@@ -146,7 +152,10 @@ class Sidecar:
         self._server: grpc.aio.Server | None = None
         self._following: asyncio.Task[None] | None = None
         self._loaded = asyncio.Event()
+        self._http: HttpServer | None = None
         self.port = 0
+        # 0: no HTTP.
+        self.http_port = 0
 
     async def start(self) -> None:
         """Listens, and begins to load models; `loaded` waits for them.
@@ -165,14 +174,7 @@ class Sidecar:
         self.port = self._bind(server)
         await server.start()
         self._server = server
-        if self._settings.metrics_port:
-            try:
-                self.metrics.serve(self._settings.address[0], self._settings.metrics_port)
-            except OSError as error:
-                raise Unsupported(
-                    f"Metrics can't be served on port {self._settings.metrics_port}: {error}. Set "
-                    "NEURALRANK_SIDECAR_METRICS_PORT to a free port, or to 0 for none."
-                ) from error
+        await self._start_http()
         self._begin()
         settings = self._settings
         _log.info(
@@ -190,6 +192,42 @@ class Sidecar:
                 "without TLS and beyond this machine, because NEURALRANK_SIDECAR_INSECURE says so: "
                 "whoever reaches the port can read and change what passes"
             )
+
+    async def _start_http(self) -> None:
+        if not self._settings.http_listen:
+            return
+        # Half a second and 20 MB that only those pay who want it.
+        from sidecar.http.app import Parts, build
+        from sidecar.http.server import HttpServer
+
+        app = build(
+            Parts(
+                self._texts,
+                self.models,
+                self.metrics,
+                self._service.admission,
+                self.calls,
+                self._settings,
+                self._is_ready,
+            )
+        )
+        host, port = self._settings.http_address
+        tls = self._certificates.context() if self._certificates else None
+        self._http = HttpServer(
+            app, host, port, connections=self._settings.max_connections, tls=tls
+        )
+        await self._http.start()
+        self.http_port = self._http.port
+        _log.info(
+            "listening for HTTP",
+            extra={"address": self._settings.http_listen, "port": self.http_port, "tls": bool(tls)},
+        )
+
+    def _is_ready(self) -> bool:
+        return self._loaded.is_set() and self._server is not None and self._has_models()
+
+    def _has_models(self) -> bool:
+        return bool(self.models.serving.loaded)
 
     def _bind(self, server: grpc.aio.Server) -> int:
         listen = self._settings.listen
@@ -244,6 +282,8 @@ class Sidecar:
             stopping = asyncio.create_task(server.stop(self._settings.drain_seconds))
             await self._drain()
             self._health.end()
+            if self._http:
+                await self._http.stop()
             await stopping
         self.models.close()
         self._inference.close()
@@ -268,7 +308,7 @@ class Sidecar:
                 await self.models.refresh()
             except Exception:  # following must outlive any one failure
                 _log.exception("looking at the registry failed")
-            await self._report(serving=bool(self.models.serving.loaded))
+            await self._report(serving=self._has_models())
             # Those that are refused or left serve no more: what was counted for them may go.
             self.metrics.keep_bundles(self.models.serving.loaded)
             self._loaded.set()

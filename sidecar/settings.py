@@ -30,8 +30,9 @@ class SidecarSettings(BaseSettings):
     # host:port of gRPC. 127.0.0.1 is reached from this machine only. Beyond it (0.0.0.0, or an
     # address of this machine) the sidecar starts only with TLS, or where `insecure` says so.
     listen: str = "127.0.0.1:50051"
-    # Port of Prometheus metrics over HTTP, on the host of `listen`. 0: none.
-    metrics_port: int = Field(default=0, ge=0, le=65_535)
+    # host:port of HTTP: rerank APIs, probes and Prometheus metrics (docs/http.md). Held to what
+    # `listen` is: TLS, tokens, loopback. Empty: none, and nothing of it is loaded.
+    http_listen: str = ""
     # The model registry: any path that fsspec understands. Empty: the local stack's.
     registry: str = ""
     # The encoder for requests and indexes that name none: name or name@hash. Empty: the first
@@ -119,13 +120,26 @@ class SidecarSettings(BaseSettings):
     max_in_flight: _Count = 64
     # Worker processes that share the port. More than one survives the death of one, and uses cores
     # that one Python process can't; each has models, caches, limits and max_in_flight of its own,
-    # so memory multiplies. Metrics are on metrics_port, metrics_port + 1, ….
+    # so memory multiplies. HTTP is on http_listen's port, the next, ….
     processes: int = Field(default=1, ge=1, le=256)
     # How long requests under way may take to finish when the service is told to stop.
     drain_seconds: float = Field(default=10.0, ge=0, le=600)
     # The longest message received or sent. 10,000 candidates with texts and vectors take about
     # 25 MiB.
     max_message_bytes: int = Field(default=64 * 2**20, ge=2**16, le=2**31 - 1)
+
+    # --- HTTP
+
+    # A rerank's time where it gives none. People who call these APIs wait for every text to be
+    # read. Longer: more texts are; but one request holds the processor for longer.
+    http_deadline_ms: _Milliseconds = 5_000
+    # How much of a text is read, in characters; a model's own limit of tokens holds too. More:
+    # long texts are known better; less: more of them are read in the same time.
+    http_document_characters: int = Field(default=2_000, ge=64, le=65_536)
+    # The longest body. Decoding one holds up every other request, for some 10 ms a MiB.
+    http_max_body_bytes: int = Field(default=16 * 2**20, ge=2**16, le=2**31 - 1)
+    # How long a caller may take to send it.
+    http_body_seconds: float = Field(default=10.0, gt=0, le=600)
 
     # --- Ranking
 
@@ -200,6 +214,8 @@ class SidecarSettings(BaseSettings):
         host, port = self.address
         if not host or not 0 <= port <= 65_535:
             raise ValueError(f"listen is {self.listen!r}; allowed is host:port, as 127.0.0.1:50051")
+        if self.http_listen:
+            self._check_http(port)
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise ValueError(
                 f"tls_certificate is {self.tls_certificate!r} and tls_key is {self.tls_key!r}; "
@@ -211,8 +227,9 @@ class SidecarSettings(BaseSettings):
                 "are asked for in TLS only, so give all three"
             )
         if not (self.on_loopback or self.tls_certificate or self.insecure):
+            beyond = self.http_listen if _on_loopback(self.address[0]) else self.listen
             raise ValueError(
-                f"listen is {self.listen!r}, which is reached from other machines, and there is no "
+                f"listen is {beyond!r}, which is reached from other machines, and there is no "
                 "TLS. Give NEURALRANK_SIDECAR_TLS_CERTIFICATE and NEURALRANK_SIDECAR_TLS_KEY "
                 "(docs/security.md), listen on 127.0.0.1, or set NEURALRANK_SIDECAR_INSECURE=true "
                 "(--insecure) where nobody else is in that network"
@@ -221,9 +238,10 @@ class SidecarSettings(BaseSettings):
             raise ValueError(
                 f"caller_burst is {self.caller_burst} without a caller_rate; give both"
             )
-        if self.metrics_port and self.metrics_port == port:
+        if self.http_deadline_ms > self.max_deadline_ms:
             raise ValueError(
-                f"metrics_port is {port}, which is gRPC's port in listen; choose another"
+                f"http_deadline_ms {self.http_deadline_ms} is above max_deadline_ms "
+                f"{self.max_deadline_ms}; raise the second or lower the first"
             )
         if self.deadline_ms > self.max_deadline_ms:
             raise ValueError(
@@ -244,20 +262,47 @@ class SidecarSettings(BaseSettings):
             raise ValueError("all weights are 0; at least one of weight_* must be above 0")
         return self
 
+    def _check_http(self, grpc_port: int) -> None:
+        host, port = self.http_address
+        if not host or not 0 <= port <= 65_535:
+            raise ValueError(
+                f"http_listen is {self.http_listen!r}; allowed is host:port, as 127.0.0.1:8080, "
+                "or nothing for no HTTP"
+            )
+        if port and port == grpc_port:
+            raise ValueError(
+                f"http_listen's port is {port}, which is gRPC's port in listen; choose another"
+            )
+
     @property
     def address(self) -> tuple[str, int]:
         """Host and port of `listen`; port -1 where it is not a number."""
-        host, _, port = self.listen.rpartition(":")
-        return host, int(port) if port.isdecimal() else -1
+        return _split(self.listen)
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        """Host and port of `http_listen`; port -1 where it is not a number."""
+        return _split(self.http_listen)
 
     @property
     def on_loopback(self) -> bool:
-        """Whether only this machine reaches `listen`."""
-        host = self.address[0].strip("[]")
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        """Whether only this machine reaches `listen` and `http_listen`."""
+        return _on_loopback(self.address[0]) and (
+            not self.http_listen or _on_loopback(self.http_address[0])
+        )
+
+
+def _split(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    return host, int(port) if port.isdecimal() else -1
+
+
+def _on_loopback(host: str) -> bool:
+    host = host.strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load_sidecar_settings(**flags: Any) -> SidecarSettings:

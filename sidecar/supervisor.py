@@ -140,8 +140,9 @@ class Supervisor:
 
     async def _start(self, number: int, address: str) -> asyncio.subprocess.Process:
         own = {"NEURALRANK_SIDECAR_LISTEN": address}
-        if self._settings.metrics_port:
-            own["NEURALRANK_SIDECAR_METRICS_PORT"] = str(self._settings.metrics_port + number)
+        if self._settings.http_listen:
+            host, port = self._settings.http_address
+            own["NEURALRANK_SIDECAR_HTTP_LISTEN"] = f"{host}:{port + number if port else 0}"
         return await asyncio.create_subprocess_exec(
             *self._command,
             env=self._environment | own,

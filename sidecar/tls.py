@@ -3,6 +3,7 @@
 import logging
 import ssl
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -36,8 +37,9 @@ class Certificates:
         self._certificate = certificate
         self._key = key
         self._client_ca = client_ca
-        paths = [certificate, key, *([client_ca] if client_ca else [])]
-        self._watch = FileWatch(paths, clock)
+        self._clock = clock
+        self._paths = [certificate, key, *([client_ca] if client_ca else [])]
+        self._watch = FileWatch(self._paths, clock)
         self._first = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -45,6 +47,33 @@ class Certificates:
         return grpc.dynamic_ssl_server_credentials(
             self._first, self._fetch, require_client_authentication=self._client_ca is not None
         )
+
+    def context(self) -> ssl.SSLContext:
+        """For HTTP, with the same checks: a handshake after a change uses what is new."""
+        watch = FileWatch(self._paths, self._clock)
+        context = self._context()
+
+        def renewed(connection: ssl.SSLObject, _name: str | None, _context: Any) -> None:
+            nonlocal context
+            if watch.changed():
+                try:
+                    context = self._context()
+                except InvalidSettings as error:
+                    _log.error("the certificates stay as they were", extra={"reason": str(error)})
+            connection.context = context
+
+        context.sni_callback = renewed
+        return context
+
+    def _context(self) -> ssl.SSLContext:
+        self._check()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self._certificate, self._key, password=_no_passphrase)
+        if self._client_ca:
+            context.load_verify_locations(self._client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """What the next handshake uses; None: the same as before. On a thread of gRPC's."""

@@ -224,7 +224,7 @@ def test_without_their_parent_workers_end(tmp_path: Path, registry: str) -> None
 
 def test_each_worker_has_its_own_metrics(tmp_path: Path, registry: str) -> None:
     port = free_port(2)
-    with workers(tmp_path, registry, metrics_port=port) as running:
+    with workers(tmp_path, registry, http_listen=f"127.0.0.1:{port}") as running:
         running.wait(lambda: sidecar_status(running.address) == "serving")
         load = Load(running.address, retry=True)
         with load.running():

@@ -1,0 +1,352 @@
+"""The routes: rerank APIs, probes, metrics. `build` gives an ASGI application."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.security import HTTPBearer
+from prometheus_client.exposition import choose_encoder
+from starlette.exceptions import HTTPException
+
+from neuralrank import __version__
+from neuralrank.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NeuralrankError,
+    Unavailable,
+    grpc_status,
+)
+from sidecar.calls import Calls
+from sidecar.deadline import Clock, Deadline
+from sidecar.http.cohere import CohereRequest, CohereResponse, read_cohere, write_cohere
+from sidecar.http.edge import Edge, arrived, request_id
+from sidecar.http.problems import DEFECT, Problem, invalid, problem, status_problem
+from sidecar.http.tei import TeiError, TeiInfo, TeiRank, TeiRequest, read_tei, write_tei
+from sidecar.http.texts import TextQuery, TextRanker, TextRanking
+from sidecar.metrics import Metrics
+from sidecar.models import Models
+from sidecar.settings import SidecarSettings
+
+__all__ = ["Admission", "Parts", "build"]
+
+TIMEOUT: Final = "x-request-timeout-ms"
+
+
+class Admission(Protocol):
+    """Who asks and whether they are let in: the one that gRPC asks too."""
+
+    def caller(self, authorization: str, subject: str, peer: str) -> str: ...
+    def admitted(self, caller: str) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with: all of it is shared with gRPC."""
+
+    texts: TextRanker
+    models: Models
+    metrics: Metrics
+    admission: Admission
+    calls: Calls
+    settings: SidecarSettings
+    # Whether requests should be sent here: models are warm, and the service is not stopping.
+    ready: Callable[[], bool]
+    clock: Clock = time.monotonic
+
+
+class _Gone(Exception):
+    """The caller has hung up: nobody reads the answer."""
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "A field can't be used."},
+    401: {"model": Problem, "description": "A token is needed."},
+    404: {"model": Problem, "description": "The model that was named is not served."},
+    413: {"model": Problem, "description": "The body is too long."},
+    429: {"model": Problem, "description": "Too many requests are in work; nothing was done."},
+    500: {"model": Problem, "description": "A defect; the log has the traceback."},
+    503: {"model": Problem, "description": "No model serves yet, or the service is stopping."},
+    504: {"model": Problem, "description": "The time was used up before anything was scored."},
+    # Keeps FastAPI from listing a 422 that is never given.
+    "default": {"model": Problem, "description": "Anything else."},
+}
+_TEI_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {**entry, "model": TeiError} for status, entry in _PROBLEMS.items()
+}
+_TIMEOUT_PARAMETER: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "X-Request-Timeout-Ms",
+            "in": "header",
+            "required": False,
+            "description": "How long the answer may take, in milliseconds, from the arrival of the "
+            "request. Absent: the setting http_deadline_ms.",
+            "schema": {"type": "integer", "minimum": 1, "maximum": 600_000},
+        }
+    ]
+}
+
+
+def build(parts: Parts) -> Edge:
+    """The application, with its OpenAPI document at /openapi.json and no pages beside it."""
+    app = FastAPI(
+        title="neuralrank sidecar",
+        version=__version__,
+        description="Re-ranks texts by how well they answer a query. The rerank APIs of Cohere, "
+        "Jina and text-embeddings-inference; `docs/http.md` says what differs.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    settings = parts.settings
+    # Only for the OpenAPI document: admission looks at the header.
+    bearer = [Depends(HTTPBearer(auto_error=False, description="Where tokens are set."))]
+
+    @app.post(
+        "/v1/rerank",
+        response_model=CohereResponse,
+        responses=_PROBLEMS,
+        dependencies=bearer,
+        openapi_extra=_TIMEOUT_PARAMETER,
+        tags=["rerank"],
+    )
+    async def rerank_v1(request: Request, body: CohereRequest) -> Response:
+        """Cohere's v1 and Jina's."""
+        return await _cohere(parts, request, body, "1")
+
+    @app.post(
+        "/v2/rerank",
+        response_model=CohereResponse,
+        responses=_PROBLEMS,
+        dependencies=bearer,
+        openapi_extra=_TIMEOUT_PARAMETER,
+        tags=["rerank"],
+    )
+    async def rerank_v2(request: Request, body: CohereRequest) -> Response:
+        """Cohere's v2."""
+        return await _cohere(parts, request, body, "2")
+
+    @app.post(
+        "/rerank",
+        response_model=list[TeiRank],
+        responses=_TEI_PROBLEMS,
+        dependencies=bearer,
+        openapi_extra=_TIMEOUT_PARAMETER,
+        tags=["rerank"],
+    )
+    async def rerank(request: Request, body: TeiRequest) -> Response:
+        """text-embeddings-inference's."""
+        with _called(parts, request):
+            query = read_tei(
+                body,
+                max_texts=settings.max_candidates,
+                characters=settings.http_document_characters,
+                request_id=request_id(request.scope),
+            )
+            return await _answer(parts, request, query, lambda ranking: write_tei(body, ranking))
+
+    @app.get("/healthz", tags=["probes"])
+    async def healthz() -> dict[str, str]:
+        """200 while the process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["probes"], responses={503: {"model": Problem}})
+    async def readyz() -> dict[str, str]:
+        """200 once models are warm and until the service is told to stop."""
+        _check_ready(parts)
+        return {"status": "ready"}
+
+    @app.get("/health", tags=["probes"], responses={503: {"model": TeiError}})
+    async def health() -> Response:
+        """TEI's name for /readyz."""
+        _check_ready(parts)
+        return Response(status_code=200)
+
+    @app.get("/info", tags=["probes"], responses={503: {"model": TeiError}})
+    async def info() -> TeiInfo:
+        """The default reranker, in TEI's words."""
+        return _info(parts)
+
+    @app.get("/metrics", tags=["probes"], response_class=PlainTextResponse)
+    async def metrics(request: Request) -> Response:
+        """For Prometheus."""
+        encode, kind = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(parts.metrics.registry), media_type=kind)
+
+    _handle_errors(app, parts)
+    return Edge(
+        app, max_bytes=settings.http_max_body_bytes, body_seconds=settings.http_body_seconds
+    )
+
+
+async def _cohere(parts: Parts, request: Request, body: CohereRequest, version: str) -> Response:
+    identity = request_id(request.scope)
+    with _called(parts, request):
+        query = read_cohere(
+            body,
+            max_documents=parts.settings.max_candidates,
+            characters=parts.settings.http_document_characters,
+            request_id=identity,
+        )
+        return await _answer(
+            parts, request, query, lambda ranking: write_cohere(body, ranking, version, identity)
+        )
+
+
+@contextmanager
+def _called(parts: Parts, request: Request) -> Iterator[None]:
+    """The request for logs and traces, counted by its path and the gRPC status of its end."""
+    headers = request.headers.items()
+    with parts.calls.open(request.url.path, headers, request_id(request.scope)) as call:
+        try:
+            yield
+        except NeuralrankError as error:
+            call.status = grpc_status(error)
+            raise
+        except (_Gone, asyncio.CancelledError):
+            call.status = "CANCELLED"
+            raise
+        except Exception:
+            call.status = "INTERNAL"
+            raise
+        finally:
+            _count(parts, request, call.status)
+
+
+def _count(parts: Parts, request: Request, status: str) -> None:
+    parts.metrics.request(request.url.path, status, time.monotonic() - arrived(request.scope))
+
+
+async def _answer(
+    parts: Parts, request: Request, query: TextQuery, write: Callable[[TextRanking], Any]
+) -> Response:
+    """Admits the request and answers it within its deadline.
+
+    Raises:
+        NeuralrankError: what it could not be answered for.
+    """
+    admission = parts.admission
+    caller = admission.caller(
+        request.headers.get("authorization", ""),
+        "",
+        request.client.host if request.client else "",
+    )
+    deadline = _deadline(parts, request)
+    with admission.admitted(caller):
+        ranking = await _unless_gone(request, parts.texts.rank(query, deadline))
+    headers = {}
+    if ranking.degraded:
+        reasons = dict.fromkeys(note.reason.value for note in ranking.degraded)
+        headers["x-neuralrank-degraded"] = ",".join(reasons)
+    # Written from plain objects: checking our own answer again would cost as much as making it.
+    return JSONResponse(write(ranking), headers=headers)
+
+
+async def _unless_gone(request: Request, work: Awaitable[TextRanking]) -> TextRanking:
+    """The result of `work`, which is cancelled if the caller hangs up before it is there."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise _Gone
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+def _deadline(parts: Parts, request: Request) -> Deadline:
+    """From the request's arrival, less the margin to answer in."""
+    settings = parts.settings
+    milliseconds = settings.http_deadline_ms
+    given = request.headers.get(TIMEOUT)
+    if given is not None:
+        if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= 600_000):
+            raise InvalidInput(
+                f"{TIMEOUT} is {given[:80]!r}; allowed is a whole number of milliseconds from 1 to "
+                "600000."
+            )
+        milliseconds = min(int(given), settings.max_deadline_ms)
+    left = milliseconds / 1_000 - (time.monotonic() - arrived(request.scope))
+    deadline = Deadline.after(left - settings.margin_ms / 1_000, parts.clock)
+    if deadline.passed:
+        raise DeadlineExceeded(
+            f"The {milliseconds} ms of this request were used up before it was begun. Give more."
+        )
+    return deadline
+
+
+def _check_ready(parts: Parts) -> None:
+    if not parts.ready():
+        raise Unavailable("Models are being loaded, or the service is stopping. Ask again.")
+
+
+def _info(parts: Parts) -> TeiInfo:
+    found = next(
+        (
+            row
+            for kind in ("cross_encoder", "encoder")
+            for row in parts.models.statuses
+            if row.kind == kind and row.is_default
+        ),
+        None,
+    )
+    if found is None:
+        raise Unavailable("No model is served yet. Ask again.")
+    settings = parts.settings
+    return TeiInfo(
+        model_id=found.name,
+        model_sha=found.hash,
+        model_dtype=found.backend,
+        model_type={"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
+        max_concurrent_requests=settings.max_in_flight,
+        max_input_length=settings.http_document_characters,
+        max_batch_tokens=settings.http_document_characters * settings.max_candidates,
+        max_client_batch_size=settings.max_candidates,
+        auto_truncate=True,
+        tokenization_workers=settings.workers,
+        version=__version__,
+    )
+
+
+def _handle_errors(app: FastAPI, parts: Parts) -> None:
+    @app.exception_handler(NeuralrankError)
+    async def expected(request: Request, error: NeuralrankError) -> Response:
+        return problem(request.url.path, error)
+
+    @app.exception_handler(_Gone)
+    async def gone(_request: Request, _error: _Gone) -> Response:
+        return Response(status_code=499)
+
+    @app.exception_handler(RequestValidationError)
+    async def unusable(request: Request, error: RequestValidationError) -> Response:
+        model = TeiRequest if request.url.path == "/rerank" else CohereRequest
+        _count(parts, request, grpc_status(InvalidInput()))
+        found = invalid(list(error.errors()), list(model.model_fields))
+        return problem(request.url.path, found)
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # FastAPI's, for whatever went wrong with the body
+            cause = error.__cause__
+            if not isinstance(cause, NeuralrankError):
+                cause = InvalidInput("The body is no JSON in UTF-8. Send it as such.")
+            _count(parts, request, grpc_status(cause))
+            return problem(request.url.path, cause)
+        return status_problem(
+            request.url.path,
+            error.status_code,
+            f"{request.method} {request.url.path}: {error.detail}. /openapi.json lists what there "
+            "is.",
+            error.headers or {},
+        )
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, _error: Exception) -> Response:
+        return status_problem(request.url.path, 500, DEFECT, {})

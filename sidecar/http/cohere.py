@@ -1,0 +1,214 @@
+"""The rerank API of Cohere (v1 and v2) and of Jina: requests checked, answers written.
+
+Cohere, "Rerank API reference"; Jina, "Reranker API". One request type takes what either sends, so
+that a client of one can be pointed here unchanged.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field
+
+from neuralrank.errors import InvalidInput
+from sidecar.http.texts import TextQuery, TextRanking, read_query, read_text
+
+__all__ = ["CohereRequest", "CohereResponse", "read_cohere", "write_cohere"]
+
+# Models of those services' own, which clients name by default: they mean our default here.
+_FOREIGN: Final = re.compile(r"(rerank-(v\d|english|multilingual)|jina-reranker|jina-colbert)")
+# About what a token has in English. Chinese has fewer: a model's own limit of tokens holds anyway.
+_CHARACTERS_PER_TOKEN: Final = 4
+
+_Fields = dict[str, Any]
+
+
+class RelevantSpans(BaseModel):
+    """Cohere v2's request for spans; only "disabled" can be had here."""
+
+    mode: Literal["disabled"]
+    threshold: float | None = None
+    max_spans: int | None = None
+
+
+class CohereRequest(BaseModel):
+    """Documents to be put in order by how well they answer a query."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: Annotated[str, Field(description="What is searched for: 1 to 2,048 characters.")]
+    documents: Annotated[
+        list[str | _Fields],
+        FailFast(),
+        Field(
+            description="Texts, or objects whose `rank_fields` are read. Fields that are not texts "
+            "are left out.",
+        ),
+    ]
+    model: Annotated[
+        str | None,
+        Field(
+            description="A served bundle as name or name@hash. Absent, and for the names of "
+            "Cohere's and Jina's own models: the default for the query's language.",
+            max_length=256,
+        ),
+    ] = None
+    top_n: Annotated[
+        int | None, Field(ge=1, description="How many results come back. Absent: all.")
+    ] = None
+    rank_fields: Annotated[
+        list[str] | None,
+        Field(
+            max_length=100,
+            description="Fields of object documents that are read, in this order. Absent: `text`.",
+        ),
+    ] = None
+    return_documents: Annotated[
+        bool | None,
+        Field(
+            description="Whether results carry their document. Absent: no; for a `jina-…` model "
+            "yes, as Jina has it."
+        ),
+    ] = None
+    max_tokens_per_doc: Annotated[
+        int | None,
+        Field(ge=1, description="How much of a document is read, 4 characters to a token."),
+    ] = None
+    max_chunks_per_doc: Annotated[
+        int | None,
+        Field(ge=1, description="Accepted and without effect: a document is read as one chunk."),
+    ] = None
+    truncation: Annotated[
+        bool | None, Field(description="Jina's; without effect: long documents are cut.")
+    ] = None
+    priority: Annotated[
+        int | None, Field(ge=0, le=999, description="Cohere v2's; without effect.")
+    ] = None
+    relevant_spans: Annotated[
+        RelevantSpans | None, Field(description="Cohere v2's; only disabled.")
+    ] = None
+
+
+class Document(BaseModel):
+    """A document as it was read."""
+
+    model_config = ConfigDict(extra="allow")
+
+    text: str
+
+
+class Result(BaseModel):
+    """One document's place."""
+
+    index: Annotated[int, Field(ge=0, description="Its place in the request, from 0.")]
+    relevance_score: Annotated[float, Field(ge=0, le=1)]
+    document: Document | None = None
+
+
+class ApiVersion(BaseModel):
+    version: str
+
+
+class BilledUnits(BaseModel):
+    """Nothing is billed."""
+
+    search_units: float = 0
+
+
+class Meta(BaseModel):
+    api_version: ApiVersion
+    billed_units: BilledUnits = BilledUnits()
+    warnings: Annotated[
+        list[str] | None, Field(description="What kept the answer from being the best possible.")
+    ] = None
+
+
+class CohereResponse(BaseModel):
+    """Best first; one result for each document, or `top_n` of them."""
+
+    id: Annotated[str, Field(description="The request's id.")]
+    model: Annotated[str, Field(description="The bundle that scored, as name@hash.")]
+    results: list[Result]
+    meta: Meta
+
+
+def read_cohere(
+    request: CohereRequest, *, max_documents: int, characters: int, request_id: str
+) -> TextQuery:
+    """The checked request.
+
+    Args:
+        characters: the most that is read of a document.
+
+    Raises:
+        InvalidInput: a field can't be used.
+    """
+    query = read_query(request.query)
+    if not 1 <= len(request.documents) <= max_documents:
+        raise InvalidInput(
+            f"documents has {len(request.documents)} entries; allowed are 1 to {max_documents}. "
+            "Send the best of them only."
+        )
+    if request.max_tokens_per_doc:
+        characters = min(characters, request.max_tokens_per_doc * _CHARACTERS_PER_TOKEN)
+    model = request.model or ""
+    return TextQuery(
+        query,
+        _texts(request.documents, request.rank_fields, characters),
+        characters,
+        "" if _FOREIGN.match(model) else model,
+        request_id,
+    )
+
+
+def write_cohere(request: CohereRequest, ranking: TextRanking, version: str, id: str) -> Any:
+    """The answer, in the form of `CohereResponse`, as plain objects."""
+    wanted = request.return_documents
+    if wanted is None:
+        wanted = (request.model or "").startswith("jina-")
+    rows: list[dict[str, Any]] = []
+    for score in ranking.scores[: request.top_n]:
+        row: dict[str, Any] = {"index": score.index, "relevance_score": score.score}
+        if wanted:
+            row["document"] = _document(request.documents[score.index], request.rank_fields)
+        rows.append(row)
+    meta: dict[str, Any] = {
+        "api_version": {"version": version},
+        "billed_units": {"search_units": 0},
+    }
+    if ranking.degraded:
+        meta["warnings"] = [f"{note.reason.value}: {note.detail}" for note in ranking.degraded]
+    return {"id": id, "model": ranking.model, "results": rows, "meta": meta}
+
+
+def _texts(
+    documents: Sequence[str | _Fields], fields: Sequence[str] | None, characters: int
+) -> list[str]:
+    texts = []
+    for place, document in enumerate(documents):
+        if isinstance(document, str):
+            texts.append(read_text(f"documents[{place}]", document, characters))
+            continue
+        if not any(isinstance(document.get(name), str) for name in fields or ("text",)):
+            names = ", ".join(repr(name)[:80] for name in list(document)[:20])
+            raise InvalidInput(
+                f"documents[{place}] is an object with {names or 'no fields'}, and none of "
+                f"{list(fields or ['text'])} is a text in it. Name the fields to be read in "
+                "rank_fields."
+            )
+        texts.append(read_text(f"documents[{place}]", _joined(document, fields), characters))
+    return texts
+
+
+def _joined(document: _Fields, fields: Sequence[str] | None) -> str:
+    """The fields that are read, a line each, so that the end of one is no part of the next."""
+    values = [document.get(name) for name in fields or ("text",)]
+    return "\n".join(value.strip() for value in values if isinstance(value, str)).strip()
+
+
+def _document(document: str | _Fields, fields: Sequence[str] | None) -> dict[str, Any]:
+    if isinstance(document, str):
+        return {"text": document}
+    return document if isinstance(document.get("text"), str) else {
+        **document, "text": _joined(document, fields)
+    }  # fmt: skip

@@ -1,0 +1,97 @@
+"""Errors as HTTP answers: the status from the one table, the body as the route's clients expect."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
+
+from neuralrank.errors import InvalidInput, NeuralrankError, RateExceeded, http_status
+from sidecar.http.tei import TeiError, tei_type
+
+__all__ = ["DEFECT", "Problem", "TooLarge", "invalid", "problem", "status_problem"]
+
+# Paths whose clients read TEI's errors.
+_TEI: Final = frozenset({"/rerank", "/info", "/health"})
+DEFECT: Final = "The sidecar failed on this request; its log has the traceback."
+_MOST: Final = 5
+_SHOWN: Final = 80
+
+
+class Problem(BaseModel):
+    """What went wrong: what was received, what is allowed, what to do."""
+
+    message: str
+
+
+class TooLarge(InvalidInput):
+    """A body that is longer than what is received."""
+
+
+def problem(path: str, error: NeuralrankError) -> Response:
+    """The answer for an error."""
+    headers = {}
+    if isinstance(error, RateExceeded) and error.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after + 0.5)))
+    # The one status that HTTP has a better word for than the table.
+    status = 413 if isinstance(error, TooLarge) else http_status(error)
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return _answer(path, status, str(error), tei_type(error), headers)
+
+
+def status_problem(path: str, status: int, message: str, headers: Mapping[str, str]) -> Response:
+    """The answer for what is not an error of ours: no such path, a defect."""
+    return _answer(path, status, message, "Backend" if status >= 500 else "Validation", headers)
+
+
+def _answer(
+    path: str, status: int, message: str, kind: str, headers: Mapping[str, str]
+) -> Response:
+    # A lone surrogate in what was received has no UTF-8.
+    message = message.encode("utf-8", "backslashreplace").decode()
+    if path in _TEI:
+        body: dict[str, Any] = TeiError(error=message, error_type=kind).model_dump()
+    else:
+        body = Problem(message=message).model_dump()
+    return JSONResponse(body, status, dict(headers))
+
+
+def invalid(errors: list[Mapping[str, Any]], allowed: list[str]) -> InvalidInput:
+    """pydantic's findings in a body, in our words.
+
+    Args:
+        allowed: the names of the body's fields.
+    """
+    if any(isinstance(entry.get("input"), bytes) for entry in errors):
+        return InvalidInput(
+            "The body is no JSON object. Send one, as Content-Type: application/json."
+        )
+    unknown = [str(entry["loc"][-1]) for entry in errors if entry["type"] == "extra_forbidden"]
+    parts = []
+    if unknown:
+        names = ", ".join(repr(name)[:_SHOWN] for name in unknown[:_MOST])
+        parts.append(f"{names} is no field of this request; allowed are {', '.join(allowed)}")
+    for entry in errors:
+        if entry["type"] != "extra_forbidden":
+            where = _where(entry["loc"])
+            given = "" if entry["type"] == "missing" else f": got {_shown(entry.get('input'))}"
+            parts.append(f"{where}{given}, {entry['msg'].lower()}")
+    more = f"; and {len(parts) - _MOST} more" if len(parts) > _MOST else ""
+    return InvalidInput(f"The body can't be used: {'; '.join(parts[:_MOST])}{more}.")
+
+
+def _where(loc: tuple[str | int, ...]) -> str:
+    """("body", "documents", 3, "str") as documents[3]; the branch of a union says nothing."""
+    text = ""
+    for part in loc[1:]:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part not in ("str", "dict[str,any]"):
+            text += f".{part}" if text else part
+    return text or "body"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"

@@ -1,0 +1,97 @@
+"""The HTTP server: uvicorn on the event loop that gRPC runs on."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any, Final
+
+import uvicorn
+
+from neuralrank.errors import Unsupported
+
+__all__ = ["HttpServer"]
+
+_KEEP_ALIVE_SECONDS: Final = 75
+_CLOSE_SECONDS: Final = 1
+
+
+class HttpServer:
+    """Serves one ASGI application until it is stopped."""
+
+    def __init__(
+        self, app: Any, host: str, port: int, *, connections: int, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """
+        Args:
+            port: 0 for any free one; `port` says which, after `start`.
+            connections: that are open at once; one more is answered with 503.
+            tls: what certificates connections are to have. None: plain HTTP.
+        """
+        self._host = host
+        self.port = port
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=connections,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_CLOSE_SECONDS,
+            ssl_context_factory=(lambda *_: tls) if tls else None,
+        )
+        self._server = _Server(config)
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listens; answers from now on.
+
+        Raises:
+            Unsupported: the port is taken, or the host is not this machine's.
+        """
+        try:
+            # Without SO_REUSEPORT: two servers on one port would share its requests.
+            listener = _listen(self._host, self.port)
+        except OSError as error:
+            raise Unsupported(
+                f"HTTP can't be served on {self._host}:{self.port}: {error}. Stop what uses it, or "
+                "set NEURALRANK_SIDECAR_HTTP_LISTEN."
+            ) from error
+        self.port = listener.getsockname()[1]
+        self._running = asyncio.create_task(self._server.serve(sockets=[listener]))
+        while not self._server.started and not self._running.done():
+            await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        """Takes no more connections and closes those that are open; what is under way has a
+        second. Again: does nothing."""
+        running, self._running = self._running, None
+        if running is not None:
+            self._server.should_exit = True
+            await running
+
+
+class _Server(uvicorn.Server):
+    """One whose process is not its own: signals are for the sidecar."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host.strip("[]"), port))
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

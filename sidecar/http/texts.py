@@ -1,0 +1,273 @@
+"""Scores bare texts against a query: what the rerank APIs over HTTP ask for.
+
+There are no items, users or vectors here. A cross-encoder reads the texts where one serves the
+query's language, through the same ranker as gRPC `Rank`; elsewhere the encoder compares query and
+text. A text's score depends on the query and on that text alone.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from neuralrank.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NeuralrankError,
+    NotFound,
+    Overloaded,
+    Unavailable,
+)
+from neuralrank.language import detect
+from neuralrank.text import clean
+from sidecar.cascade import Ranker
+from sidecar.deadline import Deadline
+from sidecar.domain import (
+    Candidates,
+    Degradation,
+    DegradedReason,
+    RankQuery,
+    Weights,
+)
+from sidecar.inference import Inference
+from sidecar.metrics import Metrics
+from sidecar.models import Models
+from sidecar.serving import EncoderModel
+from sidecar.sizes import MAX_QUERY, at_most
+from sidecar.trace import Trace
+
+__all__ = ["TextQuery", "TextRanker", "TextRanking", "TextScore", "read_query", "read_text"]
+
+_RELEVANCE_ALONE: Final = Weights(1.0, 0.0, 0.0)
+# Texts in one run of an encoder: between runs the deadline is looked at.
+_CHUNK: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TextQuery:
+    """A checked request. `model` is a bundle's name or name@hash, "" for the default of the query's
+    language; `characters` is how much of each text is read."""
+
+    query: str
+    texts: Sequence[str]
+    characters: int
+    model: str = ""
+    request_id: str = ""
+
+
+def read_query(text: str) -> str:
+    """The checked query, cleaned and without blanks around it. Raises InvalidInput."""
+    _check_unicode("query", text)
+    # Before it is cleaned, which may make it longer.
+    at_most("query", len(text), MAX_QUERY, "characters")
+    query = clean(text).strip()
+    if not query:
+        raise InvalidInput("query is empty or blank; say what the documents are to answer.")
+    return query
+
+
+def read_text(where: str, text: str, characters: int) -> str:
+    """So many characters of a text, cleaned and without blanks around it. Raises InvalidInput."""
+    _check_unicode(where, text)
+    return clean(text.lstrip()[:characters]).strip()
+
+
+def _check_unicode(where: str, text: str) -> None:
+    """JSON can hold half of a character that is written as two."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(
+                f"{where} has half a surrogate pair (\\u{ord(text[error.start]):04x}), which is no "
+                "character. Send valid UTF-8."
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class TextScore:
+    """What a text got: `raw` is the model's own number, `score` the same in [0, 1] and 0 where the
+    text was not read (`raw` is then None)."""
+
+    index: int
+    score: float
+    raw: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextRanking:
+    """Every text, best first; those that were not read come last, as they came. `model` is the
+    name@hash of the bundle that scored."""
+
+    scores: tuple[TextScore, ...]
+    model: str
+    degraded: tuple[Degradation, ...]
+
+
+class TextRanker:
+    """Ranks texts; holds no state of its own but references to what does."""
+
+    def __init__(
+        self, ranker: Ranker, models: Models, inference: Inference, metrics: Metrics
+    ) -> None:
+        self._ranker = ranker
+        self._models = models
+        self._inference = inference
+        self._metrics = metrics
+
+    async def rank(self, query: TextQuery, deadline: Deadline) -> TextRanking:
+        """Scores the texts in their order, as many as the deadline affords.
+
+        Raises:
+            NotFound: the model that was named is not served.
+            Unavailable: no model is served yet, or the one that is failed.
+            DeadlineExceeded: not one text could be read in time.
+            Overloaded: the queue of the models is full.
+        """
+        serving = self._models.serving
+        language = detect(query.query)
+        encoder: EncoderModel | None = None
+        notes: list[Degradation] = []
+        if query.model:
+            kinds = {row.kind for row in serving.statuses if query.model in (row.name, row.ref)}
+            if "encoder" in kinds:
+                encoder = serving.encoder(query.model)
+            elif not serving.cross_encoder(query.model)[0].supports(language):
+                notes.append(_unknown_language(query.model, language))
+                encoder = _default_encoder(self._models)
+        elif serving.cross_encoder_for(language) is None:
+            encoder = _default_encoder(self._models)
+        if not any(query.texts):
+            ranking = _ranking([None] * len(query.texts), [0.0] * len(query.texts), "", ())
+        elif encoder is None:
+            ranking = await self._read(query, language, deadline)
+        else:
+            ranking = await self._compare(query, encoder, deadline)
+        if any(query.texts) and all(score.raw is None for score in ranking.scores):
+            raise _nothing_read(ranking.degraded)
+        return TextRanking(ranking.scores, ranking.model, (*notes, *ranking.degraded))
+
+    async def _read(self, query: TextQuery, language: str, deadline: Deadline) -> TextRanking:
+        """By a cross-encoder: `score` is the logistic function of its logit."""
+        ranking = await self._ranker.rank(
+            RankQuery(
+                query.query,
+                _candidates(query.texts),
+                _RELEVANCE_ALONE,
+                language=language,
+                explain=True,
+                bundle=query.model,
+                max_reranked=len(query.texts),
+                rerank_characters=query.characters,
+                request_id=query.request_id,
+            ),
+            deadline,
+        )
+        raw: list[float | None] = [None] * len(query.texts)
+        for hit in ranking.results:
+            if hit.explanation is not None:
+                raw[hit.position] = hit.explanation.cross_encoder_logit
+        scores = [0.0 if logit is None else _logistic(logit) for logit in raw]
+        return _ranking(raw, scores, next(iter(ranking.bundles), ""), ranking.degraded)
+
+    async def _compare(
+        self, query: TextQuery, encoder: EncoderModel, deadline: Deadline
+    ) -> TextRanking:
+        """By an encoder: `score` is (1 + cosine) / 2, as OpenSearch gives it for `cosinesimil`."""
+        trace = Trace(self._metrics)
+        raw: list[float | None] = [None] * len(query.texts)
+        waiting = [place for place, text in enumerate(query.texts) if text]
+        with trace.stage("score", len(waiting)):
+            try:
+                vector = (await self._inference.encode_queries(encoder, [query.query], deadline))[0]
+                for start in range(0, len(waiting), _CHUNK):
+                    places = waiting[start : start + _CHUNK]
+                    vectors = await self._inference.encode_passages(
+                        encoder,
+                        [query.texts[place][: query.characters] for place in places],
+                        deadline,
+                    )
+                    cosines = np.clip(vectors @ vector, -1.0, 1.0).tolist()
+                    for place, cosine in zip(places, cosines, strict=True):
+                        raw[place] = cosine
+            except DeadlineExceeded:
+                done = sum(cosine is not None for cosine in raw)
+                trace.degrade(
+                    DegradedReason.DEADLINE,
+                    f"the encoder read {done} of {len(waiting)} texts in time",
+                )
+        scores = [0.0 if cosine is None else (1.0 + cosine) / 2 for cosine in raw]
+        return _ranking(raw, scores, encoder.ref, trace.degraded)
+
+
+def _ranking(
+    raw: Sequence[float | None],
+    scores: Sequence[float],
+    model: str,
+    degraded: tuple[Degradation, ...],
+) -> TextRanking:
+    # By the model's own number: the score's last digits may be the same where it is not.
+    best = sorted(range(len(raw)), key=lambda place: -_or_last(raw[place]))
+    return TextRanking(
+        tuple(TextScore(place, scores[place], raw[place]) for place in best), model, degraded
+    )
+
+
+def _or_last(raw: float | None) -> float:
+    return -math.inf if raw is None else raw
+
+
+def _logistic(logit: float) -> float:
+    # Without overflow at either end.
+    tail = math.exp(-abs(logit))
+    return 1.0 / (1.0 + tail) if logit >= 0 else tail / (1.0 + tail)
+
+
+def _default_encoder(models: Models) -> EncoderModel:
+    try:
+        return models.serving.encoder()
+    except NotFound as error:
+        raise Unavailable(
+            f"No model is served that could score this text. {error} The sidecar loads what its "
+            "registry holds; ask /readyz."
+        ) from error
+
+
+def _unknown_language(model: str, language: str) -> Degradation:
+    return Degradation(
+        DegradedReason.MODEL_UNAVAILABLE,
+        f"{model} does not know the query's language {language or 'unknown'!r}; the encoder "
+        "compared query and text",
+    )
+
+
+def _nothing_read(degraded: Sequence[Degradation]) -> NeuralrankError:
+    details = "; ".join(note.detail for note in degraded)
+    reasons = {note.reason for note in degraded}
+    if DegradedReason.OVERLOAD in reasons:
+        return Overloaded(f"Not one text was read: {details}. Try again later.")
+    if DegradedReason.DEADLINE in reasons:
+        return DeadlineExceeded(
+            f"Not one text was read in time: {details}. Give more time, or fewer and shorter texts."
+        )
+    return Unavailable(f"Not one text could be scored: {details}. Keep your own order.")
+
+
+def _candidates(texts: Sequence[str]) -> Candidates:
+    """The texts as candidates of which nothing else is known; their ids are their places."""
+    count = len(texts)
+    return Candidates(
+        ids=[str(place) for place in range(count)],
+        texts=list(texts),
+        retrieval=np.full(count, np.nan, np.float32),
+        vectors=np.zeros((count, 0), np.float32),
+        has_vector=np.zeros(count, bool),
+        brands=[None] * count,
+        prices=np.full(count, np.nan),
+        in_stock=np.full(count, -1, np.int8),
+        categories=[()] * count,
+        attributes=[None] * count,
+        versions=[None] * count,
+    )

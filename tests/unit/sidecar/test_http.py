@@ -1,0 +1,455 @@
+"""The rerank APIs over HTTP: what others' clients send, and what they get."""
+
+import asyncio
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cohere
+import httpx
+import pytest
+
+from sidecar.deadline import Deadline
+from sidecar.http.texts import TextQuery, TextRanker
+from tests.unit.sidecar.parts import Bench, WordJudge, serving, shop, vector
+from tests.unit.sidecar.test_cascade import Fixed
+from tests.unit.sidecar.test_service import Gate, entered
+from tests.unit.sidecar.web import URL, application, web
+
+QUERY = "red kettle"
+DOCUMENTS = ["blue phone", "red kettle", "red phone", "huawei computer"]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench(judge=WordJudge())
+    yield made
+    made.close()
+
+
+def logistic(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def count(bench: Bench, path: str, status: str) -> float:
+    labels = {"method": path, "status": status}
+    return bench.metrics.registry.get_sample_value("neuralrank_requests_total", labels) or 0.0
+
+
+async def ask(bench: Bench, path: str, body: Any, **settings: Any) -> httpx.Response:
+    async with web(bench, **settings) as client:
+        return await client.post(path, json=body)
+
+
+async def test_cohere_s_client_of_v1_works_unchanged(bench: Bench) -> None:
+    transport = httpx.ASGITransport(application(bench))
+    async with httpx.AsyncClient(transport=transport) as http:
+        client = cohere.AsyncClient(api_key="any", base_url=URL, httpx_client=http)
+        answer = await client.rerank(
+            model="rerank-english-v3.0",
+            query=QUERY,
+            documents=[{"title": text, "text": "unread"} for text in DOCUMENTS],
+            rank_fields=["title"],
+            top_n=2,
+            return_documents=True,
+            max_chunks_per_doc=10,
+        )
+    assert [row.index for row in answer.results] == [1, 2]
+    assert answer.results[0].relevance_score == pytest.approx(logistic(4.0))
+    assert answer.results[0].document is not None
+    assert answer.results[0].document.text == "unread"
+    assert answer.meta is not None
+    assert answer.meta.api_version is not None
+    assert answer.meta.api_version.version == "1"
+    assert answer.meta.warnings is None
+    assert count(bench, "/v1/rerank", "OK") == 1
+
+
+async def test_cohere_s_client_of_v2_works_unchanged(bench: Bench) -> None:
+    transport = httpx.ASGITransport(application(bench))
+    async with httpx.AsyncClient(transport=transport) as http:
+        client = cohere.AsyncClientV2(api_key="any", base_url=URL, httpx_client=http)
+        answer = await client.rerank(
+            model="rerank-v3.5", query=QUERY, documents=DOCUMENTS, max_tokens_per_doc=4_096
+        )
+        with pytest.raises(cohere.BadRequestError) as caught:
+            await client.rerank(model="rerank-v3.5", query=" ", documents=DOCUMENTS)
+    assert [row.index for row in answer.results] == [1, 2, 0, 3]
+    assert [row.relevance_score for row in answer.results] == pytest.approx(
+        [logistic(4.0), logistic(0.0), logistic(-4.0), logistic(-4.0)]
+    )
+    assert "query is empty or blank" in caught.value.body["message"]
+
+
+async def test_a_jina_model_gets_its_documents_as_jina_gives_them(bench: Bench) -> None:
+    body = {
+        "model": "jina-reranker-v2-base-multilingual",
+        "query": QUERY,
+        "documents": [{"text": text} for text in DOCUMENTS],
+        "top_n": 1,
+    }
+    answer = (await ask(bench, "/v1/rerank", body)).json()
+    assert answer["model"] == "judge@000000000002"
+    assert answer["results"] == [
+        {"index": 1, "relevance_score": logistic(4.0), "document": {"text": "red kettle"}}
+    ]
+
+
+async def test_tei_s_shape(bench: Bench) -> None:
+    body = {"query": QUERY, "texts": DOCUMENTS, "return_text": True, "truncate": True}
+    plain = (await ask(bench, "/rerank", body)).json()
+    raw = (await ask(bench, "/rerank", body | {"raw_scores": True, "return_text": False})).json()
+    assert plain[0] == {"index": 1, "score": logistic(4.0), "text": "red kettle"}
+    assert [row["index"] for row in raw] == [1, 2, 0, 3]
+    assert [row["score"] for row in raw] == [4.0, 0.0, -4.0, -4.0]
+    assert set(raw[0]) == {"index", "score"}
+
+
+async def test_a_language_without_cross_encoder_is_compared_by_the_encoder(bench: Bench) -> None:
+    assert bench.judge is not None
+    body = {"query": "红色 kettle", "texts": ["red kettle", "blue phone", ""], "raw_scores": False}
+    answer = (await ask(bench, "/rerank", body)).json()
+    cosines = [float(vector("红色 kettle") @ vector(text)) for text in body["texts"][:2]]
+    assert bench.judge.calls == []
+    assert [row["index"] for row in answer] == [0, 1, 2]
+    assert [row["score"] for row in answer] == pytest.approx([*((1 + c) / 2 for c in cosines), 0])
+
+
+async def test_a_score_depends_on_its_own_text_alone(bench: Bench) -> None:
+    def by_text(answer: list[dict[str, Any]]) -> dict[str, float]:
+        return {row["text"]: row["score"] for row in answer}
+
+    for query in (QUERY, "红色"):
+        body = {"query": query, "texts": DOCUMENTS, "return_text": True}
+        together = by_text((await ask(bench, "/rerank", body)).json())
+        turned = by_text((await ask(bench, "/rerank", body | {"texts": DOCUMENTS[::-1]})).json())
+        alone: dict[str, float] = {}
+        for text in DOCUMENTS:
+            alone |= by_text((await ask(bench, "/rerank", body | {"texts": [text]})).json())
+        assert together == turned == alone
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "scored_by"),
+    [
+        ("judge", 200, "judge@000000000002"),
+        ("judge@000000000002", 200, "judge@000000000002"),
+        ("words", 200, "words@000000000001"),
+        ("rerank-v4.0-pro", 200, "judge@000000000002"),
+        ("jugde", 404, ""),
+        ("judge@ffffffffffff", 404, ""),
+    ],
+)
+async def test_the_model_is_the_one_that_was_named(
+    bench: Bench, model: str, status: int, scored_by: str
+) -> None:
+    body = {"model": model, "query": QUERY, "documents": DOCUMENTS}
+    answer = await ask(bench, "/v2/rerank", body)
+    assert answer.status_code == status
+    if scored_by:
+        assert answer.json()["model"] == scored_by
+    else:
+        assert "Served: judge@000000000002" in answer.json()["message"]
+
+
+async def test_a_named_model_that_does_not_know_the_language_says_so(bench: Bench) -> None:
+    body = {"model": "judge", "query": "红色 kettle", "documents": DOCUMENTS}
+    answer = await ask(bench, "/v1/rerank", body)
+    assert answer.json()["model"] == "words@000000000001"
+    assert "does not know the query's language 'zh'" in answer.json()["meta"]["warnings"][0]
+    assert answer.headers["x-neuralrank-degraded"] == "model_unavailable"
+
+
+GOOD = {"query": QUERY, "documents": DOCUMENTS}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (GOOD | {"documets": []}, "'documets' is no field of this request; allowed are query, doc"),
+        (GOOD | {"documents": []}, "documents has 0 entries; allowed are 1 to 10000"),
+        (GOOD | {"documents": ["a"] * 100_000}, "documents has 100000 entries"),
+        (GOOD | {"documents": ["a", 5]}, "documents[1]: got 5"),
+        (GOOD | {"documents": [{"title": "a"}]}, "none of ['text'] is a text in it"),
+        (GOOD | {"query": "x" * 3_000}, "query has 3000 characters"),
+        (GOOD | {"top_n": 0}, "top_n: got 0, input should be greater than or equal to 1"),
+        (GOOD | {"relevant_spans": {"mode": "enabled"}}, "relevant_spans.mode: got 'enabled'"),
+        ({"documents": DOCUMENTS}, "query, field required"),
+        ([], "body: got []"),
+    ],
+)
+async def test_what_can_t_be_used_is_400_and_says_what_can(
+    bench: Bench, body: Any, words: str
+) -> None:
+    answer = await ask(bench, "/v1/rerank", body)
+    assert answer.status_code == 400
+    assert words in answer.json()["message"]
+    assert len(answer.json()["message"]) < 1_000
+    assert count(bench, "/v1/rerank", "INVALID_ARGUMENT") == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"\xff\xfe", b'{"query": "\xc3\x28", "documents": ["a"]}', b"", b'{"query": NaN}',
+     b'{"query": "\\ud800", "documents": ["a"]}', b"[" * 100_000],
+)  # fmt: skip
+async def test_a_body_that_is_no_json_is_400(bench: Bench, content: bytes) -> None:
+    async with web(bench) as client:
+        for path in ("/v1/rerank", "/rerank"):
+            answer = await client.post(
+                path, content=content, headers={"content-type": "application/json"}
+            )
+            assert answer.status_code == 400, answer.text
+            assert answer.json().get("message") or answer.json()["error_type"] == "Validation"
+
+
+async def test_a_megabyte_of_text_is_cut_and_too_many_bytes_are_413(bench: Bench) -> None:
+    assert bench.judge is not None
+    long = "red kettle " * 100_000
+    body = {"query": QUERY, "documents": [long, "blue"], "max_tokens_per_doc": 30}
+    answer = await ask(bench, "/v1/rerank", body)
+    assert answer.status_code == 200
+    assert max(map(len, bench.judge.texts)) == 120
+    refused = await ask(bench, "/v1/rerank", body, http_max_body_bytes=2**16)
+    assert refused.status_code == 413
+    assert "allowed are 65,536" in refused.json()["message"]
+
+    async def parts() -> Any:
+        for _ in range(20):
+            yield b" " * 2**13
+
+    async with web(bench, http_max_body_bytes=2**16) as client:
+        streamed = await client.post("/rerank", content=parts())
+    assert (streamed.status_code, streamed.json()["error_type"]) == (413, "Validation")
+
+
+async def test_a_body_that_does_not_come_is_given_up(bench: Bench) -> None:
+    async def never() -> Any:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with web(bench, http_body_seconds=0.01) as client:
+        answer = await client.post("/v1/rerank", content=never())
+    assert answer.status_code == 504
+    assert "did not come within 0.01 s" in answer.json()["message"]
+
+
+async def test_a_text_is_read_in_its_normal_form(bench: Bench) -> None:
+    assert bench.judge is not None
+    await ask(bench, "/rerank", {"query": "ｒｅｄ\u200b", "texts": [" ｋｅｔｔｌｅ\x00 "]})
+    assert bench.judge.texts == ["kettle"]
+
+
+async def test_ids_go_in_and_out(bench: Bench) -> None:
+    async with web(bench) as client:
+        given = await client.post("/v1/rerank", json=GOOD, headers={"X-Request-Id": "page-7"})
+        made = await client.get("/nowhere")
+        long = await client.get("/healthz", headers={"X-Request-Id": "x" * 129})
+    assert (given.headers["x-request-id"], given.json()["id"]) == ("page-7", "page-7")
+    assert len(made.headers["x-request-id"]) == 32
+    assert (long.status_code, made.status_code) == (400, 404)
+    assert "x-request-id has 129 characters" in long.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("value", "status"), [("250", 200), ("1", 504), ("0", 400), ("soon", 400), ("1e3", 400)]
+)
+async def test_the_deadline_of_the_header_holds(bench: Bench, value: str, status: int) -> None:
+    async with web(bench) as client:
+        answer = await client.post("/v1/rerank", json=GOOD, headers={"X-Request-Timeout-Ms": value})
+    assert answer.status_code == status, answer.text
+
+
+async def test_what_the_time_did_not_allow_for_stands_last_and_is_named() -> None:
+    gate = Gate()
+    bench = Bench(shop(), gate)
+    # The query's vector is known; the texts' run hangs.
+    gate.go.set()
+    try:
+        async with web(bench) as client:
+            await client.post("/rerank", json={"query": QUERY, "texts": ["red"]})
+            gate.go.clear()
+            answer = await client.post(
+                "/rerank",
+                json={"query": QUERY, "texts": DOCUMENTS},
+                headers={"X-Request-Timeout-Ms": "40"},
+            )
+    finally:
+        gate.go.set()
+        bench.close()
+    assert answer.status_code == 504
+    assert answer.json()["error_type"] == "Backend"
+    assert "read 0 of 4 texts in time" in answer.json()["error"]
+
+
+async def test_a_part_that_was_read_is_an_answer_with_the_rest_behind_it() -> None:
+    judge = WordJudge(seconds=1.0)
+    bench = Bench(judge=judge, cost=Fixed())
+    judge.clock = bench.clock
+    texts = TextRanker(bench.ranker, bench.models, bench.inference, bench.metrics)
+    try:
+        ranking = await texts.rank(
+            TextQuery(QUERY, DOCUMENTS, 100), Deadline.after(3.1, bench.clock)
+        )
+    finally:
+        bench.close()
+    assert [(score.index, score.raw) for score in ranking.scores] == [
+        (1, 4.0), (0, -4.0), (2, None), (3, None)
+    ]  # fmt: skip
+    assert [score.score for score in ranking.scores[2:]] == [0.0, 0.0]
+    assert [note.reason.value for note in ranking.degraded] == ["deadline"]
+
+
+async def test_one_too_many_is_429_and_shares_its_limit_with_grpc() -> None:
+    gate = Gate()
+    bench = Bench(shop(), gate)
+    try:
+        async with web(bench, max_in_flight=1) as client:
+            body = {"query": QUERY, "texts": DOCUMENTS}
+            first = asyncio.ensure_future(client.post("/rerank", json=body))
+            await entered(gate)
+            second = await client.post("/rerank", json=body)
+            gate.go.set()
+            assert (await first).status_code == 200
+        assert second.status_code == 429
+        assert second.json()["error_type"] == "Overloaded"
+    finally:
+        gate.go.set()
+        bench.close()
+
+
+async def test_tokens_are_asked_for_where_there_are_some(bench: Bench, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("shop: 0123456789abcdef\n")
+    async with web(bench, tokens=str(tokens)) as client:
+        answers = [
+            await client.post("/v1/rerank", json=GOOD, headers=headers)
+            for headers in (
+                {},
+                {"Authorization": "Bearer wrong-wrong-wrong"},
+                {"Authorization": "Bearer 0123456789abcdef"},
+            )
+        ]
+        probes = [(await client.get(path)).status_code for path in ("/healthz", "/readyz")]
+    assert [answer.status_code for answer in answers] == [401, 401, 200]
+    assert answers[0].headers["www-authenticate"] == "Bearer"
+    assert probes == [200, 200]
+
+
+async def test_a_caller_that_asks_too_often_is_told_when_to_come_back(bench: Bench) -> None:
+    async with web(bench, caller_rate=0.1, caller_burst=1) as client:
+        first = await client.post("/v1/rerank", json=GOOD)
+        second = await client.post("/v1/rerank", json=GOOD)
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert 1 <= int(second.headers["retry-after"]) <= 11
+
+
+async def test_a_defect_is_500_without_its_innards(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret text")
+
+    bench.ranker.rank = broken  # type: ignore[method-assign, assignment]
+    answer = await ask(bench, "/v1/rerank", GOOD)
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"]
+    assert "ZeroDivisionError" in caplog.text
+    assert "secret" not in caplog.text
+    assert count(bench, "/v1/rerank", "INTERNAL") == 1
+
+
+async def test_probes_tell_alive_from_ready(bench: Bench) -> None:
+    async with web(bench, ready=False) as client:
+        starting = {
+            path: (await client.get(path)).status_code
+            for path in ("/healthz", "/readyz", "/health")
+        }
+    async with web(bench) as client:
+        ready = {
+            path: (await client.get(path)).status_code
+            for path in ("/healthz", "/readyz", "/health")
+        }
+        info = (await client.get("/info")).json()
+    assert starting == {"/healthz": 200, "/readyz": 503, "/health": 503}
+    assert ready == {"/healthz": 200, "/readyz": 200, "/health": 200}
+    assert (info["model_id"], info["model_sha"]) == ("judge", "000000000002")
+
+
+async def test_without_models_a_rerank_is_503(bench: Bench) -> None:
+    bench.models.serving = serving(None, None)
+    answer = await ask(bench, "/v1/rerank", GOOD)
+    assert answer.status_code == 503
+    assert "No model is served" in answer.json()["message"]
+
+
+async def test_a_model_that_fails_is_503(bench: Bench) -> None:
+    assert bench.judge is not None
+    bench.judge.error = RuntimeError("out of memory")
+    answer = await ask(bench, "/v1/rerank", GOOD)
+    assert answer.status_code == 503
+    assert "Keep your own order" in answer.json()["message"]
+
+
+async def test_metrics_are_prometheus_text(bench: Bench) -> None:
+    async with web(bench) as client:
+        await client.post("/v1/rerank", json=GOOD)
+        plain = await client.get("/metrics")
+        open_metrics = await client.get(
+            "/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}
+        )
+    assert 'neuralrank_requests_total{method="/v1/rerank",status="OK"} 1.0' in plain.text
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert open_metrics.text.endswith("# EOF\n")
+
+
+async def test_the_openapi_document_names_every_route(bench: Bench) -> None:
+    async with web(bench) as client:
+        document = (await client.get("/openapi.json")).json()
+    assert set(document["paths"]) == {
+        "/v1/rerank", "/v2/rerank", "/rerank", "/healthz", "/readyz", "/health", "/info",
+        "/metrics",
+    }  # fmt: skip
+    for path in ("/v1/rerank", "/rerank"):
+        assert set(document["paths"][path]["post"]["responses"]) >= {"200", "400", "429", "504"}
+    assert "HTTPValidationError" not in json.dumps(document)
+
+
+async def test_work_of_a_caller_that_hung_up_is_given_up() -> None:
+    gate = Gate()
+    bench = Bench(shop(), gate)
+    app = application(bench)
+    body = json.dumps({"query": QUERY, "texts": DOCUMENTS}).encode()
+    hang_up = asyncio.Event()
+    sent: list[Any] = []
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "path": "/rerank", "raw_path": b"/rerank", "query_string": b"", "root_path": "",
+        "scheme": "http", "headers": [(b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+    }  # fmt: skip
+    try:
+        call = asyncio.ensure_future(app(scope, receive, send))
+        await entered(gate)
+        hang_up.set()
+        await call
+    finally:
+        gate.go.set()
+        bench.close()
+    assert sent[0]["status"] == 499
+    assert count(bench, "/rerank", "CANCELLED") == 1
+    assert bench.metrics.registry.get_sample_value("neuralrank_in_flight_requests") == 0

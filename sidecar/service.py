@@ -116,7 +116,8 @@ class RankingService(pb_grpc.RankingServicer):
                     "longer one, and look at what delays requests on their way."
                 )
             seconds = min(seconds, remaining)
-        seconds -= self._settings.margin_ms / 1_000
+        # Of a very short deadline a part at least is left to work in.
+        seconds -= min(self._settings.margin_ms / 1_000, seconds / 4)
         self._metrics.deadline(method, seconds)
         return Deadline.after(seconds, self._clock)
 

@@ -101,13 +101,13 @@ class SidecarSettings(BaseSettings):
 
     # A Rank request's time where it gives none. Longer: the cross-encoder reads more candidates;
     # but the plugin's own timeout must be longer still, or the answer is thrown away.
-    deadline_ms: _Milliseconds = 400
+    deadline_ms: _Milliseconds = 50
     # The most that a request may ask for. Bounds how long one request can hold the processor.
     max_deadline_ms: _Milliseconds = 5_000
     # An Encode request's time, where its gRPC deadline is not earlier.
     encode_deadline_ms: _Milliseconds = 2_000
-    # Kept back from every deadline for blending, answering and the way to the caller. Too small:
-    # answers come late and are lost; too large: fewer candidates are read.
+    # Kept back from every deadline, a quarter of it at most, for blending, answering and the way to
+    # the caller. Too small: answers come late and are lost; too large: fewer candidates are read.
     margin_ms: int = Field(default=8, ge=0, le=10_000)
     # The longest that a request waits for one read from OpenSearch; never more than 60 % of its
     # deadline. When OpenSearch hangs, every request waits this long before it is answered without

@@ -28,11 +28,19 @@ for _name in [name for name in os.environ if name.startswith("NEURALRANK_")]:
 os.environ["NEURALRANK_HOME"] = str(Path(tempfile.gettempdir()) / "neuralrank-tests-without-stack")
 
 
+_ENVIRONMENT = {
+    "COLUMNS": "240",
+    # Eight times the default: two cores run the node, the sidecar and the tests at once, and what a
+    # test looks at must not be what was left out this time.
+    "NEURALRANK_SIDECAR_DEADLINE_MS": "400",
+}
+
+
 def neuralrank(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the command as a person would; the exit code is for the test to look at."""
     return subprocess.run(
         [sys.executable, "-c", "from neuralrank.cli import main; main()", *map(str, arguments)],
-        env=os.environ | {"COLUMNS": "240"} | environment,
+        env=os.environ | _ENVIRONMENT | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

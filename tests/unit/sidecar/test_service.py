@@ -107,6 +107,21 @@ async def test_a_bug_is_internal_without_its_innards(bench: Bench) -> None:
     assert "user 42" not in caught.value.details()
 
 
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [(0, 0.042), (200, 0.192), (8, 0.006)],  # 0: the default of 50 ms
+)
+async def test_a_rank_has_its_deadline_less_the_margin(
+    bench: Bench, asked: int, seconds: float
+) -> None:
+    default = SidecarSettings.model_fields["deadline_ms"].default
+    async with serving(bench, deadline_ms=default) as stub:
+        await stub.Rank(request(query="computer", options=pb.RankOptions(deadline_ms=asked)))
+    sample = "neuralrank_deadline_seconds_sum"
+    found = bench.metrics.registry.get_sample_value(sample, {"method": "Rank"})
+    assert found == pytest.approx(seconds)
+
+
 async def test_a_deadline_that_has_passed_on_arrival_costs_nothing(bench: Bench) -> None:
     class Late:
         aborted: tuple[grpc.StatusCode, str] | None = None

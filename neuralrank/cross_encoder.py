@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.backends import Backend, load_backend
-from neuralrank.batching import token_batches
+from neuralrank.backends import Backend, Choice, load_backend
 from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidBundle
 from neuralrank.golden import check_cross_encoder
@@ -32,7 +31,7 @@ class CrossEncoder:
         self._template = PairTemplate.learn(self._tokenizer, bundle.manifest.max_tokens)
 
     @classmethod
-    def load(cls, bundle: Bundle, threads: int = 0) -> "CrossEncoder":
+    def load(cls, bundle: Bundle, threads: int = 0, choice: Choice | None = None) -> "CrossEncoder":
         """Loads a bundle and checks its golden scores; the model is then warm.
 
         Raises:
@@ -43,7 +42,7 @@ class CrossEncoder:
             raise InvalidBundle(
                 f"{bundle.ref} is of kind {bundle.manifest.kind}, not cross_encoder."
             )
-        model = cls(bundle, load_backend(bundle, threads))
+        model = cls(bundle, load_backend(bundle, threads, choice))
         check_cross_encoder(model)
         return model
 
@@ -90,7 +89,7 @@ class CrossEncoder:
         first, *others = self.tokenise([query, *texts])
         pairs = [self.pair(first, text) for text in others]
         logits = np.empty(len(texts), np.float32)
-        for rows in token_batches([len(pair) for pair in pairs]):
+        for rows in self._backend.batches([len(pair) for pair in pairs]):
             logits[rows] = self.run([pairs[row] for row in rows])[:, 0]
         return logits
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.backends import Backend, load_backend
-from neuralrank.batching import token_batches
+from neuralrank.backends import Backend, Choice, load_backend
 from neuralrank.bundle import Bundle, Calibration
 from neuralrank.errors import InvalidBundle
 from neuralrank.golden import check_encoder
@@ -29,11 +28,12 @@ class Encoder:
         self._tokenizer = load_tokenizer(bundle)
 
     @classmethod
-    def load(cls, bundle: Bundle, threads: int = 0) -> "Encoder":
+    def load(cls, bundle: Bundle, threads: int = 0, choice: Choice | None = None) -> "Encoder":
         """Loads a bundle and checks its golden vectors; the model is then warm.
 
         Args:
             threads: how many threads one call may use; 0 means one a core.
+            choice: of the backend; by default ONNX Runtime.
 
         Raises:
             InvalidBundle: it is of another kind, can't be loaded, or gives other vectors than when
@@ -41,7 +41,7 @@ class Encoder:
         """
         if bundle.manifest.kind != "encoder":
             raise InvalidBundle(f"{bundle.ref} is of kind {bundle.manifest.kind}, not encoder.")
-        encoder = cls(bundle, load_backend(bundle, threads))
+        encoder = cls(bundle, load_backend(bundle, threads, choice))
         check_encoder(encoder)
         return encoder
 
@@ -115,7 +115,7 @@ class Encoder:
         self, texts: Sequence[Tokens], progress: Callable[[int], None] | None = None
     ) -> Vectors:
         vectors = np.empty((len(texts), self.dimensions), np.float32)
-        for rows in token_batches([len(tokens) for tokens in texts]):
+        for rows in self._backend.batches([len(tokens) for tokens in texts]):
             vectors[rows] = self.run([texts[row] for row in rows])
             if progress:
                 progress(len(rows))

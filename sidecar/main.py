@@ -48,6 +48,9 @@ def serve(
         int | None, typer.Option(help="Worker processes on one port. [default: 1]")
     ] = None,
     worker: Annotated[bool, typer.Option("--worker", hidden=True, help="For ourselves.")] = False,
+    backend: Annotated[
+        str | None, typer.Option(help="auto, onnxruntime or tensorrt. [default: auto]")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error. [default: info]")
     ] = None,
@@ -62,6 +65,7 @@ def serve(
         registry=registry,
         http_listen=http_listen,
         insecure=insecure,
+        backend=backend,
         log_level=log_level,
         processes=processes,
     )

@@ -111,6 +111,9 @@ class Metrics:
             "neuralrank_inference_seconds", "One model run.", "bundle", "backend"
         )
         self._cache_bytes = self._gauge("neuralrank_cache_bytes", "Memory of a cache.", "cache")
+        self._fallbacks = self._counters(
+            "neuralrank_backend_fallbacks", "Times that the CPU did a GPU's work.", "reason"
+        )
         self._bundles = self._gauge("neuralrank_model_bundles", "Bundles, by state.", "state")
         self.in_flight = self._gauge("neuralrank_in_flight_requests", "Requests being worked on.")
         self.queued = self._gauge(
@@ -174,6 +177,10 @@ class Metrics:
     def watch_bundles(self, state: str, count: Callable[[], int]) -> None:
         """Asks `count` for the bundles in that state whenever the metrics are read."""
         self._bundles.labels(state).set_function(count)
+
+    def backend_fallback(self, reason: str) -> None:
+        """Counts what ONNX Runtime did in the place of a GPU. From any thread."""
+        self._fallbacks(reason).inc()
 
     def build(self, backend: str) -> None:
         """Says which version runs, and on which backend, as name and version."""

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
+from neuralrank.backends import Choice
 from neuralrank.bundle import Bundle, parse_ref
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
@@ -38,7 +39,9 @@ class BundleSource(Protocol):
     def get(self, ref: str) -> Bundle: ...
 
 
-def load_bundle(source: BundleSource, ref: str, threads: int) -> Loaded:
+def load_bundle(
+    source: BundleSource, ref: str, threads: int, choice: Choice | None = None
+) -> Loaded:
     """Reads, verifies, loads and warms a bundle. Takes seconds: not for the event loop.
 
     Raises:
@@ -51,11 +54,11 @@ def load_bundle(source: BundleSource, ref: str, threads: int) -> Loaded:
     cost = Cost()
     backend = ""
     if manifest.kind == "encoder":
-        encoder = Encoder.load(bundle, threads)
+        encoder = Encoder.load(bundle, threads, choice)
         encoder.encode_queries([_WARM_QUERY])
         backend = encoder.backend_name
     elif manifest.kind == "cross_encoder":
-        cross_encoder = CrossEncoder.load(bundle, threads)
+        cross_encoder = CrossEncoder.load(bundle, threads, choice)
         texts = [_WARM_TEXT] * _WARM_PAIRS
         # The first run allocates; the second is what a run costs.
         for _ in range(2):
@@ -88,7 +91,13 @@ class Models:
         threads: int,
         default_encoder: str = "",
         default_cross_encoder: str = "",
+        choice: Choice | None = None,
     ) -> None:
+        """
+        Args:
+            choice: of the backend; by default ONNX Runtime.
+        """
+        self._choice = choice
         self._source = source
         self._threads = threads
         self._refused: dict[str, Status] = {}
@@ -117,7 +126,7 @@ class Models:
             self._loading[ref] = Status(name, digits, "", (), State.LOADING)
             try:
                 loaded = await loop.run_in_executor(
-                    self._pool, load_bundle, self._source, ref, self._threads
+                    self._pool, load_bundle, self._source, ref, self._threads, self._choice
                 )
             except Exception as error:  # whatever a file does, the others go on serving
                 reason = str(error) or type(error).__name__

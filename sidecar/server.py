@@ -14,6 +14,7 @@ import onnxruntime
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from neuralrank.backends import Choice
 from neuralrank.errors import NeuralrankError, Unsupported
 from neuralrank.opensearch import connect_async
 from neuralrank.registry import Registry
@@ -93,6 +94,13 @@ class Sidecar:
             threads=settings.threads,
             default_encoder=settings.default_encoder,
             default_cross_encoder=settings.default_cross_encoder,
+            choice=Choice(
+                settings.backend,
+                settings.gpu_precision,
+                Path(settings.engines) if settings.engines else stack.home / "engines",
+                settings.engine_bytes,
+                self.metrics.backend_fallback,
+            ),
         )
         self._inference = Inference(
             self.metrics,

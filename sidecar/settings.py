@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from neuralrank.backends import BackendName, GpuPrecision
 from neuralrank.errors import InvalidSettings
 
 __all__ = ["SidecarSettings", "load_sidecar_settings"]
@@ -187,6 +188,17 @@ class SidecarSettings(BaseSettings):
 
     # --- Models
 
+    # What runs models. auto: TensorRT where there is an NVIDIA driver with a GPU, else ONNX Runtime
+    # on the CPU. With tensorrt, a missing GPU is said loudly and counted; the CPU serves then too.
+    backend: BackendName = "auto"
+    # What a GPU computes in: fp32, fp16, bf16 or fp8. Less: faster. One that does not agree with
+    # fp32 on real texts is refused, and a safer one is taken.
+    gpu_precision: GpuPrecision = "fp16"
+    # The folder of built TensorRT engines. Empty: engines in the local stack's home. Keep it: each
+    # takes minutes to build.
+    engines: str = ""
+    # The most that the engines there may take; the ones read longest ago go first.
+    engine_bytes: int = Field(default=8 * 2**30, ge=2**20)
     # Model runs at once. With two or more, one is kept for queries, so that a query never waits for
     # a batch of pairs; more than the number of cores gives nothing.
     workers: int = Field(default=2, ge=1, le=256)

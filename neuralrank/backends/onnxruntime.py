@@ -1,15 +1,17 @@
 """ONNX Runtime on the CPU."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from neuralrank.batching import token_batches
 from neuralrank.errors import InvalidBundle
 
 __all__ = ["OnnxRuntime"]
-
 
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
@@ -39,6 +41,9 @@ class OnnxRuntime:
             )
         self._output = self._session.get_outputs()[0].name
 
-    def run(self, feeds: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    def batches(self, lengths: Sequence[int] | NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        return token_batches(lengths)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         result: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
         return result

@@ -16,7 +16,7 @@ from neuralrank.bundle import Bundle
 from neuralrank.models import add_defaults
 from neuralrank.models.calibration import read_pairs
 from neuralrank.registry import Registry
-from neuralrank.tokens import load_tokenizer, padded
+from neuralrank.tokens import load_tokenizer, padded, tokens_of
 from tests.conftest import CACHE
 from tests.unit.backends.rounding import run, run_rounded
 
@@ -48,7 +48,7 @@ def case(
         inputs = texts
     encodings = tokenizer.encode_batch_fast(inputs)
     names = frozenset(given.name for given in model.graph.input)
-    feeds = padded(encodings, np.arange(len(encodings)), names)
+    feeds = padded([tokens_of(encoding) for encoding in encodings], names)
     return bundle, model, feeds, run(model, feeds)
 
 

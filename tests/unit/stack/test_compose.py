@@ -1,6 +1,7 @@
 """The containers run what the local stack runs: the same versions and the same node settings."""
 
 import re
+import tomllib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import yaml
 
 from neuralrank.stack import NODE_SETTINGS, VERSIONS, VERSIONS_FILE
+from sidecar.settings import SidecarSettings
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -100,6 +102,26 @@ def test_the_gpu_service_is_the_sidecar_with_a_gpu_and_only_in_its_profile() -> 
     assert gpu["command"] == sidecar["command"]
     (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
+def test_the_gpu_service_has_an_image_with_tensorrt_and_keeps_its_engines() -> None:
+    sidecar, gpu = services()["sidecar"], services()["sidecar-gpu"]
+    assert gpu["image"] != sidecar["image"]
+    assert (sidecar["build"]["args"]["EXTRAS"], gpu["build"]["args"]["EXTRAS"]) == ("", "[gpu]")
+    extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    assert extras["optional-dependencies"]["gpu"] == ["tensorrt"]
+    added = {k: v for k, v in gpu["environment"].items() if k not in sidecar["environment"]}
+    assert added == {
+        "NEURALRANK_SIDECAR_BACKEND": "tensorrt",
+        "NEURALRANK_SIDECAR_ENGINES": "/engines",
+        "NEURALRANK_SIDECAR_BATCH_TOKENS": "16384",
+        "NEURALRANK_SIDECAR_MAX_RERANKED": "100",
+    }
+    assert sidecar["environment"].items() <= gpu["environment"].items()
+    assert {name.removeprefix("NEURALRANK_SIDECAR_").lower() for name in added} <= set(
+        SidecarSettings.model_fields
+    )
+    assert set(gpu["volumes"]) - set(sidecar["volumes"]) == {"engines:/engines"}
 
 
 def test_the_plugin_is_built_for_these_versions() -> None:

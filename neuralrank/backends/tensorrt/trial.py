@@ -1,0 +1,179 @@
+"""Builds an engine for a bundle and tries it, in a process of its own.
+
+TensorRT aborts or crashes the process where it fails badly, and a GPU that has failed stays failed
+until the process ends. So what serves never builds: a child builds, runs real texts, compares with
+float32 on the CPU, and leaves the engine in the cache with the numbers, or the numbers alone where
+it is refused. What is in the cache has run on this GPU.
+
+    python -m neuralrank.backends.tensorrt.trial BUNDLE PRECISION ENGINES BYTES
+
+Each line on standard output is a JSON object: {"phase", "done"} while it builds, {"error"} at last
+where it failed.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from neuralrank.backends.tensorrt.agreement import TOLERANCE, agreement
+from neuralrank.backends.tensorrt.builder import build_engine
+from neuralrank.backends.tensorrt.cache import CachedEngine, EngineCache, EngineKey
+from neuralrank.backends.tensorrt.driver import Cuda, open_driver
+from neuralrank.backends.tensorrt.fp8 import to_fp8
+from neuralrank.backends.tensorrt.graph import read_float_graph
+from neuralrank.backends.tensorrt.library import Library, load_library
+from neuralrank.backends.tensorrt.precision import CONVERTER, to_half
+from neuralrank.backends.tensorrt.profiles import Profile, described, lengths_up_to, profiles_for
+from neuralrank.backends.tensorrt.session import Session
+from neuralrank.bundle import MODEL, Bundle
+from neuralrank.errors import NeuralrankError, Unsupported, exit_code
+from neuralrank.models.calibration import read_pairs
+from neuralrank.tokens import load_tokenizer, padded, tokens_of
+
+__all__ = ["bundle_profiles", "engine_key", "real_feeds", "try_engine"]
+
+Feeds = dict[str, NDArray[Any]]
+
+# Texts of each run of the trial, and pairs that a cross-encoder reads for it.
+_ROWS: Final = 32
+_QUERIES: Final = 8
+_FP8_SINCE: Final = (8, 9)
+
+
+def bundle_profiles(bundle: Bundle) -> tuple[Profile, ...]:
+    """The profiles for inputs of a bundle's kind and length."""
+    if bundle.manifest.kind == "personal_ranker":
+        return profiles_for(())
+    return profiles_for(lengths_up_to(bundle.manifest.max_tokens))
+
+
+def engine_key(bundle: Bundle, precision: str, library: Library, cuda: Cuda) -> EngineKey:
+    return EngineKey(
+        model=bundle.manifest.files[MODEL],
+        library=library.name,
+        version=library.version,
+        compute_capability=cuda.device.compute_capability,
+        precision=precision,
+        profiles=described(bundle_profiles(bundle)),
+        converter=CONVERTER,
+    )
+
+
+def try_engine(
+    bundle: Bundle,
+    precision: str,
+    library: Library,
+    cuda: Cuda,
+    cache: EngineCache,
+    progress: Callable[[str, float], None],
+) -> CachedEngine:
+    """Builds, tries and caches an engine. Its facts say whether it is accepted, and the numbers.
+
+    Raises:
+        InvalidBundle: the model can't be converted, or TensorRT does not understand it.
+        Unsupported: this GPU has no such precision, or building or running failed.
+    """
+    if precision == "fp8" and cuda.device.capability < _FP8_SINCE:
+        raise Unsupported(
+            f"{cuda.device.name} has compute capability {cuda.device.compute_capability}; FP8 "
+            "needs 8.9 or newer. Use fp16 or bf16."
+        )
+    key = engine_key(bundle, precision, library, cuda)
+    profiles = bundle_profiles(bundle)
+    exact = read_float_graph(bundle.model)
+    samples = real_feeds(bundle, exact)
+    progress(f"converting to {precision}", 0.0)
+    if precision == "fp8":
+        model = to_fp8(exact, samples)
+    elif precision in ("fp16", "bf16"):
+        model = to_half(exact, "fp16" if precision == "fp16" else "bf16")
+    else:
+        model = exact
+    built = build_engine(library, model, profiles, timings=cache.timings(key), progress=progress)
+    cache.put_timings(key, built.timings)
+    progress("comparing with float32", 0.0)
+    session = Session(library, cuda, built.engine, profiles)
+    try:
+        found = agreement(_on_cpu(exact, samples), _joined([session.run(f) for f in samples]))
+    finally:
+        session.close()
+    accepted = found.within(TOLERANCE)
+    facts = {"accepted": accepted, "agreement": found.as_dict(), "words": str(found)}
+    engine = built.engine if accepted else b""
+    cache.put(key, engine, facts)
+    progress("comparing with float32", 1.0)
+    return CachedEngine(engine, facts)
+
+
+def real_feeds(bundle: Bundle, model: onnx.ModelProto) -> list[Feeds]:
+    """Inputs of real texts in the bundle's languages; of features, where it reads no texts."""
+    inputs = {given.name: given.type.tensor_type for given in model.graph.input}
+    if "input_ids" not in inputs:
+        random = np.random.default_rng(0)
+        widths = {name: [d.dim_value for d in kind.shape.dim[1:]] for name, kind in inputs.items()}
+        return [
+            {
+                name: random.normal(0, 1, (_ROWS, *width)).astype(np.float32)
+                for name, width in widths.items()
+            }
+        ]
+    pairs = read_pairs(bundle.manifest.languages)
+    texts = [pair.item for pair in pairs] + [pair.other_item for pair in pairs]
+    tokenizer = load_tokenizer(bundle)
+    if bundle.manifest.kind == "cross_encoder":
+        asked = [(pair.query, text) for pair in pairs[:_QUERIES] for text in texts]
+        encodings = tokenizer.encode_batch_fast(asked)
+    else:
+        encodings = tokenizer.encode_batch_fast(texts)
+    names = frozenset(inputs)
+    read = [tokens_of(encoding) for encoding in encodings]
+    return [padded(read[start : start + _ROWS], names) for start in range(0, len(read), _ROWS)]
+
+
+def _on_cpu(model: onnx.ModelProto, samples: Sequence[Feeds]) -> NDArray[np.float32]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return _joined([session.run(None, feeds)[0] for feeds in samples])
+
+
+def _joined(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _say(what: Mapping[str, object]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The child. Every error is said on standard output; only a crash is silent."""
+    folder, precision, engines, size = arguments
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    try:
+        cuda = open_driver()
+        try_engine(
+            Bundle.open(Path(folder)),
+            precision,
+            load_library(),
+            cuda,
+            EngineCache(Path(engines), int(size)),
+            lambda phase, done: _say({"phase": phase, "done": round(done, 3)}),
+        )
+    except NeuralrankError as error:
+        _say({"error": str(error)})
+        return exit_code(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

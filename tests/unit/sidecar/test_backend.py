@@ -1,0 +1,59 @@
+"""The sidecar's choice of a backend reaches what loads bundles, and what falls back is counted."""
+
+from pathlib import Path
+
+import pytest
+
+from neuralrank.backends import Choice
+from neuralrank.backends.tensorrt import driver
+from neuralrank.bundle import Bundle
+from neuralrank.errors import InvalidSettings, Unsupported
+from neuralrank.registry import Registry
+from neuralrank.settings import Settings
+from sidecar.metrics import Metrics
+from sidecar.models import Models
+from sidecar.server import Sidecar
+from sidecar.settings import SidecarSettings, load_sidecar_settings
+
+
+def no_driver() -> driver.Driver:
+    raise Unsupported("no NVIDIA driver here")
+
+
+async def test_a_missing_gpu_is_counted_and_the_bundle_serves(
+    tmp_path: Path, encoder_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "open_driver", no_driver)
+    (tmp_path / "registry").mkdir()
+    registry = Registry(str(tmp_path / "registry"))
+    registry.publish(encoder_bundle)
+    metrics = Metrics()
+    choice = Choice("tensorrt", on_fallback=metrics.backend_fallback)
+    models = Models(registry, threads=1, choice=choice)
+    await models.refresh()
+    (status,) = models.statuses
+    assert (status.backend, status.reason) == ("onnxruntime-cpu", "")
+    counted = metrics.registry.get_sample_value(
+        "neuralrank_backend_fallbacks_total", {"reason": "unavailable"}
+    )
+    assert counted == 1
+    models.close()
+
+
+async def test_the_settings_make_the_choice(tmp_path: Path) -> None:
+    settings = SidecarSettings(backend="tensorrt", gpu_precision="bf16", engine_bytes=2**20)
+    sidecar = Sidecar(settings, Settings(home=tmp_path))
+    choice = sidecar.models._choice
+    assert choice is not None
+    assert (choice.backend, choice.precision) == ("tensorrt", "bf16")
+    assert (choice.engines, choice.engine_bytes) == (tmp_path / "engines", 2**20)
+    assert choice.on_fallback == sidecar.metrics.backend_fallback
+    await sidecar.stop()
+
+
+def test_the_default_probes_and_what_there_is_not_is_refused() -> None:
+    assert load_sidecar_settings().backend == "auto"
+    with pytest.raises(InvalidSettings, match="NEURALRANK_SIDECAR_BACKEND: got 'cuda'"):
+        load_sidecar_settings(backend="cuda")
+    with pytest.raises(InvalidSettings, match="GPU_PRECISION"):
+        load_sidecar_settings(gpu_precision="int4")

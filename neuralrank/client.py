@@ -38,7 +38,7 @@ _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
     "DEADLINE_EXCEEDED": DeadlineExceeded,
 }
 # What the sidecar itself says when it is there and can't answer; else it is gRPC that speaks.
-_ITS_OWN_WORDS: Final = ("OpenSearch", "This sidecar")
+_ITS_OWN_WORDS: Final = ("Bundle", "OpenSearch", "This sidecar")
 
 
 class Client:

@@ -19,6 +19,8 @@ from neuralrank.errors import InvalidInput, NotFound
 __all__ = ["InService", "Published", "Trial", "parse_in_service"]
 
 _HISTORY: Final = 100
+# What served before need not be as fast as what took its place.
+_AS_SLOW_AS_IT_IS: Final = 1e6
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 
 
@@ -78,11 +80,13 @@ class InService(_Model):
         self, digits: str, published: Sequence[Published], max_slowdown: float | None = None
     ) -> "InService":
         """With a bundle pinned; what served until now comes back with `rolled_back`."""
-        served = next(iter(self.order(published)), "")
-        history = self.history
-        if served and served != digits:
-            history = (*history, served)[-_HISTORY:]
-        return self._serving(digits, history, max_slowdown)
+        order = self.order(published)
+        if self.serving:
+            served = [old for old in order[:1] if old != digits]
+            history = (*self.history, *served)
+        else:
+            history = tuple(old for old in reversed(order) if old != digits)
+        return self._serving(digits, history[-_HISTORY:], max_slowdown)
 
     def rolled_back(self, name: str, published: Sequence[Published]) -> "InService":
         """With what served before in service; pinned, so that nothing newer takes its place.
@@ -102,7 +106,7 @@ class InService(_Model):
                 "nothing to go back to. Promote a bundle by its hash; `neuralrank models list` "
                 "shows them."
             )
-        return self._serving(past[-1], tuple(past[:-1][-_HISTORY:]), None)
+        return self._serving(past[-1], tuple(past[:-1][-_HISTORY:]), _AS_SLOW_AS_IT_IS)
 
     def trying(
         self, role: Literal["canary", "shadow"], trial: Trial | None, published: Sequence[Published]

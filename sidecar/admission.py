@@ -94,6 +94,11 @@ class Admission:
                     self._idle.set()
                 self._metrics.in_flight.dec()
 
+    @property
+    def in_flight(self) -> int:
+        """Requests in work."""
+        return self._in_flight
+
     def close(self) -> None:
         """Refuses every request from now on."""
         self._closed = True

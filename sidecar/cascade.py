@@ -4,6 +4,7 @@ Before each stage the time is looked at; what would miss the deadline is left ou
 says so. Whatever fails on the way to OpenSearch or in a model costs quality, not the answer.
 """
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,7 @@ from sidecar.score import (
     similarities,
 )
 from sidecar.serving import CrossEncoderModel, Serving
+from sidecar.shadow import Shadow
 from sidecar.trace import Trace
 
 __all__ = ["Ranker"]
@@ -59,12 +61,14 @@ class Ranker:
         *,
         max_reranked: int,
         rerank_characters: int,
+        shadow: Shadow | None = None,
     ) -> None:
         """
         Args:
             max_reranked: the most candidates that a cross-encoder reads, where a request does not
                 say.
             rerank_characters: how much of a text it reads.
+            shadow: told of what was read.
         """
         self._models = models
         self._gatherer = Gatherer(items, users, inference)
@@ -72,6 +76,7 @@ class Ranker:
         self._metrics = metrics
         self._max_reranked = max_reranked
         self._rerank_characters = rerank_characters
+        self._shadow = shadow
 
     async def rank(self, query: RankQuery, deadline: Deadline) -> Ranking:
         """The candidates that may be shown, best first.
@@ -82,7 +87,7 @@ class Ranker:
             InvalidInput: vectors came that the encoder can't have made.
         """
         trace = Trace(self._metrics)
-        serving = self._models.serving
+        serving = self._models.serving.arm(query.user_id or query.request_id)
         if query.bundle and query.bundle != "none":
             serving.cross_encoder(query.bundle)  # NotFound before any work
         gathered = await self._gatherer.gather(query, serving, deadline, trace)
@@ -184,13 +189,13 @@ class Ranker:
             trace.degrade(DegradedReason.FEATURES_UNAVAILABLE, "no candidate has a text to be read")
             return logits, cross
         characters = query.rerank_characters or self._rerank_characters
+        given = [(texts[position] or "")[:characters] for position in readable]
+        start = time.perf_counter()
         with trace.stage("rerank", len(readable)):
             try:
                 reading = await read(
-                    self._inference, model, cost, query.query,
-                    [(texts[position] or "")[:characters] for position in readable],
-                    deadline, trace.spend,
-                )  # fmt: skip
+                    self._inference, model, cost, query.query, given, deadline, trace.spend
+                )
             except Overloaded as error:
                 trace.degrade(DegradedReason.OVERLOAD, str(error))
                 return logits, cross
@@ -216,6 +221,12 @@ class Ranker:
             trace.used(model.ref)
             self._metrics.reranked(len(done))
             self._metrics.top_score(model.ref, cross[done])
+            arm = "canary" if serving.is_canary(model.ref) else "serving"
+            self._metrics.arm(model.ref, arm, time.perf_counter() - start)
+            if self._shadow is not None:
+                language = query.language or detect(query.query)
+                pairs = [given[place] for place in np.flatnonzero(reading.read)]
+                self._shadow.offer(serving, model, language, query.query, pairs, cross[done])
         return logits, cross
 
     def _cross_encoder(

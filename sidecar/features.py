@@ -94,6 +94,27 @@ class OpenSearchFeatures:
         # Several indexes with several encoders match no single one, and so are a mismatch.
         return IndexInfo(name, ",".join(sorted(answer)), " and ".join(sorted(encoders)))
 
+    async def encoders(self, timeout: float) -> set[str]:
+        """The bundles, as name@hash, that any index of the cluster names as its encoder.
+
+        Raises:
+            Unavailable: OpenSearch is silent, or does not allow it.
+        """
+        answer = await _within(
+            timeout,
+            self._client.indices.get_mapping(
+                params={
+                    "filter_path": "*.mappings._meta.neuralrank.encoder",
+                    "request_timeout": timeout,
+                }
+            ),
+        )
+        found = {
+            str(_inner(body, "mappings", "_meta", "neuralrank").get("encoder", ""))
+            for body in answer.values()
+        }
+        return {ref for ref in found if "@" in ref}
+
     async def items(self, index: str, ids: Sequence[str], timeout: float) -> list[Item]:
         pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
         answers = await _within(

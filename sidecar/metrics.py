@@ -114,6 +114,34 @@ class Metrics:
         self._fallbacks = self._counters(
             "neuralrank_backend_fallbacks", "Times that the CPU did a GPU's work.", "reason"
         )
+        self._arms = self._counters(
+            "neuralrank_arm_requests", "Requests that a bundle in service or a canary read.",
+            "bundle", "arm",
+        )  # fmt: skip
+        self._arm_seconds = self._histograms(
+            "neuralrank_arm_rerank_seconds", "Time of reading candidates.", "bundle", "arm"
+        )
+        self._shadows = self._counters(
+            "neuralrank_shadow_requests", "Requests offered to a shadow.", "bundle", "outcome"
+        )
+        self._shadow_tau = self._histograms(
+            "neuralrank_shadow_kendall_tau_ratio",
+            "Kendall's tau-b of a shadow's order and the one in service.",
+            "bundle",
+            buckets=tuple(tenth / 5 - 1 for tenth in range(11)),
+        )
+        self._shadow_overlap = self._histograms(
+            "neuralrank_shadow_top_overlap_ratio",
+            "Share of the best 3 that both have.",
+            "bundle",
+            buckets=_TENTHS,
+        )
+        self._shadow_drift = self._histograms(
+            "neuralrank_shadow_score_drift_ratio",
+            "How much higher a shadow's calibrated scores are.",
+            "bundle",
+            buckets=tuple(tenth / 10 - 1 for tenth in range(21)),
+        )
         self._bundles = self._gauge("neuralrank_model_bundles", "Bundles, by state.", "state")
         self.in_flight = self._gauge("neuralrank_in_flight_requests", "Requests being worked on.")
         self.queued = self._gauge(
@@ -174,6 +202,21 @@ class Metrics:
         """One model run."""
         self._inference_seconds(bundle, backend).observe(seconds)
 
+    def arm(self, bundle: str, arm: str, seconds: float) -> None:
+        """One Rank in which a bundle read candidates, as "serving" or "canary"."""
+        self._arms(bundle, arm).inc()
+        self._arm_seconds(bundle, arm).observe(seconds)
+
+    def shadow(self, bundle: str, outcome: str) -> None:
+        """A request that was offered to a shadow: "compared", "dropped" or "failed"."""
+        self._shadows(bundle, outcome).inc()
+
+    def agreement(self, bundle: str, tau: float, overlap: float, drift: float) -> None:
+        """Of one request: `kendall_tau`, `top_overlap`, and the mean difference of the scores."""
+        self._shadow_tau(bundle).observe(tau)
+        self._shadow_overlap(bundle).observe(overlap)
+        self._shadow_drift(bundle).observe(drift)
+
     def watch_bundles(self, state: str, count: Callable[[], int]) -> None:
         """Asks `count` for the bundles in that state whenever the metrics are read."""
         self._bundles.labels(state).set_function(count)
@@ -192,7 +235,16 @@ class Metrics:
 
     def keep_bundles(self, refs: Collection[str]) -> None:
         """Forgets what was counted for other bundles: their number is not bounded over time."""
-        for family in (self._top_score, self._inference_seconds):
+        for family in (
+            self._top_score,
+            self._inference_seconds,
+            self._arms,
+            self._arm_seconds,
+            self._shadows,
+            self._shadow_tau,
+            self._shadow_overlap,
+            self._shadow_drift,
+        ):
             family.keep(refs)
 
     def _counter(self, name: str, says: str) -> Counter:

@@ -1,6 +1,7 @@
 """From `sidecar.domain` to protobuf."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final
 
 from neuralrank.v1 import ranking_pb2 as pb
@@ -97,6 +98,9 @@ def write_status(statuses: Sequence[Status]) -> pb.ModelStatusResponse:
                 backend=status.backend,
                 serving_since_ms=status.serving_since_ms,
                 is_default=status.is_default,
+                roles=[f"BUNDLE_ROLE_{role.name}" for role in status.roles],
+                percent=status.percent,
+                agreement=pb.Agreement(**asdict(status.agreement)) if status.agreement else None,
             )
             for status in statuses
         ]

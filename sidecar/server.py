@@ -36,6 +36,7 @@ from sidecar.profile import Users
 from sidecar.service import RankingService
 from sidecar.serving import State
 from sidecar.settings import SidecarSettings
+from sidecar.shadow import Shadow
 from sidecar.tls import Certificates
 from sidecar.tracing import tracing_from
 from sidecar.transport import server_options
@@ -47,6 +48,9 @@ __all__ = ["SERVICE", "Sidecar"]
 
 _log = logging.getLogger(__name__)
 
+# How often the cluster is asked which encoders its indexes name. What an index of a moment ago
+# names is loaded before, when it is asked for.
+_INDEXES_SECONDS = 30.0
 SERVICE = pb.DESCRIPTOR.services_by_name["Ranking"].full_name
 
 
@@ -101,6 +105,9 @@ class Sidecar:
                 settings.engine_bytes,
                 self.metrics.backend_fallback,
             ),
+            max_slowdown=settings.max_slowdown,
+            asked_bundles=settings.asked_bundles,
+            asked_seconds=settings.asked_seconds,
         )
         self._inference = Inference(
             self.metrics,
@@ -112,6 +119,10 @@ class Sidecar:
             score_cache_bytes=settings.score_cache_bytes,
             clock=clock,
         )
+        self.models.on_freed(self._inference.forget)
+        self._shadow = Shadow(self.metrics, lambda: self._service.admission.in_flight > 0)
+        self.models.on_freed(self._shadow.forget)
+        self.models.agreement = self._shadow.agreement
         self._items = items = ItemStore(
             features,
             self.metrics,
@@ -143,6 +154,7 @@ class Sidecar:
             self.metrics,
             max_reranked=settings.max_reranked,
             rerank_characters=settings.rerank_characters,
+            shadow=self._shadow,
         )
         self._texts = TextRanker(ranker, self.models, self._inference, self.metrics)
         self._service = RankingService(
@@ -161,6 +173,7 @@ class Sidecar:
         self._following: asyncio.Task[None] | None = None
         self._loaded = asyncio.Event()
         self._http: HttpServer | None = None
+        self._indexes_seen = float("-inf")
         self.port = 0
         # 0: no HTTP.
         self.http_port = 0
@@ -294,6 +307,7 @@ class Sidecar:
                 await self._http.stop()
             await stopping
         self.models.close()
+        self._shadow.close()
         self._inference.close()
         self._items.close()
         self._users.close()
@@ -313,6 +327,7 @@ class Sidecar:
         await self._warm()
         while True:
             try:
+                await self._name_encoders()
                 await self.models.refresh()
             except Exception:  # following must outlive any one failure
                 _log.exception("looking at the registry failed")
@@ -320,7 +335,19 @@ class Sidecar:
             # Those that are refused or left serve no more: what was counted for them may go.
             self.metrics.keep_bundles(self.models.serving.loaded)
             self._loaded.set()
-            await asyncio.sleep(self._settings.registry_poll_seconds)
+            await self.models.wait(self._settings.registry_poll_seconds)
+
+    async def _name_encoders(self) -> None:
+        """Has the encoders stay loaded whose vectors an index holds, now and then."""
+        if time.monotonic() < self._indexes_seen + _INDEXES_SECONDS:
+            return
+        self._indexes_seen = time.monotonic()
+        try:
+            refs = await self._features.encoders(self._settings.opensearch_read_ms / 1_000)
+        except NeuralrankError as error:
+            _log.warning("the indexes' encoders can't be read", extra={"error": str(error)})
+        else:
+            self.models.name_encoders(refs)
 
     async def _warm(self) -> None:
         """Opens the connections to OpenSearch and has it run its first search of events, so that

@@ -45,6 +45,15 @@ class SidecarSettings(BaseSettings):
     # How often the registry is looked at for new bundles. Shorter: a published bundle serves
     # sooner; longer: less reading of a remote registry.
     registry_poll_seconds: float = Field(default=5.0, gt=0, le=3_600)
+    # How many times slower than the one in service a bundle may be that takes its place; one that
+    # is slower is refused. Lower: no surprise; higher: a larger model can take the place of a small
+    # one (or `neuralrank models promote --max-slowdown`, for one bundle).
+    max_slowdown: float = Field(default=2.0, ge=1, le=1_000_000)
+    # The most bundles that are loaded because requests named them by hash, beside those in service.
+    # More: more candidates can be compared at once, for memory.
+    asked_bundles: int = Field(default=4, ge=0, le=1_000)
+    # How long such a bundle stays loaded after the last request for it.
+    asked_seconds: float = Field(default=3_600.0, gt=0, le=31_536_000)
 
     # Whether gRPC reflection answers, so that grpcurl knows the contract. It shows nothing else.
     reflection: bool = True

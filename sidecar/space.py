@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from neuralrank.errors import EncoderMismatch, NotFound
+from neuralrank.errors import EncoderMismatch, NotFound, Unavailable
 from sidecar.features import IndexInfo
 from sidecar.serving import EncoderModel, Serving
 
@@ -23,6 +23,8 @@ class Space:
     mismatch: str = ""
     # No encoder serves at all; "" if one does.
     missing: str = ""
+    # The encoder of the index is published, and not loaded yet.
+    loading: str = ""
 
 
 def space_of(serving: Serving, index: IndexInfo | None, named: str) -> Space:
@@ -30,6 +32,7 @@ def space_of(serving: Serving, index: IndexInfo | None, named: str) -> Space:
 
     Raises:
         NotFound: an encoder was named that is not served.
+        Unavailable: an encoder was named that is being loaded.
     """
     of_index = index.encoder if index else ""
     if named:
@@ -39,7 +42,7 @@ def space_of(serving: Serving, index: IndexInfo | None, named: str) -> Space:
             return Space(encoder, vectors=True)
         try:
             same = serving.encoder(of_index).ref == encoder.ref
-        except NotFound:
+        except (NotFound, Unavailable):
             same = False
         if same:
             return Space(encoder, vectors=True)
@@ -49,6 +52,8 @@ def space_of(serving: Serving, index: IndexInfo | None, named: str) -> Space:
             return Space(serving.encoder(of_index), vectors=True)
         except NotFound as error:
             return Space(None, vectors=False, mismatch=f"{_mismatch(index, 'none')} {error}")
+        except Unavailable as error:
+            return Space(None, vectors=False, mismatch=str(error), loading=str(error))
     try:
         return Space(serving.encoder(), vectors=False)
     except NotFound as error:
@@ -61,8 +66,11 @@ def strict_space(serving: Serving, index: IndexInfo | None, named: str) -> Encod
     Raises:
         NotFound: no such encoder is served.
         EncoderMismatch: the index holds vectors of another encoder, or does not say whose.
+        Unavailable: the encoder is being loaded.
     """
     space = space_of(serving, index, named)
+    if space.loading:
+        raise Unavailable(space.loading)
     if space.mismatch:
         raise EncoderMismatch(space.mismatch)
     if space.encoder is None:

@@ -119,6 +119,8 @@ class Workers:
             except Exception as error:  # a worker that ends would strand all who come after
                 _log.exception("a batch failed outside of its model")
                 self._fail(entries, error)
+            # While this thread waits for the next batch it holds no model that could be freed.
+            del entries
 
     def _next(self, lane: Priority) -> _Entries | None:
         """Waits for a batch; None once closed."""

@@ -1,7 +1,7 @@
 """`neuralrank models`: the bundles of the registry."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -263,3 +263,58 @@ def add_(
     else:
         for bundle in bundles:
             typer.echo(f"{bundle.ref} ({bundle.manifest.kind})")
+
+
+@models.command()
+def status(
+    sidecar: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The sidecar. Default: the stack's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Shows what a running sidecar serves, what it refused and why, and what it tries."""
+    # Loads gRPC; only needed here.
+    from neuralrank.client import Client
+    from neuralrank.v1 import ranking_pb2 as pb
+
+    with Client(load_settings(sidecar=sidecar).sidecar) as client:
+        answer = client.model_status()
+    rows: list[dict[str, Any]] = [
+        {
+            "ref": f"{row.name}@{row.hash}",
+            "kind": row.kind,
+            "state": pb.BundleState.Name(row.state).removeprefix("BUNDLE_STATE_").lower(),
+            "roles": [
+                pb.BundleRole.Name(role).removeprefix("BUNDLE_ROLE_").lower() for role in row.roles
+            ],
+            "is_default": row.is_default,
+            "percent": row.percent,
+            "backend": row.backend,
+            "serving_since_ms": row.serving_since_ms,
+            "reason": row.reason,
+            "agreement": {
+                field.name: getattr(row.agreement, field.name)
+                for field in row.agreement.DESCRIPTOR.fields
+            }
+            if row.HasField("agreement")
+            else None,
+        }
+        for row in answer.bundles
+    ]
+    if as_json:
+        typer.echo(orjson.dumps(rows).decode())
+        return
+    table = Table("bundle", "kind", "state", "service", "what there is to say", box=None)
+    for row in rows:
+        share = f" {row['percent']:g} %" if row["percent"] else ""
+        agreement = row["agreement"]
+        words = str(row["reason"])
+        if agreement:
+            words = (
+                f"{agreement['requests']} requests compared ({agreement['dropped']} dropped, "
+                f"{agreement['failed']} failed): tau {agreement['kendall_tau']:.3f}, best 3 "
+                f"{agreement['top_overlap']:.0%} alike, scores {agreement['score_drift']:+.3f}"
+            )
+        roles = ", ".join(row["roles"]) + share
+        table.add_row(row["ref"], row["kind"], row["state"], roles, words)
+    Console().print(table)

@@ -26,7 +26,7 @@ def test_without_a_pin_the_newest_serves_and_older_ones_stand_by() -> None:
 
 def test_a_pin_holds_against_what_is_published_later() -> None:
     state = InService().promoted(B, published(A, B))
-    assert state.order(published(A, B, C, D)) == [B]
+    assert state.order(published(A, B, C, D)) == [B, A]
 
 
 def test_promotion_and_rollback_walk_the_same_way_back() -> None:

@@ -36,7 +36,7 @@ def test_one_command_promotes_and_one_rolls_back(refs: list[str]) -> None:
     assert run("promote", refs[0]) == {"ref": refs[0], "service": "serving"}
     assert roles() == ["serving, pinned", "", "previous"]
     assert run("rollback", NAME)["ref"] == refs[2]
-    assert roles() == ["", "", "serving, pinned"]
+    assert roles() == ["", "previous", "serving, pinned"]
     assert run("promote", NAME)["ref"] == refs[2]
     assert run("show", NAME)["ref"] == refs[2]
 

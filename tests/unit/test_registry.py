@@ -100,6 +100,7 @@ def test_promotion_and_rollback_last_and_are_seen_by_another_reader(
     assert other.get(name).ref == first
     assert other.rollback(name) == third
     assert registry.get(name).ref == third
+    assert registry.rollback(name) == second
     with pytest.raises(NotFound, match="nothing to go back to"):
         registry.rollback(name)
     assert registry.promote(second) == second
@@ -136,7 +137,7 @@ def test_trials_are_set_and_ended(registry: Registry, tmp_path: Path) -> None:
 def test_what_serves_is_not_removed_and_what_is_removed_is_gone(
     registry: Registry, tmp_path: Path
 ) -> None:
-    first, _, third = three(registry, tmp_path)
+    first, second, third = three(registry, tmp_path)
     with pytest.raises(InvalidInput, match="Promote another"):
         registry.remove(third)
     with pytest.raises(InvalidInput, match="Give NAME@HASH"):
@@ -145,7 +146,9 @@ def test_what_serves_is_not_removed_and_what_is_removed_is_gone(
     registry.promote(third)
     assert registry.remove(first) == first
     assert first not in registry.refs()
-    assert registry.in_service("tiny-cross-encoder").history == (third.partition("@")[2],)
+    assert registry.in_service("tiny-cross-encoder").history == tuple(
+        ref.partition("@")[2] for ref in (second, third)
+    )
 
 
 def test_a_hash_may_be_cut_short_but_not_to_several(

@@ -1,15 +1,25 @@
 """Following the registry: what is published serves, what is broken is refused."""
 
+import asyncio
+import json
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import onnx
 import pytest
+from pydantic import ValidationError
 
-from neuralrank.bundle import MODEL, Bundle
-from neuralrank.errors import NotFound
+from neuralrank.bundle import MANIFEST, MODEL, Bundle, Manifest, content_hash
+from neuralrank.errors import InvalidBundle, NotFound, Unavailable
 from neuralrank.registry import Registry
+from sidecar.loading import check_speed, load_bundle
 from sidecar.models import Models
-from sidecar.serving import State
+from sidecar.serving import Loaded, Role, State, Status
 from tests.unit.conftest import tiny_bundle
+from tests.unit.sidecar.parts import Clock
+from tests.unit.test_bundle_attacks import graph_of, reseal
 
 
 @pytest.fixture
@@ -87,8 +97,12 @@ async def test_of_one_name_the_newest_answers_and_the_older_one_still_serves(
     models = Models(registry, threads=1, default_encoder="tiny-encoder")
     await models.refresh()
     assert models.serving.encoder("tiny-encoder").ref == new.ref
-    assert models.serving.encoder(old.ref).ref == old.ref
     assert {row.ref: row.is_default for row in models.statuses} == {old.ref: False, new.ref: True}
+    with pytest.raises(Unavailable):
+        models.serving.encoder(old.ref)
+    await models.refresh()
+    assert models.serving.encoder(old.ref).ref == old.ref
+    assert models.serving.encoder("tiny-encoder").ref == new.ref
     models.close()
 
 
@@ -106,3 +120,330 @@ async def test_a_registry_that_is_gone_for_a_moment_takes_no_model_away(
     await models.refresh()
     assert models.serving.encoder().ref == encoder_bundle.ref
     models.close()
+
+
+def cross_encoder(folder: Path, day: int, **fields: object) -> Bundle:
+    """One of several bundles of a name, by the day it was made."""
+    created = f"2026-01-{day:02d}T00:00:00Z"
+    made = {"created": created, "parent": str(day), "languages": ["en"], **fields}
+    return tiny_bundle(folder / f"made-{day}", "cross_encoder", **made)
+
+
+def row(models: Models, ref: str) -> Status:
+    return next(status for status in models.statuses if status.ref == ref)
+
+
+def scored(models: Models, key: str = "") -> str:
+    found = models.serving.arm(key).cross_encoder_for("en")
+    assert found is not None
+    return found[0].ref
+
+
+@pytest.fixture
+def models(registry: Registry) -> Iterator[Models]:
+    made = Models(registry, threads=1, max_slowdown=1_000)
+    yield made
+    made.close()
+
+
+async def test_a_swap_frees_the_old_bundle_with_the_last_request_that_holds_it(
+    registry: Registry, models: Models, tmp_path: Path
+) -> None:
+    freed: list[str] = []
+
+    async def note(ref: str) -> None:
+        freed.append(ref)
+
+    models.on_freed(note)
+    old = registry.publish(cross_encoder(tmp_path, 1))
+    await models.refresh()
+    held = models.serving.cross_encoder_for("en")
+    assert held is not None
+    gone = weakref.ref(held[0])
+    new = registry.publish(cross_encoder(tmp_path, 2))
+    await models.refresh()
+    await models.refresh()  # the thread that loaded has certainly let go
+    assert scored(models) == new.ref
+    assert set(models.serving.loaded) == {new.ref}
+    assert row(models, old.ref).roles == (Role.PREVIOUS,)
+    assert row(models, old.ref).state is State.PUBLISHED
+    # A request that began with it ends with it.
+    assert gone() is not None
+    assert len(held[0].score("abc", ["abd"])) == 1
+    del held
+    assert gone() is None
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert freed == [old.ref]
+
+
+async def test_promotion_and_rollback_are_followed(
+    registry: Registry, models: Models, tmp_path: Path
+) -> None:
+    first, second = (registry.publish(cross_encoder(tmp_path, day)).ref for day in (1, 2))
+    await models.refresh()
+    assert scored(models) == second
+    registry.promote(first)
+    await models.refresh()
+    assert scored(models) == first
+    registry.rollback("tiny-cross-encoder")
+    await models.refresh()
+    assert scored(models) == second
+    assert row(models, second).roles == (Role.SERVING,)
+
+
+def truncated(bundle: Bundle) -> None:
+    bundle.model.write_bytes(bundle.model.read_bytes()[:1_000])
+
+
+def corrupted(bundle: Bundle) -> None:
+    data = bytearray(bundle.model.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    bundle.model.write_bytes(data)
+
+
+def manifest(**changes: object) -> Callable[[Bundle], None]:
+    def change(bundle: Bundle) -> None:
+        file = bundle.path / MANIFEST
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+    return change
+
+
+def graph(width: int, value: float) -> Callable[[Bundle], None]:
+    def change(bundle: Bundle) -> None:
+        onnx.save(graph_of("logits", width, value), str(bundle.model))
+        reseal(bundle.path)
+
+    return change
+
+
+def moved(bundle: Bundle) -> Path:
+    """To where a bundle of this content is looked for."""
+    digits = content_hash(Manifest.model_validate_json((bundle.path / MANIFEST).read_bytes()))
+    return bundle.path.rename(bundle.path.parent / digits)
+
+
+BAD: list[tuple[str, Callable[[Bundle], None], str]] = [
+    ("truncated", truncated, "damaged or was changed"),
+    ("corrupted", corrupted, "damaged or was changed"),
+    ("of a wrong shape", graph(3, 0.5), "a cross-encoder gives"),
+    ("NaN", graph(1, float("nan")), "NaN or infinite"),
+    ("failing its golden scores", manifest(
+        golden=[{"texts": ["a", "b"], "values": [77.0]}]
+    ), "was published with 77.0000"),
+    ("of an unknown kind", manifest(kind="oracle"), "kind: got 'oracle'"),
+    ("of an unknown format", manifest(format=9), "format: got 9"),
+    ("of a kind that is not served", manifest(kind="personal_ranker"), "this version serves"),
+    ("leaving its folder", manifest(files={"../x": "0" * 64}), "outside the bundle"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "words"), [(d, w) for _, d, w in BAD], ids=[b[0] for b in BAD])
+async def test_a_bad_bundle_is_refused_with_its_reason_and_the_old_one_serves_on(
+    registry: Registry,
+    models: Models,
+    tmp_path: Path,
+    damage: Callable[[Bundle], None],
+    words: str,
+) -> None:
+    good = registry.publish(cross_encoder(tmp_path, 1))
+    await models.refresh()
+    bad = registry.publish(cross_encoder(tmp_path, 2))
+    damage(bad)
+    # What changes the content but not the file's checksum has another hash, and so another folder.
+    with suppress(InvalidBundle, ValidationError):
+        moved(bad)
+    loads = count_loads(models)
+    for _ in range(3):
+        await models.refresh()
+    (refused,) = [status for status in models.statuses if status.state is State.REFUSED]
+    assert words in refused.reason
+    assert scored(models) == good.ref
+    assert set(models.serving.loaded) == {good.ref}
+    assert len(loads) <= 1  # not at every look
+
+
+def count_loads(models: Models) -> list[str]:
+    loads: list[str] = []
+    checked = models._checked
+
+    def counting(ref: str, incumbent: object) -> Loaded:
+        loads.append(ref)
+        return checked(ref, incumbent)  # type: ignore[arg-type]
+
+    models._checked = counting  # type: ignore[method-assign, assignment]
+    return loads
+
+
+async def test_a_refused_bundle_is_looked_at_again_when_its_files_change(
+    registry: Registry, models: Models, tmp_path: Path
+) -> None:
+    bundle = registry.publish(cross_encoder(tmp_path, 1))
+    data = bundle.model.read_bytes()
+    bundle.model.write_bytes(data[:500])
+    await models.refresh()
+    assert row(models, bundle.ref).state is State.REFUSED
+    bundle.model.write_bytes(data)
+    await models.refresh()
+    assert row(models, bundle.ref).state is State.SERVING
+
+
+async def test_after_a_restart_a_refused_bundle_does_not_keep_the_one_before_it_from_serving(
+    registry: Registry, models: Models, tmp_path: Path
+) -> None:
+    good = registry.publish(cross_encoder(tmp_path, 1))
+    truncated(registry.publish(cross_encoder(tmp_path, 2)))
+    await models.refresh()
+    assert scored(models) == good.ref
+
+
+async def test_a_slower_bundle_is_refused_unless_its_promotion_allows_it(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Models(registry, threads=1, max_slowdown=3.0)
+    fast = registry.publish(cross_encoder(tmp_path, 1))
+    await models.refresh()
+    slow = registry.publish(cross_encoder(tmp_path, 2))
+    seconds = {fast.ref: 0.002, slow.ref: 0.008}
+
+    def work(loaded: Loaded) -> str:
+        return loaded.status.ref
+
+    monkeypatch.setattr("sidecar.loading._work", work)
+    monkeypatch.setattr("sidecar.loading._seconds", seconds.__getitem__)
+    await models.refresh()
+    assert scored(models) == fast.ref
+    assert "4.0 times as long; allowed is 3 times" in row(models, slow.ref).reason
+    registry.promote(slow.ref, max_slowdown=5.0)
+    await models.refresh()
+    assert scored(models) == slow.ref
+    # What served before may be slower than what took its place.
+    seconds[fast.ref] = 1.0
+    registry.rollback("tiny-cross-encoder")
+    await models.refresh()
+    assert scored(models) == fast.ref
+    models.close()
+
+
+async def test_one_fast_round_is_enough_on_a_busy_machine(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (cross_encoder(tmp_path, day) for day in (1, 2))
+    registry.publish(one)
+    registry.publish(two)
+    loaded = [load_bundle(registry, bundle.ref, 1) for bundle in (one, two)]
+    # The candidate's runs are disturbed but for the sixth.
+    runs = iter([0.001, 0.009] * 5 + [0.001, 0.001])
+    monkeypatch.setattr("sidecar.loading._seconds", lambda _: next(runs))
+    check_speed(loaded[0], loaded[1], 1.5)
+    assert next(runs, None) is None
+
+
+async def test_a_canary_answers_its_share_of_users_and_always_the_same(
+    registry: Registry, models: Models, tmp_path: Path
+) -> None:
+    old = registry.publish(cross_encoder(tmp_path, 1)).ref
+    new = registry.publish(cross_encoder(tmp_path, 2), candidate=True).ref
+    registry.try_out(new, "canary", 20.0)
+    await models.refresh()
+    users = [f"user-{number}" for number in range(2_000)]
+    chosen = {user for user in users if scored(models, user) == new}
+    assert 320 < len(chosen) < 480
+    assert chosen == {user for user in users if scored(models, user) == new}
+    assert scored(models, "") == old
+    registry.try_out(new, "canary", 50.0)
+    await models.refresh()
+    assert chosen < {user for user in users if scored(models, user) == new}
+    status = row(models, new)
+    assert (status.roles, status.percent) == ((Role.CANARY,), 50.0)
+    assert models.serving.is_canary(new)
+    registry.try_out(new, "canary", 0)
+    await models.refresh()
+    assert {scored(models, user) for user in users} == {old}
+    assert new not in models.serving.loaded
+
+
+async def test_an_old_encoder_stays_as_long_as_an_index_names_it(
+    registry: Registry, models: Models, tmp_path: Path
+) -> None:
+    old, new = (
+        registry.publish(
+            tiny_bundle(tmp_path / str(day), "encoder", created=f"2026-01-0{day}T00:00:00Z",
+                        parent=str(day))
+        ).ref
+        for day in (1, 2)
+    )  # fmt: skip
+    models.name_encoders([old])
+    await models.refresh()
+    assert models.serving.encoder().ref == new
+    assert models.serving.encoder(old).ref == old
+    models.name_encoders([])
+    models._asked.clear()
+    await models.refresh()
+    assert set(models.serving.loaded) == {new}
+
+
+async def test_what_is_asked_for_by_hash_is_loaded_and_let_go(
+    registry: Registry, tmp_path: Path
+) -> None:
+    clock = Clock()
+    models = Models(
+        registry, threads=1, max_slowdown=1_000, asked_bundles=1, asked_seconds=60, clock=clock
+    )
+    first, second, third = (registry.publish(cross_encoder(tmp_path, day)).ref for day in (1, 2, 3))
+    await models.refresh()
+    with pytest.raises(Unavailable, match="is being loaded"):
+        models.serving.cross_encoder(first)
+    async with asyncio.timeout(5):
+        await models.wait(3_600)  # at once
+    await models.refresh()
+    assert models.serving.cross_encoder(first)[0].ref == first
+    assert scored(models) == third
+    clock.now += 1
+    with pytest.raises(Unavailable):
+        models.serving.cross_encoder(second)
+    await models.refresh()
+    assert set(models.serving.loaded) == {second, third}  # no more than one is kept
+    clock.now += 61
+    await models.refresh()
+    assert set(models.serving.loaded) == {third}
+    with pytest.raises(NotFound):
+        models.serving.cross_encoder("tiny-cross-encoder@000000000000")
+    models.close()
+
+
+async def test_a_damaged_serving_file_changes_nothing_and_is_said(
+    registry: Registry, models: Models, tmp_path: Path
+) -> None:
+    first = registry.publish(cross_encoder(tmp_path, 1))
+    registry.publish(cross_encoder(tmp_path, 2))
+    registry.promote(first.ref)
+    await models.refresh()
+    state = first.path.parent / "serving.json"
+    before = state.read_bytes()
+    state.write_text("{")
+    await models.refresh()
+    assert scored(models) == first.ref
+    (problem,) = [status for status in models.statuses if status.state is State.REFUSED]
+    assert "serving.json" in problem.reason
+    state.write_bytes(before)
+    await models.refresh()
+    assert all(status.state is not State.REFUSED for status in models.statuses)
+
+
+async def test_a_disk_that_failed_is_asked_again(
+    registry: Registry, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = registry.publish(cross_encoder(tmp_path, 1))
+    get = registry.get
+
+    def failing(_: str) -> Bundle:
+        raise OSError("the network is away")
+
+    monkeypatch.setattr(registry, "get", failing)
+    await models.refresh()
+    assert "away" in row(models, bundle.ref).reason
+    monkeypatch.setattr(registry, "get", get)
+    await models.refresh()
+    assert scored(models) == bundle.ref

@@ -1,0 +1,203 @@
+"""A shadow scores beside the bundle in service, when nobody waits, and says how both agree."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import kendalltau
+
+from sidecar.agreement import kendall_tau, top_overlap
+from sidecar.metrics import Metrics
+from sidecar.serving import Agreement, Loaded, Serving, State, Status
+from sidecar.shadow import Shadow
+from tests.unit.sidecar.parts import Bench, Clock, WordJudge, request
+
+SERVED, CANDIDATE = "judge@000000000002", "judge@000000000003"
+
+
+def models(candidate: WordJudge, percent: float = 100.0) -> Serving:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def loaded(judge: WordJudge) -> Loaded:
+        name, _, digits = judge.ref.partition("@")
+        status = Status(name, digits, "cross_encoder", (), State.SERVING)
+        return Loaded(status, now, cross_encoder=judge)
+
+    return Serving(
+        {SERVED: loaded(WordJudge()), CANDIDATE: loaded(candidate)},
+        current={"judge": SERVED},
+        shadows={"judge": (CANDIDATE, percent)},
+    )
+
+
+class Load:
+    """Whether a request is in work."""
+
+    def __init__(self) -> None:
+        self.busy = False
+
+    def __call__(self) -> bool:
+        return self.busy
+
+
+@pytest.fixture
+def load() -> Load:
+    return Load()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def shadow(load: Load, clock: Clock) -> Iterator[Shadow]:
+    made = Shadow(Metrics(), load, limit=2, clock=clock)
+    yield made
+    made.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """The work is in another thread; it has ten seconds."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def offer(shadow: Shadow, serving: Serving, query: str = "red phone") -> None:
+    texts = ["red phone", "blue phone", "kettle"]
+    scores = np.array([1.0, 0.5, 0.0], np.float32)
+    shadow.offer(serving, WordJudge(), "en", query, texts, scores)
+
+
+def agreement(shadow: Shadow) -> Agreement:
+    return shadow.agreement(CANDIDATE) or Agreement()
+
+
+def test_the_same_order_agrees_and_a_drift_is_seen(shadow: Shadow) -> None:
+    # Scores 4, 0 and -4 become 1, 0.5 and 0: just what was served.
+    offer(shadow, models(WordJudge(ref=CANDIDATE)))
+    until(lambda: agreement(shadow).requests == 1)
+    assert agreement(shadow) == Agreement(1, 0, 0, 1.0, 1.0, 0.0)
+    # Of another query the candidate knows only one word.
+    offer(shadow, models(WordJudge(ref=CANDIDATE)), "kettle")
+    until(lambda: agreement(shadow).requests == 2)
+    mean = agreement(shadow)
+    assert -1 < mean.kendall_tau < 1
+    assert mean.score_drift == pytest.approx((0.0 + (0 + 0 + 0.5 - 1.5) / 3) / 2)
+
+
+def test_nothing_runs_while_a_request_is_in_work_and_what_waits_too_long_is_dropped(
+    shadow: Shadow, load: Load, clock: Clock
+) -> None:
+    load.busy = True
+    candidate = WordJudge(ref=CANDIDATE)
+    offer(shadow, models(candidate))
+    time.sleep(0.02)
+    assert candidate.calls == []
+    clock.now += 6
+    until(lambda: agreement(shadow).dropped == 1)
+    assert candidate.calls == []
+    load.busy = False
+    offer(shadow, models(candidate))
+    until(lambda: agreement(shadow).requests == 1)
+
+
+def test_what_waits_is_bounded(shadow: Shadow, load: Load) -> None:
+    load.busy = True
+    for _ in range(10):
+        offer(shadow, models(WordJudge(ref=CANDIDATE)))
+    # Two wait, and one may be held by the thread that waits for the load to pass.
+    assert 7 <= agreement(shadow).dropped <= 8
+
+
+def test_a_candidate_that_fails_costs_nobody_anything(shadow: Shadow) -> None:
+    offer(shadow, models(WordJudge(ref=CANDIDATE, error=RuntimeError("broken"))))
+    until(lambda: agreement(shadow).failed == 1)
+    offer(shadow, models(WordJudge(ref=CANDIDATE)))
+    until(lambda: agreement(shadow).requests == 1)
+
+
+@pytest.mark.parametrize(
+    "serving",
+    [
+        models(WordJudge(ref=CANDIDATE, languages=("zh",))),
+        models(WordJudge(ref=CANDIDATE), percent=0.0),
+        Serving(),
+    ],
+    ids=["another language", "no share", "no shadow"],
+)
+def test_what_is_not_to_be_compared_is_not_even_queued(shadow: Shadow, serving: Serving) -> None:
+    offer(shadow, serving)
+    assert shadow.agreement(CANDIDATE) is None
+    assert shadow._thread is None
+
+
+async def test_a_rank_offers_what_was_read_and_its_answer_is_the_served_bundles() -> None:
+    bench = Bench(judge=WordJudge())
+    shadow = Shadow(bench.metrics, lambda: False)
+    bench.ranker._shadow = shadow
+    before = await bench.rank(request(query="apple computer"))
+    bench.models.serving = Serving(
+        {**bench.models.serving.loaded, **models(WordJudge(ref=CANDIDATE)).loaded},
+        current={"judge": SERVED, "words": "words@000000000001"},
+        shadows={"judge": (CANDIDATE, 100.0)},
+    )
+    try:
+        answer = await bench.rank(request(query="apple computer"))
+        until(lambda: agreement(shadow).requests == 1)
+    finally:
+        shadow.close()
+        bench.close()
+    assert [hit.id for hit in answer.results] == [hit.id for hit in before.results]
+    assert SERVED in answer.bundles
+    assert CANDIDATE not in answer.bundles
+    assert agreement(shadow).kendall_tau == pytest.approx(1.0)
+
+
+async def test_a_canarys_answers_name_it_and_are_counted_by_arm() -> None:
+    bench = Bench(judge=WordJudge())
+    both = models(WordJudge(ref=CANDIDATE))
+    bench.models.serving = Serving(
+        {**bench.models.serving.loaded, **both.loaded},
+        current={"judge": SERVED, "words": "words@000000000001"},
+        canaries={"judge": (CANDIDATE, 50.0)},
+    )
+    try:
+        arms = []
+        for number in range(40):
+            answer = await bench.rank(request(query="apple computer", user=f"user-{number}"))
+            arms.append(CANDIDATE in answer.bundles)
+            assert (SERVED in answer.bundles) is not arms[-1]
+    finally:
+        bench.close()
+    for arm, ref, count in (("canary", CANDIDATE, sum(arms)), ("serving", SERVED, 40 - sum(arms))):
+        labels = {"bundle": ref, "arm": arm}
+        found = bench.metrics.registry.get_sample_value("neuralrank_arm_requests_total", labels)
+        assert found == count > 5
+
+
+@given(
+    arrays(np.float32, 12, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])),
+    arrays(np.float32, 12, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])),
+)
+def test_tau_is_that_of_scipy(first: np.ndarray, second: np.ndarray) -> None:
+    ours = kendall_tau(first, second)
+    theirs = kendalltau(first, second, variant="b").statistic
+    if np.isnan(theirs):
+        assert ours in (0.0, 1.0)
+    else:
+        assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+def test_overlap_counts_the_best() -> None:
+    first = np.array([4, 3, 2, 1], np.float32)
+    assert top_overlap(first, np.array([1, 2, 3, 4], np.float32), 2) == 0.0
+    assert top_overlap(first, np.array([3, 4, 1, 2], np.float32), 2) == 1.0
+    assert top_overlap(first, np.array([4, 1, 2, 3], np.float32), 3) == pytest.approx(2 / 3)

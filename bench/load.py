@@ -62,6 +62,8 @@ class Tally:
     statuses: Counter[str] = field(default_factory=Counter)
     ms: list[float] = field(default_factory=list)
     refused_ms: list[float] = field(default_factory=list)
+    # One message of each kind of failure.
+    messages: dict[str, str] = field(default_factory=dict)
     # Answers that lack a candidate, or have one twice.
     wrong: int = 0
     # Answers by what degraded them, and by the bundles that took part.
@@ -96,6 +98,7 @@ def merged(tallies: Sequence[Tally]) -> Tally:
         whole.statuses += tally.statuses
         whole.ms += tally.ms
         whole.refused_ms += tally.refused_ms
+        whole.messages |= tally.messages
         whole.wrong += tally.wrong
         whole.degraded += tally.degraded
         whole.bundles += tally.bundles
@@ -207,6 +210,7 @@ class _Generator:
         except grpc.aio.AioRpcError as error:
             status = error.code().name
             self._tally.statuses[status] += 1
+            self._tally.messages[status] = (error.details() or "")[:200]
             if status == "RESOURCE_EXHAUSTED":
                 self._tally.refused_ms.append(round((time.perf_counter() - due) * 1e3, 3))
             return

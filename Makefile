@@ -62,7 +62,8 @@ test: setup check plugin-test
 	$(BIN)/python -m pytest -m "not long"
 
 test-tensorrt: setup
-	$(BIN)/python -m pytest tests/unit/backends tests/integration/test_precision.py
+	$(BIN)/python -m pytest tests/unit/backends tests/unit/bench/test_gpu.py \
+		tests/unit/bench/test_carry.py tests/integration/test_precision.py tests/integration/test_gpu.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

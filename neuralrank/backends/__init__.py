@@ -2,10 +2,10 @@
 
 import logging
 
-from neuralrank.backends.choice import BackendName, Choice, GpuPrecision
 from neuralrank.backends.fallback import Backend, Guarded
 from neuralrank.backends.onnxruntime import OnnxRuntime
 from neuralrank.bundle import Bundle
+from neuralrank.choice import BackendName, Choice, GpuPrecision
 from neuralrank.errors import InvalidInput, Unsupported
 
 __all__ = ["Backend", "BackendName", "Choice", "GpuPrecision", "load_backend"]

@@ -6,12 +6,14 @@ Written to a temporary file and renamed, so that no reader sees half of one. Wha
 deleted and counts as not there. The folder is bounded: the entries read longest ago go first.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -82,6 +84,15 @@ class EngineCache:
         self._write(file, engine, {**asdict(key), **facts})
         self._evict(keep=file)
         return file
+
+    @contextmanager
+    def building(self, key: EngineKey) -> Iterator[None]:
+        """One process at a time builds an engine; the others wait. A process that dies gives up its
+        turn."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / f"{key.digest}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def timings(self, key: EngineKey) -> bytes:
         """What earlier builds of any model on this kind of GPU learnt of kernels' times."""

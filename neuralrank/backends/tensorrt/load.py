@@ -11,12 +11,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.backends.choice import Choice
 from neuralrank.backends.tensorrt.cache import CachedEngine, EngineCache
 from neuralrank.backends.tensorrt.driver import Cuda
 from neuralrank.backends.tensorrt.library import Library, load_library
 from neuralrank.backends.tensorrt.session import Session
 from neuralrank.bundle import Bundle
+from neuralrank.choice import Choice
 from neuralrank.errors import InvalidBundle, InvalidInput, Unsupported
 
 __all__ = ["TensorRt", "load_tensorrt"]
@@ -121,8 +121,12 @@ def _built(
         "building an engine; this is done once and takes minutes",
         extra={"bundle": bundle.ref, "precision": precision},
     )
-    (build or build_in_child)(bundle, precision, choice)
-    found = cache.get(key)
+    with cache.building(key):
+        # Another process may have built it while this one waited for its turn.
+        found = cache.get(key)
+        if found is None:
+            (build or build_in_child)(bundle, precision, choice)
+            found = cache.get(key)
     if found is None:
         raise Unsupported(
             f"The engine that was built is not in {choice.engines}: the folder can't be written, "

@@ -38,7 +38,7 @@ from neuralrank.errors import NeuralrankError, Unsupported, exit_code
 from neuralrank.models.calibration import read_pairs
 from neuralrank.tokens import load_tokenizer, padded, tokens_of
 
-__all__ = ["bundle_profiles", "engine_key", "real_feeds", "try_engine"]
+__all__ = ["bundle_profiles", "engine_key", "on_cpu", "real_feeds", "try_engine"]
 
 Feeds = dict[str, NDArray[Any]]
 
@@ -102,7 +102,7 @@ def try_engine(
     progress("comparing with float32", 0.0)
     session = Session(library, cuda, built.engine, profiles)
     try:
-        found = agreement(_on_cpu(exact, samples), _joined([session.run(f) for f in samples]))
+        found = agreement(on_cpu(exact, samples), _joined([session.run(f) for f in samples]))
     finally:
         session.close()
     accepted = found.within(TOLERANCE)
@@ -138,7 +138,8 @@ def real_feeds(bundle: Bundle, model: onnx.ModelProto) -> list[Feeds]:
     return [padded(read[start : start + _ROWS], names) for start in range(0, len(read), _ROWS)]
 
 
-def _on_cpu(model: onnx.ModelProto, samples: Sequence[Feeds]) -> NDArray[np.float32]:
+def on_cpu(model: onnx.ModelProto, samples: Sequence[Feeds]) -> NDArray[np.float32]:
+    """What ONNX Runtime's CPU says of the samples, float32 [all rows, width]."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(

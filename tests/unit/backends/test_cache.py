@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,19 @@ def test_timings_are_shared_by_all_models_of_a_gpu_and_library(cache: EngineCach
     assert cache.timings(dataclasses.replace(KEY, model="b", precision="bf16")) == b"timings"
     assert cache.timings(dataclasses.replace(KEY, version="11.2")) == b""
     assert cache.timings(dataclasses.replace(KEY, compute_capability="8.9")) == b""
+
+
+def test_one_process_builds_and_the_others_wait(cache: EngineCache) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with cache.building(KEY):
+            order.append("second")
+
+    with cache.building(KEY), cache.building(dataclasses.replace(KEY, precision="bf16")):
+        other = threading.Thread(target=second)
+        other.start()
+        other.join(0.05)
+        order.append("first")
+    other.join(10)
+    assert order == ["first", "second"]

@@ -29,6 +29,7 @@ from sidecar.health import Health
 from sidecar.http.texts import TextRanker
 from sidecar.inference import Inference
 from sidecar.items import ItemStore
+from sidecar.logs import without_reason
 from sidecar.methods import add_ranking
 from sidecar.metrics import Metrics
 from sidecar.models import Models
@@ -345,7 +346,8 @@ class Sidecar:
         try:
             refs = await self._features.encoders(self._settings.opensearch_read_ms / 1_000)
         except NeuralrankError as error:
-            _log.warning("the indexes' encoders can't be read", extra={"error": str(error)})
+            about = {"error": without_reason(error)}
+            _log.warning("the indexes' encoders can't be read", extra=about)
         else:
             self.models.name_encoders(refs)
 
@@ -355,7 +357,8 @@ class Sidecar:
         try:
             await self._features.events("warm-up", self._settings.opensearch_read_ms / 1_000)
         except NeuralrankError as error:
-            _log.warning("OpenSearch did not answer at the start", extra={"error": str(error)})
+            about = {"error": without_reason(error)}
+            _log.warning("OpenSearch did not answer at the start", extra=about)
 
     async def _report(self, *, serving: bool) -> None:
         for name in ("", SERVICE):

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from math import ceil
@@ -147,14 +146,10 @@ class RankingService(pb_grpc.RankingServicer):
             except asyncio.CancelledError:
                 status = "CANCELLED"
                 raise
-            except Exception as error:
+            except Exception:
                 status = "INTERNAL"
                 message = "The sidecar failed on this request; its log has the traceback."
-                # Without the error's own words: they may quote ids of users and items.
-                where = "".join(traceback.format_tb(error.__traceback__))
-                kind = type(error).__name__
-                _log.error("request failed: %s", kind, extra={"method": method, "traceback": where})
-                _log.debug("request failed", exc_info=True)
+                _log.exception("request failed", extra={"method": method})
             finally:
                 call.status = status
                 self._metrics.request(method, status, time.perf_counter() - start)

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from neuralrank.errors import Unavailable
 from sidecar.deadline import Deadline
+from sidecar.logs import without_reason
 
 __all__ = ["SharedReads"]
 
@@ -80,4 +81,6 @@ class SharedReads:
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Unavailable) and time.monotonic() >= self._silent_until:
             self._silent_until = time.monotonic() + _LOG_EVERY
-            _log.warning("OpenSearch can't be read; ranking goes on without it: %s", error)
+            about = without_reason(error)
+            _log.warning("OpenSearch can't be read; ranking goes on without it: %s", about)
+            _log.debug("OpenSearch can't be read", exc_info=error)

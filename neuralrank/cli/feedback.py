@@ -6,20 +6,25 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
+from opensearchpy import OpenSearch
 from rich.console import Console
 
 from neuralrank import ubi
-from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.opensearch import connect
 from neuralrank.settings import load_settings
 
 __all__ = ["feedback"]
 
 _BATCH = 1000
+# How often documents that change while they are deleted are tried again.
+_ATTEMPTS = 5
+# Without any feedback there is nothing to delete.
+_MAYBE_ABSENT = {"ignore_unavailable": "true"}
 
 feedback = typer.Typer(
     help="User behaviour (OpenSearch UBI 1.3): load it, or log one event.", no_args_is_help=True
@@ -163,6 +168,71 @@ def log(
     else:
         on = f" on {item}" if item else ""
         Console().print(f"Logged: {user} {action}{on}.", highlight=False)
+
+
+@feedback.command()
+def forget(
+    users: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="USER...",
+            help="Whose events go: user ids, and client ids of their devices from before they "
+            "signed in.",
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would be deleted, and delete nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Deletes everything that is kept of a user: events and queries in the UBI indexes.
+
+    Example: neuralrank feedback forget A device-7
+
+    Nothing else is stored of a user. A sidecar knows nothing of them as soon as it reads again:
+    NEURALRANK_SIDECAR_USER_TTL_SECONDS, a quarter of a second by default.
+    """
+    if not all(user.strip() for user in users):
+        raise InvalidInput("A user is empty. Name the users whose events are to be deleted.")
+    which = {"bool": {"should": [ubi.user_events(user) for user in users]}}
+    deleted = {}
+    # Longer than other commands: it goes through all that the user did.
+    with closing(connect(load_settings(), timeout=600.0)) as client:
+        for index, name in ((ubi.EVENTS_INDEX, "events"), (ubi.QUERIES_INDEX, "queries")):
+            count = _count if dry_run else _delete
+            deleted[name] = count(client, index, which)
+    if as_json:
+        typer.echo(orjson.dumps(deleted | {"dry_run": dry_run}).decode())
+        return
+    what = f"{deleted['events']:,} events and {deleted['queries']:,} queries"
+    Console().print(f"{what} would be deleted." if dry_run else f"{what} deleted.")
+
+
+def _count(client: OpenSearch, index: str, which: dict[str, Any]) -> int:
+    client.indices.refresh(index=index, params=_MAYBE_ABSENT)
+    found = client.count(index=index, body={"query": which}, params=_MAYBE_ABSENT)
+    return int(found["count"])
+
+
+def _delete(client: OpenSearch, index: str, which: dict[str, Any]) -> int:
+    """How many documents were deleted: all that were there when it began, and all since."""
+    deleted = 0
+    for _ in range(_ATTEMPTS):
+        # What is not searchable yet would not be found.
+        client.indices.refresh(index=index, params=_MAYBE_ABSENT)
+        answer = client.delete_by_query(
+            index=index,
+            body={"query": which},
+            # One that changes meanwhile is found by the next attempt.
+            params={**_MAYBE_ABSENT, "conflicts": "proceed", "refresh": "true"},
+        )
+        deleted += int(answer["deleted"])
+        if not answer["version_conflicts"] and not answer["failures"]:
+            return deleted
+    raise Unavailable(
+        f"{deleted} documents of {index} were deleted, and some were being changed each time. Run "
+        "the command again."
+    )
 
 
 def _lines(file: Path) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,8 +15,10 @@ from typer.testing import CliRunner
 
 from neuralrank import errors, ubi
 from neuralrank.cli.commands import app
+from neuralrank.client import Client
 from neuralrank.opensearch import connect
 from neuralrank.settings import Settings
+from neuralrank.v1 import ranking_pb2 as pb
 
 
 @pytest.fixture
@@ -144,3 +147,56 @@ def test_a_file_without_feedback(
     done = run(stack, "load", str(path), "--rejects", str(tmp_path / "rejects"))
     assert isinstance(done.exception, errors.InvalidInput)
     assert says in str(done.exception)
+
+
+def test_a_user_is_forgotten_with_all_devices_and_nobody_else(
+    stack: Settings, client: OpenSearch, user: str
+) -> None:
+    other, device = f"{user}-other", f"{user}-device"
+    rows = [
+        ("ubi_events", {"action_name": "view", "user_id": user, "client_id": device}),
+        ("ubi_events", {"action_name": "view", "client_id": device}),
+        # On the same device, and signed in as another.
+        ("ubi_events", {"action_name": "view", "user_id": other, "client_id": device}),
+        ("ubi_queries", {"query_id": "q1", "user_id": user, "user_query": "电脑"}),
+        ("ubi_queries", {"query_id": "q2", "client_id": device, "user_query": "手机"}),
+        ("ubi_queries", {"query_id": "q3", "user_id": other, "user_query": "手机"}),
+    ]
+    run(stack, "log", "--user", user, "--action", "click", "--item", "A")
+    for index, row in rows:
+        # Not searchable yet: it is to be found nevertheless.
+        client.index(index=index, body={**row, "timestamp": "2026-01-01T00:00:00Z"})
+    counted = run(stack, "forget", user, device, "--dry-run", "--json")
+    assert json.loads(counted.stdout) == {"events": 3, "queries": 2, "dry_run": True}
+    assert len(events(client, user)) == 2
+    done = run(stack, "forget", user, device, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"events": 3, "queries": 2, "dry_run": False}
+    assert events(client, user) == []
+    assert [event["user_id"] for event in events(client, other)] == [other]
+    left = {"query": {"term": {"user_id": other}}}
+    assert client.count(index="ubi_queries", body=left)["count"] == 1
+    again = run(stack, "forget", user)
+    assert "0 events and 0 queries deleted" in again.output
+    for name in (other, user):
+        run(stack, "forget", name)
+
+
+def test_a_sidecar_forgets_with_the_index(stack: Settings, client: OpenSearch, user: str) -> None:
+    run(stack, "log", "--user", user, "--action", "view", "--item", "A", "--query", "电脑")
+    assert client.count(index="ubi_events", body={"query": ubi.user_events(user)})["count"] == 1
+
+    def notes() -> set[str]:
+        request = pb.RankRequest(
+            query="x", user=pb.User(id=user), candidates=[pb.Candidate(id="1")]
+        )
+        request.options.deadline_ms = 4_000
+        with Client(stack.sidecar, 30) as sidecar:
+            answer = sidecar.rank(request)
+        return {pb.DegradedReason.Name(note.reason) for note in answer.degraded}
+
+    assert "DEGRADED_REASON_NO_USER" not in notes()
+    assert run(stack, "forget", user).exit_code == 0
+    deadline = time.monotonic() + 30
+    while "DEGRADED_REASON_NO_USER" not in notes():
+        assert time.monotonic() < deadline

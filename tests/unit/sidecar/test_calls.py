@@ -162,4 +162,5 @@ def test_one_entry_is_one_line_whatever_is_in_it(capsys: pytest.CaptureFixture[s
     assert first["message"] == "two\nlines 电"
     assert (first["request_id"], first["bundle"]) == ("r1", "a\r\nb")
     assert "request_id" not in second
-    assert "ValueError: why" in second["traceback"]
+    assert second["traceback"].endswith("ValueError")
+    assert "test_calls.py" in second["traceback"]

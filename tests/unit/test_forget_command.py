@@ -1,0 +1,48 @@
+"""`neuralrank feedback forget` where documents change while they are deleted; the ordinary case is
+tested on a real node."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from neuralrank.cli.commands import app
+from neuralrank.errors import InvalidInput, Unavailable
+from tests.unit.answering import answering
+
+REFRESHED = (200, {"_shards": {"failed": 0}})
+
+
+def deleted(count: int, conflicts: int = 0) -> tuple[int, dict[str, object]]:
+    return 200, {"deleted": count, "version_conflicts": conflicts, "failures": []}
+
+
+def test_what_changed_meanwhile_is_deleted_by_another_attempt() -> None:
+    answers = [REFRESHED, deleted(2, conflicts=1), REFRESHED, deleted(1), REFRESHED, deleted(4)]
+    with answering(*answers) as opensearch:
+        environment = {"NEURALRANK_OPENSEARCH_URL": opensearch.url}
+        done = CliRunner().invoke(app, ["feedback", "forget", "A", "--json"], env=environment)
+    assert json.loads(done.stdout) == {"events": 3, "queries": 4, "dry_run": False}
+    paths = [path.partition("?")[0] for _, path, _ in opensearch.asked]
+    assert paths == [
+        f"/{index}/{verb}"
+        for index in ("ubi_events", "ubi_events", "ubi_queries")
+        for verb in ("_refresh", "_delete_by_query")
+    ]
+
+
+def test_what_changes_all_the_time_is_said() -> None:
+    with answering(REFRESHED, *([deleted(1, 1), REFRESHED] * 5)) as opensearch:
+        environment = {"NEURALRANK_OPENSEARCH_URL": opensearch.url}
+        done = CliRunner().invoke(app, ["feedback", "forget", "A"], env=environment)
+    assert isinstance(done.exception, Unavailable)
+    assert "5 documents of ubi_events were deleted" in str(done.exception)
+
+
+@pytest.mark.parametrize("users", [[""], ["A", " "]])
+def test_an_empty_user_deletes_nothing(users: list[str]) -> None:
+    with answering((500, "not to be asked")) as opensearch:
+        environment = {"NEURALRANK_OPENSEARCH_URL": opensearch.url}
+        done = CliRunner().invoke(app, ["feedback", "forget", *users], env=environment)
+    assert isinstance(done.exception, InvalidInput)
+    assert opensearch.asked == []

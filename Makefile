@@ -8,6 +8,7 @@
 # make bench-sidecar   the sidecar against its peers and under load; installs the peers (gigabytes)
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
 # make test-faults   all fault injection (`make test` runs a quick part of it)
+# make fuzz SECONDS=60   each target that reads others' bytes is given so many seconds of nonsense
 # make down    ends the local stack; its data, models and downloads stay in .neuralrank
 # make clean   down, and removes what was built; .neuralrank stays
 
@@ -27,6 +28,8 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 UP ?=
 # How long `make soak` goes on.
 MINUTES ?= 30
+# For each target of `make fuzz`.
+SECONDS ?= 60
 PROTOS := $(wildcard protos/neuralrank/v1/*.proto)
 INSTALLED := $(VENV)/installed.stamp
 # The stubs are made while installing: without them, or without the command, install again.
@@ -34,7 +37,7 @@ ifneq ($(words $(wildcard neuralrank/v1/ranking_pb2.py $(BIN)/neuralrank)),2)
 INCOMPLETE := incomplete
 endif
 
-.PHONY: help setup demo test test-tensorrt check plugin-test bench bench-sidecar soak test-faults \
+.PHONY: help setup demo test test-tensorrt check plugin-test bench bench-sidecar soak test-faults fuzz \
 	down clean constraints incomplete
 
 help:
@@ -87,6 +90,9 @@ soak: setup
 
 test-faults: setup
 	$(BIN)/python -m pytest tests/faults
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 down:
 	@if [ -x $(BIN)/neuralrank ]; then $(BIN)/neuralrank down; \

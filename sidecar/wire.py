@@ -123,12 +123,12 @@ def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput
                 raise InvalidInput(f"{where}.query is empty; a text is needed to make a vector.")
             return EncodeInput("query", query)
         case "passage":
-            if not entry.passage.strip() or len(entry.passage) > MAX_PASSAGE:
-                raise InvalidInput(
-                    f"{where}.passage has {len(entry.passage)} characters (blanks don't count); "
-                    f"allowed are 1 to {MAX_PASSAGE}. Shorten it or leave it out."
-                )
-            return EncodeInput("passage", clean(entry.passage))
+            # Before it is cleaned, which may make it longer; and after, when nothing may be left.
+            at_most(f"{where}.passage", len(entry.passage), MAX_PASSAGE, "characters")
+            passage = clean(entry.passage)
+            if not passage.strip():
+                raise InvalidInput(f"{where}.passage is empty; a text is needed to make a vector.")
+            return EncodeInput("passage", passage)
         case "user":
             profile = _profile(f"{where}.user", entry.user)
             if not entry.user.id and profile is None:

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response
 from fastapi.security import HTTPBearer
 from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
@@ -24,6 +24,7 @@ from neuralrank.errors import (
 )
 from sidecar.calls import Calls
 from sidecar.deadline import Clock, Deadline
+from sidecar.http.codec import Route, answer_json
 from sidecar.http.cohere import CohereRequest, CohereResponse, read_cohere, write_cohere
 from sidecar.http.edge import Edge, arrived, request_id
 from sidecar.http.problems import DEFECT, Problem, invalid, problem, status_problem
@@ -103,6 +104,7 @@ def build(parts: Parts) -> Edge:
         docs_url=None,
         redoc_url=None,
     )
+    app.router.route_class = Route
     settings = parts.settings
     # Only for the OpenAPI document: admission looks at the header.
     bearer = [Depends(HTTPBearer(auto_error=False, description="Where tokens are set."))]
@@ -162,10 +164,10 @@ def build(parts: Parts) -> Edge:
         return {"status": "ready"}
 
     @app.get("/health", tags=["probes"], responses={503: {"model": TeiError}})
-    async def health() -> Response:
+    async def health() -> dict[str, str]:
         """TEI's name for /readyz."""
         _check_ready(parts)
-        return Response(status_code=200)
+        return {"status": "ready"}
 
     @app.get("/info", tags=["probes"], responses={503: {"model": TeiError}})
     async def info() -> TeiInfo:
@@ -244,7 +246,7 @@ async def _answer(
         reasons = dict.fromkeys(note.reason.value for note in ranking.degraded)
         headers["x-neuralrank-degraded"] = ",".join(reasons)
     # Written from plain objects: checking our own answer again would cost as much as making it.
-    return JSONResponse(write(ranking), headers=headers)
+    return answer_json(write(ranking), headers)
 
 
 async def _unless_gone(request: Request, work: Awaitable[TextRanking]) -> TextRanking:

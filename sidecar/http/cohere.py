@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from neuralrank.errors import InvalidInput
 from sidecar.http.texts import TextQuery, TextRanking, read_query, read_text
+from sidecar.sizes import MAX_QUERY
 
 __all__ = ["CohereRequest", "CohereResponse", "read_cohere", "write_cohere"]
 
@@ -36,13 +37,21 @@ class CohereRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    query: Annotated[str, Field(description="What is searched for: 1 to 2,048 characters.")]
+    # Checked by `read_cohere`, whose messages say more; here for the OpenAPI document.
+    query: Annotated[
+        str,
+        Field(
+            description="What is searched for: 1 to 2,048 characters, not only blanks.",
+            json_schema_extra={"minLength": 1, "maxLength": MAX_QUERY, "pattern": r"\S"},
+        ),
+    ]
     documents: Annotated[
         list[str | _Fields],
         FailFast(),
         Field(
             description="Texts, or objects whose `rank_fields` are read. Fields that are not texts "
             "are left out.",
+            json_schema_extra={"minItems": 1, "maxItems": 10_000},
         ),
     ]
     model: Annotated[

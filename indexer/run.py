@@ -21,14 +21,13 @@ from indexer.reading import Catalogue, Row
 from indexer.rejects import Rejects
 from indexer.writing import bulk_write
 from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
+from neuralrank.packing import PACKED, VECTOR, pack
 from neuralrank.product import Product, document, headline
 
 __all__ = ["PassageEncoder", "Summary", "index_catalogue"]
 
 # Rows in a chunk. Larger chunks pad less (texts are batched by length within one) and take memory.
 _CHUNK: Final = 1024
-# The field that holds the vector of `headline`.
-_VECTOR: Final = "text_vector"
 
 
 class PassageEncoder(Protocol):
@@ -81,7 +80,7 @@ def index_catalogue(
 
     Args:
         body: settings and mappings of the index.
-        encoder: makes `text_vector`; None: no vectors.
+        encoder: makes `text_vector`, which is written packed too; None: no vectors.
         rejects: where rows that can't be indexed go, as JSON Lines of line, reason and row. It is
             written only if there are any.
         resume: goes on with the index that an interrupted run left.
@@ -238,7 +237,8 @@ class _Run:
 
             vectors = self._encoder.encode_passages([headline(p.product) for p in chunk], encoded)
             for (_, fields), vector in zip(documents, vectors, strict=True):
-                fields[_VECTOR] = vector
+                fields[VECTOR] = vector
+                fields[PACKED] = pack(vector)
         return documents
 
     def _write(self, documents: list[tuple[str, dict[str, Any]]]) -> dict[str, str]:

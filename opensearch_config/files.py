@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.packing import PACKED, VECTOR
 from neuralrank.product import PASSAGE_FIELDS
 
 __all__ = ["FOLDER", "files", "lexical_query", "pipelines", "product_index", "ubi_indexes"]
 
 FOLDER: Final = Path(__file__).resolve().parent
 _PLACEHOLDER: Final = "{{query}}"
-_VECTOR: Final = "text_vector"
 
 
 def product_index(encoder: str = "", dimensions: int = 0, folder: Path = FOLDER) -> dict[str, Any]:
@@ -35,17 +35,20 @@ def product_index(encoder: str = "", dimensions: int = 0, folder: Path = FOLDER)
     settings = read(folder / "settings" / "product.json")
     properties = mappings.get("properties", {})
     if encoder:
-        if _VECTOR not in properties:
+        if VECTOR not in properties:
             raise InvalidInput(
-                f"mappings/product.json has no field {_VECTOR}, which vectors go into. Put it back "
+                f"mappings/product.json has no field {VECTOR}, which vectors go into. Put it back "
                 "or index with --no-vectors."
             )
-        properties[_VECTOR]["dimension"] = dimensions
+        properties[VECTOR]["dimension"] = dimensions
     else:
-        properties.pop(_VECTOR, None)
+        properties.pop(VECTOR, None)
+        properties.pop(PACKED, None)
         settings.get("index", {}).pop("knn", None)
     meta = mappings.setdefault("_meta", {}).setdefault("neuralrank", {})
     meta |= {"encoder": encoder, "dimensions": dimensions, "text_fields": list(PASSAGE_FIELDS)}
+    # By field: where the same vectors are to be had packed.
+    meta["packed_vectors"] = {VECTOR: PACKED} if encoder else {}
     return {"settings": settings, "mappings": mappings}
 
 

@@ -8,6 +8,7 @@ float column means "absent".
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,9 @@ __all__ = [
     "StageReport",
     "Weights",
 ]
+
+# An interaction beside its texts: the object, two strings and a number.
+_INTERACTION_BYTES = 220
 
 Floats = npt.NDArray[np.float32]
 Attributes = Mapping[str, Sequence[str]]
@@ -88,6 +92,15 @@ class Profile:
     blocked_items: frozenset[str] = frozenset()
     # Lower case.
     blocked_brands: frozenset[str] = frozenset()
+
+    @property
+    def size(self) -> int:
+        """Roughly the bytes that it takes in memory."""
+        words = sum(
+            len(row.item_id) + 2 * len(row.query) + _INTERACTION_BYTES for row in self.interactions
+        )
+        names = chain(self.purchased, self.blocked_items, self.blocked_brands)
+        return 1_000 + words + sum(len(name) + 120 for name in names)
 
     @property
     def is_empty(self) -> bool:

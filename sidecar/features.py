@@ -14,9 +14,12 @@ import numpy as np
 from opensearchpy import AsyncOpenSearch
 
 from neuralrank.errors import Unavailable
+from neuralrank.packing import unpack
 from neuralrank.product import PASSAGE_FIELDS, passage
+from neuralrank.text import clean
 from neuralrank.ubi import ITEM_PATH, user_events
 from sidecar.domain import Attributes, Floats, Interaction, Item, Profile
+from sidecar.sizes import MAX_QUERY
 
 __all__ = ["Features", "IndexInfo", "OpenSearchFeatures"]
 
@@ -36,11 +39,13 @@ class IndexInfo:
 
     `generation` names the concrete indexes behind it: it changes when an alias is switched.
     `encoder` is the bundle, as name@hash, whose vectors it holds; "" where it does not say.
+    `packed` is the field that holds the vectors in the form of `neuralrank.packing`; "" for none.
     """
 
     name: str
     generation: str
     encoder: str
+    packed: str = ""
 
 
 class Features(Protocol):
@@ -50,7 +55,7 @@ class Features(Protocol):
         """Raises NotFound where there is no such index, Unavailable where OpenSearch is silent."""
         ...
 
-    async def items(self, index: str, ids: Sequence[str], timeout: float) -> list[Item]:
+    async def items(self, index: IndexInfo, ids: Sequence[str], timeout: float) -> list[Item]:
         """Those of the items that the index has, in any order; raises Unavailable."""
         ...
 
@@ -87,12 +92,18 @@ class OpenSearchFeatures:
             ),
         )
         with _understood():
-            encoders = {
-                str(_inner(body, "mappings", "_meta", "neuralrank").get("encoder", ""))
-                for body in answer.values()
+            notes = [_inner(body, "mappings", "_meta", "neuralrank") for body in answer.values()]
+            encoders = {str(note.get("encoder", "")) for note in notes}
+            packed = {
+                str(_inner(note, "packed_vectors").get(self._vector_field, "")) for note in notes
             }
-        # Several indexes with several encoders match no single one, and so are a mismatch.
-        return IndexInfo(name, ",".join(sorted(answer)), " and ".join(sorted(encoders)))
+        return IndexInfo(
+            name,
+            ",".join(sorted(answer)),
+            # Several indexes with several encoders match no single one, and so are a mismatch.
+            " and ".join(sorted(encoders)),
+            packed.pop() if len(packed) == 1 else "",
+        )
 
     async def encoders(self, timeout: float) -> set[str]:
         """The bundles, as name@hash, that any index of the cluster names as its encoder.
@@ -115,16 +126,29 @@ class OpenSearchFeatures:
         }
         return {ref for ref in found if "@" in ref}
 
-    async def items(self, index: str, ids: Sequence[str], timeout: float) -> list[Item]:
+    async def items(self, index: IndexInfo, ids: Sequence[str], timeout: float) -> list[Item]:
         pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
-        answers = await _within(
-            timeout, asyncio.gather(*(self._page(index, page, timeout) for page in pages))
-        )
-        with _understood():
-            return [self._item(hit) for answer in answers for hit in answer["hits"]["hits"]]
+        return await _within(timeout, self._read(index, pages, timeout))
 
-    async def _page(self, index: str, ids: Sequence[str], timeout: float) -> Any:
-        return await self._client.search(
+    async def _read(
+        self, index: IndexInfo, pages: Sequence[Sequence[str]], timeout: float
+    ) -> list[Item]:
+        field = index.packed or self._vector_field
+        first = (self._page(index.name, page, field, timeout) for page in pages)
+        found = [item for page in await asyncio.gather(*first) for item in page]
+        # An index that packs its vectors may hold documents that others wrote.
+        without = {item.id for item in found if item.vector is None}
+        if not index.packed or not without:
+            return found
+        again = [name for page in pages for name in page if name in without]
+        rest = [again[start : start + _PAGE] for start in range(0, len(again), _PAGE)]
+        second = (self._page(index.name, page, self._vector_field, timeout) for page in rest)
+        return [item for item in found if item.vector is not None] + [
+            item for page in await asyncio.gather(*second) for item in page
+        ]
+
+    async def _page(self, index: str, ids: Sequence[str], field: str, timeout: float) -> list[Item]:
+        answer = await self._client.search(
             index=index,
             body={
                 "query": {"ids": {"values": list(ids)}},
@@ -132,21 +156,23 @@ class OpenSearchFeatures:
                 "track_total_hits": False,
                 "sort": ["_doc"],
                 "seq_no_primary_term": True,
-                "_source": [self._vector_field, *PASSAGE_FIELDS, "price", "in_stock"],
+                "_source": [field, *PASSAGE_FIELDS, "price", "in_stock"],
             },
             # The index may have our own pipeline as its default, which would call us again.
             params={"request_timeout": timeout, "search_pipeline": "_none"},
             # Packing and unpacking vectors takes longer than sending them.
             headers={"accept-encoding": "identity"},
         )
+        with _understood():
+            return [self._item(hit, field) for hit in answer["hits"]["hits"]]
 
-    def _item(self, hit: Mapping[str, Any]) -> Item:
+    def _item(self, hit: Mapping[str, Any], field: str) -> Item:
         source: Mapping[str, Any] = hit.get("_source") or {}
         category = source.get("category") or ()
         price = source.get("price")
         return Item(
             id=hit["_id"],
-            vector=_vector(source.get(self._vector_field)),
+            vector=_vector(source.get(field)),
             text=passage(source, self._text_characters),
             brand=str(source.get("brand") or ""),
             price=float(price) if isinstance(price, int | float) else float("nan"),
@@ -237,12 +263,14 @@ def _understood() -> Iterator[None]:
 
 def _vector(value: Any) -> Floats | None:
     """float32 [d] of length 1, or None where there is none that could be used."""
-    if not isinstance(value, list) or not value:
-        return None
-    try:
-        vector = np.array(value, np.float32)
-    except (TypeError, ValueError):
-        return None
+    vector = unpack(value)
+    if vector is None:
+        if not isinstance(value, list) or not value:
+            return None
+        try:
+            vector = np.array(value, np.float32)
+        except (TypeError, ValueError):
+            return None
     norm = float(np.linalg.norm(vector))
     if vector.ndim != 1 or not np.isfinite(norm) or norm == 0.0:
         return None
@@ -273,7 +301,7 @@ def _interaction(hit: Mapping[str, Any]) -> Interaction:
         action=str(source.get("action_name") or ""),
         # The sort value is the timestamp in milliseconds, however the document spells it.
         timestamp_ms=max(0, int(hit["sort"][0] or 0)),
-        query=str(source.get("user_query") or ""),
+        query=clean(str(source.get("user_query") or "")[:MAX_QUERY]),
     )
 
 

@@ -66,7 +66,7 @@ class ItemStore:
         self._features = features
         self._metrics = metrics
         self._read_timeout = read_timeout
-        self._reads = SharedReads(wait=wait)
+        self._reads = SharedReads(wait=wait, clock=clock)
         self._clock = clock
         self._item_ttl = item_ttl
         self._items: LRUCache[tuple[str, str], _Kept] = LRUCache(max_bytes, getsizeof=_size)
@@ -100,18 +100,21 @@ class ItemStore:
         """
         found: dict[str, Item] = {}
         wanted: list[str] = []
+        # With their versions: a read that began before an update does not serve who saw it.
+        asked: list[int | None] = []
         generation, cached = index.generation, self._items
         for position, name in enumerate(ids):
             kept = cached.get((generation, name))
             version = versions[position] if versions else None
             if kept is None or not self._fresh(kept, version):
                 wanted.append(name)
+                asked.append(version)
             elif kept.item is not None:
                 found[name] = kept.item
         self._metrics.cache("item", hits=len(ids) - len(wanted), misses=len(wanted))
         if not wanted:
             return Found(found)
-        key = (generation, *wanted)
+        key = (generation, *wanted, *asked)
         try:
             fresh = await self._reads.get(key, lambda: self._read_items(index, wanted), deadline)
         except NeuralrankError as error:
@@ -132,15 +135,26 @@ class ItemStore:
         return info
 
     async def _read_items(self, index: IndexInfo, ids: Sequence[str]) -> dict[str, Item]:
-        items = await self._features.items(index.name, ids, self._read_timeout)
+        began = self._clock()
+        items = await self._features.items(index, ids, self._read_timeout)
         fresh = {item.id: item for item in items}
         now = self._clock()
         for name in ids:
-            kept = _Kept(fresh.get(name), now)
+            key, kept = (index.generation, name), _Kept(fresh.get(name), now)
             # An item larger than the whole cache is used and not kept.
-            if _size(kept) <= self._items.maxsize:
-                self._items[index.generation, name] = kept
+            if _size(kept) <= self._items.maxsize and not self._overtaken(key, kept, began):
+                self._items[key] = kept
         return fresh
+
+    def _overtaken(self, key: tuple[str, str], kept: _Kept, began: float) -> bool:
+        """Whether a read that began later, and ended sooner, has brought a newer one."""
+        held = self._items.get(key)
+        return (
+            held is not None
+            and held.at > began
+            and held.item is not None
+            and (kept.item is None or kept.item.version < held.item.version)
+        )
 
     def _fresh(self, kept: _Kept, version: int | None) -> bool:
         if version is not None:

@@ -1,12 +1,13 @@
 """Users, read from their events, and their tastes, both cached.
 
-Two ages: events are kept for a moment only, so that a click changes the next query; what was
-computed from them is kept by content, so that reading them again costs one small search.
+Events are kept for a moment only, so that a click changes the next query. What was computed from
+them is kept by what it was computed from, the events and the versions of their items: it is never
+stale, and reading events anew costs one small search.
 """
 
 from collections.abc import Mapping
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Floats, Item, Profile
@@ -34,8 +35,7 @@ class Users:
         metrics: Metrics,
         *,
         ttl: float,
-        entries: int,
-        taste_ttl: float,
+        max_bytes: int,
         half_life_days: float,
         wait: float,
         read_timeout: float,
@@ -44,9 +44,7 @@ class Users:
         """
         Args:
             ttl: seconds that a user's events are kept; 0 reads them for every request.
-            entries: users kept.
-            taste_ttl: seconds that a taste is kept while its events stay the same; the items behind
-                it may change meanwhile.
+            max_bytes: of profiles and tastes, half each; the least recently used go first.
             half_life_days: see `sidecar.taste.taste`.
             wait: the most seconds that a request waits for a read.
             read_timeout: the most seconds that a read goes on, waited for or not.
@@ -57,10 +55,14 @@ class Users:
         self._metrics = metrics
         self._half_life_days = half_life_days
         self._read_timeout = read_timeout
-        self._reads = SharedReads(wait=wait)
-        self._profiles: TTLCache[str, Profile] = TTLCache(entries, ttl, timer=clock)
-        self._tastes: TTLCache[tuple[object, ...], Taste] = TTLCache(
-            entries, taste_ttl, timer=clock
+        self._ttl = ttl
+        self._reads = SharedReads(wait=wait, clock=clock)
+        half = max_bytes // 2
+        self._profiles: TTLCache[str, Profile] = TTLCache(
+            half, ttl, timer=clock, getsizeof=lambda profile: profile.size
+        )
+        self._tastes: LRUCache[tuple[object, ...], Taste] = LRUCache(
+            half, getsizeof=lambda taste: taste.size
         )
 
     async def profile(self, user: str, deadline: Deadline) -> Profile:
@@ -73,7 +75,7 @@ class Users:
         self._metrics.cache("user", hits=profile is not None, misses=profile is None)
         if profile is not None:
             return profile
-        return await self._reads.get(user, lambda: self._read(user), deadline)
+        return await self._reads.get(user, lambda: self._read(user), deadline, self._ttl)
 
     async def taste(
         self,
@@ -92,30 +94,47 @@ class Users:
         Raises:
             DeadlineExceeded: there was no time to encode the user's queries.
         """
-        key = (profile.interactions, encoder.ref, index.generation if index else None)
-        cached = self._tastes.get(key) if index else None
-        if cached is not None:
-            return cached, ""
         wanted = list(dict.fromkeys(row.item_id for row in profile.interactions if row.item_id))
         items, problem = known, ""
         if index is not None and wanted:
             read = await self._items.get(index, wanted, deadline)
             items, problem = {**known, **read.items}, read.problem
+        # One made of a part of the items is good enough for now, and for now only.
+        lasting = index is not None and not problem
+        versions = tuple(items[name].version if name in items else None for name in wanted)
+        generation = index.generation if index else ""
+        key = (profile.interactions, encoder.ref, generation, versions)
+        if lasting:
+            cached = self._tastes.get(key)
+            self._metrics.cache("taste", hits=cached is not None, misses=cached is None)
+            if cached is not None:
+                return cached, ""
         queries = query_texts(profile)
         vectors: dict[str, Floats] = {}
         if queries:
             encoded = await self._inference.encode_queries(encoder, queries, deadline)
             vectors = dict(zip(queries, encoded, strict=True))
         found = taste(profile, items, vectors, self._half_life_days)
-        # One made of a part of the items is good enough for now, and for now only.
-        if index is not None and not problem:
+        if lasting and found.size <= self._tastes.maxsize:
             self._tastes[key] = found
         return found, problem
+
+    @property
+    def profile_bytes(self) -> int:
+        """Of the profiles that are kept."""
+        return int(self._profiles.currsize)
+
+    @property
+    def taste_bytes(self) -> int:
+        """Of the tastes that are kept."""
+        return int(self._tastes.currsize)
 
     def close(self) -> None:
         self._reads.close()
 
     async def _read(self, user: str) -> Profile:
         profile = await self._features.events(user, self._read_timeout)
-        self._profiles[user] = profile
+        # One larger than the whole cache is used and not kept.
+        if profile.size <= self._profiles.maxsize:
+            self._profiles[user] = profile
         return profile

@@ -140,8 +140,7 @@ class Sidecar:
             self._inference,
             self.metrics,
             ttl=settings.user_ttl_seconds,
-            entries=settings.user_cache_entries,
-            taste_ttl=settings.item_ttl_seconds,
+            max_bytes=settings.user_cache_bytes,
             half_life_days=settings.half_life_days,
             wait=timeout,
             read_timeout=settings.opensearch_read_ms / 1_000,
@@ -271,6 +270,8 @@ class Sidecar:
         """Lets the metrics ask for what is a state and not an event."""
         self.metrics.build(f"onnxruntime {onnxruntime.__version__}")
         self.metrics.watch_cache("item", lambda: self._items.bytes)
+        self.metrics.watch_cache("user", lambda: self._users.profile_bytes)
+        self.metrics.watch_cache("taste", lambda: self._users.taste_bytes)
         for state in State:
             self.metrics.watch_bundles(state.value, partial(self._bundles, state))
 

@@ -178,8 +178,9 @@ class SidecarSettings(BaseSettings):
     # How long a user's events are kept before they are read again. It spans the Encode and the Rank
     # of one search; longer saves reads, and a click shows later. 0: every request reads.
     user_ttl_seconds: float = Field(default=0.25, ge=0, le=3_600)
-    # The most users kept.
-    user_cache_entries: _Count = 10_000
+    # Memory for users: half for their events, about 250 bytes each, and half for what they like,
+    # computed from these, about 2 KB an event with 384 dimensions. More: fewer are computed anew.
+    user_cache_bytes: int = Field(default=128 * 2**20, ge=2**20)
 
     # --- Items
 

@@ -5,6 +5,7 @@ In comments m is the number of interactions that have a vector, d the encoder's 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -50,6 +51,14 @@ class Taste:
     weights: Floats
     brands: Mapping[str, float]
     categories: Mapping[str, float]
+
+    @property
+    def size(self) -> int:
+        """Roughly the bytes that it takes in memory, with the events that it is found by."""
+        names = sum(len(name) + 120 for name in chain(self.brands, self.categories))
+        # The texts of the events' items and queries, and the objects that hold them.
+        rows = sum(len(name) + 400 for name in self.item_ids)
+        return 1_500 + self.vectors.nbytes + self.weights.nbytes + names + rows
 
 
 def query_texts(profile: Profile) -> list[str]:

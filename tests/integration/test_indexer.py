@@ -21,6 +21,7 @@ from indexer import Catalogue, Summary, index_catalogue
 from neuralrank import errors
 from neuralrank.cli.commands import app
 from neuralrank.opensearch import connect
+from neuralrank.packing import PACKED, VECTOR, unpack
 from neuralrank.settings import Settings
 from opensearch_config import lexical_query, product_index
 
@@ -190,6 +191,9 @@ def test_vectors_are_searchable_and_say_who_made_them(
     vector = encoder.encode_passages(["zz"])[0]
     query = {"knn": {"text_vector": {"vector": vector, "k": 1}}}
     assert ids(client, name, query) == ["z"]
+    assert meta["packed_vectors"] == {VECTOR: PACKED}
+    source = client.get(index=name, id="z")["_source"]
+    assert unpack(source[PACKED]) == pytest.approx(np.array(source[VECTOR]), abs=1e-6)
 
 
 def test_the_alias_moves_and_one_earlier_generation_stays(

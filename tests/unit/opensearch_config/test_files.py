@@ -33,6 +33,10 @@ def test_every_text_is_analysed_for_both_languages() -> None:
 def test_vectors_take_the_encoders_size_and_name_it() -> None:
     body = product_index("e5@0123", 128)
     assert body["mappings"]["properties"]["text_vector"]["dimension"] == 128
+    assert body["mappings"]["properties"]["text_vector_packed"] == {"type": "binary"}
+    assert body["mappings"]["_meta"]["neuralrank"]["packed_vectors"] == {
+        "text_vector": "text_vector_packed"
+    }
     assert body["settings"]["index"]["knn"] is True
     meta = body["mappings"]["_meta"]["neuralrank"]
     assert (meta["encoder"], meta["dimensions"], meta["schema_version"]) == ("e5@0123", 128, 1)
@@ -41,7 +45,7 @@ def test_vectors_take_the_encoders_size_and_name_it() -> None:
 
 def test_without_vectors_the_knn_plugin_is_not_asked_for() -> None:
     body = product_index()
-    assert "text_vector" not in body["mappings"]["properties"]
+    assert not {"text_vector", "text_vector_packed"} & set(body["mappings"]["properties"])
     assert "knn" not in body["settings"]["index"]
 
 

@@ -154,8 +154,8 @@ class Catalogue:
             raise NotFound(f"no such index [{name}]")
         return IndexInfo(name, self.generation, self.encoder)
 
-    async def items(self, index: str, ids: Sequence[str], timeout: float) -> list[Item]:
-        self._read(f"items {index} {len(ids)}", timeout)
+    async def items(self, index: IndexInfo, ids: Sequence[str], timeout: float) -> list[Item]:
+        self._read(f"items {index.name} {len(ids)}", timeout)
         return [self.contents[name] for name in ids if name in self.contents]
 
     async def events(self, user: str, timeout: float) -> Profile:
@@ -257,8 +257,7 @@ class Bench:
             self.inference,
             self.metrics,
             ttl=1.0,
-            entries=100,
-            taste_ttl=30.0,
+            max_bytes=2**20,
             half_life_days=7.0,
             wait=5.0,
             read_timeout=5.0,

@@ -8,10 +8,10 @@ import pytest
 
 from neuralrank.errors import NotFound, Unavailable
 from sidecar.deadline import Deadline
-from sidecar.domain import Interaction, Profile
+from sidecar.domain import Floats, Interaction, Item, Profile
 from sidecar.items import ItemStore
 from sidecar.shared import SharedReads
-from tests.unit.sidecar.parts import Bench, item, shop
+from tests.unit.sidecar.parts import Bench, Clock, item, shop, vector
 
 # Counted from the import: tests of a real node may run in between, for minutes.
 SOON = Deadline.after(3_600.0)
@@ -106,6 +106,140 @@ async def test_a_profile_is_kept_for_its_time_and_then_read_anew(bench: Bench) -
 async def test_requests_of_one_user_at_one_time_share_a_read(bench: Bench) -> None:
     await asyncio.gather(*(bench.users.profile("u", SOON) for _ in range(5)))
     assert bench.catalogue.reads == ["events"]
+
+
+async def test_a_read_that_began_before_an_update_does_not_serve_who_saw_the_update(
+    bench: Bench,
+) -> None:
+    index = await bench.items.index("shop", SOON)
+    gate = asyncio.Event()
+    plain = bench.catalogue.items
+
+    async def slow(*asked: object) -> list[Item]:
+        found = await plain(*asked)  # type: ignore[arg-type]
+        await gate.wait()
+        return found
+
+    bench.catalogue.items = slow  # type: ignore[method-assign]
+    before = asyncio.create_task(bench.items.get(index, ["A"], SOON, [-1]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    bench.clock.now += 1
+    updated = replace(bench.catalogue.contents["A"], version=7, price=5.0)
+    bench.catalogue.contents["A"] = updated
+    bench.catalogue.items = plain  # type: ignore[method-assign]
+    after = await bench.items.get(index, ["A"], SOON, [7])
+    assert after.items["A"].price == 5.0
+    # The old one arrives last, and does not put the new one out of the cache.
+    gate.set()
+    await before
+    reads = len(bench.catalogue.reads)
+    assert (await bench.items.get(index, ["A"], SOON, [7])).items["A"].price == 5.0
+    assert len(bench.catalogue.reads) == reads
+
+
+async def test_an_item_that_is_gone_is_gone_from_the_cache_when_its_time_is_up(
+    bench: Bench,
+) -> None:
+    assert await names(bench.items, "A") == {"A"}
+    del bench.catalogue.contents["A"]
+    bench.clock.now += 31
+    assert await names(bench.items, "A") == set()
+    assert await names(bench.items, "A") == set()
+    assert bench.catalogue.reads.count("items shop 1") == 2
+
+
+async def test_a_read_of_events_from_before_a_click_does_not_serve_who_comes_after(
+    bench: Bench,
+) -> None:
+    gate = asyncio.Event()
+    plain = bench.catalogue.events
+
+    async def slow(*asked: object) -> Profile:
+        found = await plain(*asked)  # type: ignore[arg-type]
+        await gate.wait()
+        return found
+
+    bench.catalogue.events = slow  # type: ignore[method-assign]
+    before = asyncio.create_task(bench.users.profile("u", SOON))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    bench.catalogue.events = plain  # type: ignore[method-assign]
+    bench.catalogue.users["u"] = Profile(interactions=(Interaction("A", "click", 1),))
+    bench.clock.now += 1.1  # the time that events are kept
+    assert not (await bench.users.profile("u", SOON)).is_empty
+    gate.set()
+    assert (await before).is_empty
+
+
+async def test_what_a_user_likes_follows_an_update_of_the_items(bench: Bench) -> None:
+    index = await bench.items.index("shop", SOON)
+    profile = Profile(interactions=(Interaction("A", "click", 1),))
+
+    async def interest() -> Floats | None:
+        found, _ = await bench.users.taste(profile, index, bench.encoder, SOON)
+        return found.interest
+
+    assert await interest() == pytest.approx(vector("apple computer"))
+    assert await interest() == pytest.approx(vector("apple computer"))
+    lookups = {"cache": "taste", "outcome": "hit"}
+    registry = bench.metrics.registry
+    assert registry.get_sample_value("neuralrank_cache_lookups_total", lookups) == 1
+    bench.catalogue.contents["A"] = item("A", "red kettle", version=7)
+    # As the plugin asks for it, with the version that its search saw.
+    await bench.items.get(index, ["A"], SOON, [7])
+    assert await interest() == pytest.approx(vector("red kettle"))
+
+
+async def test_users_stay_within_their_bytes(bench: Bench) -> None:
+    rows = tuple(Interaction(f"item-{n}", "click", n) for n in range(100))
+    bench.catalogue.contents = {f"item-{n}": item(f"item-{n}", "kettle") for n in range(100)}
+    index = await bench.items.index("shop", SOON)
+    for number in range(60):
+        name = f"user-{number}"
+        own = (*rows, Interaction("item-0", "view", number))
+        bench.catalogue.users[name] = Profile(interactions=own)
+        profile = await bench.users.profile(name, SOON)
+        assert len(profile.interactions) == 101
+        found, _ = await bench.users.taste(profile, index, bench.encoder, SOON)
+        assert found.interest is not None
+    half = 2**19  # of parts.Bench
+    assert 0 < bench.users.profile_bytes <= half
+    assert 0 < bench.users.taste_bytes <= half
+    assert 60 * profile.size > half
+    assert 60 * found.size > half
+
+
+async def test_a_user_larger_than_the_cache_is_answered_all_the_same(bench: Bench) -> None:
+    rows = tuple(Interaction("A" * 1_000, "click", n, "q" * 2_000) for n in range(500))
+    bench.catalogue.users["u"] = Profile(interactions=rows)
+    assert (await bench.users.profile("u", SOON)).interactions == rows
+    assert bench.users.profile_bytes == 0
+
+
+async def test_a_read_that_is_too_old_is_not_joined() -> None:
+    clock = Clock()
+    reads = SharedReads(wait=10.0, clock=clock)
+    gates = [asyncio.Event(), asyncio.Event()]
+    begun: list[int] = []
+
+    async def read() -> int:
+        number = len(begun)
+        begun.append(number)
+        await gates[number].wait()
+        return number
+
+    first = asyncio.create_task(reads.get("key", read, SOON, 0.5))
+    await asyncio.sleep(0)
+    clock.now += 0.4
+    joined = asyncio.create_task(reads.get("key", read, SOON, 0.5))
+    await asyncio.sleep(0)
+    clock.now += 0.2
+    later = asyncio.create_task(reads.get("key", read, SOON, 0.5))
+    await asyncio.sleep(0)
+    for gate in gates:
+        gate.set()
+    assert await asyncio.gather(first, joined, later) == [0, 0, 1]
 
 
 async def test_a_read_goes_on_when_its_request_gives_up() -> None:

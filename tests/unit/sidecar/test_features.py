@@ -1,0 +1,101 @@
+"""Items as they are read: packed vectors where the index has them, the others where it has not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neuralrank.packing import pack
+from sidecar.features import IndexInfo, OpenSearchFeatures
+
+VECTOR = np.array([0.6, 0.8], np.float32)
+PLAIN = IndexInfo("shop", "shop-1", "e@1")
+PACKS = IndexInfo("shop", "shop-1", "e@1", "text_vector_packed")
+
+
+class Client:
+    """Answers searches by id as OpenSearch does, from documents."""
+
+    def __init__(self, documents: dict[str, dict[str, Any]], meta: Any = None) -> None:
+        self.documents = documents
+        self.meta = meta
+        self.asked: list[tuple[list[str], str]] = []
+        self.indices = self
+
+    async def search(self, *, body: dict[str, Any], **_: Any) -> dict[str, Any]:
+        ids, fields = body["query"]["ids"]["values"], body["_source"]
+        self.asked.append((sorted(ids), fields[0]))
+        hits = [
+            {
+                "_id": name,
+                "_seq_no": 3,
+                "_source": {k: v for k, v in self.documents[name].items() if k in fields},
+            }
+            for name in ids
+            if name in self.documents
+        ]
+        return {"hits": {"hits": hits}}
+
+    async def get_mapping(self, **_: Any) -> Any:
+        return self.meta
+
+
+def features(client: Client) -> OpenSearchFeatures:
+    return OpenSearchFeatures(
+        client,  # type: ignore[arg-type]
+        events_index="ubi_events",
+        vector_field="text_vector",
+        profile_events=100,
+        text_characters=1_000,
+    )
+
+
+def document(*, packed: bool) -> dict[str, Any]:
+    vector = {"text_vector": VECTOR.tolist()}
+    return {"title": "kettle", **vector, **({"text_vector_packed": pack(VECTOR)} if packed else {})}
+
+
+async def test_packed_vectors_are_read_in_place_of_the_others() -> None:
+    client = Client({"a": document(packed=True), "b": document(packed=True)})
+    items = await features(client).items(PACKS, ["a", "b", "ghost"], 5.0)
+    assert client.asked == [(["a", "b", "ghost"], "text_vector_packed")]
+    assert [item.id for item in items] == ["a", "b"]
+    assert all(item.vector is not None and item.vector == pytest.approx(VECTOR) for item in items)
+
+
+async def test_documents_without_a_packed_vector_are_read_again() -> None:
+    client = Client({"a": document(packed=True), "b": document(packed=False)})
+    client.documents["c"] = {**document(packed=False), "text_vector_packed": "damaged"}
+    items = await features(client).items(PACKS, ["a", "b", "c"], 5.0)
+    assert client.asked[1:] == [(["b", "c"], "text_vector")]
+    assert sorted(item.id for item in items) == ["a", "b", "c"]
+    assert all(item.vector is not None and item.vector == pytest.approx(VECTOR) for item in items)
+
+
+async def test_an_index_from_before_there_were_packed_vectors_is_read_as_ever() -> None:
+    client = Client({"a": document(packed=False)})
+    (item,) = await features(client).items(PLAIN, ["a"], 5.0)
+    assert client.asked == [(["a"], "text_vector")]
+    assert item.vector == pytest.approx(VECTOR)
+
+
+@pytest.mark.parametrize(
+    ("notes", "packed"),
+    [
+        ([{"packed_vectors": {"text_vector": "text_vector_packed"}}], "text_vector_packed"),
+        ([{"packed_vectors": {"image_vector": "x"}}], ""),
+        ([{}], ""),
+        # An alias of an old index and a new one: what both have counts.
+        ([{"packed_vectors": {"text_vector": "text_vector_packed"}}, {}], ""),
+    ],
+)
+async def test_the_mapping_says_where_packed_vectors_are(
+    notes: list[dict[str, Any]], packed: str
+) -> None:
+    meta = {
+        f"shop-{number}": {"mappings": {"_meta": {"neuralrank": {"encoder": "e@1", **note}}}}
+        for number, note in enumerate(notes)
+    }
+    info = await features(Client({}, meta)).index("shop", 5.0)
+    assert info.packed == packed
+    assert info.encoder == "e@1"

@@ -22,6 +22,7 @@ from neuralrank.bundle import Bundle
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidBundle, Unsupported
+from tests.conftest import CHECKOUT
 from tests.unit.backends.fake_gpu import FakeLibcuda, FakeTensorRt
 from tests.unit.conftest import tiny_bundle
 
@@ -245,6 +246,49 @@ def test_a_child_that_fails_hurts_nobody_else(
     if child == "refuses":
         assert "building: 50 %" in caplog.text
         assert "building: words" in caplog.text
+
+
+WORKING_CHILD = """
+import sys
+from neuralrank.backends.tensorrt import trial
+from neuralrank.backends.tensorrt.driver import Driver
+from neuralrank.backends.tensorrt.library import Library
+from tests.conftest import CHECKOUT
+from tests.unit.backends.fake_gpu import FakeLibcuda, FakeTensorRt
+
+gpu = FakeLibcuda()
+trial.open_driver = lambda: Driver(gpu)
+trial.load_library = lambda: Library(FakeTensorRt(gpu), "tensorrt", "10.6.0")
+sys.exit(trial.main(sys.argv[1:]))
+"""
+
+
+def test_a_child_leaves_its_engine_in_the_cache_and_its_progress_in_the_log(
+    tmp_path: Path, cross_encoder_bundle: Bundle, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    (tmp_path / "working_child.py").write_text(WORKING_CHILD)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{CHECKOUT}")
+    machine = Machine(tmp_path / "engines")
+
+    def build(bundle: Bundle, precision: str, choice: Choice) -> None:
+        build_in_child(bundle, precision, choice, "working_child", 60.0)
+
+    with caplog.at_level(logging.INFO):
+        found = load_tensorrt(
+            cross_encoder_bundle,
+            machine.choice(),
+            Driver(machine.libcuda),
+            machine.library,
+            build,
+        )
+    assert found.name == "tensorrt-10.6.0-fp16"
+    assert machine.trt.builds == 0, "this process builds nothing"
+    phases = [record.phase for record in caplog.records if hasattr(record, "phase")]
+    assert list(dict.fromkeys(phases)) == [
+        "converting to fp16", "Building", "comparing with float32",
+    ]  # fmt: skip
+    assert any("Kendall" in getattr(record, "agreement", "") for record in caplog.records)
 
 
 def test_the_real_child_says_what_this_machine_lacks(

@@ -1,5 +1,6 @@
 """The GPU benchmark: what of it is arithmetic, and that it ends plainly without a GPU."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,31 @@ def test_tensorrt_is_measured_in_each_precision_by_the_code_that_serves(tmp_path
         assert np.abs(contender.run(given) - run_onnx(exact, given)).max() < 0.01
         contender.close()
     assert libcuda.memory == {}
+
+
+def test_the_whole_run_writes_what_was_measured_and_names_what_was_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tiny_bundle(tmp_path / "b", "cross_encoder", "int8")
+    libcuda = FakeLibcuda()
+    library = Library(FakeTensorRt(libcuda), "tensorrt", "10.6.0")
+    monkeypatch.setattr(gpu, "needed", lambda *_: (Driver(libcuda), library, bundle))
+    monkeypatch.setattr(gpu, "LENGTHS", (32, 64))
+    monkeypatch.setattr(gpu, "PAIRS", 4)
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu, "RESULT", tmp_path / "gpu.json")
+    assert gpu.main(["--rounds", "2", "--seconds", "0.02", "--threads", "1"]) == 0
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert result["gpu"] == {"name": "Fake GPU", "capability": [9, 0], "driver": 12_060}
+    assert result["versions"] == {"tensorrt": "10.6.0"}
+    measured = {row["what"]: row for row in result["rows"]}
+    assert len(measured) == 5
+    assert {row["tokens"] for row in result["rows"]} == {32, 64}
+    assert measured["TensorRT fp32"]["agreement"]["kendall"] == 1.0
+    assert measured["TensorRT fp16"]["agrees"]
+    assert {"ONNX Runtime CUDA", "torch eager", "torch.compile"} == set(result["left_out"])
+    # Nothing of 128 tokens was measured.
+    assert result["goals"]["p50_under_2_ms"] is None
 
 
 def test_what_is_not_installed_says_so(tmp_path: Path) -> None:

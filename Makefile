@@ -5,6 +5,7 @@
 # make test-tensorrt   what can be tested of TensorRT without a GPU (`make test` runs it too)
 # make check   formatting, lint, types, import rules
 # make bench   the benchmarks
+# make bench-deadline   nDCG@10 against the deadline; needs the data sets in ../shared/data
 # make bench-sidecar   the sidecar against its peers and under load; installs the peers (gigabytes)
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
 # make test-faults   all fault injection (`make test` runs a quick part of it)
@@ -37,8 +38,8 @@ ifneq ($(words $(wildcard neuralrank/v1/ranking_pb2.py $(BIN)/neuralrank)),2)
 INCOMPLETE := incomplete
 endif
 
-.PHONY: help setup demo test test-tensorrt check plugin-test bench bench-sidecar soak test-faults fuzz \
-	down clean constraints incomplete
+.PHONY: help setup demo test test-tensorrt check plugin-test bench bench-deadline bench-sidecar \
+	soak test-faults fuzz down clean constraints incomplete
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -81,6 +82,10 @@ plugin-test: setup
 bench: setup
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench
+
+bench-deadline: setup
+	$(BIN)/neuralrank up $(UP)
+	$(BIN)/python -m bench deadline
 
 bench-sidecar: setup
 	$(BIN)/python -m bench sidecar

@@ -2,16 +2,17 @@
 
 import sys
 
-from bench import latency, models, overhead, sidecar
+from bench import deadline, latency, models, overhead, sidecar
 
 BENCHMARKS = {
     "models": models.run,
     "latency": latency.run,
     "overhead": overhead.run,
     "sidecar": sidecar.run,
+    "deadline": deadline.run,
 }
-# Minutes, and downloads of several GB: only where it is asked for.
-ON_REQUEST = {"sidecar"}
+# Minutes, downloads of several GB, data that is not in the repository: only where asked for.
+ON_REQUEST = {"sidecar", "deadline"}
 
 
 def main() -> None:

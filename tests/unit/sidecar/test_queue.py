@@ -149,6 +149,32 @@ def test_one_with_a_thousand_candidates_does_not_starve_another() -> None:
     assert not small.waiting
 
 
+def test_one_that_comes_later_gets_its_share_from_then_on_and_no_more() -> None:
+    made = queue()
+    first = job(*[10] * 1_000, caller="first")
+    made.add(first)
+    for _ in range(50):
+        made.take()
+    second = job(*[10] * 1_000, caller="second")
+    made.add(second)
+    served: Counter[str] = Counter()
+    for _ in range(16):
+        batch = made.take()
+        assert batch is not None
+        served.update(str(each.caller) for each, _ in batch.entries)
+    assert abs(served["first"] - served["second"]) <= WINDOW // 10
+
+
+def test_two_with_much_to_do_share_each_batch() -> None:
+    made = queue()
+    for caller in "ab":
+        made.add(job(*[10] * 100, caller=caller))
+    batch = made.take()
+    assert batch is not None
+    assert [each.caller for each, _ in batch.entries].count("a") == 3
+    assert len(batch.entries) == 6
+
+
 @given(LENGTHS)
 def test_a_request_runs_in_its_order_but_for_the_window(lengths: list[int]) -> None:
     made = queue()

@@ -1,0 +1,116 @@
+"""Candidates of the data sets as a search finds them, recorded once from a real OpenSearch.
+
+Both legs as the plugin joins them: 100 hits of the product query with their scores, then those of
+100 neighbours of the query's vector that are not among them. The recording stays in the home
+folder: some of the sets may not be copied.
+"""
+
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from opensearchpy import OpenSearch
+
+from indexer import Catalogue, index_catalogue
+from neuralrank.cli.results import NO_PIPELINE, ask
+from neuralrank.encoder import Encoder
+from neuralrank.errors import NotFound
+from neuralrank.evaluation import Qrels, read_qrels, read_queries
+from neuralrank.opensearch import connect
+from neuralrank.registry import Registry
+from neuralrank.settings import Settings
+from opensearch_config import lexical_query, product_index
+
+__all__ = ["DATA", "Found", "Recorded", "index_name", "recorded"]
+
+# Beside the checkout; not needed by anything but benchmarks and tests.
+DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data"
+_HITS: Final = 100
+# As the plugin: HNSW finds few of the last neighbours.
+_EXPLORED: Final = 400
+
+
+@dataclass(frozen=True)
+class Found:
+    """One query: its text, and candidates with the score of the lexical leg, None for those that
+    only the vectors found."""
+
+    text: str
+    candidates: tuple[tuple[str, float | None], ...]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A data set's judged queries with what was found for them."""
+
+    queries: dict[str, Found]
+    qrels: Qrels
+
+
+def index_name(name: str) -> str:
+    return f"bench_{name}"
+
+
+def recorded(name: str, settings: Settings) -> Recorded:
+    """The recording of a set, made if there is none of this encoder yet.
+
+    Raises:
+        NotFound: the data is not there.
+        Unavailable: OpenSearch does not answer.
+    """
+    folder = DATA / name
+    if not folder.is_dir():
+        raise NotFound(
+            f"There is no {folder}: this benchmark needs the shared data beside the checkout."
+        )
+    qrels = read_qrels(folder / "qrels.dev.tsv")
+    texts = read_queries(folder / "queries.dev.tsv")
+    encoder = Encoder.load(Registry(settings.registry_path).get("multilingual-e5-small"))
+    file = settings.home / "bench" / f"candidates-{name}.json"
+    with closing(connect(settings, timeout=120.0)) as client:
+        index = index_name(name)
+        if not client.indices.exists(index=index):
+            index_catalogue(
+                client,
+                Catalogue(folder / "catalogue.jsonl.gz"),
+                index,
+                product_index(encoder.ref, encoder.dimensions),
+                encoder,
+                settings.home / f"{index}.rejects.jsonl",
+            )
+            client.indices.refresh(index=index)
+            file.unlink(missing_ok=True)
+        known = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        if known.get("encoder") != encoder.ref:
+            queries = {
+                query: _search(client, encoder, index, text)
+                for query, text in texts.items()
+                if query in qrels
+            }
+            known = {"encoder": encoder.ref, "queries": queries}
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(known, ensure_ascii=False), "utf-8")
+    return Recorded(
+        {
+            query: Found(row["text"], tuple((id_, score) for id_, score in row["candidates"]))
+            for query, row in known["queries"].items()
+        },
+        {query: qrels[query] for query in known["queries"]},
+    )
+
+
+def _search(client: OpenSearch, encoder: Encoder, index: str, text: str) -> dict[str, Any]:
+    lexical = ask(client, index, lexical_query(text), size=_HITS, pipeline=NO_PIPELINE)
+    vector = encoder.encode_queries([text])[0].tolist()
+    knn = {"knn": {"text_vector": {"vector": vector, "k": _EXPLORED}}}
+    near = ask(client, index, knn, size=_HITS, pipeline=NO_PIPELINE)
+    found = {hit.id: hit.score for hit in lexical.hits}
+    return {
+        "text": text,
+        "candidates": [
+            *found.items(),
+            *((hit.id, None) for hit in near.hits if hit.id not in found),
+        ],
+    }

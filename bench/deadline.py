@@ -1,0 +1,180 @@
+"""How good a ranking is by the time that it is given: nDCG@10 against the deadline.
+
+A real sidecar over real gRPC, on candidates recorded from a real OpenSearch (`bench.candidates`),
+one request after the other. Vectors of queries and scores of pairs are not kept, so that no
+deadline has the work of another; items are, as in a shop that has been open for an hour. The first
+pass, with all the time it wants, is not counted: it fills that cache, and the sidecar learns what a
+token costs.
+"""
+
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import numpy as np
+
+from bench.candidates import Found, Recorded, index_name, recorded
+from bench.plot import Line, write_plot
+from bench.report import RESULTS, Report
+from bench.running import Running, free_port
+from neuralrank.evaluation import judge
+from neuralrank.settings import Settings, load_settings
+from neuralrank.v1 import ranking_pb2 as pb
+from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+
+__all__ = ["run"]
+
+_SETS: Final = ("esci_en", "icecat_en", "taobao_zh")
+_NO_END: Final = 600_000
+_DEADLINES: Final = (5, 10, 20, 50, 100, 200, _NO_END)
+# Candidates that the cross-encoder may read: as shipped, and many.
+_READ: Final = {"default": 0, "50": 50}
+_METRIC: Final = "nDCG@10"
+
+
+@dataclass(frozen=True)
+class _Point:
+    """What one deadline gave on one set: ids by query in order, and counts."""
+
+    orders: Mapping[str, Sequence[str]]
+    milliseconds: list[float]
+    partial: float
+    read: float
+
+
+def run() -> None:
+    """Prints the table; writes JSON and the plot."""
+    settings = load_settings()
+    rows = [row for name in _SETS for row in measure(name, settings)]
+    publish(rows)
+
+
+def publish(rows: list[dict[str, Any]]) -> None:
+    """The table, `deadline.json` and `deadline.svg`."""
+    Report(
+        "deadline",
+        "Quality against the deadline, one caller",
+        rows,
+        "'reads': how many candidates the cross-encoder may read (default: the setting's five; "
+        "50: as many as time allows). 'gain': over the order that came in, recorded with the "
+        "candidates. 'read' is the mean a query, 'partial' the share of answers with a note "
+        "DEADLINE. Query vectors and pair scores are not cached here; items are. No cross-encoder "
+        "serves Chinese.",
+    ).publish()
+    lines = [
+        Line(
+            f"{name}, reads {reads}",
+            [
+                (float(min(row["deadline ms"], 1_000)), row[_METRIC])
+                for row in rows
+                if row["what"] == name and row["reads"] == reads
+            ],
+        )
+        for name in dict.fromkeys(row["what"] for row in rows)
+        for reads in _READ
+        if any(row["what"] == name and row["reads"] == reads for row in rows)
+    ]
+    write_plot(RESULTS / "deadline.svg", "nDCG@10 against deadline, ms (1000: none)", lines)
+
+
+def measure(name: str, settings: Settings) -> list[dict[str, Any]]:
+    """The rows of one set."""
+    data = recorded(name, settings)
+    came = _judged({q: [id_ for id_, _ in f.candidates] for q, f in data.queries.items()}, data)
+    rows = []
+    with _sidecar(settings) as (stub, read):
+        _pass(stub, read, data, name, _NO_END, 0)
+        for reads, most in _READ.items():
+            if reads != "default" and name.endswith("_zh"):
+                continue  # nothing would be read, as with the default
+            for deadline in _DEADLINES:
+                point = _pass(stub, read, data, name, deadline, most)
+                value = _judged(point.orders, data)
+                p50, p95 = np.percentile(point.milliseconds, [50, 95])
+                rows.append(
+                    {
+                        "what": name,
+                        "reads": reads,
+                        "deadline ms": deadline,
+                        _METRIC: round(value, 4),
+                        "gain": round(value - came, 4),
+                        "read": round(point.read, 1),
+                        "partial": round(point.partial, 3),
+                        "p50 ms": round(float(p50), 1),
+                        "p95 ms": round(float(p95), 1),
+                    }
+                )
+    return rows
+
+
+def _pass(
+    stub: Any, read: "_Counter", data: Recorded, name: str, deadline: int, most: int
+) -> _Point:
+    orders, times, partial = {}, [], 0
+    before = read()
+    for query, found in data.queries.items():
+        message = _request(found, name, deadline, most)
+        start = time.perf_counter()
+        answer = stub.Rank(message)
+        times.append((time.perf_counter() - start) * 1_000)
+        orders[query] = [hit.id for hit in answer.results]
+        partial += any(note.reason == pb.DEGRADED_REASON_DEADLINE for note in answer.degraded)
+    count = len(data.queries)
+    return _Point(orders, times, partial / count, (read() - before) / count)
+
+
+def _request(found: Found, name: str, deadline: int, most: int) -> pb.RankRequest:
+    return pb.RankRequest(
+        query=found.text,
+        index=index_name(name),
+        candidates=[pb.Candidate(id=id_, retrieval_score=score) for id_, score in found.candidates],
+        options=pb.RankOptions(deadline_ms=deadline, max_reranked=most),
+    )
+
+
+def _judged(orders: Mapping[str, Sequence[str]], data: Recorded) -> float:
+    run = {
+        query: {id_: -float(place) for place, id_ in enumerate(order)}
+        for query, order in orders.items()
+    }
+    return judge(data.qrels, run).mean(_METRIC)
+
+
+@dataclass(frozen=True)
+class _Counter:
+    """Candidates that the cross-encoder has read, as the sidecar's metrics say."""
+
+    url: str
+
+    def __call__(self) -> float:
+        with urllib.request.urlopen(self.url, timeout=10) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith("neuralrank_reranked_candidates_total "):
+                    return float(line.split()[1])
+        return 0.0
+
+
+@contextmanager
+def _sidecar(settings: Settings) -> Iterator[tuple[Any, _Counter]]:
+    port = free_port()
+    running = Running(
+        settings.home / "bench" / "deadline.log",
+        opensearch_url=settings.opensearch_url,
+        registry=settings.registry_path,
+        http_listen=f"127.0.0.1:{port}",
+        max_deadline_ms=_NO_END,
+        query_cache_bytes=0,
+        score_cache_bytes=0,
+        item_ttl_seconds=86_400,
+        index_ttl_seconds=3_600,
+        # The first pass reads the catalogue.
+        opensearch_timeout_ms=10_000,
+    )
+    with running:
+        running.ready()
+        with grpc.insecure_channel(running.address, [("grpc.enable_http_proxy", 0)]) as channel:
+            yield pb_grpc.RankingStub(channel), _Counter(f"http://127.0.0.1:{port}/metrics")

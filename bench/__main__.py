@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import deadline, latency, models, overhead, sidecar
+from bench import deadline, latency, models, overhead, sidecar, swaps
 
 BENCHMARKS = {
     "models": models.run,
@@ -10,9 +10,10 @@ BENCHMARKS = {
     "overhead": overhead.run,
     "sidecar": sidecar.run,
     "deadline": deadline.run,
+    "swaps": swaps.run,
 }
 # Minutes, downloads of several GB, data that is not in the repository: only where asked for.
-ON_REQUEST = {"sidecar", "deadline"}
+ON_REQUEST = {"sidecar", "deadline", "swaps"}
 
 
 def main() -> None:

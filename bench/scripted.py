@@ -1,6 +1,6 @@
 """An OpenSearch that holds one small shop in memory, for measuring and for injecting faults.
 
-It answers the four things that the sidecar asks for (mapping, items by id, events of a user, a new
+It answers the four things that the sidecar asks for (mappings, items by id, events of a user, a new
 event) in OpenSearch's shapes, at a cost of microseconds. So what is measured is the sidecar, and
 what a test makes OpenSearch do wrong is known exactly. That the sidecar works with a real node is
 for `tests/integration` and `tests/e2e`.
@@ -63,6 +63,7 @@ class Shop:
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY)
+        app.router.add_get("/_mapping", self._mapping)
         app.router.add_get("/{index}/_mapping", self._mapping)
         app.router.add_post("/{index}/_search", self._search)
         app.router.add_post("/_msearch", self._msearch)
@@ -70,7 +71,7 @@ class Shop:
 
     async def _mapping(self, request: web.Request) -> web.Response:
         self.asked += 1
-        name = request.match_info["index"]
+        name = request.match_info.get("index", INDEX)
         if name != INDEX:
             reason = {"type": "index_not_found_exception", "reason": f"no such index [{name}]"}
             return _json({"error": reason, "status": 404}, 404)

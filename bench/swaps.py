@@ -1,0 +1,333 @@
+"""Swapping bundles under constant load: `python -m bench swaps`.
+
+A real sidecar process, real gRPC, requests at a constant rate (open loop: one leaves on time
+whether or not those before it were answered), each with a query of its own, so that no cache
+answers it. Meanwhile bundles of one name are promoted, each as soon as the one before it serves.
+Every answer names the bundle that scored it, and its logits are compared to that bundle's alone.
+
+Tiny bundles, so that a thousand swaps fit in minutes; then the default cross-encoder, whose loading
+takes a thousand times the processor.
+"""
+
+import asyncio
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import numpy as np
+import onnx
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from bench.report import Report
+from bench.running import Running
+from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.models import measured
+from neuralrank.models.bert import BertConfig, write_bert
+from neuralrank.registry import Registry
+from neuralrank.settings import load_settings
+from neuralrank.v1 import ranking_pb2 as pb
+from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+
+__all__ = ["Answers", "Swaps", "run", "swap_under_load", "tiny_cross_encoder"]
+
+# Of a logit, between the sidecar's batches and the bundle alone.
+TOLERANCE: Final = 1e-3
+_TEXTS: Final = (
+    "wireless noise cancelling headphones with 30 hours of battery",
+    "electric kettle 1.7 l stainless steel",
+    "running shoes for women, light and breathable",
+    "usb c charger 65 w with three ports",
+    "queen size memory foam mattress",
+)
+_NO_PROXY: Final = [("grpc.enable_http_proxy", 0)]
+_WAIT_SECONDS: Final = 60.0
+
+
+@dataclass
+class Answers:
+    """What the load got. `scored`: the query, the bundle that the answer names, and the logits by
+    position in `_TEXTS`."""
+
+    ms: list[float] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
+    scored: list[tuple[str, str, dict[int, float]]] = field(default_factory=list)
+    # Answers that name no bundle or several.
+    unnamed: int = 0
+
+    def p99(self) -> float:
+        return float(np.percentile(self.ms, 99)) if self.ms else float("nan")
+
+    def mixed(self, alone: Callable[[str, str], np.ndarray], most: int = 10**9) -> int:
+        """Answers with a logit that is not of the bundle that they name.
+
+        Args:
+            alone: a query's logits of all texts by one bundle, without a sidecar.
+            most: answers that are looked at, evenly spread.
+        """
+        step = max(1, len(self.scored) // most)
+        wrong = 0
+        for query, ref, logits in self.scored[::step]:
+            expected = alone(ref, query)
+            wrong += any(abs(expected[i] - logit) > TOLERANCE for i, logit in logits.items())
+        return wrong
+
+
+@dataclass
+class Swaps:
+    """What swapping did."""
+
+    seconds: list[float] = field(default_factory=list)
+    rss_mb: list[float] = field(default_factory=list)
+    threads: list[int] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+
+
+def tiny_cross_encoder(folder: Path, seed: int, layers: int = 2) -> Bundle:
+    """A cross-encoder of random weights, made and measured as the product makes bundles."""
+    folder.mkdir(parents=True)
+    hidden, inner = 64, 128
+    characters = "abcdefghijklmnopqrstuvwxyz0123456789.,-"
+    vocabulary = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *characters])}
+    chance = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> Any:
+        return chance.normal(0, 0.2, shape).astype(np.float32)
+
+    weights = {
+        "embeddings.word_embeddings.weight": normal(len(vocabulary), hidden),
+        "embeddings.position_embeddings.weight": normal(128, hidden),
+        "embeddings.token_type_embeddings.weight": normal(2, hidden),
+        "pooler.dense.weight": normal(hidden, hidden),
+        "pooler.dense.bias": normal(hidden),
+        "classifier.weight": normal(1, hidden),
+        "classifier.bias": normal(1),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for layer in range(layers):
+        key = f"encoder.layer.{layer}"
+        norms += [f"{key}.attention.output.LayerNorm", f"{key}.output.LayerNorm"]
+        for part, rows, columns in [
+            *((f"attention.self.{which}", hidden, hidden) for which in ("query", "key", "value")),
+            ("attention.output.dense", hidden, hidden),
+            ("intermediate.dense", inner, hidden),
+            ("output.dense", hidden, inner),
+        ]:
+            weights[f"{key}.{part}.weight"] = normal(rows, columns)
+            weights[f"{key}.{part}.bias"] = normal(rows)
+    for norm in norms:
+        weights[f"{norm}.weight"], weights[f"{norm}.bias"] = 1 + normal(hidden), normal(hidden)
+    config = BertConfig(layers=layers, heads=4)
+    onnx.save(write_bert(weights, config, "score", "fp32"), str(folder / MODEL))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer.save(str(folder / TOKENIZER))
+    return measured(
+        folder,
+        {"name": "swapped", "kind": "cross_encoder", "languages": ["en"], "max_tokens": 128},
+    )
+
+
+async def swap_under_load(
+    sidecar: Running,
+    registry: Registry,
+    refs: Sequence[str],
+    *,
+    swaps: int,
+    rate: float,
+    settle: float,
+    deadline_ms: int,
+) -> tuple[Answers, Answers, Swaps]:
+    """Load without swaps, and with them; half of the first before and half after.
+
+    Args:
+        refs: bundles of one name, promoted in turn.
+        rate: requests a second.
+        settle: seconds of load without swaps on either side.
+
+    Raises:
+        RuntimeError: a bundle that was promoted does not serve.
+    """
+    quiet, busy, done = Answers(), Answers(), Swaps()
+    async with grpc.aio.insecure_channel(sidecar.address, _NO_PROXY) as channel:
+        stub: Any = pb_grpc.RankingStub(channel)
+        await _serving(stub, registry.promote(refs[0]))
+        await _load(stub, Answers(), 1.0, rate, deadline_ms)  # connections and allocations
+        await _load(stub, quiet, settle, rate, deadline_ms)
+        stop = asyncio.Event()
+        load = asyncio.create_task(_load(stub, busy, float("inf"), rate, deadline_ms, stop))
+        try:
+            for number in range(swaps):
+                ref = refs[(number + 1) % len(refs)]
+                start = time.perf_counter()
+                await asyncio.to_thread(registry.promote, ref)
+                await _serving(stub, ref)
+                done.seconds.append(time.perf_counter() - start)
+                usage = sidecar.usage()
+                done.rss_mb.append(usage.rss_mb)
+                done.threads.append(usage.threads)
+                done.files.append(usage.files)
+        finally:
+            stop.set()
+            await load
+        await _load(stub, quiet, settle, rate, deadline_ms)
+    return quiet, busy, done
+
+
+async def _serving(stub: Any, ref: str) -> None:
+    """Waits until new requests are answered by a bundle."""
+    end = time.monotonic() + _WAIT_SECONDS
+    while True:
+        rows = (await stub.ModelStatus(pb.ModelStatusRequest(), timeout=10)).bundles
+        row = next((row for row in rows if f"{row.name}@{row.hash}" == ref), None)
+        if row is not None and pb.BUNDLE_ROLE_SERVING in row.roles:
+            return
+        refused = row is not None and row.state == pb.BUNDLE_STATE_REFUSED
+        if refused or time.monotonic() > end:
+            raise RuntimeError(f"{ref} does not serve: {row.reason if row else 'not seen'}")
+        await asyncio.sleep(0.01)
+
+
+async def _load(
+    stub: Any,
+    answers: Answers,
+    seconds: float,
+    rate: float,
+    deadline_ms: int,
+    stop: asyncio.Event | None = None,
+) -> None:
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    calls: set[asyncio.Task[None]] = set()
+    number = 0
+    while number / rate < seconds and not (stop and stop.is_set()):
+        due = begun + number / rate
+        await asyncio.sleep(max(0.0, due - loop.time()))
+        call = asyncio.create_task(_ask(stub, answers, due, deadline_ms))
+        calls.add(call)
+        call.add_done_callback(calls.discard)
+        number += 1
+    await asyncio.gather(*calls)
+
+
+async def _ask(stub: Any, answers: Answers, due: float, deadline_ms: int) -> None:
+    query = f"item {time.perf_counter_ns() % 10**9}"
+    request = pb.RankRequest(
+        query=query,
+        language="en",
+        candidates=[pb.Candidate(id=str(i), text=text) for i, text in enumerate(_TEXTS)],
+        options=pb.RankOptions(explain=True, deadline_ms=deadline_ms, max_reranked=len(_TEXTS)),
+    )
+    try:
+        answer = await stub.Rank(request, timeout=deadline_ms / 1_000 + 5)
+    except grpc.aio.AioRpcError as error:
+        answers.failures[error.code().name] += 1
+        return
+    answers.ms.append((asyncio.get_running_loop().time() - due) * 1_000)
+    logits = {
+        int(hit.id): hit.explanation.cross_encoder_logit
+        for hit in answer.results
+        if hit.explanation.HasField("cross_encoder_logit")
+    }
+    if len(answer.results) != len(_TEXTS):
+        answers.failures["candidates lost"] += 1
+    if len(answer.bundles) != 1:
+        answers.unnamed += 1
+    else:
+        answers.scored.append((query, answer.bundles[0], logits))
+
+
+def alone(registry: Registry) -> Callable[[str, str], np.ndarray]:
+    """The logits of all texts by one bundle, in this process."""
+    loaded: dict[str, CrossEncoder] = {}
+
+    def score(ref: str, query: str) -> np.ndarray:
+        if ref not in loaded:
+            loaded[ref] = CrossEncoder.load(registry.get(ref), threads=1)
+        # As the sidecar cuts texts; `_TEXTS` are shorter than its limit.
+        return loaded[ref].score(query, _TEXTS)
+
+    return score
+
+
+def run() -> None:
+    """Prints and writes the report."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="neuralrank-swaps-") as folder:
+        work = Path(folder)
+        tiny = [tiny_cross_encoder(work / f"tiny-{seed}", seed) for seed in range(6)]
+        rows.append(_measure("1,000 swaps of tiny bundles", work / "a", tiny, 1_000, 40.0, 20.0))
+        real = [_real(work / f"real-{number}", number) for number in range(2)]
+        rows.append(_measure("30 swaps of the default", work / "b", real, 30, 4.0, 20.0))
+    Report(
+        "swaps",
+        "Swapping the cross-encoder under constant load",
+        rows,
+        "p99 from when a request should have left, without swaps and with them, in one run. Every "
+        "answer of the tiny bundles, and 100 of the default, was compared to what the bundle that "
+        "it names gives alone. RSS after a tenth of the swaps, and at the end.",
+    ).publish()
+
+
+def _real(folder: Path, number: int) -> Bundle:
+    """The default cross-encoder, under a hash of its own."""
+    source = Registry(load_settings().registry_path).get("ms-marco-minilm-l12")
+    folder.mkdir()
+    for name in source.manifest.files:
+        (folder / name).write_bytes((source.path / name).read_bytes())
+    fields = source.manifest.model_dump(mode="json", exclude={"files"})
+    return write_bundle(folder, {**fields, "training_window": f"swap {number}"})
+
+
+def _measure(
+    what: str, work: Path, bundles: Sequence[Bundle], swaps: int, rate: float, settle: float
+) -> dict[str, Any]:
+    registry = Registry(str(work / "models"))
+    (work / "models").mkdir(parents=True)
+    refs = [registry.publish(bundle).ref for bundle in bundles]
+    log = work / "sidecar.log"
+    with Running(
+        log,
+        opensearch_url="http://127.0.0.1:1",
+        registry=registry.url,
+        registry_poll_seconds=0.05,
+        max_slowdown=10,
+    ) as sidecar:
+        sidecar.ready()
+        quiet, busy, done = asyncio.run(
+            swap_under_load(
+                sidecar, registry, refs, swaps=swaps, rate=rate, settle=settle, deadline_ms=2_000
+            )
+        )
+    freed = sum(
+        json.loads(line)["message"] == "bundle freed" for line in log.read_text().splitlines()
+    )
+    early = done.rss_mb[len(done.rss_mb) // 10 :][:5]
+    return {
+        "what": what,
+        "swaps": swaps,
+        "requests": len(busy.ms),
+        "failed": sum(busy.failures.values()) + sum(quiet.failures.values()),
+        "by two bundles": busy.unnamed + busy.mixed(alone(registry), 10**9 if rate > 10 else 100),
+        "freed": freed,
+        "p99 ms": round(quiet.p99(), 2),
+        "p99 ms swapping": round(busy.p99(), 2),
+        "ratio": round(busy.p99() / quiet.p99(), 2),
+        "s a swap": round(float(np.median(done.seconds)), 3),
+        "RSS MB early": round(float(np.median(early)), 1),
+        "RSS MB end": round(float(np.median(done.rss_mb[-5:])), 1),
+        "threads": f"{done.threads[0]} → {done.threads[-1]}",
+        "files": f"{done.files[0]} → {done.files[-1]}",
+    }

@@ -10,6 +10,8 @@
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
 # make test-faults   all fault injection (`make test` runs a quick part of it)
 # make fuzz SECONDS=60   each target that reads others' bytes is given so many seconds of nonsense
+# make helm    builds helm, with which the tests render the Helm chart; needs Go. Without it, or a helm
+#              on PATH, those tests are skipped
 # make down    ends the local stack; its data, models and downloads stay in .neuralrank
 # make clean   down, and removes what was built; .neuralrank stays
 
@@ -116,3 +118,12 @@ constraints:
 	{ sed -n '/^#/p' constraints.txt; "$$folder/venv/bin/python" -m pip freeze --exclude neuralrank; } \
 		> "$$folder/constraints.txt"; \
 	mv "$$folder/constraints.txt" constraints.txt
+
+# Kept with the downloads: it takes a minute to build, and `make clean` leaves it.
+HELM := .neuralrank/tools/helm
+.PHONY: helm
+helm: $(HELM)
+$(HELM):
+	@command -v go >/dev/null || { echo "missing: Go 1.24 or newer. Install it, or put a helm of" \
+		"version 3 on PATH." >&2; exit 7; }
+	GOBIN="$(CURDIR)/.neuralrank/tools" go install helm.sh/helm/v3/cmd/helm@v3.22.0

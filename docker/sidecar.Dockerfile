@@ -13,14 +13,15 @@ COPY opensearch_config opensearch_config
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON_VERSION}-slim
-# "[gpu]" for TensorRT, whose wheels come from NVIDIA's package index while this is built.
+# "[gpu]" for TensorRT, whose wheels come from NVIDIA's package index while this is built; "[gpu,otel]"
+# for traces too. Empty: "[otel]".
 ARG EXTRAS
 COPY constraints.txt /tmp/constraints.txt
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir -c /tmp/constraints.txt "$(echo /wheels/*.whl)${EXTRAS}"
-# An ordinary account; it owns the registry and the engines, as a new volume takes over what is in the
-# image.
-RUN useradd --create-home neuralrank && mkdir /models /engines && chown neuralrank /models /engines
+    pip install --no-cache-dir -c /tmp/constraints.txt "$(echo /wheels/*.whl)${EXTRAS:-[otel]}"
+# An ordinary account, which the Helm chart names by its number; it owns the registry and the engines,
+# as a new volume takes over what is in the image.
+RUN useradd --create-home --uid 1000 neuralrank && mkdir /models /engines && chown neuralrank /models /engines
 USER neuralrank
 WORKDIR /home/neuralrank
 ENV PYTHONUNBUFFERED=1

@@ -1,0 +1,223 @@
+"""The Helm chart: rendered by helm itself, and held to Kubernetes' schemas and to our settings.
+
+helm is looked for in $HELM, on PATH, and where `make helm` builds it.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from neuralrank.settings import Settings
+from sidecar.settings import SidecarSettings
+from tests.unit.test_monitoring import RECORDED
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CHART = CHECKOUT / "deploy/helm/neuralrank"
+BUILT = CHECKOUT / ".neuralrank/tools/helm"
+HELM = os.environ.get("HELM") or shutil.which("helm") or (str(BUILT) if BUILT.is_file() else "")
+KUBERNETES = ("1.30.0", "1.34.0", "1.37.0")
+needs_helm = pytest.mark.skipif(not HELM, reason="helm is not installed; `make helm` builds it")
+
+REQUIRED = {
+    "opensearch": {"url": "http://opensearch:9200"},
+    "registry": {"existingClaim": "models"},
+    "insecure": True,
+}
+FULL = {
+    "image": {"tag": "9.9.9", "pullSecrets": [{"name": "pull"}]},
+    "cores": 4,
+    "opensearch": {"url": "https://opensearch:9200", "secretName": "os", "verifyCerts": False},
+    "registry": {"url": "s3://bucket/models"},
+    "tls": {"secretName": "tls", "clientCertificates": True},
+    "tokensSecretName": "tokens",
+    "settings": {"deadline_ms": 150, "weight_affinity": 0.25, "default_encoder": "e5"},
+    "env": [{"name": "AWS_REGION", "value": "eu-central-1"}],
+    "traces": {"otlpEndpoint": "http://otel:4317"},
+    "autoscaling": {"metric": "cpu", "minReplicas": 3},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "podAnnotations": {"a": "b"},
+    "podLabels": {"team": "search"},
+    "nodeSelector": {"kubernetes.io/arch": "amd64"},
+    "tolerations": [{"key": "search", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+}
+PLAIN = REQUIRED | {
+    "autoscaling": {"enabled": False},
+    "replicas": 5,
+    "networkPolicy": {"enabled": False},
+    "disruptionBudget": {"enabled": False},
+}
+# Kubernetes' HTTP probe has no certificate to show, so without one for clients it may ask.
+SECURED = FULL | {"tls": {"secretName": "tls"}}
+VALUES = {"required": REQUIRED, "full": FULL, "plain": PLAIN, "secured": SECURED}
+
+
+def helm(*arguments: str, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [HELM, *arguments, "--values", "-"],
+        input=json.dumps(values),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def rendered(values: dict[str, Any], kubernetes: str = "1.34.0") -> dict[str, Any]:
+    """The objects by kind; there is one of each."""
+    run = helm(
+        *("template", "shop", str(CHART), "--namespace", "search", "--kube-version", kubernetes),
+        values=values,
+    )
+    assert run.returncode == 0, run.stderr
+    objects = [item for item in yaml.safe_load_all(run.stdout) if item]
+    found = {item["kind"]: item for item in objects}
+    assert len(found) == len(objects)
+    return found
+
+
+def environment(objects: dict[str, Any]) -> dict[str, Any]:
+    (container,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value") for entry in container["env"]}
+
+
+@needs_helm
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+@pytest.mark.parametrize("values", VALUES.values(), ids=list(VALUES))
+def test_kubernetes_accepts_every_object(values: dict[str, Any], kubernetes: str) -> None:
+    for kind, item in rendered(values, kubernetes).items():
+        # The operator's own kind; Kubernetes has no schema of it.
+        if kind != "ServiceMonitor":
+            kubernetes_validate.validate(item, kubernetes, strict=True)
+
+
+@needs_helm
+def test_the_validation_would_find_a_mistake() -> None:
+    deployment = rendered(REQUIRED)["Deployment"]
+    deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, "1.34.0", strict=True)
+
+
+@needs_helm
+def test_helms_own_linter_finds_nothing() -> None:
+    run = helm("lint", "--strict", "--kube-version", "1.34.0", str(CHART), values=REQUIRED)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@needs_helm
+@pytest.mark.parametrize("values", VALUES.values(), ids=list(VALUES))
+def test_the_sidecar_can_start_with_what_it_is_given(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = environment(rendered(values))
+    for prefix, settings in (("NEURALRANK_SIDECAR_", SidecarSettings), ("NEURALRANK_", Settings)):
+        names = {name for name in given if name.startswith(prefix)}
+        if prefix == "NEURALRANK_":
+            names = {name for name in names if not name.startswith("NEURALRANK_SIDECAR_")}
+        for name in names:
+            assert name.removeprefix(prefix).lower() in settings.model_fields, name
+            if given[name] is not None:
+                monkeypatch.setenv(name, given[name])
+    SidecarSettings()
+    Settings()
+
+
+@needs_helm
+@pytest.mark.parametrize("values", VALUES.values(), ids=list(VALUES))
+def test_what_belongs_together_has_one_name(values: dict[str, Any]) -> None:
+    objects = rendered(values)
+    deployment = objects["Deployment"]
+    pod = deployment["spec"]["template"]
+    labels = pod["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert objects["Service"]["spec"]["selector"].items() <= labels.items()
+    assert objects["Service"]["spec"]["clusterIP"] == "None"
+    (container,) = pod["spec"]["containers"]
+    ports = {port["name"] for port in container["ports"]}
+    assert {port["targetPort"] for port in objects["Service"]["spec"]["ports"]} == ports
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
+    if "HorizontalPodAutoscaler" in objects:
+        target = objects["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+        assert target["name"] == deployment["metadata"]["name"]
+        # A number here would undo what the autoscaler did, with every upgrade.
+        assert "replicas" not in deployment["spec"]
+    else:
+        assert deployment["spec"]["replicas"] == 5
+    for kind in ("PodDisruptionBudget", "NetworkPolicy"):
+        spec = objects.get(kind, {}).get("spec")
+        if spec:
+            selector = spec.get("selector") or spec["podSelector"]
+            assert selector["matchLabels"].items() <= labels.items()
+
+
+@needs_helm
+def test_the_pod_may_do_little_and_has_time_to_end() -> None:
+    spec = rendered(REQUIRED)["Deployment"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["automountServiceAccountToken"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    given = environment(rendered(REQUIRED))
+    waits = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain = float(given["NEURALRANK_SIDECAR_DRAIN_SECONDS"])
+    assert waits + drain < spec["terminationGracePeriodSeconds"]
+    assert given["NEURALRANK_SIDECAR_THREADS"] == container["resources"]["limits"]["cpu"]
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("values", "kind"), [(REQUIRED, "grpc"), (SECURED, "httpGet"), (FULL, "tcpSocket")]
+)
+def test_it_is_asked_whether_it_is_ready_by_what_tls_allows(
+    values: dict[str, Any], kind: str
+) -> None:
+    (container,) = rendered(values)["Deployment"]["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "readinessProbe"):
+        assert kind in container[probe]
+    assert "tcpSocket" in container["livenessProbe"]
+
+
+@needs_helm
+def test_the_autoscaler_asks_for_the_metric_that_the_adapter_gives() -> None:
+    (metric,) = rendered(REQUIRED)["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    adapter = yaml.safe_load((CHECKOUT / "deploy/prometheus/adapter.yml").read_text("utf-8"))
+    (rule,) = adapter["rules"]["custom"]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+    assert rule["seriesQuery"] in RECORDED
+    (metric,) = rendered(FULL)["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert metric["resource"]["name"] == "cpu"
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"opensearch": {"url": ""}}, "opensearch.url is empty"),
+        ({"registry": {"existingClaim": ""}}, "give one of registry.existingClaim"),
+        ({"registry": {"existingClaim": "a", "url": "s3://b"}}, "give one of registry."),
+        ({"insecure": False}, "would listen without TLS"),
+        ({"tls": {"clientCertificates": True}}, "needs tls.secretName"),
+        ({"settings": {"listen": "0.0.0.0:1"}}, "settings.listen is set by the chart"),
+        ({"autoscaling": {"minReplicas": 30}}, "minReplicas is above"),
+        ({"replicaCount": 3}, "replicaCount"),
+        ({"autoscaling": {"metric": "memory"}}, "metric"),
+    ],
+)
+def test_what_can_not_work_is_refused_in_words(change: dict[str, Any], words: str) -> None:
+    run = helm("template", "x", str(CHART), "--kube-version", "1.34.0", values=REQUIRED | change)
+    assert run.returncode != 0
+    assert words in run.stderr
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
+    assert f'version = "{chart["appVersion"]}"' in (CHECKOUT / "pyproject.toml").read_text("utf-8")

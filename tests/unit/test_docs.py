@@ -87,3 +87,10 @@ def test_every_error_has_documented_statuses_and_a_documented_exit_code(
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_a_figure_of_the_sizing_is_from_a_file_that_is_there() -> None:
+    text = (CHECKOUT / "docs/scaling.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(bench/results/\w+\.json)`", text))
+    assert named
+    assert all((CHECKOUT / name).is_file() for name in named)

@@ -1,6 +1,17 @@
 """Puts every subcommand on the `neuralrank` command, in the order that `--help` shows."""
 
-from neuralrank.cli import app, config, evaluate, feedback, index, models, rank, search, stack
+from neuralrank.cli import (
+    analyze,
+    app,
+    config,
+    evaluate,
+    feedback,
+    index,
+    models,
+    rank,
+    search,
+    stack,
+)
 
 __all__ = ["app"]
 
@@ -16,3 +27,4 @@ app.command()(search.recommend)
 app.command()(search.similar)
 app.command()(rank.rank)
 app.command()(evaluate.evaluate)
+app.command()(analyze.analyze)

@@ -20,7 +20,7 @@ TOLERANCE: Final = {
     "p99_ms": (0.25, 10.0),
 }
 # Of the requests: refusals and calls past gRPC's own deadline that are no failure of the run.
-_REFUSED: Final = 0.02
+_REFUSED: Final = 0.05
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from bench.scripted import INDEX, Shop
+from neuralrank.models import add_defaults
 from neuralrank.product import Product, document
+from neuralrank.registry import Registry
+from neuralrank.settings import load_settings
 from neuralrank.v1 import ranking_pb2 as pb
 
-__all__ = ["CATALOGUE", "make_requests", "make_shop"]
+__all__ = ["CATALOGUE", "default_registry", "make_requests", "make_shop"]
 
 CATALOGUE = Path(__file__).parent.parent / "examples/esci/catalogue.jsonl.gz"
 # Days before now that events lie, in milliseconds.
 _NOW_MS = 1_780_000_000_000
 _MINUTE_MS = 60_000
+
+
+def default_registry() -> str:
+    """Where the stack's models are; the default ones are made where there are none.
+
+    Raises:
+        Unavailable: pip can't download them.
+    """
+    path = load_settings().registry_path
+    registry = Registry(path)
+    if not registry.refs():
+        add_defaults(registry, print)
+    return path
 
 
 def make_shop(encoder: str, dimensions: int, *, products: int = 2_000, users: int = 200) -> Shop:

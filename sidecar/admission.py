@@ -12,6 +12,7 @@ from neuralrank.errors import (
     Unauthenticated,
     Unavailable,
 )
+from sidecar.busy import Busy
 from sidecar.deadline import Clock
 from sidecar.limits import CallerLimits
 from sidecar.metrics import Metrics
@@ -34,6 +35,8 @@ class Admission:
         """
         self._metrics = metrics
         self._max_in_flight = settings.max_in_flight
+        self._max_busy = settings.max_busy_percent / 100
+        self.busy = Busy(clock)
         self._tokens = Tokens(Path(settings.tokens), clock) if settings.tokens else None
         self._limits = CallerLimits(
             rate=settings.caller_rate,
@@ -114,6 +117,13 @@ class Admission:
             raise Overloaded(
                 f"{self._in_flight} requests are in work, allowed are {self._max_in_flight}. Try "
                 "again later, or add a sidecar."
+            )
+        busy = self.busy.share
+        if busy > self._max_busy and self._in_flight:
+            raise Overloaded(
+                f"The sidecar was at work for {busy:.0%} of its time, allowed are "
+                f"{self._max_busy:.0%}: more requests would only wait. Try again later, or add a "
+                "sidecar."
             )
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from threadpoolctl import threadpool_limits
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
+_SWITCH_SECONDS: Final = 0.0005
 
 
 def serve(
@@ -60,6 +61,9 @@ def serve(
     Every setting is an environment variable NEURALRANK_SIDECAR_…; docs/services.md lists them.
     SIGTERM and SIGINT finish the requests under way and then end it.
     """
+    # Threads that run models take the interpreter for moments; with Python's own 5 ms the event
+    # loop would wait that long for it, several times a request.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     settings = load_sidecar_settings(
         listen=listen,
         registry=registry,

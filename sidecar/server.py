@@ -286,6 +286,7 @@ class Sidecar:
     def _begin(self) -> None:
         if self._following is None:
             self._following = asyncio.create_task(self._follow())
+            self._service.admission.busy.watch(asyncio.get_running_loop())
 
     async def loaded(self) -> None:
         """Waits until the registry has been gone through once, whatever came of it."""
@@ -299,6 +300,7 @@ class Sidecar:
             return
         await self._health.enter_graceful_shutdown()
         following.cancel()
+        self._service.admission.busy.close()
         if server is not None:
             # It tells clients at once to connect elsewhere, and waits for what is under way. One
             # stop only: with two under way a segmentation fault was seen (grpc 1.85).

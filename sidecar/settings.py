@@ -128,6 +128,10 @@ class SidecarSettings(BaseSettings):
     # Requests worked on at once; one more is refused (RESOURCE_EXHAUSTED). Higher: bursts wait
     # instead of being refused, and the wait eats into every deadline.
     max_in_flight: _Count = 64
+    # How much of its time the event loop may be at work (averaged over 50 ms) before requests are
+    # refused. Beyond it they would wait where no deadline is seen. Higher: more are answered, later
+    # each; lower: refused sooner. 100: never refuse for this.
+    max_busy_percent: int = Field(default=85, ge=1, le=100)
     # Worker processes that share the port. More than one survives the death of one, and uses cores
     # that one Python process can't; each has models, caches, limits and max_in_flight of its own,
     # so memory multiplies. HTTP is on http_listen's port, the next, ….

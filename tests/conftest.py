@@ -26,6 +26,8 @@ CACHE = CHECKOUT / ".neuralrank"
 for _name in [name for name in os.environ if name.startswith("NEURALRANK_")]:
     del os.environ[_name]
 os.environ["NEURALRANK_HOME"] = str(Path(tempfile.gettempdir()) / "neuralrank-tests-without-stack")
+# A sidecar in a test's own process shares the event loop with the test, which keeps it busy.
+os.environ["NEURALRANK_SIDECAR_MAX_BUSY_PERCENT"] = "100"
 
 
 _ENVIRONMENT = {

@@ -1,7 +1,7 @@
 """The sidecar's figures, in one run, side by side, into `bench/results/sidecar.json`.
 
     python -m bench sidecar          all parts (make bench-sidecar)
-    python -m bench.sidecar PART...  some of them, printed only: pairs, load, scaling
+    python -m bench.sidecar PART...  some of them, printed only: pairs, load, overhead, scaling
 
 docs/bench.md says what each number means.
 """
@@ -18,12 +18,14 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 
+from bench import overhead
 from bench.report import RESULTS, show
 from bench.sidecar.gemm import operations, peak
 from bench.sidecar.pairs import PairSet, read_sets
 from bench.sidecar.peers import Measured, agreement, measure, peers
 from bench.sidecar.service import measure_load, measure_scaling
 from bench.sidecar.weights import make_weights
+from bench.workload import default_registry
 from neuralrank.settings import load_settings
 from sidecar.settings import SidecarSettings
 
@@ -110,7 +112,7 @@ def _median(found: Measured, name: str) -> float:
 def _load() -> dict[str, Any]:
     """Point 3."""
     with tempfile.TemporaryDirectory(prefix="neuralrank-bench-") as folder:
-        found = measure_load(load_settings().registry_path, Path(folder), _LOAD_SECONDS)
+        found = measure_load(default_registry(), Path(folder), _LOAD_SECONDS)
     show(
         f"3. Rank of 100 candidates, deadline {found['deadline_ms']} ms",
         found["rows"],
@@ -122,15 +124,27 @@ def _load() -> dict[str, Any]:
     return found
 
 
+def _overhead() -> dict[str, Any]:
+    """Point 4."""
+    rows = overhead.measure()
+    show(
+        "4. Rank without inference, over gRPC on loopback",
+        rows,
+        "'over' is what Rank adds to an empty service with as many bytes both ways. "
+        "`python -m bench overhead` says more.",
+    )
+    return {"rows": rows}
+
+
 def _scaling() -> dict[str, Any]:
     """Point 5."""
     with tempfile.TemporaryDirectory(prefix="neuralrank-bench-") as folder:
-        rows = measure_scaling(load_settings().registry_path, Path(folder), _LOAD_SECONDS / 2)
+        rows = measure_scaling(default_registry(), Path(folder), _LOAD_SECONDS / 2)
     show("5. Processes and replicas", rows, "All on the cores of this one machine, with the load.")
     return {"rows": rows}
 
 
-PARTS: Final = {"pairs": _pairs, "load": _load, "scaling": _scaling}
+PARTS: Final = {"pairs": _pairs, "load": _load, "overhead": _overhead, "scaling": _scaling}
 
 
 def run(parts: Sequence[str] = ()) -> None:

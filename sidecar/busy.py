@@ -1,0 +1,74 @@
+"""How busy the event loop is: what no count of requests shows.
+
+gRPC hands requests to the loop one at a time. Once the loop is never idle, they wait before anyone
+has seen them, their deadlines not yet begun, and every answer comes later than the one before: the
+only cure is to refuse, which is cheap, until the loop is idle again from time to time.
+"""
+
+import asyncio
+import math
+import selectors
+from collections.abc import Callable
+from typing import Any, Final
+
+from sidecar.deadline import Clock
+
+__all__ = ["Busy"]
+
+# Seconds over which it is averaged, exponentially: a burst of requests is shorter.
+_SPAN_S: Final = 0.05
+
+
+class Busy:
+    """The share of its time that a loop was at work, lately: in [0, 1]."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._working = 0.0
+        self._whole = 0.0
+        self._stop: Callable[[], None] | None = None
+
+    @property
+    def share(self) -> float:
+        """0 before anything was seen."""
+        return self._working / self._whole if self._whole else 0.0
+
+    def note(self, working: float, idle: float) -> None:
+        """That it worked for so many seconds and then was idle for so many."""
+        span = max(0.0, working) + max(0.0, idle)
+        kept = math.exp(-span / _SPAN_S)
+        self._working = self._working * kept + max(0.0, working)
+        self._whole = self._whole * kept + span
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Sees every wait of the loop from now on. Nothing is seen of a loop without a selector."""
+        selector = getattr(loop, "_selector", None)
+        if self._stop is not None or not isinstance(selector, selectors.BaseSelector):
+            return
+        original = selector.select
+        since = self._clock()
+
+        def select(timeout: float | None = None) -> Any:
+            nonlocal since
+            begun = self._clock()
+            ready = original(timeout)
+            ended = self._clock()
+            # With work at hand it only looks: what that takes, such as waiting for the interpreter,
+            # is not idleness.
+            idle = 0.0 if timeout is not None and timeout <= 0 else ended - begun
+            self.note(ended - since - idle, idle)
+            since = ended
+            return ready
+
+        selector.select = select  # type: ignore[method-assign]
+
+        def stop() -> None:
+            selector.select = original  # type: ignore[method-assign]
+
+        self._stop = stop
+
+    def close(self) -> None:
+        """Sees no more."""
+        if self._stop is not None:
+            self._stop()
+            self._stop = None

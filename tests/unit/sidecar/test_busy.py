@@ -1,0 +1,77 @@
+"""Requests are refused while the event loop is never idle, and not for a burst."""
+
+import asyncio
+import time
+
+import pytest
+
+from neuralrank.errors import Overloaded
+from sidecar.admission import Admission
+from sidecar.busy import Busy
+from sidecar.metrics import Metrics
+from sidecar.settings import SidecarSettings
+
+
+def admission(percent: int) -> Admission:
+    return Admission(SidecarSettings(max_busy_percent=percent), Metrics(), lambda: 0.0)
+
+
+def test_a_burst_does_not_make_it_busy_and_saturation_does() -> None:
+    busy = Busy(lambda: 0.0)
+    assert busy.share == 0.0
+    for _ in range(100):
+        busy.note(working=0.001, idle=0.009)
+    assert busy.share == pytest.approx(0.1, abs=0.02)
+    busy.note(working=0.02, idle=0.0)
+    assert busy.share < 0.6
+    for _ in range(20):
+        busy.note(working=0.01, idle=0.0)
+    assert busy.share > 0.95
+    busy.note(working=0.0, idle=0.05)
+    assert busy.share < 0.5
+
+
+def test_busy_it_refuses_and_idle_it_admits() -> None:
+    made = admission(85)
+    with made.admitted("a"):
+        made.busy.note(working=1.0, idle=0.0)
+        with pytest.raises(Overloaded, match="at work for 100% of its time, allowed are 85%"):
+            made.admitted("b").__enter__()
+        made.busy.note(working=0.0, idle=0.1)
+        with made.admitted("b"):
+            pass
+
+
+def test_the_only_request_is_never_refused_for_what_others_did() -> None:
+    made = admission(85)
+    made.busy.note(working=1.0, idle=0.0)
+    with made.admitted("a"):
+        pass
+
+
+def test_100_never_refuses_for_it() -> None:
+    made = admission(100)
+    with made.admitted("a"):
+        made.busy.note(working=1.0, idle=0.0)
+        with made.admitted("b"):
+            pass
+
+
+def test_it_sees_a_real_loop_work_and_wait() -> None:
+    busy = Busy(time.monotonic)
+
+    async def run() -> tuple[float, float]:
+        busy.watch(asyncio.get_running_loop())
+        busy.watch(asyncio.get_running_loop())  # again: nothing
+        await asyncio.sleep(0.1)
+        waited = busy.share
+        end = time.monotonic() + 0.1
+        while time.monotonic() < end:
+            await asyncio.sleep(0)
+        worked = busy.share
+        busy.close()
+        busy.close()
+        return waited, worked
+
+    waited, worked = asyncio.run(run())
+    assert waited < 0.5 < worked

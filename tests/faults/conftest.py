@@ -86,6 +86,8 @@ def start(tmp_path: Path, registry: str, opensearch: FaultProxy) -> Iterator[STA
                 "index_ttl_seconds": 0,
                 "user_ttl_seconds": 0,
                 "drain_seconds": 2,
+                # These tests ask for a clear answer while the machine may be busy with others.
+                "max_busy_percent": 100,
             }
             return stack.enter_context(Running(**(given | settings)))
 

@@ -14,7 +14,7 @@ from neuralrank.settings import Settings
 
 __all__ = ["KEEPALIVE_MS", "Access", "open_channel"]
 
-# The sidecar permits a ping every 15 s (`sidecar.transport`).
+# The sidecar permits a ping every 15 s (`sidecar.rpc.transport`).
 KEEPALIVE_MS: Final = 30_000
 _MACHINES_OWN: Final = "system"
 

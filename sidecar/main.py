@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 
 from neuralrank.errors import NeuralrankError, exit_code
 from neuralrank.settings import load_settings
-from sidecar.logs import configure_logs
+from sidecar.processes.supervisor import Supervisor, worker_environment
+from sidecar.processes.worker import Parent
 from sidecar.settings import SidecarSettings, load_sidecar_settings
-from sidecar.supervisor import Supervisor, worker_environment
-from sidecar.worker import Parent
+from sidecar.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
     from sidecar.server import Sidecar

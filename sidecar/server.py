@@ -20,27 +20,27 @@ from neuralrank.opensearch import connect_async
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.calls import Calls, opensearch_call
-from sidecar.cascade import Ranker
+from sidecar.access.tls import Certificates
 from sidecar.deadline import Clock
-from sidecar.encode import Vectors
-from sidecar.features import OpenSearchFeatures
-from sidecar.health import Health
+from sidecar.features.items import ItemStore
+from sidecar.features.opensearch import OpenSearchFeatures
+from sidecar.features.profile import Users
 from sidecar.http.texts import TextRanker
-from sidecar.inference import Inference
-from sidecar.items import ItemStore
-from sidecar.logs import without_reason
-from sidecar.methods import add_ranking
-from sidecar.metrics import Metrics
-from sidecar.models import Models
-from sidecar.profile import Users
-from sidecar.service import RankingService
-from sidecar.serving import State
+from sidecar.inference.inference import Inference
+from sidecar.models.follower import Models
+from sidecar.models.serving import State
+from sidecar.models.shadow import Shadow
+from sidecar.ranking.cascade import Ranker
+from sidecar.ranking.encode import Vectors
+from sidecar.rpc.health import Health
+from sidecar.rpc.methods import add_ranking
+from sidecar.rpc.service import RankingService
+from sidecar.rpc.transport import server_options
 from sidecar.settings import SidecarSettings
-from sidecar.shadow import Shadow
-from sidecar.tls import Certificates
-from sidecar.tracing import tracing_from
-from sidecar.transport import server_options
+from sidecar.telemetry.calls import Calls, opensearch_call
+from sidecar.telemetry.logs import without_reason
+from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.tracing import tracing_from
 
 if TYPE_CHECKING:
     from sidecar.http.server import HttpServer

@@ -22,7 +22,6 @@ from neuralrank.errors import (
     Unavailable,
     grpc_status,
 )
-from sidecar.calls import Calls
 from sidecar.deadline import Clock, Deadline
 from sidecar.http.codec import Route, answer_json
 from sidecar.http.cohere import CohereRequest, CohereResponse, read_cohere, write_cohere
@@ -30,9 +29,10 @@ from sidecar.http.edge import Edge, arrived, request_id
 from sidecar.http.problems import DEFECT, Problem, invalid, problem, status_problem
 from sidecar.http.tei import TeiError, TeiInfo, TeiRank, TeiRequest, read_tei, write_tei
 from sidecar.http.texts import TextQuery, TextRanker, TextRanking
-from sidecar.metrics import Metrics
-from sidecar.models import Models
+from sidecar.models.follower import Models
 from sidecar.settings import SidecarSettings
+from sidecar.telemetry.calls import Calls
+from sidecar.telemetry.metrics import Metrics
 
 __all__ = ["Admission", "Parts", "build"]
 

@@ -22,7 +22,6 @@ from neuralrank.errors import (
 )
 from neuralrank.language import detect
 from neuralrank.text import clean
-from sidecar.cascade import Ranker
 from sidecar.deadline import Deadline
 from sidecar.domain import (
     Candidates,
@@ -31,12 +30,13 @@ from sidecar.domain import (
     RankQuery,
     Weights,
 )
-from sidecar.inference import Inference
-from sidecar.metrics import Metrics
-from sidecar.models import Models
-from sidecar.serving import EncoderModel
+from sidecar.inference.inference import Inference
+from sidecar.models.follower import Models
+from sidecar.models.serving import EncoderModel
+from sidecar.ranking.cascade import Ranker
 from sidecar.sizes import MAX_QUERY, at_most
-from sidecar.trace import Trace
+from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.trace import Trace
 
 __all__ = ["TextQuery", "TextRanker", "TextRanking", "TextScore", "read_query", "read_text"]
 

@@ -15,7 +15,7 @@ from tests.fuzz.targets import TARGETS
 __all__ = ["Result", "fuzz", "reproduce"]
 
 # What is followed: the code that decodes and checks.
-_FOLLOWED: Final = ["sidecar.wire", "sidecar.columns", "sidecar.sizes", "sidecar.http",
+_FOLLOWED: Final = ["sidecar.rpc.wire", "sidecar.rpc.columns", "sidecar.sizes", "sidecar.http",
                     "neuralrank.bundle", "neuralrank.text"]  # fmt: skip
 _LONGEST: Final = 65_536
 

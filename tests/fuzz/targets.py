@@ -22,7 +22,7 @@ from neuralrank.bundle import MODEL, TOKENIZER, Bundle, Manifest, write_bundle
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.errors import InvalidInput, NeuralrankError
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.wire import read_encode, read_rank
+from sidecar.rpc.wire import read_encode, read_rank
 from tests.unit.conftest import tiny_bundle
 from tests.unit.sidecar.parts import WEIGHTS, Bench, WordJudge
 from tests.unit.sidecar.web import application

@@ -12,11 +12,11 @@ from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.models import DEFAULTS, add_defaults
 from neuralrank.registry import Registry
-from sidecar.cost import Cost
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
-from sidecar.inference import Inference
-from sidecar.metrics import Metrics
+from sidecar.inference.cost import Cost
+from sidecar.inference.inference import Inference
+from sidecar.telemetry.metrics import Metrics
 from tests.conftest import CACHE
 
 # Logits span about 20. Where this was measured nothing moved at all; another processor may add up

@@ -17,8 +17,8 @@ from neuralrank.errors import InvalidSettings, Overloaded, Unauthenticated, Unav
 from neuralrank.settings import Settings
 from neuralrank.stack.probe import sidecar_status
 from neuralrank.v1 import ranking_pb2 as pb
+from sidecar.rpc.transport import PERMITTED_PING_MS
 from sidecar.server import Sidecar
-from sidecar.transport import PERMITTED_PING_MS
 from tests.unit.sidecar.secured import Files, secured
 
 REQUEST = pb.RankRequest(query="x", candidates=[pb.Candidate(id="a"), pb.Candidate(id="b")])

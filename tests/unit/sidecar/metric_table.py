@@ -7,7 +7,7 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from sidecar.metrics import Metrics
+from sidecar.telemetry.metrics import Metrics
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 

@@ -13,19 +13,19 @@ import numpy as np
 from neuralrank.errors import NotFound
 from neuralrank.tokens import Ids, Tokens
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.cascade import Ranker
-from sidecar.cost import Cost
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats, Item, Profile, Ranking, Weights
-from sidecar.encode import Vectors
-from sidecar.features import IndexInfo
-from sidecar.inference import Inference
-from sidecar.items import ItemStore
-from sidecar.metrics import Metrics
-from sidecar.models import Models
-from sidecar.profile import Users
-from sidecar.serving import Loaded, Serving, State, Status
-from sidecar.wire import read_rank
+from sidecar.features.items import ItemStore
+from sidecar.features.opensearch import IndexInfo
+from sidecar.features.profile import Users
+from sidecar.inference.cost import Cost
+from sidecar.inference.inference import Inference
+from sidecar.models.follower import Models
+from sidecar.models.serving import Loaded, Serving, State, Status
+from sidecar.ranking.cascade import Ranker
+from sidecar.ranking.encode import Vectors
+from sidecar.rpc.wire import read_rank
+from sidecar.telemetry.metrics import Metrics
 
 WORDS = ("apple", "dell", "huawei", "computer", "phone", "kettle", "red", "blue")
 DIMENSIONS = len(WORDS)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from sidecar.agreement import kendall_distance
+from sidecar.telemetry.agreement import kendall_distance
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidSettings, Unsupported
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings
-from sidecar.metrics import Metrics
-from sidecar.models import Models
+from sidecar.models.follower import Models
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings, load_sidecar_settings
+from sidecar.telemetry.metrics import Metrics
 
 
 def no_driver() -> driver.Driver:

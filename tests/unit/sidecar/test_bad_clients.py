@@ -10,10 +10,10 @@ import pytest
 from neuralrank.channel import _SERVICE_CONFIG
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
-from sidecar import transport
+from sidecar.rpc import transport
+from sidecar.rpc.transport import PERMITTED_PING_MS, server_options
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings
-from sidecar.transport import PERMITTED_PING_MS, server_options
 from tests.unit.sidecar.secured import Files, secured
 
 OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.blend import affinity, blend, feedback, order, relevance, retrieval
 from sidecar.domain import Floats, Weights
+from sidecar.ranking.blend import affinity, blend, feedback, order, relevance, retrieval
 
 NAN = np.float32("nan")
 PART = st.one_of(st.just(float("nan")), st.floats(0, 1, width=32))

@@ -6,10 +6,10 @@ import time
 import pytest
 
 from neuralrank.errors import Overloaded
-from sidecar.admission import Admission
-from sidecar.busy import Busy
-from sidecar.metrics import Metrics
+from sidecar.access.admission import Admission
+from sidecar.access.busy import Busy
 from sidecar.settings import SidecarSettings
+from sidecar.telemetry.metrics import Metrics
 
 
 def admission(percent: int) -> Admission:

@@ -9,8 +9,8 @@ import pytest
 from neuralrank.errors import NotFound, Unavailable
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats, Interaction, Item, Profile
-from sidecar.items import ItemStore
-from sidecar.shared import SharedReads
+from sidecar.features.items import ItemStore
+from sidecar.features.shared import SharedReads
 from tests.unit.sidecar.parts import Bench, Clock, item, shop, vector
 
 # Counted from the import: tests of a real node may run in between, for minutes.

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.calls import Calls, current, opensearch_call
-from sidecar.logs import JsonLines, configure_logs
-from sidecar.tracing import Tracing
+from sidecar.telemetry.calls import Calls, current, opensearch_call
+from sidecar.telemetry.logs import JsonLines, configure_logs
+from sidecar.telemetry.tracing import Tracing
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -101,7 +101,7 @@ def captured() -> Iterator[list[dict[str, Any]]]:
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(json.loads(self.format(record)))
 
-    handler, log = Capture(), logging.getLogger("sidecar.calls")
+    handler, log = Capture(), logging.getLogger("sidecar.telemetry.calls")
     handler.setFormatter(JsonLines())
     log.addHandler(handler)
     level = log.level
@@ -136,7 +136,7 @@ def test_a_slow_request_is_logged_with_its_stages_and_not_every_one() -> None:
 def test_a_request_is_logged_at_debug_and_not_above() -> None:
     with captured() as lines:
         for level in (logging.INFO, logging.DEBUG):
-            logging.getLogger("sidecar.calls").setLevel(level)
+            logging.getLogger("sidecar.telemetry.calls").setLevel(level)
             with calls().open("Rank", (), logging.getLevelName(level)):
                 pass
     assert [(line["request_id"], line["level"]) for line in lines] == [("DEBUG", "DEBUG")]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.cost import Cost
 from sidecar.domain import Floats, Interaction, Profile, Ranking
+from sidecar.inference.cost import Cost
 from tests.unit.sidecar.parts import (
     Bench,
     Catalogue,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neuralrank.packing import pack
-from sidecar.features import IndexInfo, OpenSearchFeatures
+from sidecar.features.opensearch import IndexInfo, OpenSearchFeatures
 
 VECTOR = np.array([0.6, 0.8], np.float32)
 PLAIN = IndexInfo("shop", "shop-1", "e@1")

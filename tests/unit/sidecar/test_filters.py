@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.domain import AttributeRule, Candidates, DropReason, Filters, Profile
-from sidecar.filters import apply_filters
+from sidecar.ranking.filters import apply_filters
 
 NOBODY = Profile()
 

@@ -9,11 +9,11 @@ import pytest
 
 from neuralrank.errors import DeadlineExceeded, Overloaded, Unavailable
 from neuralrank.tokens import Tokens
-from sidecar.cost import Cost
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
-from sidecar.inference import Inference
-from sidecar.metrics import Metrics
+from sidecar.inference.cost import Cost
+from sidecar.inference.inference import Inference
+from sidecar.telemetry.metrics import Metrics
 from tests.unit.sidecar.parts import Clock, WordEncoder, WordJudge, read_back, vector
 
 # Counted from the import: tests of a real node may run in between, for minutes.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuralrank.errors import RateExceeded
-from sidecar.limits import CallerLimits
+from sidecar.access.limits import CallerLimits
 from tests.unit.sidecar.parts import Clock
 
 

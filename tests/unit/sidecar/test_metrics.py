@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sidecar.domain import DegradedReason
-from sidecar.metrics import Metrics
-from sidecar.serving import State
-from sidecar.trace import STAGES
+from sidecar.models.serving import State
+from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.trace import STAGES
 from tests.unit.sidecar import metric_table
 from tests.unit.sidecar.parts import Bench, WordJudge, request
 

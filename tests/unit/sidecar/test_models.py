@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from neuralrank.bundle import MANIFEST, MODEL, Bundle, Manifest, content_hash
 from neuralrank.errors import InvalidBundle, NotFound, Unavailable
 from neuralrank.registry import Registry
-from sidecar.loading import check_speed, load_bundle
-from sidecar.models import Models
-from sidecar.serving import Loaded, Role, State, Status
+from sidecar.models.follower import Models
+from sidecar.models.loading import check_speed, load_bundle
+from sidecar.models.serving import Loaded, Role, State, Status
 from tests.unit.conftest import tiny_bundle
 from tests.unit.sidecar.parts import Clock
 from tests.unit.test_bundle_attacks import graph_of, reseal
@@ -310,8 +310,8 @@ async def test_a_slower_bundle_is_refused_unless_its_promotion_allows_it(
     def work(loaded: Loaded) -> str:
         return loaded.status.ref
 
-    monkeypatch.setattr("sidecar.loading._work", work)
-    monkeypatch.setattr("sidecar.loading._seconds", seconds.__getitem__)
+    monkeypatch.setattr("sidecar.models.loading._work", work)
+    monkeypatch.setattr("sidecar.models.loading._seconds", seconds.__getitem__)
     await models.refresh()
     assert scored(models) == fast.ref
     assert "4.0 times as long; allowed is 3 times" in row(models, slow.ref).reason
@@ -335,7 +335,7 @@ async def test_one_fast_round_is_enough_on_a_busy_machine(
     loaded = [load_bundle(registry, bundle.ref, 1) for bundle in (one, two)]
     # The candidate's runs are disturbed but for the sixth.
     runs = iter([0.001, 0.009] * 5 + [0.001, 0.001])
-    monkeypatch.setattr("sidecar.loading._seconds", lambda _: next(runs))
+    monkeypatch.setattr("sidecar.models.loading._seconds", lambda _: next(runs))
     check_speed(loaded[0], loaded[1], 1.5)
     assert next(runs, None) is None
 

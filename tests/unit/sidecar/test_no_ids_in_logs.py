@@ -13,9 +13,9 @@ import pytest
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
-from sidecar.logs import JsonLines
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings
+from sidecar.telemetry.logs import JsonLines
 from tests.unit.answering import answering
 
 MARKER = "marker4711"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from neuralrank.errors import Overloaded
-from sidecar.queue import PATIENCE, Batch, Job, Priority, Queue
+from sidecar.inference.queue import PATIENCE, Batch, Job, Priority, Queue
 from tests.unit.sidecar.parts import Clock
 
 BUDGET = 64

@@ -13,11 +13,11 @@ import pytest
 
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
-from sidecar.calls import Calls
-from sidecar.methods import add_ranking
-from sidecar.service import RankingService
+from sidecar.rpc.methods import add_ranking
+from sidecar.rpc.service import RankingService
 from sidecar.settings import SidecarSettings
-from sidecar.tracing import Tracing
+from sidecar.telemetry.calls import Calls
+from sidecar.telemetry.tracing import Tracing
 from tests.unit.sidecar.parts import Bench, WordEncoder, WordJudge, request, shop, vector
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import kendalltau
 
-from sidecar.agreement import kendall_tau, top_overlap
-from sidecar.metrics import Metrics
-from sidecar.serving import Agreement, Loaded, Serving, State, Status
-from sidecar.shadow import Shadow
+from sidecar.models.serving import Agreement, Loaded, Serving, State, Status
+from sidecar.models.shadow import Shadow
+from sidecar.telemetry.agreement import kendall_tau, top_overlap
+from sidecar.telemetry.metrics import Metrics
 from tests.unit.sidecar.parts import Bench, Clock, WordJudge, request
 
 SERVED, CANDIDATE = "judge@000000000002", "judge@000000000003"

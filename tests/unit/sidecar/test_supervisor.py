@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from neuralrank.errors import Unsupported
+from sidecar.processes.supervisor import Restarts, reserve, worker_environment
 from sidecar.settings import SidecarSettings, load_sidecar_settings
-from sidecar.supervisor import Restarts, reserve, worker_environment
 
 
 def test_a_worker_that_ends_again_and_again_waits_longer_up_to_a_bound() -> None:

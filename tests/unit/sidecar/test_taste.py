@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.domain import Interaction, Profile
-from sidecar.taste import ACTION_WEIGHTS, Taste, query_texts, taste
+from sidecar.ranking.taste import ACTION_WEIGHTS, Taste, query_texts, taste
 from tests.unit.sidecar.parts import shop, vector
 
 DAY = 86_400_000

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from neuralrank.errors import InvalidSettings, Unauthenticated
-from sidecar.tokens import Tokens
+from sidecar.access.tokens import Tokens
 from tests.unit.sidecar.parts import Clock
 
 SHOP = "shop-secret-0123456789"

@@ -9,7 +9,7 @@ import pytest
 from neuralrank.errors import InvalidInput
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import Weights
-from sidecar.wire import read_encode, read_rank
+from sidecar.rpc.wire import read_encode, read_rank
 from tests.unit.sidecar.parts import WEIGHTS
 
 Change = Callable[[pb.RankRequest], object]

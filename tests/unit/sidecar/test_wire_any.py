@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from neuralrank.errors import InvalidInput
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import RankQuery
-from sidecar.wire import read_encode, read_rank
+from sidecar.rpc.wire import read_encode, read_rank
 from tests.unit.sidecar.parts import WEIGHTS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

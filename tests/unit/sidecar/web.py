@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 
-from sidecar.admission import Admission
-from sidecar.calls import Calls
+from sidecar.access.admission import Admission
 from sidecar.http.app import Parts, build
 from sidecar.http.texts import TextRanker
 from sidecar.settings import SidecarSettings
-from sidecar.tracing import Tracing
+from sidecar.telemetry.calls import Calls
+from sidecar.telemetry.tracing import Tracing
 from tests.unit.sidecar.parts import Bench
 
 URL = "http://sidecar.test"

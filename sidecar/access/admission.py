@@ -1,0 +1,133 @@
+"""Who is asking, and whether this request is let in. The same for gRPC and HTTP."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from neuralrank.errors import (
+    NeuralrankError,
+    Overloaded,
+    RateExceeded,
+    Unauthenticated,
+    Unavailable,
+)
+from sidecar.access.busy import Busy
+from sidecar.access.limits import CallerLimits
+from sidecar.access.tokens import Tokens
+from sidecar.deadline import Clock
+from sidecar.settings import SidecarSettings
+from sidecar.telemetry.metrics import Metrics
+
+__all__ = ["Admission"]
+
+
+class Admission:
+    """Names the caller of each request, and refuses what is over a limit before it costs anything.
+
+    A caller is its token's name, else the subject of its certificate, else its address.
+    """
+
+    def __init__(self, settings: SidecarSettings, metrics: Metrics, clock: Clock) -> None:
+        """
+        Raises:
+            InvalidSettings: the file of tokens can't be used.
+        """
+        self._metrics = metrics
+        self._max_in_flight = settings.max_in_flight
+        self._max_busy = settings.max_busy_percent / 100
+        self.busy = Busy(clock)
+        self._tokens = Tokens(Path(settings.tokens), clock) if settings.tokens else None
+        self._limits = CallerLimits(
+            rate=settings.caller_rate,
+            burst=settings.caller_burst,
+            concurrency=settings.caller_concurrency,
+            clock=clock,
+        )
+        self._in_flight = 0
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def caller(self, authorization: str, subject: str, peer: str) -> str:
+        """Who asks.
+
+        Args:
+            authorization: the `authorization` header; "" where there is none.
+            subject: the common name of a certificate that TLS has verified; "" for none.
+            peer: the address of the other end, without its port.
+
+        Raises:
+            Unauthenticated: tokens are needed, and this is none of them.
+        """
+        if self._tokens is None:
+            return subject or peer
+        try:
+            return self._tokens.caller(authorization)
+        except Unauthenticated:
+            self._metrics.refused("unauthenticated")
+            raise
+
+    @contextmanager
+    def admitted(self, caller: str) -> Iterator[None]:
+        """Counts a request as in work while it is held.
+
+        Raises:
+            Unavailable: this sidecar is stopping.
+            Overloaded: too many requests are in work.
+            RateExceeded: this caller has its share.
+        """
+        with ExitStack() as held:
+            try:
+                # The sidecar's own limit first: a request that is refused anyway costs the caller
+                # nothing of its rate.
+                self._check()
+                held.enter_context(self._limits.admitted(caller))
+            except NeuralrankError as error:
+                self._metrics.refused(_reason(error))
+                raise
+            self._in_flight += 1
+            self._idle.clear()
+            self._metrics.in_flight.inc()
+            try:
+                yield
+            finally:
+                self._in_flight -= 1
+                if not self._in_flight:
+                    self._idle.set()
+                self._metrics.in_flight.dec()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in work."""
+        return self._in_flight
+
+    def close(self) -> None:
+        """Refuses every request from now on."""
+        self._closed = True
+
+    async def idle(self) -> None:
+        """Waits until no request is in work."""
+        await self._idle.wait()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Unavailable("This sidecar is stopping. Ask another, or again in a moment.")
+        if self._in_flight >= self._max_in_flight:
+            raise Overloaded(
+                f"{self._in_flight} requests are in work, allowed are {self._max_in_flight}. Try "
+                "again later, or add a sidecar."
+            )
+        busy = self.busy.share
+        if busy > self._max_busy and self._in_flight:
+            raise Overloaded(
+                f"The sidecar was at work for {busy:.0%} of its time, allowed are "
+                f"{self._max_busy:.0%}: more requests would only wait. Try again later, or add a "
+                "sidecar."
+            )
+
+
+def _reason(error: NeuralrankError) -> str:
+    if isinstance(error, RateExceeded):
+        return "caller_limit"
+    return "overloaded" if isinstance(error, Overloaded) else "stopping"

@@ -1,0 +1,166 @@
+"""Items and index facts from OpenSearch, cached: bounded in bytes, refreshed by age and version."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cachetools import LRUCache, TTLCache
+
+from neuralrank.errors import NeuralrankError
+from sidecar.deadline import Clock, Deadline
+from sidecar.domain import Item
+from sidecar.features.opensearch import Features, IndexInfo
+from sidecar.features.shared import SharedReads
+from sidecar.telemetry.metrics import Metrics
+
+__all__ = ["Found", "ItemStore"]
+
+# What the note that an item does not exist takes in the cache.
+_MISSING_BYTES: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Items by id. `problem` says why some that the index may have are lacking; "" if none are."""
+
+    items: Mapping[str, Item]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An item as it was read at a time; None: the index had none."""
+
+    item: Item | None
+    at: float
+
+
+class ItemStore:
+    """Reads items through a cache.
+
+    The key is the concrete index and the id, so that nothing of an old index is seen after its
+    alias was switched. That an index lacks an item is remembered too.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        metrics: Metrics,
+        *,
+        max_bytes: int,
+        item_ttl: float,
+        index_ttl: float,
+        wait: float,
+        read_timeout: float,
+        clock: Clock,
+    ) -> None:
+        """
+        Args:
+            max_bytes: of items kept; the least recently used go first.
+            item_ttl: seconds after which an item is read again, for callers that send no version.
+                With one, what is cached under it is the item, however old.
+            index_ttl: seconds after which alias and encoder of an index are read again.
+            wait: the most seconds that a request waits for a read.
+            read_timeout: the most seconds that a read goes on, waited for or not.
+        """
+        self._features = features
+        self._metrics = metrics
+        self._read_timeout = read_timeout
+        self._reads = SharedReads(wait=wait, clock=clock)
+        self._clock = clock
+        self._item_ttl = item_ttl
+        self._items: LRUCache[tuple[str, str], _Kept] = LRUCache(max_bytes, getsizeof=_size)
+        self._indexes: TTLCache[str, IndexInfo] = TTLCache(1_000, index_ttl, timer=clock)
+
+    async def index(self, name: str, deadline: Deadline) -> IndexInfo:
+        """What the index or alias is.
+
+        Raises:
+            NotFound: there is no such index.
+            Unavailable: OpenSearch did not answer in time.
+        """
+        info = self._indexes.get(name)
+        self._metrics.cache("index", hits=info is not None, misses=info is None)
+        if info is not None:
+            return info
+        return await self._reads.get(("index", name), lambda: self._read_index(name), deadline)
+
+    async def get(
+        self,
+        index: IndexInfo,
+        ids: Sequence[str],
+        deadline: Deadline,
+        versions: Sequence[int | None] | None = None,
+    ) -> Found:
+        """Those of the items that the index has. What is not read in time is lacking, and is in the
+        cache for a later request.
+
+        Args:
+            versions: the version that the caller saw of each; another one cached is read anew.
+        """
+        found: dict[str, Item] = {}
+        wanted: list[str] = []
+        # With their versions: a read that began before an update does not serve who saw it.
+        asked: list[int | None] = []
+        generation, cached = index.generation, self._items
+        for position, name in enumerate(ids):
+            kept = cached.get((generation, name))
+            version = versions[position] if versions else None
+            if kept is None or not self._fresh(kept, version):
+                wanted.append(name)
+                asked.append(version)
+            elif kept.item is not None:
+                found[name] = kept.item
+        self._metrics.cache("item", hits=len(ids) - len(wanted), misses=len(wanted))
+        if not wanted:
+            return Found(found)
+        key = (generation, *wanted, *asked)
+        try:
+            fresh = await self._reads.get(key, lambda: self._read_items(index, wanted), deadline)
+        except NeuralrankError as error:
+            return Found(found, str(error))
+        return Found(found | fresh)
+
+    @property
+    def bytes(self) -> int:
+        """Of the items that are kept."""
+        return int(self._items.currsize)
+
+    def close(self) -> None:
+        self._reads.close()
+
+    async def _read_index(self, name: str) -> IndexInfo:
+        info = await self._features.index(name, self._read_timeout)
+        self._indexes[name] = info
+        return info
+
+    async def _read_items(self, index: IndexInfo, ids: Sequence[str]) -> dict[str, Item]:
+        began = self._clock()
+        items = await self._features.items(index, ids, self._read_timeout)
+        fresh = {item.id: item for item in items}
+        now = self._clock()
+        for name in ids:
+            key, kept = (index.generation, name), _Kept(fresh.get(name), now)
+            # An item larger than the whole cache is used and not kept.
+            if _size(kept) <= self._items.maxsize and not self._overtaken(key, kept, began):
+                self._items[key] = kept
+        return fresh
+
+    def _overtaken(self, key: tuple[str, str], kept: _Kept, began: float) -> bool:
+        """Whether a read that began later, and ended sooner, has brought a newer one."""
+        held = self._items.get(key)
+        return (
+            held is not None
+            and held.at > began
+            and held.item is not None
+            and (kept.item is None or kept.item.version < held.item.version)
+        )
+
+    def _fresh(self, kept: _Kept, version: int | None) -> bool:
+        if version is not None:
+            return kept.item is not None and kept.item.version == version
+        return self._clock() - kept.at < self._item_ttl
+
+
+def _size(kept: _Kept) -> int:
+    return _MISSING_BYTES if kept.item is None else kept.item.size

@@ -1,0 +1,140 @@
+"""Users, read from their events, and their tastes, both cached.
+
+Events are kept for a moment only, so that a click changes the next query. What was computed from
+them is kept by what it was computed from, the events and the versions of their items: it is never
+stale, and reading events anew costs one small search.
+"""
+
+from collections.abc import Mapping
+
+from cachetools import LRUCache, TTLCache
+
+from sidecar.deadline import Clock, Deadline
+from sidecar.domain import Floats, Item, Profile
+from sidecar.features.items import ItemStore
+from sidecar.features.opensearch import Features, IndexInfo
+from sidecar.features.shared import SharedReads
+from sidecar.inference.inference import Inference
+from sidecar.models.serving import EncoderModel
+from sidecar.ranking.taste import Taste, query_texts, taste
+from sidecar.telemetry.metrics import Metrics
+
+__all__ = ["Users"]
+
+_EMPTY: Mapping[str, Item] = {}
+
+
+class Users:
+    """Profiles and tastes of users."""
+
+    def __init__(
+        self,
+        features: Features,
+        items: ItemStore,
+        inference: Inference,
+        metrics: Metrics,
+        *,
+        ttl: float,
+        max_bytes: int,
+        half_life_days: float,
+        wait: float,
+        read_timeout: float,
+        clock: Clock,
+    ) -> None:
+        """
+        Args:
+            ttl: seconds that a user's events are kept; 0 reads them for every request.
+            max_bytes: of profiles and tastes, half each; the least recently used go first.
+            half_life_days: see `sidecar.ranking.taste.taste`.
+            wait: the most seconds that a request waits for a read.
+            read_timeout: the most seconds that a read goes on, waited for or not.
+        """
+        self._features = features
+        self._items = items
+        self._inference = inference
+        self._metrics = metrics
+        self._half_life_days = half_life_days
+        self._read_timeout = read_timeout
+        self._ttl = ttl
+        self._reads = SharedReads(wait=wait, clock=clock)
+        half = max_bytes // 2
+        self._profiles: TTLCache[str, Profile] = TTLCache(
+            half, ttl, timer=clock, getsizeof=lambda profile: profile.size
+        )
+        self._tastes: LRUCache[tuple[object, ...], Taste] = LRUCache(
+            half, getsizeof=lambda taste: taste.size
+        )
+
+    async def profile(self, user: str, deadline: Deadline) -> Profile:
+        """The user's profile; an empty one for an unknown user.
+
+        Raises:
+            Unavailable: OpenSearch did not answer in time.
+        """
+        profile = self._profiles.get(user)
+        self._metrics.cache("user", hits=profile is not None, misses=profile is None)
+        if profile is not None:
+            return profile
+        return await self._reads.get(user, lambda: self._read(user), deadline, self._ttl)
+
+    async def taste(
+        self,
+        profile: Profile,
+        index: IndexInfo | None,
+        encoder: EncoderModel,
+        deadline: Deadline,
+        known: Mapping[str, Item] = _EMPTY,
+    ) -> tuple[Taste, str]:
+        """The user's taste in the encoder's space, and why items lack in it; "" if none do.
+
+        Args:
+            index: where items are looked up; None: only `known` is used.
+            known: items that need no look-up.
+
+        Raises:
+            DeadlineExceeded: there was no time to encode the user's queries.
+        """
+        wanted = list(dict.fromkeys(row.item_id for row in profile.interactions if row.item_id))
+        items, problem = known, ""
+        if index is not None and wanted:
+            read = await self._items.get(index, wanted, deadline)
+            items, problem = {**known, **read.items}, read.problem
+        # One made of a part of the items is good enough for now, and for now only.
+        lasting = index is not None and not problem
+        versions = tuple(items[name].version if name in items else None for name in wanted)
+        generation = index.generation if index else ""
+        key = (profile.interactions, encoder.ref, generation, versions)
+        if lasting:
+            cached = self._tastes.get(key)
+            self._metrics.cache("taste", hits=cached is not None, misses=cached is None)
+            if cached is not None:
+                return cached, ""
+        queries = query_texts(profile)
+        vectors: dict[str, Floats] = {}
+        if queries:
+            encoded = await self._inference.encode_queries(encoder, queries, deadline)
+            vectors = dict(zip(queries, encoded, strict=True))
+        found = taste(profile, items, vectors, self._half_life_days)
+        if lasting and found.size <= self._tastes.maxsize:
+            self._tastes[key] = found
+        return found, problem
+
+    @property
+    def profile_bytes(self) -> int:
+        """Of the profiles that are kept."""
+        return int(self._profiles.currsize)
+
+    @property
+    def taste_bytes(self) -> int:
+        """Of the tastes that are kept."""
+        return int(self._tastes.currsize)
+
+    def close(self) -> None:
+        self._reads.close()
+
+    async def _read(self, user: str) -> Profile:
+        profile = await self._features.events(user, self._read_timeout)
+        # One larger than the whole cache is used and not kept.
+        if profile.size <= self._profiles.maxsize:
+            self._profiles[user] = profile
+        return profile

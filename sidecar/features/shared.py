@@ -1,0 +1,99 @@
+"""Reads that outlive the request that began them.
+
+A request waits for a read as long as its deadline allows; the read itself goes on and fills the
+cache. Otherwise a cluster that is a little slower than the deadline would never fill it, and every
+request would be answered without what it asked for.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from neuralrank.errors import Unavailable
+from sidecar.deadline import Clock, Deadline
+from sidecar.telemetry.logs import without_reason
+
+__all__ = ["SharedReads"]
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+# Of a deadline, the most that waiting for OpenSearch may take: what it gives must still be used.
+_SHARE: Final = 0.6
+# Seconds between warnings, however many reads fail.
+_LOG_EVERY: Final = 10.0
+
+
+class SharedReads:
+    """Reads under way, by key: requests that want the same wait for the same read."""
+
+    def __init__(self, *, wait: float, limit: int = 128, clock: Clock = time.monotonic) -> None:
+        """
+        Args:
+            wait: the most seconds that a request waits for a read.
+            limit: reads under way at once; one more fails at once. They pile up only where
+                OpenSearch hangs.
+        """
+        self._wait = wait
+        self._limit = limit
+        self._clock = clock
+        # The newest read of each key, with when it began; and all that are under way.
+        self._reads: dict[object, tuple[asyncio.Task[Any], float]] = {}
+        self._running: set[asyncio.Task[Any]] = set()
+        self._silent_until = 0.0
+
+    async def get(
+        self,
+        key: object,
+        read: Callable[[], Coroutine[Any, Any, _Result]],
+        deadline: Deadline,
+        max_age: float = math.inf,
+    ) -> _Result:
+        """The result of `read`, begun now or joined.
+
+        Args:
+            max_age: seconds since a read began beyond which it is not joined: what it gives may
+                lack what has happened meanwhile.
+
+        Raises:
+            Unavailable: it did not come in time, or too many are under way.
+            NeuralrankError: what `read` raised.
+        """
+        task, began = self._reads.get(key, (None, 0.0))
+        if task is None or self._clock() - began > max_age:
+            if len(self._running) >= self._limit:
+                raise Unavailable(
+                    f"{len(self._running)} reads from OpenSearch are under way; no more are begun. "
+                    "See its log and load."
+                )
+            task = asyncio.create_task(read())
+            self._reads[key] = (task, self._clock())
+            self._running.add(task)
+            task.add_done_callback(lambda done: self._finished(key, done))
+        seconds = min(self._wait, _SHARE * deadline.remaining())
+        # Not `wait_for`: a request that gives up or is cancelled must not take the read with it.
+        done, _ = await asyncio.wait((task,), timeout=seconds)
+        if not done:
+            raise Unavailable(
+                f"OpenSearch did not answer within {seconds * 1_000:.0f} ms. See its log and load."
+            )
+        return task.result()  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        for task in self._running:
+            task.cancel()
+
+    def _finished(self, key: object, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        # A younger read may have taken its place.
+        if key in self._reads and self._reads[key][0] is task:
+            del self._reads[key]
+        # Seen here, so that a failure which nobody waits for any more is no warning.
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Unavailable) and time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + _LOG_EVERY
+            about = without_reason(error)
+            _log.warning("OpenSearch can't be read; ranking goes on without it: %s", about)
+            _log.debug("OpenSearch can't be read", exc_info=error)

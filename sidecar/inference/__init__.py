@@ -1,0 +1,1 @@
+"""How models run: one queue over all requests, batches, caches."""

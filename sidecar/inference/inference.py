@@ -1,0 +1,264 @@
+"""What models compute for requests: from the caches, or through the queue that all requests share.
+
+Texts are tokenised in threads, then wait in the queue as tokens. Ranking awaits `encode_queries`,
+`encode_passages`, `pairs` and `score`, and does not know which batches they ran in.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+import numpy as np
+
+from neuralrank.errors import DeadlineExceeded
+from neuralrank.tokens import Ids, Tokens
+from sidecar.deadline import Clock, Deadline
+from sidecar.domain import Floats
+from sidecar.inference.cache import BundleCache, text_bytes
+from sidecar.inference.cost import Cost
+from sidecar.inference.queue import Job, Priority
+from sidecar.inference.ticket import Runner, Ticket
+from sidecar.inference.workers import Workers
+from sidecar.models.serving import CrossEncoderModel, EncoderModel
+from sidecar.telemetry.metrics import Metrics
+
+__all__ = ["Inference", "Spent"]
+
+_Result = TypeVar("_Result")
+# Called with a stage's name, its seconds, and the entries that it worked on.
+Spent = Callable[[str, float, int], None]
+_TOKENISERS: Final = 2
+
+
+def _unspent(_name: str, _seconds: float, _entries: int) -> None:
+    """Where nobody asks what was spent."""
+
+
+class Inference:
+    """One for a server. Its methods are for one event loop; `close` ends the threads."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        workers: int,
+        batch_tokens: int,
+        queue_tokens: int,
+        query_cache_bytes: int,
+        token_cache_bytes: int,
+        score_cache_bytes: int,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            workers: runs at once.
+            batch_tokens: padded tokens in one run.
+            queue_tokens: that may wait for a run.
+            query_cache_bytes: for vectors of queries.
+            token_cache_bytes: for tokens of texts that cross-encoders read.
+            score_cache_bytes: for scores of pairs that they have read.
+        """
+        self._clock = clock
+        self._workers = Workers(
+            metrics, clock, workers=workers, batch_tokens=batch_tokens, queue_tokens=queue_tokens
+        )
+        self._tokenisers = ThreadPoolExecutor(_TOKENISERS, thread_name_prefix="tokens")
+        self._costs: dict[str, Cost] = {}
+        self._queries: BundleCache[Floats] = BundleCache(
+            "query", metrics, query_cache_bytes, lambda text, row: text_bytes(text) + row.nbytes
+        )
+        self._tokens: BundleCache[Ids] = BundleCache(
+            "token", metrics, token_cache_bytes, lambda text, ids: text_bytes(text) + ids.nbytes
+        )
+        self._scores: BundleCache[float] = BundleCache(
+            "score", metrics, score_cache_bytes, lambda pair, _: text_bytes(*pair)
+        )
+
+    async def encode_queries(
+        self,
+        encoder: EncoderModel,
+        queries: Sequence[str],
+        deadline: Deadline,
+        spent: Spent = _unspent,
+    ) -> Floats:
+        """float32 [queries, d] of length 1; what was encoded lately comes from the cache.
+
+        Raises:
+            DeadlineExceeded: it could not be done in time.
+            Overloaded: too much waits for a model already.
+        """
+        if not queries:
+            return np.zeros((0, encoder.dimensions), np.float32)
+        ref = encoder.ref
+        known = self._queries.get(ref, queries)
+        found = {text: row for text, row in zip(queries, known, strict=True) if row is not None}
+        missing = [query for query in dict.fromkeys(queries) if query not in found]
+        if missing:
+            vectors = await self._encode(
+                encoder,
+                Priority.QUERY,
+                encoder.tokenise_queries,
+                missing,
+                deadline,
+                spent,
+                lambda place, row: self._queries.put(ref, missing[place], row.copy()),
+            )
+            found.update(zip(missing, vectors, strict=True))
+        return np.stack([found[query] for query in queries])
+
+    async def encode_passages(
+        self, encoder: EncoderModel, passages: Sequence[str], deadline: Deadline
+    ) -> Floats:
+        """float32 [passages, d] of length 1. Raises as `encode_queries`."""
+        if not passages:
+            return np.zeros((0, encoder.dimensions), np.float32)
+        tokenise = encoder.tokenise_passages
+        return await self._encode(
+            encoder, Priority.PASSAGE, tokenise, passages, deadline, _unspent, lambda *_: None
+        )
+
+    def known_scores(self, model: CrossEncoderModel, query: str, texts: Sequence[str]) -> Floats:
+        """Logits that were computed lately, float32 [texts]; NaN: not known."""
+        found = self._scores.get(model.ref, [(query, text) for text in texts])
+        return np.array([math.nan if score is None else score for score in found], np.float32)
+
+    async def pairs(
+        self,
+        model: CrossEncoderModel,
+        query: str,
+        texts: Sequence[str],
+        deadline: Deadline,
+        spent: Spent = _unspent,
+    ) -> list[Tokens]:
+        """What the model reads of the query with each of the texts.
+
+        Raises:
+            DeadlineExceeded: it could not be done in time.
+        """
+        ref = model.ref
+        known = self._tokens.get(ref, [query, *texts])
+        found = {t: i for t, i in zip([query, *texts], known, strict=True) if i is not None}
+        missing = [text for text in dict.fromkeys([query, *texts]) if text not in found]
+        start = time.perf_counter()
+        if missing:
+            ids = await self._in_thread(lambda: model.tokenise(missing), deadline)
+            found.update(zip(missing, ids, strict=True))
+            for text, row in zip(missing, ids, strict=True):
+                self._tokens.put(ref, text, row)
+        pairs = [model.pair(found[query], found[text]) for text in texts]
+        spent("tokenise", time.perf_counter() - start, len(texts))
+        return pairs
+
+    def ahead(self, tokens: int) -> int:
+        """About the tokens of others that run before so many tokens of pairs have run."""
+        return self._workers.ahead(Priority.PAIR, tokens)
+
+    async def score(
+        self,
+        model: CrossEncoderModel,
+        cost: Cost,
+        query: str,
+        texts: Sequence[str],
+        pairs: Sequence[Tokens],
+        deadline: Deadline,
+        spent: Spent = _unspent,
+    ) -> tuple[Floats, dict[int, Exception]]:
+        """Logits, float32 [pairs], NaN where there was no time; and the places that failed, and
+        why. The time that it takes goes into `cost`.
+
+        Raises:
+            Overloaded: too much waits for a model already.
+        """
+        ref = model.ref
+        runner = Runner(ref, model.backend_name, 1, model.run, cost)
+        ticket = self._ticket(
+            runner,
+            Priority.PAIR,
+            pairs,
+            deadline,
+            lambda place, row: self._scores.put(ref, (query, texts[place]), float(row[0])),
+        )
+        await self._wait(ticket, deadline, spent)
+        return ticket.values[:, 0], ticket.errors
+
+    async def forget(self, ref: str) -> None:
+        """Drops what a bundle computed that serves no more."""
+        self._costs.pop(ref, None)
+        self._workers.forget(ref)
+        for cache in (self._queries, self._tokens, self._scores):
+            await cache.forget(ref)
+
+    def close(self) -> None:
+        self._workers.close()
+        self._tokenisers.shutdown(wait=False, cancel_futures=True)
+
+    async def _encode(
+        self,
+        encoder: EncoderModel,
+        priority: Priority,
+        tokenise: Callable[[Sequence[str]], list[Tokens]],
+        texts: Sequence[str],
+        deadline: Deadline,
+        spent: Spent,
+        keep: Callable[[int, Floats], None],
+    ) -> Floats:
+        start = time.perf_counter()
+        tokens = await self._in_thread(lambda: tokenise(texts), deadline)
+        spent("tokenise", time.perf_counter() - start, len(texts))
+        cost = self._costs.setdefault(encoder.ref, Cost(self._clock))
+        width = encoder.dimensions
+        runner = Runner(encoder.ref, encoder.backend_name, width, encoder.run, cost)
+        ticket = self._ticket(runner, priority, tokens, deadline, keep)
+        await self._wait(ticket, deadline, spent)
+        if ticket.errors:
+            raise next(iter(ticket.errors.values()))
+        if not ticket.done.all():
+            raise DeadlineExceeded("The time was used up before or while a model was running.")
+        return ticket.values
+
+    def _ticket(
+        self,
+        runner: Runner,
+        priority: Priority,
+        tokens: Sequence[Tokens],
+        deadline: Deadline,
+        keep: Callable[[int, Floats], None],
+    ) -> Ticket:
+        job = Job(
+            runner.ref,
+            priority,
+            object(),  # every request is a caller of its own
+            self._clock() + deadline.remaining(),
+            [max(1, len(row)) for row in tokens],
+        )
+        return Ticket(job, tokens, runner, keep)
+
+    async def _wait(self, ticket: Ticket, deadline: Deadline, spent: Spent) -> None:
+        self._workers.submit(ticket)
+        try:
+            await asyncio.wait((ticket.finished,), timeout=_timeout(deadline))
+        finally:
+            self._workers.cancel(ticket)
+        spent("queue", ticket.waited, len(ticket.tokens))
+        spent("inference", ticket.ran, int(ticket.done.sum()))
+
+    async def _in_thread(self, work: Callable[[], _Result], deadline: Deadline) -> _Result:
+        """Tokenising. It is not begun once the deadline has passed or the caller has gone."""
+        if deadline.passed:
+            raise DeadlineExceeded("The time was used up before a model could begin.")
+        future = asyncio.get_running_loop().run_in_executor(self._tokenisers, work)
+        try:
+            done, _ = await asyncio.wait((future,), timeout=_timeout(deadline))
+        finally:
+            future.cancel()  # without effect on what is done or running
+        if not done:
+            raise DeadlineExceeded("The time was used up while texts were tokenised.")
+        return future.result()
+
+
+def _timeout(deadline: Deadline) -> float | None:
+    remaining = deadline.remaining()
+    return None if math.isinf(remaining) else remaining

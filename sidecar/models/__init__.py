@@ -1,0 +1,1 @@
+"""Which bundles serve: loaded, checked, swapped, tried out."""

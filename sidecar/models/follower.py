@@ -1,0 +1,291 @@
+"""The bundles that are served: loaded from the registry, checked, swapped in while requests run.
+
+Readers take `Models.serving`, one immutable object, and keep it for the length of a request; a
+swap replaces the reference and touches nothing that a request holds. The old model is freed with
+the last request that holds it. A bundle that can't be verified or loaded, or is slower than
+allowed, is refused with its reason, and what served before goes on serving.
+
+Loaded are: what is in service, what is tried beside it, what settings or indexes name by hash, and
+what requests asked for by hash lately. Decision 009 says why.
+"""
+
+import asyncio
+import logging
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from typing import TypeVar
+
+from neuralrank.backends import Choice
+from neuralrank.bundle import parse_ref
+from neuralrank.errors import NeuralrankError
+from sidecar.deadline import Clock
+from sidecar.models.loading import BundleSource, check_speed, load_bundle
+from sidecar.models.plan import Plan, Reader
+from sidecar.models.serving import Agreement, Loaded, Role, Serving, State, Status, unfollowed
+
+__all__ = ["Models"]
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+class Models:
+    """Follows the registry. `refresh` is one look at it; who calls it again waits with `wait`."""
+
+    def __init__(
+        self,
+        source: BundleSource,
+        *,
+        threads: int,
+        default_encoder: str = "",
+        default_cross_encoder: str = "",
+        choice: Choice | None = None,
+        max_slowdown: float = 2.0,
+        asked_bundles: int = 4,
+        asked_seconds: float = 3_600.0,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            choice: of the backend; by default ONNX Runtime.
+            max_slowdown: how many times slower than the one in service a bundle may be that takes
+                its place.
+            asked_bundles: the most that are loaded because requests asked for them by hash.
+            asked_seconds: how long such a bundle stays after it was last asked for.
+        """
+        self._source = source
+        self._reader = Reader(source)
+        self._threads = threads
+        self._choice = choice
+        self._max_slowdown = max_slowdown
+        self._asked_bundles = asked_bundles
+        self._asked_seconds = asked_seconds
+        self._clock = clock
+        self._plan = Plan()
+        # With the fingerprint of what was refused: other files get another chance.
+        self._refused: dict[str, tuple[Status, str]] = {}
+        self._loading: dict[str, Status] = {}
+        self._asked: dict[str, float] = {}
+        self._named: frozenset[str] = frozenset()
+        self._wake = asyncio.Event()
+        self._on_freed: list[Callable[[str], Awaitable[None]]] = []
+        self._telling: set[asyncio.Future[None]] = set()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="models")
+        # How a shadow compares; None for what is none.
+        self.agreement: Callable[[str], Agreement | None] = lambda _: None
+        self.serving = Serving({}, default_encoder, default_cross_encoder, {}, asked=self._ask)
+
+    def name_encoders(self, refs: Collection[str]) -> None:
+        """Bundles that must stay loaded, since indexes hold their vectors."""
+        named = frozenset(refs)
+        if named - self._named:
+            self._wake.set()
+        self._named = named
+
+    def on_freed(self, call: Callable[[str], Awaitable[None]]) -> None:
+        """Calls with the name@hash of each bundle that no request holds any more."""
+        self._on_freed.append(call)
+
+    async def wait(self, seconds: float) -> None:
+        """Until it is time for the next look: after so long, or at once where a request has asked
+        for a bundle that is not loaded."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        self._wake.clear()
+
+    async def refresh(self) -> None:
+        """Makes what serves what the registry says; each bundle fails on its own.
+
+        What left the registry goes on serving until another takes its place: a registry that is
+        unreachable for a moment must not take the models away.
+        """
+        try:
+            plan = await self._in_thread(self._reader.look)
+        except (NeuralrankError, OSError) as error:
+            _log.warning("the model registry can't be read: %s", error)
+            return
+        self._plan = plan
+        await self._look_again(plan)
+        self.serving = replace(self.serving, published=plan.refs - self._refused.keys())
+        for ref, reason in plan.problems.items():
+            await self._refuse(ref, reason)
+        for name, order in plan.orders.items():
+            await self._serve(name, order, plan)
+        for ref in self._needed(plan):
+            if ref in plan.refs and ref not in self.serving.loaded:
+                await self._load(ref, None)
+        self._settle(plan)
+
+    @property
+    def statuses(self) -> list[Status]:
+        """Every bundle that serves, waits, was tried or served before, by name."""
+        # Asked from anywhere, by metrics too; it is no request for a bundle.
+        serving, plan = replace(self.serving, asked=unfollowed), self._plan
+        rows = {status.ref: status for status in serving.statuses}
+        rows |= {ref: status for ref, (status, _) in self._refused.items()}
+        rows |= self._loading
+        defaults = set()
+        for kind, name in (
+            ("encoder", serving.default_encoder),
+            ("cross_encoder", serving.default_cross_encoder),
+        ):
+            with suppress(NeuralrankError):
+                defaults.add(serving.pick(name, kind).status.ref)
+        roles: dict[str, list[Role]] = {}
+        for name, ref in (serving.current or {}).items():
+            roles.setdefault(ref, []).append(Role.SERVING)
+            before = next((old for old in plan.orders.get(name, ()) if old != ref), None)
+            if before is not None:
+                roles.setdefault(before, []).append(Role.PREVIOUS)
+                known = Status(*parse_ref(before), "", (), State.PUBLISHED)
+                rows.setdefault(before, known)
+        shares: dict[str, float] = {}
+        for role, trials in ((Role.CANARY, serving.canaries), (Role.SHADOW, serving.shadows)):
+            for ref, percent in trials.values():
+                roles.setdefault(ref, []).append(role)
+                shares[ref] = percent
+        return [
+            replace(
+                rows[ref],
+                is_default=ref in defaults,
+                roles=tuple(roles.get(ref, ())),
+                percent=shares.get(ref, 0.0),
+                agreement=self.agreement(ref),
+            )
+            for ref in sorted(rows)
+        ]
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, ref: str) -> None:
+        self._asked[ref] = self._clock()
+        if ref not in self.serving.loaded and ref not in self._refused:
+            self._wake.set()
+
+    async def _in_thread(self, work: Callable[..., _Result], *arguments: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+    async def _look_again(self, plan: Plan) -> None:
+        """Forgets the refusal of what was replaced or removed since."""
+        for ref, (_, before) in list(self._refused.items()):
+            gone = ref not in plan.refs and ref not in plan.problems
+            if gone or await self._fingerprint(ref) != before:
+                del self._refused[ref]
+
+    async def _serve(self, name: str, order: Collection[str], plan: Plan) -> None:
+        """Has the first of a name's bundles answer that can be served."""
+        for ref in order:
+            if ref in self._refused:
+                continue
+            current = (self.serving.current or {}).get(name, "")
+            if ref == current:
+                return
+            if ref in self.serving.loaded or await self._load(ref, self._incumbent(name, plan)):
+                if ref in self.serving.loaded:
+                    self.serving = replace(
+                        self.serving, current={**(self.serving.current or {}), name: ref}
+                    )
+                    _log.info("bundle serving", extra={"bundle": ref, "before": current})
+                return
+
+    def _incumbent(self, name: str, plan: Plan) -> tuple[Loaded, float] | None:
+        """What a new bundle is compared to, and how much slower it may be."""
+        current = self.serving.loaded.get((self.serving.current or {}).get(name, ""))
+        limit = plan.states[name].max_slowdown or self._max_slowdown
+        return (current, limit) if current is not None else None
+
+    async def _load(self, ref: str, incumbent: tuple[Loaded, float] | None) -> bool:
+        """Loads a bundle, or refuses it."""
+        if ref in self._refused:
+            return False
+        name, digits = parse_ref(ref)
+        self._loading[ref] = Status(name, digits, "", (), State.LOADING)
+        try:
+            loaded = await self._in_thread(self._checked, ref, incumbent)
+        except Exception as error:  # whatever a file does, the others go on serving
+            # A disk or network that failed is tried again at the next look, a bundle is not.
+            changes = isinstance(error, OSError)
+            await self._refuse(ref, str(error) or type(error).__name__, again=changes)
+            return False
+        finally:
+            self._loading.pop(ref, None)
+        self.serving = replace(self.serving, loaded={**self.serving.loaded, ref: loaded})
+        loop = asyncio.get_running_loop()
+        model = loaded.encoder or loaded.cross_encoder
+        weakref.finalize(model, self._freed, ref, loop).atexit = False
+        return True
+
+    def _checked(self, ref: str, incumbent: tuple[Loaded, float] | None) -> Loaded:
+        loaded = load_bundle(self._source, ref, self._threads, self._choice)
+        if incumbent is not None:
+            check_speed(incumbent[0], loaded, incumbent[1])
+        return loaded
+
+    async def _refuse(self, ref: str, reason: str, *, again: bool = False) -> None:
+        if ref in self._refused and self._refused[ref][0].reason == reason:
+            return
+        name, digits = parse_ref(ref)
+        status = Status(name, digits, "", (), State.REFUSED, reason)
+        self._refused[ref] = (status, "" if again else await self._fingerprint(ref))
+        _log.error("bundle refused", extra={"bundle": ref, "reason": reason})
+
+    async def _fingerprint(self, ref: str) -> str:
+        """Changes with the files, and with how slow the bundle may be."""
+        state = self._plan.states.get(parse_ref(ref)[0])
+        try:
+            files = await self._in_thread(self._source.fingerprint, ref)
+            return f"{files} {state.max_slowdown if state else None}"
+        except (NeuralrankError, OSError):
+            return ""
+
+    def _needed(self, plan: Plan) -> list[str]:
+        """What serves, what is tried, and what settings, indexes and recent requests name by hash,
+        as long as there are not too many of the last."""
+        exact = [self.serving.default_encoder, self.serving.default_cross_encoder]
+        current = (self.serving.current or {}).values()
+        needed = [*current, *plan.trials, *(ref for ref in exact if "@" in ref), *self._named]
+        now = self._clock()
+        self._asked = {
+            ref: at for ref, at in self._asked.items() if now - at <= self._asked_seconds
+        }
+        lately = sorted(self._asked.keys() - set(needed), key=self._asked.__getitem__)
+        return list(dict.fromkeys([*needed, *lately[-self._asked_bundles :]]))
+
+    def _settle(self, plan: Plan) -> None:
+        """Puts trials in force, and lets go of what nothing needs any more."""
+        trials = {
+            role: {
+                name: found
+                for name in plan.states
+                if (found := plan.trial(name, role)) is not None and found[0] in self.serving.loaded
+            }
+            for role in ("canary", "shadow")
+        }
+        needed = set(self._needed(plan))
+        loaded = {ref: one for ref, one in self.serving.loaded.items() if ref in needed}
+        self.serving = replace(
+            self.serving,
+            loaded=loaded,
+            canaries=trials["canary"],
+            shadows=trials["shadow"],
+            published=plan.refs - self._refused.keys(),
+        )
+
+    def _freed(self, ref: str, loop: asyncio.AbstractEventLoop) -> None:
+        """From whichever thread held it last."""
+        _log.info("bundle freed", extra={"bundle": ref})
+        with suppress(RuntimeError):  # the loop has ended, and the caches with it
+            loop.call_soon_threadsafe(self._tell_freed, ref)
+
+    def _tell_freed(self, ref: str) -> None:
+        if ref in self.serving.loaded:  # again, meanwhile
+            return
+        for call in self._on_freed:
+            told = asyncio.ensure_future(call(ref))
+            self._telling.add(told)
+            told.add_done_callback(self._telling.discard)

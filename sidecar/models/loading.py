@@ -1,0 +1,126 @@
+"""From a published bundle to a warm model, and whether that is fast enough to take a place."""
+
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from neuralrank.backends import Choice
+from neuralrank.bundle import Bundle, Manifest
+from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.encoder import Encoder
+from neuralrank.errors import InvalidBundle
+from neuralrank.in_service import InService
+from neuralrank.tokens import Tokens
+from sidecar.inference.cost import Cost
+from sidecar.models.serving import CrossEncoderModel, Loaded, State, Status
+
+__all__ = ["BundleSource", "check_speed", "load_bundle"]
+
+# Pairs of about the length of real ones: their time is the first estimate of a pair's cost.
+_WARM_QUERY: Final = "wireless noise cancelling headphones 降噪耳机"
+_WARM_TEXT: Final = (
+    "Over-ear wireless headphones with active noise cancelling, 30 hours of battery, foldable. "
+    "头戴式无线降噪耳机，续航三十小时，可折叠。"
+)
+_WARM_PAIRS: Final = 4
+# Runs of either model, taking turns, before the second is called too slow; fewer where it is not.
+_ROUNDS: Final = 12
+_ROUNDS_AT_LEAST: Final = 3
+
+
+class BundleSource(Protocol):
+    """Where bundles are published; `neuralrank.registry.Registry` is one."""
+
+    def refs(self) -> list[str]: ...
+    def get(self, ref: str) -> Bundle: ...
+    def manifest(self, ref: str) -> Manifest: ...
+    def in_service(self, name: str) -> InService: ...
+    def fingerprint(self, ref: str) -> str: ...
+
+
+def load_bundle(
+    source: BundleSource, ref: str, threads: int, choice: Choice | None = None
+) -> Loaded:
+    """Reads, verifies, loads and warms a bundle. Takes seconds: not for the event loop.
+
+    Raises:
+        NeuralrankError: it can't be served; the message says why.
+    """
+    bundle = source.get(ref)
+    manifest = bundle.manifest
+    encoder: Encoder | None = None
+    cross_encoder: CrossEncoder | None = None
+    cost = Cost()
+    if manifest.kind == "encoder":
+        encoder = Encoder.load(bundle, threads, choice)
+        encoder.encode_queries([_WARM_QUERY])
+        backend = encoder.backend_name
+    elif manifest.kind == "cross_encoder":
+        cross_encoder = CrossEncoder.load(bundle, threads, choice)
+        pairs = _warm_pairs(cross_encoder)
+        # The first run allocates; the second is what a run costs.
+        for _ in range(2):
+            start = time.perf_counter()
+            cross_encoder.run(pairs)
+            seconds = time.perf_counter() - start
+        cost.observe(sum(map(len, pairs)), seconds)
+        backend = cross_encoder.backend_name
+    else:
+        raise InvalidBundle(
+            f"{ref} is of kind {manifest.kind}; this version serves encoder and cross_encoder. It "
+            "is left."
+        )
+    status = Status(
+        manifest.name,
+        bundle.hash,
+        manifest.kind,
+        manifest.languages,
+        State.SERVING,
+        backend=backend,
+        serving_since_ms=int(time.time() * 1_000),
+    )
+    return Loaded(status, manifest.created, encoder, cross_encoder, cost)
+
+
+def check_speed(incumbent: Loaded, candidate: Loaded, max_slowdown: float) -> None:
+    """Compares both on the same texts, taking turns, by their fastest runs: what else the machine
+    does makes runs slower, never faster. It goes on until the candidate was fast enough once, so
+    that a busy moment refuses nothing.
+
+    Raises:
+        InvalidBundle: the candidate took more than `max_slowdown` times as long in every round.
+    """
+    if incumbent.status.kind != candidate.status.kind:
+        return
+    old, new = _work(incumbent), _work(candidate)
+    best_old = best_new = float("inf")
+    for done in range(1, _ROUNDS + 1):
+        best_old = min(best_old, _seconds(old))
+        best_new = min(best_new, _seconds(new))
+        if done >= _ROUNDS_AT_LEAST and best_new <= max_slowdown * best_old:
+            return
+    raise InvalidBundle(
+        f"{candidate.status.ref} takes {best_new * 1_000:.2f} ms where {incumbent.status.ref}, "
+        f"which is in service, takes {best_old * 1_000:.2f} ms: {best_new / best_old:.1f} times as "
+        f"long; allowed is {max_slowdown:g} times. Promote it with --max-slowdown, or raise "
+        "NEURALRANK_SIDECAR_MAX_SLOWDOWN, to serve it all the same."
+    )
+
+
+def _work(loaded: Loaded) -> Callable[[], object]:
+    cross_encoder, encoder = loaded.cross_encoder, loaded.encoder
+    if cross_encoder is not None:
+        return lambda: cross_encoder.run(_warm_pairs(cross_encoder))
+    assert encoder is not None  # a loaded bundle has one of both
+    return lambda: encoder.run(encoder.tokenise_queries([_WARM_QUERY]))
+
+
+def _warm_pairs(model: CrossEncoderModel) -> list[Tokens]:
+    query, text = model.tokenise([_WARM_QUERY, _WARM_TEXT])
+    return [model.pair(query, text)] * _WARM_PAIRS
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

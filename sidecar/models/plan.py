@@ -1,0 +1,83 @@
+"""What the registry says should be loaded, read in one look."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from neuralrank.bundle import Manifest, parse_ref
+from neuralrank.errors import InvalidInput, NeuralrankError
+from neuralrank.in_service import InService, Published
+from sidecar.models.loading import BundleSource
+
+__all__ = ["Plan", "Reader"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Bundles by name@hash."""
+
+    # Everything that is published.
+    refs: frozenset[str] = frozenset()
+    # By name: what may serve, the one that should first.
+    orders: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    states: Mapping[str, InService] = field(default_factory=dict)
+    # Why the manifest of a published bundle is not understood.
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def trial(self, name: str, role: str) -> tuple[str, float] | None:
+        """The candidate of a name in the role "canary" or "shadow", and its share in percent."""
+        trial = getattr(self.states.get(name), role, None)
+        if trial is None or f"{name}@{trial.hash}" not in self.refs:
+            return None
+        return f"{name}@{trial.hash}", trial.percent
+
+    @property
+    def trials(self) -> dict[str, str]:
+        """Every candidate that is tried, with its role."""
+        return {
+            found[0]: role
+            for name in self.states
+            for role in ("shadow", "canary")
+            if (found := self.trial(name, role)) is not None
+        }
+
+
+class Reader:
+    """Looks at a registry. Manifests are read once: a bundle is never changed; one that is not
+    understood is read again each time."""
+
+    def __init__(self, source: BundleSource) -> None:
+        self._source = source
+        self._manifests: dict[str, Manifest] = {}
+        self._states: dict[str, InService] = {}
+
+    def look(self) -> Plan:
+        """Raises OSError or NeuralrankError where the registry can't be read."""
+        refs = self._source.refs()
+        self._manifests = {ref: self._manifests[ref] for ref in refs if ref in self._manifests}
+        problems: dict[str, str] = {}
+        by_name: dict[str, list[Published]] = {}
+        for ref in refs:
+            name, digits = parse_ref(ref)
+            by_name.setdefault(name, [])
+            if ref not in self._manifests:
+                try:
+                    self._manifests[ref] = self._source.manifest(ref)
+                except NeuralrankError as error:
+                    problems[ref] = str(error)
+                    continue
+            by_name[name].append(Published(digits, self._manifests[ref].created))
+        states, orders = {}, {}
+        for name, published in by_name.items():
+            state = self._state(name, problems)
+            states[name] = state
+            orders[name] = [f"{name}@{digits}" for digits in state.order(published)]
+        self._states = states
+        return Plan(frozenset(refs), orders, states, problems)
+
+    def _state(self, name: str, problems: dict[str, str]) -> InService:
+        """What serves; where that can't be read, what was read last."""
+        try:
+            return self._source.in_service(name)
+        except InvalidInput as error:
+            problems[f"{name}@serving.json"] = str(error)
+            return self._states.get(name, InService())

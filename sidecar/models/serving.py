@@ -1,0 +1,257 @@
+"""Which models serve at one moment, and which of them a request gets. Immutable, so that a request
+that holds one is not touched by a swap."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from neuralrank.bundle import parse_ref
+from neuralrank.errors import NotFound, Unavailable
+from neuralrank.tokens import Ids, Tokens
+from sidecar.domain import Floats
+from sidecar.inference.cost import Cost
+
+__all__ = [
+    "Agreement",
+    "CrossEncoderModel",
+    "EncoderModel",
+    "Loaded",
+    "Role",
+    "Serving",
+    "State",
+    "Status",
+    "unfollowed",
+]
+
+
+class EncoderModel(Protocol):
+    """What ranking needs of an encoder; `neuralrank.encoder.Encoder` is one."""
+
+    @property
+    def ref(self) -> str: ...
+    @property
+    def backend_name(self) -> str: ...
+    @property
+    def dimensions(self) -> int: ...
+    def tokenise_queries(self, texts: Sequence[str]) -> list[Tokens]: ...
+    def tokenise_passages(self, texts: Sequence[str]) -> list[Tokens]: ...
+    def run(self, batch: Sequence[Tokens]) -> Floats: ...
+    def calibrate_query(self, cosines: Floats) -> Floats: ...
+    def calibrate_item(self, cosines: Floats) -> Floats: ...
+    def calibrate_centroid(self, cosines: Floats) -> Floats: ...
+
+
+class CrossEncoderModel(Protocol):
+    """What ranking needs of a cross-encoder; `neuralrank.cross_encoder.CrossEncoder` is one."""
+
+    @property
+    def ref(self) -> str: ...
+    @property
+    def backend_name(self) -> str: ...
+    def supports(self, language: str) -> bool: ...
+    def tokenise(self, texts: Sequence[str]) -> list[Ids]: ...
+    def pair(self, query: Ids, text: Ids) -> Tokens: ...
+    def run(self, batch: Sequence[Tokens]) -> Floats: ...
+    def probability(self, logits: Floats) -> Floats: ...
+
+
+class State(Enum):
+    """Names are those of the wire contract."""
+
+    LOADING = "loading"
+    SERVING = "serving"
+    REFUSED = "refused"
+    # In the registry, not loaded.
+    PUBLISHED = "published"
+
+
+class Role(Enum):
+    """What a bundle is in the service of its name. Names are those of the wire contract."""
+
+    SERVING = "serving"
+    PREVIOUS = "previous"
+    CANARY = "canary"
+    SHADOW = "shadow"
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How a candidate compares to the bundle in service: counts of requests, and means over those
+    that were compared. `score_drift` is how much higher the candidate's calibrated scores are."""
+
+    requests: int = 0
+    dropped: int = 0
+    failed: int = 0
+    kendall_tau: float = 0.0
+    top_overlap: float = 0.0
+    score_drift: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What became of a bundle. `serving_since_ms` is 0 if it never served."""
+
+    name: str
+    hash: str
+    kind: str
+    languages: tuple[str, ...]
+    state: State
+    reason: str = ""
+    backend: str = ""
+    serving_since_ms: int = 0
+    is_default: bool = False
+    roles: tuple[Role, ...] = ()
+    # The share that a canary or a shadow gets; 0 for others.
+    percent: float = 0.0
+    agreement: Agreement | None = None
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.hash}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A warm model, and what is known of its bundle."""
+
+    status: Status
+    created: datetime
+    encoder: EncoderModel | None = None
+    cross_encoder: CrossEncoderModel | None = None
+    cost: Cost = field(default_factory=Cost)
+
+
+def unfollowed(_: str) -> None:
+    """What was asked for is not followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The models of one moment."""
+
+    loaded: Mapping[str, Loaded] = field(default_factory=dict)
+    default_encoder: str = ""
+    default_cross_encoder: str = ""
+    # By name: the bundle that answers for it. None: of each name the newest.
+    current: Mapping[str, str] | None = None
+    # By name: a candidate, and the share of users, in percent, whom it answers in its place.
+    canaries: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    # By name: a candidate that scores beside it, and for which share of requests.
+    shadows: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    # What is published and could be loaded.
+    published: frozenset[str] = frozenset()
+    # Told of every bundle that is asked for by name@hash.
+    asked: Callable[[str], None] = unfollowed
+
+    def arm(self, key: str) -> "Serving":
+        """The models for one user, where a share of users is answered by canaries.
+
+        The same user always gets the same; with a growing share, those who have the canary keep it.
+
+        Args:
+            key: the user's id, else the request's; "" is never answered by a canary.
+        """
+        if not key or not self.canaries or self.current is None:
+            return self
+        current = dict(self.current)
+        for name, (ref, percent) in self.canaries.items():
+            if ref in self.loaded and _place(ref, key) < percent:
+                current[name] = ref
+        return replace(self, current=current)
+
+    def is_canary(self, ref: str) -> bool:
+        return self.canaries.get(parse_ref(ref)[0], ("", 0.0))[0] == ref
+
+    def shadow_of(self, ref: str) -> tuple[Loaded, float] | None:
+        """The candidate that is compared to the bundle in service, and the share of requests."""
+        name, _ = parse_ref(ref)
+        shadow, percent = self.shadows.get(name, ("", 0.0))
+        served = (self.current or {}).get(name)
+        if shadow not in self.loaded or ref != served or self.is_canary(ref):
+            return None
+        return self.loaded[shadow], percent
+
+    def encoder(self, name: str = "") -> EncoderModel:
+        """By name, name@hash, or "" for the default.
+
+        Raises:
+            NotFound: it is not served; the message lists what is.
+            Unavailable: it is published, and is being loaded.
+        """
+        encoder = self.pick(name or self.default_encoder, "encoder").encoder
+        assert encoder is not None  # by its kind
+        return encoder
+
+    def cross_encoder(self, name: str) -> tuple[CrossEncoderModel, Cost]:
+        """By name or name@hash.
+
+        Raises:
+            NotFound: it is not served; the message lists what is.
+            Unavailable: it is published, and is being loaded.
+        """
+        found = self.pick(name, "cross_encoder")
+        assert found.cross_encoder is not None  # by its kind
+        return found.cross_encoder, found.cost
+
+    def cross_encoder_for(self, language: str) -> tuple[CrossEncoderModel, Cost] | None:
+        """The default if it serves the language, else the first by name that does, else None."""
+        answering = self._answering("cross_encoder")
+        default, _ = parse_ref(self.default_cross_encoder)
+        names = sorted(answering, key=lambda name: (name != default, name))
+        if self.default_cross_encoder in self.loaded:
+            answering[default] = self.loaded[self.default_cross_encoder]
+        for name in names:
+            found = answering[name]
+            if found.cross_encoder is not None and found.cross_encoder.supports(language):
+                return found.cross_encoder, found.cost
+        return None
+
+    @property
+    def statuses(self) -> list[Status]:
+        return [self.loaded[ref].status for ref in sorted(self.loaded)]
+
+    def _answering(self, kind: str) -> dict[str, Loaded]:
+        """By name, the bundle that answers for it."""
+        if self.current is not None:
+            found = [self.loaded[ref] for ref in self.current.values() if ref in self.loaded]
+        else:
+            found = sorted(self.loaded.values(), key=lambda loaded: loaded.created)
+        return {loaded.status.name: loaded for loaded in found if loaded.status.kind == kind}
+
+    def pick(self, ref: str, kind: str) -> Loaded:
+        """The model of a kind by name, name@hash, or "" for the first by name.
+
+        Raises:
+            NotFound: it is not served; the message lists what is.
+            Unavailable: it is published, and is being loaded.
+        """
+        name, digits = parse_ref(ref)
+        if digits:
+            if ref in self.loaded and self.loaded[ref].status.kind == kind:
+                self.asked(ref)
+                return self.loaded[ref]
+            if ref in self.published and ref not in self.loaded:
+                self.asked(ref)
+                raise Unavailable(
+                    f"Bundle {ref} is published and is being loaded, since it was asked for. Ask "
+                    "again in a moment; `neuralrank models status` shows how it goes."
+                )
+        answering = self._answering(kind)
+        if not digits and name in answering:
+            return answering[name]
+        if not ref and answering:
+            return answering[min(answering)]
+        served = ", ".join(sorted(row.ref for row in self.statuses if row.kind == kind))
+        raise NotFound(
+            f"No {kind}{f' {ref!r}' if ref else ''} is served. Served: {served or 'none'}. Name "
+            "one that is, or publish it with `neuralrank models add`."
+        )
+
+
+def _place(ref: str, key: str) -> float:
+    """Where a user stands among all, in [0, 100), evenly spread and another for each canary."""
+    digest = hashlib.blake2b(f"{ref}\0{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64 * 100.0

@@ -1,0 +1,1 @@
+"""Several processes on one port, and what keeps them running."""

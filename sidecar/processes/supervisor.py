@@ -1,0 +1,233 @@
+"""Several worker processes on one port, and the small process that keeps them running.
+
+Each worker is a whole sidecar: the kernel spreads connections over them (SO_REUSEPORT). The parent
+serves nothing and loads no models. They talk over two pipes: a worker says "warm" on its standard
+output, and listens when its standard input says "go"; the end of that input means that the parent
+is gone, and so the worker goes too (`sidecar.processes.worker`).
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from neuralrank.errors import EXIT_CODE, Unsupported
+from sidecar.deadline import Clock
+from sidecar.processes.worker import GO, WARM
+from sidecar.settings import SidecarSettings
+
+__all__ = ["Restarts", "Supervisor", "worker_environment"]
+
+_log = logging.getLogger(__name__)
+
+# What a worker may take to end beyond draining, before it is killed.
+_PATIENCE_S: Final = 10.0
+
+
+@dataclass
+class Restarts:
+    """How long a worker that ended waits for its next start: doubled each time, until one has lived
+    for a while. Pure."""
+
+    first: float = 0.5
+    longest: float = 30.0
+    forgotten_after: float = 60.0
+    _next: float = field(default=0.0, init=False)
+
+    def pause(self, lived: float) -> float:
+        """Seconds until the next start.
+
+        Args:
+            lived: seconds from the last start to its end.
+        """
+        again = self._next and lived < self.forgotten_after
+        self._next = min(self.longest, 2 * self._next) if again else self.first
+        return self._next
+
+
+class Supervisor:
+    """Starts the workers, restarts one that ended, and ends them all."""
+
+    def __init__(
+        self,
+        settings: SidecarSettings,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            settings: of the sidecar; `processes` is how many workers.
+            command: starts one worker.
+            environment: of the workers, with their settings.
+        """
+        self._settings = settings
+        self._command = tuple(command)
+        self._environment = dict(environment)
+        self._clock = clock
+        self._warm: set[int] = set()
+        self._all_warm = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._exit_code = 0
+
+    async def run(self) -> int:
+        """Until `stop`, or until a worker can't start because of what it was given. The result is
+        the exit code.
+
+        Raises:
+            Unsupported: the port is taken.
+        """
+        with reserve(self._settings.listen) as held:
+            host = self._settings.address[0]
+            address = f"{host}:{held.getsockname()[1]}"
+            _log.info(
+                "starting workers",
+                extra={"processes": self._settings.processes, "address": address},
+            )
+            await asyncio.gather(
+                *(self._keep(number, address) for number in range(self._settings.processes))
+            )
+        return self._exit_code
+
+    def stop(self) -> None:
+        """Has the workers finish what they have and end. Again: does nothing more."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            # Those that wait for the others to be warm.
+            self._all_warm.set()
+
+    async def _keep(self, number: int, address: str) -> None:
+        """One worker after another in one place, until all are to end."""
+        restarts = Restarts()
+        while not self._stopping.is_set():
+            begun = self._clock()
+            process = await self._start(number, address)
+            self._running[number] = process
+            ended = asyncio.create_task(self._attend(number, process))
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                await self._end(process, ended)
+            stopping.cancel()
+            code = await ended
+            if self._stopping.is_set():
+                return
+            if code in EXIT_CODE.values() and not self._all_warm.is_set():
+                # Its settings, the port, the registry: the next one would fail as well.
+                self._exit_code = code
+                self.stop()
+                return
+            pause = restarts.pause(self._clock() - begun)
+            _log.error(
+                "a worker ended; it is started again",
+                extra={
+                    "worker": number,
+                    "pid": process.pid,
+                    "ended": _how(code),
+                    "pause_seconds": pause,
+                },
+            )
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+
+    async def _start(self, number: int, address: str) -> asyncio.subprocess.Process:
+        own = {"NEURALRANK_SIDECAR_LISTEN": address}
+        if self._settings.http_listen:
+            host, port = self._settings.http_address
+            own["NEURALRANK_SIDECAR_HTTP_LISTEN"] = f"{host}:{port + number if port else 0}"
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            env=self._environment | own,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+
+    async def _attend(self, number: int, process: asyncio.subprocess.Process) -> int:
+        """Lets a worker listen when all are warm, and waits for its end: its exit code."""
+        assert process.stdin is not None  # both are pipes
+        assert process.stdout is not None
+        if await process.stdout.readline() == WARM:
+            self._warm.add(number)
+            if len(self._warm) == self._settings.processes:
+                self._all_warm.set()
+            # One that dies while the others warm up is not waited for here.
+            ready = asyncio.create_task(self._all_warm.wait())
+            died = asyncio.create_task(process.wait())
+            await asyncio.wait({ready, died}, return_when=asyncio.FIRST_COMPLETED)
+            ready.cancel()
+            if died.done():
+                self._warm.discard(number)
+            elif not self._stopping.is_set():
+                with suppress(ConnectionError):
+                    process.stdin.write(GO)
+                    await process.stdin.drain()
+        return await process.wait()
+
+    async def _end(self, process: asyncio.subprocess.Process, ended: "asyncio.Task[int]") -> None:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        await asyncio.wait({ended}, timeout=self._settings.drain_seconds + _PATIENCE_S)
+        if not ended.done():
+            _log.error("a worker did not end and is killed", extra={"pid": process.pid})
+            with suppress(ProcessLookupError):
+                process.kill()
+
+
+def worker_environment(settings: SidecarSettings, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which a worker finds the settings that the parent was given, by flags too.
+
+    Each worker has its share of the cores: all of them with all cores would only wait for each
+    other.
+    """
+    given = settings.model_fields_set - {"processes"}
+    own = {f"NEURALRANK_SIDECAR_{name.upper()}": str(getattr(settings, name)) for name in given}
+    if not settings.threads:
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        own["NEURALRANK_SIDECAR_THREADS"] = str(max(1, cores // settings.processes))
+    kept = {
+        name: value for name, value in environment.items() if name != "NEURALRANK_SIDECAR_PROCESSES"
+    }
+    return kept | own
+
+
+def reserve(listen: str) -> socket.socket:
+    """A socket that holds the port for workers that come and go, without listening itself.
+
+    Raises:
+        Unsupported: somebody else listens there.
+    """
+    host, _, port = listen.rpartition(":")
+    name = host.strip("[]")
+    try:
+        family, _, _, _, where = socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # Fails where anybody listens, also one who would share the port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            where = probe.getsockname()
+        held = socket.socket(family, socket.SOCK_STREAM)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(where)
+    except OSError as error:
+        raise Unsupported(
+            f"The sidecar can't listen on {listen}: the port is in use or the host is not this "
+            f"machine's ({error.strerror}). Stop what uses it, or set NEURALRANK_SIDECAR_LISTEN."
+        ) from error
+    return held
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    with suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"

@@ -1,0 +1,126 @@
+"""Queries, passages, users and items as vectors of one encoder."""
+
+import asyncio
+from collections.abc import Sequence
+
+from neuralrank.errors import NotFound, Unavailable
+from sidecar.deadline import Deadline
+from sidecar.domain import EncodeInput, Encoding, Floats
+from sidecar.features.items import ItemStore
+from sidecar.features.opensearch import IndexInfo
+from sidecar.features.profile import Users
+from sidecar.inference.inference import Inference
+from sidecar.models.follower import Models
+from sidecar.models.serving import EncoderModel
+from sidecar.ranking.space import strict_space
+
+__all__ = ["Vectors"]
+
+
+class Vectors:
+    """Makes vectors to search neighbours with. Unlike ranking it has no lesser answer: a vector of
+    the wrong space is an error."""
+
+    def __init__(
+        self, models: Models, items: ItemStore, users: Users, inference: Inference
+    ) -> None:
+        self._models = models
+        self._items = items
+        self._users = users
+        self._inference = inference
+
+    async def encode(
+        self, inputs: Sequence[EncodeInput], encoder: str, index: str, deadline: Deadline
+    ) -> tuple[list[Encoding], EncoderModel]:
+        """One encoding for each input, in order, and the encoder that made them.
+
+        Args:
+            encoder: name or name@hash; "" for the index's own, else the default.
+            index: where the vectors are to be searched, and where users' items and items are
+                looked up; "" for none.
+
+        Raises:
+            NotFound: the encoder, the index or an item is not there.
+            EncoderMismatch: the index holds vectors of another encoder.
+            Unavailable: OpenSearch did not answer in time.
+            DeadlineExceeded: a model could not run in time.
+        """
+        serving = self._models.serving
+        info = await self._items.index(index, deadline) if index else None
+        model = strict_space(serving, info, encoder)
+        found: dict[int, Encoding] = {}
+        texts: dict[str, list[int]] = {"query": [], "passage": [], "item": []}
+        for position, entry in enumerate(inputs):
+            if entry.kind == "user":
+                found[position] = await self._user(entry, info, model, deadline)
+            else:
+                texts[entry.kind].append(position)
+        queries, passages, items = await asyncio.gather(
+            self._queries([inputs[place].value for place in texts["query"]], model, deadline),
+            self._passages([inputs[place].value for place in texts["passage"]], model, deadline),
+            self._lookup([inputs[place].value for place in texts["item"]], info, deadline),
+        )
+        for kind, encodings in (("query", queries), ("passage", passages), ("item", items)):
+            found.update(zip(texts[kind], encodings, strict=True))
+        return [found[position] for position in range(len(inputs))], model
+
+    async def _queries(
+        self, queries: Sequence[str], model: EncoderModel, deadline: Deadline
+    ) -> list[Encoding]:
+        if not queries:
+            return []
+        return _encodings(await self._inference.encode_queries(model, queries, deadline))
+
+    async def _passages(
+        self, passages: Sequence[str], model: EncoderModel, deadline: Deadline
+    ) -> list[Encoding]:
+        if not passages:
+            return []
+        return _encodings(await self._inference.encode_passages(model, passages, deadline))
+
+    async def _lookup(
+        self, ids: Sequence[str], index: IndexInfo | None, deadline: Deadline
+    ) -> list[Encoding]:
+        if index is None or not ids:
+            return []
+        found = await self._items.get(index, list(dict.fromkeys(ids)), deadline)
+        items = found.items
+        missing = [name for name in ids if name not in items]
+        if missing and found.problem:
+            raise Unavailable(found.problem)
+        if missing:
+            raise NotFound(
+                f"Index {index.name!r} has no item {missing[0]!r}. Use the id of an item there."
+            )
+        return [
+            Encoding(items[name].vector)
+            if items[name].vector is not None
+            else Encoding(None, f"item {name!r} has no vector in index {index.name!r}")
+            for name in ids
+        ]
+
+    async def _user(
+        self,
+        entry: EncodeInput,
+        index: IndexInfo | None,
+        model: EncoderModel,
+        deadline: Deadline,
+    ) -> Encoding:
+        profile = entry.profile
+        if profile is None:
+            profile = await self._users.profile(entry.value, deadline)
+        if not profile.interactions:
+            return Encoding(None, "no events and no interactions of the user")
+        taste, problem = await self._users.taste(profile, index, model, deadline)
+        if taste.interest is None:
+            if problem:
+                raise Unavailable(problem)
+            return Encoding(
+                None,
+                f"none of the user's {len(profile.interactions)} interactions has a vector here",
+            )
+        return Encoding(taste.interest)
+
+
+def _encodings(vectors: Floats) -> list[Encoding]:
+    return [Encoding(vector) for vector in vectors]

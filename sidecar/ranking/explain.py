@@ -1,0 +1,165 @@
+"""Why a result stands where it stands, in numbers and in one sentence."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.domain import Candidates, Explanation, Floats, Weights
+from sidecar.models.serving import EncoderModel
+from sidecar.ranking.blend import Blend
+from sidecar.ranking.score import Similarities
+from sidecar.ranking.taste import Taste
+
+__all__ = ["Evidence", "explain"]
+
+_MOST_REASONS: Final = 3
+# Below this weighted difference a part moved nothing worth a word.
+_NOTABLE: Final = 0.002
+_FOR: Final = ("answers the query", "fits the user", "ranked high by the search")
+_AGAINST: Final = ("answers the query less", "fits the user less", "ranked low by the search")
+_FOR_ITEM: Final = ("is like the item", *_FOR[1:])
+_AGAINST_ITEM: Final = ("is like the item less", *_AGAINST[1:])
+# Results that are compared to all others at a time: bounds the memory, at a byte a pair and more.
+_BLOCK: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that led to the scores; arrays float32 [n], NaN: absent."""
+
+    candidates: Candidates
+    similarities: Similarities
+    relevance: Floats
+    affinity: Floats
+    retrieval: Floats
+    logits: Floats
+    blend: Blend
+    taste: Taste | None
+    encoder: EncoderModel | None
+    # Relevance is nearness to an item, not to a query.
+    query_is_item: bool
+
+
+def explain(
+    evidence: Evidence, kept: npt.NDArray[np.intp], shown: npt.NDArray[np.intp]
+) -> list[Explanation]:
+    """One explanation for each result.
+
+    Args:
+        kept: positions of the candidates that were scored, ascending; a move is counted among them,
+            so that what was dropped above is not a move.
+        shown: positions of the results, best first.
+    """
+    parts = np.stack([evidence.relevance, evidence.affinity, evidence.retrieval], axis=1)
+    rows = np.searchsorted(kept, shown)
+    moves = rows - np.arange(len(shown))
+    # What weighs in the score, absent counting nothing: float32 [kept, 3] in the order they came.
+    pulls = np.nan_to_num(parts[kept]) * evidence.blend.weights[kept]
+    differences = _differences(pulls, evidence.blend.scores[kept], rows, moves)
+    summaries = _summaries(parts[shown], differences, moves, evidence.query_is_item)
+    weights = [Weights(*row) for row in evidence.blend.weights[shown].tolist()]
+    near = evidence.similarities
+    columns = [
+        _column(values[shown])
+        for values in (
+            evidence.relevance, evidence.affinity, evidence.retrieval, evidence.logits,
+            near.query_cosine, near.user_cosine, evidence.candidates.retrieval,
+        )
+    ]  # fmt: skip
+    return [
+        Explanation(
+            relevance, affinity, retrieval, weight, logit, query, user, score, because, summary
+        )
+        for relevance, affinity, retrieval, logit, query, user, score, weight, because, summary
+        in zip(*columns, weights, _because_of(evidence, shown), summaries, strict=True)
+    ]  # fmt: skip
+
+
+def _differences(
+    pulls: Floats, scores: Floats, rows: npt.NDArray[np.intp], moves: npt.NDArray[np.intp]
+) -> Floats:
+    """float32 [shown, 3]: what a result's parts weigh more than the mean of those that it passed or
+    that passed it, since that is why it moved; of one that did not move, its own.
+
+    Args:
+        pulls: float32 [kept, 3] in the order they came.
+        scores: float32 [kept].
+        rows: where each result stood among them.
+        moves: upwards positive.
+    """
+    differences = pulls[rows]
+    places = np.arange(len(scores))
+    # A last column of ones counts them: float32 [kept, 4].
+    summed = np.concatenate([pulls, np.ones((len(pulls), 1), np.float32)], axis=1)
+    for sign in (1, -1):
+        moved = np.flatnonzero(sign * moves > 0)
+        for start in range(0, len(moved), _BLOCK):
+            block = moved[start : start + _BLOCK]
+            row, score = rows[block][:, None], scores[rows[block]][:, None]
+            # bool [block, kept]
+            crossed = (
+                (places < row) & (scores < score) if sign > 0 else (places > row) & (scores > score)
+            )
+            sums = crossed.astype(np.float32) @ summed
+            differences[block] -= sums[:, :3] / np.maximum(sums[:, 3:], 1.0)
+    return differences
+
+
+def _summaries(
+    parts: Floats, differences: Floats, moves: npt.NDArray[np.intp], query_is_item: bool
+) -> list[str]:
+    """ "up 4: fits the user (0.81), answers the query (0.92)": the parts that pulled in the
+    direction of the move, strongest first.
+
+    Args:
+        parts: float32 [shown, 3]; NaN: absent.
+        differences: of `_differences`.
+    """
+    phrases = (_FOR_ITEM, _AGAINST_ITEM) if query_is_item else (_FOR, _AGAINST)
+    towards = np.where(moves < 0, -1.0, 1.0)[:, None] * differences
+    order = np.argsort(-towards, axis=1, kind="stable").tolist()
+    counts = (towards > _NOTABLE).sum(axis=1).tolist()
+    summaries = []
+    for values, places, count, move in zip(
+        parts.tolist(), order, counts, moves.tolist(), strict=True
+    ):
+        direction = f"up {move}" if move > 0 else f"down {-move}" if move else "unmoved"
+        words = phrases[move < 0]
+        reasons = [
+            f"{words[part]} ({values[part]:.2f})" if values[part] == values[part] else words[part]
+            for part in places[:count]
+        ]
+        summaries.append(f"{direction}: {', '.join(reasons)}" if reasons else direction)
+    return summaries
+
+
+def _because_of(evidence: Evidence, shown: npt.NDArray[np.intp]) -> list[tuple[str, ...]]:
+    """For each result the items that the user touched and that speak most for it."""
+    taste, encoder = evidence.taste, evidence.encoder
+    named = {name: None for name in taste.item_ids if name} if taste else {}
+    if taste is None or encoder is None or taste.interest is None or not named:
+        return [()] * len(shown)
+    names = list(named)
+    rows = evidence.candidates.vectors[shown]
+    # [m, shown]: how near interaction and result are, times what the interaction counts.
+    strength = encoder.calibrate_item(taste.vectors @ rows.T) * taste.weights[:, None]
+    if names != list(taste.item_ids):
+        # [names, shown]: an item that was touched twice counts by the stronger of the two.
+        items = np.array(taste.item_ids)
+        strength = np.stack([strength[items == name].max(axis=0) for name in names])
+    strength[:, ~evidence.candidates.has_vector[shown]] = 0.0
+    every = np.arange(len(shown))
+    found: list[list[str]] = [[] for _ in every]
+    for _ in range(min(_MOST_REASONS, len(names))):
+        best = strength.argmax(axis=0)
+        for result in np.flatnonzero(strength[best, every] > 0.0).tolist():
+            found[result].append(names[best[result]])
+        strength[best, every] = 0.0
+    return list(map(tuple, found))
+
+
+def _column(values: Floats) -> list[float | None]:
+    """NaN, which stands for "absent", as None."""
+    return [None if value != value else value for value in values.tolist()]

@@ -1,0 +1,223 @@
+"""What has to be read before candidates can be scored: the user, the items, the query's vector.
+
+The three wait for different things (two searches and a model), so they run at once.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuralrank.errors import DeadlineExceeded, NeuralrankError, NotFound, Overloaded
+from sidecar.deadline import Deadline
+from sidecar.domain import DegradedReason, Floats, Item, Profile, RankQuery
+from sidecar.features.items import ItemStore
+from sidecar.features.opensearch import IndexInfo
+from sidecar.features.profile import Users
+from sidecar.inference.inference import Inference
+from sidecar.models.serving import Serving
+from sidecar.ranking.score import lacking
+from sidecar.ranking.space import Space, space_of
+from sidecar.ranking.taste import Taste
+from sidecar.telemetry.trace import Trace
+
+__all__ = ["Gathered", "Gatherer"]
+
+_NOBODY = Profile()
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """`query_vector` float32 [d] of length 1: the query's, or that of the item of `similar_to`."""
+
+    space: Space
+    profile: Profile
+    taste: Taste | None
+    items: Mapping[str, Item]
+    query_vector: Floats | None
+
+
+class Gatherer:
+    """Reads what a request needs; what can't be had in time is noted and left out."""
+
+    def __init__(self, items: ItemStore, users: Users, inference: Inference) -> None:
+        self._items = items
+        self._users = users
+        self._inference = inference
+
+    async def gather(
+        self, query: RankQuery, serving: Serving, deadline: Deadline, trace: Trace
+    ) -> Gathered:
+        """Raises NotFound where the index, the item of `similar_to` or the encoder is not there."""
+        index = await self._index(query, deadline, trace)
+        space = self._space(serving, index, query, trace)
+        return await self._read(query, index, space, deadline, trace)
+
+    async def _index(self, query: RankQuery, deadline: Deadline, trace: Trace) -> IndexInfo | None:
+        if not query.index:
+            return None
+        try:
+            return await self._items.index(query.index, deadline)
+        except NotFound:
+            raise
+        except NeuralrankError as error:
+            trace.degrade(DegradedReason.FEATURES_UNAVAILABLE, str(error))
+            return None
+
+    def _space(
+        self, serving: Serving, index: IndexInfo | None, query: RankQuery, trace: Trace
+    ) -> Space:
+        space = space_of(serving, index, query.encoder)
+        if space.mismatch:
+            trace.degrade(DegradedReason.ENCODER_MISMATCH, space.mismatch)
+        if space.missing:
+            trace.degrade(DegradedReason.MODEL_UNAVAILABLE, space.missing)
+        return space
+
+    async def _read(
+        self,
+        query: RankQuery,
+        index: IndexInfo | None,
+        space: Space,
+        deadline: Deadline,
+        trace: Trace,
+    ) -> Gathered:
+        """Profile, items and query vector: they wait for different things, so they run at once."""
+        if deadline.passed:
+            trace.degrade(
+                DegradedReason.DEADLINE, "profile and features left out: no time was left"
+            )
+            return Gathered(space, query.profile or _NOBODY, None, {}, None)
+        try:
+            async with asyncio.TaskGroup() as group:
+                user = group.create_task(self._user(query, index, space, deadline, trace))
+                items = group.create_task(self._features(query, index, space, deadline, trace))
+                vector = group.create_task(self._query_vector(query, space, deadline, trace))
+        except ExceptionGroup as errors:
+            # The group wraps what its tasks raise; the caller is to see the error itself.
+            raise errors.exceptions[0] from None
+        profile, taste = user.result()
+        query_vector = vector.result()
+        if query.similar_to:
+            item = items.result().get(query.similar_to)
+            if item is not None and space.vectors:
+                query_vector = item.vector
+        return Gathered(space, profile, taste, items.result(), query_vector)
+
+    async def _user(
+        self,
+        query: RankQuery,
+        index: IndexInfo | None,
+        space: Space,
+        deadline: Deadline,
+        trace: Trace,
+    ) -> tuple[Profile, Taste | None]:
+        if not query.user_id and query.profile is None:
+            return _NOBODY, None
+        with trace.stage("profile", len(query.candidates)):
+            profile = query.profile
+            try:
+                if profile is None:
+                    profile = await self._users.profile(query.user_id, deadline)
+                if not profile.interactions:
+                    trace.degrade(
+                        DegradedReason.NO_USER, "no events and no interactions of the user"
+                    )
+                    return profile, None
+                if space.encoder is None:
+                    return profile, None
+                usable = index if space.vectors else None
+                known = {} if usable else _known(query, profile, space.encoder.dimensions)
+                taste, problem = await self._users.taste(
+                    profile, usable, space.encoder, deadline, known
+                )
+            except DeadlineExceeded as error:
+                trace.degrade(DegradedReason.DEADLINE, f"profile: {error}")
+                return profile or _NOBODY, None
+            except Overloaded as error:
+                trace.degrade(DegradedReason.OVERLOAD, f"profile: {error}")
+                return profile or _NOBODY, None
+            except NeuralrankError as error:
+                trace.degrade(DegradedReason.FEATURES_UNAVAILABLE, f"profile: {error}")
+                return profile or _NOBODY, None
+        if problem:
+            trace.degrade(DegradedReason.FEATURES_UNAVAILABLE, f"profile: {problem}")
+        elif taste.interest is None:
+            trace.degrade(
+                DegradedReason.FEATURES_UNAVAILABLE,
+                f"none of the user's {len(profile.interactions)} interactions has a vector here",
+            )
+        return profile, taste
+
+    async def _features(
+        self,
+        query: RankQuery,
+        index: IndexInfo | None,
+        space: Space,
+        deadline: Deadline,
+        trace: Trace,
+    ) -> Mapping[str, Item]:
+        if index is None:
+            return {}
+        with trace.stage("features", len(query.candidates)):
+            positions = lacking(
+                query.candidates,
+                vectors=space.vectors,
+                attributes=bool(query.filters.attributes),
+            )
+            ids = [query.candidates.ids[position] for position in positions]
+            versions = [query.candidates.versions[position] for position in positions]
+            if query.similar_to:
+                ids.append(query.similar_to)
+                versions.append(None)
+            found = await self._items.get(index, ids, deadline, versions)
+        if found.problem:
+            trace.degrade(DegradedReason.FEATURES_UNAVAILABLE, f"features: {found.problem}")
+        elif query.similar_to and query.similar_to not in found.items:
+            raise NotFound(
+                f"similar_to names item {query.similar_to!r}, which index {query.index!r} does "
+                "not have. Use the id of an item that is there."
+            )
+        return found.items
+
+    async def _query_vector(
+        self, query: RankQuery, space: Space, deadline: Deadline, trace: Trace
+    ) -> Floats | None:
+        # Encoding is the dearest step of a small request: not for items that have no vectors, and
+        # not where what comes of it would count nothing.
+        comparable = space.vectors or bool(query.candidates.has_vector.any())
+        wanted = query.query and not query.similar_to and query.weights.relevance > 0
+        if not (wanted and comparable and len(query.candidates) and space.encoder):
+            return None
+        try:
+            vectors = await self._inference.encode_queries(
+                space.encoder, [query.query], deadline, trace.spend
+            )
+            return np.asarray(vectors[0], np.float32)
+        except DeadlineExceeded as error:
+            trace.degrade(DegradedReason.DEADLINE, f"query vector: {error}")
+        except Overloaded as error:
+            trace.degrade(DegradedReason.OVERLOAD, f"query vector: {error}")
+        except Exception as error:  # a model that fails must not cost the page
+            trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"{space.encoder.ref}: {error}")
+        return None
+
+
+def _known(query: RankQuery, profile: Profile, dimensions: int) -> dict[str, Item]:
+    """Items of the profile that are among the candidates and came with their vectors: all that is
+    known of items where no index holds usable vectors."""
+    candidates = query.candidates
+    if candidates.vectors.shape[1] != dimensions:
+        return {}
+    touched = {row.item_id for row in profile.interactions}
+    return {
+        name: Item(
+            name,
+            candidates.vectors[position],
+            brand=candidates.brands[position] or "",
+            category=candidates.categories[position],
+        )
+        for position, name in enumerate(candidates.ids)
+        if name in touched and candidates.has_vector[position]
+    }

@@ -1,0 +1,101 @@
+"""Has a cross-encoder read as many of the best candidates as the deadline affords."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from neuralrank.errors import DeadlineExceeded
+from sidecar.deadline import Deadline
+from sidecar.domain import Floats
+from sidecar.inference.cost import Cost, units
+from sidecar.inference.inference import Inference, Spent
+from sidecar.models.serving import CrossEncoderModel
+
+__all__ = ["Reading", "read"]
+
+# A run takes as long as measured, or this much longer, without missing the deadline.
+_HEADROOM: Final = 1.25
+# Tokens are told from characters to within this factor, before a text is tokenised.
+_ROUGH: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """`logits` float32 [texts], of which texts there is one, bool [texts], and how many could not
+    be read by the model whatever the time, with the last one's reason."""
+
+    logits: Floats
+    read: npt.NDArray[np.bool_]
+    failed: int = 0
+    reason: str = ""
+
+
+async def read(
+    inference: Inference,
+    model: CrossEncoderModel,
+    cost: Cost,
+    query: str,
+    texts: Sequence[str],
+    deadline: Deadline,
+    spent: Spent,
+) -> Reading:
+    """Reads the texts in their order, until all are read or time is short.
+
+    What was read lately is known. Of the rest so many are begun as the measured cost allows, with
+    what others have waiting; if there is time left then, more.
+
+    Raises:
+        Overloaded: too much waits for a model already.
+    """
+    logits = inference.known_scores(model, query, texts)
+    waiting = np.flatnonzero(np.isnan(logits)).tolist()
+    failed, reason = 0, ""
+    while waiting:
+        rough = [units(query, [texts[place]]) / _ROUGH for place in waiting]
+        part = waiting[: _affordable(inference, cost, rough, deadline)]
+        if not part:
+            break
+        try:
+            pairs = await inference.pairs(
+                model, query, [texts[place] for place in part], deadline, spent
+            )
+        except DeadlineExceeded:
+            break
+        part = part[: _affordable(inference, cost, [len(pair) for pair in pairs], deadline)]
+        if not part:
+            break
+        chosen = [texts[place] for place in part]
+        scores, errors = await inference.score(
+            model, cost, query, chosen, pairs[: len(part)], deadline, spent
+        )
+        logits[part] = scores
+        for error in errors.values():
+            failed, reason = failed + 1, str(error)
+        if np.isnan(scores).sum() > len(errors):
+            break  # time ran out
+        waiting = waiting[len(part) :]
+    return Reading(logits, ~np.isnan(logits), failed, reason)
+
+
+def _affordable(
+    inference: Inference, cost: Cost, tokens: Sequence[float], deadline: Deadline
+) -> int:
+    """How many of the first entries can be done in time."""
+    totals = np.cumsum(tokens)
+
+    def affords(count: int) -> bool:
+        own = float(totals[count - 1])
+        return deadline.affords(_HEADROOM * cost.estimate(own + inference.ahead(math.ceil(own))))
+
+    low, high = 0, len(totals)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if affords(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low

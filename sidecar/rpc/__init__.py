@@ -1,0 +1,1 @@
+"""gRPC: the service, its messages in and out, its transport."""

@@ -1,0 +1,60 @@
+"""The methods of `neuralrank.v1.Ranking` on a gRPC server.
+
+Beside the generated function of the same purpose for one reason: bytes that are no message, such as
+a string of invalid UTF-8, are the caller's fault and not INTERNAL, and are counted and logged as
+every other request.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from neuralrank.errors import InvalidInput
+from neuralrank.v1 import ranking_pb2 as pb
+from sidecar.rpc.service import RankingService
+
+__all__ = ["add_ranking"]
+
+
+def add_ranking(service: RankingService, server: grpc.aio.Server) -> None:
+    """Has the server answer the service's methods."""
+    described = pb.DESCRIPTOR.services_by_name["Ranking"]
+    handlers = {
+        method.name: grpc.unary_unary_rpc_method_handler(
+            _refusing(service, method.name),
+            request_deserializer=_reader(getattr(pb, method.input_type.name)),
+            response_serializer=getattr(pb, method.output_type.name).SerializeToString,
+        )
+        for method in described.methods
+    }
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(described.full_name, handlers),)
+    )
+
+
+def _reader(kind: Any) -> Callable[[bytes], Any]:
+    """Reads a message; what is none becomes the error, since gRPC lets a reader raise nothing."""
+
+    def read(raw: bytes) -> Any:
+        try:
+            return kind.FromString(raw)
+        except DecodeError as error:
+            return InvalidInput(
+                f"The {len(raw)} bytes of the request are no {kind.DESCRIPTOR.full_name}: {error}. "
+                "Strings must be UTF-8; see ranking.proto."
+            )
+
+    return read
+
+
+def _refusing(service: RankingService, name: str) -> Callable[[Any, Any], Any]:
+    method = getattr(service, name)
+
+    async def answer(request: Any, context: Any) -> Any:
+        if isinstance(request, InvalidInput):
+            return await service.refuse(name, request, context)
+        return await method(request, context)
+
+    return answer

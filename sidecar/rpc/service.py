@@ -1,0 +1,173 @@
+"""The gRPC face of ranking: admission, deadlines, errors. Nothing here decides an order."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from math import ceil
+from typing import Any, TypeVar
+
+import grpc
+
+from neuralrank.errors import DeadlineExceeded, NeuralrankError, RateExceeded, grpc_status
+from neuralrank.v1 import ranking_pb2 as pb
+from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+from sidecar.access.admission import Admission
+from sidecar.deadline import Clock, Deadline
+from sidecar.domain import Weights
+from sidecar.models.follower import Models
+from sidecar.ranking.cascade import Ranker
+from sidecar.ranking.encode import Vectors
+from sidecar.rpc.reply import write_encodings, write_ranking, write_status
+from sidecar.rpc.wire import read_encode, read_rank
+from sidecar.settings import SidecarSettings
+from sidecar.telemetry.calls import Calls
+from sidecar.telemetry.metrics import Metrics
+
+__all__ = ["RankingService"]
+
+_log = logging.getLogger(__name__)
+_Reply = TypeVar("_Reply")
+
+_TOKEN = "authorization"
+# gRPC's own name for "when to try again", in milliseconds (proposal A6).
+_PUSHBACK = "grpc-retry-pushback-ms"
+
+
+class RankingService(pb_grpc.RankingServicer):
+    """Answers `neuralrank.v1.Ranking`."""
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        vectors: Vectors,
+        models: Models,
+        metrics: Metrics,
+        calls: Calls,
+        settings: SidecarSettings,
+        clock: Clock,
+    ) -> None:
+        self._ranker = ranker
+        self._vectors = vectors
+        self._models = models
+        self._metrics = metrics
+        self._calls = calls
+        self._settings = settings
+        self._clock = clock
+        self._weights = Weights(
+            settings.weight_relevance, settings.weight_affinity, settings.weight_retrieval
+        )
+        self._certified = bool(settings.tls_client_ca)
+        self.admission = Admission(settings, metrics, clock)
+
+    async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:
+        async def answer() -> pb.RankResponse:
+            query = read_rank(request, self._weights, self._settings.max_candidates)
+            milliseconds = query.deadline_ms or self._settings.deadline_ms
+            deadline = self._deadline("Rank", context, milliseconds)
+            ranking = await self._ranker.rank(query, deadline)
+            start = time.perf_counter()
+            reply = write_ranking(ranking, explain=query.explain, request_id=query.request_id)
+            seconds = time.perf_counter() - start
+            self._metrics.stage("reply", seconds)
+            reply.stages.add(
+                name="reply", candidates=len(ranking.results), milliseconds=seconds * 1_000
+            )
+            return reply
+
+        return await self._answer("Rank", context, answer, request_id=request.request_id)
+
+    async def Encode(self, request: pb.EncodeRequest, context: Any) -> pb.EncodeResponse:
+        async def answer() -> pb.EncodeResponse:
+            inputs = read_encode(request)
+            deadline = self._deadline("Encode", context, self._settings.encode_deadline_ms)
+            encodings, encoder = await self._vectors.encode(
+                inputs, request.encoder, request.index, deadline
+            )
+            return write_encodings(encodings, encoder.ref, encoder.dimensions)
+
+        return await self._answer("Encode", context, answer)
+
+    async def ModelStatus(self, _request: Any, context: Any) -> pb.ModelStatusResponse:
+        async def answer() -> pb.ModelStatusResponse:
+            return write_status(self._models.statuses)
+
+        # Free, and wanted most when the sidecar has too much to do.
+        return await self._answer("ModelStatus", context, answer, counted=False)
+
+    async def refuse(self, method: str, error: NeuralrankError, context: Any) -> None:
+        """Answers a request that could not be read."""
+
+        async def answer() -> None:
+            raise error
+
+        await self._answer(method, context, answer)
+
+    def _deadline(self, method: str, context: Any, milliseconds: int) -> Deadline:
+        """The earlier of gRPC's deadline and the request's own, less the margin to answer in."""
+        seconds = min(milliseconds, self._settings.max_deadline_ms) / 1_000
+        remaining = context.time_remaining()
+        if remaining is not None:
+            if remaining <= 0:
+                raise DeadlineExceeded(
+                    "The deadline had passed when the request arrived; nothing was done. Send a "
+                    "longer one, and look at what delays requests on their way."
+                )
+            seconds = min(seconds, remaining)
+        # Of a very short deadline a part at least is left to work in.
+        seconds -= min(self._settings.margin_ms / 1_000, seconds / 4)
+        self._metrics.deadline(method, seconds)
+        return Deadline.after(seconds, self._clock)
+
+    async def _answer(
+        self,
+        method: str,
+        context: Any,
+        work: Callable[[], Awaitable[_Reply]],
+        *,
+        counted: bool = True,
+        request_id: str = "",
+    ) -> _Reply:
+        """The reply of `work`, or its error as a gRPC status."""
+        start = time.perf_counter()
+        status, message = "OK", ""
+        metadata = context.invocation_metadata() or ()
+        with self._calls.open(method, metadata, request_id) as call:
+            try:
+                caller = self._caller(context)
+                with self.admission.admitted(caller) if counted else nullcontext():
+                    return await work()
+            except NeuralrankError as error:
+                status, message = grpc_status(error), str(error)
+                if isinstance(error, RateExceeded) and error.retry_after is not None:
+                    milliseconds = str(ceil(error.retry_after * 1_000))
+                    context.set_trailing_metadata(((_PUSHBACK, milliseconds),))
+            except asyncio.CancelledError:
+                status = "CANCELLED"
+                raise
+            except Exception:
+                status = "INTERNAL"
+                message = "The sidecar failed on this request; its log has the traceback."
+                _log.exception("request failed", extra={"method": method})
+            finally:
+                call.status = status
+                self._metrics.request(method, status, time.perf_counter() - start)
+        await context.abort(grpc.StatusCode[status], message)
+        raise AssertionError("abort raises")
+
+    def _caller(self, context: Any) -> str:
+        authorization = next(
+            (value for name, value in context.invocation_metadata() or () if name == _TOKEN), ""
+        )
+        subject = ""
+        if self._certified:
+            found = context.auth_context().get("x509_common_name") or [b""]
+            subject = found[0].decode("utf-8", "replace")
+        return self.admission.caller(str(authorization), subject, _host(context.peer()))
+
+
+def _host(peer: str) -> str:
+    """The address in gRPC's name of a peer, such as ipv4:10.0.0.7:51234."""
+    family, _, rest = peer.partition(":")
+    return rest.rpartition(":")[0] if family in ("ipv4", "ipv6") else peer

@@ -1,0 +1,246 @@
+"""From protobuf to `sidecar.domain`: checks every field, then never looks at protobuf again.
+
+Every check raises `InvalidInput` with what was received, what is allowed and what to do.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from neuralrank.errors import InvalidInput
+from neuralrank.text import clean
+from neuralrank.v1 import ranking_pb2 as pb
+from sidecar.domain import (
+    AttributeRule,
+    EncodeInput,
+    Filters,
+    Interaction,
+    Profile,
+    RankQuery,
+    Weights,
+)
+from sidecar.rpc.columns import read_candidates
+from sidecar.sizes import (
+    MAX_ID,
+    MAX_INPUTS,
+    MAX_INTERACTIONS,
+    MAX_LIST,
+    MAX_NAME,
+    MAX_PASSAGE,
+    MAX_QUERY,
+    MAX_REQUEST_ID,
+    MAX_RULES,
+    MAX_VALUE,
+    MAX_VALUES,
+    MAX_WEIGHT,
+    at_most,
+    shown,
+)
+
+__all__ = ["read_encode", "read_rank"]
+
+_FEWER: Final = "Send fewer."
+
+
+def read_rank(
+    request: pb.RankRequest, defaults: Weights, max_candidates: int = 10_000
+) -> RankQuery:
+    """The checked request.
+
+    Args:
+        defaults: the weights where the request has none.
+
+    Raises:
+        InvalidInput: a field can't be used.
+    """
+    options = request.options
+    for name, value, most in (
+        ("request_id", request.request_id, MAX_REQUEST_ID),
+        ("language", request.language, MAX_NAME),
+        ("index", request.index, MAX_ID),
+        ("similar_to", request.similar_to, MAX_ID),
+        ("options.bundle", options.bundle, MAX_NAME),
+        ("options.encoder", options.encoder, MAX_NAME),
+    ):
+        at_most(name, len(value), most, "characters")
+    if request.similar_to and not request.index:
+        raise InvalidInput(
+            f"similar_to is {shown(request.similar_to)} but index is empty; name the index that "
+            "holds the item."
+        )
+    best = "Send the best of them only."
+    at_most("The request", len(request.candidates), max_candidates, "candidates", best)
+    min_score = options.min_score if options.HasField("min_score") else None
+    if min_score is not None and not 0.0 <= min_score <= 1.0:
+        raise InvalidInput(f"options.min_score is {min_score}; allowed is 0 to 1.")
+    filters = _filters(options.filters) if options.HasField("filters") else Filters()
+    names = frozenset(rule.name for rule in filters.attributes)
+    return RankQuery(
+        query=_query("query", request.query),
+        candidates=read_candidates(request.candidates, names),
+        weights=_weights(options.weights, defaults),
+        language=request.language.lower().partition("-")[0],
+        user_id=request.user.id,
+        profile=_profile("user", request.user),
+        index=request.index,
+        similar_to=request.similar_to,
+        filters=filters,
+        top_k=options.top_k,
+        min_score=min_score,
+        explain=options.explain,
+        bundle=options.bundle,
+        encoder=options.encoder,
+        deadline_ms=options.deadline_ms,
+        max_reranked=options.max_reranked,
+        request_id=request.request_id,
+    )
+
+
+def read_encode(request: pb.EncodeRequest) -> tuple[EncodeInput, ...]:
+    """The checked inputs of an Encode request.
+
+    Raises:
+        InvalidInput: there are none or too many, or one can't be used.
+    """
+    at_most("encoder", len(request.encoder), MAX_NAME, "characters")
+    at_most("index", len(request.index), MAX_ID, "characters")
+    if not 1 <= len(request.inputs) <= MAX_INPUTS:
+        raise InvalidInput(
+            f"inputs has {len(request.inputs)} entries; allowed are 1 to {MAX_INPUTS}. Split it."
+        )
+    return tuple(
+        _encode_input(number, entry, request.index) for number, entry in enumerate(request.inputs)
+    )
+
+
+def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput:
+    where = f"inputs[{number}]"
+    match entry.WhichOneof("input"):
+        case "query":
+            query = _query(f"{where}.query", entry.query)
+            if not query:
+                raise InvalidInput(f"{where}.query is empty; a text is needed to make a vector.")
+            return EncodeInput("query", query)
+        case "passage":
+            # Before it is cleaned, which may make it longer; and after, when nothing may be left.
+            at_most(f"{where}.passage", len(entry.passage), MAX_PASSAGE, "characters")
+            passage = clean(entry.passage)
+            if not passage.strip():
+                raise InvalidInput(f"{where}.passage is empty; a text is needed to make a vector.")
+            return EncodeInput("passage", passage)
+        case "user":
+            profile = _profile(f"{where}.user", entry.user)
+            if not entry.user.id and profile is None:
+                raise InvalidInput(f"{where}.user has neither id nor profile; give one of them.")
+            if not index:
+                raise InvalidInput(
+                    f"{where} is a user but index is empty; name the index whose items the user "
+                    "touched."
+                )
+            return EncodeInput("user", entry.user.id, profile)
+        case "item_id":
+            if not entry.item_id or not index:
+                raise InvalidInput(
+                    f"{where} is the item {shown(entry.item_id)} of index {index!r}; both must be "
+                    "given."
+                )
+            at_most(f"{where}.item_id", len(entry.item_id), MAX_ID, "characters")
+            return EncodeInput("item", entry.item_id)
+        case _:
+            raise InvalidInput(f"{where} is empty; give query, passage, user or item_id.")
+
+
+def _query(name: str, text: str) -> str:
+    at_most(name, len(text), MAX_QUERY, "characters")
+    return clean(text).strip()
+
+
+def _weights(weights: pb.Weights, defaults: Weights) -> Weights:
+    values = {}
+    for name in ("relevance", "affinity", "retrieval"):
+        value = getattr(weights if weights.HasField(name) else defaults, name)
+        if not 0 <= value <= MAX_WEIGHT:
+            raise InvalidInput(
+                f"options.weights.{name} is {value}; allowed is 0 to {MAX_WEIGHT:,.0f}."
+            )
+        values[name] = value
+    if not sum(values.values()):
+        raise InvalidInput("options.weights are all 0; at least one must be above 0.")
+    return Weights(**values)
+
+
+def _filters(filters: pb.Filters) -> Filters:
+    low = filters.min_price if filters.HasField("min_price") else None
+    high = filters.max_price if filters.HasField("max_price") else None
+    for name, bound in (("min_price", low), ("max_price", high)):
+        if bound is not None and not math.isfinite(bound):
+            raise InvalidInput(f"filters.{name} is {bound}; it must be finite. Leave it out.")
+    if low is not None and high is not None and low > high:
+        raise InvalidInput(
+            f"filters.min_price is {low:g}, above max_price {high:g}; exchange them or drop one."
+        )
+    at_most("filters.attributes", len(filters.attributes), MAX_RULES, "rules", _FEWER)
+    rules = []
+    for number, rule in enumerate(filters.attributes):
+        where = f"filters.attributes[{number}]"
+        if not rule.name or not rule.values:
+            raise InvalidInput(
+                f"{where} has name {shown(rule.name)} and {len(rule.values)} values; a name and at "
+                "least one value are needed."
+            )
+        at_most(f"{where}.name", len(rule.name), MAX_NAME, "characters")
+        values = _lower(_listed(f"{where}.values", rule.values, MAX_VALUES, MAX_VALUE))
+        rules.append(AttributeRule(rule.name, values, rule.exclude))
+    return Filters(
+        exclude_purchased=filters.exclude_purchased,
+        exclude_items=frozenset(
+            _listed("filters.exclude_items", filters.exclude_items, MAX_LIST, MAX_ID)
+        ),
+        exclude_brands=_lower(
+            _listed("filters.exclude_brands", filters.exclude_brands, MAX_LIST, MAX_NAME)
+        ),
+        min_price=low,
+        max_price=high,
+        in_stock_only=filters.in_stock_only,
+        attributes=tuple(rules),
+    )
+
+
+def _profile(where: str, user: pb.User) -> Profile | None:
+    at_most(f"{where}.id", len(user.id), MAX_ID, "characters")
+    if not user.HasField("profile"):
+        return None
+    profile = user.profile
+    newest = "Send the newest only."
+    name = f"{where}.profile.interactions"
+    at_most(name, len(profile.interactions), MAX_INTERACTIONS, "entries", newest)
+    for number, row in enumerate(profile.interactions):
+        at_most(f"{name}[{number}].item_id", len(row.item_id), MAX_ID, "characters")
+        at_most(f"{name}[{number}].action", len(row.action), MAX_NAME, "characters")
+        at_most(f"{name}[{number}].query", len(row.query), MAX_QUERY, "characters")
+    now = int(time.time() * 1_000)
+    items = f"{where}.profile.blocked_items"
+    brands = f"{where}.profile.blocked_brands"
+    return Profile(
+        interactions=tuple(
+            Interaction(row.item_id, row.action, row.timestamp_ms or now, clean(row.query))
+            for row in profile.interactions
+        ),
+        purchased=frozenset(
+            row.item_id for row in profile.interactions if row.action == "purchase" and row.item_id
+        ),
+        blocked_items=frozenset(_listed(items, profile.blocked_items, MAX_LIST, MAX_ID)),
+        blocked_brands=_lower(_listed(brands, profile.blocked_brands, MAX_LIST, MAX_NAME)),
+    )
+
+
+def _listed(name: str, values: Sequence[str], entries: int, characters: int) -> Sequence[str]:
+    """The values, if they are neither too many nor too long."""
+    at_most(name, len(values), entries, "entries", _FEWER)
+    at_most(f"an entry of {name}", max(map(len, values), default=0), characters, "characters")
+    return values
+
+
+def _lower(values: Iterable[str]) -> frozenset[str]:
+    return frozenset(value.casefold() for value in values)

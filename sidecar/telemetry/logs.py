@@ -1,0 +1,76 @@
+"""Logs: one JSON object a line on stderr, with the ids of the request that a line belongs to."""
+
+import json
+import logging
+import sys
+import traceback
+from typing import Any, Final
+
+from neuralrank.errors import NeuralrankError
+from sidecar.telemetry.calls import current
+
+__all__ = ["JsonLines", "configure_logs", "without_reason"]
+
+# What every log record has; what it has beyond these was given as `extra`.
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message", "asctime", "taskName",
+}  # fmt: skip
+
+
+class JsonLines(logging.Formatter):
+    """Time, level, logger, message; of a request its method, request_id and trace_id; and what was
+    given as `extra`. Control characters are escaped, so a value can't pass for another line.
+
+    An exception is its type and where it happened; what it says may quote ids of users and items,
+    and is in the log at DEBUG only."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _message(record),
+        }
+        call = current()
+        if call is not None:
+            entry |= {"method": call.method, "request_id": call.request_id}
+            if call.trace_id:
+                entry["trace_id"] = call.trace_id
+        entry |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if record.exc_info:
+            entry["traceback"] = (
+                self.formatException(record.exc_info)
+                if logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+                else _without_words(record.exc_info[1])
+            )
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def without_reason(error: NeuralrankError) -> str:
+    """What an error says, up to OpenSearch's own reason, which may quote what was asked for: ids.
+    OpenSearch's log has it too."""
+    return str(error).partition(": ")[0]
+
+
+def configure_logs(level: str) -> None:
+    """Sends the logs of this process to stderr, from `level` on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # It logs every request as INFO, and every 404 as a warning; our own errors say it better.
+    logging.getLogger("opensearch").setLevel(logging.ERROR)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """asyncio's messages go on with the failed task, and its error in its own words."""
+    message = record.getMessage()
+    return message.partition("\n")[0] if record.name == "asyncio" else message
+
+
+def _without_words(error: BaseException | None) -> str:
+    """Types and places of an error and of those that led to it, the last one first."""
+    parts = []
+    while error is not None:
+        parts.append("".join(traceback.format_tb(error.__traceback__)) + type(error).__qualname__)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\nafter:\n".join(parts)

@@ -2,8 +2,30 @@
 
 This package holds what all stages share. The stages themselves are `indexer` (catalogue to index),
 `sidecar` (the ranking service) and `opensearch_config` (mappings and pipelines as files).
+
+For programs that call the sidecar: `Client`, `AsyncClient` and `Access`, with the messages of
+`neuralrank.v1.ranking_pb2` and the errors of `neuralrank.errors`.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuralrank.channel import Access
+    from neuralrank.client import AsyncClient, Client
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = ["Access", "AsyncClient", "Client", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """The clients, loaded at first use: most of what imports this package needs no gRPC."""
+    if name == "Access":
+        from neuralrank.channel import Access
+
+        return Access
+    if name in ("AsyncClient", "Client"):
+        from neuralrank import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

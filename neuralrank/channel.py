@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import grpc
+import grpc.aio
 
 from neuralrank.errors import InvalidSettings
 from neuralrank.settings import Settings
 
-__all__ = ["KEEPALIVE_MS", "Access", "open_channel"]
+__all__ = ["KEEPALIVE_MS", "Access", "Route"]
 
 # The sidecar permits a ping every 15 s (`sidecar.rpc.transport`).
 KEEPALIVE_MS: Final = 30_000
@@ -97,27 +98,49 @@ class Access:
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
 
-def open_channel(address: str, access: Access) -> grpc.Channel:
-    """A channel that spreads its calls over the sidecars of an address, and tries again (within
-    the deadline) where one is unavailable.
+@dataclass(frozen=True)
+class Route:
+    """The way to sidecars: where they are, and how they are spoken to."""
 
-    Args:
-        address: host:port, where a name may stand for several machines; or IP addresses with ports,
-            separated by commas. With TLS, those must all have certificates for the first of them.
+    target: str
+    options: Sequence[tuple[str, Any]]
+    # None: no TLS.
+    credentials: grpc.ChannelCredentials | None
 
-    Raises:
-        InvalidSettings: an address or a file can't be used.
-    """
-    target, options = _target(address)
-    if not access.ca:
-        return grpc.insecure_channel(target, options)
-    roots = None if access.ca == _MACHINES_OWN else _read(access.ca, "NEURALRANK_CLIENT_CA")
-    key = certificate = None
-    if access.certificate:
-        certificate = _read(access.certificate, "NEURALRANK_CLIENT_CERTIFICATE")
-        key = _read(access.key, "NEURALRANK_CLIENT_KEY")
-    credentials = grpc.ssl_channel_credentials(roots, key, certificate)
-    return grpc.secure_channel(target, credentials, options)
+    @classmethod
+    def to(cls, address: str, access: Access) -> Self:
+        """The route to an address.
+
+        Args:
+            address: host:port, where a name may stand for several machines; or IP addresses with
+                ports, separated by commas. With TLS, those must all have certificates for the
+                first of them.
+
+        Raises:
+            InvalidSettings: an address or a file can't be used.
+        """
+        target, options = _target(address)
+        if not access.ca:
+            return cls(target, options, None)
+        roots = None if access.ca == _MACHINES_OWN else _read(access.ca, "NEURALRANK_CLIENT_CA")
+        key = certificate = None
+        if access.certificate:
+            certificate = _read(access.certificate, "NEURALRANK_CLIENT_CERTIFICATE")
+            key = _read(access.key, "NEURALRANK_CLIENT_KEY")
+        return cls(target, options, grpc.ssl_channel_credentials(roots, key, certificate))
+
+    def open(self) -> grpc.Channel:
+        """A channel that spreads its calls over all sidecars, and tries again (within the deadline)
+        where one is unavailable."""
+        if self.credentials is None:
+            return grpc.insecure_channel(self.target, self.options)
+        return grpc.secure_channel(self.target, self.credentials, self.options)
+
+    def open_async(self) -> grpc.aio.Channel:
+        """The same for asyncio. It belongs to the event loop that runs now."""
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(self.target, self.options)
+        return grpc.aio.secure_channel(self.target, self.credentials, self.options)
 
 
 def _target(address: str) -> tuple[str, Sequence[tuple[str, Any]]]:

@@ -1,7 +1,7 @@
-"""A small synchronous client of the ranking sidecar, for commands and scripts.
+"""Clients of the ranking sidecar: `Client` for threads and scripts, `AsyncClient` for asyncio.
 
-It speaks the wire contract's own messages; errors are those of `neuralrank.errors`.
-A service that ranks many requests uses the generated stubs on a channel of its own.
+They speak the wire contract's own messages; errors are those of `neuralrank.errors`. In other
+languages: generated stubs (docs/clients.md).
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import grpc
+import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.channel import Access, open_channel
+from neuralrank.channel import Access, Route
 from neuralrank.errors import (
     DeadlineExceeded,
     EncoderMismatch,
@@ -27,7 +28,7 @@ from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 
-__all__ = ["Client"]
+__all__ = ["AsyncClient", "Client"]
 
 _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
     "INVALID_ARGUMENT": InvalidInput,
@@ -41,12 +42,8 @@ _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
 _ITS_OWN_WORDS: Final = ("Bundle", "OpenSearch", "This sidecar")
 
 
-class Client:
-    """A channel to one sidecar or several; close it, or use it in `with`.
-
-    Calls are spread over all of them. Where one is unavailable, the call is tried again, with
-    another one if there is one, up to three times within the timeout.
-    """
+class _Caller:
+    """What both clients share: whom they call, with what, and what a refusal means."""
 
     def __init__(self, address: str, timeout: float = 10.0, access: Access | None = None) -> None:
         """
@@ -61,8 +58,7 @@ class Client:
         self._address = address
         self._timeout = timeout
         self._access = access or Access()
-        self._channel = open_channel(address, self._access)
-        self._stub: Any = pb_grpc.RankingStub(self._channel)  # type: ignore[no-untyped-call]
+        self._route = Route.to(address, self._access)
 
     @classmethod
     def of(cls, settings: Settings, timeout: float = 10.0) -> Self:
@@ -73,74 +69,19 @@ class Client:
         """
         return cls(settings.sidecar, timeout, Access.of(settings))
 
-    def rank(self, request: pb.RankRequest) -> pb.RankResponse:
-        """The candidates, filtered and ranked.
+    def _limits(self, timeout: float | None) -> dict[str, Any]:
+        return {
+            "timeout": self._timeout if timeout is None else timeout,
+            "metadata": self._access.metadata,
+        }
 
-        Raises:
-            NeuralrankError: as the contract says (InvalidInput, NotFound, Overloaded, …), or
-                Unavailable where the sidecar does not answer.
-        """
-        return self._call(self._stub.Rank, request)  # type: ignore[no-any-return]
-
-    def encode(
-        self,
-        *,
-        queries: Sequence[str] = (),
-        passages: Sequence[str] = (),
-        items: Sequence[str] = (),
-        users: Sequence[str] = (),
-        index: str = "",
-        encoder: str = "",
-    ) -> list[NDArray[np.float32]]:
-        """Vectors of length 1 of all that was given, in the order of the parameters; an empty one
-        for a user without events and an item without vector.
-
-        Args:
-            index: where the vectors are to be searched; needed for items and users.
-            encoder: name or name@hash; "" for the index's own, else the sidecar's default.
-
-        Raises:
-            EncoderMismatch: the index holds vectors of another encoder.
-            NeuralrankError: as `rank`.
-        """
-        inputs = [
-            *(pb.EncodeInput(query=text) for text in queries),
-            *(pb.EncodeInput(passage=text) for text in passages),
-            *(pb.EncodeInput(item_id=name) for name in items),
-            *(pb.EncodeInput(user=pb.User(id=name)) for name in users),
-        ]
-        request = pb.EncodeRequest(inputs=inputs, index=index, encoder=encoder)
-        answer = self._call(self._stub.Encode, request)
-        return [
-            np.frombuffer(encoding.vector, "<f4").astype(np.float32)
-            for encoding in answer.encodings
-        ]
-
-    def model_status(self) -> pb.ModelStatusResponse:
-        """Which bundles serve and which were refused. Raises Unavailable."""
-        return self._call(self._stub.ModelStatus, pb.ModelStatusRequest())  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        self._channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _call(self, method: Any, request: Any) -> Any:
-        try:
-            return method(request, timeout=self._timeout, metadata=self._access.metadata)
-        except grpc.RpcError as error:
-            raise self._error(error.code().name, error.details() or "") from error
-
-    def _error(self, status: str, details: str) -> NeuralrankError:
+    def _error(self, error: grpc.RpcError) -> NeuralrankError:
+        status, details = error.code().name, error.details() or ""
+        if status == "DEADLINE_EXCEEDED" and details == "Deadline Exceeded":
+            return DeadlineExceeded(
+                f"The sidecar at {self._address} did not answer in time. Give the call a longer "
+                "timeout, or see the sidecar's log and load."
+            )
         if status in _ERRORS:
             return _ERRORS[status](details)
         if status == "UNAVAILABLE" and details.startswith(_ITS_OWN_WORDS):
@@ -157,3 +98,160 @@ class Client:
                 f"name the right address in NEURALRANK_SIDECAR. {tls} gRPC says: {details}"
             )
         return Unavailable(f"The sidecar at {self._address} failed ({status}): {details}")
+
+
+class Client(_Caller):
+    """A channel to one sidecar or several; close it, or use it in `with`. Threads may share it.
+
+    Calls are spread over all of them. Where one is unavailable, the call is tried again, with
+    another one if there is one, up to three times within the timeout.
+    """
+
+    def __init__(self, address: str, timeout: float = 10.0, access: Access | None = None) -> None:
+        super().__init__(address, timeout, access)
+        self._channel = self._route.open()
+        self._stub: Any = pb_grpc.RankingStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def rank(self, request: pb.RankRequest, *, timeout: float | None = None) -> pb.RankResponse:
+        """The candidates, filtered and ranked.
+
+        Args:
+            timeout: seconds for this call; None: the client's.
+
+        Raises:
+            NeuralrankError: as the contract says (InvalidInput, NotFound, Overloaded, …), or
+                Unavailable where the sidecar does not answer.
+        """
+        return self._call(self._stub.Rank, request, timeout)  # type: ignore[no-any-return]
+
+    def encode(
+        self,
+        *,
+        queries: Sequence[str] = (),
+        passages: Sequence[str] = (),
+        items: Sequence[str] = (),
+        users: Sequence[str] = (),
+        index: str = "",
+        encoder: str = "",
+        timeout: float | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Vectors of length 1 of all that was given, in the order of the parameters; an empty one
+        for a user without events and an item without vector.
+
+        Args:
+            index: where the vectors are to be searched; needed for items and users.
+            encoder: name or name@hash; "" for the index's own, else the sidecar's default.
+            timeout: seconds for this call; None: the client's.
+
+        Raises:
+            EncoderMismatch: the index holds vectors of another encoder.
+            NeuralrankError: as `rank`.
+        """
+        request = _to_encode(queries, passages, items, users, index, encoder)
+        return _vectors(self._call(self._stub.Encode, request, timeout))
+
+    def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
+        """Which bundles serve and which were refused. Raises Unavailable."""
+        return self._call(self._stub.ModelStatus, pb.ModelStatusRequest(), timeout)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _call(self, method: Any, request: Any, timeout: float | None) -> Any:
+        try:
+            return method(request, **self._limits(timeout))
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+
+
+class AsyncClient(_Caller):
+    """As `Client`, for asyncio: the same methods, awaited. Cancelling one cancels the call, and the
+    sidecar drops what it had not yet begun.
+
+    It may be made anywhere; the event loop that runs at the first call is the one that it belongs
+    to. Close it there, or use it in `async with`.
+    """
+
+    _channel: grpc.aio.Channel | None = None
+
+    async def rank(
+        self, request: pb.RankRequest, *, timeout: float | None = None
+    ) -> pb.RankResponse:
+        """As `Client.rank`."""
+        return await self._call("Rank", request, timeout)  # type: ignore[no-any-return]
+
+    async def encode(
+        self,
+        *,
+        queries: Sequence[str] = (),
+        passages: Sequence[str] = (),
+        items: Sequence[str] = (),
+        users: Sequence[str] = (),
+        index: str = "",
+        encoder: str = "",
+        timeout: float | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """As `Client.encode`."""
+        request = _to_encode(queries, passages, items, users, index, encoder)
+        return _vectors(await self._call("Encode", request, timeout))
+
+    async def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
+        """As `Client.model_status`."""
+        return await self._call("ModelStatus", pb.ModelStatusRequest(), timeout)  # type: ignore[no-any-return]
+
+    async def close(self) -> None:
+        """Ends the calls that are under way and closes the channel."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _call(self, method: str, request: Any, timeout: float | None) -> Any:
+        if self._channel is None:
+            self._channel = self._route.open_async()
+            self._stub: Any = pb_grpc.RankingStub(self._channel)  # type: ignore[no-untyped-call]
+        try:
+            return await getattr(self._stub, method)(request, **self._limits(timeout))
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+
+
+def _to_encode(
+    queries: Sequence[str],
+    passages: Sequence[str],
+    items: Sequence[str],
+    users: Sequence[str],
+    index: str,
+    encoder: str,
+) -> pb.EncodeRequest:
+    inputs = [
+        *(pb.EncodeInput(query=text) for text in queries),
+        *(pb.EncodeInput(passage=text) for text in passages),
+        *(pb.EncodeInput(item_id=name) for name in items),
+        *(pb.EncodeInput(user=pb.User(id=name)) for name in users),
+    ]
+    return pb.EncodeRequest(inputs=inputs, index=index, encoder=encoder)
+
+
+def _vectors(answer: pb.EncodeResponse) -> list[NDArray[np.float32]]:
+    return [np.frombuffer(made.vector, "<f4").astype(np.float32) for made in answer.encodings]

@@ -87,9 +87,9 @@ def sidecar_status(address: str) -> str:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    from neuralrank.channel import Access, open_channel
+    from neuralrank.channel import Access, Route
 
-    with open_channel(address, Access.of(load_settings())) as channel:
+    with Route.to(address, Access.of(load_settings())).open() as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S

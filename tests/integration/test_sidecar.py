@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from opensearchpy import OpenSearch
 
-from neuralrank.client import Client
+from neuralrank.client import AsyncClient, Client
 from neuralrank.encoder import Encoder
 from neuralrank.errors import EncoderMismatch, NotFound
 from neuralrank.opensearch import connect
@@ -288,6 +288,25 @@ async def test_an_index_without_vectors_is_ranked_by_text(running: Sidecar) -> N
     assert ids(answer)[0] == "K"
     with pytest.raises(EncoderMismatch, match="does not say which encoder"):
         await on(running, "encode", queries=["kettle"], index=BARE)
+
+
+async def test_the_client_for_asyncio_does_what_the_other_does(running: Sidecar) -> None:
+    async with AsyncClient(f"127.0.0.1:{running.port}", timeout=60.0) as client:
+        candidates = [pb.Candidate(id=name) for name in "ABCDK"]
+        requests = [
+            pb.RankRequest(query=query, index=INDEX, candidates=candidates)
+            for query in ("electric kettle", "笔记本电脑")
+        ]
+        kettle, computer = await asyncio.gather(*map(client.rank, requests))
+        assert kettle.results[0].id == "K"
+        assert {hit.id for hit in computer.results[:2]} == {"A", "B"}
+        vectors = await client.encode(queries=["kettle"], items=["K"], index=INDEX)
+        assert vectors[0] @ vectors[1] > 0.7
+        (same, _) = await on(running, "encode", queries=["kettle"], items=["K"], index=INDEX)
+        assert np.allclose(vectors[0], same)
+        assert any(bundle.is_default for bundle in (await client.model_status()).bundles)
+        with pytest.raises(NotFound, match="nowhere"):
+            await client.encode(items=["K"], index="nowhere")
 
 
 async def test_an_index_of_another_encoder_is_a_mismatch(

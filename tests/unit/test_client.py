@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from neuralrank import channel
-from neuralrank.channel import KEEPALIVE_MS, Access, open_channel
+from neuralrank.channel import KEEPALIVE_MS, Access, Route
 from neuralrank.client import Client
 from neuralrank.errors import InvalidSettings, Overloaded, Unauthenticated, Unavailable
 from neuralrank.settings import Settings
@@ -153,9 +153,9 @@ async def test_only_what_was_unavailable_is_tried_again_and_only_within_the_dead
     [
         (lambda: Access(certificate="a"), "give both or neither"),
         (lambda: Access(certificate="a", key="b"), "NEURALRANK_CLIENT_CA"),
-        (lambda: open_channel("x:1", Access(ca="/nowhere/ca.pem")), "can't be read"),
-        (lambda: open_channel("one:1,two:2", Access()), "must be IP addresses"),
-        (lambda: open_channel("127.0.0.1:1,[::1]:2", Access()), "those of one kind"),
+        (lambda: Route.to("x:1", Access(ca="/nowhere/ca.pem")), "can't be read"),
+        (lambda: Route.to("one:1,two:2", Access()), "must be IP addresses"),
+        (lambda: Route.to("127.0.0.1:1,[::1]:2", Access()), "those of one kind"),
     ],
 )
 def test_what_can_not_be_used_is_said(make: Callable[[], Any], words: str) -> None:

@@ -26,7 +26,7 @@ from neuralrank.standing import (
     text_fields,
 )
 
-__all__ = ["analyze", "fields_of", "product_source", "show_meetings"]
+__all__ = ["analyze", "mappings_of", "product_source", "show_meetings"]
 
 # The longest text of a field that is printed; JSON has all of it.
 _SHOWN: Final = 160
@@ -60,7 +60,7 @@ def analyze(
     if not text.strip():
         raise InvalidInput("The text is empty. Give one to analyse.")
     with closing(connect(load_settings())) as client:
-        fields = fields_of(client, name)
+        fields = text_fields(mappings_of(client, name).get("properties", {}))
         chosen = parts_of(fields, field) if field else fields
         if against is not None:
             source = product_source(client, name, against)
@@ -98,8 +98,8 @@ def analyze(
     results.console().print(table)
 
 
-def fields_of(client: OpenSearch, name: str) -> list[TextField]:
-    """The text fields of an index.
+def mappings_of(client: OpenSearch, name: str) -> dict[str, Any]:
+    """The mappings of an index, or of the only one behind an alias.
 
     Raises:
         NotFound: there is no such index.
@@ -117,7 +117,7 @@ def fields_of(client: OpenSearch, name: str) -> list[TextField]:
             f"{name!r} stands for {len(found)} indexes ({', '.join(sorted(found)) or 'none'}), "
             "which may analyse differently. Name one of them."
         )
-    return text_fields(next(iter(found.values()))["mappings"].get("properties", {}))
+    return dict(next(iter(found.values()))["mappings"])
 
 
 def product_source(client: OpenSearch, name: str, item: str) -> dict[str, Any]:

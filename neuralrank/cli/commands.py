@@ -5,6 +5,7 @@ from neuralrank.cli import (
     app,
     config,
     evaluate,
+    explain,
     feedback,
     index,
     models,
@@ -27,4 +28,5 @@ app.command()(search.recommend)
 app.command()(search.similar)
 app.command()(rank.rank)
 app.command()(evaluate.evaluate)
+app.command()(explain.explain)
 app.command()(analyze.analyze)

@@ -70,16 +70,7 @@ def search(
 
     A sidecar that is down is no error: standard error says so, and the order is OpenSearch's own.
     """
-    if not query.strip():
-        raise InvalidInput(
-            "The query is empty. Type what to search for, or use `neuralrank recommend` for a "
-            "list without a query."
-        )
-    if len(query) > _MAX_QUERY:
-        raise InvalidInput(
-            f"The query has {len(query):,} characters; at most {_MAX_QUERY:,} are allowed. "
-            "Shorten it."
-        )
+    check_query(query)
     check_window(start, size)
     lexical = lexical_query(query)
     options = request_options(
@@ -251,6 +242,23 @@ def attribute_rule(text: str) -> dict[str, Any]:
             "color=black or brand!=Dell."
         )
     return {"name": name, "values": [value.strip()], "exclude": exclude}
+
+
+def check_query(query: str) -> None:
+    """
+    Raises:
+        InvalidInput: it is empty or too long.
+    """
+    if not query.strip():
+        raise InvalidInput(
+            "The query is empty. Type what to search for, or use `neuralrank recommend` for a "
+            "list without a query."
+        )
+    if len(query) > _MAX_QUERY:
+        raise InvalidInput(
+            f"The query has {len(query):,} characters; at most {_MAX_QUERY:,} are allowed. "
+            "Shorten it."
+        )
 
 
 def check_window(start: int, size: int) -> None:

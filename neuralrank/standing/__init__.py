@@ -12,15 +12,38 @@ from neuralrank.standing.analysis import (
     text_fields,
     value_of,
 )
+from neuralrank.standing.gap import PARTS, Gap, Lift, Scored, gap
+from neuralrank.standing.probes import Place, events_of, knows, place, vector_place
+from neuralrank.standing.terms import FieldShare, Lexical, Term, lexical
+from neuralrank.standing.why import Nearness, State, Why, cosine_of, lacks
 
 __all__ = [
+    "PARTS",
+    "FieldShare",
+    "Gap",
+    "Lexical",
+    "Lift",
     "Meeting",
+    "Nearness",
+    "Place",
+    "Scored",
+    "State",
+    "Term",
     "TextField",
     "Token",
+    "Why",
     "analyse",
+    "cosine_of",
+    "events_of",
+    "gap",
+    "knows",
+    "lacks",
+    "lexical",
     "meet",
     "meetings",
     "parts_of",
+    "place",
     "text_fields",
     "value_of",
+    "vector_place",
 ]

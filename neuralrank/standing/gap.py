@@ -1,0 +1,160 @@
+"""What stands between a product and the one above it, and what would close that.
+
+A score is Σ weight × part ÷ Σ weight over the parts that a product has (`Explanation` in
+ranking.proto), so that what one part must be, all else as it is, follows by solving for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+__all__ = ["PARTS", "Gap", "Lift", "Scored", "gap"]
+
+PARTS: Final = ("relevance", "affinity", "retrieval")
+# Scores are float32: what differs by less is a tie.
+_TIE: Final = 1e-6
+# A part of the default ranker is never more.
+_MOST: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A ranked product: its score, the parts that it has, and the weights of those (sum 1)."""
+
+    id: str
+    title: str
+    score: float
+    parts: Mapping[str, float]
+    weights: Mapping[str, float]
+    # The lexical score as it came in; None: the query's words did not find it.
+    lexical: float | None = None
+
+    @classmethod
+    def of(cls, item: str, title: str, score: float, explained: Mapping[str, Any]) -> Self:
+        """From one entry of `ext.neural_rank.results`."""
+        weights = explained.get("weights") or {}
+        return cls(
+            id=item,
+            title=title,
+            score=score,
+            parts={name: float(explained[name]) for name in PARTS if name in explained},
+            weights={name: float(weights.get(name, 0.0)) for name in PARTS if name in explained},
+            lexical=explained.get("retrieval_score"),
+        )
+
+    def pull(self, part: str) -> float:
+        """What a part adds to the score."""
+        return self.weights.get(part, 0.0) * self.parts.get(part, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """What one part would have to be for the next place, if nothing else changed."""
+
+    part: str
+    # None: the product does not have it.
+    now: float | None
+    # None: no value of it would do.
+    needed: float | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """From a product to the one above it."""
+
+    above: Scored
+    # Of the final scores, at least 0.
+    points: float
+    # Of the gap, how much each part makes: positive where the one above is ahead.
+    by_part: Mapping[str, float]
+    lifts: tuple[Lift, ...]
+    words: str
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def gap(mine: Scored, above: Scored, page: Sequence[Scored]) -> Gap:
+    """Compares a product with the one above it.
+
+    Args:
+        page: all of the page, from which the scale of lexical scores and the weights before
+            division are known.
+    """
+    points = max(0.0, above.score - mine.score)
+    by_part = {part: above.pull(part) - mine.pull(part) for part in PARTS}
+    scale = _scale(page)
+    lifts = tuple(_lift(part, mine, points, page, scale) for part in PARTS)
+    if points < _TIE:
+        words = (
+            f"Its score is that of {above.id}: between equals the higher lexical score comes "
+            "first. Anything more would do."
+        )
+    else:
+        ahead = ", ".join(
+            f"{part} {'+' if value > 0 else '−'}{abs(value):.3f}"
+            for part, value in sorted(by_part.items(), key=lambda pair: -pair[1])
+            if abs(value) >= 0.0005
+        )
+        words = f"It needs more than {points:.3f} to pass {above.id}, which is ahead by {ahead}."
+    return Gap(above, points, by_part, lifts, words)
+
+
+def _lift(
+    part: str, mine: Scored, points: float, page: Sequence[Scored], scale: float | None
+) -> Lift:
+    now = mine.parts.get(part)
+    if now is None:
+        return _absent(part, mine, points, page)
+    weight = mine.weights[part]
+    if weight <= 0:
+        return Lift(part, now, None, f"{part} can't: its weight is 0")
+    if now >= _MOST - _TIE:
+        return Lift(part, now, None, f"{part} can't: it is 1 already")
+    needed = now + points / weight
+    if needed > _MOST:
+        return Lift(
+            part, now, None, f"{part} alone can't: it would have to be {needed:.3f}, and 1 is most"
+        )
+    words = f"{part} of more than {needed:.3f} instead of {now:.3f} would do"
+    if part == "retrieval" and scale is not None:
+        has = f"instead of {mine.lexical:.2f}" if mine.lexical is not None else "(it has none)"
+        words += f": a lexical score of {needed * scale:.2f} {has}"
+    return Lift(part, now, needed, words)
+
+
+def _absent(part: str, mine: Scored, points: float, page: Sequence[Scored]) -> Lift:
+    """A part that the product lacks would count beside the others: the mean's weights change."""
+    whole = next((each for each in page if len(each.weights) == len(PARTS)), None)
+    if whole is None:
+        return Lift(part, None, None, f"{part} can't: no product of this page has one")
+    weight = whole.weights[part]
+    others = sum(whole.weights[name] for name in mine.parts)
+    if weight <= 0:
+        return Lift(part, None, None, f"{part} can't: its weight is 0")
+    target = mine.score + points
+    needed = (target * (others + weight) - mine.score * others) / weight
+    if needed > _MOST:
+        return Lift(
+            part, None, None, f"{part}, which it lacks, can't alone: it would have to be "
+            f"{needed:.3f}, and 1 is most",
+        )  # fmt: skip
+    return Lift(part, None, needed, f"{part}, which it lacks, of more than {needed:.3f} would do")
+
+
+def _scale(page: Sequence[Scored]) -> float | None:
+    """The lexical score that makes a retrieval of 1; None where retrieval is no such share.
+
+    Scores ≥ 0 are divided by the largest; with negative ones, or without any, they are not.
+    """
+    pairs = [
+        (each.parts["retrieval"], each.lexical)
+        for each in page
+        if each.lexical is not None and each.parts.get("retrieval", 0.0) > 0.0
+    ]
+    if not pairs or any(lexical <= 0 for _, lexical in pairs):
+        return None
+    scales = [lexical / retrieval for retrieval, lexical in pairs]
+    largest = max(scales)
+    return largest if largest - min(scales) <= 1e-3 * largest else None

@@ -1,0 +1,106 @@
+"""What would lift a product by one: each claim is checked by computing the score again."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from neuralrank.standing import PARTS, Gap, Lift, Scored, gap
+
+WEIGHTS = {"relevance": 0.4, "affinity": 0.2, "retrieval": 0.4}
+
+
+def blend(parts: Mapping[str, float]) -> float:
+    """The score as ranking.proto defines it."""
+    total = sum(WEIGHTS[name] for name in parts)
+    return sum(WEIGHTS[name] * value for name, value in parts.items()) / total
+
+
+def scored(name: str, lexical: float | None = None, **parts: float) -> Scored:
+    total = sum(WEIGHTS[part] for part in parts)
+    weights = {part: WEIGHTS[part] / total for part in parts}
+    return Scored(name, "", blend(parts), parts, weights, lexical)
+
+
+ABOVE = scored("above", 10.0, relevance=0.8, affinity=0.6, retrieval=1.0)
+MINE = scored("mine", 8.0, relevance=0.9, affinity=0.5, retrieval=0.8)
+
+
+def lifts(found: Gap) -> dict[str, Lift]:
+    return {lift.part: lift for lift in found.lifts}
+
+
+def test_the_gap_is_split_by_part_and_said() -> None:
+    found = gap(MINE, ABOVE, [ABOVE, MINE])
+    assert found.points == pytest.approx(ABOVE.score - MINE.score)
+    assert sum(found.by_part.values()) == pytest.approx(found.points)
+    assert found.by_part["relevance"] < 0 < found.by_part["affinity"]
+    assert "pass above" in found.words
+    assert "retrieval +0.080" in found.words
+    assert "relevance −0.040" in found.words
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_with_what_is_needed_the_score_is_that_of_the_one_above(part: str) -> None:
+    mine = scored("mine", 8.0, relevance=0.88, affinity=0.5, retrieval=0.925)
+    lift = lifts(gap(mine, ABOVE, [ABOVE, mine]))[part]
+    assert lift.needed is not None
+    assert blend({**mine.parts, part: lift.needed}) == pytest.approx(ABOVE.score)
+    assert "would do" in lift.words
+
+
+def test_a_part_that_is_full_or_would_have_to_be_more_cannot() -> None:
+    mine = scored("mine", 2.0, relevance=1.0, affinity=0.5, retrieval=0.2)
+    found = lifts(gap(mine, ABOVE, [ABOVE, mine]))
+    assert found["relevance"].needed is None
+    assert "is 1 already" in found["relevance"].words
+    assert found["affinity"].needed is None
+    assert "1 is most" in found["affinity"].words
+    assert found["retrieval"].needed is not None
+
+
+def test_retrieval_is_said_as_a_lexical_score() -> None:
+    words = lifts(gap(MINE, ABOVE, [ABOVE, MINE]))["retrieval"].words
+    needed = 0.8 + (ABOVE.score - MINE.score) / 0.4
+    assert words.endswith(f"a lexical score of {needed * 10:.2f} instead of 8.00")
+
+
+def test_scores_that_are_no_share_of_the_largest_are_not_translated() -> None:
+    shifted = scored("above", -1.0, relevance=0.8, affinity=0.6, retrieval=1.0)
+    mine = scored("mine", -3.0, relevance=0.9, affinity=0.3, retrieval=0.8)
+    assert "lexical" not in lifts(gap(mine, shifted, [shifted, mine]))["retrieval"].words
+
+
+def test_a_part_that_is_lacking_would_share_the_weight() -> None:
+    mine = scored("mine", 9.0, relevance=0.8, retrieval=0.9)
+    above = scored("above", 10.0, relevance=0.86, affinity=0.9, retrieval=0.86)
+    lift = lifts(gap(mine, above, [above, mine]))["affinity"]
+    assert lift.now is None
+    assert lift.needed is not None
+    assert blend({**mine.parts, "affinity": lift.needed}) == pytest.approx(above.score)
+
+
+def test_a_part_that_nobody_has_cannot_lift() -> None:
+    above = scored("above", 10.0, relevance=0.9, retrieval=1.0)
+    mine = scored("mine", 9.0, relevance=0.8, retrieval=0.9)
+    lift = lifts(gap(mine, above, [above, mine]))["affinity"]
+    assert (lift.needed, lift.words) == (None, "affinity can't: no product of this page has one")
+
+
+def test_between_equals_anything_more_would_do() -> None:
+    twin = Scored("twin", "", MINE.score, MINE.parts, MINE.weights, 9.0)
+    found = gap(MINE, twin, [twin, MINE])
+    assert found.points == 0
+    assert "Its score is that of twin" in found.words
+
+
+def test_an_entry_of_the_response_is_read() -> None:
+    entry = {
+        "relevance": 0.5,
+        "retrieval": 1.0,
+        "weights": {"relevance": 0.5, "retrieval": 0.5, "affinity": 0.0},
+        "retrieval_score": 4.0,
+        "summary": "…",
+    }
+    found = Scored.of("A", "a", 0.75, entry)
+    assert set(found.parts) == set(found.weights) == {"relevance", "retrieval"}
+    assert (found.lexical, found.pull("relevance"), found.pull("affinity")) == (4.0, 0.25, 0.0)

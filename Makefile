@@ -9,6 +9,7 @@
 # make bench-sidecar   the sidecar against its peers and under load; installs the peers (gigabytes)
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
 # make test-faults   all fault injection (`make test` runs a quick part of it)
+# make test-cluster   real nodes beside the stack: a secured one (`make test` runs a part of it)
 # make fuzz SECONDS=60   each target that reads others' bytes is given so many seconds of nonsense
 # make helm    builds helm, with which the tests render the Helm chart; needs Go. Without it, or a helm
 #              on PATH, those tests are skipped
@@ -41,7 +42,7 @@ INCOMPLETE := incomplete
 endif
 
 .PHONY: help setup demo test test-tensorrt check plugin-test bench bench-deadline bench-sidecar \
-	soak test-faults fuzz down clean constraints incomplete
+	soak test-faults test-cluster fuzz down clean constraints incomplete
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -97,6 +98,9 @@ soak: setup
 
 test-faults: setup
 	$(BIN)/python -m pytest tests/faults
+
+test-cluster: setup
+	$(BIN)/python -m pytest tests/cluster
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)

@@ -65,12 +65,13 @@ class OpenSearch:
 
 
 def plugin_reaches(opensearch: OpenSearch, sidecar: str) -> bool:
-    """Whether the plugin of a node has a connection to a sidecar, by host:port."""
+    """Whether the plugin of every node has a connection to a sidecar, by host:port."""
     try:
-        stats = opensearch.get("/_plugins/_neural_rank/stats")
+        nodes = opensearch.get("/_plugins/_neural_rank/stats").get("nodes", {})
     except Unavailable:
         return False
-    return bool(stats.get("endpoints", {}).get(sidecar) == "READY")
+    states = [node.get("endpoints", {}).get(sidecar) for node in nodes.values()]
+    return bool(states) and all(state == "READY" for state in states)
 
 
 def opensearch_status(opensearch: OpenSearch) -> str:

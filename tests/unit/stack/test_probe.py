@@ -183,16 +183,18 @@ def test_a_sidecar_is_asked_by_the_standard_health_service(
 @pytest.mark.parametrize(
     ("endpoints", "reached"),
     [
-        ({"127.0.0.1:50051": "READY"}, True),
-        ({"127.0.0.1:50051": "TRANSIENT_FAILURE"}, False),
-        ({"127.0.0.1:50052": "READY"}, False),
-        ({}, False),
+        ([{"127.0.0.1:50051": "READY"}], True),
+        ([{"127.0.0.1:50051": "TRANSIENT_FAILURE"}], False),
+        ([{"127.0.0.1:50052": "READY"}], False),
+        ([{"127.0.0.1:50051": "READY"}, {"127.0.0.1:50051": "CONNECTING"}], False),
+        ([], False),
     ],
 )
-def test_the_plugin_says_whether_it_reaches_the_sidecar(
-    cluster: Cluster, endpoints: dict[str, str], reached: bool
+def test_the_plugin_says_whether_every_node_reaches_the_sidecar(
+    cluster: Cluster, endpoints: list[dict[str, str]], reached: bool
 ) -> None:
-    cluster.answers["/_plugins/_neural_rank/stats"] = {"endpoints": endpoints}
+    nodes = {f"node-{n}": {"name": "x", "endpoints": found} for n, found in enumerate(endpoints)}
+    cluster.answers["/_plugins/_neural_rank/stats"] = {"nodes": nodes}
     assert plugin_reaches(OpenSearch(cluster.url), "127.0.0.1:50051") is reached
 
 

@@ -1,11 +1,16 @@
 package org.neuralrank;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Supplier;
+import org.neuralrank.nodes.HealthAction;
+import org.neuralrank.nodes.NodesEndpoint;
+import org.neuralrank.nodes.StatsAction;
 import org.neuralrank.options.ForeignSection;
 import org.neuralrank.options.RankSection;
 import org.neuralrank.options.ReportSection;
@@ -15,6 +20,7 @@ import org.neuralrank.search.RankProcessor;
 import org.neuralrank.search.RecallProcessor;
 import org.neuralrank.sidecar.CallerHeaders;
 import org.neuralrank.sidecar.Sidecar;
+import org.opensearch.action.ActionRequest;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
 import org.opensearch.cluster.node.DiscoveryNodes;
 import org.opensearch.cluster.service.ClusterService;
@@ -25,12 +31,14 @@ import org.opensearch.common.settings.Settings;
 import org.opensearch.common.settings.SettingsFilter;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.util.concurrent.OpenSearchExecutors;
+import org.opensearch.core.action.ActionResponse;
 import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.env.Environment;
 import org.opensearch.env.NodeEnvironment;
 import org.opensearch.plugins.ActionPlugin;
 import org.opensearch.plugins.Plugin;
+import org.opensearch.plugins.ReloadablePlugin;
 import org.opensearch.plugins.SearchPipelinePlugin;
 import org.opensearch.plugins.SearchPlugin;
 import org.opensearch.repositories.RepositoriesService;
@@ -47,14 +55,19 @@ import org.opensearch.threadpool.ThreadPool;
 import org.opensearch.transport.client.Client;
 import org.opensearch.watcher.ResourceWatcherService;
 
-/** What OpenSearch loads: registers the processors, the {@code ext} sections, the settings and the stats endpoint. */
-public final class NeuralRankPlugin extends Plugin implements SearchPipelinePlugin, SearchPlugin, ActionPlugin {
+/** What OpenSearch loads: registers the processors, the {@code ext} sections, the settings, and what is seen of it. */
+public final class NeuralRankPlugin extends Plugin
+    implements
+        SearchPipelinePlugin,
+        SearchPlugin,
+        ActionPlugin,
+        ReloadablePlugin {
 
     private final Stats stats = new Stats();
     private final Settings settings;
     // Set once, while the node is built and before anything can search.
     private Node node;
-    private ClusterService clusterService;
+    private SidecarAccess access;
 
     /** @param settings of the node */
     public NeuralRankPlugin(Settings settings) {
@@ -87,10 +100,16 @@ public final class NeuralRankPlugin extends Plugin implements SearchPipelinePlug
         IndexNameExpressionResolver indexNameExpressionResolver,
         Supplier<RepositoriesService> repositoriesServiceSupplier
     ) {
-        clusterService = cluster;
         ClusterSettings dynamic = cluster.getClusterSettings();
+        // The keystore is open only now; what follows `reload` gets it anew.
+        access = new SidecarAccess(
+            settings,
+            environment.configDir(),
+            changed -> threadPool.generic().execute(() -> node.sidecar().reconnect(changed))
+        );
         Sidecar sidecar = new Sidecar(
             dynamic.get(NodeSettings.ENDPOINT),
+            access.current(),
             threadPool.executor(Node.POOL),
             System::nanoTime,
             dynamic.get(NodeSettings.BREAKER_FAILURES),
@@ -119,8 +138,18 @@ public final class NeuralRankPlugin extends Plugin implements SearchPipelinePlug
             stats,
             timeoutMs::get
         );
-        // Returned components are closed with the node.
-        return List.of(sidecar);
+        try {
+            access.watch(resourceWatcherService);
+        } catch (IOException e) {
+            throw new UncheckedIOException("the files of neural_rank.tls can't be watched", e);
+        }
+        // Returned components are closed with the node, and given to the actions.
+        return List.of(sidecar, stats);
+    }
+
+    @Override
+    public void reload(Settings withKeystore) {
+        access.reload(withKeystore);
     }
 
     @Override
@@ -157,6 +186,14 @@ public final class NeuralRankPlugin extends Plugin implements SearchPipelinePlug
     }
 
     @Override
+    public List<ActionHandler<? extends ActionRequest, ? extends ActionResponse>> getActions() {
+        return List.of(
+            new ActionHandler<>(StatsAction.TYPE, StatsAction.class),
+            new ActionHandler<>(HealthAction.TYPE, HealthAction.class)
+        );
+    }
+
+    @Override
     public List<RestHandler> getRestHandlers(
         Settings nodeSettings,
         RestController restController,
@@ -166,6 +203,9 @@ public final class NeuralRankPlugin extends Plugin implements SearchPipelinePlug
         IndexNameExpressionResolver indexNameExpressionResolver,
         Supplier<DiscoveryNodes> nodesInCluster
     ) {
-        return List.of(new StatsEndpoint(() -> clusterService.localNode().getName(), stats, () -> node.sidecar()));
+        return List.of(
+            new NodesEndpoint("stats", StatsAction.TYPE),
+            new NodesEndpoint("health", HealthAction.TYPE)
+        );
     }
 }

@@ -1,8 +1,10 @@
 package org.neuralrank;
 
 import java.util.List;
+import org.opensearch.common.settings.SecureSetting;
 import org.opensearch.common.settings.Setting;
 import org.opensearch.common.settings.Setting.Property;
+import org.opensearch.core.common.settings.SecureString;
 
 /**
  * The node's settings, all below {@code neural_rank.}. The sidecar's address is only ever read from here, never from
@@ -23,6 +25,24 @@ public final class NodeSettings {
         Property.NodeScope,
         Property.Dynamic
     );
+
+    /**
+     * PEM file, inside the config directory, of the authorities that sidecars' certificates must come from;
+     * {@code system} for those that the JDK trusts. Empty: no TLS. Files are read again when they change.
+     */
+    public static final Setting<String> TLS_CA = Setting.simpleString("neural_rank.tls.ca", Property.NodeScope);
+
+    /** PEM file, inside the config directory, of this node's own certificate, for sidecars that ask for one. */
+    public static final Setting<String> TLS_CERTIFICATE = Setting.simpleString(
+        "neural_rank.tls.certificate",
+        Property.NodeScope
+    );
+
+    /** PEM file (PKCS#8, no passphrase), inside the config directory, of that certificate's private key. */
+    public static final Setting<String> TLS_KEY = Setting.simpleString("neural_rank.tls.key", Property.NodeScope);
+
+    /** What the node sends as its bearer token. In the node's keystore only: cluster settings are for all to read. */
+    public static final Setting<SecureString> TOKEN = SecureSetting.secureString("neural_rank.token", null);
 
     /** How long both calls and the k-NN search together may delay a query, in ms, where a pipeline says nothing. */
     public static final Setting<Integer> TIMEOUT_MS = Setting.intSetting(
@@ -69,7 +89,17 @@ public final class NodeSettings {
     private NodeSettings() {}
 
     static List<Setting<?>> all() {
-        return List.of(ENDPOINT, TIMEOUT_MS, BREAKER_FAILURES, BREAKER_OPEN_MS, ACCEPT_EXT);
+        return List.of(
+            ENDPOINT,
+            TLS_CA,
+            TLS_CERTIFICATE,
+            TLS_KEY,
+            TOKEN,
+            TIMEOUT_MS,
+            BREAKER_FAILURES,
+            BREAKER_OPEN_MS,
+            ACCEPT_EXT
+        );
     }
 
     private static void validateEndpoints(List<String> endpoints) {

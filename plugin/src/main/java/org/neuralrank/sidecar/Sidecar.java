@@ -1,5 +1,6 @@
 package org.neuralrank.sidecar;
 
+import io.grpc.Deadline;
 import io.grpc.ManagedChannel;
 import io.grpc.Metadata;
 import io.grpc.Status;
@@ -13,6 +14,8 @@ import java.util.Map;
 import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BiConsumer;
+import java.util.function.BooleanSupplier;
+import java.util.function.Consumer;
 import java.util.function.LongSupplier;
 import org.neuralrank.v1.EncodeRequest;
 import org.neuralrank.v1.EncodeResponse;
@@ -31,18 +34,30 @@ public final class Sidecar implements Closeable {
     private final Executor executor;
     private final Breaker encode;
     private final Breaker rank;
+    private List<String> endpoints;
+    private Access access;
     private volatile Channels channels;
 
     /**
      * @param endpoints where sidecars listen
+     * @param access    what is shown to them
      * @param executor  where answers are handled
      * @param nanoClock for the breakers
      */
-    public Sidecar(List<String> endpoints, Executor executor, LongSupplier nanoClock, int failures, long openMs) {
+    public Sidecar(
+        List<String> endpoints,
+        Access access,
+        Executor executor,
+        LongSupplier nanoClock,
+        int failures,
+        long openMs
+    ) {
         this.executor = executor;
         this.encode = new Breaker(nanoClock, failures, openMs);
         this.rank = new Breaker(nanoClock, failures, openMs);
-        this.channels = new Channels(endpoints, executor);
+        this.endpoints = endpoints;
+        this.access = access;
+        this.channels = new Channels(endpoints, access, executor);
     }
 
     /** Reads a reply, or says why it can't be used; a bad one counts as a failed call. */
@@ -78,7 +93,7 @@ public final class Sidecar implements Closeable {
      * contract, to rank nothing gives an empty answer.
      */
     public void warm() {
-        for (ManagedChannel channel : channels.all()) {
+        for (ManagedChannel channel : channels.all().values()) {
             RankingGrpc.newStub(channel)
                 .withDeadlineAfter(5, TimeUnit.SECONDS)
                 .rank(RankRequest.getDefaultInstance(), new Ignored());
@@ -86,9 +101,20 @@ public final class Sidecar implements Closeable {
     }
 
     /** Other addresses, from the next call on. */
-    public synchronized void reconnect(List<String> endpoints) {
+    public synchronized void reconnect(List<String> otherEndpoints) {
+        endpoints = otherEndpoints;
+        open();
+    }
+
+    /** Other certificates or another token, from the next call on. */
+    public synchronized void reconnect(Access otherAccess) {
+        access = otherAccess;
+        open();
+    }
+
+    private void open() {
         Channels old = channels;
-        channels = new Channels(endpoints, executor);
+        channels = new Channels(endpoints, access, executor);
         old.close();
         warm();
     }
@@ -105,6 +131,21 @@ public final class Sidecar implements Closeable {
         states.put("breakers", Map.of("encode", describe(encode), "rank", describe(rank)));
         states.put("endpoints", channels.states());
         return states;
+    }
+
+    /**
+     * Asks each sidecar, with certificates and token, and waits for the answers.
+     *
+     * @param patienceMs how long, in ms
+     * @return by address: {@code serving}, the state of the {@code connection}, {@code ms}, and the {@code models} that
+     *     serve or the {@code reason} why it does not
+     */
+    public Map<String, Object> health(long patienceMs) {
+        Map<String, Checkup> checkups = new LinkedHashMap<>();
+        channels.all().forEach((endpoint, channel) -> checkups.put(endpoint, new Checkup(channel, patienceMs)));
+        Map<String, Object> health = new LinkedHashMap<>();
+        checkups.forEach((endpoint, checkup) -> health.put(endpoint, checkup.result()));
+        return health;
     }
 
     private static Map<String, Object> describe(Breaker breaker) {
@@ -139,11 +180,29 @@ public final class Sidecar implements Closeable {
         if (permit == Breaker.Permit.PROBE) {
             current.resetConnectBackoff();
         }
-        RankingGrpc.RankingStub stub = RankingGrpc.newStub(current.next())
-            .withInterceptors(MetadataUtils.newAttachHeadersInterceptor(headers))
-            .withDeadlineAfter(timeoutMs, TimeUnit.MILLISECONDS);
-        start.accept(stub, new Answer<>(breaker, timeoutMs, reading, listener));
+        Deadline deadline = Deadline.after(timeoutMs, TimeUnit.MILLISECONDS);
+        ManagedChannel first = current.next();
+        Consumer<Attempt> attempt = next -> start.accept(
+            RankingGrpc.newStub(next.channel())
+                .withInterceptors(MetadataUtils.newAttachHeadersInterceptor(headers))
+                .withDeadline(deadline),
+            new Answer<>(breaker, timeoutMs, reading, listener, next.otherwise())
+        );
+        attempt.accept(new Attempt(first, () -> {
+            ManagedChannel other = current.otherThan(first);
+            if (other != null) {
+                attempt.accept(new Attempt(other, () -> false));
+            }
+            return other != null;
+        }));
     }
+
+    /**
+     * One try of a call.
+     *
+     * @param otherwise tries another sidecar, where nothing was done by this one; false if there is none
+     */
+    private record Attempt(ManagedChannel channel, BooleanSupplier otherwise) {}
 
     /** Keeps the message until the call has ended well: a message may be followed by an error. */
     private static final class Answer<R, T> implements StreamObserver<R> {
@@ -151,13 +210,21 @@ public final class Sidecar implements Closeable {
         private final long timeoutMs;
         private final Reading<R, T> reading;
         private final ActionListener<T> listener;
+        private final BooleanSupplier otherwise;
         private R message;
 
-        Answer(Breaker breaker, long timeoutMs, Reading<R, T> reading, ActionListener<T> listener) {
+        Answer(
+            Breaker breaker,
+            long timeoutMs,
+            Reading<R, T> reading,
+            ActionListener<T> listener,
+            BooleanSupplier otherwise
+        ) {
             this.breaker = breaker;
             this.timeoutMs = timeoutMs;
             this.reading = reading;
             this.listener = listener;
+            this.otherwise = otherwise;
         }
 
         @Override
@@ -168,7 +235,15 @@ public final class Sidecar implements Closeable {
         @Override
         public void onError(Throwable error) {
             Status status = Status.fromThrowable(error);
-            String said = status.getDescription() == null ? status.getCode().name() : status.getDescription();
+            // Ranking and encoding change nothing, so asking twice is safe.
+            if (status.getCode() == Status.Code.UNAVAILABLE && otherwise.getAsBoolean()) {
+                return;
+            }
+            String said = switch (status.getCode()) {
+                case UNAUTHENTICATED, PERMISSION_DENIED -> "the sidecar does not accept this node's token"
+                    + " (neural_rank.token in the node's keystore)";
+                default -> status.getDescription() == null ? status.getCode().name() : status.getDescription();
+            };
             Reason reason = switch (status.getCode()) {
                 case DEADLINE_EXCEEDED -> Reason.DEADLINE;
                 case RESOURCE_EXHAUSTED -> Reason.OVERLOAD;

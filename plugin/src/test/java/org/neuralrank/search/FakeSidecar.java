@@ -7,9 +7,12 @@ import io.grpc.Metadata;
 import io.grpc.Server;
 import io.grpc.ServerCall;
 import io.grpc.ServerCallHandler;
+import io.grpc.ServerCredentials;
 import io.grpc.ServerInterceptor;
 import io.grpc.ServerInterceptors;
 import io.grpc.Status;
+import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
+import io.grpc.protobuf.services.HealthStatusManager;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -20,6 +23,8 @@ import java.util.function.Function;
 import org.neuralrank.v1.EncodeRequest;
 import org.neuralrank.v1.EncodeResponse;
 import org.neuralrank.v1.Encoding;
+import org.neuralrank.v1.ModelStatusRequest;
+import org.neuralrank.v1.ModelStatusResponse;
 import org.neuralrank.v1.RankRequest;
 import org.neuralrank.v1.RankResponse;
 import org.neuralrank.v1.RankedCandidate;
@@ -33,10 +38,18 @@ final class FakeSidecar extends RankingGrpc.RankingImplBase implements AutoClose
     final List<Metadata> headers = new CopyOnWriteArrayList<>();
     volatile Function<EncodeRequest, EncodeResponse> encode = request -> vector(1, 0, 0);
     volatile Function<RankRequest, RankResponse> rank = FakeSidecar::reversed;
+    volatile Function<ModelStatusRequest, ModelStatusResponse> models = request -> ModelStatusResponse.getDefaultInstance();
+    private final HealthStatusManager health = new HealthStatusManager();
     private final Server server;
 
     FakeSidecar() throws IOException {
-        server = Grpc.newServerBuilderForPort(0, InsecureServerCredentials.create())
+        this(InsecureServerCredentials.create());
+    }
+
+    FakeSidecar(ServerCredentials credentials) throws IOException {
+        serving(true);
+        server = Grpc.newServerBuilderForPort(0, credentials)
+            .addService(health.getHealthService())
             .addService(ServerInterceptors.intercept(this, new Listening()))
             .build()
             .start();
@@ -44,6 +57,11 @@ final class FakeSidecar extends RankingGrpc.RankingImplBase implements AutoClose
 
     String endpoint() {
         return "127.0.0.1:" + server.getPort();
+    }
+
+    /** What its health service reports. */
+    void serving(boolean serving) {
+        health.setStatus(RankingGrpc.SERVICE_NAME, serving ? ServingStatus.SERVING : ServingStatus.NOT_SERVING);
     }
 
     /** The last candidate first. */
@@ -80,6 +98,11 @@ final class FakeSidecar extends RankingGrpc.RankingImplBase implements AutoClose
     public void rank(RankRequest request, StreamObserver<RankResponse> observer) {
         ranked.add(request);
         answer(rank, request, observer);
+    }
+
+    @Override
+    public void modelStatus(ModelStatusRequest request, StreamObserver<ModelStatusResponse> observer) {
+        answer(models, request, observer);
     }
 
     private static <Q, A> void answer(Function<Q, A> behaviour, Q request, StreamObserver<A> observer) {

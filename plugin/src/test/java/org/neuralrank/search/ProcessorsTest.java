@@ -28,6 +28,7 @@ import org.neuralrank.Stats;
 import org.neuralrank.options.Options;
 import org.neuralrank.options.RankSection;
 import org.neuralrank.options.ReportSection;
+import org.neuralrank.sidecar.Access;
 import org.neuralrank.sidecar.Sidecar;
 import org.neuralrank.v1.EncodeResponse;
 import org.neuralrank.v1.Encoding;
@@ -72,7 +73,7 @@ public class ProcessorsTest {
             new ScalingExecutorBuilder(Node.POOL, 1, 2, TimeValue.timeValueMinutes(1))
         );
         server = new FakeSidecar();
-        sidecar = new Sidecar(List.of(server.endpoint()), threadPool.executor(Node.POOL), System::nanoTime, 3, 60_000);
+        sidecar = sidecar(Access.open(), server.endpoint());
         registry = new NamedXContentRegistry(
             List.of(new NamedXContentRegistry.Entry(QueryBuilder.class, new ParseField("knn"), parser -> {
                 clauses.add(parser.map());
@@ -86,6 +87,10 @@ public class ProcessorsTest {
         sidecar.close();
         server.close();
         ThreadPool.terminate(threadPool, 10, TimeUnit.SECONDS);
+    }
+
+    private Sidecar sidecar(Access access, String... endpoints) {
+        return new Sidecar(List.of(endpoints), access, threadPool.executor(Node.POOL), System::nanoTime, 3, 60_000);
     }
 
     private Node node() {

@@ -47,6 +47,10 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 64 * 2**20),
     # The sidecar is on this machine or in the user's network: a proxy would only be in the way.
     ("grpc.enable_http_proxy", 0),
+    # gRPC's own second is longer than all attempts of a call together: a process that ended while
+    # another listens on its port would fail calls that only needed to connect again.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 10_000),
     # A sidecar that vanished without a word is found while a call waits for it.
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", 10_000),

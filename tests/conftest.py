@@ -30,7 +30,8 @@ os.environ["NEURALRANK_HOME"] = str(Path(tempfile.gettempdir()) / "neuralrank-te
 os.environ["NEURALRANK_SIDECAR_MAX_BUSY_PERCENT"] = "100"
 
 
-_ENVIRONMENT = {
+# What every command of the tests runs with, besides its own.
+ENVIRONMENT = {
     "COLUMNS": "240",
     # Eight times the default: two cores run the node, the sidecar and the tests at once, and what a
     # test looks at must not be what was left out this time.
@@ -42,7 +43,7 @@ def neuralrank(*arguments: str | Path, **environment: str) -> subprocess.Complet
     """Runs the command as a person would; the exit code is for the test to look at."""
     return subprocess.run(
         [sys.executable, "-c", "from neuralrank.cli import main; main()", *map(str, arguments)],
-        env=os.environ | _ENVIRONMENT | environment,
+        env=os.environ | ENVIRONMENT | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

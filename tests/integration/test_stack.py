@@ -14,7 +14,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.settings import Settings
 from neuralrank.stack import VERSIONS
-from tests.conftest import HomeMaker, neuralrank
+from tests.conftest import ENVIRONMENT, HomeMaker, neuralrank
 
 
 def up(stack: Settings, *flags: str) -> dict[str, dict[str, int]]:
@@ -57,7 +57,7 @@ def test_two_ups_at_once_wait_for_each_other(stack: Settings) -> None:
         *(sys.executable, "-c", "from neuralrank.cli import main; main()"),
         *("up", "--home", str(stack.home), "--json", "--no-config"),
     ]
-    environment = os.environ | {"NEURALRANK_REGISTRY": stack.registry}
+    environment = os.environ | ENVIRONMENT | {"NEURALRANK_REGISTRY": stack.registry}
     both = [
         subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -106,9 +106,12 @@ def _served() -> list[Bundle]:
     return [registry.get(ref) for ref in registry.refs()]
 
 
-@pytest.mark.skipif(not _served(), reason="the default models were not made yet: `neuralrank up`")
 def test_a_text_sets_no_special_token_in_the_default_models() -> None:
-    for bundle in _served():
+    # Looked at now and not at collection: in a clean clone the tests of the stack make them.
+    bundles = _served()
+    if not bundles:
+        pytest.skip("the default models were not made yet: `neuralrank up`")
+    for bundle in bundles:
         tokenizer = load_tokenizer(bundle)
         plain = _special_tokens(tokenizer, "phone", "phone")
         for text in INTRUDERS:

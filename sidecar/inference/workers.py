@@ -165,8 +165,9 @@ class Workers:
                 continue
             seconds = time.perf_counter() - start
             longest = max(len(ticket.tokens[place]) for ticket, place in part)
-            runner.cost.observe(len(part) * longest, seconds)
-            self._metrics.inference(runner.ref, runner.backend, seconds)
+            padded = len(part) * longest
+            runner.cost.observe(padded, seconds)
+            self._metrics.inference(runner.ref, runner.backend, seconds, padded)
             good: npt.NDArray[np.bool_] = np.isfinite(values).min(axis=1)
             self._deliver(
                 [e for e, ok in zip(part, good, strict=True) if ok], values[good], seconds

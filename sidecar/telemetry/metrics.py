@@ -110,6 +110,12 @@ class Metrics:
         self._inference_seconds = self._histograms(
             "neuralrank_inference_seconds", "One model run.", "bundle", "backend"
         )
+        self._inference_tokens = self._counters(
+            "neuralrank_inference_padded_tokens",
+            "Tokens that models computed, padding included.",
+            "bundle",
+            "backend",
+        )
         self._cache_bytes = self._gauge("neuralrank_cache_bytes", "Memory of a cache.", "cache")
         self._fallbacks = self._counters(
             "neuralrank_backend_fallbacks", "Times that the CPU did a GPU's work.", "reason"
@@ -198,9 +204,10 @@ class Metrics:
         """How long a model run has waited for its turn."""
         self._queue_seconds.observe(seconds)
 
-    def inference(self, bundle: str, backend: str, seconds: float) -> None:
-        """One model run."""
+    def inference(self, bundle: str, backend: str, seconds: float, padded_tokens: int) -> None:
+        """One model run over so many tokens, padding included."""
         self._inference_seconds(bundle, backend).observe(seconds)
+        self._inference_tokens(bundle, backend).inc(padded_tokens)
 
     def arm(self, bundle: str, arm: str, seconds: float) -> None:
         """One Rank in which a bundle read candidates, as "serving" or "canary"."""
@@ -238,6 +245,7 @@ class Metrics:
         for family in (
             self._top_score,
             self._inference_seconds,
+            self._inference_tokens,
             self._arms,
             self._arm_seconds,
             self._shadows,

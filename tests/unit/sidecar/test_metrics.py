@@ -68,6 +68,10 @@ async def test_a_rank_is_counted_whole() -> None:
         assert (
             value(metrics, "neuralrank_inference_seconds_count", bundle=bundle, backend="words") > 0
         )
+    # A sign is a token to these models: the query once, and with each of four texts.
+    tokens = "neuralrank_inference_padded_tokens_total"
+    assert value(metrics, tokens, bundle="words@000000000001", backend="words") == 14
+    assert value(metrics, tokens, bundle="judge@000000000002", backend="words") >= 4 * 14
     assert value(metrics, "neuralrank_queue_seconds_count") == 2
     assert value(metrics, "neuralrank_partial_answers_total") == 0
 
@@ -87,7 +91,7 @@ async def test_an_answer_is_partial_when_something_was_left_out_and_not_for_a_ne
 def test_a_bundle_that_left_is_forgotten_and_counts_anew_when_it_comes_back() -> None:
     metrics = Metrics()
     for bundle in ("a@1", "b@2"):
-        metrics.inference(bundle, "words", 0.1)
+        metrics.inference(bundle, "words", 0.1, 12)
         metrics.top_score(bundle, np.array([0.2, np.nan, 0.7], np.float32))
     metrics.keep_bundles({"b@2"})
     names = ("neuralrank_inference_seconds_count", "neuralrank_top_score_ratio_count")
@@ -98,7 +102,7 @@ def test_a_bundle_that_left_is_forgotten_and_counts_anew_when_it_comes_back() ->
         if sample.name in names
     }
     assert seen == {(name, "b@2") for name in names}
-    metrics.inference("a@1", "words", 0.1)
+    metrics.inference("a@1", "words", 0.1, 12)
     assert value(metrics, names[0], bundle="a@1", backend="words") == 1
 
 

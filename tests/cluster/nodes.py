@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from dataclasses import dataclass, field
@@ -144,11 +145,17 @@ class RunningNode:
             seconds,
         )
 
-    def stop(self, patience_s: float = 30.0) -> None:
-        """Ends it; with no patience it is killed."""
+    def stop(self) -> None:
+        """Ends it, if it runs."""
         if self.process is not None:
-            stop(self.process, patience_s)
+            stop(self.process)
             self.process = None
+
+    def kill(self) -> None:
+        """Ends it as a power cut does."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.stop()
 
     @property
     def _environment(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from neuralrank.cli import (
     explain,
     feedback,
     index,
+    judge,
     models,
     rank,
     search,
@@ -28,5 +29,6 @@ app.command()(search.recommend)
 app.command()(search.similar)
 app.command()(rank.rank)
 app.command()(evaluate.evaluate)
+app.add_typer(judge.judge, name="judge")
 app.command()(explain.explain)
 app.command()(analyze.analyze)

@@ -1,0 +1,303 @@
+"""`neuralrank judge`: judgment files from clicks, from a person, and from one format to another."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+from opensearchpy import OpenSearch
+from rich.console import Console
+
+from neuralrank.cli.results import NO_PIPELINE, PIPELINE, Hit, ask, price
+from neuralrank.errors import InvalidInput
+from neuralrank.evaluation import read_queries
+from neuralrank.judging import (
+    MODELS,
+    Judgments,
+    Pair,
+    Skipped,
+    Tally,
+    ask_all,
+    grade,
+    query_key,
+    read_pages,
+    unknown_items,
+)
+from neuralrank.opensearch import connect
+from neuralrank.settings import load_settings
+
+__all__ = ["judge"]
+
+# Unknown ids that are named; `--json` names all.
+_NAMED: Final = 20
+
+judge = typer.Typer(
+    help="Judgments: from clicks, from a person, from and to OpenSearch's Search Relevance.",
+    no_args_is_help=True,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        metavar="FILE",
+        help="Where judgments go. `.json`: what OpenSearch's Search Relevance imports; any other "
+        "name: TREC qrels, with the queries in NAME.queries.tsv beside it, unless --queries names "
+        "them.",
+    ),
+]
+Queries = Annotated[
+    Path | None,
+    typer.Option(metavar="TSV", help="Lines of query id, tab, text: only these, by these ids."),
+]
+Known = Annotated[
+    str,
+    typer.Option(
+        "--index",
+        "-i",
+        metavar="NAME",
+        help="Leave out, count and list items that this index or alias does not hold.",
+    ),
+]
+Thresholds = Annotated[
+    str, typer.Option(help="From which value on the grade is 1, 2, 3, …: ascending, by commas.")
+]
+
+
+@judge.command()
+def clicks(
+    out: Out,
+    model: Annotated[
+        str,
+        typer.Option(help="coec: clicks over expected clicks. sdbn: simplified Bayesian network."),
+    ] = "coec",
+    min_impressions: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Pairs that were shown less often get no judgment; with sdbn: that were read less "
+            "often, which is down to the last click.",
+        ),
+    ] = 10,
+    thresholds: Thresholds = "",
+    since: Annotated[
+        str, typer.Option(help="Only from then on: ISO 8601, or date math such as now-30d.")
+    ] = "",
+    until: Annotated[str, typer.Option(help="Only until then.")] = "",
+    queries: Queries = None,
+    index: Known = "",
+    as_json: Json = False,
+) -> None:
+    """Makes judgments of what users saw and clicked: ubi_queries and ubi_events.
+
+    Example: neuralrank judge clicks --model sdbn --since now-90d --out clicks.qrels
+
+    An item that stood further down is clicked less, whatever it is; both models take that out.
+    coec divides an item's clicks by those that its places get on average (Zhang and Jones, 2007);
+    grades from 0.25, 1 and 2. sdbn gives the probability that who reads the item is satisfied
+    (Chapelle and Zhang, 2009, for a perseverance of 1); grades from 0.1, 0.25 and 0.5.
+    """
+    if model not in MODELS:
+        raise InvalidInput(f"--model got {model!r}; allowed are {', '.join(MODELS)}.")
+    steps = _steps(thresholds) or MODELS[model]
+    wanted = Judgments(read_queries(queries)) if queries else None
+    tally, skipped = Tally(), Skipped()
+    rare = other = 0
+    made = wanted or Judgments()
+    with closing(connect(load_settings(), timeout=120.0)) as client:
+        tally.add(read_pages(client, skipped, since=since, until=until))
+        keys = {query_key(text) for text in wanted.texts.values()} if wanted else None
+        for estimate in tally.estimates(model):
+            if keys is not None and estimate.query not in keys:
+                other += 1
+            elif estimate.seen < min_impressions:
+                rare += 1
+            else:
+                grades = made.grades.setdefault(made.id_of(estimate.query), {})
+                grades[estimate.item] = grade(estimate.value, steps)
+        made, unknown = _known(client, index, made)
+    if not made.count:
+        raise InvalidInput(
+            f"No judgment came of {tally.pages:,} pages: {rare:,} pairs were shown less than "
+            f"{min_impressions} times (--min-impressions). {_listed(skipped)}"
+        )
+    report = _written(made, out, queries) | {
+        "model": model,
+        "thresholds": list(steps),
+        "pages": tally.pages,
+        "too_rare": rare,
+        "other_queries": other,
+        "unknown_items": unknown,
+        "skipped": dict(skipped),
+    }
+    _show(report, as_json)
+
+
+@judge.command("ask")
+def ask_person(
+    queries: Annotated[Path, typer.Option(metavar="TSV", help="Lines of query id, tab, text.")],
+    index: Annotated[str, typer.Option("--index", "-i", metavar="NAME", help="Index or alias.")],
+    out: Out,
+    depth: Annotated[
+        int, typer.Option(min=1, max=100, help="How many of the best of each ranking are asked.")
+    ] = 10,
+    pipelines: Annotated[
+        str,
+        typer.Option(
+            help="Rankings to take them from: search pipelines by commas; _none: without."
+        ),
+    ] = f"{NO_PIPELINE},{PIPELINE}",
+) -> None:
+    """Asks you in the terminal, pair by pair: does this item answer this query?
+
+    Example: neuralrank judge ask --queries queries.tsv --index shop --out mine.qrels
+
+    The best of several rankings are asked in an order that tells nothing about them. Each answer is
+    saved at once; the same command goes on where it was left.
+    """
+    texts = read_queries(queries)
+    names = [name.strip() for name in pipelines.split(",") if name.strip()]
+    if not names:
+        raise InvalidInput("--pipelines is empty; name search pipelines, or _none for none.")
+    known = Judgments(dict(texts))
+    if out.exists():
+        known.grades.update(Judgments.read(out, queries).by_ids_of(known).grades)
+    console = Console()
+
+    def save(judgments: Judgments) -> None:
+        judgments.write(out, queries=False)
+
+    with closing(connect(load_settings())) as client:
+        pairs = [
+            Pair(query, text, hit.id, _lines(hit))
+            for query, text in texts.items()
+            for hit in _pool(client, index, query, text, names, depth)
+        ]
+    done = ask_all(
+        pairs,
+        known,
+        read=input,
+        say=lambda line: console.print(line, markup=False, highlight=False),
+        save=save,
+    )
+    console.print(
+        f"\n{done.answers} answers, {done.skipped} skipped, {done.left} not asked yet. {out} has "
+        f"{known.count} judgments.",
+        highlight=False,
+    )
+
+
+@judge.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Judgments: `.json` of OpenSearch, else TREC.")
+    ],
+    out: Out,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TSV", help="The queries of a TREC file: id, tab, text. Without: ids as texts."
+        ),
+    ] = None,
+    thresholds: Thresholds = "",
+    index: Known = "",
+    as_json: Json = False,
+) -> None:
+    """Turns judgments of OpenSearch's Search Relevance into TREC qrels and queries, or back.
+
+    Example: neuralrank judge convert mine.qrels --queries queries.tsv --out mine.json
+
+    Import the result with PUT _plugins/_search_relevance/judgments. What a GET of that address
+    answers can be read too; ratings of its click model are no grades and need --thresholds.
+    """
+    made = Judgments.read(source, queries, _steps(thresholds))
+    unknown: list[str] = []
+    if index:
+        with closing(connect(load_settings())) as client:
+            made, unknown = _known(client, index, made)
+    _show(_written(made, out, queries) | {"unknown_items": unknown}, as_json)
+
+
+def _known(client: OpenSearch, index: str, made: Judgments) -> tuple[Judgments, list[str]]:
+    """Without the items that the index does not hold, and these; all where no index is named."""
+    if not index:
+        return made, []
+    unknown = unknown_items(client, index, made.items)
+    return made.without(set(unknown)), unknown
+
+
+def _written(made: Judgments, out: Path, queries: Path | None) -> dict[str, Any]:
+    beside = made.write(out, queries=queries is None)
+    return {
+        "judgments": made.count,
+        "queries": len(made.grades),
+        "out": str(out),
+        "queries_file": str(beside or ""),
+    }
+
+
+def _steps(text: str) -> tuple[float, ...]:
+    try:
+        steps = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        steps = (1.0, 0.0)
+    if list(steps) != sorted(set(steps)):
+        raise InvalidInput(
+            f"--thresholds got {text!r}; allowed are ascending numbers, as 0.25,1,2."
+        )
+    return steps
+
+
+def _pool(
+    client: OpenSearch, index: str, query: str, text: str, names: list[str], depth: int
+) -> list[Hit]:
+    """The best of all rankings, each once, in an order of their own that is always the same."""
+    from opensearch_config import lexical_query
+
+    found: dict[str, Hit] = {}
+    for name in names:
+        page = ask(client, index, lexical_query(text), text=text, size=depth, pipeline=name)
+        for hit in page.hits:
+            found.setdefault(hit.id, hit)
+    pool = [found[item] for item in sorted(found)]
+    Random(query).shuffle(pool)
+    return pool
+
+
+def _lines(hit: Hit) -> list[str]:
+    source = hit.source
+    facts = (source.get("brand"), price(source), " > ".join(source.get("category") or ()), hit.id)
+    return [str(source.get("title", "")), "   ".join(str(fact) for fact in facts if fact)]
+
+
+def _listed(skipped: Skipped) -> str:
+    return " ".join(f"{count:,} {reason}." for reason, count in skipped.items())
+
+
+def _show(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(orjson.dumps(report).decode())
+        return
+    out = Console()
+
+    def say(line: str) -> None:
+        out.print(line, markup=False, highlight=False)
+
+    for line in _words(report):
+        say(line)
+
+
+def _words(report: dict[str, Any]) -> Iterator[str]:
+    yield f"{report['judgments']:,} judgments on {report['queries']:,} queries: {report['out']}"
+    if report["queries_file"]:
+        yield f"queries: {report['queries_file']}"
+    if "pages" in report:
+        yield f"from {report['pages']:,} pages; {report['too_rare']:,} pairs were shown too rarely"
+    for reason, count in report.get("skipped", {}).items():
+        yield f"left out: {count:,} {reason}"
+    if unknown := report["unknown_items"]:
+        named = ", ".join(unknown[:_NAMED])
+        more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
+        yield f"unknown: {len(unknown):,} items that are not in the index: {named}{more}"

@@ -1,0 +1,26 @@
+"""Judgments: which item answers which query how well, from clicks or from a person.
+
+`pages` reads what was shown and clicked from OpenSearch's UBI indexes, `clicks` makes grades of it,
+`asking` asks a person, and `judgments` reads and writes files.
+"""
+
+from neuralrank.judging.asking import Answered, Pair, ask_all
+from neuralrank.judging.clicks import MODELS, Estimate, Tally, grade
+from neuralrank.judging.judgments import Judgments, query_key, unknown_items
+from neuralrank.judging.pages import Page, Skipped, read_pages
+
+__all__ = [
+    "MODELS",
+    "Answered",
+    "Estimate",
+    "Judgments",
+    "Page",
+    "Pair",
+    "Skipped",
+    "Tally",
+    "ask_all",
+    "grade",
+    "query_key",
+    "read_pages",
+    "unknown_items",
+]

@@ -1,0 +1,233 @@
+"""Judgment files: TREC qrels with a file of queries, and the judgments of OpenSearch's Search
+Relevance (https://docs.opensearch.org/latest/search-plugins/search-relevance/judgments/).
+
+The name tells the format: `.json` is OpenSearch's, anything else TREC. TREC has ids for queries,
+OpenSearch their texts.
+"""
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Final
+
+import orjson
+from opensearchpy import OpenSearch
+
+from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.evaluation import read_qrels, read_queries
+
+__all__ = ["Judgments", "query_key", "unknown_items"]
+
+_IMPORT: Final = "IMPORT_JUDGMENT"
+_BATCH: Final = 1_000
+
+
+def query_key(text: str) -> str:
+    """Queries that differ in case, width or spaces only are one: "ＭacBook  Air" is "macbook
+    air"."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+@dataclass
+class Judgments:
+    """Grades by query id and item id, and the queries' texts."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    grades: dict[str, dict[str, int]] = field(default_factory=dict)
+    _ids: dict[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._ids = {query_key(text): query for query, text in self.texts.items()}
+
+    def id_of(self, text: str) -> str:
+        """The id of a query's text; a new one, made of the text, where it has none yet."""
+        key = query_key(text)
+        if key not in self._ids:
+            self._ids[key] = f"q{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+            self.texts[self._ids[key]] = text
+        return self._ids[key]
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.grades.values()))
+
+    @property
+    def items(self) -> set[str]:
+        return {item for grades in self.grades.values() for item in grades}
+
+    def by_ids_of(self, other: "Judgments") -> "Judgments":
+        """These under the ids that another one has for the same texts."""
+        grades = {
+            other._ids.get(query_key(self.texts[query]), query): grades
+            for query, grades in self.grades.items()
+        }
+        return Judgments({**self.texts, **other.texts}, grades)
+
+    def without(self, items: set[str]) -> "Judgments":
+        """These without the judgments on some items."""
+        kept = {
+            query: {item: grade for item, grade in grades.items() if item not in items}
+            for query, grades in self.grades.items()
+        }
+        return Judgments(
+            dict(self.texts), {query: grades for query, grades in kept.items() if grades}
+        )
+
+    @classmethod
+    def read(
+        cls, path: Path, queries: Path | None = None, thresholds: Sequence[float] = ()
+    ) -> "Judgments":
+        """
+        Args:
+            queries: the TSV of a TREC file's queries. Without it, ids stand for texts.
+            thresholds: make grades of ratings that are no whole numbers (`clicks.grade`).
+
+        Raises:
+            NotFound: there is no such file.
+            InvalidInput: it has another format, or ratings that are no whole numbers.
+        """
+        if path.suffix == ".json":
+            return _from_opensearch(path, thresholds)
+        grades = read_qrels(path)
+        texts = read_queries(queries) if queries else {}
+        return cls({query: texts.get(query, query) for query in grades}, grades)
+
+    def write(self, path: Path, *, queries: bool = True) -> Path | None:
+        """Writes them in one step: a reader sees the old file or the new one.
+
+        Args:
+            queries: whether the queries of a TREC file go into a second file beside it.
+
+        Returns:
+            The second file, if there is one.
+
+        Raises:
+            InvalidInput: an id can't be written in TREC, or the file can't be written.
+        """
+        if path.suffix == ".json":
+            _replace(path, orjson.dumps(self._opensearch(path.stem), option=orjson.OPT_INDENT_2))
+            return None
+        lines = [
+            f"{_word(query)} 0 {_word(item)} {grade}\n"
+            for query, grades in self.grades.items()
+            for item, grade in grades.items()
+        ]
+        beside = path.with_name(f"{path.stem}.queries.tsv") if queries else None
+        if beside:
+            texts = [f"{query}\t{' '.join(self.texts[query].split())}\n" for query in self.grades]
+            _replace(beside, "".join(texts).encode())
+        _replace(path, "".join(lines).encode())
+        return beside
+
+    def _opensearch(self, name: str) -> dict[str, Any]:
+        """The body of `PUT _plugins/_search_relevance/judgments`."""
+        return {
+            "name": name,
+            "description": "Written by neuralrank judge",
+            "type": _IMPORT,
+            "judgmentRatings": [
+                {
+                    "query": self.texts[query],
+                    "ratings": [
+                        {"docId": item, "rating": f"{grade:.3f}"} for item, grade in grades.items()
+                    ],
+                }
+                for query, grades in self.grades.items()
+            ],
+        }
+
+
+def unknown_items(client: OpenSearch, index: str, items: Iterable[str]) -> list[str]:
+    """Those that an index does not hold, sorted.
+
+    Raises:
+        NotFound: there is no such index.
+    """
+    if not client.indices.exists(index=index):
+        raise NotFound(f"There is no index {index!r}. Name one with `--index`.")
+    ordered = sorted(items)
+    unknown: list[str] = []
+    for start in range(0, len(ordered), _BATCH):
+        batch = ordered[start : start + _BATCH]
+        query = {"size": len(batch), "query": {"ids": {"values": batch}}, "_source": False}
+        found = client.search(index=index, body=query, params={"search_pipeline": "_none"})
+        known = {hit["_id"] for hit in found["hits"]["hits"]}
+        unknown += [item for item in batch if item not in known]
+    return unknown
+
+
+def _from_opensearch(path: Path, thresholds: Sequence[float]) -> Judgments:
+    from neuralrank.judging.clicks import grade
+
+    made = Judgments()
+    for number, entry in enumerate(_ratings(path), start=1):
+        where = f"{path}: query {number}"
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("query"), str):
+            raise InvalidInput(
+                f"{where}: got {str(entry)[:80]!r}; allowed is an object with `query`."
+            )
+        grades = made.grades.setdefault(made.id_of(entry["query"]), {})
+        for row in entry.get("ratings") or ():
+            try:
+                item, rating = str(row["docId"]), float(row["rating"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise InvalidInput(
+                    f"{where}: got {str(row)[:80]!r}; a rating is an object with `docId` and "
+                    "`rating`, a number."
+                ) from error
+            if thresholds:
+                grades[item] = grade(rating, thresholds)
+            elif rating.is_integer():
+                grades[item] = int(rating)
+            else:
+                raise InvalidInput(
+                    f"{where}: {item} has the rating {rating}, which is no grade. Say with "
+                    "`--thresholds` from which rating on a grade is 1, 2, 3."
+                )
+    return made
+
+
+def _ratings(path: Path) -> list[Any]:
+    """`judgmentRatings`: of what is imported, or of what OpenSearch answers to a GET."""
+    try:
+        body = orjson.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {path}.") from error
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise InvalidInput(f"{path} can't be read as JSON: {error}.") from error
+    try:
+        if "hits" in body:
+            body = body["hits"]["hits"][0]["_source"]
+        ratings = body["judgmentRatings"]
+    except (KeyError, IndexError, TypeError):
+        ratings = None
+    if not isinstance(ratings, list):
+        raise InvalidInput(
+            f"{path} has no `judgmentRatings`; allowed is what `PUT "
+            "_plugins/_search_relevance/judgments` takes, or what a GET of one answers."
+        )
+    return ratings
+
+
+def _word(name: str) -> str:
+    if not name or name.split() != [name]:
+        raise InvalidInput(
+            f"The id {name!r} can't be written in TREC, where spaces part the columns. Write "
+            "OpenSearch's format: a name that ends in .json."
+        )
+    return name
+
+
+def _replace(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(content)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be written: {error.strerror or error}.") from error

@@ -1,0 +1,96 @@
+"""Judgment files, in and out."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.evaluation import read_qrels, read_queries
+from neuralrank.judging import Judgments, query_key
+
+MADE = Judgments({"1": "red kettle", "2": "电脑"}, {"1": {"a": 3, "b": 0}, "2": {"A": 2}})
+
+
+def test_trec_and_its_queries_come_back(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "mine.qrels"
+    queries = MADE.write(out)
+    assert queries == tmp_path / "deep" / "mine.queries.tsv"
+    assert out.read_text() == "1 0 a 3\n1 0 b 0\n2 0 A 2\n"
+    assert read_qrels(out) == MADE.grades
+    assert read_queries(queries) == MADE.texts
+    assert Judgments.read(out, queries) == MADE
+    assert [path.name for path in out.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_opensearch_imports_has_its_shape_and_comes_back(tmp_path: Path) -> None:
+    out = tmp_path / "mine.json"
+    assert MADE.write(out) is None
+    body = json.loads(out.read_text())
+    assert body == {
+        "name": "mine",
+        "description": "Written by neuralrank judge",
+        "type": "IMPORT_JUDGMENT",
+        "judgmentRatings": [
+            {
+                "query": "red kettle",
+                # Strings: their importer casts both.
+                "ratings": [{"docId": "a", "rating": "3.000"}, {"docId": "b", "rating": "0.000"}],
+            },
+            {"query": "电脑", "ratings": [{"docId": "A", "rating": "2.000"}]},
+        ],
+    }
+    back = Judgments.read(out)
+    assert back.by_ids_of(MADE).grades == MADE.grades
+    assert all(name.startswith("q") and len(name) == 13 for name in back.grades)
+    answered = tmp_path / "get.json"
+    answered.write_text(json.dumps({"hits": {"hits": [{"_id": "x", "_source": body}]}}))
+    assert Judgments.read(answered) == back
+
+
+def test_ratings_of_a_click_model_need_thresholds(tmp_path: Path) -> None:
+    path = tmp_path / "coec.json"
+    ratings = [{"docId": "a", "rating": "0.873"}, {"docId": "b", "rating": 2.5}]
+    path.write_text(json.dumps({"judgmentRatings": [{"query": "q", "ratings": ratings}]}))
+    with pytest.raises(InvalidInput, match=r"query 1: a has the rating 0\.873.*--thresholds"):
+        Judgments.read(path)
+    (grades,) = Judgments.read(path, thresholds=(0.25, 1, 2)).grades.values()
+    assert grades == {"a": 1, "b": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", "no `judgmentRatings`"),
+        ('{"hits": {"hits": []}}', "no `judgmentRatings`"),
+        ("{", "can't be read as JSON"),
+        ('{"judgmentRatings": [{"ratings": []}]}', "query 1: got"),
+        ('{"judgmentRatings": [{"query": "q", "ratings": [{"docId": "a"}]}]}', "`rating`, a num"),
+    ],
+)
+def test_what_is_no_judgment_file_is_said(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(InvalidInput, match=words):
+        Judgments.read(path)
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="There is no file"):
+        Judgments.read(tmp_path / "none.json")
+
+
+def test_an_id_with_a_space_does_not_break_the_columns(tmp_path: Path) -> None:
+    odd = Judgments({"1": "x"}, {"1": {"a b": 1}})
+    with pytest.raises(InvalidInput, match=r"'a b' can't be written in TREC.*\.json"):
+        odd.write(tmp_path / "odd.qrels")
+    assert list(tmp_path.iterdir()) == []
+    odd.write(tmp_path / "odd.json")
+    assert next(iter(Judgments.read(tmp_path / "odd.json").grades.values())) == {"a b": 1}
+
+
+def test_queries_that_differ_in_case_width_or_spaces_are_one() -> None:
+    assert query_key(" ＭacBook   Air") == query_key("macbook air")
+    made = Judgments({"7": "MacBook Air"})
+    assert made.id_of("macbook  air") == "7"
+    assert made.id_of("iphone") == made.id_of("IPHONE ") != "7"

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
-from indexer.generation import Generation, check_name, create, find_unfinished
 from indexer.reading import Catalogue, Row
 from indexer.rejects import Rejects
 from indexer.writing import bulk_write
 from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
+from neuralrank.generation import Generation, check_name, create, find_unfinished
 from neuralrank.packing import PACKED, VECTOR, pack
 from neuralrank.product import Product, document, headline
 

@@ -3,17 +3,20 @@
 from opensearch_config.changes import PRODUCT_TEMPLATE, Change, apply, apply_ubi, diff
 from opensearch_config.engine import require_engine, require_plugin
 from opensearch_config.files import FOLDER, lexical_query, pipelines, product_index, ubi_indexes
+from opensearch_config.renewal import Renewed, renew
 
 __all__ = [
     "FOLDER",
     "PRODUCT_TEMPLATE",
     "Change",
+    "Renewed",
     "apply",
     "apply_ubi",
     "diff",
     "lexical_query",
     "pipelines",
     "product_index",
+    "renew",
     "require_engine",
     "require_plugin",
     "ubi_indexes",

@@ -2,8 +2,8 @@
 
 Search pipelines, the UBI indexes and the component template `neuralrank_product` (for teams that
 make product indexes themselves) are created and updated. A product index that exists is only
-compared: its analyzers and fields can't be changed in place, so it is made anew by
-`neuralrank index`.
+compared: its analyzers and fields can't be changed in place, so `opensearch_config.renewal` makes
+it anew.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,9 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
 from opensearch_config import files
+from opensearch_config.differences import differences
 from opensearch_config.engine import RANK_PLUGIN, require_engine, require_plugin
+from opensearch_config.stale import stale
 
 __all__ = ["PRODUCT_TEMPLATE", "Change", "apply", "apply_ubi", "diff"]
 
@@ -30,8 +32,9 @@ _PLUGIN_ADVICE: Final = (
 class Change:
     """One thing in which the cluster differs from the files."""
 
-    # "reindex" is what `apply` can't do: run `neuralrank index` for it.
-    action: Literal["create", "update", "reindex"]
+    # "reindex" and "reload" are done by `opensearch_config.renewal`: the index is made anew behind
+    # its alias, from its own documents.
+    action: Literal["create", "update", "reindex", "reload"]
     # What kind of thing, e.g. "search pipeline", and its name.
     kind: str
     name: str
@@ -57,7 +60,7 @@ def apply(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
     """Makes the cluster what the files say; run again, it changes nothing.
 
     Returns:
-        What was done, and what only `neuralrank index` can do ("reindex").
+        What was done, and what `renew` is for ("reindex", "reload").
 
     Raises:
         Unsupported, InvalidInput: as `diff`; also if OpenSearch does not accept a file.
@@ -108,7 +111,7 @@ def _pipelines(client: OpenSearch, folder: Path) -> _Planned:
             live = None
         if live is None:
             change = Change("create", "search pipeline", name)
-        elif details := tuple(_differences(wanted, live)):
+        elif details := tuple(differences(wanted, live)):
             change = Change("update", "search pipeline", name, details)
         else:
             continue
@@ -129,7 +132,7 @@ def _ubi(client: OpenSearch, folder: Path) -> _Planned:
             )
             continue
         live = next(iter(client.indices.get_mapping(index=name).values()))["mappings"]
-        if details := tuple(_differences(wanted["mappings"], live)):
+        if details := tuple(differences(wanted["mappings"], live)):
             yield (
                 Change("update", "index", name, details),
                 lambda name=name, wanted=wanted: client.indices.put_mapping(  # type: ignore[misc]
@@ -146,7 +149,7 @@ def _template(client: OpenSearch, folder: Path) -> _Planned:
     except NotFound:
         change = Change("create", "component template", PRODUCT_TEMPLATE)
     else:
-        details = tuple(_differences(_flat_settings(wanted), _flat_settings(live)))
+        details = tuple(differences(_flat_settings(wanted), _flat_settings(live)))
         if not details:
             return
         change = Change("update", "component template", PRODUCT_TEMPLATE, details)
@@ -160,23 +163,21 @@ def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
     """The product indexes in use whose fields or analyzers are not those of the files."""
     mappings = client.indices.get_mapping(index="*", params={"expand_wildcards": "open"})
     aliases = client.indices.get_alias(index="*", params={"expand_wildcards": "open"})
-    for index, found in sorted(mappings.items()):
-        live = found["mappings"]
+    for index, body in sorted(mappings.items()):
+        live = body["mappings"]
         meta = live.get("_meta", {}).get("neuralrank")
         if meta is None or not aliases.get(index, {}).get("aliases"):
             continue
         wanted = files.product_index(
             meta.get("encoder", ""), int(meta.get("dimensions", 0)), folder
         )
-        properties = {"properties": wanted["mappings"]["properties"]}
-        details = list(_differences(properties, {"properties": live.get("properties", {})}))
         settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
-        details += _differences(
-            {"analysis": wanted["settings"].get("analysis", {})},
-            {"analysis": settings.get("analysis", {})},
-        )
-        if details:
-            yield Change("reindex", "index", index, tuple(details))
+        found = stale(wanted, live.get("properties", {}), settings.get("analysis", {}))
+        if found:
+            action: Literal["reindex", "reload"] = (
+                "reindex" if any(each.needs == "reindex" for each in found) else "reload"
+            )
+            yield Change(action, "index", index, tuple(map(str, found)))
 
 
 def _flat_settings(template: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,32 +186,3 @@ def _flat_settings(template: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(inner.get("settings", {}))
     index = {**settings.pop("index", {}), **settings}
     return {"mappings": inner.get("mappings", {}), "settings": index}
-
-
-def _differences(wanted: Any, live: Any, path: str = "") -> Iterator[str]:
-    """Where `live` differs from `wanted`, in words. What only `live` has does not count, except in
-    a pipeline's list of processors, which is compared as a whole.
-
-    OpenSearch gives numbers and booleans of settings back as strings; they are compared as such.
-    """
-    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
-        for name, value in wanted.items():
-            where = f"{path}.{name}" if path else str(name)
-            if name in live:
-                yield from _differences(value, live[name], where)
-            elif not (isinstance(value, Mapping) and not value):
-                yield f"{where} is not set, the file says {_short(value)}"
-    elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
-        for position, (value, found) in enumerate(zip(wanted, live, strict=True)):
-            yield from _differences(value, found, f"{path}[{position}]")
-    elif _text(wanted) != _text(live):
-        yield f"{path} is {_short(live)}, the file says {_short(wanted)}"
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool | int | float | str) else repr(value)
-
-
-def _short(value: Any) -> str:
-    text = _text(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

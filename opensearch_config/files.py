@@ -1,7 +1,7 @@
 """The files that a search engineer edits, read and checked.
 
 mappings/product.json      fields of a product index
-settings/product.json      its settings and analyzers
+settings/product.json      its settings and analyzers; lists such as synonyms may be files beside it
 queries/product.json       the lexical product query; "{{query}}" stands for the user's text
 pipelines/*.json           search pipelines, by file name
 ubi/*.json                 the UBI indexes, by file name
@@ -21,6 +21,16 @@ __all__ = ["FOLDER", "files", "lexical_query", "pipelines", "product_index", "ub
 
 FOLDER: Final = Path(__file__).resolve().parent
 _PLACEHOLDER: Final = "{{query}}"
+# Lists of analysis settings that may stand in a file: the key that names the file, and OpenSearch's
+# key for the list itself.
+_LISTS: Final = {
+    "synonyms_path": "synonyms",
+    "stopwords_path": "stopwords",
+    "keywords_path": "keywords",
+    "protected_words_path": "protected_words",
+    "word_list_path": "word_list",
+    "user_dictionary": "user_dictionary_rules",
+}
 
 
 def product_index(encoder: str = "", dimensions: int = 0, folder: Path = FOLDER) -> dict[str, Any]:
@@ -32,7 +42,7 @@ def product_index(encoder: str = "", dimensions: int = 0, folder: Path = FOLDER)
         dimensions: of those vectors; the mapping file's own number is replaced by it.
     """
     mappings = read(folder / "mappings" / "product.json")
-    settings = read(folder / "settings" / "product.json")
+    settings = _with_lists(read(folder / "settings" / "product.json"), folder)
     properties = mappings.get("properties", {})
     if encoder:
         if VECTOR not in properties:
@@ -88,6 +98,42 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput(f"{path} must hold a JSON object; it holds a {type(value).__name__}.")
     return value
+
+
+def _with_lists(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Analysis settings with the lists that they name as files beside this one.
+
+    OpenSearch itself would look for the files on every node; so they are where the settings are.
+    """
+    for section in settings.get("analysis", {}).values():
+        for name, part in section.items():
+            for path_key, key in _LISTS.items():
+                if path_key in part:
+                    part[key] = _lines(folder, name, path_key, str(part.pop(path_key)))
+    return settings
+
+
+def _lines(folder: Path, part: str, key: str, name: str) -> list[str]:
+    """The lines of a file, without empty ones and comments (#).
+
+    Raises:
+        InvalidInput: the path leads out of the folder.
+        NotFound: there is no such file.
+    """
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise InvalidInput(
+            f"{part}.{key} of settings/product.json is {name!r}; allowed are paths inside {folder}."
+        )
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"{part}.{key} of settings/product.json names {name!r}, and {path} is not there. "
+            "Make it."
+        ) from error
+    stripped = (line.strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith("#")]
 
 
 @cache

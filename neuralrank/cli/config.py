@@ -1,28 +1,42 @@
 """`neuralrank config`: the files of `opensearch_config/` against a cluster, and onto it."""
 
+import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
+from opensearchpy import OpenSearch
 from rich.console import Console
+from rich.progress import Progress
 from rich.text import Text
 
 from neuralrank.opensearch import connect
 from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
-    from opensearch_config import Change
+    from opensearch_config import Change, Renewed
 
 __all__ = ["config"]
 
 # Neither an error (3 to 9), nor a bug (1), nor wrong usage (2).
 DIFFERS = 10
+# What makes an index anew.
+_RENEWALS = ("reindex", "reload")
 
 config = typer.Typer(
     help="Search pipelines, UBI indexes and product mapping: the files against a cluster.",
     no_args_is_help=True,
 )
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="Where the files are. Default: those that neuralrank came with.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
@@ -31,34 +45,95 @@ def diff(
     check: Annotated[
         bool, typer.Option("--check", help=f"Exit with {DIFFERS} if anything differs.")
     ] = False,
+    folder: Folder = None,
     as_json: Json = False,
 ) -> None:
-    """Shows what `config apply` would change, and which product indexes are to be made anew.
+    """Shows in words what `config apply` would change, and which product indexes it makes anew.
 
     Changes nothing. Exit code 0, whether or not there are differences; with --check 10 if there
     are.
     """
+    from opensearch_config import FOLDER
     from opensearch_config import diff as find
 
     with closing(connect(load_settings())) as client:
-        changes = find(client)
+        changes = find(client, folder or FOLDER)
     _show(changes, as_json, nothing="The cluster is as the files say.")
     if check and changes:
         raise typer.Exit(DIFFERS)
 
 
 @config.command()
-def apply(as_json: Json = False) -> None:
-    """Creates and updates search pipelines, UBI indexes and the product component template.
+def apply(
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do it, without asking. Else: a dry run.")
+    ] = False,
+    reindex: Annotated[
+        bool,
+        typer.Option(
+            "--reindex/--no-reindex",
+            help="Whether product indexes that need it are made anew behind their alias.",
+        ),
+    ] = True,
+    folder: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Brings the files to the cluster: shows what would be done, and does it with --yes.
 
-    Can be run again and again. Product indexes that exist are left alone: what they need is shown
-    as "reindex", and `neuralrank index` does it.
+    On a terminal it asks; elsewhere, without --yes, nothing is done, and the exit code is 10 if
+    there is something to do. Can be run again and again.
+
+    Search pipelines, UBI indexes and the product component template are created and updated in
+    place. A product index whose fields or analyzers differ is made anew from its own documents
+    behind its alias: searches go on, writes to it are refused meanwhile.
     """
+    from opensearch_config import FOLDER
     from opensearch_config import apply as make
+    from opensearch_config import diff as find
 
-    with closing(connect(load_settings())) as client:
-        changes = make(client)
-    _show(changes, as_json, nothing="Nothing to do: the cluster is as the files say.")
+    files = folder or FOLDER
+    with closing(connect(load_settings(), timeout=120.0)) as client:
+        found = find(client, files)
+        planned = [change for change in found if reindex or change.action not in _RENEWALS]
+        renewals = [change for change in planned if change.action in _RENEWALS]
+        if not planned:
+            _show([], as_json, nothing="Nothing to do: the cluster is as the files say.")
+            return
+        if not yes:
+            _show(planned, as_json, nothing="")
+            if as_json or not (sys.stdin.isatty() and typer.confirm("Do this?", err=True)):
+                print("neuralrank: nothing was done; --yes does it", file=sys.stderr)
+                raise typer.Exit(DIFFERS)
+        done = [change for change in make(client, files) if change.action not in _RENEWALS]
+        renewed = [_renew(client, change, files) for change in renewals]
+    if as_json:
+        value = {
+            "changes": [change.json() for change in done + renewals],
+            "renewed": [each.json() for each in renewed],
+        }
+        typer.echo(orjson.dumps(value).decode())
+        return
+    _show(done, False, nothing="")
+    for each in renewed:
+        Console().print(
+            f"{each.alias} → {each.index}: {each.documents:,} documents in {each.seconds:.1f} s",
+            highlight=False,
+        )
+
+
+def _renew(client: OpenSearch, change: "Change", files: Path) -> "Renewed":
+    """With progress, on a terminal."""
+    from opensearch_config import renew
+
+    bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+    with bar:
+        task = bar.add_task(f"{change.action} {change.name}", total=None)
+        return renew(
+            client,
+            change,
+            files,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
 
 
 def _show(changes: "list[Change]", as_json: bool, nothing: str) -> None:
@@ -66,9 +141,9 @@ def _show(changes: "list[Change]", as_json: bool, nothing: str) -> None:
         typer.echo(orjson.dumps({"changes": [change.json() for change in changes]}).decode())
         return
     out = Console()
-    if not changes:
+    if not changes and nothing:
         out.print(nothing)
-    styles = {"create": "green", "update": "yellow", "reindex": "magenta"}
+    styles = {"create": "green", "update": "yellow", "reindex": "magenta", "reload": "cyan"}
     for change in changes:
         out.print(Text(f"{change.action:8}", styles[change.action]), change.kind, change.name)
         for detail in change.details:

@@ -20,7 +20,7 @@ from neuralrank.errors import InvalidInput, NotFound
 
 __all__ = ["NO_PIPELINE", "PIPELINE", "Hit", "Page", "ask", "console", "show", "side_by_side"]
 
-# The search pipeline that `neuralrank config apply` creates, and OpenSearch's name for none.
+# The search pipeline that `neuralrank config apply --yes` creates, and OpenSearch's name for none.
 PIPELINE: Final = "neural_rank"
 NO_PIPELINE: Final = "_none"
 
@@ -136,7 +136,7 @@ def ask(
         if f"Pipeline {pipeline}" in str(error):
             raise InvalidInput(
                 f"OpenSearch has no search pipeline {pipeline!r}: {error} Create it with "
-                "`neuralrank config apply`."
+                "`neuralrank config apply --yes`."
             ) from error
         raise
     took_ms = (time.perf_counter() - began) * 1000

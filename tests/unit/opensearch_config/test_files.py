@@ -107,3 +107,31 @@ def test_ubi_indexes_have_the_fields_that_are_written() -> None:
     assert set(ubi.Event.model_fields) == set(events)
     queries = indexes[ubi.QUERIES_INDEX]["mappings"]["properties"]
     assert set(ubi.Query.model_fields) == set(queries)
+
+
+def add_synonyms(folder: Path, path: str) -> None:
+    file = folder / "settings" / "product.json"
+    settings = json.loads(file.read_text())
+    settings["analysis"]["filter"]["synonyms"] = {"type": "synonym_graph", "synonyms_path": path}
+    file.write_text(json.dumps(settings))
+
+
+def test_lists_of_analysis_may_stand_in_files_of_their_own(folder: Path) -> None:
+    add_synonyms(folder, "synonyms.txt")
+    (folder / "synonyms.txt").write_text(
+        "# ours\n\nlaptop, notebook\n 本子 => 笔记本电脑 \n", "utf-8"
+    )
+    found = product_index(folder=folder)["settings"]["analysis"]["filter"]["synonyms"]
+    assert found == {
+        "type": "synonym_graph",
+        "synonyms": ["laptop, notebook", "本子 => 笔记本电脑"],
+    }
+
+
+def test_a_list_that_is_missing_or_outside_the_folder_is_named(folder: Path) -> None:
+    add_synonyms(folder, "gone.txt")
+    with pytest.raises(NotFound, match=r"synonyms\.synonyms_path.*gone\.txt"):
+        product_index(folder=folder)
+    add_synonyms(folder, "../secrets.txt")
+    with pytest.raises(InvalidInput, match="inside"):
+        product_index(folder=folder)

@@ -1,6 +1,6 @@
 import copy
 
-from opensearch_config.changes import _differences
+from opensearch_config.differences import differences
 from opensearch_config.files import product_index
 
 
@@ -12,7 +12,7 @@ def test_settings_as_opensearch_gives_them_back_are_no_difference() -> None:
         "uuid": "abc",
         "analysis": {"filter": {"x": {"split": "false", "type": "y"}}},
     }
-    assert list(_differences(wanted, live)) == []
+    assert list(differences(wanted, live)) == []
 
 
 def test_a_difference_is_said_in_words() -> None:
@@ -20,7 +20,7 @@ def test_a_difference_is_said_in_words() -> None:
     live = copy.deepcopy(wanted)
     live["properties"]["title"]["analyzer"] = "standard"
     del live["properties"]["price"]
-    assert sorted(_differences(wanted, live)) == [
+    assert sorted(differences(wanted, live)) == [
         "properties.price is not set, the file says {'type': 'float'}",
         "properties.title.analyzer is standard, the file says product_text",
     ]
@@ -28,8 +28,18 @@ def test_a_difference_is_said_in_words() -> None:
 
 def test_lists_are_compared_as_a_whole() -> None:
     wanted = {"request_processors": [{"a": {"k": 100}}]}
-    assert list(_differences(wanted, {"request_processors": [{"a": {"k": 50}}]})) == [
+    assert list(differences(wanted, {"request_processors": [{"a": {"k": 50}}]})) == [
         "request_processors[0].a.k is 50, the file says 100"
     ]
-    (words,) = _differences(wanted, {"request_processors": []})
+    (words,) = differences(wanted, {"request_processors": []})
     assert words.startswith("request_processors is [], the file says")
+
+
+def test_of_lists_of_texts_it_says_what_was_gained_and_lost() -> None:
+    assert list(differences(["a", "b"], ["a", "c"], "synonyms")) == [
+        "synonyms gains ['b'] and loses ['c']"
+    ]
+    assert list(differences(["a", "b"], ["b", "a"], "filter")) == [
+        "filter is ['b', 'a'], the file says ['a', 'b']"
+    ]
+    assert list(differences(["a"], ["a"], "filter")) == []

@@ -4,7 +4,7 @@ A new generation is filled out of sight; the alias moves to it in one step, when
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,9 +13,18 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 
-__all__ = ["Generation", "check_name", "create", "find_unfinished"]
+__all__ = [
+    "Generation",
+    "adopt",
+    "alias_of",
+    "check_name",
+    "create",
+    "find_unfinished",
+    "free_name",
+]
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,199}")
+_GENERATION: Final = re.compile(r"(.+)-\d{14}-\d{2}")
 # In `_meta.neuralrank.state`: not (yet) complete, and complete.
 _BUILDING: Final = "building"
 _COMPLETE: Final = "complete"
@@ -127,7 +136,7 @@ def create(
         "auto_expand_replicas": "false",
         "number_of_replicas": 0,
     }
-    index = _free_name(client, name)
+    index = free_name(client, name)
     client.indices.create(index=index, body={"settings": settings, "mappings": mappings})
     return Generation(name, index, noted, final)
 
@@ -172,7 +181,26 @@ def _final_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return final
 
 
-def _free_name(client: OpenSearch, name: str) -> str:
+def adopt(client: OpenSearch, name: str, index: str, settings: Mapping[str, Any]) -> Generation:
+    """A generation that was made otherwise than by `create`, such as a clone: marked as unfinished.
+
+    Args:
+        settings: of its body.
+    """
+    found = client.indices.get_mapping(index=index)[index]["mappings"]
+    noted = {**found.get("_meta", {}).get("neuralrank", {}), "state": _BUILDING}
+    client.indices.put_mapping(index=index, body={"_meta": {"neuralrank": noted}})
+    return Generation(name, index, noted, _final_settings(settings))
+
+
+def alias_of(index: str, aliases: Iterable[str]) -> str | None:
+    """The alias that an index is a generation of; None if it is none of any."""
+    stem = _GENERATION.fullmatch(index)
+    return stem[1] if stem and stem[1] in set(aliases) else None
+
+
+def free_name(client: OpenSearch, name: str) -> str:
+    """The name of a generation of `name` that is made now."""
     stem = f"{name}-{datetime.now(UTC):%Y%m%d%H%M%S}"
     for serial in range(100):
         index = f"{stem}-{serial:02d}"
@@ -192,9 +220,8 @@ def _generations(client: OpenSearch, name: str) -> dict[str, dict[str, Any]]:
     found = client.indices.get_mapping(
         index=f"{name}-*", params={"filter_path": "*.mappings._meta.neuralrank"}
     )
-    pattern = re.compile(re.escape(name) + r"-\d{14}-\d{2}")
     return {
         index: mapping["mappings"]["_meta"]["neuralrank"]
         for index, mapping in found.items()
-        if pattern.fullmatch(index)
+        if (stem := _GENERATION.fullmatch(index)) and stem[1] == name
     }

@@ -1,0 +1,240 @@
+"""A product index made anew behind its alias, from its own documents: no catalogue, no encoder.
+
+For a reindex, OpenSearch copies every document into an index of the new fields and analyzers. For a
+reload, where only the analysis of queries differs, the index is cloned (hard links: seconds,
+whatever its size) and the clone gets the new analyzers while it is closed; searches never meet a
+closed index. OpenSearch's own way to reload (`_refresh_search_analyzers`) needs the
+index-management plugin, and files on every node.
+
+Either way searches see the old index until the new one is complete; writes to the old one are
+refused meanwhile, since they would be lost.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from opensearchpy import OpenSearch
+
+from neuralrank.errors import InvalidInput, NotFound, Unavailable
+from neuralrank.generation import Generation, adopt, alias_of, create, free_name
+from opensearch_config import files
+from opensearch_config.changes import Change
+
+__all__ = ["Renewed", "renew"]
+
+# Seconds between two looks at a reindex, and that an answer about a new index may take.
+_POLL: Final = 0.2
+_READY: Final = 60
+# Documents in one bulk of a reindex: with vectors of 384 dimensions about 2 MB.
+_BATCH: Final = 500
+_BLOCK: Final = "index.blocks.write"
+# Settings of a live index that are not of the files and are kept.
+_KEPT_SETTINGS: Final = ("index.search.default_pipeline",)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """An index that took the place of another."""
+
+    alias: str
+    before: str
+    index: str
+    documents: int
+    seconds: float
+    deleted: tuple[str, ...]  # earlier generations
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def renew(
+    client: OpenSearch,
+    change: Change,
+    folder: Path = files.FOLDER,
+    *,
+    keep: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Renewed:
+    """Does a change "reindex" or "reload" of `diff`, and moves the aliases.
+
+    Args:
+        keep: how many earlier generations stay, for going back.
+        progress: called with the documents that are copied and those that there are.
+
+    Raises:
+        InvalidInput: the index is not one that `neuralrank index` made; or OpenSearch does not
+            accept a document or the files.
+        NotFound, Unavailable: as `Generation.finish`. The alias has then not moved, and the new
+            index is deleted.
+    """
+    began = time.monotonic()
+    source = change.name
+    live = client.indices.get(index=source)[source]
+    alias = alias_of(source, live["aliases"])
+    if alias is None:
+        raise InvalidInput(
+            f"Index {source} was not made by `neuralrank index` and has no alias of its stem, so "
+            "nothing can take its place without a gap. Make it anew yourself."
+        )
+    meta = live["mappings"]["_meta"]["neuralrank"]
+    body = files.product_index(meta.get("encoder", ""), int(meta.get("dimensions", 0)), folder)
+    # A team's own fields and settings stay.
+    wanted = body["mappings"].get("properties", {})
+    body["mappings"]["properties"] = _merged(live["mappings"].get("properties", {}), wanted)
+    flat = client.indices.get_settings(index=source, params={"flat_settings": "true"})
+    settings = flat[source]["settings"]
+    kept = {name: value for name, value in settings.items() if name in _KEPT_SETTINGS}
+    body["settings"] = {**body["settings"], **kept}
+    with _read_only(client, source, settings.get(_BLOCK)):
+        client.indices.refresh(index=source)
+        count = int(client.count(index=source)["count"])
+        make = _reindexed if change.action == "reindex" else _cloned
+        generation = make(client, alias, source, body, meta, count, progress)
+        try:
+            deleted = generation.finish(client, count, keep)
+        except BaseException:
+            generation.discard(client)
+            raise
+        _move_other_aliases(client, source, generation, live["aliases"])
+    seconds = round(time.monotonic() - began, 3)
+    return Renewed(alias, source, generation.index, count, seconds, tuple(deleted))
+
+
+_Progress = Callable[[int, int], None] | None
+
+
+def _reindexed(
+    client: OpenSearch,
+    alias: str,
+    source: str,
+    body: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    count: int,
+    progress: _Progress,
+) -> Generation:
+    """Every document of the source in a new index."""
+    kept = {name: meta[name] for name in ("encoder", "dimensions", "catalogue") if name in meta}
+    generation = create(client, alias, body, kept)
+    try:
+        copy = {
+            "source": {"index": source, "size": _BATCH},
+            "dest": {"index": generation.index, "op_type": "create"},
+        }
+        task = client.reindex(body=copy, params={"wait_for_completion": "false"})["task"]
+        try:
+            _wait(client, task, count, progress)
+        except BaseException:
+            client.tasks.cancel(task_id=task)
+            raise
+    except BaseException:
+        generation.discard(client)
+        raise
+    return generation
+
+
+def _wait(client: OpenSearch, task: str, count: int, progress: _Progress) -> None:
+    while True:
+        state = client.tasks.get(task_id=task)
+        status = state["task"]["status"]
+        if progress:
+            progress(int(status["created"]), count)
+        if state["completed"]:
+            break
+        time.sleep(_POLL)
+    if error := state.get("error"):
+        raise Unavailable(f"OpenSearch could not reindex: {error.get('reason', error)}.")
+    failures = state.get("response", {}).get("failures", ())
+    if failures:
+        first = failures[0]
+        reason = first.get("cause", first).get("reason", first)
+        raise InvalidInput(
+            f"The new mapping does not take {len(failures)} documents; the first is "
+            f"{first.get('id')!r}: {reason}. Correct mappings/product.json, or the document."
+        )
+
+
+def _cloned(
+    client: OpenSearch,
+    alias: str,
+    source: str,
+    body: Mapping[str, Any],
+    _meta: Mapping[str, Any],
+    count: int,
+    progress: _Progress,
+) -> Generation:
+    """The source's files under another name, with the new analysis of queries."""
+    index = free_name(client, alias)
+    # The clone inherits the block that it needs of its source.
+    client.indices.clone(index=source, target=index, body={"settings": {_BLOCK: None}})
+    try:
+        _ready(client, index)
+        client.indices.close(index=index)
+        client.indices.put_settings(
+            index=index, body={"analysis": body["settings"].get("analysis", {})}
+        )
+        client.indices.open(index=index)
+        _ready(client, index)
+        client.indices.put_mapping(index=index, body={"properties": body["mappings"]["properties"]})
+        generation = adopt(client, alias, index, body["settings"])
+    except BaseException:
+        client.indices.delete(index=index, params={"ignore_unavailable": "true"})
+        raise
+    if progress:
+        progress(count, count)
+    return generation
+
+
+def _ready(client: OpenSearch, index: str) -> None:
+    """Waits until every shard can be searched."""
+    params = {"wait_for_status": "yellow", "request_timeout": _READY}
+    try:
+        client.cluster.health(index=index, params=params)
+    except InvalidInput as error:  # 408: not within OpenSearch's 30 seconds
+        raise Unavailable(
+            f"Index {index} did not become searchable: {error} See its shards with GET "
+            "_cluster/allocation/explain; the disk may be full."
+        ) from error
+
+
+@contextmanager
+def _read_only(client: OpenSearch, index: str, before: str | None) -> Iterator[None]:
+    """Refuses writes to an index meanwhile.
+
+    Args:
+        before: the block as it was, which is set again.
+    """
+    client.indices.put_settings(index=index, body={_BLOCK: True})
+    try:
+        yield
+    finally:
+        # It may be gone: with `keep` 0 it was an earlier generation of too many.
+        with suppress(NotFound):
+            client.indices.put_settings(index=index, body={_BLOCK: before})
+
+
+def _move_other_aliases(
+    client: OpenSearch, source: str, generation: Generation, aliases: Mapping[str, Any]
+) -> None:
+    """What else stood for the source stands for the new index, with its filter and routing."""
+    actions: list[dict[str, Any]] = []
+    for name, body in aliases.items():
+        if name != generation.alias:
+            actions.append({"add": {"index": generation.index, "alias": name, **body}})
+            if client.indices.exists(index=source):
+                actions.append({"remove": {"index": source, "alias": name}})
+    if actions:
+        client.indices.update_aliases(body={"actions": actions})
+
+
+def _merged(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The wanted fields and subfields, and those that only the live index has."""
+    merged = {**live, **wanted}
+    for name, field in wanted.items():
+        own = live.get(name, {}).get("fields", {})
+        if own:
+            merged[name] = {**field, "fields": {**own, **field.get("fields", {})}}
+    return merged

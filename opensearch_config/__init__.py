@@ -2,6 +2,7 @@
 
 from opensearch_config.changes import PRODUCT_TEMPLATE, Change, apply, apply_ubi, diff
 from opensearch_config.engine import require_engine, require_plugin
+from opensearch_config.export import export
 from opensearch_config.files import FOLDER, lexical_query, pipelines, product_index, ubi_indexes
 from opensearch_config.renewal import Renewed, renew
 
@@ -13,6 +14,7 @@ __all__ = [
     "apply",
     "apply_ubi",
     "diff",
+    "export",
     "lexical_query",
     "pipelines",
     "product_index",

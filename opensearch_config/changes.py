@@ -93,7 +93,7 @@ def _act(change: Change, act: Callable[[], Any]) -> None:
 
 
 def _require(client: OpenSearch, folder: Path) -> None:
-    require_engine(client, files.product_index("any", 1, folder)["mappings"])
+    require_engine(client, files.read(folder / "mappings" / "product.json"))
     require_plugin(client, RANK_PLUGIN, _PLUGIN_ADVICE)
 
 
@@ -168,9 +168,9 @@ def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
         meta = live.get("_meta", {}).get("neuralrank")
         if meta is None or not aliases.get(index, {}).get("aliases"):
             continue
-        wanted = files.product_index(
-            meta.get("encoder", ""), int(meta.get("dimensions", 0)), folder
-        )
+        # Files without vectors say nothing about those of an index.
+        encoder = meta.get("encoder", "") if files.has_vectors(folder) else ""
+        wanted = files.product_index(encoder, int(meta.get("dimensions", 0)), folder)
         settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
         found = stale(wanted, live.get("properties", {}), settings.get("analysis", {}))
         if found:

@@ -17,7 +17,15 @@ from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.packing import PACKED, VECTOR
 from neuralrank.product import PASSAGE_FIELDS
 
-__all__ = ["FOLDER", "files", "lexical_query", "pipelines", "product_index", "ubi_indexes"]
+__all__ = [
+    "FOLDER",
+    "files",
+    "has_vectors",
+    "lexical_query",
+    "pipelines",
+    "product_index",
+    "ubi_indexes",
+]
 
 FOLDER: Final = Path(__file__).resolve().parent
 _PLACEHOLDER: Final = "{{query}}"
@@ -60,6 +68,11 @@ def product_index(encoder: str = "", dimensions: int = 0, folder: Path = FOLDER)
     # By field: where the same vectors are to be had packed.
     meta["packed_vectors"] = {VECTOR: PACKED} if encoder else {}
     return {"settings": settings, "mappings": mappings}
+
+
+def has_vectors(folder: Path = FOLDER) -> bool:
+    """Whether a product index of these files can hold vectors."""
+    return VECTOR in read(folder / "mappings" / "product.json").get("properties", {})
 
 
 def lexical_query(text: str, folder: Path = FOLDER) -> dict[str, Any]:

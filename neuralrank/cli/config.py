@@ -121,6 +121,38 @@ def apply(
         )
 
 
+@config.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The product index or alias.")],
+    to: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", file_okay=False, help="Where the files go; it is made if need be."
+        ),
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Writes fields, analyzers and settings of a live index, pipelines and UBI indexes as files.
+
+    Example: neuralrank config export shop --to shop-config
+
+    For `neuralrank config diff` and `apply` with --folder: to keep them in git, to bring them to
+    another cluster, or to see what someone changed by hand.
+    """
+    from opensearch_config import export as write
+
+    with closing(connect(load_settings())) as client:
+        paths = write(client, name, to, overwrite=overwrite)
+    if as_json:
+        typer.echo(orjson.dumps({"files": [str(path) for path in paths]}).decode())
+        return
+    for path in paths:
+        Console().print(str(path), highlight=False, soft_wrap=True)
+
+
 def _renew(client: OpenSearch, change: "Change", files: Path) -> "Renewed":
     """With progress, on a terminal."""
     from opensearch_config import renew

@@ -243,3 +243,27 @@ def test_the_command_shows_first_and_does_it_with_yes(
     assert [each["alias"] for each in done["renewed"]] == [shop]
     assert client.indices.get_alias(name=shop) != live
     assert run("diff", "--check").exit_code == 0
+
+
+def test_an_index_that_is_exported_differs_in_nothing_from_its_files(
+    client: OpenSearch, folder: Path, shop: str, stack: Settings, tmp_path: Path
+) -> None:
+    with_synonyms(folder, "notebook, laptop")
+    renew(client, planned(client, folder, shop), folder)
+    to = tmp_path / "exported"
+    environment = {"NEURALRANK_OPENSEARCH_URL": stack.opensearch_url, "COLUMNS": "200"}
+    arguments = ["config", "export", shop, "--to", str(to), "--json"]
+    done = CliRunner().invoke(app, arguments, env=environment)
+    assert done.exit_code == 0, done.output
+    files = [str(Path(name).relative_to(to)) for name in json.loads(done.stdout)["files"]]
+    assert {"mappings/product.json", "settings/product.json", "pipelines/neural_rank.json"} <= set(
+        files
+    )
+    assert not [
+        change
+        for change in diff(client, to)
+        if change.name.startswith((shop, "ubi")) or change.kind == "search pipeline"
+    ]
+    assert product_index(folder=to)["settings"]["analysis"]["filter"]["synonyms"]["synonyms"] == [
+        "notebook, laptop"
+    ]

@@ -123,4 +123,5 @@ class Encoder:
 
 
 def _calibrated(values: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:
-    return np.asarray(np.clip((values - to.low) / (to.high - to.low), 0.0, 1.0), np.float32)
+    scaled = (values - to.low) / (to.high - to.low)
+    return np.asarray(np.minimum(np.maximum(scaled, 0.0), 1.0), np.float32)

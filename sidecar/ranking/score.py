@@ -218,8 +218,9 @@ def centroid_match(
 
 def _cosines(candidates: Candidates, vector: Floats) -> Floats:
     """float32 [n] in [-1, 1]; NaN where a candidate has no vector."""
-    cosines = np.clip(candidates.vectors @ vector, -1.0, 1.0)
-    return np.where(candidates.has_vector, cosines, np.float32("nan")).astype(np.float32)
+    # Not `clip`: for a hundred candidates what it does beside computing is most of its time.
+    cosines = np.minimum(np.maximum(candidates.vectors @ vector, np.float32(-1.0)), np.float32(1.0))
+    return np.where(candidates.has_vector, cosines, np.float32("nan"))
 
 
 def _brand_shares(brands: Sequence[str | None], shares: Mapping[str, float]) -> Floats:

@@ -3,7 +3,7 @@ package org.neuralrank.sidecar;
 import java.util.function.LongSupplier;
 
 /**
- * A circuit breaker for one kind of call: after a number of failures in a row it refuses calls for a while, so that
+ * A circuit breaker for one kind of call to one sidecar: after a number of failures in a row it refuses calls for a while, so that
  * a dead sidecar costs queries nothing; then one call goes through, and its outcome decides.
  *
  * <p>Each kind of call has its own: where Encode works and Rank fails, a common one would never open.

@@ -4,20 +4,23 @@ import io.grpc.ConnectivityState;
 import io.grpc.Grpc;
 import io.grpc.ManagedChannel;
 import io.grpc.stub.MetadataUtils;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Supplier;
 import org.neuralrank.v1.RankingGrpc;
 
 /**
  * The connections to the sidecars, one channel for each address, shared by all searches of the node. Calls take
  * turns; a channel that can't connect, or whose sidecar reports that it does not serve, is passed over while another
- * can. A name that stands for several machines is balanced over them by its channel, in the same way.
+ * can, and so is one whose breaker is open: a sidecar that hangs must not cost every second search its time. A name
+ * that stands for several machines is balanced over them by its channel.
  */
-public final class Channels implements AutoCloseable {
+final class Channels implements AutoCloseable {
 
     // A reply on 10,000 candidates with explanations is about 5 MB; gRPC's own limit is 4 MB.
     private static final int LARGEST_REPLY = 32 * 1024 * 1024;
@@ -31,17 +34,56 @@ public final class Channels implements AutoCloseable {
         Map.of("serviceName", RankingGrpc.SERVICE_NAME)
     );
 
-    private final List<String> endpoints;
-    private final List<ManagedChannel> channels;
+    private final List<Line> lines;
     private final AtomicInteger turn = new AtomicInteger();
 
+    /** The kinds of call; each has its own breaker, for where Encode works and Rank fails. */
+    enum Kind {
+        ENCODE,
+        RANK
+    }
+
     /**
-     * @param endpoints {@code host:port} or {@code unix:///path}
-     * @param executor  where callbacks run
+     * One sidecar, or several behind one name.
+     *
+     * @param endpoint as in the setting
      */
-    public Channels(List<String> endpoints, Access access, Executor executor) {
-        this.endpoints = List.copyOf(endpoints);
-        this.channels = this.endpoints.stream().map(endpoint -> open(endpoint, access, executor)).toList();
+    record Line(String endpoint, ManagedChannel channel, Map<Kind, Breaker> breakers) {
+
+        Breaker breaker(Kind kind) {
+            return breakers.get(kind);
+        }
+
+        private boolean canConnect() {
+            return channel.getState(true) != ConnectivityState.TRANSIENT_FAILURE;
+        }
+
+        /** Whether its breaker lets a call through; who is let through must report the outcome. */
+        private boolean admits(Kind kind) {
+            Breaker.Permit permit = breaker(kind).acquire();
+            if (permit == Breaker.Permit.PROBE) {
+                // At once, instead of waiting for gRPC's own, growing, pause.
+                channel.resetConnectBackoff();
+            }
+            return permit != Breaker.Permit.NO;
+        }
+    }
+
+    /**
+     * @param endpoints  {@code host:port} or {@code unix:///path}
+     * @param executor   where callbacks run
+     * @param newBreaker makes a closed one
+     */
+    Channels(List<String> endpoints, Access access, Executor executor, Supplier<Breaker> newBreaker) {
+        this.lines = endpoints.stream()
+            .map(
+                endpoint -> new Line(
+                    endpoint,
+                    open(endpoint, access, executor),
+                    Map.of(Kind.ENCODE, newBreaker.get(), Kind.RANK, newBreaker.get())
+                )
+            )
+            .toList();
     }
 
     private static ManagedChannel open(String endpoint, Access access, Executor executor) {
@@ -60,54 +102,53 @@ public final class Channels implements AutoCloseable {
             .build();
     }
 
-    /** The channel for the next call. */
-    ManagedChannel next() {
-        int start = Math.floorMod(turn.getAndIncrement(), channels.size());
-        for (int i = 0; i < channels.size(); i++) {
-            ManagedChannel channel = channels.get((start + i) % channels.size());
-            if (channel.getState(true) != ConnectivityState.TRANSIENT_FAILURE) {
-                return channel;
-            }
-        }
-        return channels.get(start);
-    }
-
-    /** Another one than this that is connected, or null. */
-    ManagedChannel otherThan(ManagedChannel tried) {
-        int start = Math.floorMod(turn.getAndIncrement(), channels.size());
-        for (int i = 0; i < channels.size(); i++) {
-            ManagedChannel channel = channels.get((start + i) % channels.size());
-            if (channel != tried && channel.getState(true) == ConnectivityState.READY) {
-                return channel;
+    /** The one for the next call, or null if no breaker lets it through. */
+    Line next(Kind kind) {
+        List<Line> inTurn = from(turn.getAndIncrement());
+        for (boolean connected : new boolean[] { true, false }) {
+            for (Line line : inTurn) {
+                if (line.canConnect() == connected && line.admits(kind)) {
+                    return line;
+                }
             }
         }
         return null;
     }
 
-    /** By address, in the order of the setting. */
-    Map<String, ManagedChannel> all() {
-        Map<String, ManagedChannel> all = new LinkedHashMap<>();
-        for (int i = 0; i < channels.size(); i++) {
-            all.put(endpoints.get(i), channels.get(i));
+    /** Another one than this that is connected, or null. */
+    Line otherThan(Line tried, Kind kind) {
+        // It takes no turn of its own: with two sidecars, the same one would always come first.
+        for (Line line : from(turn.get())) {
+            boolean connected = line.channel().getState(true) == ConnectivityState.READY;
+            if (line != tried && connected && line.admits(kind)) {
+                return line;
+            }
         }
-        return all;
+        return null;
     }
 
-    /** Tries to connect at once instead of waiting for gRPC's own, growing, pause. */
-    void resetConnectBackoff() {
-        channels.forEach(ManagedChannel::resetConnectBackoff);
+    private List<Line> from(int number) {
+        int start = Math.floorMod(number, lines.size());
+        List<Line> inTurn = new ArrayList<>(lines.subList(start, lines.size()));
+        inTurn.addAll(lines.subList(0, start));
+        return inTurn;
+    }
+
+    /** In the order of the setting. */
+    List<Line> all() {
+        return lines;
     }
 
     /** Connection states by address. */
     Map<String, String> states() {
         Map<String, String> states = new LinkedHashMap<>();
-        all().forEach((endpoint, channel) -> states.put(endpoint, channel.getState(false).name()));
+        lines.forEach(line -> states.put(line.endpoint(), line.channel().getState(false).name()));
         return states;
     }
 
     /** Ends new calls; those under way may finish. */
     @Override
     public void close() {
-        channels.forEach(ManagedChannel::shutdown);
+        lines.forEach(line -> line.channel().shutdown());
     }
 }

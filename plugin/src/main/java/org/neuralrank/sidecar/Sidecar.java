@@ -1,7 +1,6 @@
 package org.neuralrank.sidecar;
 
 import io.grpc.Deadline;
-import io.grpc.ManagedChannel;
 import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.stub.MetadataUtils;
@@ -25,15 +24,16 @@ import org.neuralrank.v1.RankingGrpc;
 import org.opensearch.core.action.ActionListener;
 
 /**
- * The ranking service as the plugin sees it: two asynchronous calls, each with a deadline and a breaker. A call
+ * The ranking service as the plugin sees it: two asynchronous calls, each with a deadline, and a breaker for each sidecar. A call
  * answers its listener exactly once, on the given executor or, if it is refused, on the caller's thread; failures are
  * always {@link SidecarException}s. Thread contexts are the caller's business.
  */
 public final class Sidecar implements Closeable {
 
     private final Executor executor;
-    private final Breaker encode;
-    private final Breaker rank;
+    private final LongSupplier nanoClock;
+    private int failures;
+    private long openMs;
     private List<String> endpoints;
     private Access access;
     private volatile Channels channels;
@@ -53,11 +53,12 @@ public final class Sidecar implements Closeable {
         long openMs
     ) {
         this.executor = executor;
-        this.encode = new Breaker(nanoClock, failures, openMs);
-        this.rank = new Breaker(nanoClock, failures, openMs);
+        this.nanoClock = nanoClock;
+        this.failures = failures;
+        this.openMs = openMs;
         this.endpoints = endpoints;
         this.access = access;
-        this.channels = new Channels(endpoints, access, executor);
+        this.channels = channels();
     }
 
     /** Reads a reply, or says why it can't be used; a bad one counts as a failed call. */
@@ -74,7 +75,7 @@ public final class Sidecar implements Closeable {
         Reading<EncodeResponse, T> reading,
         ActionListener<T> listener
     ) {
-        call(encode, headers, timeoutMs, reading, listener, (stub, observer) -> stub.encode(request, observer));
+        call(Channels.Kind.ENCODE, headers, timeoutMs, reading, listener, (stub, observer) -> stub.encode(request, observer));
     }
 
     /** Ranks candidates. The headers are those of {@link CallerHeaders}. */
@@ -85,7 +86,7 @@ public final class Sidecar implements Closeable {
         Reading<RankResponse, T> reading,
         ActionListener<T> listener
     ) {
-        call(rank, headers, timeoutMs, reading, listener, (stub, observer) -> stub.rank(request, observer));
+        call(Channels.Kind.RANK, headers, timeoutMs, reading, listener, (stub, observer) -> stub.rank(request, observer));
     }
 
     /**
@@ -93,8 +94,8 @@ public final class Sidecar implements Closeable {
      * contract, to rank nothing gives an empty answer.
      */
     public void warm() {
-        for (ManagedChannel channel : channels.all().values()) {
-            RankingGrpc.newStub(channel)
+        for (Channels.Line line : channels.all()) {
+            RankingGrpc.newStub(line.channel())
                 .withDeadlineAfter(5, TimeUnit.SECONDS)
                 .rank(RankRequest.getDefaultInstance(), new Ignored());
         }
@@ -112,24 +113,36 @@ public final class Sidecar implements Closeable {
         open();
     }
 
+    private Channels channels() {
+        return new Channels(endpoints, access, executor, () -> new Breaker(nanoClock, failures, openMs));
+    }
+
     private void open() {
         Channels old = channels;
-        channels = new Channels(endpoints, access, executor);
+        channels = channels();
         old.close();
         warm();
     }
 
     /** Other breaker settings, from the next call on. */
-    public void configureBreakers(int failures, long openMs) {
-        encode.configure(failures, openMs);
-        rank.configure(failures, openMs);
+    public synchronized void configureBreakers(int otherFailures, long otherOpenMs) {
+        failures = otherFailures;
+        openMs = otherOpenMs;
+        channels.all().forEach(line -> line.breakers().values().forEach(each -> each.configure(failures, openMs)));
     }
 
     /** For the stats: breaker and connection states. */
     public Map<String, Object> states() {
         Map<String, Object> states = new LinkedHashMap<>();
-        states.put("breakers", Map.of("encode", describe(encode), "rank", describe(rank)));
-        states.put("endpoints", channels.states());
+        Channels current = channels;
+        Map<String, Object> breakers = new LinkedHashMap<>();
+        current.all().forEach(line -> {
+            Map<String, Object> ofLine = new LinkedHashMap<>();
+            line.breakers().forEach((kind, each) -> ofLine.put(kind.name().toLowerCase(Locale.ROOT), describe(each)));
+            breakers.put(line.endpoint(), ofLine);
+        });
+        states.put("breakers", breakers);
+        states.put("endpoints", current.states());
         return states;
     }
 
@@ -142,7 +155,7 @@ public final class Sidecar implements Closeable {
      */
     public Map<String, Object> health(long patienceMs) {
         Map<String, Checkup> checkups = new LinkedHashMap<>();
-        channels.all().forEach((endpoint, channel) -> checkups.put(endpoint, new Checkup(channel, patienceMs)));
+        channels.all().forEach(line -> checkups.put(line.endpoint(), new Checkup(line.channel(), patienceMs)));
         Map<String, Object> health = new LinkedHashMap<>();
         checkups.forEach((endpoint, checkup) -> health.put(endpoint, checkup.result()));
         return health;
@@ -158,7 +171,7 @@ public final class Sidecar implements Closeable {
     }
 
     private <R, T> void call(
-        Breaker breaker,
+        Channels.Kind kind,
         Metadata headers,
         long timeoutMs,
         Reading<R, T> reading,
@@ -169,27 +182,23 @@ public final class Sidecar implements Closeable {
             listener.onFailure(new SidecarException(Reason.DEADLINE, "no time was left to call the sidecar"));
             return;
         }
-        Breaker.Permit permit = breaker.acquire();
-        if (permit == Breaker.Permit.NO) {
+        Channels current = channels;
+        Channels.Line first = current.next(kind);
+        if (first == null) {
             listener.onFailure(
                 new SidecarException(Reason.SIDECAR_UNAVAILABLE, "recent calls failed; not tried again yet")
             );
             return;
         }
-        Channels current = channels;
-        if (permit == Breaker.Permit.PROBE) {
-            current.resetConnectBackoff();
-        }
         Deadline deadline = Deadline.after(timeoutMs, TimeUnit.MILLISECONDS);
-        ManagedChannel first = current.next();
         Consumer<Attempt> attempt = next -> start.accept(
-            RankingGrpc.newStub(next.channel())
+            RankingGrpc.newStub(next.line().channel())
                 .withInterceptors(MetadataUtils.newAttachHeadersInterceptor(headers))
                 .withDeadline(deadline),
-            new Answer<>(breaker, timeoutMs, reading, listener, next.otherwise())
+            new Answer<>(next.line().breaker(kind), timeoutMs, reading, listener, next.otherwise())
         );
         attempt.accept(new Attempt(first, () -> {
-            ManagedChannel other = current.otherThan(first);
+            Channels.Line other = current.otherThan(first, kind);
             if (other != null) {
                 attempt.accept(new Attempt(other, () -> false));
             }
@@ -202,7 +211,7 @@ public final class Sidecar implements Closeable {
      *
      * @param otherwise tries another sidecar, where nothing was done by this one; false if there is none
      */
-    private record Attempt(ManagedChannel channel, BooleanSupplier otherwise) {}
+    private record Attempt(Channels.Line line, BooleanSupplier otherwise) {}
 
     /** Keeps the message until the call has ended well: a message may be followed by an error. */
     private static final class Answer<R, T> implements StreamObserver<R> {
@@ -237,6 +246,7 @@ public final class Sidecar implements Closeable {
             Status status = Status.fromThrowable(error);
             // Ranking and encoding change nothing, so asking twice is safe.
             if (status.getCode() == Status.Code.UNAVAILABLE && otherwise.getAsBoolean()) {
+                breaker.failed();
                 return;
             }
             String said = switch (status.getCode()) {

@@ -15,6 +15,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.BooleanSupplier;
 import org.junit.After;
 import org.junit.Before;
@@ -62,11 +63,15 @@ public class ConnectionsTest {
     }
 
     private static RankResponse rank(Sidecar sidecar) throws Exception {
+        return rank(sidecar, 10_000);
+    }
+
+    private static RankResponse rank(Sidecar sidecar, long timeoutMs) throws Exception {
         CompletableFuture<RankResponse> answer = new CompletableFuture<>();
         sidecar.rank(
             RankRequest.getDefaultInstance(),
             new Metadata(),
-            10_000,
+            timeoutMs,
             reply -> reply,
             ActionListener.wrap(answer::complete, answer::completeExceptionally)
         );
@@ -148,6 +153,47 @@ public class ConnectionsTest {
             two.rank = one.rank;
             assertEquals(Reason.OVERLOAD, failure(sidecar).note().reason());
             assertEquals(1, one.ranked.size() + two.ranked.size());
+        }
+    }
+
+    @Test
+    public void aSidecarThatHangsIsPassedOverAndTheOtherIsNot() throws Exception {
+        AtomicLong now = new AtomicLong();
+        try (
+            Sidecar sidecar = new Sidecar(
+                List.of(one.endpoint(), two.endpoint()),
+                Access.open(),
+                executor,
+                now::get,
+                3,
+                60_000
+            )
+        ) {
+            sidecar.warm();
+            awaitState(sidecar, one.endpoint(), "READY");
+            awaitState(sidecar, two.endpoint(), "READY");
+            one.rank = request -> null;
+            int failed = 0;
+            for (int i = 0; i < 20; i++) {
+                try {
+                    rank(sidecar, 200);
+                } catch (ExecutionException e) {
+                    assertEquals(Reason.DEADLINE, ((SidecarException) e.getCause()).note().reason());
+                    failed++;
+                }
+            }
+            assertEquals("after that it is not tried again", 3, failed);
+            Map<?, ?> breakers = (Map<?, ?>) sidecar.states().get("breakers");
+            assertEquals(Map.of("state", "open", "opened", 1L), ((Map<?, ?>) breakers.get(one.endpoint())).get("rank"));
+            assertEquals(Map.of("state", "closed", "opened", 0L), ((Map<?, ?>) breakers.get(two.endpoint())).get("rank"));
+            // Later one call goes there to see.
+            one.rank = FakeSidecar::reversed;
+            now.addAndGet(TimeUnit.MINUTES.toNanos(1));
+            int before = one.ranked.size();
+            for (int i = 0; i < 6; i++) {
+                rank(sidecar);
+            }
+            assertEquals(before + 3, one.ranked.size());
         }
     }
 

@@ -28,6 +28,7 @@ from neuralrank.evaluation import (
     read_queries,
     summary,
 )
+from neuralrank.judging import unknown_in_words, unknown_items
 from neuralrank.opensearch import connect
 from neuralrank.settings import load_settings
 
@@ -63,7 +64,8 @@ def evaluate(
     reranked: the whole pipeline as `neuralrank search` uses it.
 
     Each system is compared with the first by a paired randomisation test. Queries without a
-    judgment are left out. Times are of whole requests for 100 hits, one after the other.
+    judgment are left out. Items with a judgment that the index does not hold are counted and
+    listed: no ranking can find them. Times are of whole requests for 100 hits, one after the other.
     """
     chosen = [name.strip() for name in systems.split(",") if name.strip()]
     if not chosen or set(chosen) - set(_SYSTEMS):
@@ -77,6 +79,7 @@ def evaluate(
     results: dict[str, Judged] = {}
     report: dict[str, Any] = {}
     with closing(connect(settings)) as client, Client.of(settings) as ranker:
+        unknown = unknown_items(client, index, {item for row in kept.values() for item in row})
         searches = _searches(client, ranker, index, deadline_ms)
         for name in chosen:
             results[name], report[name] = _judged(name, searches[name], judged_queries, kept)
@@ -88,10 +91,12 @@ def evaluate(
                     }
                 }
     if as_json:
-        answer = {"systems": report, "queries": len(judged_queries)}
+        answer = {"systems": report, "queries": len(judged_queries), "unknown_items": unknown}
         typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
     else:
         _show(report, chosen[0], len(judged_queries))
+        if unknown:
+            print(f"neuralrank: {unknown_in_words(unknown)}", file=sys.stderr)
 
 
 def _searches(

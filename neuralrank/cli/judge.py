@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -24,15 +24,13 @@ from neuralrank.judging import (
     grade,
     query_key,
     read_pages,
+    unknown_in_words,
     unknown_items,
 )
 from neuralrank.opensearch import connect
 from neuralrank.settings import load_settings
 
 __all__ = ["judge"]
-
-# Unknown ids that are named; `--json` names all.
-_NAMED: Final = 20
 
 judge = typer.Typer(
     help="Judgments: from clicks, from a person, from and to OpenSearch's Search Relevance.",
@@ -161,9 +159,7 @@ def ask_person(
     names = [name.strip() for name in pipelines.split(",") if name.strip()]
     if not names:
         raise InvalidInput("--pipelines is empty; name search pipelines, or _none for none.")
-    known = Judgments(dict(texts))
-    if out.exists():
-        known.grades.update(Judgments.read(out, queries).by_ids_of(known).grades)
+    known = _so_far(out, queries, texts)
     console = Console()
 
     def save(judgments: Judgments) -> None:
@@ -218,6 +214,14 @@ def convert(
         with closing(connect(load_settings())) as client:
             made, unknown = _known(client, index, made)
     _show(_written(made, out, queries) | {"unknown_items": unknown}, as_json)
+
+
+def _so_far(out: Path, queries: Path, texts: dict[str, str]) -> Judgments:
+    """What an earlier run has saved; the last answer taken back leaves an empty file."""
+    known = Judgments(dict(texts))
+    if out.exists() and out.stat().st_size:
+        known.grades.update(Judgments.read(out, queries).by_ids_of(known).grades)
+    return known
 
 
 def _known(client: OpenSearch, index: str, made: Judgments) -> tuple[Judgments, list[str]]:
@@ -298,6 +302,4 @@ def _words(report: dict[str, Any]) -> Iterator[str]:
     for reason, count in report.get("skipped", {}).items():
         yield f"left out: {count:,} {reason}"
     if unknown := report["unknown_items"]:
-        named = ", ".join(unknown[:_NAMED])
-        more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
-        yield f"unknown: {len(unknown):,} items that are not in the index: {named}{more}"
+        yield unknown_in_words(unknown)

@@ -6,7 +6,7 @@
 
 from neuralrank.judging.asking import Answered, Pair, ask_all
 from neuralrank.judging.clicks import MODELS, Estimate, Tally, grade
-from neuralrank.judging.judgments import Judgments, query_key, unknown_items
+from neuralrank.judging.judgments import Judgments, query_key, unknown_in_words, unknown_items
 from neuralrank.judging.pages import Page, Skipped, read_pages
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "grade",
     "query_key",
     "read_pages",
+    "unknown_in_words",
     "unknown_items",
 ]

@@ -20,10 +20,12 @@ from opensearchpy import OpenSearch
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
 
-__all__ = ["Judgments", "query_key", "unknown_items"]
+__all__ = ["Judgments", "query_key", "unknown_in_words", "unknown_items"]
 
 _IMPORT: Final = "IMPORT_JUDGMENT"
 _BATCH: Final = 1_000
+# Unknown ids that are named in words; `--json` names all.
+_NAMED: Final = 20
 
 
 def query_key(text: str) -> str:
@@ -158,6 +160,13 @@ def unknown_items(client: OpenSearch, index: str, items: Iterable[str]) -> list[
         known = {hit["_id"] for hit in found["hits"]["hits"]}
         unknown += [item for item in batch if item not in known]
     return unknown
+
+
+def unknown_in_words(unknown: Sequence[str]) -> str:
+    """How many there are, and the first of them."""
+    named = ", ".join(unknown[:_NAMED])
+    more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
+    return f"{len(unknown):,} judged items are not in the index: {named}{more}"
 
 
 def _from_opensearch(path: Path, thresholds: Sequence[float]) -> Judgments:

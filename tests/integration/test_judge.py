@@ -137,7 +137,7 @@ def test_unknown_items_are_left_out_counted_and_listed(
     common = ("judge", "clicks", "--out", str(out), *DURING, "--min-impressions", "1")
     done = run(stack, *common, "--index", INDEX)
     assert done.exit_code == 0, done.output
-    assert "unknown: 1 items that are not in the index: y" in done.stdout
+    assert "1 judged items are not in the index: y" in done.stdout
     body = json.loads(out.read_text())
     ratings = {entry["query"]: entry["ratings"] for entry in body["judgmentRatings"]}
     assert ratings["shoe"] == [{"docId": "x", "rating": "3.000"}]
@@ -202,3 +202,21 @@ def test_a_person_answers_leaves_and_goes_on(
     third = run(stack, *command[:-4], "--out", str(as_json), "--pipelines", "_none", input="")
     assert "0 answers, 0 skipped, 0 not asked yet" in third.stdout
     assert "has 4 judgments" in third.stdout
+
+
+def test_evaluate_counts_and_lists_judged_items_that_are_not_there(
+    stack: Settings, client: OpenSearch, tmp_path: Path
+) -> None:
+    assert client.ping()
+    queries, qrels = tmp_path / "queries.tsv", tmp_path / "some.qrels"
+    queries.write_text("1\tkettle a\n")
+    qrels.write_text("1 0 a 3\n1 0 gone-2 1\n1 0 gone-1 2\n")
+    command = (
+        "evaluate", "--index", INDEX, "--queries", str(queries), "--qrels", str(qrels),
+        "--systems", "lexical",
+    )  # fmt: skip
+    answer = json.loads(run(stack, *command, "--json").stdout)
+    assert answer["unknown_items"] == ["gone-1", "gone-2"]
+    assert answer["systems"]["lexical"]["RR@10"] == 1.0
+    shown = run(stack, *command)
+    assert "2 judged items are not in the index: gone-1, gone-2" in shown.stderr

@@ -7,7 +7,7 @@ import pytest
 
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
-from neuralrank.judging import Judgments, query_key
+from neuralrank.judging import Judgments, query_key, unknown_in_words
 
 MADE = Judgments({"1": "red kettle", "2": "电脑"}, {"1": {"a": 3, "b": 0}, "2": {"A": 2}})
 
@@ -94,3 +94,10 @@ def test_queries_that_differ_in_case_width_or_spaces_are_one() -> None:
     made = Judgments({"7": "MacBook Air"})
     assert made.id_of("macbook  air") == "7"
     assert made.id_of("iphone") == made.id_of("IPHONE ") != "7"
+
+
+def test_of_many_unknown_items_the_first_are_named() -> None:
+    assert unknown_in_words(["a", "b"]) == "2 judged items are not in the index: a, b"
+    many = unknown_in_words([f"i{n}" for n in range(1_020)])
+    assert many.startswith("1,020 judged items are not in the index: i0, i1, ")
+    assert many.endswith(", i19 and 1,000 more")

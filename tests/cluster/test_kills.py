@@ -123,7 +123,7 @@ def cluster(installed: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         stack = Settings(
             home=home, opensearch_url=urls[0], sidecar=sidecars[0].address, registry=models
         )
-        done = Shop(stack).run("config", "apply")
+        done = Shop(stack).run("config", "apply", "--yes")
         assert done.returncode == 0, done.stderr
         open_shop(stack)
         client.indices.put_settings(

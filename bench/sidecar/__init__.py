@@ -1,7 +1,7 @@
 """The sidecar's figures, in one run, side by side, into `bench/results/sidecar.json`.
 
     python -m bench sidecar          all parts (make bench-sidecar)
-    python -m bench.sidecar PART...  some of them, printed only: pairs, load, overhead, scaling
+    python -m bench.sidecar PART...  some of them: pairs, load, overhead, scaling
 
 docs/bench.md says what each number means.
 """
@@ -148,18 +148,19 @@ PARTS: Final = {"pairs": _pairs, "load": _load, "overhead": _overhead, "scaling"
 
 
 def run(parts: Sequence[str] = ()) -> None:
-    """Prints the tables; all parts together are also written."""
-    results = {name: PARTS[name]() for name in parts or PARTS}
-    if parts:
-        return
+    """Prints the tables, and writes each part when it is done: those of other runs stay, with the
+    time at which they were measured."""
+    file = RESULTS / "sidecar.json"
     RESULTS.mkdir(exist_ok=True)
-    about = {
-        "name": "sidecar",
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "onnxruntime": onnxruntime.__version__,
-    }
-    (RESULTS / "sidecar.json").write_text(
-        json.dumps(about | results, indent=2, ensure_ascii=False) + "\n"
-    )
-    print("Written to bench/results/sidecar.json")
+    for name in parts or PARTS:
+        found = PARTS[name]()
+        found["when"] = datetime.now(UTC).isoformat(timespec="seconds")
+        known = json.loads(file.read_text()) if file.is_file() else {}
+        about = {
+            "name": "sidecar",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "onnxruntime": onnxruntime.__version__,
+        }
+        written = json.dumps(known | about | {name: found}, indent=2, ensure_ascii=False)
+        file.write_text(written + "\n")
+        print(f"{name}: written to bench/results/sidecar.json")

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from neuralrank.errors import InvalidInput
-from sidecar.http.texts import TextQuery, TextRanking, read_query, read_text
-from sidecar.sizes import MAX_QUERY
+from sidecar.http.texts import Query, TextQuery, TextRanking, read_query, read_text
 
 __all__ = ["CohereRequest", "CohereResponse", "read_cohere", "write_cohere"]
 
@@ -38,13 +37,7 @@ class CohereRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     # Checked by `read_cohere`, whose messages say more; here for the OpenAPI document.
-    query: Annotated[
-        str,
-        Field(
-            description="What is searched for: 1 to 2,048 characters, not only blanks.",
-            json_schema_extra={"minLength": 1, "maxLength": MAX_QUERY, "pattern": r"\S"},
-        ),
-    ]
+    query: Query
     documents: Annotated[
         list[str | _Fields],
         FailFast(),

@@ -13,8 +13,7 @@ from neuralrank.errors import (
     Unauthenticated,
     Unavailable,
 )
-from sidecar.http.texts import TextQuery, TextRanking, read_query, read_text
-from sidecar.sizes import MAX_QUERY
+from sidecar.http.texts import Query, TextQuery, TextRanking, read_query, read_text
 
 __all__ = ["TeiError", "TeiInfo", "TeiRank", "TeiRequest", "read_tei", "tei_type", "write_tei"]
 
@@ -25,13 +24,7 @@ class TeiRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     # Checked by `read_tei`, whose messages say more; here for the OpenAPI document.
-    query: Annotated[
-        str,
-        Field(
-            description="What is searched for: 1 to 2,048 characters, not only blanks.",
-            json_schema_extra={"minLength": 1, "maxLength": MAX_QUERY, "pattern": r"\S"},
-        ),
-    ]
+    query: Query
     texts: Annotated[
         list[str], FailFast(), Field(json_schema_extra={"minItems": 1, "maxItems": 10_000})
     ]

@@ -8,9 +8,10 @@ text. A text's score depends on the query and on that text alone.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
+from pydantic import Field
 
 from neuralrank.errors import (
     DeadlineExceeded,
@@ -38,8 +39,24 @@ from sidecar.sizes import MAX_QUERY, at_most
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trace import Trace
 
-__all__ = ["TextQuery", "TextRanker", "TextRanking", "TextScore", "read_query", "read_text"]
+__all__ = [
+    "Query",
+    "TextQuery",
+    "TextRanker",
+    "TextRanking",
+    "TextScore",
+    "read_query",
+    "read_text",
+]
 
+# Checked by `read_query`, whose messages say more; the bounds are for the OpenAPI document.
+Query = Annotated[
+    str,
+    Field(
+        description="What is searched for: 1 to 2,048 characters, not only blanks.",
+        json_schema_extra={"minLength": 1, "maxLength": MAX_QUERY, "pattern": r"\S"},
+    ),
+]
 _RELEVANCE_ALONE: Final = Weights(1.0, 0.0, 0.0)
 # Texts in one run of an encoder: between runs the deadline is looked at.
 _CHUNK: Final = 16

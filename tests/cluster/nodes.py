@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from bench.running import free_port
 from neuralrank.stack.artifacts import build_plugin
 from neuralrank.stack.node import Node, can_enter, node_account, node_folder
 from neuralrank.stack.ports import LOOPBACK
@@ -30,13 +30,6 @@ def install(home: Path) -> Node:
     downloads = home / "downloads"
     node.install(downloads, build_plugin(downloads, jdk, print), print)
     return node
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind((LOOPBACK, 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 @dataclass

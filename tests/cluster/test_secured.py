@@ -2,7 +2,7 @@
 it: certificates in the node's config folder, the token in its keystore."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,13 @@ from neuralrank.errors import Unavailable
 from neuralrank.stack.node import Node
 from tests.cluster.nodes import RunningNode, free_port
 from tests.cluster.sidecars import RunningSidecar
+from tests.e2e.shop import eventually
 from tests.unit.sidecar.secured import Files
 
 TOKEN = "the-token-of-the-shop-1"
 NEXT_TOKEN = "the-token-of-the-shop-2"
 INDEX = "secured"
 PIPELINE = {"response_processors": [{"neural_rank": {"text_fields": ["title"]}}]}
-
-
-def eventually(check: Callable[[], bool], seconds: float = 30.0) -> bool:
-    end = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 @dataclass
@@ -136,7 +128,7 @@ def secured(installed: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_the_node_reaches_a_sidecar_that_wants_certificate_and_token(secured: Secured) -> None:
-    assert eventually(secured.reranks)
+    assert eventually(secured.reranks, 30)
     health = secured.health()
     assert health["connection"] == "READY"
     assert any(model.startswith("multilingual-e5-small@") for model in health["models"])
@@ -148,14 +140,14 @@ def test_the_node_reaches_a_sidecar_that_wants_certificate_and_token(secured: Se
 
 
 def test_a_token_is_rotated_without_a_restart(secured: Secured) -> None:
-    assert eventually(secured.reranks)
+    assert eventually(secured.reranks, 30)
     # Both are allowed, then the node gets the new one, then the old one goes.
     secured.tokens.write_text(f"shop: {TOKEN}\nshop: {NEXT_TOKEN}\n")
     secured.node.keep("neural_rank.token", NEXT_TOKEN)
     assert "reload_exception" not in secured.reload()
     secured.tokens.write_text(f"shop: {NEXT_TOKEN}\n")
     time.sleep(1.5)  # The sidecar looks at the file once a second.
-    assert eventually(secured.reranks)
+    assert eventually(secured.reranks, 30)
 
     secured.node.keep("neural_rank.token", "a token with spaces")
     assert "printable ASCII" in str(secured.reload()["reload_exception"])
@@ -163,24 +155,24 @@ def test_a_token_is_rotated_without_a_restart(secured: Secured) -> None:
 
     secured.node.keep("neural_rank.token", "not-one-of-those-allowed")
     secured.reload()
-    assert eventually(lambda: not secured.reranks())
+    assert eventually(lambda: not secured.reranks(), 30)
     (note,) = secured.report()["degraded"]
     assert note["reason"] == "sidecar_unavailable"
-    assert eventually(lambda: "neural_rank.token" in secured.report()["degraded"][0]["detail"])
+    assert eventually(lambda: "neural_rank.token" in secured.report()["degraded"][0]["detail"], 30)
     assert secured.health()["reason"].startswith("UNAUTHENTICATED: This token is not one of")
     secured.node.keep("neural_rank.token", NEXT_TOKEN)
     secured.reload()
-    assert eventually(secured.reranks)
+    assert eventually(secured.reranks, 30)
 
 
 def test_certificates_are_renewed_without_a_restart(secured: Secured, tmp_path: Path) -> None:
-    assert eventually(secured.reranks)
+    assert eventually(secured.reranks, 30)
     secured.issue(Files(tmp_path))
-    assert eventually(lambda: not secured.reranks()), "another authority's certificate"
+    assert eventually(lambda: not secured.reranks(), 30), "another authority's certificate"
     assert not secured.health()["serving"]
     (secured.node.config / "sidecar" / "node.key").write_text("no key")
     secured.issue()
-    assert eventually(secured.reranks)
+    assert eventually(secured.reranks, 30)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 # make demo    starts the local stack and shows what re-ranking does to a query; the stack stays
 #              (make demo UP="--opensearch-port 9201": with flags of `neuralrank up`)
 # make test    all tests, on a stack of their own: a running demo is left alone
+# make setup-train   setup, with the trainer's extra: torch and some gigabytes (`make test` does it)
 # make test-tensorrt   what can be tested of TensorRT without a GPU (`make test` runs it too)
 # make check   formatting, lint, types, import rules
 # make bench   the benchmarks
@@ -36,12 +37,13 @@ MINUTES ?= 30
 SECONDS ?= 60
 PROTOS := $(wildcard protos/neuralrank/v1/*.proto)
 INSTALLED := $(VENV)/installed.stamp
+TRAINER := $(VENV)/trainer.stamp
 # The stubs are made while installing: without them, or without the command, install again.
 ifneq ($(words $(wildcard neuralrank/v1/ranking_pb2.py $(BIN)/neuralrank)),2)
 INCOMPLETE := incomplete
 endif
 
-.PHONY: help setup demo test test-tensorrt check plugin-test bench bench-deadline bench-sidecar \
+.PHONY: help setup setup-train demo test test-tensorrt check plugin-test bench bench-deadline bench-sidecar \
 	soak test-faults test-cluster fuzz down clean constraints incomplete
 
 help:
@@ -61,11 +63,19 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(PROTOS) $(INCOMPLE
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+setup-train: setup $(TRAINER)
+
+# Serving and indexing never import torch, so `make setup` and `make demo` go without.
+$(TRAINER): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[dev,train,wandb]'
+	@touch $@
+
 demo: setup
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m examples.demo
 
-test: setup check plugin-test
+test: setup setup-train check plugin-test
 	$(BIN)/python -m pytest -m "not long"
 
 test-tensorrt: setup
@@ -118,7 +128,8 @@ clean: down
 constraints:
 	folder="$$(mktemp -d)"; trap 'rm -rf "$$folder"' EXIT; \
 	$(PYTHON) -m venv "$$folder/venv"; \
-	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check '.[dev]'; \
+	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+		'.[dev,train,wandb]'; \
 	{ sed -n '/^#/p' constraints.txt; "$$folder/venv/bin/python" -m pip freeze --exclude neuralrank; } \
 		> "$$folder/constraints.txt"; \
 	mv "$$folder/constraints.txt" constraints.txt

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from neuralrank.errors import NeuralrankError, exit_code
+from neuralrank.errors import NeuralrankError, Unsupported, exit_code
 
 __all__ = ["app", "main"]
 
@@ -21,13 +21,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# What the extra `train` brings and commands import when they run.
+_TRAINER_NEEDS = frozenset(
+    {"accelerate", "jinja2", "matplotlib", "optuna", "peft", "sklearn", "torch", "transformers"}
+)
+
 
 def main() -> None:
     """Runs the command line; an expected error becomes one line on stderr and its exit code."""
     from neuralrank.cli import commands  # noqa: F401  registers the subcommands
 
     try:
-        app()
+        try:
+            app()
+        except ModuleNotFoundError as error:
+            if error.name not in _TRAINER_NEEDS:
+                raise
+            raise Unsupported(
+                f"This command needs {error.name}, which is not installed. It comes with the extra "
+                "`train`: `pip install 'neuralrank[train]'`, or `make setup-train` in a checkout."
+            ) from error
     except NeuralrankError as error:
         print(f"neuralrank: {error}", file=sys.stderr)
         sys.exit(exit_code(error))

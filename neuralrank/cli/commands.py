@@ -13,6 +13,7 @@ from neuralrank.cli import (
     rank,
     search,
     stack,
+    train,
 )
 
 __all__ = ["app"]
@@ -32,3 +33,4 @@ app.command()(evaluate.evaluate)
 app.add_typer(judge.judge, name="judge")
 app.command()(explain.explain)
 app.command()(analyze.analyze)
+app.add_typer(train.train, name="train")

@@ -1,0 +1,16 @@
+"""`neuralrank train`: from feedback to a better model in service.
+
+Each module here is one subcommand. They import `trainer`, and with it torch, inside the function
+that runs: `neuralrank --help` needs neither.
+"""
+
+import typer
+
+__all__ = ["train"]
+
+train = typer.Typer(no_args_is_help=True)
+
+
+@train.callback()
+def _train() -> None:
+    """Trains models from feedback and judgments. Needs the extra `train`."""

@@ -1,0 +1,36 @@
+"""Training data: one folder, whatever it was made of. Nothing here needs torch.
+
+`format` is the contract, which every training and evaluation reads.
+"""
+
+from trainer.dataset.format import (
+    EXAMPLES,
+    IMPRESSIONS,
+    ITEMS,
+    NEGATIVES,
+    QUERIES,
+    SEQUENCES,
+    SPLITS,
+    Dataset,
+    Description,
+    Labels,
+    Propensities,
+    Split,
+    Window,
+)
+
+__all__ = [
+    "EXAMPLES",
+    "IMPRESSIONS",
+    "ITEMS",
+    "NEGATIVES",
+    "QUERIES",
+    "SEQUENCES",
+    "SPLITS",
+    "Dataset",
+    "Description",
+    "Labels",
+    "Propensities",
+    "Split",
+    "Window",
+]

@@ -21,6 +21,7 @@ from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.access.tls import Certificates
+from sidecar.cores import share
 from sidecar.deadline import Clock
 from sidecar.features.items import ItemStore
 from sidecar.features.opensearch import OpenSearchFeatures
@@ -94,9 +95,10 @@ class Sidecar:
             profile_events=settings.profile_events,
             text_characters=settings.item_text_characters,
         )
+        cores = share(settings.threads, settings.workers)
         self.models = Models(
             Registry(settings.registry or stack.registry_path),
-            threads=settings.threads,
+            share=cores,
             default_encoder=settings.default_encoder,
             default_cross_encoder=settings.default_cross_encoder,
             choice=Choice(
@@ -112,7 +114,7 @@ class Sidecar:
         )
         self._inference = Inference(
             self.metrics,
-            workers=settings.workers,
+            workers=cores.workers,
             batch_tokens=settings.batch_tokens,
             queue_tokens=settings.queue_tokens,
             query_cache_bytes=settings.query_cache_bytes,

@@ -213,12 +213,13 @@ class SidecarSettings(BaseSettings):
     engines: str = ""
     # The most that the engines there may take; the ones read longest ago go first.
     engine_bytes: int = Field(default=8 * 2**30, ge=2**20)
-    # Model runs at once. With two or more, one is kept for queries, so that a query never waits for
-    # a batch of pairs; more than the number of cores gives nothing.
-    workers: int = Field(default=2, ge=1, le=256)
-    # Threads inside one model run. 0: as many as there are cores, or this process's share of them.
-    # Fewer gives a longer single request; with more workers, more throughput under load.
+    # Cores that models use. 0: all there are, or this process's share of them. A query is encoded
+    # by all of them at once.
     threads: int = Field(default=0, ge=0, le=1_024)
+    # Model runs at once. With two or more, one is kept for queries, so that a query never waits for
+    # a batch of pairs; the others share the cores. 0: one for each core and the one for queries,
+    # which is the most throughput on a processor. On a GPU: 2.
+    workers: int = Field(default=0, ge=0, le=256)
     # Tokens in one model run, padding included. Larger: a little less time a token; smaller: the
     # deadline is looked at more often, and others get their turn sooner.
     batch_tokens: int = Field(default=256, ge=1, le=65_536)

@@ -121,16 +121,46 @@ class OnnxRuntimePlain:
 
 
 class Neuralrank:
+    """As the sidecar does it: through its queue and its workers, without what its caches save."""
+
     def __init__(self, folder, threads, max_tokens):  # noqa: ARG002
         from pathlib import Path
 
         from neuralrank.bundle import Bundle
         from neuralrank.cross_encoder import CrossEncoder
+        from sidecar.cores import share
+        from sidecar.deadline import Deadline
+        from sidecar.inference.cost import Cost
+        from sidecar.inference.inference import Inference
+        from sidecar.settings import SidecarSettings
+        from sidecar.telemetry.metrics import Metrics
 
-        self.model = CrossEncoder.load(Bundle.open(Path(folder)), threads)
+        settings = SidecarSettings()
+        cores = share(threads, settings.workers)
+        self.model = CrossEncoder.load(Bundle.open(Path(folder)), cores.pair_threads)
+        self.cost = Cost()
+        self.deadline = Deadline.never()
+        self.inference = Inference(
+            Metrics(),
+            workers=cores.workers,
+            batch_tokens=settings.batch_tokens,
+            queue_tokens=settings.queue_tokens,
+            query_cache_bytes=0,
+            token_cache_bytes=0,
+            score_cache_bytes=0,
+        )
+        self.loop = asyncio.new_event_loop()
 
     def score(self, query, texts):
-        return self.model.score(query, texts).tolist()
+        return self.loop.run_until_complete(self._score(query, texts)).tolist()
+
+    async def _score(self, query, texts):
+        pairs = await self.inference.pairs(self.model, query, texts, self.deadline)
+        scores, errors = await self.inference.score(
+            self.model, self.cost, query, texts, pairs, self.deadline
+        )
+        assert not errors, errors
+        return scores
 
 
 KINDS = {

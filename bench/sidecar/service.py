@@ -106,8 +106,8 @@ def measure_scaling(registry: str, folder: Path, seconds: float) -> list[dict[st
 
 
 async def _measure_scaling(registry: str, folder: Path, seconds: float) -> list[dict[str, Any]]:
-    # One thread a model run, so that a second process has a core to use.
-    threads = {"threads": 1, "workers": 1}
+    # One core a process, so that a second process has a core to use.
+    threads = {"threads": 1}
     shapes: dict[str, Sequence[tuple[str, ...]]] = {
         "1 process, all cores": [()],
         "1 process, 1 thread": [()],

@@ -22,6 +22,7 @@ from neuralrank.errors import (
     Unavailable,
     grpc_status,
 )
+from sidecar.cores import share
 from sidecar.deadline import Clock, Deadline
 from sidecar.http.codec import Route, answer_json
 from sidecar.http.cohere import CohereRequest, CohereResponse, read_cohere, write_cohere
@@ -312,7 +313,7 @@ def _info(parts: Parts) -> TeiInfo:
         max_batch_tokens=settings.http_document_characters * settings.max_candidates,
         max_client_batch_size=settings.max_candidates,
         auto_truncate=True,
-        tokenization_workers=settings.workers,
+        tokenization_workers=share(settings.threads, settings.workers).workers,
         version=__version__,
     )
 

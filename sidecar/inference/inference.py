@@ -152,9 +152,14 @@ class Inference:
         spent("tokenise", time.perf_counter() - start, len(texts))
         return pairs
 
-    def ahead(self, tokens: int) -> int:
-        """About the tokens of others that run before so many tokens of pairs have run."""
-        return self._workers.ahead(Priority.PAIR, tokens)
+    def seconds(self, cost: Cost, tokens: float, longest: float) -> float:
+        """About how long pairs of so many tokens take, behind what others have waiting.
+
+        Args:
+            longest: tokens of the longest of them, which no two runs can share.
+        """
+        ahead = self._workers.ahead(Priority.PAIR, math.ceil(tokens))
+        return cost.estimate(max(longest, (tokens + ahead) / self._workers.pair_runs))
 
     async def score(
         self,

@@ -188,8 +188,13 @@ class Queue:
         dropped, self._dropped = self._dropped, []
         return dropped
 
-    def take(self, least: Priority = Priority.PAIR) -> Batch | None:
-        """The next batch, of class `least` or a more urgent one; None if nothing of it waits."""
+    def take(self, least: Priority = Priority.PAIR, idle: int = 1) -> Batch | None:
+        """The next batch, of class `least` or a more urgent one; None if nothing of it waits.
+
+        Args:
+            idle: workers that have nothing to do, the one that asks among them. What waits is
+                shared among them: a short request would else be one run beside an idle core.
+        """
         while True:
             self.drop_gone()
             waiting = [each for each in Priority if each <= least and self._classes[each]]
@@ -197,7 +202,7 @@ class Queue:
                 return None
             starved = [each for each in waiting if self._passed[each] >= PATIENCE]
             chosen = starved[-1] if starved else waiting[0]
-            batch = self._form(chosen)
+            batch = self._form(chosen, idle)
             if batch is None:  # what came first could not be done in time, and is gone
                 continue
             for each in Priority:
@@ -207,11 +212,11 @@ class Queue:
                     self._passed[each] += 1
             return batch
 
-    def _form(self, priority: Priority) -> Batch | None:
+    def _form(self, priority: Priority, idle: int) -> Batch | None:
         window = self._window(priority)
         job, place = window[0]
         length = job.lengths[place]
-        budget = self._budget(job, length)
+        budget = self._budget(job, length, idle)
         if budget < length:
             self._drop_late(job)
             return None
@@ -242,12 +247,16 @@ class Queue:
         job.waiting.extend(kept)
         self._dropped.append(job)
 
-    def _budget(self, job: Job, length: int) -> int:
+    def _budget(self, job: Job, length: int, idle: int) -> int:
         """Padded tokens of a batch that holds the entry; below its length: it can't be in time."""
         left = job.deadline - self._clock()
         if self._seconds(job.model, length) > left:
             return 0
-        budget = max(self._batch_tokens, length)
+        budget = self._batch_tokens
+        if idle > 1:
+            waiting = sum(caller.tokens for caller in self._classes[job.priority].values())
+            budget = min(budget, -(-waiting // idle))
+        budget = max(budget, length)
         # Halved until it fits: time is not quite proportional to tokens.
         while budget > length and self._seconds(job.model, budget) > _SHARE * left:
             budget = max(budget // 2, length)

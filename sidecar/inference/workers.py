@@ -47,7 +47,14 @@ class Workers:
         self._tickets: dict[Job, Ticket] = {}
         self._workers = workers
         self._threads: list[threading.Thread] = []
+        # Workers for pairs that wait for something to do.
+        self._idle = 0
         self._closed = False
+
+    @property
+    def pair_runs(self) -> int:
+        """Runs of pairs at once."""
+        return max(1, self._workers - 1)
 
     def submit(self, ticket: Ticket) -> None:
         """Has a ticket's entries run; it is finished when nothing more will come.
@@ -126,7 +133,7 @@ class Workers:
         """Waits for a batch; None once closed."""
         with self._changed:
             while not self._closed:
-                batch = self._queue.take(lane)
+                batch = self._queue.take(lane, 1 if lane is Priority.QUERY else self._idle + 1)
                 for job in self._queue.pop_dropped():
                     if (ticket := self._tickets.get(job)) is not None:
                         _call(ticket, self._settle, ticket)
@@ -135,8 +142,15 @@ class Workers:
                     for ticket, _ in entries:
                         ticket.running += 1
                     return entries
-                self._changed.wait()
+                self._wait(lane)
         return None
+
+    def _wait(self, lane: Priority) -> None:
+        """Until something has changed."""
+        idle = lane is not Priority.QUERY
+        self._idle += idle
+        self._changed.wait()
+        self._idle -= idle
 
     def _run(self, entries: _Entries) -> None:
         """Runs a batch. If it fails, its halves are run by themselves, and so on: only the entry at

@@ -22,6 +22,7 @@ from typing import TypeVar
 from neuralrank.backends import Choice
 from neuralrank.bundle import parse_ref
 from neuralrank.errors import NeuralrankError
+from sidecar.cores import Share
 from sidecar.deadline import Clock
 from sidecar.models.loading import BundleSource, check_speed, load_bundle
 from sidecar.models.plan import Plan, Reader
@@ -40,7 +41,7 @@ class Models:
         self,
         source: BundleSource,
         *,
-        threads: int,
+        share: Share,
         default_encoder: str = "",
         default_cross_encoder: str = "",
         choice: Choice | None = None,
@@ -59,7 +60,7 @@ class Models:
         """
         self._source = source
         self._reader = Reader(source)
-        self._threads = threads
+        self._share = share
         self._choice = choice
         self._max_slowdown = max_slowdown
         self._asked_bundles = asked_bundles
@@ -221,7 +222,7 @@ class Models:
         return True
 
     def _checked(self, ref: str, incumbent: tuple[Loaded, float] | None) -> Loaded:
-        loaded = load_bundle(self._source, ref, self._threads, self._choice)
+        loaded = load_bundle(self._source, ref, self._share, self._choice)
         if incumbent is not None:
             check_speed(incumbent[0], loaded, incumbent[1])
         return loaded

@@ -11,6 +11,7 @@ from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidBundle
 from neuralrank.in_service import InService
 from neuralrank.tokens import Tokens
+from sidecar.cores import Share
 from sidecar.inference.cost import Cost
 from sidecar.models.serving import CrossEncoderModel, Loaded, State, Status
 
@@ -39,7 +40,7 @@ class BundleSource(Protocol):
 
 
 def load_bundle(
-    source: BundleSource, ref: str, threads: int, choice: Choice | None = None
+    source: BundleSource, ref: str, share: Share, choice: Choice | None = None
 ) -> Loaded:
     """Reads, verifies, loads and warms a bundle. Takes seconds: not for the event loop.
 
@@ -52,11 +53,11 @@ def load_bundle(
     cross_encoder: CrossEncoder | None = None
     cost = Cost()
     if manifest.kind == "encoder":
-        encoder = Encoder.load(bundle, threads, choice)
+        encoder = Encoder.load(bundle, share.query_threads, choice)
         encoder.encode_queries([_WARM_QUERY])
         backend = encoder.backend_name
     elif manifest.kind == "cross_encoder":
-        cross_encoder = CrossEncoder.load(bundle, threads, choice)
+        cross_encoder = CrossEncoder.load(bundle, share.pair_threads, choice)
         pairs = _warm_pairs(cross_encoder)
         # The first run allocates; the second is what a run costs.
         for _ in range(2):

@@ -8,10 +8,8 @@ is gone, and so the worker goes too (`sidecar.processes.worker`).
 
 import asyncio
 import logging
-import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from neuralrank.errors import EXIT_CODE, Unsupported
+from sidecar.cores import available_cores
 from sidecar.deadline import Clock
 from sidecar.processes.worker import GO, WARM
 from sidecar.settings import SidecarSettings
@@ -190,8 +189,8 @@ def worker_environment(settings: SidecarSettings, environment: Mapping[str, str]
     given = settings.model_fields_set - {"processes"}
     own = {f"NEURALRANK_SIDECAR_{name.upper()}": str(getattr(settings, name)) for name in given}
     if not settings.threads:
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        own["NEURALRANK_SIDECAR_THREADS"] = str(max(1, cores // settings.processes))
+        share = max(1, available_cores() // settings.processes)
+        own["NEURALRANK_SIDECAR_THREADS"] = str(share)
     kept = {
         name: value for name, value in environment.items() if name != "NEURALRANK_SIDECAR_PROCESSES"
     }

@@ -1,6 +1,5 @@
 """Has a cross-encoder read as many of the best candidates as the deadline affords."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -85,11 +84,11 @@ def _affordable(
     inference: Inference, cost: Cost, tokens: Sequence[float], deadline: Deadline
 ) -> int:
     """How many of the first entries can be done in time."""
-    totals = np.cumsum(tokens)
+    totals, longest = np.cumsum(tokens), np.maximum.accumulate(tokens)
 
     def affords(count: int) -> bool:
-        own = float(totals[count - 1])
-        return deadline.affords(_HEADROOM * cost.estimate(own + inference.ahead(math.ceil(own))))
+        seconds = inference.seconds(cost, float(totals[count - 1]), float(longest[count - 1]))
+        return deadline.affords(_HEADROOM * seconds)
 
     low, high = 0, len(totals)
     while low < high:

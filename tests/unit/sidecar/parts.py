@@ -13,6 +13,7 @@ import numpy as np
 from neuralrank.errors import NotFound
 from neuralrank.tokens import Ids, Tokens
 from neuralrank.v1 import ranking_pb2 as pb
+from sidecar.cores import Share
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats, Item, Profile, Ranking, Weights
 from sidecar.features.items import ItemStore
@@ -30,6 +31,7 @@ from sidecar.telemetry.metrics import Metrics
 WORDS = ("apple", "dell", "huawei", "computer", "phone", "kettle", "red", "blue")
 DIMENSIONS = len(WORDS)
 WEIGHTS = Weights(1.0, 0.5, 0.5)
+ONE_CORE = Share(query_threads=1, pair_threads=1, workers=2)
 
 
 class Clock:
@@ -229,7 +231,7 @@ class Bench:
         self.encoder = WordEncoder() if encoder is None else encoder
         self.judge = judge
         self.metrics = Metrics()
-        self.models = Models(NoBundles(), threads=1)  # type: ignore[arg-type]
+        self.models = Models(NoBundles(), share=ONE_CORE)  # type: ignore[arg-type]
         self.models.serving = serving(self.encoder, judge, cost)
         self.inference = Inference(
             self.metrics,

@@ -14,6 +14,7 @@ from sidecar.models.follower import Models
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings, load_sidecar_settings
 from sidecar.telemetry.metrics import Metrics
+from tests.unit.sidecar.parts import ONE_CORE
 
 
 def no_driver() -> driver.Driver:
@@ -29,7 +30,7 @@ async def test_a_missing_gpu_is_counted_and_the_bundle_serves(
     registry.publish(encoder_bundle)
     metrics = Metrics()
     choice = Choice("tensorrt", on_fallback=metrics.backend_fallback)
-    models = Models(registry, threads=1, choice=choice)
+    models = Models(registry, share=ONE_CORE, choice=choice)
     await models.refresh()
     (status,) = models.statuses
     assert (status.backend, status.reason) == ("onnxruntime-cpu", "")

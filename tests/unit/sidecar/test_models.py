@@ -18,7 +18,7 @@ from sidecar.models.follower import Models
 from sidecar.models.loading import check_speed, load_bundle
 from sidecar.models.serving import Loaded, Role, State, Status
 from tests.unit.conftest import tiny_bundle
-from tests.unit.sidecar.parts import Clock
+from tests.unit.sidecar.parts import ONE_CORE, Clock
 from tests.unit.test_bundle_attacks import graph_of, reseal
 
 
@@ -31,7 +31,7 @@ def registry(tmp_path: Path) -> Registry:
 async def test_what_is_published_serves_without_a_restart(
     registry: Registry, encoder_bundle: Bundle, cross_encoder_bundle: Bundle
 ) -> None:
-    models = Models(registry, threads=1)
+    models = Models(registry, share=ONE_CORE)
     await models.refresh()
     assert models.statuses == []
     with pytest.raises(NotFound, match="Served: none"):
@@ -63,7 +63,7 @@ async def test_a_damaged_bundle_is_refused_with_its_reason_and_leaves_the_others
     damaged = registry.publish(cross_encoder_bundle)
     with (damaged.path / MODEL).open("ab") as stream:
         stream.write(b"x")
-    models = Models(registry, threads=1)
+    models = Models(registry, share=ONE_CORE)
     await models.refresh()
     states = {row.name: row for row in models.statuses}
     assert states["tiny-encoder"].state is State.SERVING
@@ -77,7 +77,7 @@ async def test_a_kind_that_this_version_does_not_know_is_refused(
     registry: Registry, tmp_path: Path
 ) -> None:
     registry.publish(tiny_bundle(tmp_path / "p", "personal_ranker", name="tiny-ranker"))
-    models = Models(registry, threads=1)
+    models = Models(registry, share=ONE_CORE)
     await models.refresh()
     (row,) = models.statuses
     assert row.state is State.REFUSED
@@ -94,7 +94,7 @@ async def test_of_one_name_the_newest_answers_and_the_older_one_still_serves(
     new = registry.publish(
         tiny_bundle(tmp_path / "new", "encoder", created="2026-02-01T00:00:00Z", parent="new")
     )
-    models = Models(registry, threads=1, default_encoder="tiny-encoder")
+    models = Models(registry, share=ONE_CORE, default_encoder="tiny-encoder")
     await models.refresh()
     assert models.serving.encoder("tiny-encoder").ref == new.ref
     assert {row.ref: row.is_default for row in models.statuses} == {old.ref: False, new.ref: True}
@@ -110,7 +110,7 @@ async def test_a_registry_that_is_gone_for_a_moment_takes_no_model_away(
     registry: Registry, encoder_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.publish(encoder_bundle)
-    models = Models(registry, threads=1)
+    models = Models(registry, share=ONE_CORE)
     await models.refresh()
 
     def gone() -> list[str]:
@@ -141,7 +141,7 @@ def scored(models: Models, key: str = "") -> str:
 
 @pytest.fixture
 def models(registry: Registry) -> Iterator[Models]:
-    made = Models(registry, threads=1, max_slowdown=1_000)
+    made = Models(registry, share=ONE_CORE, max_slowdown=1_000)
     yield made
     made.close()
 
@@ -301,7 +301,7 @@ async def test_after_a_restart_a_refused_bundle_does_not_keep_the_one_before_it_
 async def test_a_slower_bundle_is_refused_unless_its_promotion_allows_it(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models = Models(registry, threads=1, max_slowdown=3.0)
+    models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
     fast = registry.publish(cross_encoder(tmp_path, 1))
     await models.refresh()
     slow = registry.publish(cross_encoder(tmp_path, 2))
@@ -332,7 +332,7 @@ async def test_one_fast_round_is_enough_on_a_busy_machine(
     one, two = (cross_encoder(tmp_path, day) for day in (1, 2))
     registry.publish(one)
     registry.publish(two)
-    loaded = [load_bundle(registry, bundle.ref, 1) for bundle in (one, two)]
+    loaded = [load_bundle(registry, bundle.ref, ONE_CORE) for bundle in (one, two)]
     # The candidate's runs are disturbed but for the sixth.
     runs = iter([0.001, 0.009] * 5 + [0.001, 0.001])
     monkeypatch.setattr("sidecar.models.loading._seconds", lambda _: next(runs))
@@ -389,7 +389,7 @@ async def test_what_is_asked_for_by_hash_is_loaded_and_let_go(
 ) -> None:
     clock = Clock()
     models = Models(
-        registry, threads=1, max_slowdown=1_000, asked_bundles=1, asked_seconds=60, clock=clock
+        registry, share=ONE_CORE, max_slowdown=1_000, asked_bundles=1, asked_seconds=60, clock=clock
     )
     first, second, third = (registry.publish(cross_encoder(tmp_path, day)).ref for day in (1, 2, 3))
     await models.refresh()

@@ -17,11 +17,17 @@ RATE = 0.01
 LENGTHS = st.lists(st.integers(1, 100), min_size=1, max_size=30)
 
 
-def queue(clock: Clock | None = None, *, rate: float = 0.0, most: int = 1_000_000) -> Queue:
+def queue(
+    clock: Clock | None = None,
+    *,
+    rate: float = 0.0,
+    budget: int = BUDGET,
+    most: int = 1_000_000,
+) -> Queue:
     return Queue(
         clock or Clock(),
         lambda _, tokens: rate * tokens,
-        batch_tokens=BUDGET,
+        batch_tokens=budget,
         max_tokens=most,
     )
 
@@ -248,6 +254,25 @@ def test_a_batch_takes_half_of_the_time_that_is_left() -> None:
     batch = made.take()
     assert batch is not None
     assert batch.padded == 16
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 4))
+def test_idle_workers_share_what_waits(lengths: list[int], workers: int) -> None:
+    made = queue(budget=10_000)
+    made.add(job(*lengths))
+    for idle in range(workers, 1, -1):
+        waiting = made.tokens
+        if (batch := made.take(idle=idle)) is not None:
+            # No more than its part, save for one entry that can't be shared.
+            assert batch.padded <= max(-(-waiting // idle), max(lengths))
+
+
+def test_two_idle_workers_get_half_each() -> None:
+    made = queue(budget=10_000)
+    made.add(job(*[20] * 10))
+    batches = [made.take(idle=2), made.take(idle=1)]
+    assert [batch and len(batch.entries) for batch in batches] == [5, 5]
+    assert made.take() is None
 
 
 def test_more_than_may_wait_is_refused_and_expired_ones_make_room() -> None:

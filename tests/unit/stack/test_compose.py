@@ -115,6 +115,7 @@ def test_the_gpu_service_has_an_image_with_tensorrt_and_keeps_its_engines() -> N
         "NEURALRANK_SIDECAR_BACKEND": "tensorrt",
         "NEURALRANK_SIDECAR_ENGINES": "/engines",
         "NEURALRANK_SIDECAR_BATCH_TOKENS": "16384",
+        "NEURALRANK_SIDECAR_WORKERS": "2",
         "NEURALRANK_SIDECAR_MAX_RERANKED": "100",
     }
     assert sidecar["environment"].items() <= gpu["environment"].items()

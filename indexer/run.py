@@ -18,8 +18,9 @@ from opensearchpy import OpenSearch
 
 from indexer.reading import Catalogue, Row
 from indexer.rejects import Rejects
+from indexer.unfinished import give_up
 from indexer.writing import bulk_write
-from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
+from neuralrank.errors import InvalidInput, NeuralrankError
 from neuralrank.generation import Generation, check_name, create, find_unfinished
 from neuralrank.packing import PACKED, VECTOR, pack
 from neuralrank.product import Product, document, headline
@@ -110,7 +111,7 @@ def index_catalogue(
             raise InvalidInput(_nothing_written(catalogue, run.read, rejects))
         deleted = generation.finish(client, run.written, keep)
     except BaseException as error:
-        _give_up(client, generation, error)
+        give_up(client, generation, error)
         raise
     seconds = time.monotonic() - began
     return Summary(
@@ -266,30 +267,6 @@ class _Run:
 
     def _reject(self, row: Row, reason: str) -> None:
         self._rejects.write(row.line, reason, row.value)
-
-
-def _give_up(client: OpenSearch, generation: Generation, error: BaseException) -> None:
-    """Keeps what a later `--resume` can use, deletes the rest, and adds to the error which."""
-    kept = (
-        f"{generation.alias!r} is as it was. The unfinished index {generation.index} is kept: go "
-        "on with --resume, or run without it to begin anew (that also deletes it)."
-    )
-    if isinstance(error, KeyboardInterrupt | Unavailable | Overloaded):
-        _append(error, kept)
-        return
-    try:
-        generation.discard(client)
-        _append(error, f"{generation.alias!r} is as it was; the unfinished index was deleted.")
-    except NeuralrankError:
-        _append(error, kept)
-
-
-def _append(error: BaseException, sentence: str) -> None:
-    """Adds a sentence to an error's message; to a bug's traceback as a note."""
-    if isinstance(error, NeuralrankError | KeyboardInterrupt):
-        error.args = (" ".join([*map(str, error.args[:1]), sentence]),)
-    else:
-        error.add_note(sentence)
 
 
 def _nothing_written(catalogue: Catalogue, read: int, rejects: Path) -> str:

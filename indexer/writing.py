@@ -32,6 +32,7 @@ def bulk_write(
     index: str,
     documents: Sequence[tuple[str, Mapping[str, Any]]],
     *,
+    versions: Mapping[str, int] | None = None,
     refresh: bool = False,
     waits: Sequence[float] = _WAITS,
     sleep: Callable[[float], None] = time.sleep,
@@ -40,6 +41,8 @@ def bulk_write(
 
     Args:
         documents: id and content.
+        versions: of all of them, by id: each becomes the document's own version, and one that is
+            there with a higher version is a conflict (InvalidInput). None: OpenSearch counts.
         refresh: whether searches see them when this returns.
         waits: seconds before each further attempt.
 
@@ -55,7 +58,7 @@ def bulk_write(
         left = request
         for wait in (*waits, None):
             try:
-                outcome = _send(client, index, left, refresh)
+                outcome = _send(client, index, left, versions, refresh)
             except (Overloaded, Unavailable) as error:
                 problem: Exception = error
             else:
@@ -89,12 +92,23 @@ def _requests(documents: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[_L
         yield request
 
 
-def _send(client: OpenSearch, index: str, request: _Lines, refresh: bool) -> list[Any]:
+def _send(
+    client: OpenSearch,
+    index: str,
+    request: _Lines,
+    versions: Mapping[str, int] | None,
+    refresh: bool,
+) -> list[Any]:
     """One bulk request. Empty: all went well; else what became of each document."""
-    body = b"".join(
-        orjson.dumps({"index": {"_id": identity}}) + b"\n" + line + b"\n"
-        for identity, line in request
-    )
+
+    def action(identity: str) -> bytes:
+        meta: dict[str, Any] = {"_id": identity}
+        if versions is not None:
+            # Or equal: what is sent a second time changes nothing.
+            meta |= {"version": versions[identity], "version_type": "external_gte"}
+        return orjson.dumps({"index": meta})
+
+    body = b"".join(action(identity) + b"\n" + line + b"\n" for identity, line in request)
     answer = client.bulk(
         body=body.decode(),
         index=index,

@@ -4,6 +4,7 @@ from opensearch_config.changes import PRODUCT_TEMPLATE, Change, apply, apply_ubi
 from opensearch_config.engine import require_engine, require_plugin
 from opensearch_config.export import export
 from opensearch_config.files import FOLDER, lexical_query, pipelines, product_index, ubi_indexes
+from opensearch_config.live import with_encoder
 from opensearch_config.renewal import Renewed, renew
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "require_engine",
     "require_plugin",
     "ubi_indexes",
+    "with_encoder",
 ]

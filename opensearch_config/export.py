@@ -10,18 +10,10 @@ from opensearchpy import OpenSearch
 from neuralrank.errors import InvalidInput, NotFound, Unsupported
 from neuralrank.ubi import EVENTS_INDEX, QUERIES_INDEX
 from opensearch_config import files
+from opensearch_config.live import chosen_mappings, chosen_settings
 
 __all__ = ["export"]
 
-# Settings that an index has by existing, not by choice.
-_OWN: Final = (
-    "uuid", "creation_date", "provided_name", "version", "resize", "blocks", "replication",
-    "routing", "routing_partition_size", "knn.derived_source", "history", "merge",
-)  # fmt: skip
-# What `neuralrank index` notes in `_meta.neuralrank` of an index that it makes.
-_NOTES: Final = (
-    "encoder", "dimensions", "catalogue", "state", "documents", "text_fields", "packed_vectors",
-)  # fmt: skip
 _OURS: Final = ("neural_recall", "neural_rank")
 
 
@@ -55,8 +47,8 @@ def export(client: OpenSearch, name: str, folder: Path, *, overwrite: bool = Fal
         )
     (body,) = found.values()
     texts: dict[str, Any] = {
-        "mappings/product.json": _mappings(body["mappings"]),
-        "settings/product.json": _settings(body["settings"]["index"]),
+        "mappings/product.json": chosen_mappings(body["mappings"]),
+        "settings/product.json": chosen_settings(body["settings"]["index"]),
         "queries/product.json": files.read(files.FOLDER / "queries" / "product.json"),
     }
     default = body["settings"]["index"].get("search", {}).get("default_pipeline")
@@ -67,8 +59,8 @@ def export(client: OpenSearch, name: str, folder: Path, *, overwrite: bool = Fal
         if client.indices.exists(index=index):
             (ubi,) = client.indices.get(index=index).values()
             texts[f"ubi/{index}.json"] = {
-                "settings": _settings(ubi["settings"]["index"]),
-                "mappings": _mappings(ubi["mappings"]),
+                "settings": chosen_settings(ubi["settings"]["index"]),
+                "mappings": chosen_mappings(ubi["mappings"]),
             }
     return _write(folder, texts, overwrite)
 
@@ -89,39 +81,6 @@ def _write(folder: Path, texts: Mapping[str, Any], overwrite: bool) -> list[Path
     except OSError as error:
         raise Unsupported(f"{folder} can't be written to: {error}. Name another folder.") from error
     return list(paths)
-
-
-def _mappings(live: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what the indexer notes about one index."""
-    mappings = dict(live)
-    meta = dict(mappings.pop("_meta", {}))
-    if notes := {k: v for k, v in meta.pop("neuralrank", {}).items() if k not in _NOTES}:
-        meta["neuralrank"] = notes
-    first = {"dynamic": mappings.pop("dynamic")} if "dynamic" in mappings else {}
-    return {**first, **({"_meta": meta} if meta else {}), **mappings}
-
-
-def _settings(live: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that were chosen, with numbers and booleans as such; analysis apart, as the files have
-    it."""
-    chosen = {name: value for name, value in live.items() if name not in _OWN}
-    analysis = chosen.pop("analysis", None)
-    # OpenSearch sets the number itself where it follows the nodes.
-    if chosen.get("auto_expand_replicas", "false") != "false":
-        chosen.pop("number_of_replicas", None)
-    settings: dict[str, Any] = {"index": _plain(chosen)}
-    if analysis:
-        settings["analysis"] = _plain(analysis)
-    return settings
-
-
-def _plain(value: Any) -> Any:
-    """OpenSearch gives settings back as strings, whatever they were."""
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if value in ("true", "false"):
-        return value == "true"
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _is_ours(pipeline: Mapping[str, Any]) -> bool:

@@ -11,16 +11,16 @@ refused meanwhile, since they would be lost.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
-from neuralrank.errors import InvalidInput, NotFound, Unavailable
-from neuralrank.generation import Generation, adopt, alias_of, create, free_name
+from neuralrank.errors import InvalidInput, Unavailable
+from neuralrank.generation import Generation, adopt, create, free_name
+from neuralrank.succession import find_live, move_other_aliases, read_only
 from opensearch_config import files
 from opensearch_config.changes import Change
 
@@ -72,36 +72,29 @@ def renew(
             index is deleted.
     """
     began = time.monotonic()
-    source = change.name
-    live = client.indices.get(index=source)[source]
-    alias = alias_of(source, live["aliases"])
-    if alias is None:
-        raise InvalidInput(
-            f"Index {source} was not made by `neuralrank index` and has no alias of its stem, so "
-            "nothing can take its place without a gap. Make it anew yourself."
-        )
-    meta = live["mappings"]["_meta"]["neuralrank"]
+    live = find_live(client, change.name)
+    source, meta = live.index, live.noted
     body = files.product_index(meta.get("encoder", ""), int(meta.get("dimensions", 0)), folder)
     # A team's own fields and settings stay.
     wanted = body["mappings"].get("properties", {})
-    body["mappings"]["properties"] = _merged(live["mappings"].get("properties", {}), wanted)
+    body["mappings"]["properties"] = _merged(live.body["mappings"].get("properties", {}), wanted)
     flat = client.indices.get_settings(index=source, params={"flat_settings": "true"})
     settings = flat[source]["settings"]
     kept = {name: value for name, value in settings.items() if name in _KEPT_SETTINGS}
     body["settings"] = {**body["settings"], **kept}
-    with _read_only(client, source, settings.get(_BLOCK)):
+    with read_only(client, source):
         client.indices.refresh(index=source)
         count = int(client.count(index=source)["count"])
         make = _reindexed if change.action == "reindex" else _cloned
-        generation = make(client, alias, source, body, meta, count, progress)
+        generation = make(client, live.alias, source, body, meta, count, progress)
         try:
             deleted = generation.finish(client, count, keep)
         except BaseException:
             generation.discard(client)
             raise
-        _move_other_aliases(client, source, generation, live["aliases"])
+        move_other_aliases(client, live, generation)
     seconds = round(time.monotonic() - began, 3)
-    return Renewed(alias, source, generation.index, count, seconds, tuple(deleted))
+    return Renewed(live.alias, source, generation.index, count, seconds, tuple(deleted))
 
 
 _Progress = Callable[[int, int], None] | None
@@ -198,36 +191,6 @@ def _ready(client: OpenSearch, index: str) -> None:
             f"Index {index} did not become searchable: {error} See its shards with GET "
             "_cluster/allocation/explain; the disk may be full."
         ) from error
-
-
-@contextmanager
-def _read_only(client: OpenSearch, index: str, before: str | None) -> Iterator[None]:
-    """Refuses writes to an index meanwhile.
-
-    Args:
-        before: the block as it was, which is set again.
-    """
-    client.indices.put_settings(index=index, body={_BLOCK: True})
-    try:
-        yield
-    finally:
-        # It may be gone: with `keep` 0 it was an earlier generation of too many.
-        with suppress(NotFound):
-            client.indices.put_settings(index=index, body={_BLOCK: before})
-
-
-def _move_other_aliases(
-    client: OpenSearch, source: str, generation: Generation, aliases: Mapping[str, Any]
-) -> None:
-    """What else stood for the source stands for the new index, with its filter and routing."""
-    actions: list[dict[str, Any]] = []
-    for name, body in aliases.items():
-        if name != generation.alias:
-            actions.append({"add": {"index": generation.index, "alias": name, **body}})
-            if client.indices.exists(index=source):
-                actions.append({"remove": {"index": source, "alias": name}})
-    if actions:
-        client.indices.update_aliases(body={"actions": actions})
 
 
 def _merged(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from neuralrank.cli import (
     judge,
     models,
     rank,
+    reencode,
     search,
     stack,
     train,
@@ -24,6 +25,7 @@ app.command()(stack.status)
 app.add_typer(config.config, name="config")
 app.add_typer(models.models, name="models")
 app.command()(index.index)
+app.command()(reencode.reencode)
 app.add_typer(feedback.feedback, name="feedback")
 app.command()(search.search)
 app.command()(search.recommend)

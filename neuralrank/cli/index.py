@@ -17,7 +17,7 @@ from neuralrank.opensearch import connect
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings, load_settings
 
-__all__ = ["index"]
+__all__ = ["index", "load_encoder"]
 
 
 def index(
@@ -79,7 +79,7 @@ def index(
     source = Catalogue(catalogue)
     with closing(connect(settings, timeout=120.0)) as client:
         client.info()  # an OpenSearch that is down is to be known before a model is loaded
-        loaded = _encoder(settings, encoder) if vectors else None
+        loaded = load_encoder(settings, encoder) if vectors else None
         body = product_index(loaded.ref, loaded.dimensions) if loaded else product_index()
         require_engine(client, body["mappings"])
         bar = Progress(
@@ -130,7 +130,12 @@ def index(
     Console().print(table, highlight=False)
 
 
-def _encoder(settings: Settings, ref: str | None) -> Encoder:
+def load_encoder(settings: Settings, ref: str | None) -> Encoder:
+    """The encoder bundle of a name or name@hash; the newest one where none is named.
+
+    Raises:
+        NotFound: there is none.
+    """
     registry = Registry(settings.registry_path)
     if ref:
         return Encoder.load(registry.get(ref))

@@ -95,3 +95,11 @@ def test_nothing_to_write_asks_nothing() -> None:
     with answering((200, {})) as server, closing(connect(server.settings)) as client:
         assert bulk_write(client, "shop", []) == []
         assert server.asked == []
+
+
+def test_versions_are_sent_as_the_documents_own() -> None:
+    with answering((200, {"errors": False})) as server, closing(connect(server.settings)) as client:
+        assert bulk_write(client, "shop", DOCUMENTS[:1], versions={"a": 7}) == []
+        ((_, _, body),) = server.asked
+    action = json.loads(body.splitlines()[0])["index"]
+    assert action == {"_id": "a", "version": 7, "version_type": "external_gte"}

@@ -1,0 +1,244 @@
+"""The vectors of a live index made anew by another encoder, behind its alias.
+
+Products come from the index itself, so that no catalogue is needed and what was written since is
+not lost. Encoding takes a while, in which the live index is searched and written to as before:
+documents are copied in passes, each taking what changed since the one before, and writes are
+refused (`read_only`) only during the last, which finds little or nothing.
+
+A document's version in the new index is its sequence number in the live one, plus one. By that a
+pass knows what it need not copy, also after an interruption.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from opensearchpy import OpenSearch
+
+from indexer.run import PassageEncoder
+from indexer.unfinished import give_up
+from indexer.writing import bulk_write
+from neuralrank.errors import InvalidInput, NeuralrankError
+from neuralrank.generation import Generation, create, find_unfinished
+from neuralrank.packing import PACKED, VECTOR, pack
+from neuralrank.product import headline
+from neuralrank.succession import Live, move_other_aliases, read_only
+
+__all__ = ["Reencoded", "reencode"]
+
+# Ids in one page of a listing, and documents that are encoded at once.
+_PAGE: Final = 5_000
+_CHUNK: Final = 1_024
+# For the next page: five chunks are encoded before it is asked for.
+_KEEP_ALIVE: Final = "15m"
+
+# Called with the documents that are copied and those that there are.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reencoded:
+    """What one run did."""
+
+    alias: str
+    before: str
+    index: str
+    encoder: str  # name@hash
+    encoder_before: str  # empty: the index had no vectors
+    documents: int
+    encoded: int  # by this run; less than `documents` if it went on with an interrupted one
+    seconds: float
+    read_only_seconds: float  # how long writes were refused
+    deleted: tuple[str, ...]  # earlier generations
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def reencode(
+    client: OpenSearch,
+    live: Live,
+    body: Mapping[str, Any],
+    encoder: PassageEncoder,
+    *,
+    resume: bool = False,
+    keep: int = 1,
+    progress: Progress | None = None,
+) -> Reencoded:
+    """Fills a new index with the documents of a live one and the encoder's vectors, and moves the
+    aliases to it.
+
+    Args:
+        body: settings and mappings of the new index, for vectors of the encoder.
+        resume: goes on with the index that an interrupted run left.
+        keep: how many earlier generations stay, for going back.
+
+    Raises:
+        InvalidInput: the index holds vectors of this encoder already; a document has no title to
+            encode, or is refused by OpenSearch.
+        NotFound: `resume`, and there is nothing to resume.
+        Unavailable, Overloaded, Unsupported: OpenSearch does not answer, is too busy, or its disk
+            is full. The alias is as it was; the message says what became of the new index.
+    """
+    began = time.monotonic()
+    encoder_before = str(live.noted.get("encoder", ""))
+    if encoder_before == encoder.ref:
+        raise InvalidInput(
+            f"{live.index} holds vectors of {encoder.ref} already. Name another encoder with "
+            "--encoder; `neuralrank models list` shows them."
+        )
+    meta = {
+        "encoder": encoder.ref,
+        "dimensions": encoder.dimensions,
+        # Not the catalogue that the live index came from: it may have been written to since.
+        "catalogue": f"index:{live.index}",
+    }
+    begin = find_unfinished if resume else create
+    generation = begin(client, live.alias, body, meta)
+    copy = _Copy(client, live.index, generation, encoder, progress)
+    try:
+        copy.catch_up()  # everything
+        copy.catch_up()  # what was written meanwhile
+        with read_only(client, live.index):
+            closed = time.monotonic()
+            count = copy.catch_up()
+            deleted = generation.finish(client, count, keep)
+            move_other_aliases(client, live, generation)
+    except BaseException as error:
+        give_up(client, generation, error)
+        raise
+    ended = time.monotonic()
+    return Reencoded(
+        live.alias,
+        live.index,
+        generation.index,
+        encoder.ref,
+        encoder_before,
+        count,
+        copy.encoded,
+        round(ended - began, 3),
+        round(ended - closed, 3),
+        tuple(deleted),
+    )
+
+
+class _Copy:
+    """From one index to the next, in passes."""
+
+    def __init__(
+        self,
+        client: OpenSearch,
+        source: str,
+        generation: Generation,
+        encoder: PassageEncoder,
+        progress: Progress | None,
+    ) -> None:
+        self.encoded = 0
+        self._client = client
+        self._source = source
+        self._target = generation.index
+        self._encoder = encoder
+        self._progress = progress
+
+    def catch_up(self) -> int:
+        """Makes the target hold what the source holds now; returns how many documents that is."""
+        there = {hit["_id"]: int(hit["_version"]) for hit in self._listed(self._target)}
+        done = 0
+        stale: list[str] = []
+        with self._opened(self._source) as (point, total):
+            for hit in self._hits(point):
+                if there.pop(hit["_id"], None) == int(hit["_seq_no"]) + 1:
+                    done += 1
+                    continue
+                stale.append(hit["_id"])
+                if len(stale) == _CHUNK:
+                    done = self._copy(stale, done, total)
+                    stale.clear()
+            self._copy(stale, done, total)
+        # What is left of them is gone from the source.
+        for start in range(0, len(there), _CHUNK):
+            ids = list(there)[start : start + _CHUNK]
+            self._client.delete_by_query(
+                index=self._target,
+                body={"query": {"ids": {"values": ids}}},
+                params={"refresh": "true"},
+            )
+        return total
+
+    def _copy(self, ids: Sequence[str], done: int, total: int) -> int:
+        if not ids:
+            return done
+        answer = self._client.mget(
+            index=self._source,
+            body={"ids": list(ids)},
+            params={"_source_excludes": f"{VECTOR},{PACKED}"},
+        )
+        found = [item for item in answer["docs"] if item.get("found")]
+        sources = {item["_id"]: item["_source"] for item in found}
+        for identity, source in sources.items():
+            if not str(source.get("title") or "").strip():
+                raise InvalidInput(
+                    f"Document {identity!r} of {self._source} has no title, which its vector would "
+                    "be made of. Give it one, or delete it."
+                )
+
+        def encoded(count: int) -> None:
+            self.encoded += count
+            if self._progress:
+                self._progress(min(done + self.encoded - before, total), total)
+
+        before = self.encoded
+        vectors = self._encoder.encode_passages([headline(s) for s in sources.values()], encoded)
+        self.encoded = before + len(sources)
+        documents = [
+            (identity, {**source, VECTOR: vector, PACKED: pack(vector)})
+            for (identity, source), vector in zip(sources.items(), vectors, strict=True)
+        ]
+        versions = {item["_id"]: int(item["_seq_no"]) + 1 for item in found}
+        refused = bulk_write(self._client, self._target, documents, versions=versions)
+        if refused:
+            raise InvalidInput(
+                f"OpenSearch refused {len(refused)} documents of {self._source}; the first is "
+                f"{refused[0].id!r}: {refused[0].reason}. Correct or delete it."
+            )
+        return done + len(ids)
+
+    def _listed(self, index: str) -> Iterator[Mapping[str, Any]]:
+        with self._opened(index) as (point, _):
+            yield from self._hits(point)
+
+    @contextmanager
+    def _opened(self, index: str) -> Iterator[tuple[str, int]]:
+        """A point in time of an index as it is now, and how many documents it has."""
+        self._client.indices.refresh(index=index)
+        point = self._client.create_pit(index=index, params={"keep_alive": _KEEP_ALIVE})["pit_id"]
+        try:
+            answer = self._search({"size": 0, "track_total_hits": True, "pit": {"id": point}})
+            yield point, int(answer["hits"]["total"]["value"])
+        finally:
+            with suppress(NeuralrankError):  # it ends by itself, too
+                self._client.delete_pit(body={"pit_id": [point]})
+
+    def _hits(self, point: str) -> Iterator[Mapping[str, Any]]:
+        """Id, version and sequence number of every document, without its content."""
+        body: dict[str, Any] = {
+            "size": _PAGE,
+            "pit": {"id": point, "keep_alive": _KEEP_ALIVE},
+            "sort": [{"_shard_doc": "asc"}],
+            "_source": False,
+            "version": True,
+            "seq_no_primary_term": True,
+            "track_total_hits": False,
+        }
+        while True:
+            hits = self._search(body)["hits"]["hits"]
+            yield from hits
+            if len(hits) < _PAGE:
+                return
+            body["search_after"] = hits[-1]["sort"]
+
+    def _search(self, body: Mapping[str, Any]) -> Any:
+        # The index may have our own pipeline as its default, which would rank what is listed.
+        return self._client.search(body=body, params={"search_pipeline": "_none"})

@@ -1,0 +1,92 @@
+"""`neuralrank reencode`: another encoder's vectors for a live index."""
+
+import sys
+from contextlib import closing
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from neuralrank.cli.index import load_encoder
+from neuralrank.opensearch import connect
+from neuralrank.settings import load_settings
+from neuralrank.succession import find_live
+
+__all__ = ["reencode"]
+
+
+def reencode(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The alias of the index, or the index itself.")
+    ],
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="The encoder bundle: name or name@hash; it need not be in service. Default: the "
+            "newest encoder there is.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the index that an interrupted run left.")
+    ] = False,
+    keep: Annotated[
+        int,
+        typer.Option(min=0, max=10, help="How many earlier generations stay, for going back."),
+    ] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
+    ] = False,
+) -> None:
+    """Makes the vectors of a live index anew with another encoder, and switches NAME to them.
+
+    Example: neuralrank reencode shop --encoder shop-encoder
+
+    Products come from the index itself; fields, analyzers, aliases and the default pipeline stay.
+    Searches and writes go on meanwhile; writes are refused for a moment at the end. The sidecar
+    holds both encoders until the old index is gone. If anything fails, searches keep seeing the old
+    index. Interrupted (Ctrl-C, OpenSearch down)? The same command with --resume goes on.
+    """
+    from indexer import reencode as run
+    from opensearch_config import require_engine, with_encoder
+
+    settings = load_settings()
+    with closing(connect(settings, timeout=120.0)) as client:
+        live = find_live(client, name)
+        loaded = load_encoder(settings, encoder)
+        body = with_encoder(live.body, loaded.ref, loaded.dimensions)
+        require_engine(client, body["mappings"])
+        bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+        try:
+            with bar:
+                task = bar.add_task(f"Encoding {live.alias}", total=None)
+                summary = run(
+                    client,
+                    live,
+                    body,
+                    loaded,
+                    resume=resume,
+                    keep=keep,
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
+        except KeyboardInterrupt as error:
+            typer.echo(f"neuralrank: Interrupted. {error}", err=True)
+            raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(orjson.dumps(summary.json()).decode())
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("alias", f"{summary.alias} → {summary.index}")
+    table.add_row("encoder", f"{summary.encoder_before or 'none'} → {summary.encoder}")
+    earlier = summary.documents - summary.encoded
+    resumed = f", {earlier:,} of them by the earlier run" if earlier > 0 else ""
+    table.add_row("documents", f"{summary.documents:,}{resumed}")
+    rate = summary.encoded / max(summary.seconds, 1e-3)
+    table.add_row("time", f"{summary.seconds:,.1f} s, {rate:,.0f} documents/s")
+    table.add_row("read-only", f"{summary.read_only_seconds:,.1f} s")
+    if summary.deleted:
+        table.add_row("deleted", ", ".join(summary.deleted))
+    Console().print(table, highlight=False)

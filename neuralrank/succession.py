@@ -1,0 +1,89 @@
+"""What an index hands on to the one that takes its place behind an alias.
+
+Both ways to make an index anew, from other files (`opensearch_config`) and with another encoder
+(`indexer`), fill a generation of `neuralrank.generation` out of sight; here is what they do to the
+index that serves meanwhile.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from opensearchpy import OpenSearch
+
+from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.generation import Generation, alias_of
+
+__all__ = ["Live", "find_live", "move_other_aliases", "read_only"]
+
+_BLOCK: Final = "index.blocks.write"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The index that serves under an alias. `body` is what OpenSearch says of it: aliases, mappings
+    and settings."""
+
+    alias: str
+    index: str
+    body: Mapping[str, Any]
+
+    @property
+    def noted(self) -> Mapping[str, Any]:
+        """`_meta.neuralrank` of its mapping."""
+        found: Mapping[str, Any] = self.body["mappings"].get("_meta", {}).get("neuralrank", {})
+        return found
+
+
+def find_live(client: OpenSearch, name: str) -> Live:
+    """The index behind an alias, or of that very name, that `neuralrank index` made.
+
+    Raises:
+        NotFound: there is no such alias or index.
+        InvalidInput: the name stands for several indexes, or for one that was made otherwise: it
+            has no alias of its stem, so that nothing can take its place without a gap.
+    """
+    try:
+        found = client.indices.get(index=name)
+    except NotFound as error:
+        raise NotFound(f"There is no index {name!r}: {error} Name one that there is.") from error
+    if len(found) != 1:
+        raise InvalidInput(
+            f"{name!r} stands for {len(found)} indexes ({', '.join(sorted(found)) or 'none'}). "
+            "Name one of them."
+        )
+    ((index, body),) = found.items()
+    alias = alias_of(index, body["aliases"])
+    if alias is None:
+        raise InvalidInput(
+            f"Index {index} was not made by `neuralrank index` and has no alias of its stem, so "
+            "nothing can take its place without a gap. Make it anew yourself."
+        )
+    return Live(alias, index, body)
+
+
+@contextmanager
+def read_only(client: OpenSearch, index: str) -> Iterator[None]:
+    """Refuses writes to an index meanwhile; afterwards it is as it was."""
+    flat = client.indices.get_settings(index=index, params={"flat_settings": "true"})
+    before = flat[index]["settings"].get(_BLOCK)
+    client.indices.put_settings(index=index, body={_BLOCK: True})
+    try:
+        yield
+    finally:
+        # It may be gone: with `keep` 0 it was an earlier generation of too many.
+        with suppress(NotFound):
+            client.indices.put_settings(index=index, body={_BLOCK: before})
+
+
+def move_other_aliases(client: OpenSearch, live: Live, generation: Generation) -> None:
+    """What else stood for the live index stands for the new one, with its filter and routing."""
+    actions: list[dict[str, Any]] = []
+    for name, body in live.body["aliases"].items():
+        if name != generation.alias:
+            actions.append({"add": {"index": generation.index, "alias": name, **body}})
+            if client.indices.exists(index=live.index):
+                actions.append({"remove": {"index": live.index, "alias": name}})
+    if actions:
+        client.indices.update_aliases(body={"actions": actions})

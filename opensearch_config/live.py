@@ -1,0 +1,74 @@
+"""What of a live index was chosen by somebody: as files, or for the index that follows it."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from neuralrank.packing import PACKED, VECTOR
+from opensearch_config import files
+
+__all__ = ["chosen_mappings", "chosen_settings", "with_encoder"]
+
+# Settings that an index has by existing, not by choice.
+_OWN: Final = (
+    "uuid", "creation_date", "provided_name", "version", "resize", "blocks", "replication",
+    "routing", "routing_partition_size", "knn.derived_source", "history", "merge",
+)  # fmt: skip
+# What `neuralrank index` notes in `_meta.neuralrank` of an index that it makes.
+_NOTES: Final = (
+    "encoder", "dimensions", "catalogue", "state", "documents", "text_fields", "packed_vectors",
+)  # fmt: skip
+
+
+def with_encoder(live: Mapping[str, Any], encoder: str, dimensions: int) -> dict[str, Any]:
+    """Settings and mappings of a live index, for vectors of another encoder. All else stays.
+
+    Args:
+        live: what OpenSearch says of the index.
+        encoder: name@hash of the bundle.
+        dimensions: of its vectors.
+    """
+    mappings = chosen_mappings(live["mappings"])
+    settings = chosen_settings(live["settings"]["index"])
+    settings["index"]["knn"] = True
+    ours = files.product_index(encoder, dimensions)["mappings"]
+    own = mappings.get("properties", {})
+    # An index without vectors, or of an older version, gets the fields of the shipped files.
+    vector = {**own.get(VECTOR, ours["properties"][VECTOR]), "dimension": dimensions}
+    mappings["properties"] = {PACKED: ours["properties"][PACKED], **own, VECTOR: vector}
+    meta = mappings.get("_meta", {})
+    notes = {**ours["_meta"]["neuralrank"], **meta.get("neuralrank", {})}
+    mappings["_meta"] = {**meta, "neuralrank": notes}
+    return {"settings": settings, "mappings": mappings}
+
+
+def chosen_mappings(live: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what the indexer notes about one index."""
+    mappings = dict(live)
+    meta = dict(mappings.pop("_meta", {}))
+    if notes := {k: v for k, v in meta.pop("neuralrank", {}).items() if k not in _NOTES}:
+        meta["neuralrank"] = notes
+    first = {"dynamic": mappings.pop("dynamic")} if "dynamic" in mappings else {}
+    return {**first, **({"_meta": meta} if meta else {}), **mappings}
+
+
+def chosen_settings(live: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that were chosen, with numbers and booleans as such; analysis apart, as the files have
+    it."""
+    chosen = {name: value for name, value in live.items() if name not in _OWN}
+    analysis = chosen.pop("analysis", None)
+    # OpenSearch sets the number itself where it follows the nodes.
+    if chosen.get("auto_expand_replicas", "false") != "false":
+        chosen.pop("number_of_replicas", None)
+    settings: dict[str, Any] = {"index": _plain(chosen)}
+    if analysis:
+        settings["analysis"] = _plain(analysis)
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    """OpenSearch gives settings back as strings, whatever they were."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if value in ("true", "false"):
+        return value == "true"
+    return int(value) if isinstance(value, str) and value.isdecimal() else value

@@ -1,0 +1,317 @@
+"""A live index gets another encoder's vectors: on a real node, while it is searched and written."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from opensearchpy import OpenSearch
+from typer.testing import CliRunner
+
+from bench.running import Running
+from indexer import Catalogue, Reencoded, index_catalogue, reencode
+from neuralrank import errors
+from neuralrank.cli.commands import app
+from neuralrank.client import Client
+from neuralrank.encoder import Encoder
+from neuralrank.opensearch import connect
+from neuralrank.packing import PACKED, VECTOR, unpack
+from neuralrank.product import headline
+from neuralrank.registry import Registry
+from neuralrank.settings import Settings
+from neuralrank.succession import find_live
+from neuralrank.v1 import ranking_pb2 as pb
+from opensearch_config import product_index, with_encoder
+from tests.unit.conftest import tiny_bundle
+
+COUNT = 2_500
+TITLES = ("red kettle", "苹果手机", "apple laptop", "笔记本电脑")
+
+
+class Letters:
+    """Counts letters, times a factor on one of them: two factors are two encoders."""
+
+    def __init__(
+        self, ref: str, factor: float = 1.0, before: Callable[[int], None] | None = None
+    ) -> None:
+        self.ref = ref
+        self.dimensions = 26
+        self._factor = factor
+        self._before = before
+        self._calls = 0
+
+    def encode_passages(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        if self._before:
+            self._before(self._calls)
+        self._calls += 1
+        counts = np.array(
+            [[text.lower().count(chr(97 + i)) + 0.01 for i in range(26)] for text in texts]
+        )
+        counts[:, 4] *= self._factor
+        if progress:
+            progress(len(texts))
+        return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
+
+
+FIRST = Letters("first@000000000001")
+
+
+@pytest.fixture
+def client(stack: Settings) -> Iterator[OpenSearch]:
+    with closing(connect(stack)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shop(client: OpenSearch, tmp_path: Path) -> Iterator[str]:
+    """An alias over `COUNT` products with vectors of `FIRST`."""
+    name = f"reencoding{uuid4().hex[:8]}"
+    rows = [{"id": f"p{n}", "title": f"kettle {n}", "price": n} for n in range(COUNT)]
+    make(client, name, rows, FIRST, tmp_path)
+    yield name
+    client.indices.delete(index=f"{name}*")
+
+
+def make(client: OpenSearch, name: str, rows: list[Any], encoder: Any, folder: Path) -> None:
+    path = folder / f"{name}.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    body = product_index(encoder.ref, encoder.dimensions) if encoder else product_index()
+    index_catalogue(client, Catalogue(path), name, body, encoder, folder / "rejects")
+
+
+def run(client: OpenSearch, name: str, encoder: Any, **options: Any) -> Reencoded:
+    live = find_live(client, name)
+    body = with_encoder(live.body, encoder.ref, encoder.dimensions)
+    return reencode(client, live, body, encoder, **options)
+
+
+def sources(client: OpenSearch, index: str) -> dict[str, dict[str, Any]]:
+    client.indices.refresh(index=index)
+    answer = client.search(
+        index=index,
+        body={"size": 10_000, "query": {"match_all": {}}},
+        params={"search_pipeline": "_none"},
+    )
+    return {hit["_id"]: hit["_source"] for hit in answer["hits"]["hits"]}
+
+
+def generations(client: OpenSearch, name: str) -> list[str]:
+    return sorted(client.indices.get(index=f"{name}-*"))
+
+
+def test_vectors_are_the_new_encoders_and_everything_else_is_as_it_was(
+    client: OpenSearch, shop: str
+) -> None:
+    client.indices.put_settings(
+        index=shop, body={"index.search.default_pipeline": "neural_rank_only"}
+    )
+    client.indices.put_mapping(index=shop, body={"properties": {"shelf": {"type": "keyword"}}})
+    (before,) = generations(client, shop)
+    cheap = {"filter": {"range": {"price": {"lt": 10}}}}
+    client.indices.put_alias(index=before, name=f"{shop}_cheap", body=cheap)
+    old = sources(client, shop)
+    seen: list[tuple[int, int]] = []
+    second = Letters("second@000000000002", factor=3.0)
+    done = run(client, shop, second, progress=lambda *pair: seen.append(pair))
+    assert (done.before, done.encoder_before, done.documents) == (before, FIRST.ref, COUNT)
+    assert done.encoded == COUNT
+    assert seen[-1] == (COUNT, COUNT)
+    assert seen == sorted(seen)
+    assert list(client.indices.get_alias(name=shop)) == [done.index]
+    assert list(client.indices.get_alias(name=f"{shop}_cheap")) == [done.index]
+    assert client.count(index=f"{shop}_cheap")["count"] == 10
+    new = sources(client, shop)
+    assert new.keys() == old.keys()
+    for identity, document in new.items():
+        (expected,) = second.encode_passages([headline(document)])
+        packed = unpack(document.pop(PACKED))
+        assert packed is not None
+        np.testing.assert_array_equal(packed, expected)
+        np.testing.assert_allclose(document.pop(VECTOR), expected, atol=1e-6)
+        plain = {k: v for k, v in old[identity].items() if k not in (VECTOR, PACKED)}
+        assert document == plain
+    body = client.indices.get(index=done.index)[done.index]
+    assert body["mappings"]["_meta"]["neuralrank"]["encoder"] == second.ref
+    assert body["mappings"]["properties"]["shelf"] == {"type": "keyword"}
+    was = client.indices.get(index=before)[before]
+    assert body["settings"]["index"]["analysis"] == was["settings"]["index"]["analysis"]
+    assert body["settings"]["index"]["search"]["default_pipeline"] == "neural_rank_only"
+    # The vectors can be searched, and the old index can be gone back to and written to.
+    knn = {"knn": {VECTOR: {"vector": second.encode_passages(["kettle 7"])[0], "k": 3}}}
+    found = client.search(index=shop, body={"query": knn}, params={"search_pipeline": "_none"})
+    assert found["hits"]["hits"]
+    assert generations(client, shop) == [before, done.index]
+    client.index(index=before, id="x", body={"title": "sofa"})
+
+
+def test_what_is_written_and_deleted_meanwhile_is_neither_lost_nor_kept(
+    client: OpenSearch, shop: str
+) -> None:
+    def write(call: int) -> None:
+        if call == 1:  # p0 is copied already, the last one is not
+            client.index(index=shop, id="p0", body={"id": "p0", "title": "teapot", "price": 1})
+            client.update(index=shop, id="p5", body={"doc": {"price": 99.5}})
+            client.index(index=shop, id="late", body={"id": "late", "title": "late cup"})
+            client.delete(index=shop, id="p1")
+            client.delete(index=shop, id=f"p{COUNT - 1}")
+        if call == 3:  # while the second pass copies those: for the last one
+            client.update(index=shop, id="p6", body={"doc": {"price": 98.5}})
+
+    second = Letters("second@000000000002", factor=3.0, before=write)
+    done = run(client, shop, second)
+    new = sources(client, shop)
+    assert done.documents == len(new) == COUNT - 1
+    assert new["p0"]["title"] == "teapot"
+    assert new["p5"]["price"] == 99.5
+    assert new["p6"]["price"] == 98.5
+    assert new["late"]["title"] == "late cup"
+    assert not new.keys() & {"p1", f"p{COUNT - 1}"}
+    (teapot,) = Letters("", factor=3.0).encode_passages(["teapot"])
+    np.testing.assert_array_equal(unpack(new["p0"][PACKED]), teapot)
+    assert done.read_only_seconds < done.seconds
+
+
+def test_writes_are_refused_only_while_the_last_pass_runs(client: OpenSearch, shop: str) -> None:
+    (before,) = generations(client, shop)
+    blocked: list[Any] = []
+
+    def look(_: int) -> None:
+        settings = client.indices.get_settings(index=before, params={"flat_settings": "true"})
+        blocked.append(settings[before]["settings"].get("index.blocks.write"))
+
+    run(client, shop, Letters("second@000000000002", before=look))
+    assert blocked
+    assert set(blocked) == {None}
+    client.index(index=before, id="x", body={"title": "sofa"})
+
+
+def test_an_interrupted_run_goes_on_and_takes_what_changed_in_between(
+    client: OpenSearch, shop: str
+) -> None:
+    (before,) = generations(client, shop)
+
+    def interrupt(call: int) -> None:
+        if call == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="--resume"):
+        run(client, shop, Letters("second@000000000002", before=interrupt))
+    assert list(client.indices.get_alias(name=shop)) == [before]
+    client.index(index=shop, id="p0", body={"id": "p0", "title": "teapot"})
+    with pytest.raises(errors.InvalidInput, match="its encoder is"):
+        run(client, shop, Letters("third@000000000003"), resume=True)
+    done = run(client, shop, Letters("second@000000000002"), resume=True)
+    assert done.documents == COUNT
+    assert 0 < done.encoded < COUNT
+    assert sources(client, shop)["p0"]["title"] == "teapot"
+    assert len(generations(client, shop)) == 2
+
+
+def test_an_index_without_vectors_gets_its_first(
+    client: OpenSearch, tmp_path: Path, shop: str
+) -> None:
+    name = f"{shop}text"
+    make(client, name, [{"id": "a", "title": "kettle"}], None, tmp_path)
+    done = run(client, name, FIRST)
+    assert (done.encoder_before, done.documents) == ("", 1)
+    knn = {"knn": {VECTOR: {"vector": FIRST.encode_passages(["kettle"])[0], "k": 1}}}
+    answer = client.search(index=name, body={"query": knn}, params={"search_pipeline": "_none"})
+    assert [hit["_id"] for hit in answer["hits"]["hits"]] == ["a"]
+    noted = find_live(client, name).noted
+    assert noted["packed_vectors"] == {VECTOR: PACKED}
+
+
+def test_what_can_not_be_reencoded_is_said_and_changes_nothing(
+    client: OpenSearch, shop: str
+) -> None:
+    with pytest.raises(errors.InvalidInput, match="holds vectors of first@000000000001 already"):
+        run(client, shop, FIRST)
+    with pytest.raises(errors.NotFound, match="There is no index 'nothing-there'"):
+        run(client, "nothing-there", FIRST)
+    with pytest.raises(errors.InvalidInput, match="stands for"):
+        run(client, "ubi_*", FIRST)
+    client.index(index=shop, id="bad", body={"id": "bad"})
+    before = generations(client, shop)
+    with pytest.raises(errors.InvalidInput, match=r"'bad' of .* has no title.*as it was"):
+        run(client, shop, Letters("second@000000000002"))
+    assert generations(client, shop) == before
+    with pytest.raises(errors.NotFound, match="leave out --resume"):
+        run(client, shop, Letters("second@000000000002"), resume=True)
+
+
+@pytest.fixture
+def sidecar(stack: Settings, tmp_path: Path) -> Iterator[tuple[Running, Registry]]:
+    """A sidecar on the stack's node, whose registry holds one tiny encoder."""
+    (tmp_path / "models").mkdir()
+    registry = Registry(str(tmp_path / "models"))
+    registry.publish(tiny_bundle(tmp_path / "one", "encoder", name="shop"))
+    with Running(
+        tmp_path / "sidecar.log",
+        opensearch_url=stack.opensearch_url,
+        registry=registry.url,
+        registry_poll_seconds=0.1,
+        index_ttl_seconds=0,
+    ) as running:
+        running.ready()
+        yield running, registry
+
+
+def test_the_sidecar_holds_both_encoders_and_each_index_has_its_own(
+    sidecar: tuple[Running, Registry],
+    stack: Settings,
+    client: OpenSearch,
+    tmp_path: Path,
+    shop: str,
+) -> None:
+    running, registry = sidecar
+    old = Encoder.load(registry.get("shop"))
+    name = f"{shop}tiny"
+    rows = [{"id": str(n), "title": title} for n, title in enumerate(TITLES)]
+    make(client, name, rows, old, tmp_path)
+    (before,) = client.indices.get_alias(name=name)
+    # A candidate: nobody promoted it, and it does not serve by itself.
+    bundle = tiny_bundle(tmp_path / "two", "encoder", name="shop", query_prefix="apple ")
+    new = Encoder.load(registry.publish(bundle, candidate=True))
+    assert registry.resolve("shop") == old.ref
+    assert not np.allclose(old.encode_queries(["kettle"]), new.encode_queries(["kettle"]))
+
+    done = CliRunner().invoke(
+        app,
+        ["reencode", name, "--encoder", new.ref, "--json"],
+        env={
+            "NEURALRANK_OPENSEARCH_URL": stack.opensearch_url,
+            "NEURALRANK_REGISTRY": registry.url,
+        },
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["encoder"] == new.ref
+
+    def query_vector(index: str) -> NDArray[np.float32]:
+        """As soon as the sidecar has loaded what the index names."""
+        end = time.monotonic() + 60
+        while True:
+            try:
+                with Client(running.address) as ranking:
+                    (vector,) = ranking.encode(queries=["kettle"], index=index)
+                return vector
+            except errors.Unavailable:  # "is being loaded"
+                assert time.monotonic() < end
+                time.sleep(0.1)
+
+    np.testing.assert_allclose(query_vector(name), new.encode_queries(["kettle"])[0], atol=1e-5)
+    np.testing.assert_allclose(query_vector(before), old.encode_queries(["kettle"])[0], atol=1e-5)
+    with Client(running.address) as ranking:
+        loaded = {
+            f"{row.name}@{row.hash}"
+            for row in ranking.model_status().bundles
+            if row.state == pb.BUNDLE_STATE_SERVING
+        }
+    assert loaded == {old.ref, new.ref}

@@ -1,0 +1,48 @@
+"""The body of an index that follows a live one."""
+
+from typing import Any
+
+from neuralrank.packing import PACKED, VECTOR
+from opensearch_config import product_index, with_encoder
+
+SETTINGS = {
+    "uuid": "x",
+    "creation_date": "1",
+    "number_of_shards": "3",
+    "blocks": {"write": "true"},
+    "search": {"default_pipeline": "mine"},
+    "analysis": {"filter": {"mine": {"type": "stop", "stopwords": ["a"]}}},
+}
+
+
+def live(**properties: Any) -> dict[str, Any]:
+    notes = {"encoder": "old@000000000000", "dimensions": 3, "state": "complete", "mine": 1}
+    mappings = {"dynamic": "false", "_meta": {"neuralrank": notes}, "properties": properties}
+    return {"mappings": mappings, "settings": {"index": SETTINGS}}
+
+
+def test_only_vectors_and_what_belongs_to_one_index_change() -> None:
+    method = {"name": "hnsw", "engine": "lucene", "parameters": {"m": 99}}
+    vector = {"type": "knn_vector", "dimension": 3, "method": method}
+    body = with_encoder(live(title={"type": "text"}, **{VECTOR: vector}), "new@111111111111", 7)
+    fields = body["mappings"]["properties"]
+    assert fields["title"] == {"type": "text"}
+    assert fields[VECTOR] == {"type": "knn_vector", "dimension": 7, "method": method}
+    assert fields[PACKED] == {"type": "binary"}
+    notes = body["mappings"]["_meta"]["neuralrank"]
+    assert (notes["encoder"], notes["dimensions"], notes["mine"]) == ("new@111111111111", 7, 1)
+    assert notes["packed_vectors"] == {VECTOR: PACKED}
+    assert "state" not in notes
+    assert body["settings"] == {
+        "index": {"number_of_shards": 3, "search": {"default_pipeline": "mine"}, "knn": True},
+        "analysis": SETTINGS["analysis"],
+    }
+
+
+def test_an_index_without_vectors_gets_the_fields_of_the_files() -> None:
+    fields = with_encoder(live(title={"type": "text"}), "new@111111111111", 7)["mappings"][
+        "properties"
+    ]
+    ours = product_index("new@111111111111", 7)["mappings"]["properties"]
+    assert fields[VECTOR] == ours[VECTOR]
+    assert fields[VECTOR]["dimension"] == 7

@@ -2,7 +2,7 @@
 
     feedback/    UBI events of OpenSearch → Parquet
     dataset/     logs and judgment files → training examples, split by time
-    loop/        what every training shares: optimiser, checkpoints, resume, trackers, adapters
+    loop/        the one training loop: options, checkpoints, resume, trackers
     text/        bi-encoder and cross-encoder: models, losses, export to a bundle
     personal/    the user × item ranker and what it is measured against
     compress/    pruning, distillation, int8

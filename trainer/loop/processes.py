@@ -1,0 +1,48 @@
+"""The processes and the hardware of a training: one process, or several by `torchrun` or
+`accelerate launch`."""
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+
+from neuralrank.errors import InvalidSettings, Unsupported
+from trainer.loop.options import TrainingOptions
+
+__all__ = ["accelerator_for"]
+
+
+def accelerator_for(options: TrainingOptions) -> Accelerator:
+    """What places and synchronises the model; several processes see each other after this.
+
+    Raises:
+        Unsupported: this hardware can't compute in the precision that was asked for.
+        InvalidSettings: the processes can't share a batch evenly.
+    """
+    # Its state outlives a training, and would keep the precision of the one before.
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(
+        mixed_precision=_precision(options.precision),
+        cpu=not torch.accelerator.is_available(),
+        # A task may have heads that a batch has no example for.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    processes = accelerator.num_processes
+    if options.batch_size % processes:
+        raise InvalidSettings(
+            f"--batch-size is {options.batch_size} with {processes} processes; it is the batch of "
+            f"all of them together and must be a multiple of {processes}, so that each has the "
+            "same share and the mean is that of one process."
+        )
+    return accelerator
+
+
+def _precision(asked: str) -> str:
+    """In the words of accelerate."""
+    cuda = torch.cuda.is_available()
+    if asked == "auto":
+        if not cuda:
+            return "no"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if asked == "fp16" and not cuda:
+        raise Unsupported("--precision fp16 needs an NVIDIA GPU. Allowed here: auto, fp32, bf16.")
+    return "no" if asked == "fp32" else asked

@@ -10,7 +10,7 @@ from tokenizers import Encoding, Tokenizer, normalizers
 from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidBundle
 
-__all__ = ["Ids", "Tokens", "load_tokenizer", "padded", "tokens_of"]
+__all__ = ["Ids", "Tokens", "load_tokenizer", "padded", "read_tokenizer", "tokens_of"]
 
 Ids = NDArray[np.int32]
 
@@ -30,6 +30,17 @@ class Tokens:
 def load_tokenizer(bundle: Bundle) -> Tokenizer:
     """The bundle's tokenizer, cutting at its `max_tokens`, without padding.
 
+    Raises:
+        InvalidBundle: the file is not a tokenizer.
+    """
+    tokenizer = read_tokenizer(bundle.tokenizer.read_bytes(), str(bundle.tokenizer))
+    tokenizer.enable_truncation(bundle.manifest.max_tokens)
+    return tokenizer
+
+
+def read_tokenizer(data: bytes, origin: str) -> Tokenizer:
+    """The tokenizer of a `tokenizer.json`, neither cutting nor padding.
+
     "[SEP]" or "</s>" in a text is text: only the tokenizer's own template sets special tokens, so
     that no text can pass for the end of the query or for another text.
 
@@ -37,14 +48,14 @@ def load_tokenizer(bundle: Bundle) -> Tokenizer:
         InvalidBundle: the file is not a tokenizer.
     """
     try:
-        tokenizer = Tokenizer.from_file(str(bundle.tokenizer))
+        tokenizer = Tokenizer.from_buffer(data)
         tokenizer.no_padding()
-        tokenizer.enable_truncation(bundle.manifest.max_tokens)
+        tokenizer.no_truncation()
         _read_specials_as_text(tokenizer)
     except BaseException as error:  # bare Exception, and a panic of Rust derives from less
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise InvalidBundle(f"{bundle.tokenizer} is not a tokenizer: {error}") from error
+        raise InvalidBundle(f"{origin} is not a tokenizer: {error}") from error
     return tokenizer
 
 

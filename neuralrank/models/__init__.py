@@ -2,9 +2,11 @@
 
 add_defaults    the models that `neuralrank up` serves
 add             one model, from `package:NAME`, `hub:ORG/NAME` or a local folder
+checkpoint      the weights of such a source, to be trained further
 measured        a bundle from a graph and a tokenizer, with calibration and golden outputs
 """
 
-from neuralrank.models.add import DEFAULTS, add, add_defaults, measured
+from neuralrank.models.add import DEFAULTS, add, add_defaults, checkpoint, measured
+from neuralrank.models.checkpoint import Checkpoint
 
-__all__ = ["DEFAULTS", "add", "add_defaults", "measured"]
+__all__ = ["DEFAULTS", "Checkpoint", "add", "add_defaults", "checkpoint", "measured"]

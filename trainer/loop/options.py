@@ -15,6 +15,18 @@ Track = Literal["tensorboard", "wandb", "none"]
 
 # What must stay when a run is resumed: the batches and the shapes of the weights hang on it.
 _FIXED: Final = ("batch_size", "accumulate", "seed", "method", "max_length")
+_FROM_ZERO: Final = (
+    *("steps", "learning_rate", "weight_decay", "clip"),
+    *("patience", "seed", "every_steps"),
+)
+# All weights of a trained model want small steps, few new ones large steps.
+_RATES: Final[dict[str, float]] = {
+    "full": 3e-5,
+    "lora": 5e-4,
+    "adalora": 2e-3,
+    "prefix": 1e-2,
+    "adapters": 5e-4,
+}
 _CHOICES: Final = {
     "method": get_args(Method),
     "precision": get_args(Precision),
@@ -41,8 +53,8 @@ class TrainingOptions:
     batch_size: int = 32
     # Forward passes whose gradients are averaged into one step.
     accumulate: int = 1
-    # The highest rate, after the warm-up; it then falls linearly to 0.
-    learning_rate: float = 3e-5
+    # The highest rate, after the warm-up; it then falls linearly to 0. 0: what suits the method.
+    learning_rate: float = 0.0
     # Of AdamW; biases and layer norms have none.
     weight_decay: float = 0.01
     # Share of the steps in which the rate rises from 0.
@@ -71,16 +83,20 @@ class TrainingOptions:
         for name in ("batch_size", "accumulate", "keep"):
             if (value := getattr(self, name)) < 1:
                 raise _invalid(name, value, "1 or more")
-        for name in ("steps", "weight_decay", "clip", "patience", "seed", "every_steps"):
-            if not (value := getattr(self, name)) >= 0:
+        for name in _FROM_ZERO:
+            if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise _invalid(name, value, "0 or more")
-        for name in ("epochs", "learning_rate"):
-            if not 0 < (value := getattr(self, name)) < math.inf:
-                raise _invalid(name, value, "more than 0")
+        if not 0 < self.epochs < math.inf:
+            raise _invalid("epochs", self.epochs, "more than 0")
         if not 0 <= self.warmup < 1:
             raise _invalid("warmup", self.warmup, "from 0 to below 1")
         if self.max_length and not 8 <= self.max_length <= 8192:
             raise _invalid("max_length", self.max_length, "0, or 8 to 8192")
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate."""
+        return self.learning_rate or _RATES[self.method]
 
     def total_steps(self, examples: int) -> int:
         """Optimiser steps of the whole run."""

@@ -63,7 +63,7 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
     accelerator.wait_for_everyone()
     run = json.loads((options.out / "options.json").read_text())
 
-    optimizer = torch.optim.AdamW(_groups(task.model, options), lr=options.learning_rate)
+    optimizer = torch.optim.AdamW(_groups(task.model, options), lr=options.rate)
     model, optimizer = accelerator.prepare(task.model, optimizer)
     checkpoints = Checkpoints(options.out, options.keep)
     progress = _resume(task, checkpoints, optimizer, accelerator)
@@ -218,7 +218,7 @@ class _Loop:
             share = (step + 1) / (warm + 1)
         else:
             share = (self.total - step) / (self.total - warm)
-        return self.options.learning_rate * share
+        return self.options.rate * share
 
     def _not_finite(self, what: str, step: int, parts: Any) -> InvalidInput:
         options = self.options

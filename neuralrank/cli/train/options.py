@@ -48,8 +48,11 @@ _FLAGS: Final[dict[str, tuple[Any, Any]]] = {
     ),
     "accumulate": (Annotated[int, _flag("Batches that make one step.", min=1)], 1),
     "learning_rate": (
-        Annotated[float, _flag("The highest; it rises first and then falls to 0.")],
-        3e-5,
+        Annotated[
+            float,
+            _flag("The highest; it rises first and falls to 0. 0: what suits --method.", min=0),
+        ],
+        0.0,
     ),
     "weight_decay": (Annotated[float, _flag("Of AdamW.", min=0)], 0.01),
     "warmup": (Annotated[float, _flag("Share of the steps in which the rate rises.", min=0)], 0.1),

@@ -287,7 +287,7 @@ def test_tensorboard_gets_losses_and_metrics(options: TrainingOptions) -> None:
         ("precision", "fp8"),
         ("track", "paper"),
         ("batch_size", 0),
-        ("learning_rate", 0.0),
+        ("learning_rate", -0.1),
         ("learning_rate", float("nan")),
         ("epochs", -1.0),
         ("warmup", 1.0),

@@ -1,0 +1,22 @@
+"""Weights with their tokenizer, before they become a graph."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from neuralrank.models.bert import BertConfig, Head, Weights
+
+__all__ = ["Checkpoint"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A BERT's weights by Hugging Face name (without `bert.`), its sizes and its tokenizer."""
+
+    weights: Weights
+    config: BertConfig
+    # What it was made for: pooling of an encoder, or a score.
+    head: Head
+    # `tokenizer.json`.
+    tokenizer: bytes = field(repr=False)
+    # Of a bundle's manifest, as far as the source knows them.
+    fields: dict[str, Any]

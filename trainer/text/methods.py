@@ -1,0 +1,135 @@
+"""Which weights are trained: all, or small ones beside those that are there."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from peft import AdaLoraConfig, LoraConfig, get_peft_model
+from torch import Tensor, nn
+
+from trainer.loop import Method, Stateful
+from trainer.text.additions import add_bottlenecks, add_prefixes
+from trainer.text.model import TextModel
+
+__all__ = ["Adapted", "adapt", "merged"]
+
+_RANK: Final = 8
+_PREFIX: Final = 16
+_BOTTLENECK: Final = 64
+# The linear layers of a BERT's layers.
+_LINEAR: Final = r".*\.layer\.\d+\..*(query|key|value|dense)"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A model as it is trained by a method."""
+
+    model: nn.Module
+    # What the method keeps from step to step, if anything.
+    extra: Stateful | None = None
+    # The weight in the loss of `penalty`.
+    orthogonal: float = 0.0
+
+    def penalty(self) -> Tensor | float:
+        """What the method adds to the loss: AdaLoRA's factors are to stay orthogonal."""
+        if not self.orthogonal:
+            return 0.0
+        terms = []
+        for name, factor in self.model.named_parameters():
+            if "lora_A" in name or "lora_B" in name:
+                gram = factor @ factor.T if "lora_A" in name else factor.T @ factor
+                eye = torch.eye(len(gram), device=gram.device)
+                terms.append(torch.linalg.matrix_norm(gram - eye))
+        return self.orthogonal * torch.stack(terms).mean()
+
+
+def adapt(model: TextModel, method: Method, total_steps: int) -> Adapted:
+    """Makes a method's weights trainable, and a score's head with them.
+
+    - full: all.
+    - lora: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2022).
+    - adalora: Zhang et al., "AdaLoRA: Adaptive Budget Allocation for Parameter-Efficient
+      Fine-Tuning" (2023).
+    - prefix, adapters: see `trainer.text.additions`.
+    """
+    head = ["pooler", "classifier"] if model.head == "score" else None
+    if method == "lora":
+        config = LoraConfig(
+            r=_RANK,
+            lora_alpha=2 * _RANK,
+            lora_dropout=0.05,
+            target_modules=_LINEAR,
+            modules_to_save=head,
+        )
+        return Adapted(get_peft_model(model, config))
+    if method == "adalora":
+        adaptive = AdaLoraConfig(
+            init_r=_RANK + _RANK // 2,
+            target_r=_RANK,
+            lora_alpha=2 * _RANK,
+            lora_dropout=0.05,
+            target_modules=_LINEAR,
+            modules_to_save=head,
+            tinit=total_steps // 10,
+            tfinal=total_steps // 3,
+            deltaT=max(1, total_steps // 50),
+            total_step=total_steps,
+        )
+        wrapped = get_peft_model(model, adaptive)
+        return Adapted(wrapped, _Ranks(wrapped), adaptive.orth_reg_weight)
+    if method != "full":
+        model.requires_grad_(False)
+        for part in head or []:
+            (model.bert.pooler if part == "pooler" else model.classifier).requires_grad_(True)
+        if method == "prefix":
+            add_prefixes(model.bert, _PREFIX)
+        else:
+            add_bottlenecks(model.bert, _BOTTLENECK)
+    return Adapted(model)
+
+
+def merged(model: nn.Module) -> TextModel:
+    """A copy with a method's small weights added to those beside which they were trained."""
+    if isinstance(model, TextModel):
+        return copy.deepcopy(model)
+    # peft marks its modules while it unloads them.
+    plain: TextModel = copy.deepcopy(model).merge_and_unload()
+    return plain.eval()
+
+
+class _Ranks:
+    """AdaLoRA's record of which ranks matter, from which it takes those that do not."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self._tuner = wrapped.base_model
+        self._config = wrapped.peft_config["default"]
+
+    def _records(self) -> Mapping[str, dict[str, Tensor]]:
+        allocator = self._tuner.rankallocator
+        names = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+        return {name: getattr(allocator, name) for name in names}
+
+    def state(self) -> dict[str, Tensor]:
+        found = {
+            f"{record}/{name}": tensor.detach().cpu()
+            for record, tensors in self._records().items()
+            for name, tensor in tensors.items()
+        }
+        for name, kept in (self._config.rank_pattern or {}).items():
+            found[f"pattern/{name}"] = torch.tensor(kept)
+        return found
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        records, pattern = self._records(), {}
+        for key, tensor in state.items():
+            record, _, name = key.partition("/")
+            if record == "pattern":
+                pattern[name] = tensor.tolist()
+            else:
+                records[record][name] = tensor
+        self._config.rank_pattern = pattern or None
+
+    def after_step(self, step: int) -> None:
+        self._tuner.update_and_allocate(step)

@@ -19,12 +19,12 @@ from opensearchpy import OpenSearch
 
 from indexer.run import PassageEncoder
 from indexer.unfinished import give_up
-from indexer.writing import bulk_write
 from neuralrank.errors import InvalidInput, NeuralrankError
 from neuralrank.generation import Generation, create, find_unfinished
 from neuralrank.packing import PACKED, VECTOR, pack
 from neuralrank.product import headline
 from neuralrank.succession import Live, move_other_aliases, read_only
+from neuralrank.writing import bulk_write
 
 __all__ = ["Reencoded", "reencode"]
 

@@ -19,11 +19,12 @@ from opensearchpy import OpenSearch
 from indexer.reading import Catalogue, Row
 from indexer.rejects import Rejects
 from indexer.unfinished import give_up
-from indexer.writing import bulk_write
 from neuralrank.errors import InvalidInput, NeuralrankError
 from neuralrank.generation import Generation, check_name, create, find_unfinished
+from neuralrank.matryoshka import cut
 from neuralrank.packing import PACKED, VECTOR, pack
 from neuralrank.product import Product, document, headline
+from neuralrank.writing import bulk_write
 
 __all__ = ["PassageEncoder", "Summary", "index_catalogue"]
 
@@ -73,6 +74,7 @@ def index_catalogue(
     encoder: PassageEncoder | None,
     rejects: Path,
     *,
+    dimensions: int = 0,
     resume: bool = False,
     keep: int = 1,
     progress: Callable[[float, int, int], None] | None = None,
@@ -82,6 +84,8 @@ def index_catalogue(
     Args:
         body: settings and mappings of the index.
         encoder: makes `text_vector`, which is written packed too; None: no vectors.
+        dimensions: to which vectors are cut for the search of neighbours; 0: they are not. Packed
+            ones, which rank, stay whole.
         rejects: where rows that can't be indexed go, as JSON Lines of line, reason and row. It is
             written only if there are any.
         resume: goes on with the index that an interrupted run left.
@@ -98,14 +102,14 @@ def index_catalogue(
     check_name(client, name)
     meta = {
         "encoder": encoder.ref if encoder else "",
-        "dimensions": encoder.dimensions if encoder else 0,
+        "dimensions": (dimensions or encoder.dimensions) if encoder else 0,
         "catalogue": catalogue.fingerprint,
     }
     begin = find_unfinished if resume else create
     generation = begin(client, name, body, meta)
     try:
         with Rejects(rejects) as rejected:
-            run = _Run(client, generation, encoder, rejected, resume, progress)
+            run = _Run(client, generation, encoder, dimensions, rejected, resume, progress)
             run.fill(catalogue)
         if run.written == 0:
             raise InvalidInput(_nothing_written(catalogue, run.read, rejects))
@@ -145,6 +149,7 @@ class _Run:
         client: OpenSearch,
         generation: Generation,
         encoder: PassageEncoder | None,
+        dimensions: int,
         rejects: Rejects,
         resume: bool,
         progress: Callable[[float, int, int], None] | None,
@@ -153,6 +158,7 @@ class _Run:
         self._client = client
         self._generation = generation
         self._encoder = encoder
+        self._width = dimensions
         self._rejects = rejects
         self._resume = resume
         self._progress = progress
@@ -238,7 +244,7 @@ class _Run:
 
             vectors = self._encoder.encode_passages([headline(p.product) for p in chunk], encoded)
             for (_, fields), vector in zip(documents, vectors, strict=True):
-                fields[VECTOR] = vector
+                fields[VECTOR] = cut(vector, self._width) if self._width else vector
                 fields[PACKED] = pack(vector)
         return documents
 

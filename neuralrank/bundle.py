@@ -83,6 +83,10 @@ class Golden(_Model):
     values: Annotated[tuple[float, ...], Field(min_length=1, max_length=8_192)]
 
 
+# A length of vectors.
+_Cut = Annotated[int, Field(ge=1)]
+
+
 class Manifest(_Model):
     """What a bundle says of itself."""
 
@@ -95,6 +99,8 @@ class Manifest(_Model):
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 512
     # Length of the vectors; 0 for models that give a score.
     dimensions: Annotated[int, Field(ge=0, le=65_536)] = 0
+    # Lengths below `dimensions` to which vectors may be cut, because the model was trained for it.
+    matryoshka: Annotated[tuple[_Cut, ...], Field(max_length=64)] = ()
     # Whether vectors have length 1, so that a dot product is a cosine.
     normalized: bool = False
     precision: Annotated[str, Field(max_length=64)] = "fp32"
@@ -118,6 +124,15 @@ class Manifest(_Model):
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     # SHA-256 by file name, of every file but this one.
     files: Annotated[dict[str, _Digest], Field(min_length=1, max_length=64)]
+
+    @model_validator(mode="after")
+    def _cuts_are_shorter(self) -> Self:
+        if any(cut >= self.dimensions for cut in self.matryoshka):
+            raise ValueError(
+                f"matryoshka is {list(self.matryoshka)}; each must be below dimensions, "
+                f"{self.dimensions}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _golden_fits(self) -> Self:

@@ -54,6 +54,11 @@ class Encoder:
         return self.bundle.manifest.dimensions
 
     @property
+    def matryoshka(self) -> tuple[int, ...]:
+        """Lengths to which its vectors may be cut (`neuralrank.matryoshka`)."""
+        return self.bundle.manifest.matryoshka
+
+    @property
     def backend_name(self) -> str:
         return self._backend.name
 

@@ -20,6 +20,7 @@ from neuralrank.product import PASSAGE_FIELDS
 __all__ = [
     "FOLDER",
     "files",
+    "filled",
     "has_vectors",
     "lexical_query",
     "pipelines",
@@ -78,7 +79,17 @@ def has_vectors(folder: Path = FOLDER) -> bool:
 def lexical_query(text: str, folder: Path = FOLDER) -> dict[str, Any]:
     """The product query for what a user typed: `queries/product.json` with the text in it."""
     template = _query_template(folder)
-    return {name: _fill(value, text) for name, value in template.items()}
+    return {name: filled(value, text) for name, value in template.items()}
+
+
+def filled(template: Any, text: str) -> Any:
+    """A query with the text of a user where the placeholder stands, as a value: no text can change
+    the query."""
+    if isinstance(template, Mapping):
+        return {name: filled(value, text) for name, value in template.items()}
+    if isinstance(template, list):
+        return [filled(value, text) for value in template]
+    return template.replace(_PLACEHOLDER, text) if isinstance(template, str) else template
 
 
 def pipelines(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
@@ -159,11 +170,3 @@ def _query_template(folder: Path) -> Mapping[str, Any]:
             "typed. Write it where the text belongs."
         )
     return template
-
-
-def _fill(template: Any, text: str) -> Any:
-    if isinstance(template, Mapping):
-        return {name: _fill(value, text) for name, value in template.items()}
-    if isinstance(template, list):
-        return [_fill(value, text) for value in template]
-    return template.replace(_PLACEHOLDER, text) if isinstance(template, str) else template

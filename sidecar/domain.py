@@ -26,6 +26,7 @@ __all__ = [
     "Explanation",
     "Filters",
     "Floats",
+    "Fusion",
     "Interaction",
     "Item",
     "Profile",
@@ -54,6 +55,13 @@ class DropReason(Enum):
     ATTRIBUTE_RULE = "attribute_rule"
     BELOW_MIN_SCORE = "below_min_score"
     SAME_ITEM = "same_item"
+
+
+class Fusion(Enum):
+    """How the parts of the score are put together. Names are those of the wire contract."""
+
+    WEIGHTS = "weights"
+    RRF = "rrf"
 
 
 class DegradedReason(Enum):
@@ -217,6 +225,7 @@ class RankQuery:
     encoder: str = ""
     deadline_ms: int = 0
     max_reranked: int = 0
+    fusion: Fusion = Fusion.WEIGHTS
     # How much of a text a cross-encoder reads. 0: the setting.
     rerank_characters: int = 0
     request_id: str = ""

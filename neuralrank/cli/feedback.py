@@ -17,6 +17,7 @@ from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.opensearch import connect
 from neuralrank.settings import load_settings
+from neuralrank.writing import bulk_write
 
 __all__ = ["feedback"]
 
@@ -58,7 +59,7 @@ def load(
     A document keeps the _id of its bulk action; one without gets an id from its content. So a file
     can be loaded again without counting anything twice.
     """
-    from indexer import Rejects, bulk_write
+    from indexer import Rejects
     from opensearch_config import apply_ubi
 
     if not file.is_file():
@@ -131,7 +132,6 @@ def log(
 
     Example: neuralrank feedback log --user A --action click --item macbook-air --query 电脑
     """
-    from indexer import bulk_write
     from opensearch_config import apply_ubi
 
     if not user.strip():

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from neuralrank.encoder import Encoder
-from neuralrank.errors import NotFound
+from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.opensearch import connect
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings, load_settings
@@ -41,6 +41,14 @@ def index(
     vectors: Annotated[
         bool, typer.Option("--vectors/--no-vectors", help="Whether to encode the products.")
     ] = True,
+    dimensions: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Cut the vectors that are searched to so many numbers, where the encoder was "
+            "trained for it (Matryoshka). 0: whole.",
+        ),
+    ] = 0,
     rejects: Annotated[
         Path | None,
         typer.Option(
@@ -80,7 +88,8 @@ def index(
     with closing(connect(settings, timeout=120.0)) as client:
         client.info()  # an OpenSearch that is down is to be known before a model is loaded
         loaded = load_encoder(settings, encoder) if vectors else None
-        body = product_index(loaded.ref, loaded.dimensions) if loaded else product_index()
+        width = _width(loaded, dimensions)
+        body = product_index(loaded.ref, width) if loaded else product_index()
         require_engine(client, body["mappings"])
         bar = Progress(
             TextColumn("{task.description}"),
@@ -102,6 +111,7 @@ def index(
                     body,
                     loaded,
                     rejects or Path(f"{name}.rejects.jsonl"),
+                    dimensions=width,
                     resume=resume,
                     keep=keep,
                     progress=lambda fraction, written, rejected: bar.update(
@@ -128,6 +138,23 @@ def index(
     if summary.deleted:
         table.add_row("deleted", ", ".join(summary.deleted))
     Console().print(table, highlight=False)
+
+
+def _width(encoder: Encoder | None, dimensions: int) -> int:
+    """How long the vectors of the index are.
+
+    Raises:
+        InvalidInput: they can't be cut so.
+    """
+    if encoder is None:
+        return 0
+    allowed = (*encoder.matryoshka, encoder.dimensions)
+    if dimensions and dimensions not in allowed:
+        raise InvalidInput(
+            f"--dimensions got {dimensions}; {encoder.ref} allows {', '.join(map(str, allowed))}. "
+            "Name one of them, or an encoder that was trained to be cut there."
+        )
+    return dimensions or encoder.dimensions
 
 
 def load_encoder(settings: Settings, ref: str | None) -> Encoder:

@@ -39,6 +39,7 @@ class IndexInfo:
 
     `generation` names the concrete indexes behind it: it changes when an alias is switched.
     `encoder` is the bundle, as name@hash, whose vectors it holds; "" where it does not say.
+    `dimensions` is how long its vectors are; 0 where it does not say.
     `packed` is the field that holds the vectors in the form of `neuralrank.packing`; "" for none.
     """
 
@@ -46,6 +47,7 @@ class IndexInfo:
     generation: str
     encoder: str
     packed: str = ""
+    dimensions: int = 0
 
 
 class Features(Protocol):
@@ -94,6 +96,7 @@ class OpenSearchFeatures:
         with _understood():
             notes = [_inner(body, "mappings", "_meta", "neuralrank") for body in answer.values()]
             encoders = {str(note.get("encoder", "")) for note in notes}
+            dimensions = {int(note.get("dimensions") or 0) for note in notes}
             packed = {
                 str(_inner(note, "packed_vectors").get(self._vector_field, "")) for note in notes
             }
@@ -103,6 +106,7 @@ class OpenSearchFeatures:
             # Several indexes with several encoders match no single one, and so are a mismatch.
             " and ".join(sorted(encoders)),
             packed.pop() if len(packed) == 1 else "",
+            dimensions.pop() if len(dimensions) == 1 else 0,
         )
 
     async def encoders(self, timeout: float) -> set[str]:

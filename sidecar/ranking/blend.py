@@ -17,6 +17,7 @@ __all__ = [
     "Blend",
     "affinity",
     "blend",
+    "by_place",
     "feedback",
     "order",
     "relevance",
@@ -40,6 +41,8 @@ _FIRST: Final = Weights(relevance=0.4, affinity=0.0, retrieval=0.6)
 _FEEDBACK_ITEMS: Final = 5
 _FEEDBACK_LEAST: Final = 3
 _FEEDBACK_OF: Final = 4
+# The constant of reciprocal rank fusion, from its paper: the larger, the less the first stand out.
+_RRF: Final = 60
 # What vector, category and brand count within affinity, over those that are present.
 _VECTOR_SHARE: Final = 0.5
 _CATEGORY_SHARE: Final = 0.4
@@ -154,6 +157,30 @@ def retrieval(scores: Floats, *, has_query: bool) -> Floats:
     return np.where(given, np.minimum(np.maximum((wide - low) / span, 0.0), 1.0), 0.0).astype(
         np.float32
     )
+
+
+def by_place(part: Floats, kept: npt.NDArray[np.intp]) -> Floats:
+    """What a part counts in reciprocal rank fusion: (k + 1) ÷ (k + place), which is 1 for the best.
+
+    Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and Individual Rank
+    Learning Methods" (2009), with their k = 60, brought to [0, 1].
+
+    Args:
+        part: NaN: absent.
+        kept: positions of the candidates that may be shown; the others take no place.
+
+    Returns:
+        float32 [n]. Equals share the best place of theirs, and one without the part comes after all
+        that have it. NaN where nobody has the part, and for those that are not kept.
+    """
+    values, counts = part[kept], np.full(len(part), np.nan, np.float32)
+    ordered = np.sort(values[~np.isnan(values)])
+    if len(ordered):
+        # NaN stands behind every number, so that nothing is above it: it is put last by hand.
+        above = len(ordered) - np.searchsorted(ordered, values, side="right")
+        above[np.isnan(values)] = len(ordered)
+        counts[kept] = (_RRF + 1) / (_RRF + 1 + above)
+    return counts
 
 
 @dataclass(frozen=True, slots=True)

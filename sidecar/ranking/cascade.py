@@ -18,6 +18,7 @@ from sidecar.domain import (
     Dropped,
     DropReason,
     Floats,
+    Fusion,
     Ranked,
     Ranking,
     RankQuery,
@@ -29,7 +30,16 @@ from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
 from sidecar.models.serving import CrossEncoderModel, Serving
 from sidecar.models.shadow import Shadow
-from sidecar.ranking.blend import Blend, affinity, blend, feedback, order, relevance, retrieval
+from sidecar.ranking.blend import (
+    Blend,
+    affinity,
+    blend,
+    by_place,
+    feedback,
+    order,
+    relevance,
+    retrieval,
+)
 from sidecar.ranking.explain import Evidence, explain
 from sidecar.ranking.filters import apply_filters
 from sidecar.ranking.gather import Gatherer
@@ -119,6 +129,7 @@ class Ranker:
                 context = centroid_match(candidates, space.encoder, centroid)
             parts = _Parts(
                 query,
+                kept,
                 near,
                 context,
                 affinity(near.user_match, near.category_share, near.brand_share),
@@ -131,7 +142,7 @@ class Ranker:
             query, candidates.texts, parts, kept, serving, deadline, trace
         )
         with trace.stage("blend", len(kept)):
-            match, blended = parts.blend(cross)
+            fused, blended = parts.blend(cross)
             ranked = kept[order(blended.scores[kept], candidates.retrieval[kept])]
             self._metrics.ordered(kendall_distance(ranked))
             if query.min_score is not None:
@@ -151,8 +162,8 @@ class Ranker:
             ]
         else:
             evidence = Evidence(
-                candidates, near, match, parts.affinity, parts.retrieval, logits, blended,
-                gathered.taste, space.encoder, bool(query.similar_to),
+                candidates, near, *fused, logits, blended, gathered.taste, space.encoder,
+                bool(query.similar_to),
             )  # fmt: skip
             results = [
                 Ranked(ids[position], score, position, explanation)
@@ -256,15 +267,22 @@ class _Parts:
     """The parts of the score that are there before a cross-encoder reads."""
 
     query: RankQuery
+    # Positions of the candidates that may be shown.
+    kept: npt.NDArray[np.intp]
     similarities: Similarities
     context: Floats
     affinity: Floats
     retrieval: Floats
 
-    def blend(self, cross: Floats) -> tuple[Floats, Blend]:
-        """Relevance and the blended scores, given what a cross-encoder has read."""
+    def blend(self, cross: Floats) -> tuple[tuple[Floats, Floats, Floats], Blend]:
+        """Relevance, affinity and retrieval as they count, and the blended scores, given what a
+        cross-encoder has read."""
         match = relevance(self.similarities.query_match, self.context, cross)
-        return match, blend(match, self.affinity, self.retrieval, self.query.weights)
+        parts = (match, self.affinity, self.retrieval)
+        if self.query.fusion is Fusion.RRF:
+            match, taste, found = (by_place(part, self.kept) for part in parts)
+            parts = (match, taste, found)
+        return parts, blend(*parts, self.query.weights)
 
 
 def _with_low(

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from neuralrank.errors import NotFound, Unavailable
+from neuralrank.errors import EncoderMismatch, NotFound, Unavailable
+from neuralrank.matryoshka import cut
 from sidecar.deadline import Deadline
 from sidecar.domain import EncodeInput, Encoding, Floats
 from sidecar.features.items import ItemStore
@@ -32,7 +33,8 @@ class Vectors:
     async def encode(
         self, inputs: Sequence[EncodeInput], encoder: str, index: str, deadline: Deadline
     ) -> tuple[list[Encoding], EncoderModel]:
-        """One encoding for each input, in order, and the encoder that made them.
+        """One encoding for each input, in order, and the encoder that made them. For an index of
+        shorter vectors they are cut to its length, if the encoder allows that.
 
         Args:
             encoder: name or name@hash; "" for the index's own, else the default.
@@ -41,13 +43,15 @@ class Vectors:
 
         Raises:
             NotFound: the encoder, the index or an item is not there.
-            EncoderMismatch: the index holds vectors of another encoder.
+            EncoderMismatch: the index holds vectors of another encoder, or of a length to which
+                this one's can't be cut.
             Unavailable: OpenSearch did not answer in time.
             DeadlineExceeded: a model could not run in time.
         """
         serving = self._models.serving
         info = await self._items.index(index, deadline) if index else None
         model = strict_space(serving, info, encoder)
+        width = _width(model, info)
         found: dict[int, Encoding] = {}
         texts: dict[str, list[int]] = {"query": [], "passage": [], "item": []}
         for position, entry in enumerate(inputs):
@@ -62,7 +66,7 @@ class Vectors:
         )
         for kind, encodings in (("query", queries), ("passage", passages), ("item", items)):
             found.update(zip(texts[kind], encodings, strict=True))
-        return [found[position] for position in range(len(inputs))], model
+        return [_cut(found[position], width) for position in range(len(inputs))], model
 
     async def _queries(
         self, queries: Sequence[str], model: EncoderModel, deadline: Deadline
@@ -120,6 +124,26 @@ class Vectors:
                 f"none of the user's {len(profile.interactions)} interactions has a vector here",
             )
         return Encoding(taste.interest)
+
+
+def _width(model: EncoderModel, info: IndexInfo | None) -> int:
+    """How long vectors for an index are."""
+    width = info.dimensions if info else 0
+    if not info or width in (0, model.dimensions):
+        return model.dimensions
+    if width not in model.matryoshka:
+        allowed = ", ".join(map(str, (*model.matryoshka, model.dimensions)))
+        raise EncoderMismatch(
+            f"Index {info.name!r} holds vectors of {width} dimensions; those of {model.ref} may "
+            f"have {allowed}. Index the catalogue again."
+        )
+    return width
+
+
+def _cut(encoding: Encoding, width: int) -> Encoding:
+    if encoding.vector is None or len(encoding.vector) == width:
+        return encoding
+    return Encoding(cut(encoding.vector, width))
 
 
 def _encodings(vectors: Floats) -> list[Encoding]:

@@ -69,10 +69,9 @@ def _explain(message: pb.Explanation, explanation: Explanation) -> None:
     message.summary = explanation.summary
 
 
-def write_encodings(
-    encodings: Sequence[Encoding], encoder: str, dimensions: int
-) -> pb.EncodeResponse:
+def write_encodings(encodings: Sequence[Encoding], encoder: str) -> pb.EncodeResponse:
     """Vectors packed as little-endian float32."""
+    lengths = [len(encoding.vector) for encoding in encodings if encoding.vector is not None]
     return pb.EncodeResponse(
         encodings=[
             pb.Encoding(missing=encoding.missing)
@@ -81,7 +80,7 @@ def write_encodings(
             for encoding in encodings
         ],
         encoder=encoder,
-        dimensions=dimensions,
+        dimensions=lengths[0] if lengths else 0,
     )
 
 

@@ -85,7 +85,7 @@ class RankingService(pb_grpc.RankingServicer):
             encodings, encoder = await self._vectors.encode(
                 inputs, request.encoder, request.index, deadline
             )
-            return write_encodings(encodings, encoder.ref, encoder.dimensions)
+            return write_encodings(encodings, encoder.ref)
 
         return await self._answer("Encode", context, answer)
 

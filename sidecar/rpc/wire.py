@@ -15,6 +15,7 @@ from sidecar.domain import (
     AttributeRule,
     EncodeInput,
     Filters,
+    Fusion,
     Interaction,
     Profile,
     RankQuery,
@@ -93,6 +94,7 @@ def read_rank(
         encoder=options.encoder,
         deadline_ms=options.deadline_ms,
         max_reranked=options.max_reranked,
+        fusion=_fusion(options.fusion),
         request_id=request.request_id,
     )
 
@@ -168,6 +170,12 @@ def _weights(weights: pb.Weights, defaults: Weights) -> Weights:
     if not sum(values.values()):
         raise InvalidInput("options.weights are all 0; at least one must be above 0.")
     return Weights(**values)
+
+
+def _fusion(value: int) -> Fusion:
+    if value not in pb.Fusion.values():
+        raise InvalidInput(f"options.fusion is {value}; allowed are {', '.join(pb.Fusion.keys())}.")
+    return Fusion.RRF if value == pb.FUSION_RRF else Fusion.WEIGHTS
 
 
 def _filters(filters: pb.Filters) -> Filters:

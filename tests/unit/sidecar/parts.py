@@ -69,6 +69,7 @@ class WordEncoder:
     ref: str = "words@000000000001"
     backend_name: str = "words"
     dimensions: int = DIMENSIONS
+    matryoshka: tuple[int, ...] = ()
     calls: list[list[str]] = field(default_factory=list)
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
@@ -146,6 +147,7 @@ class Catalogue:
     contents: dict[str, Item] = field(default_factory=dict)
     users: dict[str, Profile] = field(default_factory=dict)
     encoder: str = "words@000000000001"
+    dimensions: int = 0
     generation: str = "shop-1"
     error: Exception | None = None
     reads: list[str] = field(default_factory=list)
@@ -154,7 +156,7 @@ class Catalogue:
         self._read("index", timeout)
         if name != "shop":
             raise NotFound(f"no such index [{name}]")
-        return IndexInfo(name, self.generation, self.encoder)
+        return IndexInfo(name, self.generation, self.encoder, dimensions=self.dimensions)
 
     async def items(self, index: IndexInfo, ids: Sequence[str], timeout: float) -> list[Item]:
         self._read(f"items {index.name} {len(ids)}", timeout)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.domain import Floats, Weights
-from sidecar.ranking.blend import affinity, blend, feedback, order, relevance, retrieval
+from sidecar.ranking.blend import affinity, blend, by_place, feedback, order, relevance, retrieval
 
 NAN = np.float32("nan")
 PART = st.one_of(st.just(float("nan")), st.floats(0, 1, width=32))
@@ -166,3 +166,24 @@ def test_a_tie_goes_to_the_callers_score_and_then_to_the_callers_order() -> None
     scores = floats(0.5, 0.5, 0.5, 0.9)
     assert order(scores, floats(1, 2, NAN, NAN)).tolist() == [3, 1, 0, 2]
     assert order(scores[:3], floats(NAN, NAN, NAN)).tolist() == [0, 1, 2]
+
+
+@given(parts(columns=1))
+def test_by_place_keeps_the_order_and_puts_what_is_absent_last(rows: Floats) -> None:
+    part = rows[:, 0]
+    counts = by_place(part, np.arange(len(part)))
+    if np.isnan(part).all():
+        assert np.isnan(counts).all()
+        return
+    assert in_unit(counts)
+    assert counts.max() == 1.0
+    filled = np.where(np.isnan(part), np.float32(-1.0), part)
+    for here in range(len(part)):
+        assert ((counts[here] > counts) == (filled[here] > filled)).all()
+
+
+def test_by_place_is_that_of_the_paper_among_those_that_may_be_shown() -> None:
+    part = floats(0.9, 0.2, 0.5, 0.5, NAN)
+    counts = by_place(part, np.array([1, 2, 3, 4]))
+    assert np.isnan(counts[0])  # filtered: it takes no place
+    assert counts[1:] == pytest.approx([61 / 63, 1.0, 1.0, 61 / 64])

@@ -67,6 +67,23 @@ async def test_recommendations_are_each_users_own(bench: Bench) -> None:
     assert set(ids(await bench.rank(request(user="b", options=options)))[:2]) == {"C", "D"}
 
 
+async def test_by_rrf_the_places_count_and_the_explanation_adds_up(bench: Bench) -> None:
+    options = pb.RankOptions(fusion=pb.FUSION_RRF, explain=True)
+    ranking = await bench.rank(request(query="computer", user="a", options=options))
+    assert set(ids(ranking)) == set("ABCD")
+    possible = [61 / (60 + place) for place in range(1, 5)]
+    for result in ranking.results:
+        explained = result.explanation
+        assert explained is not None
+        total = 0.0
+        for part in ("relevance", "affinity", "retrieval"):
+            value = getattr(explained, part)
+            assert value == pytest.approx(min(possible, key=lambda p: abs(p - value)), abs=1e-6)
+            total += value * getattr(explained.weights, part)
+        assert result.score == pytest.approx(total, abs=1e-5)
+    assert ids(ranking)[0] == "A"
+
+
 async def test_what_was_bought_is_dropped_where_asked(bench: Bench) -> None:
     options = pb.RankOptions(filters=pb.Filters(exclude_purchased=True))
     ranking = await bench.rank(request(user="a", options=options))

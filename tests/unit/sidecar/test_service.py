@@ -252,6 +252,25 @@ async def test_encode_gives_packed_vectors_in_order(bench: Bench) -> None:
     assert (answer.encoder, answer.dimensions) == ("words@000000000001", 8)
 
 
+async def test_vectors_are_cut_to_the_index_where_the_encoder_allows_it(bench: Bench) -> None:
+    bench.catalogue.dimensions = 4
+    made = pb.EncodeRequest(
+        index="shop", inputs=[pb.EncodeInput(query="apple"), pb.EncodeInput(item_id="A")]
+    )
+    async with serving(bench) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Encode(made)
+        assert refused.value.code().name == "FAILED_PRECONDITION"
+        assert "holds vectors of 4 dimensions" in (refused.value.details() or "")
+        bench.encoder.matryoshka = (2, 4)
+        answer = await stub.Encode(made)
+    assert answer.dimensions == 4
+    for encoding, text in zip(answer.encodings, ("apple", "apple computer"), strict=True):
+        first = vector(text)[:4]
+        found = np.frombuffer(encoding.vector, "<f4")
+        assert found == pytest.approx(first / np.linalg.norm(first))
+
+
 async def test_a_user_is_encoded_as_what_they_touched(bench: Bench) -> None:
     user = pb.User(profile=pb.Profile(interactions=[pb.Interaction(item_id="C", action="click")]))
     made = pb.EncodeRequest(index="shop", inputs=[pb.EncodeInput(user=user)])

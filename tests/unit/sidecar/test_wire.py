@@ -84,6 +84,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
         filters(attributes=[pb.AttributeRule(values=["red"])]),
         "name '' and 1 values",
     ),
+    "unknown fusion": (options(fusion=9), "FUSION_WEIGHTS, FUSION_RRF"),
     "huge weight": (options(weights=pb.Weights(affinity=2e6)), "allowed is 0 to 1,000,000"),
     "1 MB of text": (
         add(text="x" * 2**20),

@@ -80,6 +80,8 @@ final class Checks {
         Map.entry("deadline_ms", integer(0, 60_000)),
         Map.entry("timeout_ms", integer(1, 60_000)),
         Map.entry("max_reranked", integer(0, 10_000)),
+        Map.entry("fusion", oneOf("weights", "rrf")),
+        Map.entry("ef_search", integer(1, 10_000)),
         Map.entry("vector", Checks::bool),
         Map.entry("vector_field", text(256)),
         Map.entry("text_fields", (path, value) -> strings(path, value, 0)),
@@ -195,6 +197,15 @@ final class Checks {
                 );
             }
             throw refused(path, value, "a string");
+        };
+    }
+
+    private static Check oneOf(String... allowed) {
+        return (path, value) -> {
+            if (Arrays.asList(allowed).contains(value)) {
+                return value;
+            }
+            throw refused(path, value, "one of " + Arrays.toString(allowed));
         };
     }
 

@@ -35,17 +35,19 @@ public final class Options {
             "bundle",
             "encoder",
             "deadline_ms",
-            "max_reranked"
+            "max_reranked",
+            "fusion",
+            "ef_search"
         )
     );
 
     /** Keys of the {@code neural_recall} processor. */
-    public static final Set<String> RECALL_KEYS = union(SHARED, Set.of("window", "k", "vector", "vector_field"));
+    public static final Set<String> RECALL_KEYS = union(SHARED, Set.of("window", "k", "ef_search", "vector", "vector_field"));
 
     /** Keys of the {@code neural_rank} processor. */
     public static final Set<String> RANK_KEYS = union(
         SHARED,
-        Set.of("filters", "weights", "min_score", "explain", "bundle", "deadline_ms", "max_reranked")
+        Set.of("filters", "weights", "fusion", "min_score", "explain", "bundle", "deadline_ms", "max_reranked")
     );
 
     private final Map<String, Object> values;

@@ -3,6 +3,7 @@ package org.neuralrank.search;
 import org.neuralrank.options.Options;
 import org.neuralrank.v1.AttributeRule;
 import org.neuralrank.v1.Filters;
+import org.neuralrank.v1.Fusion;
 import org.neuralrank.v1.RankOptions;
 import org.neuralrank.v1.RankRequest;
 import org.neuralrank.v1.User;
@@ -52,6 +53,9 @@ final class RankMessage {
         }
         if (options.has("min_score")) {
             message.setMinScore(options.number("min_score").floatValue());
+        }
+        if (options.text("fusion", "").equals("rrf")) {
+            message.setFusion(Fusion.FUSION_RRF);
         }
         if (options.has("weights")) {
             message.setWeights(weights(options.inner("weights")));

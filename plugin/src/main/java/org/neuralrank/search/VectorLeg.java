@@ -189,7 +189,7 @@ final class VectorLeg {
         try (XContentBuilder json = XContentBuilder.builder(XContentType.JSON.xContent())) {
             json.startObject().startObject("knn").startObject(field());
             json.array("vector", vector);
-            json.field("k", Math.min(MOST_NEIGHBOURS, OVERSAMPLING * k()));
+            json.field("k", explored());
             if (filter != null) {
                 json.field("filter");
                 filter.toXContent(json, ToXContent.EMPTY_PARAMS);
@@ -207,6 +207,12 @@ final class VectorLeg {
                 return AbstractQueryBuilder.parseInnerQueryBuilder(parser);
             }
         }
+    }
+
+    /** How many neighbours the graph is searched for; lucene and faiss explore as many as are asked for. */
+    private int explored() {
+        int usual = Math.min(MOST_NEIGHBOURS, OVERSAMPLING * k());
+        return Math.max(k(), options.integer("ef_search", usual));
     }
 
     private int k() {

@@ -67,6 +67,8 @@ public class OptionsTest {
         refused(Map.of("filters", Map.of("attributes", List.of(Map.of("name", "x")))), "attributes[0]", "values");
         refused(Map.of("filters", List.of()), "(list)", "exclude_purchased");
         refused(Map.of("explain", "yes"), "true or false");
+        refused(Map.of("fusion", "sum"), "fusion is [sum]", "[weights, rrf]");
+        refused(Map.of("ef_search", 0), "ef_search is [0]", "from 1 to 10000");
         refused(Map.of("user_id", "x".repeat(513)), "513 characters", "512");
     }
 

@@ -32,6 +32,7 @@ import org.neuralrank.sidecar.Access;
 import org.neuralrank.sidecar.Sidecar;
 import org.neuralrank.v1.EncodeResponse;
 import org.neuralrank.v1.Encoding;
+import org.neuralrank.v1.Fusion;
 import org.neuralrank.v1.RankResponse;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
@@ -277,6 +278,14 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void theGraphIsSearchedAsFarAsAsked() throws Exception {
+        search(request(match("x"), Map.of("ef_search", 7)));
+        assertEquals(7, ((Map<?, ?>) clauses.get(0).get("text_vector")).get("k"));
+        search(request(match("x"), Map.of("ef_search", 2)));
+        assertEquals(5, ((Map<?, ?>) clauses.get(1).get("text_vector")).get("k"));
+    }
+
+    @Test
     public void aUserOrAnItemIsSearchedWithWithoutText() throws Exception {
         search(request(new SearchSourceBuilder().query(QueryBuilders.matchAllQuery()), Map.of("user_id", "A")));
         assertEquals("A", server.encoded.get(0).getInputs(0).getUser().getId());
@@ -299,6 +308,8 @@ public class ProcessorsTest {
                     Map.of("affinity", 2),
                     "bundle",
                     "none",
+                    "fusion",
+                    "rrf",
                     "filters",
                     Map.of("exclude_purchased", true, "max_price", 9)
                 )
@@ -310,6 +321,7 @@ public class ProcessorsTest {
         assertEquals(2f, options.getWeights().getAffinity(), 0);
         assertFalse(options.getWeights().hasRelevance());
         assertEquals("none", options.getBundle());
+        assertEquals(Fusion.FUSION_RRF, options.getFusion());
         assertTrue(options.getFilters().getExcludePurchased());
         assertEquals(9, options.getFilters().getMaxPrice(), 0);
         assertFalse(options.getFilters().hasMinPrice());

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from indexer import bulk_write
 from neuralrank import errors
 from neuralrank.opensearch import connect
+from neuralrank.writing import bulk_write
 from tests.unit.answering import Script, answering
 
 DOCUMENTS = [("a", {"n": 1}), ("b", {"n": 2}), ("c", {"n": 3})]

@@ -19,11 +19,8 @@ from neuralrank.judging import (
     Judgments,
     Pair,
     Skipped,
-    Tally,
     ask_all,
-    grade,
-    query_key,
-    read_pages,
+    judgments_from_clicks,
     unknown_in_words,
     unknown_items,
 )
@@ -101,34 +98,30 @@ def clicks(
         raise InvalidInput(f"--model got {model!r}; allowed are {', '.join(MODELS)}.")
     steps = _steps(thresholds) or MODELS[model]
     wanted = Judgments(read_queries(queries)) if queries else None
-    tally, skipped = Tally(), Skipped()
-    rare = other = 0
-    made = wanted or Judgments()
     with closing(connect(load_settings(), timeout=120.0)) as client:
-        tally.add(read_pages(client, skipped, since=since, until=until))
-        keys = {query_key(text) for text in wanted.texts.values()} if wanted else None
-        for estimate in tally.estimates(model):
-            if keys is not None and estimate.query not in keys:
-                other += 1
-            elif estimate.seen < min_impressions:
-                rare += 1
-            else:
-                grades = made.grades.setdefault(made.id_of(estimate.query), {})
-                grades[estimate.item] = grade(estimate.value, steps)
-        made, unknown = _known(client, index, made)
+        learned = judgments_from_clicks(
+            client,
+            model,
+            min_impressions=min_impressions,
+            thresholds=steps,
+            since=since,
+            until=until,
+            wanted=wanted,
+        )
+        made, unknown = _known(client, index, learned.judgments)
     if not made.count:
         raise InvalidInput(
-            f"No judgment came of {tally.pages:,} pages: {rare:,} pairs were shown less than "
-            f"{min_impressions} times (--min-impressions). {_listed(skipped)}"
+            f"No judgment came of {learned.pages:,} pages: {learned.too_rare:,} pairs were shown "
+            f"less than {min_impressions} times (--min-impressions). {_listed(learned.skipped)}"
         )
     report = _written(made, out, queries) | {
         "model": model,
         "thresholds": list(steps),
-        "pages": tally.pages,
-        "too_rare": rare,
-        "other_queries": other,
+        "pages": learned.pages,
+        "too_rare": learned.too_rare,
+        "other_queries": learned.other_queries,
         "unknown_items": unknown,
-        "skipped": dict(skipped),
+        "skipped": dict(learned.skipped),
     }
     _show(report, as_json)
 

@@ -1,11 +1,12 @@
 """Judgments: which item answers which query how well, from clicks or from a person.
 
 `pages` reads what was shown and clicked from OpenSearch's UBI indexes, `clicks` makes grades of it,
-`asking` asks a person, and `judgments` reads and writes files.
+`from_clicks` does both, `asking` asks a person, and `judgments` reads and writes files.
 """
 
 from neuralrank.judging.asking import Answered, Pair, ask_all
 from neuralrank.judging.clicks import MODELS, Estimate, Tally, grade
+from neuralrank.judging.from_clicks import Learned, judgments_from_clicks
 from neuralrank.judging.judgments import Judgments, query_key, unknown_in_words, unknown_items
 from neuralrank.judging.pages import Page, Skipped, read_pages
 
@@ -14,12 +15,14 @@ __all__ = [
     "Answered",
     "Estimate",
     "Judgments",
+    "Learned",
     "Page",
     "Pair",
     "Skipped",
     "Tally",
     "ask_all",
     "grade",
+    "judgments_from_clicks",
     "query_key",
     "read_pages",
     "unknown_in_words",

@@ -44,6 +44,8 @@ _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _PICKLES: Final = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"})
 # What may differ between two bundles that serve the same: left out of the content hash.
 _NOT_CONTENT = {"created", "golden", "metrics", "source"}
+# Fields that format 1 did not begin with. Empty, they leave the hash of older bundles as it was.
+_LATER: Final = ("matryoshka",)
 
 
 _Text = Annotated[str, Field(max_length=4_096)]
@@ -280,6 +282,9 @@ def _size(file: Path) -> int:
 
 def content_hash(manifest: Manifest) -> str:
     content = manifest.model_dump(mode="json", exclude=_NOT_CONTENT)
+    for name in _LATER:
+        if not content[name]:
+            del content[name]
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_HASH_DIGITS]
 

@@ -15,6 +15,7 @@ from neuralrank.cli import (
     search,
     stack,
     train,
+    tune,
 )
 
 __all__ = ["app"]
@@ -32,6 +33,7 @@ app.command()(search.recommend)
 app.command()(search.similar)
 app.command()(rank.rank)
 app.command()(evaluate.evaluate)
+app.command()(tune.tune)
 app.add_typer(judge.judge, name="judge")
 app.command()(explain.explain)
 app.command()(analyze.analyze)

@@ -96,8 +96,11 @@ async def test_what_is_too_much_is_not_tried_again(tmp_path: Path) -> None:
 
 
 async def test_a_call_ends_in_its_time_and_with_its_task() -> None:
+    # Held here: a task that waits for something nobody holds may be collected, in another test.
+    ended = asyncio.Event()
+
     async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
+        await ended.wait()
         writer.close()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
@@ -112,6 +115,7 @@ async def test_a_call_ends_in_its_time_and_with_its_task() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await call
     finally:
+        ended.set()
         server.close()
 
 

@@ -1,0 +1,180 @@
+"""Queries through the real pipeline: what a variant answers, and how long it takes."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from opensearchpy import OpenSearch
+
+from neuralrank.errors import Unavailable
+from opensearch_config import files
+from opensearch_config.tuning.journal import Journal
+from opensearch_config.tuning.questions import Questions
+from opensearch_config.tuning.variants import Planned
+
+__all__ = ["DEPTH", "Answers", "Asked", "ask", "ask_all", "ask_well", "run_of", "time_all"]
+
+# Hits that are judged, for R@100, and hits of a page that is timed.
+DEPTH: Final = 100
+_PAGE: Final = 10
+# What a page is called that was to be ranked and was not.
+_UNRANKED: Final = "unranked"
+# How often a page is asked that came late: what was read meanwhile is in the caches.
+_ATTEMPTS: Final = 3
+# Reasons that time takes away.
+_LATE: Final = {
+    "deadline", "overload", "sidecar_unavailable", "features_unavailable", "partial_window"
+}  # fmt: skip
+
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One answer."""
+
+    items: list[str]  # best first
+    milliseconds: float
+    degraded: list[str]  # reasons
+    # Whether it was ranked, where it goes through a pipeline that ranks.
+    ranked: bool
+    # Why not, or not well.
+    detail: str = ""
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "items": self.items,
+            "degraded": self.degraded if self.ranked else [*self.degraded, _UNRANKED],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a variant answers to all queries."""
+
+    items: Mapping[str, list[str]]  # by query
+    # How many queries had each reason for less than the best answer.
+    degraded: Mapping[str, int]
+
+
+def ask(
+    client: OpenSearch,
+    index: str,
+    pipeline: str,
+    query: Mapping[str, Any],
+    size: int,
+    options: Mapping[str, Any] | None = None,
+) -> Asked:
+    """One search, as an application sends it.
+
+    Args:
+        options: `ext.neural_rank`.
+    """
+    body: dict[str, Any] = {"query": dict(query), "size": size, "_source": ["title"]}
+    ranks = pipeline != "_none"
+    if ranks:
+        body["ext"] = {"neural_rank": dict(options or {})}
+    began = time.perf_counter()
+    answer = client.search(index=index, body=body, params={"search_pipeline": pipeline})
+    milliseconds = (time.perf_counter() - began) * 1_000
+    report = (answer.get("ext") or {}).get("neural_rank") or {}
+    hits = [str(hit["_id"]) for hit in answer["hits"]["hits"]]
+    notes = report.get("degraded") or ()
+    return Asked(
+        hits,
+        milliseconds,
+        [str(note["reason"]) for note in notes],
+        not (ranks and hits) or bool(report.get("reranked")),
+        "; ".join(str(note.get("detail") or note["reason"]) for note in notes),
+    )
+
+
+def ask_well(
+    client: OpenSearch,
+    index: str,
+    pipeline: str,
+    query: Mapping[str, Any],
+    size: int,
+    options: Mapping[str, Any] | None = None,
+) -> Asked:
+    """As `ask`; a page that came late is asked again, when the caches are warm."""
+    for _ in range(_ATTEMPTS):
+        asked = ask(client, index, pipeline, query, size, options)
+        if asked.ranked and not _LATE.intersection(asked.degraded):
+            break
+    return asked
+
+
+def ask_all(
+    client: OpenSearch,
+    journal: Journal,
+    planned: Planned,
+    where: tuple[str, str],
+    questions: Questions,
+    progress: Progress,
+) -> Answers:
+    """What a variant answers to every query.
+
+    Args:
+        where: index and pipeline.
+
+    Raises:
+        Unavailable: most pages came back unranked.
+    """
+    items: dict[str, list[str]] = {}
+    degraded: Counter[str] = Counter()
+    for done, (query, text) in enumerate(questions.texts.items(), start=1):
+        key = ("page", planned.name, query)
+        known = journal.get(*key)
+        if known is None:
+            filled = files.filled(planned.template, text)
+            known = ask_well(client, *where, filled, min(DEPTH, planned.window)).json()
+            journal.put(*key, value=known)
+        items[query] = known["items"]
+        degraded.update(set(known["degraded"]))
+        progress(done, len(questions.texts))
+    if degraded[_UNRANKED] * 2 > len(items):
+        raise Unavailable(
+            f"{degraded[_UNRANKED]} of {len(items)} pages of {planned.name!r} came back unranked. "
+            "See `neuralrank status`, and give the pipeline more time (timeout_ms)."
+        )
+    return Answers(items, dict(degraded))
+
+
+def time_all(
+    client: OpenSearch,
+    journal: Journal,
+    variants: Sequence[tuple[Planned, tuple[str, str]]],
+    questions: Questions,
+    repeats: int,
+    progress: Progress,
+) -> dict[str, list[float]]:
+    """Milliseconds of a page, by variant. The variants take turns at each query, so that what else
+    the machine does costs all of them alike; every cache is warm, since all have been asked."""
+    found: dict[str, list[float]] = {planned.name: [] for planned, _ in variants}
+    done, total = 0, repeats * len(questions.texts) * len(variants)
+    for number in range(repeats):
+        for query, text in questions.texts.items():
+            for planned, where in variants:
+                key = ("time", planned.name, str(number), query)
+                known = journal.get(*key)
+                if known is None:
+                    filled = files.filled(planned.template, text)
+                    asked = ask(client, *where, filled, min(_PAGE, planned.window))
+                    known = round(asked.milliseconds, 3)
+                    journal.put(*key, value=known)
+                found[planned.name].append(known)
+                done += 1
+                progress(done, total)
+    return found
+
+
+def run_of(items: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
+    """Rankings as scores: the order is what is judged, and equal scores would be ordered by id."""
+    return {
+        query: {item: -float(place) for place, item in enumerate(ranked)}
+        for query, ranked in items.items()
+    }

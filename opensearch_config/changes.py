@@ -172,7 +172,7 @@ def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
         encoder = meta.get("encoder", "") if files.has_vectors(folder) else ""
         wanted = files.product_index(encoder, int(meta.get("dimensions", 0)), folder)
         settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
-        found = stale(wanted, live.get("properties", {}), settings.get("analysis", {}))
+        found = stale(wanted, live.get("properties", {}), settings)
         if found:
             action: Literal["reindex", "reload"] = (
                 "reindex" if any(each.needs == "reindex" for each in found) else "reload"

@@ -63,7 +63,8 @@ def product_index(encoder: str = "", dimensions: int = 0, folder: Path = FOLDER)
     else:
         properties.pop(VECTOR, None)
         properties.pop(PACKED, None)
-        settings.get("index", {}).pop("knn", None)
+        for setting in ("knn", "knn.derived_source"):
+            settings.get("index", {}).pop(setting, None)
     meta = mappings.setdefault("_meta", {}).setdefault("neuralrank", {})
     meta |= {"encoder": encoder, "dimensions": dimensions, "text_fields": list(PASSAGE_FIELDS)}
     # By field: where the same vectors are to be had packed.

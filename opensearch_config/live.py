@@ -29,8 +29,11 @@ def with_encoder(live: Mapping[str, Any], encoder: str, dimensions: int) -> dict
     """
     mappings = chosen_mappings(live["mappings"])
     settings = chosen_settings(live["settings"]["index"])
-    settings["index"]["knn"] = True
-    ours = files.product_index(encoder, dimensions)["mappings"]
+    made = files.product_index(encoder, dimensions)
+    ours = made["mappings"]
+    settings["index"] |= {
+        name: value for name, value in made["settings"]["index"].items() if name.startswith("knn")
+    }
     own = mappings.get("properties", {})
     # An index without vectors, or of an older version, gets the fields of the shipped files.
     vector = {**own.get(VECTOR, ours["properties"][VECTOR]), "dimension": dimensions}
@@ -55,6 +58,10 @@ def chosen_settings(live: Mapping[str, Any]) -> dict[str, Any]:
     """Those that were chosen, with numbers and booleans as such; analysis apart, as the files have
     it."""
     chosen = {name: value for name, value in live.items() if name not in _OWN}
+    # k-NN writes it into every index, as true; false is a choice (docs/decisions/023).
+    derived = live.get("knn.derived_source", {})
+    if derived.get("enabled") == "false":
+        chosen["knn.derived_source"] = derived
     analysis = chosen.pop("analysis", None)
     # OpenSearch sets the number itself where it follows the nodes.
     if chosen.get("auto_expand_replicas", "false") != "false":

@@ -13,6 +13,8 @@ from opensearch_config.differences import differences
 __all__ = ["Difference", "Needs", "stale"]
 
 Needs = Literal["reindex", "reload"]
+# Whether k-NN keeps vectors apart from the documents: said once, when an index is made.
+_DERIVED: Final = "knn.derived_source"
 # What an analyzer is made of, by the key that names it there and the section that defines it.
 _PARTS: Final = {"tokenizer": "tokenizer", "filter": "filter", "char_filter": "char_filter"}
 
@@ -29,7 +31,7 @@ class Difference:
 
 
 def stale(
-    wanted: Mapping[str, Any], properties: Mapping[str, Any], analysis: Mapping[str, Any]
+    wanted: Mapping[str, Any], properties: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> list[Difference]:
     """How an index differs from what it would be if it were made now. What only the index has, such
     as a team's own fields, does not count.
@@ -37,10 +39,15 @@ def stale(
     Args:
         wanted: settings and mappings of `product_index`.
         properties: the fields of the index.
-        analysis: its analysis settings, as OpenSearch gives them.
+        settings: those below `index`, as OpenSearch gives them.
     """
     fields = wanted["mappings"].get("properties", {})
     found = list(_fields(fields, properties))
+    analysis = settings.get("analysis", {})
+    derived = wanted["settings"].get("index", {}).get(_DERIVED)
+    if derived is not None and _DERIVED in settings:
+        words = differences(derived, settings[_DERIVED], _DERIVED)
+        found += [Difference(each, "reindex") for each in words]
     new = wanted["settings"].get("analysis", {})
     fixed = _closure(new, _index_analyzers(fields) | _index_analyzers(properties))
     for section, parts in new.items():

@@ -4,6 +4,7 @@ from typing import Any
 
 from neuralrank.packing import PACKED, VECTOR
 from opensearch_config import product_index, with_encoder
+from opensearch_config.live import chosen_settings
 
 SETTINGS = {
     "uuid": "x",
@@ -34,7 +35,12 @@ def test_only_vectors_and_what_belongs_to_one_index_change() -> None:
     assert notes["packed_vectors"] == {VECTOR: PACKED}
     assert "state" not in notes
     assert body["settings"] == {
-        "index": {"number_of_shards": 3, "search": {"default_pipeline": "mine"}, "knn": True},
+        "index": {
+            "number_of_shards": 3,
+            "search": {"default_pipeline": "mine"},
+            "knn": True,
+            "knn.derived_source": {"enabled": False},
+        },
         "analysis": SETTINGS["analysis"],
     }
 
@@ -46,3 +52,12 @@ def test_an_index_without_vectors_gets_the_fields_of_the_files() -> None:
     ours = product_index("new@111111111111", 7)["mappings"]["properties"]
     assert fields[VECTOR] == ours[VECTOR]
     assert fields[VECTOR]["dimension"] == 7
+
+
+def test_what_k_nn_sets_by_itself_was_not_chosen_and_the_opposite_was() -> None:
+    def kept(enabled: str) -> object:
+        derived = {"knn.derived_source": {"enabled": enabled}}
+        return chosen_settings(derived)["index"].get("knn.derived_source")
+
+    assert kept("true") is None
+    assert kept("false") == {"enabled": False}

@@ -15,9 +15,7 @@ def wanted() -> dict[str, Any]:
 
 
 def found(wanted: dict[str, Any], live: dict[str, Any]) -> list[str]:
-    return list(
-        map(str, stale(wanted, live["mappings"]["properties"], live["settings"]["analysis"]))
-    )
+    return list(map(str, stale(wanted, live["mappings"]["properties"], live["settings"])))
 
 
 def test_an_index_that_was_made_of_the_files_differs_in_nothing(wanted: dict[str, Any]) -> None:
@@ -48,6 +46,19 @@ def test_what_analyses_documents_needs_a_reindex_down_to_its_parts(wanted: dict[
         "analysis.filter.english_stop.stopwords is _none_, the file says _english_: "
         "needs a reindex",
     ]
+
+
+def test_vectors_apart_from_documents_need_a_reindex() -> None:
+    wanted = product_index("encoder@000000000001", 8)
+    settings = {**wanted["settings"], "knn.derived_source": {"enabled": "true"}}
+    live = {"mappings": wanted["mappings"], "settings": settings}
+    assert found(wanted, live) == [
+        "knn.derived_source.enabled is true, the file says false: needs a reindex"
+    ]
+    settings["knn.derived_source"] = {"enabled": "false"}
+    assert found(wanted, live) == []
+    # Without vectors nothing is said, and an index without k-NN has no such setting.
+    assert found(product_index(), {**live, "settings": product_index()["settings"]}) == []
 
 
 def test_what_analyses_queries_only_needs_a_reload(wanted: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ class BertConfig:
     """The sizes that the weights alone do not tell."""
 
     layers: int
+    # Of a layer that nothing was pruned from; a pruned one has as many as its weights hold.
     heads: int
     epsilon: float = 1e-12
     # Position of the first token: 0 for BERT, padding index + 1 = 2 for RoBERTa and XLM-R.
@@ -159,6 +160,10 @@ def _layer(
     name = key.replace("encoder.layer.", "layer")
     attention = f"{key}.attention.self"
     size = hidden // config.heads
+    width = weights[f"{attention}.query.weight"].shape[0]
+    heads = width // size
+    # Of a layer that was pruned, constants of its own.
+    own = "" if heads == config.heads else str(heads)
     # The scale of the scores, 1/√size, is folded into the query.
     shrink = np.float32(size**-0.5)
     one = np.float32(1.0)
@@ -168,8 +173,8 @@ def _layer(
         x,
         np.concatenate([weights[f"{part}.weight"] * factor for part, factor in parts]),
         np.concatenate([weights[f"{part}.bias"] * factor for part, factor in parts]),
-    )  # [batch, length, 3 * hidden]
-    shape = graph.constant("heads", np.array([0, 0, 3, config.heads, size], np.int64))
+    )  # [batch, length, 3 * heads * size]
+    shape = graph.constant(f"heads{own}", np.array([0, 0, 3, heads, size], np.int64))
     split = graph.op("Reshape", f"{name}.split", joined, shape)
     split = graph.op(
         "Transpose", f"{name}.heads", split, perm=[2, 0, 3, 1, 4]
@@ -191,7 +196,7 @@ def _layer(
         "Reshape",
         f"{name}.merged",
         graph.op("Transpose", f"{name}.tokens", mixed, perm=[0, 2, 1, 3]),
-        graph.constant("hidden", np.array([0, 0, hidden], np.int64)),
+        graph.constant(f"hidden{own}", np.array([0, 0, width], np.int64)),
     )
     attended = graph.layer(f"{name}.attended", merged, weights, f"{key}.attention.output.dense")
     attended = adapted(graph, attended, weights, f"{key}.attention.output.dense")

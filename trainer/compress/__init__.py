@@ -1,0 +1,1 @@
+"""Smaller models from larger ones: structured pruning, distillation, int8."""

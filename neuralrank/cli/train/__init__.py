@@ -14,3 +14,9 @@ train = typer.Typer(no_args_is_help=True)
 @train.callback()
 def _train() -> None:
     """Trains models from feedback and judgments. Needs the extra `train`."""
+
+
+# Each registers its command.
+from neuralrank.cli.train import (  # noqa: E402, F401
+    pull,
+)

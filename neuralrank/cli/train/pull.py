@@ -1,0 +1,111 @@
+"""`neuralrank train pull`: what users did, from OpenSearch to Parquet on disk."""
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from neuralrank.cli.train import train
+from neuralrank.opensearch import connect
+from neuralrank.settings import load_settings
+
+__all__ = ["pull"]
+
+
+@train.command()
+def pull(
+    since: Annotated[
+        str,
+        typer.Option("--from", metavar="TIME", help="ISO 8601 in UTC, or now-30d (m, h, d, w)."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the logs go.")],
+    until: Annotated[str, typer.Option(metavar="TIME", help="Before then.")] = "now",
+    index: Annotated[
+        str,
+        typer.Option(
+            "--index",
+            "-i",
+            metavar="NAME",
+            help="Leave out events on items that this index or alias does not hold.",
+        ),
+    ] = "",
+    bot_rate: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Who asks and acts more often than this within 60 seconds, once, is a robot; "
+            "impressions do not count.",
+        ),
+    ] = 60,
+    clock_skew: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds. Events that are so much older than their query, or ahead of now, are "
+            "left out.",
+        ),
+    ] = 300.0,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for an OpenSearch that is away.")
+    ] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Pulls ubi_queries and ubi_events of a time to Parquet, and says what was left out and why.
+
+    Example: neuralrank train pull --from now-30d --until now --index shop --out logs
+
+    It can be stopped (Ctrl-C, OpenSearch down) at any point: the same command goes on where it was.
+    In the folder: queries.parquet, events.parquet, dropped.parquet (which document, and why) and
+    pull.json with the counts.
+    """
+    from trainer.feedback import Limits, Request
+    from trainer.feedback import pull as fetch
+
+    request = Request(since, until, index, Limits(bot_rate, clock_skew), patience)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
+
+    with closing(connect(load_settings(), timeout=120.0)) as client, bar:
+        try:
+            pulled = fetch(client, out, request, progress=show)
+        except KeyboardInterrupt as error:
+            typer.echo(f"neuralrank: Interrupted. {error}", err=True)
+            raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(pulled.model_dump_json())
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("window", f"{pulled.since} to {pulled.until}")
+    for name, count in pulled.counts.items():
+        table.add_row(name, f"{count:,}")
+    for reason, count in pulled.dropped.items():
+        if count:
+            table.add_row("left out", f"{count:,} {reason}")
+    table.add_row("folder", str(out))
+    Console().print(table, highlight=False)

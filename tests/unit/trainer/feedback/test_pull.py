@@ -1,0 +1,293 @@
+"""What is pulled, what is left out and why, and that nothing is fetched twice or lost."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from neuralrank.errors import InvalidInput, NotFound, Unavailable, Unsupported
+from tests.unit.trainer.feedback.scripted import Cluster, event, query
+from trainer.feedback import REASONS, Limits, Logs, Pulled, Request, pieces, pull, reading
+from trainer.feedback.cleaning import find_bots
+from trainer.feedback.pull import moment
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+REQUEST = Request("2026-01-01", "2026-01-02")
+
+
+def fetch(cluster: Cluster, folder: Path, request: Request = REQUEST, **options: Any) -> Pulled:
+    slept: list[float] = options.pop("slept", [])
+    return pull(cluster, folder, request, now=lambda: NOW, sleep=slept.append, **options)  # type: ignore[arg-type]
+
+
+def left_out(pulled: Pulled) -> dict[str, int]:
+    return {reason: count for reason, count in pulled.dropped.items() if count}
+
+
+def test_counts_and_rows(tmp_path: Path) -> None:
+    cluster = Cluster(
+        [query(0, "q", user_id="A"), query(-1, "too-early"), query(86_400, "too-late")],
+        [
+            event(1, "impression", "a", place=0),
+            event(1, "impression", "b", place=1),
+            event(2, "click", "a", place=0),
+            event(3, "add_to_cart", "a", user_id="A"),
+            event(4, "purchase", "a", user_id="A"),
+            event(5, "wishlist", "b", query=""),
+        ],
+    )
+    told: list[tuple[str, int, int]] = []
+    pulled = fetch(cluster, tmp_path, progress=lambda *what: told.append(what))
+    assert pulled.counts == {
+        "queries": 1, "impressions": 2, "clicks": 1, "carts": 1, "purchases": 1, "other": 1,
+        "users": 2,
+    }  # fmt: skip
+    assert left_out(pulled) == {}
+    assert set(pulled.dropped) == set(REASONS)
+    logs = Logs.open(tmp_path)
+    assert logs.queries.drop_columns(["id", "attributes"]).to_pylist() == [
+        {"time": 1_767_225_600_000, "query_id": "q", "user": "A", "user_query": "kettle",
+         "hits": [], "application": ""}
+    ]  # fmt: skip
+    assert logs.events["ordinal"].to_pylist() == [0, 1, 0, 1, 1, 1]
+    assert logs.events["user"].to_pylist() == ["u", "u", "u", "A", "A", "u"]
+    assert ("events", 6, 6) in told
+    assert told[-1] == ("cleaning", 7, 7)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dropped.parquet", "events.parquet", "pull.json", "queries.parquet",
+    ]  # fmt: skip
+    assert not cluster.points
+
+
+def test_what_is_left_out_and_why(tmp_path: Path) -> None:
+    robot = [event(100 + n, "click", "a", user="robot", place=n) for n in range(4)]
+    slow = [event(1000 + 30 * n, "click", "a", user="slow", place=n) for n in range(4)]
+    same = event(10, "click", "a")
+    cluster = Cluster(
+        [
+            query(0, "q"),
+            query(400, "late"),
+            query(90, "by-robot", user="robot"),
+            query(5, ""),
+        ],
+        [
+            same,
+            same | {"_id": "again", "sort": [same["sort"][0], 10**8]},
+            event(10, "click", "b", user="w"),
+            *robot,
+            *slow,
+            event(99, "click", "a", query="late", user="v"),  # 301 s before it was asked
+            event(101, "click", "a", query="late", user="v"),  # 299 s
+            event(20, "click", "gone", user="x"),
+            event(21, "click", "", user="y"),
+            event(22, "", "a"),
+        ],
+    )
+    request = Request("2026-01-01", "2026-01-02", index="shop", limits=Limits(bot_rate=3))
+    pulled = fetch(cluster, tmp_path, request)
+    assert left_out(pulled) == {
+        "not UBI": 1,
+        "without a query_id": 1,
+        "without an item": 1,
+        "duplicates": 1,
+        "clock skew": 1,
+        "bots by rate": 5,
+        "unknown items": 1,
+    }
+    assert pulled.counts["clicks"] == 2 + 4 + 1
+    dropped = pq.read_table(tmp_path / "dropped.parquet").to_pylist()
+    assert {"index": "ubi_events", "id": "again", "reason": "duplicates"} in dropped
+    assert len(dropped) == 11
+
+
+def test_an_event_from_the_future_is_left_out(tmp_path: Path) -> None:
+    cluster = Cluster([], [event(0, "click", "a"), event(86_400 + 301, "click", "a")])
+    pulled = fetch(cluster, tmp_path, Request("2026-01-01", "2026-02-01"))
+    assert left_out(pulled) == {"clock skew": 1}
+
+
+def test_robots_by_rate_in_any_minute() -> None:
+    """4 actions in 59.999 s are too many for a rate of 3; in 60 s they are not."""
+    fast = [("fast", 1_000), ("fast", 1_001), ("fast", 1_002), ("fast", 60_999)]
+    slow = [("slow", 1_000), ("slow", 1_001), ("slow", 1_002), ("slow", 61_000)]
+    nobody = [("", n) for n in range(100)]
+    everything = sorted(fast + slow + nobody, key=lambda row: row[1])
+    assert find_bots(everything, 3) == {"fast"}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_BATCH", 3)
+    monkeypatch.setattr(pieces, "_ROWS", 4)
+
+
+def many() -> Cluster:
+    """20 events at 5 moments, so that ties lie across batches and pieces."""
+    return Cluster([query(0, "q")], [event(n // 4, "click", "a", place=n) for n in range(20)])
+
+
+def places(folder: Path) -> list[int]:
+    return sorted(Logs.open(folder).events["ordinal"].to_pylist())
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("searches", range(8))
+def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, searches: int) -> None:
+    cluster = many()
+    cluster.interrupt_after = searches
+    with pytest.raises(KeyboardInterrupt, match="Run the same command again"):
+        fetch(cluster, tmp_path)
+    with pytest.raises(InvalidInput, match="was interrupted"):
+        Logs.open(tmp_path)
+    before = cluster.searches
+    cluster.interrupt_after = -1
+    fetch(cluster, tmp_path)
+    assert places(tmp_path) == list(range(20))
+    # At most what shares the last moment is read again.
+    assert cluster.searches - before <= 11 - searches
+    assert not cluster.points
+
+
+@pytest.mark.usefixtures("small")
+def test_killed_between_two_pieces_and_within_one(tmp_path: Path) -> None:
+    """A kill leaves whole pieces, maybe a temporary file, and no last piece."""
+    cluster = many()
+    cluster.interrupt_after = 6
+    with pytest.raises(KeyboardInterrupt):
+        fetch(cluster, tmp_path)
+    cluster.interrupt_after = -1
+    last = sorted((tmp_path / "raw").glob("events-*"))[-1]
+    last.rename(last.with_name(".half"))
+    fetch(cluster, tmp_path)
+    assert places(tmp_path) == list(range(20))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("how", ["down", "gone"])
+def test_an_opensearch_that_comes_back_is_waited_for(tmp_path: Path, how: str) -> None:
+    cluster, slept = many(), list[float]()
+
+    def fail(what: str, done: int, _total: int) -> None:
+        if what == "events" and done == 6:
+            setattr(cluster, how, 3)
+
+    fetch(cluster, tmp_path, progress=fail, slept=slept)
+    assert places(tmp_path) == list(range(20))
+    assert slept == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.usefixtures("small")
+def test_an_opensearch_that_stays_away_is_given_up_and_what_is_there_is_kept(
+    tmp_path: Path,
+) -> None:
+    cluster, slept = many(), list[float]()
+
+    def fail(what: str, done: int, _total: int) -> None:
+        if what == "events" and done == 6:
+            cluster.down = -1
+
+    with pytest.raises(Unavailable) as caught:
+        fetch(cluster, tmp_path, progress=fail, slept=slept)
+    assert "Kept are 7 documents" in str(caught.value)
+    assert "Run the same command again" in str(caught.value)
+    assert 60 <= sum(slept) < 75
+    cluster.down = 0
+    assert fetch(cluster, tmp_path).counts["clicks"] == 20
+
+
+def test_a_complete_pull_is_not_done_again(tmp_path: Path) -> None:
+    cluster = many()
+    first = fetch(cluster, tmp_path)
+    cluster.down = -1
+    assert fetch(cluster, tmp_path) == first
+
+
+def full_disk(*_arguments: object, **_options: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces.pq, "write_table", full_disk)
+    with pytest.raises(Unsupported, match=r"is full\. Kept are 0 documents"):
+        fetch(many(), tmp_path)
+
+
+def another_window(cluster: Cluster, folder: Path) -> None:
+    fetch(cluster, folder)
+    fetch(cluster, folder, Request("2026-01-01", "2026-01-03"))
+
+
+def no_events(cluster: Cluster, folder: Path) -> None:
+    fetch(cluster, folder, Request("2025-01-01", "2025-02-01"))
+
+
+def an_empty_index(_cluster: Cluster, folder: Path) -> None:
+    fetch(Cluster([query(0, "q")]), folder)
+
+
+def backwards(cluster: Cluster, folder: Path) -> None:
+    fetch(cluster, folder, Request("2026-01-02", "2026-01-01"))
+
+
+def no_time(cluster: Cluster, folder: Path) -> None:
+    fetch(cluster, folder, Request("yesterday", "now"))
+
+
+def something_else(cluster: Cluster, folder: Path) -> None:
+    (folder / "letters.txt").write_text("dear")
+    fetch(cluster, folder)
+
+
+@pytest.mark.parametrize(
+    ("do", "says"),
+    [
+        (another_window, "holds a pull from 2026-01-01 until 2026-01-02"),
+        (no_events, "ubi_events has some from 2026-01-01T00:00:00.* to 2026-01-01T00:00:04"),
+        (an_empty_index, "There are no events in the window .*: ubi_events is empty"),
+        (backwards, "The window is empty"),
+        (no_time, "--from got 'yesterday'; allowed is ISO 8601"),
+        (something_else, "holds something else"),
+    ],
+)
+def test_wrong_use_says_what_to_do(
+    tmp_path: Path, do: Callable[[Cluster, Path], None], says: str
+) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        do(many(), tmp_path)
+
+
+def test_no_ubi_at_all(tmp_path: Path) -> None:
+    cluster = many()
+    del cluster.documents["ubi_events"]
+    with pytest.raises(NotFound, match="neuralrank config apply"):
+        fetch(cluster, tmp_path)
+    with pytest.raises(NotFound, match="neuralrank train pull"):
+        Logs.open(tmp_path)
+
+
+def test_several_pulls_are_one_and_a_document_counts_once(tmp_path: Path) -> None:
+    cluster = many()
+    fetch(cluster, tmp_path / "a", Request("2026-01-01", "2026-01-01T00:00:03"))
+    fetch(cluster, tmp_path / "b", Request("2026-01-01T00:00:02", "2026-01-02"))
+    logs = Logs.open(tmp_path / "b", tmp_path / "a")
+    assert sorted(logs.events["ordinal"].to_pylist()) == list(range(20))
+    times = logs.events["time"].to_pylist()
+    assert times == sorted(times)
+    assert (logs.since[:10], logs.until[:10]) == ("2026-01-01", "2026-01-02")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("now", NOW),
+        ("now-36h", datetime(2025, 12, 31, 12, tzinfo=UTC)),
+        ("now-2w", datetime(2025, 12, 19, tzinfo=UTC)),
+        ("2026-01-01T01:00:00+01:00", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01", datetime(2026, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_moments(text: str, expected: datetime) -> None:
+    assert moment(text, NOW, "--from") == expected

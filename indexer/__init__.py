@@ -1,10 +1,10 @@
 """From a catalogue to an index: reading, validation, vectors, the switch; and a
 live index with another encoder's vectors."""
 
-from indexer.reading import FORMATS, Catalogue, Row
 from indexer.reencoding import Reencoded, reencode
 from indexer.rejects import Rejects
 from indexer.run import PassageEncoder, Summary, index_catalogue
+from neuralrank.catalogue import FORMATS, Catalogue, Row
 
 __all__ = [
     "FORMATS",

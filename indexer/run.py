@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
-from indexer.reading import Catalogue, Row
 from indexer.rejects import Rejects
 from indexer.unfinished import give_up
+from neuralrank.catalogue import Catalogue, Row
 from neuralrank.errors import InvalidInput, NeuralrankError
 from neuralrank.generation import Generation, check_name, create, find_unfinished
 from neuralrank.matryoshka import cut

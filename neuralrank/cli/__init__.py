@@ -23,7 +23,17 @@ app = typer.Typer(
 
 # What the extra `train` brings and commands import when they run.
 _TRAINER_NEEDS = frozenset(
-    {"accelerate", "jinja2", "matplotlib", "optuna", "peft", "sklearn", "torch", "transformers"}
+    {
+        "accelerate",
+        "bm25s",
+        "jinja2",
+        "matplotlib",
+        "optuna",
+        "peft",
+        "sklearn",
+        "torch",
+        "transformers",
+    }
 )
 
 

@@ -7,7 +7,13 @@
 from neuralrank.judging.asking import Answered, Pair, ask_all
 from neuralrank.judging.clicks import MODELS, Estimate, Tally, grade
 from neuralrank.judging.from_clicks import Learned, judgments_from_clicks
-from neuralrank.judging.judgments import Judgments, query_key, unknown_in_words, unknown_items
+from neuralrank.judging.judgments import (
+    Judgments,
+    query_id,
+    query_key,
+    unknown_in_words,
+    unknown_items,
+)
 from neuralrank.judging.pages import Page, Skipped, read_pages
 
 __all__ = [
@@ -23,6 +29,7 @@ __all__ = [
     "ask_all",
     "grade",
     "judgments_from_clicks",
+    "query_id",
     "query_key",
     "read_pages",
     "unknown_in_words",

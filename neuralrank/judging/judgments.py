@@ -20,7 +20,7 @@ from opensearchpy import OpenSearch
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
 
-__all__ = ["Judgments", "query_key", "unknown_in_words", "unknown_items"]
+__all__ = ["Judgments", "query_id", "query_key", "unknown_in_words", "unknown_items"]
 
 _IMPORT: Final = "IMPORT_JUDGMENT"
 _BATCH: Final = 1_000
@@ -32,6 +32,11 @@ def query_key(text: str) -> str:
     """Queries that differ in case, width or spaces only are one: "ＭacBook  Air" is "macbook
     air"."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def query_id(key: str) -> str:
+    """An id made of a query's key (`query_key`), the same wherever it is made."""
+    return f"q{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 @dataclass
@@ -49,7 +54,7 @@ class Judgments:
         """The id of a query's text; a new one, made of the text, where it has none yet."""
         key = query_key(text)
         if key not in self._ids:
-            self._ids[key] = f"q{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+            self._ids[key] = query_id(key)
             self.texts[self._ids[key]] = text
         return self._ids[key]
 

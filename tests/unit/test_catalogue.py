@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from indexer import Catalogue, Row
+from neuralrank.catalogue import Catalogue, Row
 from neuralrank.errors import InvalidInput, NotFound
 
 
@@ -30,7 +30,7 @@ def test_json_lines_keep_their_line_numbers(tmp_path: Path) -> None:
 def test_a_line_without_end_is_refused_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.reading._MAX_LINE_BYTES", 100)
+    monkeypatch.setattr("neuralrank.catalogue._MAX_LINE_BYTES", 100)
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"id": "x" * 500}) + '\n{"id": 2}\n')
     first, second = rows(path)

@@ -1,0 +1,204 @@
+"""`neuralrank train dataset`: logs or judgments become training examples."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from neuralrank.cli.train import train
+from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+
+    from trainer.dataset import Dataset
+    from trainer.dataset.negatives import Finders
+
+__all__ = ["dataset"]
+
+_NONE = "none"
+_TIME = "ISO 8601. Default: by --dev and --test."
+
+
+@train.command()
+def dataset(
+    catalogue: Annotated[
+        Path, typer.Option(metavar="FILE", help="The products, as for `neuralrank index`.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the dataset goes.")],
+    logs: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="What `train pull` wrote; several are taken as one."),
+    ] = None,
+    judgments: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TREC qrels, or `.json` of OpenSearch, as `judge` has."),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(metavar="TSV", help="The queries of a TREC file: id, tab, text."),
+    ] = None,
+    propensities: Annotated[
+        str,
+        typer.Option(
+            help="How likely each position is looked at. harvest: from items seen at several; "
+            "regression-em: from alike items at different ones; auto: the first where the logs "
+            "allow it; none: no correction, clicks as they are."
+        ),
+    ] = "auto",
+    dev: Annotated[float, typer.Option(help="Share of pages (or judged queries) in dev.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of pages (or judged queries) in test.")] = 0.1,
+    train_until: Annotated[str, typer.Option(metavar="TIME", help=f"Train before. {_TIME}")] = "",
+    dev_until: Annotated[str, typer.Option(metavar="TIME", help=f"Dev before. {_TIME}")] = "",
+    negatives: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Negatives that a query has at least: where too few were seen (or judged), what "
+            "BM25 and vectors find further down fills it up.",
+        ),
+    ] = 4,
+    highest: Annotated[
+        int, typer.Option(min=0, help="The grade that becomes 1. Default: the highest in FILE.")
+    ] = 0,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="REF",
+            help="For neighbours: name or name@hash, or none. Default: the newest there is.",
+        ),
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Another one splits queries otherwise.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Makes a dataset: logs split by time, with clicks freed of position bias; or judgments.
+
+    Example: neuralrank train dataset --logs logs --catalogue products.jsonl --out data
+
+    Parts are train, dev and test. Of logs, earlier pages are learned from and later ones measure,
+    and a query is in one part only. Judgments have no time: their queries are split by a hash of
+    their text. docs/trainer.md says how labels come about.
+    """
+    from trainer.dataset.from_judgments import JudgmentOptions, from_judgments
+    from trainer.dataset.from_logs import LogOptions, from_logs
+    from trainer.dataset.items import read_items
+    from trainer.dataset.propensity import ESTIMATORS
+    from trainer.dataset.splits import Shares
+
+    if bool(logs) == bool(judgments):
+        raise InvalidInput("Give --logs or --judgments, one of them.")
+    if propensities not in ESTIMATORS:
+        raise InvalidInput(
+            f"--propensities got {propensities!r}; allowed are {', '.join(ESTIMATORS)}."
+        )
+    shares = Shares(dev, test)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    tasks: dict[str, Any] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
+
+    with bar:
+        if logs:
+            from trainer.feedback import Logs
+
+            found = Logs.open(*logs)
+            items, headlines = read_items(catalogue)
+            made = from_logs(
+                found,
+                items,
+                _finders(items, headlines, encoder, show),
+                LogOptions(propensities, shares, train_until, dev_until, negatives, seed),
+                f"logs: {', '.join(map(str, logs))}",
+                show,
+            )
+        elif judgments:
+            from neuralrank.judging import Judgments
+
+            judged = Judgments.read(judgments, queries)
+            items, headlines = read_items(catalogue)
+            made = from_judgments(
+                judged,
+                items,
+                _finders(items, headlines, encoder, show),
+                JudgmentOptions(shares, negatives, highest, seed),
+                f"judgments: {judgments}",
+                show,
+            )
+        made.write(out)
+    if as_json:
+        typer.echo(made.description.model_dump_json(by_alias=True))
+    else:
+        _show(made, out)
+
+
+def _finders(
+    items: "pa.Table", headlines: list[str], ref: str, show: "Callable[[str, int, int], None]"
+) -> "Finders":
+    from trainer.dataset.finding import Bm25, Neighbours, item_vectors
+    from trainer.dataset.negatives import Finders
+
+    neighbours = None
+    if ref != _NONE:
+        from neuralrank.encoder import Encoder
+        from neuralrank.registry import Registry
+
+        settings = load_settings()
+        registry = Registry(settings.registry_path)
+        refs = [ref] if ref else _encoders(registry)
+        if not refs:
+            raise NotFound(
+                f"No encoder is in the registry {settings.registry_path}. Add one with `neuralrank "
+                "models add`, or do without: --encoder none."
+            )
+        model = Encoder.load(registry.get(refs[-1]))
+        cache = settings.home / "trainer" / "vectors"
+        vectors = item_vectors(
+            model, headlines, cache, lambda done, total: show("encoding items", done, total)
+        )
+        neighbours = Neighbours(model, vectors)
+    titles = items["title"].to_pylist()
+    return Finders(titles, Bm25(items["text"].to_pylist()), neighbours)
+
+
+def _encoders(registry: Any) -> list[str]:
+    """Oldest first."""
+    encoders = [bundle for bundle in registry.list() if bundle.manifest.kind == "encoder"]
+    return [bundle.ref for bundle in sorted(encoders, key=lambda one: one.manifest.created)]
+
+
+def _show(made: "Dataset", out: Path) -> None:
+    description = made.description
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("from", description.source)
+    for name in ("items", "queries", "examples", "sequences", "impressions"):
+        table.add_row(name, f"{getattr(made, name).num_rows:,}")
+    for part in ("train", "dev", "test"):
+        rows = made.of("examples", part)
+        queries = made.of("queries", part).num_rows
+        table.add_row(part, f"{queries:,} queries, {rows.num_rows:,} examples")
+    if description.propensities.estimator:
+        values = ", ".join(f"{value:.3f}" for value in description.propensities.values[:10])
+        table.add_row("propensities", f"{description.propensities.estimator}: {values}")
+    for name, count in description.counts.get("skipped", {}).items():
+        table.add_row("left out", f"{count:,} {name}")
+    if unknown := description.counts.get("unknown_items"):
+        table.add_row("left out", f"{unknown:,} judged items that are not in the catalogue")
+    table.add_row("folder", str(out))
+    Console().print(table, highlight=False)

@@ -1,0 +1,116 @@
+"""Judgment files become a dataset."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from neuralrank.cli.commands import app
+from neuralrank.errors import InvalidInput, NotFound
+from trainer.dataset import Dataset
+
+QUERIES = [f"kettle {n}" for n in range(15)] + [f"洗碗机 {n}" for n in range(15)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    products = [
+        {"id": f"k{n}", "title": f"electric kettle {n}", "brand": "Bodum"} for n in range(40)
+    ]
+    products += [{"id": f"z{n}", "title": f"全自动洗碗机 {n} 号", "price": 99} for n in range(40)]
+    lines = [json.dumps(row, ensure_ascii=False) for row in [*products, {"id": "k1"}]]
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    (tmp_path / "q.tsv").write_text("\n".join(f"{n}\t{text}" for n, text in enumerate(QUERIES)))
+    rows = []
+    for n, text in enumerate(QUERIES):
+        letter = "k" if text[0] == "k" else "z"
+        rows += [
+            f"{n} 0 {letter}{n % 15} 3",
+            f"{n} 0 {letter}{n % 15 + 1} 1",
+            f"{n} 0 {letter}{n % 15 + 2} 0",
+        ]
+    (tmp_path / "j.qrels").write_text("\n".join([*rows, "0 0 gone 2"]))
+    return tmp_path
+
+
+def run(folder: Path, *more: str, judgments: str = "j.qrels") -> Any:
+    return CliRunner().invoke(
+        app,
+        [
+            "train", "dataset", "--judgments", str(folder / judgments), "--queries",
+            str(folder / "q.tsv"), "--catalogue", str(folder / "c.jsonl.gz"), "--out",
+            str(folder / "data"), "--encoder", "none", "--json", *more,
+        ],
+        env={"NEURALRANK_HOME": str(folder / "home")},
+    )  # fmt: skip
+
+
+def test_judgments_of_both_languages(folder: Path) -> None:
+    done = run(folder)
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["counts"]["unknown_items"] == 1
+    assert report["counts"]["grades"] == {"0": 30, "1": 30, "2": 1, "3": 30}
+    made = Dataset.open(folder / "data")
+    assert made.items.num_rows == 80
+    assert made.items["language"].to_pylist()[-1] == "zh"
+    assert "Bodum" in made.texts()["k1"]
+    parts = made.queries["split"].to_pylist()
+    assert {part: parts.count(part) > 0 for part in ("train", "dev", "test")} == {
+        "train": True, "dev": True, "test": True,
+    }  # fmt: skip
+    assert set(made.of("queries", "train")["language"].to_pylist()) == {"en", "zh"}
+    labels = made.examples["label"].to_pylist()
+    assert {round(label, 3) for label in labels} == {0.0, 0.333, 1.0}
+    # One of grade 0 each, which BM25 finds; three more are added where it is learned from.
+    train = made.of("examples", "train")
+    assert train.num_rows == parts.count("train") * 6
+    dev = made.of("examples", "dev")
+    assert dev.num_rows == parts.count("dev") * 3
+    assert set(dev["negative"].to_pylist()) == {"", "bm25"}
+    assert made.description.split.train_until == ""
+
+
+def test_a_scale_of_ones_own(folder: Path) -> None:
+    assert run(folder, "--highest", "4").exit_code == 0
+    assert Dataset.open(folder / "data").examples["label"].to_numpy().max() == 0.75
+    done = run(folder, "--highest", "2")
+    assert isinstance(done.exception, InvalidInput)
+    assert "is 3, outside the scale; allowed is 0 to 2" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "says"),
+    [
+        ("0 0 k0 0", (), "One class only: every grade is 0"),
+        ("0 0 k0 1\n1 0 k1 1", ("--negatives", "0"), "One class only: all judgments of the train"),
+        ("0 0 k0 -1\n1 0 k1 1", (), "is -1, outside the scale"),
+        ("0 0 x 1", (), "None of the 1 judged items is in the catalogue"),
+    ],
+)
+def test_judgments_that_nothing_can_be_learned_from(
+    folder: Path, rows: str, more: tuple[str, ...], says: str
+) -> None:
+    (folder / "bad.qrels").write_text(rows)
+    done = run(folder, *more, judgments="bad.qrels")
+    assert isinstance(done.exception, InvalidInput)
+    assert says in str(done.exception)
+    assert not (folder / "data").exists()
+
+
+def test_wrong_use_says_what_to_do(folder: Path) -> None:
+    def refused(*arguments: str) -> BaseException | None:
+        common = ("--catalogue", str(folder / "c.jsonl.gz"), "--out", str(folder / "data"))
+        environment = {"NEURALRANK_HOME": str(folder / "home")}
+        command = ["train", "dataset", *common, *arguments]
+        return CliRunner().invoke(app, command, env=environment).exception
+
+    judged = ("--judgments", str(folder / "j.qrels"))
+    assert "--logs or --judgments" in str(refused())
+    assert "--logs or --judgments" in str(refused(*judged, "--logs", str(folder)))
+    assert "allowed are auto, harvest" in str(refused(*judged, "--propensities", "x"))
+    assert isinstance(refused(*judged), NotFound)  # no encoder
+    assert "There are no logs in" in str(refused("--logs", str(folder), "--encoder", "none"))

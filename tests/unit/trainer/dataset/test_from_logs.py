@@ -1,0 +1,258 @@
+"""Logs become a dataset: pages, labels, negatives, sequences; of a later part nothing before."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from neuralrank.errors import InvalidInput
+from neuralrank.judging import query_id
+from trainer.dataset import ITEMS, Dataset
+from trainer.dataset.finding import Bm25, words
+from trainer.dataset.from_logs import LogOptions, from_logs
+from trainer.dataset.negatives import Finders, added
+from trainer.dataset.pages import read_pages
+from trainer.dataset.sequences import read_sequences
+from trainer.dataset.splits import Shares, Times
+from trainer.feedback import EVENTS, QUERIES, Logs, Pulled
+
+TITLES = {
+    **{f"k{n}": f"electric kettle number {n}" for n in range(30)},
+    **{f"z{n}": f"全自动洗碗机 {n} 号" for n in range(30)},
+}
+
+
+def items() -> pa.Table:
+    empty = {"brand": "", "category": "", "language": "", "price": None}
+    rows = [{"item_id": k, "title": title, "text": title} | empty for k, title in TITLES.items()]
+    return pa.Table.from_pylist(rows, ITEMS)
+
+
+def finders() -> Finders:
+    return Finders(list(TITLES.values()), Bm25(list(TITLES.values())), None)
+
+
+def logs(queries: list[dict[str, Any]], events: list[dict[str, Any]]) -> Logs:
+    blank = {"application": "", "user": "", "user_query": ""}
+    asked = [
+        {"id": f"q{n}", "hits": [], "attributes": [], **blank} | row
+        for n, row in enumerate(queries)
+    ]
+    done = [
+        {"id": f"e{n}", "ordinal": None, "query_id": "", **blank} | row
+        for n, row in enumerate(events)
+    ]
+    pulled = Pulled(asked_since="", asked_until="", since="a", until="b", complete=True)
+    return Logs((pulled,), pa.Table.from_pylist(asked, QUERIES), pa.Table.from_pylist(done, EVENTS))
+
+
+def shown(page: str, at: int, *names: str, first: int = 1, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"query_id": page, "time": at, "action": "impression", "item_id": name, "ordinal": place}
+        | more
+        for place, name in enumerate(names, start=first)
+    ]
+
+
+def act(page: str, at: int, action: str, item: str, user: str = "") -> dict[str, Any]:
+    return {"query_id": page, "time": at, "action": action, "item_id": item, "user": user}
+
+
+def test_pages_as_shops_log_them() -> None:
+    found = logs(
+        [
+            {"query_id": "p1", "time": 1, "user_query": "Kettle", "user": "u"},
+            {"query_id": "p2", "time": 2, "user_query": "洗碗机", "hits": ["z1", "z2", "gone"]},
+            {"query_id": "p3", "time": 3, "user_query": " "},
+            {"query_id": "p4", "time": 4, "user_query": "nothing shown"},
+        ],
+        [
+            *shown("p1", 1, "k1", "k2"),
+            *shown("p1", 1, "k2", first=9),
+            act("p1", 2, "click", "k2"),
+            act("p1", 3, "purchase", "k2"),
+            act("p1", 4, "click", "k9"),
+            act("p2", 3, "click", "z2"),
+            *shown("p5", 5, "k1", "k2", first=0, application="from zero", user_query="kettle"),
+            *shown("p3", 3, "k1"),
+        ],
+    )
+    skipped: Counter[str] = Counter()
+    pages = read_pages(found, set(TITLES), skipped)
+    assert [(page.page_id, page.key, page.user) for page in pages] == [
+        ("p1", "kettle", "u"), ("p2", "洗碗机", ""), ("p5", "kettle", ""),
+    ]  # fmt: skip
+    assert [page.positions for page in pages] == [
+        {"k1": 1, "k2": 2}, {"z1": 1, "z2": 2}, {"k1": 1, "k2": 2},
+    ]  # fmt: skip
+    assert [page.outcomes for page in pages] == [{"k2": 3}, {"z2": 1}, {}]
+    assert skipped == {
+        "acts on what was not shown": 1,
+        "items that are not in the catalogue": 1,
+        "pages without a query text": 1,
+        "pages of which is not known what stood on them": 1,
+    }
+
+
+TIMES = Times(100, 200)
+
+
+def sequences(*acts: tuple[int, str, str]) -> list[tuple[str, list[str], list[str]]]:
+    events = [act("", at, action, item, "u") for at, action, item in acts]
+    rows = read_sequences(logs([], events), set(TITLES), TIMES).to_pylist()
+    return [(row["split"], row["items"], row["actions"]) for row in rows]
+
+
+def test_a_user_is_guessed_in_dev_and_test_and_learned_from_before() -> None:
+    made = sequences(
+        (10, "click", "k1"), (20, "click", "k2"), (21, "purchase", "k2"), (30, "view", "gone"),
+        (110, "click", "k3"), (120, "click", "k4"), (210, "view", "k5"),
+    )  # fmt: skip
+    assert made == [
+        ("train", ["k1", "k2"], ["click", "purchase"]),
+        ("dev", ["k1", "k2", "k3", "k4"], ["click", "purchase", "click", "click"]),
+        ("test", ["k1", "k2", "k3", "k4", "k5"], ["click", "purchase", "click", "click", "view"]),
+    ]
+
+
+def test_what_began_before_is_not_to_be_guessed_after() -> None:
+    """Clicked in train and bought in dev: who learned the click knows the item."""
+    assert sequences((10, "click", "k1"), (90, "click", "k2"), (110, "purchase", "k2")) == [
+        ("train", ["k1", "k2"], ["click", "click"]),
+    ]
+    # A user with one step has nothing to be guessed from.
+    assert sequences((10, "click", "k1")) == []
+
+
+def test_words_of_both_scripts() -> None:
+    assert words("ＳＯＮＹ WH-1000xm4 全自动洗碗机!") == [
+        "sony", "wh", "1000xm4", "全自", "自动", "动洗", "洗碗", "碗机",
+    ]  # fmt: skip
+
+
+def test_bm25_ranks_in_both_languages() -> None:
+    bm25 = Bm25(list(TITLES.values()))
+    names = list(TITLES)
+    assert names[int(np.argmax(bm25.scores("kettle number 7")))] == "k7"
+    assert names[int(np.argmax(bm25.scores("洗碗机 12 号")))] == "z12"
+    assert not bm25.scores("trampoline").any()
+
+
+def test_unseen_negatives_stand_further_down_and_are_no_ones_wish() -> None:
+    found, features = finders().look("electric kettle", np.array([0, 40]))
+    assert features[:, 2].tolist() == [1.0, 0.0]
+    assert features[0, 1] > 0.9
+    assert features[1, 0] == 0
+    rows = dict(added(found, {29}, 60, 12, np.random.default_rng(0)))
+    assert set(rows) <= set(range(60)) - {29}
+    assert len(rows) == 12
+    by_bm25 = [row for row, name in rows.items() if name == "bm25"]
+    # Of the 30 that BM25 finds, the first 20 are too likely to be relevant.
+    assert set(by_bm25) <= set(found.best["bm25"][20:].tolist())
+    assert list(rows.values()).count("random") == 12 - len(by_bm25) > 0
+
+
+def simulated(pages: int = 3_000) -> tuple[Logs, dict[str, float]]:
+    """Users who look at place k with 1/k. Twelve queries in two languages, each always with one
+    order of five items, the last of which is liked most."""
+    chance = np.random.default_rng(5)
+    liking = {0: 0.35, 1: 0.25, 2: 0.2, 3: 0.3, 4: 0.9}
+    queries, events = [], []
+    for number in range(pages):
+        query = number % 12
+        text, letter = (f"kettle {query}", "k") if query < 6 else (f"洗碗机 {query}", "z")
+        who = {"query_id": f"p{number}", "user": f"u{number % 50}", "time": number * 1_000}
+        queries.append(who | {"user_query": text})
+        names = [f"{letter}{(query % 6) * 5 + place}" for place in range(5)]
+        turn = int(chance.integers(5)) if chance.random() < 0.3 else 0  # another bundle served
+        order = names[turn:] + names[:turn]
+        events += shown(f"p{number}", who["time"], *order)
+        for place, name in enumerate(order, start=1):
+            if chance.random() < liking[names.index(name)] / place:
+                events.append(act(f"p{number}", who["time"] + place, "click", name, who["user"]))
+    return logs(queries, events), liking
+
+
+def build(source: Logs, **options: Any) -> Dataset:
+    chosen = LogOptions(**({"shares": Shares(0.1, 0.1)} | options))
+    made = from_logs(source, items(), finders(), chosen, "logs: test", lambda *_told: None)
+    made.check()
+    return made
+
+
+def test_a_dataset_of_simulated_users() -> None:
+    source, liking = simulated()
+    made = build(source)
+    assert made.description.propensities.estimator == "harvest"
+    assert made.description.propensities.values == pytest.approx(
+        [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5], rel=0.15
+    )
+    labels = {(row["query_id"], row["item_id"]): row["label"] for row in made.examples.to_pylist()}
+    of_query = {row["query_id"]: row["text"] for row in made.queries.to_pylist()}
+    assert set(made.queries["language"].to_pylist()) == {"en", "zh"}
+    train = made.of("queries", "train")["query_id"].to_pylist()
+    assert 8 <= len(train) < 12
+    for query in train:
+        number = int(of_query[query].split()[1])
+        letter = "k" if number < 6 else "z"
+        found = [labels[query, f"{letter}{number % 6 * 5 + place}"] for place in range(5)]
+        assert found == pytest.approx(list(liking.values()), abs=0.17)
+    plain = build(source, propensities="none")
+    assert set(plain.impressions["propensity"].to_pylist()) == {1.0}
+    # Clicks as they are take the first for the best; freed of its place, the last one is.
+    best = {"none": Counter[int](), "harvest": Counter[int]()}
+    for data in (made, plain):
+        rows = data.of("examples", "train").to_pylist()
+        for query in train:
+            top = max((r for r in rows if r["query_id"] == query), key=lambda row: row["label"])
+            best[data.description.propensities.estimator][int(top["item_id"][1:]) % 5] += 1
+    assert best["harvest"][4] == len(train)
+    assert best["none"][0] > best["none"][4]
+
+
+def test_parts_are_apart_and_the_query_that_everybody_asks_is_measured_too() -> None:
+    source, _ = simulated(1_200)
+    made = build(source)
+    kept = [row["text"] for row in made.queries.to_pylist() if row["split"] == "test"]
+    assert kept
+    shown_in_train = made.of("impressions", "train")
+    until = made.description.split.train_until
+    assert pa.compute.max(shown_in_train["time"]).as_py() < 960_000
+    assert until.startswith("1970-01-01T00:16:00")
+    texts = made.query_texts()
+    assert not {texts[q] for q in shown_in_train["query_id"].to_pylist()} & set(kept)
+    assert made.description.counts["skipped"]["pages of queries that are in another part"] > 0
+    assert made.of("sequences", "test").num_rows > 0
+
+
+def test_negatives_seen_first_then_what_a_search_finds() -> None:
+    events = [
+        *shown("p1", 1, "k1", "k2", "k3"),
+        *shown("p2", 2, "k1", "k2", "k3"),
+        *shown("p3", 3, "k1", "k2", "k3"),
+        act("p1", 2, "click", "k2"),
+        act("p2", 3, "purchase", "k2"),
+    ]
+    asked = [{"query_id": f"p{n}", "time": n, "user_query": "kettle"} for n in (1, 2, 3)]
+    made = build(logs(asked, events), shares=Shares(0, 0), propensities="none", negatives=4)
+    rows = {row["item_id"]: row for row in made.examples.to_pylist()}
+    assert rows["k2"]["label"] > 0
+    assert rows["k2"]["negative"] == ""
+    # Both are among what BM25 finds for "kettle", and were seen and not clicked.
+    assert (rows["k1"]["negative"], rows["k1"]["label"]) == ("bm25", 0.0)
+    unseen = set(rows) - {"k1", "k2", "k3"}
+    assert len(unseen) == 2
+    assert {rows[name]["label"] for name in unseen} == {0.0}
+    assert rows["k2"]["query_id"] == query_id("kettle")
+
+
+def test_logs_that_nothing_can_be_learned_from() -> None:
+    asked = [{"query_id": "p1", "time": 1, "user_query": "kettle"}]
+    with pytest.raises(InvalidInput, match="One class only: nobody clicked"):
+        build(logs(asked, shown("p1", 1, "k1")), shares=Shares(0, 0))
+    with pytest.raises(
+        InvalidInput, match=r"hold no page .* 1 items that are not in the catalogue"
+    ):
+        build(logs(asked, shown("p1", 1, "other")))

@@ -1,0 +1,110 @@
+"""What a search would have found: BM25 on words, nearest neighbours on vectors.
+
+For hard negatives (what is found and not liked) and for what is known of a pair without looking at
+where it stood.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralrank.encoder import Encoder
+from neuralrank.text import clean
+
+__all__ = ["Bm25", "Neighbours", "item_vectors", "words"]
+
+# Letters and digits of scripts with spaces; and characters of those without, one by one.
+_WORD: Final = re.compile(
+    r"[^\W_\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]+|[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]+"
+)
+_NO_SPACES: Final = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+# Texts that are encoded before progress is told.
+_CHUNK: Final = 512
+
+Floats = NDArray[np.float32]
+
+
+def words(text: str) -> list[str]:
+    """Words in lower case; of Chinese, Japanese and Korean each two neighbouring characters, as
+    Lucene's CJKAnalyzer does."""
+    found: list[str] = []
+    for run in _WORD.findall(clean(text).casefold()):
+        if _NO_SPACES.match(run) and len(run) > 1:
+            found += [run[at : at + 2] for at in range(len(run) - 1)]
+        else:
+            found.append(run)
+    return found
+
+
+class Bm25:
+    """Lucene's BM25 (k1 1.2, b 0.75) over the items' texts."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        import bm25s
+
+        self._index = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
+        self._index.index([words(text) for text in texts], show_progress=False)
+        self._known = self._index.vocab_dict
+        self._items = len(texts)
+
+    def scores(self, query: str) -> Floats:
+        """Of all items, float32 [items]; 0 where no word is shared."""
+        tokens = [word for word in words(query) if word in self._known]
+        if not tokens:
+            return np.zeros(self._items, np.float32)
+        return np.asarray(self._index.get_scores(tokens), np.float32)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Cosines of a query's vector and the items'."""
+
+    encoder: Encoder
+    vectors: Floats  # [items, d], of length 1
+
+    def scores(self, query: str) -> Floats:
+        """Of all items, float32 [items]."""
+        return np.asarray(self.vectors @ self.encoder.encode_queries([query])[0], np.float32)
+
+
+def item_vectors(
+    encoder: Encoder,
+    headlines: Sequence[str],
+    cache: Path,
+    progress: Callable[[int, int], None],
+) -> Floats:
+    """Vectors of the items, float32 [items, d]; encoded once for the same texts and encoder.
+
+    Args:
+        cache: the folder where they are kept.
+        progress: is told how many are done, of how many.
+    """
+    digest = hashlib.sha256("\0".join([encoder.ref, *headlines]).encode()).hexdigest()[:24]
+    file = cache / f"{digest}.npy"
+    if file.is_file():
+        vectors: Floats = np.load(file, allow_pickle=False)
+        return vectors
+    parts = []
+    for start in range(0, len(headlines), _CHUNK):
+        parts.append(encoder.encode_passages(headlines[start : start + _CHUNK]))
+        progress(min(start + _CHUNK, len(headlines)), len(headlines))
+    made = np.concatenate(parts)
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = cache / f".{digest}.npy"
+    np.save(temporary, made, allow_pickle=False)
+    temporary.replace(file)
+    return made
+
+
+def best(scores: Floats, count: int) -> NDArray[np.intp]:
+    """Positions of the highest scores above 0, best first."""
+    count = min(count, len(scores))
+    top = np.argpartition(-scores, count - 1)[:count]
+    top = top[np.lexsort((top, -scores[top]))]
+    return top[scores[top] > 0]

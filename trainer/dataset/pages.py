@@ -1,0 +1,118 @@
+"""Pages that were shown, from logs: who saw what where, and what came of it.
+
+As `neuralrank.judging.pages` has it: what stood on a page are the items of its impression events at
+their position.ordinal (without one: where query_response_hit_ids has them), and without such events
+query_response_hit_ids. Each item counts once on a page, where it was first.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow.compute as pc
+
+from neuralrank.judging import query_key
+from trainer.feedback import Logs
+
+__all__ = ["OUTCOMES", "Page", "read_pages"]
+
+_IMPRESSION: Final = "impression"
+# What a user did with an item, and what it says: who buys means it more than who clicks.
+OUTCOMES: Final[Mapping[str, int]] = {"click": 1, "add_to_cart": 2, "purchase": 3}
+
+
+@dataclass
+class Page:
+    """What one user saw for one query."""
+
+    page_id: str
+    time: int  # ms since 1970
+    user: str  # "": nobody known
+    text: str
+    positions: dict[str, int] = field(default_factory=dict)  # item → from 1
+    outcomes: dict[str, int] = field(default_factory=dict)  # item → the highest of OUTCOMES
+
+    @property
+    def key(self) -> str:
+        """Which query it is of, whatever its case and spaces."""
+        return query_key(self.text)
+
+
+def read_pages(logs: Logs, known: set[str], skipped: Counter[str]) -> list[Page]:
+    """All pages of which is known what stood on them, in order of time.
+
+    Args:
+        known: the items that there are; others are left out.
+        skipped: is told what took no part, and how often.
+    """
+    pages: dict[str, Page] = {}
+    listed: dict[str, list[str]] = {}
+    for row in logs.queries.select(["query_id", "time", "user", "user_query", "hits"]).to_pylist():
+        page = pages.setdefault(
+            row["query_id"], Page(row["query_id"], row["time"], row["user"], row["user_query"])
+        )
+        page.user, page.text = page.user or row["user"], page.text or row["user_query"]
+        listed.setdefault(row["query_id"], list(row["hits"] or ()))
+    zero_based = _zero_based(logs)
+    done: list[Mapping[str, Any]] = []
+    for row in _acts(logs):
+        page = pages.setdefault(
+            row["query_id"], Page(row["query_id"], row["time"], row["user"], row["user_query"])
+        )
+        page.user, page.text = page.user or row["user"], page.text or row["user_query"]
+        if row["action"] != _IMPRESSION:
+            done.append(row)
+            continue
+        place = row["ordinal"]
+        if place is not None:
+            place += row["application"] in zero_based
+        elif row["item_id"] in listed.get(row["query_id"], ()):
+            place = listed[row["query_id"]].index(row["item_id"]) + 1
+        if place is None or place < 1:
+            skipped["impressions without a place"] += 1
+        else:
+            page.positions.setdefault(row["item_id"], place)
+    for name, items in listed.items():
+        if not pages[name].positions:
+            for place, item in enumerate(items, start=1):
+                pages[name].positions.setdefault(item, place)
+    for row in done:
+        page = pages[row["query_id"]]
+        if row["item_id"] in page.positions:
+            value = max(OUTCOMES[row["action"]], page.outcomes.get(row["item_id"], 0))
+            page.outcomes[row["item_id"]] = value
+        else:
+            skipped["acts on what was not shown"] += 1
+    return sorted(_usable(pages.values(), known, skipped), key=lambda page: page.time)
+
+
+def _acts(logs: Logs) -> Iterator[Mapping[str, Any]]:
+    """Events of a query that a page is made of."""
+    names = ["query_id", "time", "user", "user_query", "action", "item_id", "ordinal"]
+    for batch in logs.events.select([*names, "application"]).to_batches():
+        for row in batch.to_pylist():
+            if row["query_id"] and (row["action"] == _IMPRESSION or row["action"] in OUTCOMES):
+                yield row
+
+
+def _zero_based(logs: Logs) -> set[str]:
+    """Applications that count places from 0."""
+    shown = logs.events.filter(pc.equal(logs.events["action"], _IMPRESSION))
+    first = shown.filter(pc.equal(shown["ordinal"], 0))
+    return set(pc.unique(first["application"]).to_pylist())
+
+
+def _usable(pages: Iterable[Page], known: set[str], skipped: Counter[str]) -> Iterator[Page]:
+    for page in pages:
+        if not page.text.strip():
+            skipped["pages without a query text"] += 1
+            continue
+        for item in [item for item in page.positions if item not in known]:
+            skipped["items that are not in the catalogue"] += 1
+            del page.positions[item]
+            page.outcomes.pop(item, None)
+        if page.positions:
+            yield page
+        else:
+            skipped["pages of which is not known what stood on them"] += 1

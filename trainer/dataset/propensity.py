@@ -1,0 +1,274 @@
+"""How likely each position is looked at, estimated from logs in which nobody intervened.
+
+Users click what they look at and like: P(click at k) = θ_k · γ(query, item), the position-based
+model (Richardson et al., "Predicting Clicks", 2007). Two estimators of θ, both up to a factor, so
+that θ_1 = 1:
+
+- `harvest`, where rankings vary (other users, other bundles, another day): the same item for the
+  same query, seen at k and at k', was liked as much at both, so its clicks tell θ_k / θ_k'. Agarwal
+  et al., "Estimating Position Bias without Intrusive Interventions" (2019): the all-pairs estimator
+  on interventional sets with their weights.
+- `regression_em`, where each query always has the same ranking: nothing is seen at two positions,
+  but items alike in what is known of them stand at different ones for different queries. Wang et
+  al., "Position Bias Estimation for Unbiased Learning to Rank in Personal Search" (2018): EM, γ a
+  gradient-boosted function of features. What of the features follows from the position alone is
+  taken for position bias; an item's relevance that no feature shows is noise.
+
+`estimate` takes the first where there is enough of what it needs, else the second.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralrank.errors import InvalidInput
+
+__all__ = ["ESTIMATORS", "Seen", "Theta", "estimate", "harvest", "regression_em"]
+
+ESTIMATORS: Final = ("auto", "harvest", "regression-em", "none")
+
+# Nothing is looked at less: a smaller number would make a single click weigh thousands.
+_LEAST: Final = 1e-3
+# Clicks on items seen at both of two positions, from which on the two are compared.
+_CLICKS: Final = 20
+_ROUNDS: Final = 50
+_SETTLED: Final = 1e-3
+# Pairs that trees are fitted to in a round, at most.
+_FITTED: Final = 200_000
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How often each pair of query and item was seen at each position, and clicked there.
+
+    All of the same length, one row a pair and position; positions from 1.
+    """
+
+    pair: Ints
+    position: Ints
+    shown: Ints
+    clicked: Ints
+
+    @classmethod
+    def of(cls, pair: Ints, position: Ints, clicked: NDArray[np.bool_]) -> "Seen":
+        """From impressions, one row each."""
+        keys, inverse = np.unique(np.stack([pair, position]), axis=1, return_inverse=True)
+        shown = np.bincount(inverse)
+        clicks = np.bincount(inverse, weights=clicked).astype(np.int64)
+        return cls(keys[0], keys[1], shown, clicks)
+
+    def __post_init__(self) -> None:
+        if len(self.shown) and not self.clicked.any():
+            raise InvalidInput(
+                "Nobody clicked anything in the logs, so nothing can be learned from them. Pull a "
+                "longer window, or use --propensities none."
+            )
+
+
+@dataclass(frozen=True)
+class Theta:
+    """What was estimated, and how."""
+
+    estimator: str
+    # float64 [positions], from position 1 on; the first is 1, all in (0, 1].
+    values: Floats
+    # In words: why this estimator, what it rests on.
+    note: str
+
+    def at(self, positions: Ints) -> Floats:
+        """Of each position; beyond the last known one, that of the last."""
+        return self.values[np.minimum(positions, len(self.values)) - 1]
+
+
+def estimate(seen: Seen, features: Floats, chosen: str = "auto", seed: int = 0) -> Theta:
+    """The propensities of all positions that are in the logs.
+
+    Args:
+        features: float64 [pairs, f], of what is known of each pair but its position.
+        chosen: of ESTIMATORS.
+
+    Raises:
+        InvalidInput: the logs lack what the estimator that was named needs.
+    """
+    positions = int(seen.position.max(initial=1))
+    if chosen == "none":
+        return Theta("none", np.ones(positions), "every position counts as looked at")
+    if chosen == "harvest" or (
+        chosen == "auto" and positions > 1 and _interventions(seen, positions).connected
+    ):
+        return harvest(seen)
+    return regression_em(seen, features, seed=seed)
+
+
+def harvest(seen: Seen) -> Theta:
+    """Intervention harvesting, all pairs.
+
+    For two positions k and k', S holds the pairs (query, item) that were seen at both. With n_k the
+    times that one was seen at k and v = n_k n_k' / (n_k + n_k') (the paper has v = 1; this counts
+    those more that were seen more), ĉ_k = Σ_S v · (share clicked at k) and ¬ĉ_k = Σ_S v − ĉ_k.
+    Then Σ_{k≠k'} ĉ_k log(θ_k r_kk') + ¬ĉ_k log(1 − θ_k r_kk') is maximised over all θ and over
+    r_kk' = r_k'k, how much the items of S are liked, in (0, 1).
+
+    Raises:
+        InvalidInput: some positions share too few items with the others.
+    """
+    positions = int(seen.position.max(initial=1))
+    sets = _interventions(seen, positions)
+    if not sets.connected:
+        raise InvalidInput(
+            "Intervention harvesting needs items that were seen at several positions for the same "
+            f"query, with {_CLICKS} clicks between the positions at least, and the logs don't have "
+            "them. Use --propensities regression-em."
+        )
+    theta = _maximise(sets)
+    return Theta(
+        "harvest",
+        np.clip(theta / theta[0], _LEAST, 1.0),
+        f"{sets.pairs:,} pairs of query and item were seen at several positions",
+    )
+
+
+def regression_em(seen: Seen, features: Floats, *, rounds: int = _ROUNDS, seed: int = 0) -> Theta:
+    """Regression-EM: θ and, as a function of features, γ.
+
+    Args:
+        features: float64 [pairs, f]; row i of `seen.pair == i`.
+
+    Raises:
+        InvalidInput: there are no features to tell items apart by.
+    """
+    if not features.shape[1] or (len(features) > 1 and not np.ptp(features, axis=0).any()):
+        raise InvalidInput(
+            "Regression-EM needs features that tell items apart, and all are the same. Give more "
+            "of them, or use --propensities harvest or none."
+        )
+    positions = int(seen.position.max(initial=1))
+    overall = seen.clicked.sum() / seen.shown.sum()
+    theta = 1.0 / np.arange(1, positions + 1)
+    gamma = np.full(len(features), min(2 * overall, 0.5))
+    done, change = 0, 1.0
+    while done < rounds and change >= _SETTLED:
+        done += 1
+        looked, liked, weight = _expect(
+            seen, theta[seen.position - 1], gamma[seen.pair], len(gamma)
+        )
+        shown = np.bincount(seen.position - 1, weights=seen.shown, minlength=positions)
+        found = np.bincount(seen.position - 1, weights=looked, minlength=positions)
+        new = np.where(shown > 0, found / np.maximum(shown, 1), theta)
+        gamma = _regress(features, liked, weight, seed)
+        change = float(np.abs(new / new[0] - theta / theta[0]).max())
+        theta = new
+    return Theta(
+        "regression-em",
+        np.clip(theta / theta[0], _LEAST, 1.0),
+        f"{done} rounds over {len(features):,} pairs of query and item, {features.shape[1]} "
+        "features",
+    )
+
+
+def _expect(seen: Seen, theta: Floats, gamma: Floats, pairs: int) -> tuple[Floats, Floats, Floats]:
+    """The expectations of Wang et al., equation 1.
+
+    Returns:
+        Looks of each row; the share of times that each pair was liked; the times it was shown.
+    """
+    missed = seen.shown - seen.clicked
+    neither = np.maximum(1.0 - theta * gamma, 1e-12)
+    looked = seen.clicked + missed * theta * (1.0 - gamma) / neither
+    liked = seen.clicked + missed * gamma * (1.0 - theta) / neither
+    shown = np.bincount(seen.pair, weights=seen.shown, minlength=pairs)
+    total = np.bincount(seen.pair, weights=liked, minlength=pairs)
+    return looked, total / np.maximum(shown, 1.0), shown.astype(np.float64)
+
+
+def _regress(features: Floats, liked: Floats, weight: Floats, seed: int) -> Floats:
+    """γ of each pair: boosted trees fitted to the expected liking itself, in place of the paper's
+    sampling of 0 or 1 by it: the same in the mean, without the noise."""
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    rows = np.flatnonzero(weight > 0)
+    if len(rows) > _FITTED:
+        rows = np.random.default_rng(seed).choice(rows, _FITTED, replace=False)
+    model = GradientBoostingRegressor(
+        n_estimators=15, max_depth=3, learning_rate=0.4, random_state=seed
+    )
+    model.fit(features[rows], liked[rows], sample_weight=weight[rows])
+    return np.clip(np.asarray(model.predict(features), np.float64), 1e-3, 1.0 - 1e-3)
+
+
+@dataclass(frozen=True)
+class _Interventions:
+    """For positions k, k' (from 0): ĉ and ¬ĉ at k, float64 [positions, positions]; the diagonal is
+    0."""
+
+    clicks: Floats
+    misses: Floats
+    pairs: int
+    # Whether every position is compared with every other, over others between them where need be.
+    connected: bool
+
+
+def _interventions(seen: Seen, positions: int) -> _Interventions:
+    clicks, misses = np.zeros((positions, positions)), np.zeros((positions, positions))
+    counted = np.zeros((positions, positions))
+    order = np.lexsort((seen.position, seen.pair))
+    starts = np.flatnonzero(np.diff(seen.pair[order], prepend=-1))
+    pairs = 0
+    for rows in np.split(order, starts[1:]):
+        if len(rows) < 2:
+            continue
+        pairs += 1
+        at, n = seen.position[rows] - 1, seen.shown[rows].astype(np.float64)
+        share = seen.clicked[rows] / n
+        v = n[:, None] * n[None, :] / (n[:, None] + n[None, :])
+        where = np.ix_(at, at)
+        clicks[where] += v * share[:, None]
+        misses[where] += v * (1.0 - share)[:, None]
+        counted[where] += seen.clicked[rows][:, None] + seen.clicked[rows][None, :]
+    for table in (clicks, misses, counted):
+        np.fill_diagonal(table, 0.0)
+    used = np.isin(np.arange(positions), seen.position - 1)
+    reached = _reached(counted >= _CLICKS)
+    enough = (counted >= _CLICKS).astype(np.float64)
+    return _Interventions(clicks * enough, misses * enough, pairs, bool(reached[used].all()))
+
+
+def _reached(linked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which positions can be reached from the first, bool [positions]."""
+    reached = np.zeros(len(linked), np.bool_)
+    reached[0] = True
+    while (wider := reached | linked[reached].any(axis=0)).sum() > reached.sum():
+        reached = wider
+    return reached
+
+
+def _maximise(sets: _Interventions) -> Floats:
+    """θ, up to a factor, by L-BFGS over the logits of θ and r."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    positions = len(sets.clicks)
+    upper = np.triu_indices(positions, 1)
+    total = max(float((sets.clicks + sets.misses).sum()), 1.0)
+
+    def loss(x: Floats) -> tuple[float, Floats]:
+        theta, liked = expit(x[:positions]), np.zeros((positions, positions))
+        liked[upper] = expit(x[positions:])
+        liked += liked.T
+        p = np.clip(theta[:, None] * liked, 1e-9, 1.0 - 1e-9)
+        value = sets.clicks * np.log(p) + sets.misses * np.log1p(-p)
+        slope = sets.clicks / p - sets.misses / (1.0 - p)
+        of_theta = (slope * liked).sum(axis=1) * theta * (1.0 - theta)
+        of_liked = slope * theta[:, None]
+        of_liked = (of_liked + of_liked.T)[upper] * liked[upper] * (1.0 - liked[upper])
+        gradient = np.concatenate([of_theta, of_liked])
+        return -float(value.sum()) / total, -gradient / total
+
+    start = np.zeros(positions + len(upper[0]))
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2_000})
+    return np.asarray(expit(found.x[:positions]), np.float64)

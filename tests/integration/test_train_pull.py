@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from opensearchpy import OpenSearch
@@ -22,6 +23,7 @@ from neuralrank.opensearch import connect
 from neuralrank.settings import Settings
 from opensearch_config import apply_ubi
 from tests.conftest import neuralrank
+from trainer.dataset import Dataset
 from trainer.feedback import Logs, Request, pieces, pull, reading
 
 # A time of its own: other tests log events too.
@@ -106,6 +108,23 @@ def test_a_pull_that_is_killed_goes_on_where_it_was(
     assert report["dropped"]["duplicates"] == PAGES
     check(out)
     assert client.ping()
+    catalogue, data = tmp_path / "items.jsonl", tmp_path / "data"
+    rows = [{"id": f"i{n}", "title": f"kettle {n} liters"} for n in range(1, SHOWN + 30)]
+    catalogue.write_text("\n".join(map(json.dumps, rows)))
+    made = neuralrank(
+        "train", "dataset", "--logs", out, "--catalogue", catalogue, "--out", data, "--encoder",
+        "none", "--json",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    parts = json.loads(made.stdout)["counts"]["pages"]
+    # Each of 50 queries comes in all parts: it is in train, or kept for test.
+    assert set(parts) == {"train", "test"}
+    dataset = Dataset.open(data)
+    liked = dataset.examples.filter(pc.greater(dataset.examples["label"], 0))
+    assert set(liked["item_id"].to_pylist()) == {"i2"}
+    assert dataset.of("impressions", "train").num_rows == parts["train"] * SHOWN
+    # All of a user's steps are one item, so there is nothing to be guessed.
+    assert dataset.sequences.num_rows == 0
 
 
 def test_a_point_in_time_that_ends_and_a_node_that_goes_away(

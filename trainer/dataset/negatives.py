@@ -80,16 +80,18 @@ def added(
     Args:
         taken: rows that are not to be among them: seen, judged or liked.
         items: how many there are.
+        count: of items; below 1, none is lacking.
     """
     chosen = set(taken)
-    for name, rows in found.best.items():
+    for later, (name, rows) in zip(
+        reversed(range(len(found.best))), found.best.items(), strict=True
+    ):
         fresh = [row for row in rows[_SURE:].tolist() if row not in chosen]
-        share = min(len(fresh), -(-count // len(found.best)))
-        for row in chance.choice(fresh, share, replace=False).tolist() if share else ():
-            if count:
-                chosen.add(row)
-                count -= 1
-                yield row, name
+        share = max(0, min(len(fresh), -(-count // (later + 1))))
+        count -= share
+        for row in chance.choice(fresh, share, replace=False).tolist():
+            chosen.add(row)
+            yield row, name
     count = min(count, items - len(chosen))
     while count > 0:
         row = int(chance.integers(items))

@@ -2,7 +2,7 @@
 
 Users click what they look at and like: P(click at k) = θ_k · γ(query, item), the position-based
 model (Richardson et al., "Predicting Clicks", 2007). Two estimators of θ, both up to a factor, so
-that θ_1 = 1:
+that the highest, as a rule that of the first position, is 1:
 
 - `harvest`, where rankings vary (other users, other bundles, another day): the same item for the
   same query, seen at k and at k', was liked as much at both, so its clicks tell θ_k / θ_k'. Agarwal
@@ -75,7 +75,7 @@ class Theta:
     """What was estimated, and how."""
 
     estimator: str
-    # float64 [positions], from position 1 on; the first is 1, all in (0, 1].
+    # float64 [positions], from position 1 on; the highest is 1, all in (0, 1].
     values: Floats
     # In words: why this estimator, what it rests on.
     note: str
@@ -128,13 +128,13 @@ def harvest(seen: Seen) -> Theta:
     theta = _maximise(sets)
     return Theta(
         "harvest",
-        np.clip(theta / theta[0], _LEAST, 1.0),
+        _scaled(theta),
         f"{sets.pairs:,} pairs of query and item were seen at several positions",
     )
 
 
 def regression_em(seen: Seen, features: Floats, *, rounds: int = _ROUNDS, seed: int = 0) -> Theta:
-    """Regression-EM: θ and, as a function of features, γ.
+    """Regression-EM: θ and, as a function of features, γ. It holds θ_1 at 1.
 
     Args:
         features: float64 [pairs, f]; row i of `seen.pair == i`.
@@ -161,14 +161,18 @@ def regression_em(seen: Seen, features: Floats, *, rounds: int = _ROUNDS, seed: 
         found = np.bincount(seen.position - 1, weights=looked, minlength=positions)
         new = np.where(shown > 0, found / np.maximum(shown, 1), theta)
         gamma = _regress(features, liked, weight, seed)
-        change = float(np.abs(new / new[0] - theta / theta[0]).max())
+        change = float(np.abs(_scaled(new) - _scaled(theta)).max())
         theta = new
     return Theta(
         "regression-em",
-        np.clip(theta / theta[0], _LEAST, 1.0),
+        _scaled(theta),
         f"{done} rounds over {len(features):,} pairs of query and item, {features.shape[1]} "
         "features",
     )
+
+
+def _scaled(theta: Floats) -> Floats:
+    return np.clip(theta / theta.max(), _LEAST, 1.0)
 
 
 def _expect(seen: Seen, theta: Floats, gamma: Floats, pairs: int) -> tuple[Floats, Floats, Floats]:

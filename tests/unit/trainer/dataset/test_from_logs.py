@@ -12,7 +12,7 @@ from neuralrank.judging import query_id
 from trainer.dataset import ITEMS, Dataset
 from trainer.dataset.finding import Bm25, words
 from trainer.dataset.from_logs import LogOptions, from_logs
-from trainer.dataset.negatives import Finders, added
+from trainer.dataset.negatives import Finders, Found, added
 from trainer.dataset.pages import read_pages
 from trainer.dataset.sequences import read_sequences
 from trainer.dataset.splits import Shares, Times
@@ -152,6 +152,11 @@ def test_unseen_negatives_stand_further_down_and_are_no_ones_wish() -> None:
     # Of the 30 that BM25 finds, the first 20 are too likely to be relevant.
     assert set(by_bm25) <= set(found.best["bm25"][20:].tolist())
     assert list(rows.values()).count("random") == 12 - len(by_bm25) > 0
+    both = Found({"bm25": np.arange(30), "knn": np.arange(30)})
+    names = [name for _, name in added(both, set(), 60, 3, np.random.default_rng(0))]
+    assert names == ["bm25", "bm25", "knn"]
+    assert not list(added(found, {29}, 60, -3, np.random.default_rng(0)))
+    assert len(list(added(found, set(range(58)), 60, 12, np.random.default_rng(0)))) == 2
 
 
 def simulated(pages: int = 3_000) -> tuple[Logs, dict[str, float]]:

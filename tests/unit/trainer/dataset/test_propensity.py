@@ -96,6 +96,14 @@ def test_regression_em_finds_it_where_each_query_has_one_ranking() -> None:
     assert off < 0.4 * np.abs(rates / rates[0] / TRUE - 1).mean()
 
 
+def test_places_that_nobody_clicks_are_still_looked_at_a_little() -> None:
+    logs = seen(*((pair, place, 50, 10 * (place == 2)) for pair in range(4) for place in (1, 2, 3)))
+    for found in (harvest(logs), regression_em(logs, np.arange(4.0).reshape(-1, 1))):
+        assert found.values.min() >= 1e-3
+        assert found.values.max() == 1.0
+    assert harvest(logs).values == pytest.approx([1e-3, 1.0, 1e-3], abs=1e-3)
+
+
 def test_without_correction_every_position_counts_the_same() -> None:
     logs, features = simulated(noise=0.0, queries=2, times=20)
     assert estimate(logs, features, "none").values.tolist() == [1.0] * POSITIONS

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,8 +33,6 @@ from trainer.feedback import Logs
 
 __all__ = ["LogOptions", "from_logs"]
 
-# Of all queries, those that are kept for the last part in which they come.
-_RESERVED: Final = 0.1
 Progress = Callable[[str, int, int], None]
 
 
@@ -96,9 +94,8 @@ def from_logs(
     came: dict[str, set[str]] = defaultdict(set)
     for page in pages:
         came[page.key].add(times.part(page.time))
-    reserved = _RESERVED if options.shares.dev or options.shares.test else 0.0
-    part_of = by_time(came, reserved, options.seed)
-    kept = [page for page in pages if times.part(page.time) == part_of[page.key]]
+    part_of = by_time(came, options.shares, options.seed)
+    kept = [page for page in pages if times.part(page.time) == part_of.get(page.key)]
     skipped["pages of queries that are in another part"] += len(pages) - len(kept)
     pairs = _pairs(kept, part_of)
     found, features = _look(pairs, kept, row_of, finders, progress)

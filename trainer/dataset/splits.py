@@ -2,12 +2,13 @@
 
 Logs are split by time: what happened before `train_until` may be learned from, what came after
 measures. A query that comes again and again is in one part only, the one in which it came first;
-what it did later is left out. So that the queries which everybody asks are measured too, some,
-chosen by a hash of their text, are kept for the last part in which they come, and what they did
-before is left out. The same ones in every dataset: a model that is trained on the next one has not
-seen what the last one was measured with.
+what it did later is left out. So that the queries which everybody asks are measured too, some are
+kept for dev and some for test, chosen by a hash of their text: they are in that part alone, with
+what they did in its time. They are the same ones in every dataset, so a model that is trained on
+the next one has not seen what the last one was measured with.
 
-Judgments have no time. Their queries are split by the same hash.
+Judgments have no time. Their queries are split by the same hash, so that what is trained on logs
+has not seen the queries that judgments measure with.
 """
 
 import hashlib
@@ -90,34 +91,41 @@ def place(key: str, salt: int = 0) -> float:
     return int.from_bytes(digest[: _BITS // 8], "big") / 2**_BITS
 
 
-def by_time(seen: Mapping[str, Iterable[str]], reserved: float, salt: int = 0) -> dict[str, str]:
-    """The part of each query.
+def by_time(seen: Mapping[str, Iterable[str]], shares: Shares, salt: int = 0) -> dict[str, str]:
+    """The part of each query; without those that are kept for a part in whose time they did not
+    come.
 
     Args:
         seen: the parts in whose times each query came.
-        reserved: share of queries that are kept for the last of them.
     """
-    order = SPLITS.index
-    return {
-        key: (max if place(key, salt) < reserved else min)(parts, key=order)
-        for key, parts in seen.items()
-    }
+    found: dict[str, str] = {}
+    for key, came in seen.items():
+        parts = set(came)
+        kept = _kept(place(key, salt), shares)
+        if kept == "train":
+            found[key] = min(parts, key=SPLITS.index)
+        elif kept in parts:
+            found[key] = kept
+    return found
 
 
 def by_hash(keys: Iterable[str], shares: Shares, salt: int = 0) -> dict[str, str]:
     """The part of each query. A part that was asked for and that the hash gives nothing gets the
     query that is nearest to it, so that small files have all parts."""
     places = {key: place(key, salt) for key in keys}
-    ends = {"test": shares.test, "dev": shares.test + shares.dev}
-    found = {
-        key: "test" if at < ends["test"] else "dev" if at < ends["dev"] else "train"
-        for key, at in places.items()
-    }
+    found = {key: _kept(at, shares) for key, at in places.items()}
     for part, share in (("test", shares.test), ("dev", shares.dev)):
         train = [key for key, of in found.items() if of == "train"]
         if share and part not in found.values() and len(train) > 1:
             found[min(train, key=lambda key: places[key])] = part
     return found
+
+
+def _kept(at: float, shares: Shares) -> str:
+    """The part that a hash is kept for."""
+    if at < shares.test:
+        return "test"
+    return "dev" if at < shares.test + shares.dev else "train"
 
 
 def segments(pages: Mapping[str, int]) -> dict[str, str]:

@@ -20,17 +20,20 @@ def test_shares_of_time_and_moments_that_are_shared() -> None:
         Shares(0.5, 0.5)
 
 
-def test_a_query_is_where_it_came_first_and_some_where_they_came_last() -> None:
-    seen = {f"q{n}": ["train", "dev", "test"] for n in range(1_000)}
-    found = by_time({**seen, "new": ["test"], "once": ["dev", "test"]}, 0.1)
-    kept = {key for key in seen if found[key] == "test"}
-    assert kept == {key for key in seen if place(key) < 0.1}
-    assert 70 < len(kept) < 130
-    assert {found[key] for key in seen} == {"train", "test"}
-    assert found["new"] == "test"
-    # The next dataset keeps the same ones.
-    again = by_time(seen, 0.1)
-    assert {key for key in seen if again[key] == "test"} == kept
+def test_a_query_is_where_it_came_first_and_some_are_kept() -> None:
+    shares = Shares(dev=0.1, test=0.1)
+    everywhere = {f"q{n}": ["train", "dev", "test"] for n in range(1_000)}
+    found = by_time(everywhere, shares)
+    # Logs and judgments keep the same ones, and so does the next dataset.
+    assert found == by_hash(everywhere, shares)
+    assert 70 < list(found.values()).count("test") < 130
+    assert 70 < list(found.values()).count("dev") < 130
+    late = by_time({key: ["dev", "test"] for key in everywhere}, shares)
+    assert {late[key] for key, part in found.items() if part == "train"} == {"dev"}
+    assert {late[key] for key, part in found.items() if part == "test"} == {"test"}
+    # What is kept for test and came before only is in no part.
+    early = by_time({key: ["train"] for key in everywhere}, shares)
+    assert set(early) == {key for key, part in found.items() if part == "train"}
 
 
 def test_hashes_make_parts_that_last() -> None:

@@ -94,6 +94,8 @@ class _Recall:
     window: int
     # 0: no neighbours.
     k: int
+    # Whether the parts of a score count by their places (`fusion: rrf`).
+    by_place: bool
 
 
 def _why(
@@ -158,7 +160,9 @@ def _why(
         meetings=met,
         events=tuple(events_of(client, user, parts.get("because_of", ()))) if user else (),
         dropped=next((drop for drop in page.dropped if drop["id"] == item), None),
-        gap=gap(scored[row], scored[row - 1], scored) if ranked and row else None,
+        gap=gap(scored[row], scored[row - 1], scored, by_place=recall.by_place)
+        if ranked and row
+        else None,
         below=scored[row + 1] if ranked and row is not None and row + 1 < len(scored) else None,
         lacks=lacks(by_words, near, met, recall.window, recall.k)
         if state == "not_a_candidate"
@@ -196,16 +200,20 @@ def _recall(client: OpenSearch, pipeline: str) -> _Recall:
             f"OpenSearch has no search pipeline {pipeline!r}. Create it with `neuralrank config "
             "apply`, or name another with --pipeline."
         ) from error
-    if not any("neural_rank" in each for each in body.get("response_processors", ())):
+    ranks = [
+        each["neural_rank"] for each in body.get("response_processors", ()) if "neural_rank" in each
+    ]
+    if not ranks:
         raise InvalidInput(
             f"The search pipeline {pipeline!r} has no neural_rank, so it ranks nothing. Name "
             "another with --pipeline."
         )
+    by_place = ranks[0].get("fusion") == "rrf"
     for each in body.get("request_processors", ()):
         if (config := each.get("neural_recall")) is not None:
             k = int(config.get("k", _K)) if config.get("vector", True) else 0
-            return _Recall(int(config.get("window", _WINDOW)), k)
-    return _Recall(_WINDOW, 0)
+            return _Recall(int(config.get("window", _WINDOW)), k, by_place)
+    return _Recall(_WINDOW, 0, by_place)
 
 
 def _lexical(

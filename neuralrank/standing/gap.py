@@ -4,8 +4,9 @@ A score is Σ weight × part ÷ Σ weight over the parts that a product has (`Ex
 ranking.proto), so that what one part must be, all else as it is, follows by solving for it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
 __all__ = ["PARTS", "Gap", "Lift", "Scored", "gap"]
@@ -15,6 +16,8 @@ PARTS: Final = ("relevance", "affinity", "retrieval")
 _TIE: Final = 1e-6
 # A part of the default ranker is never more.
 _MOST: Final = 1.0
+# The constant of reciprocal rank fusion, as in `sidecar.ranking.blend`.
+_RRF: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +78,20 @@ class Gap:
         return asdict(self)
 
 
-def gap(mine: Scored, above: Scored, page: Sequence[Scored]) -> Gap:
+def gap(mine: Scored, above: Scored, page: Sequence[Scored], *, by_place: bool = False) -> Gap:
     """Compares a product with the one above it.
 
     Args:
         page: all of the page, from which the scale of lexical scores and the weights before
             division are known.
+        by_place: the parts count by their places (`fusion: rrf`).
     """
     points = max(0.0, above.score - mine.score)
     by_part = {part: above.pull(part) - mine.pull(part) for part in PARTS}
-    scale = _scale(page)
+    scale = None if by_place else _scale(page)
     lifts = tuple(_lift(part, mine, points, page, scale) for part in PARTS)
+    if by_place:
+        lifts = tuple(_as_places(lift) for lift in lifts)
     if points < _TIE:
         words = (
             f"Its score is that of {above.id}: between equals the higher lexical score comes "
@@ -99,6 +105,17 @@ def gap(mine: Scored, above: Scored, page: Sequence[Scored]) -> Gap:
         )
         words = f"It needs more than {points:.3f} to pass {above.id}, which is ahead by {ahead}."
     return Gap(above, points, by_part, lifts, words)
+
+
+def _as_places(lift: Lift) -> Lift:
+    """A lift in places by one part: (k + 1) ÷ (k + place) solved for the place. Whoever it passes
+    there falls by one, so that the place is enough, and a worse one may be."""
+    if lift.now is None or lift.needed is None:
+        return lift
+    now, needed = ((_RRF + 1) / value - _RRF for value in (lift.now, lift.needed))
+    place = max(1, math.ceil(needed - _TIE) - 1)
+    words = f"place {place:,} by {lift.part} instead of {round(now):,} would do"
+    return replace(lift, needed=(_RRF + 1) / (_RRF + place), words=words)
 
 
 def _lift(

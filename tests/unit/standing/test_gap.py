@@ -104,3 +104,19 @@ def test_an_entry_of_the_response_is_read() -> None:
     found = Scored.of("A", "a", 0.75, entry)
     assert set(found.parts) == set(found.weights) == {"relevance", "retrieval"}
     assert (found.lexical, found.pull("relevance"), found.pull("affinity")) == (4.0, 0.25, 0.0)
+
+
+def test_by_place_what_is_needed_is_a_place_that_is_enough() -> None:
+    def counts(**places: int) -> dict[str, float]:
+        return {part: 61 / (60 + place) for part, place in places.items()}
+
+    mine = scored("mine", 8.0, **counts(relevance=9, affinity=3, retrieval=7))
+    above = scored("above", 10.0, **counts(relevance=2, affinity=4, retrieval=8))
+    found = lifts(gap(mine, above, [above, mine], by_place=True))
+    lift = found["relevance"]
+    assert lift.words == "place 3 by relevance instead of 9 would do"
+    assert lift.needed == pytest.approx(61 / 63)
+    assert blend({**mine.parts, "relevance": 61 / 63}) > above.score
+    assert blend({**mine.parts, "relevance": 61 / 64}) < above.score
+    assert "lexical" not in found["retrieval"].words
+    assert "can't" in found["affinity"].words

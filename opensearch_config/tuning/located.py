@@ -12,6 +12,7 @@ __all__ = ["Located", "Place", "read_yaml"]
 # Where a value stands: keys and positions in lists, from the top.
 Place = tuple[str | int, ...]
 
+_TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
 # No spec that a person writes has so many values; what repeats itself through aliases may.
 _MOST_VALUES: Final = 10_000
 
@@ -94,6 +95,8 @@ class _Reader:
                 "aliases (*name) repeat them. Write fewer."
             )
         if node.id == "scalar":
+            if node.tag == _TIMESTAMP:
+                return node.value  # as it is written: OpenSearch reads dates itself
             return self._loader.construct_object(node)
         self._above.append(node)
         try:

@@ -12,12 +12,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from opensearchpy import OpenSearch
 
+from neuralrank.matryoshka import cut
 from neuralrank.opensearch import connect
+from neuralrank.packing import PACKED, VECTOR, pack
 from neuralrank.settings import Settings
-from opensearch_config.tuning.bench import PREFIX
+from opensearch_config import product_index
+from opensearch_config.tuning.bench import PREFIX, Bench
+from opensearch_config.tuning.spec import read_spec
+from opensearch_config.tuning.variants import Source, plan
 from tests.conftest import CHECKOUT, ENVIRONMENT, neuralrank
 
 ALIAS = "tune-test"
@@ -222,6 +228,60 @@ def test_what_is_wrong_costs_nothing_and_leaves_nothing(
     assert done.returncode == 3, done.stderr
     assert words in done.stderr
     assert left(client) == []
+
+
+@pytest.mark.usefixtures("client")
+def test_judgments_may_come_from_clicks(stack: Settings, tmp_path: Path) -> None:
+    events = CHECKOUT / "examples" / "events" / "ubi.ndjson"
+    assert command(stack, "feedback", "load", events).returncode == 0
+    source = "{clicks: {model: sdbn, min_impressions: 1, since: 2020-01-01}}"
+    path = spec(tmp_path, "  - name: rrf\n    fusion: rrf\n    timeout_ms: 5000\n")
+    path.write_text(path.read_text().replace("{file: mine.qrels, queries: mine.tsv}", source))
+    done = command(stack, "tune", path, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["judgments"]["queries"] > 5
+    assert found["judgments"]["unknown_items"] == []
+    assert all(row["nDCG@10"] > 0 for row in found["variants"])
+
+
+def test_vectors_are_cut_on_the_way_whether_packed_or_not(
+    client: OpenSearch, tmp_path: Path
+) -> None:
+    name = "tune-test-whole"
+    wide = np.eye(8, dtype=np.float32)[:2] + np.float32(0.5)
+    path = tmp_path / "tune.yml"
+    path.write_text(
+        f"index: {name}\njudgments: {{file: a.json}}\n"
+        "variants: [{name: whole}, {name: cut, dimensions: 4}]\n"
+    )
+    client.indices.delete(index=name, params={"ignore_unavailable": "true"})
+    client.indices.create(index=name, body=product_index("words@000000000001", 8))
+    bench: Bench | None = None
+    try:
+        packed = {"title": "a", VECTOR: wide[0], PACKED: pack(wide[0])}
+        client.index(index=name, id="packed", body=packed)
+        plain = {"title": "b", VECTOR: wide[1]}
+        client.index(index=name, id="plain", body=plain, params={"refresh": "true"})
+        source = Source.of(client, name)
+        _, planned = plan(*read_spec(path), source)
+        bench = Bench(client, "test", source)
+        built = bench.index(planned, lambda _done, _total: None)
+        for row, identity in enumerate(("packed", "plain")):
+            clause = {"knn": {VECTOR: {"vector": cut(wide[row], 4).tolist(), "k": 1}}}
+            body = {"query": clause, "_source": [PACKED]}
+            hit = client.search(index=built.index, body=body)["hits"]["hits"][0]
+            assert hit["_id"] == identity
+            # Lucene's score of an inner product of 1: vectors have length 1 again.
+            assert hit["_score"] == pytest.approx(2.0, abs=1e-3)
+            # What ranking reads stays whole.
+            assert hit["_source"].get(PACKED) == (pack(wide[0]) if row == 0 else None)
+        # One that is complete is taken as it is.
+        assert bench.index(planned, lambda _done, _total: None) == built
+    finally:
+        if bench:
+            assert bench.clear() == [built.index]
+        client.indices.delete(index=name)
 
 
 def _journal(stack: Settings, run: subprocess.Popen[str]) -> Path:

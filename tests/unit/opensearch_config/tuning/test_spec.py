@@ -108,6 +108,13 @@ def test_judgments_come_from_one_place(tmp_path: Path, judgments: str, words: st
     assert words in str(refused.value)
 
 
+def test_a_date_is_read_as_it_is_written(tmp_path: Path) -> None:
+    path = write(tmp_path, HEAD.replace("{file: mine.json}", "{clicks: {since: 2020-01-31}}"))
+    clicks = read_spec(path)[0].judgments.clicks
+    assert clicks is not None
+    assert clicks.since == "2020-01-31"
+
+
 def test_a_typo_is_named_before_what_is_missing_for_it(tmp_path: Path) -> None:
     path = write(tmp_path, HEAD.replace("index", "indx"))
     with pytest.raises(InvalidInput, match=r":1: indx: .* mean 'index'\?.* \(1 more problem"):

@@ -4,7 +4,7 @@ from neuralrank.cli import (
     analyze,
     app,
     config,
-    evaluate,
+    evaluate_group,
     explain,
     feedback,
     index,
@@ -32,7 +32,7 @@ app.command()(search.search)
 app.command()(search.recommend)
 app.command()(search.similar)
 app.command()(rank.rank)
-app.command()(evaluate.evaluate)
+app.add_typer(evaluate_group.group, name="evaluate")
 app.command()(tune.tune)
 app.add_typer(judge.judge, name="judge")
 app.command()(explain.explain)

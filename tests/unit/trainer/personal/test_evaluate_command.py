@@ -1,0 +1,61 @@
+"""`neuralrank evaluate personal`, and that `neuralrank evaluate` is what it was."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("implicit")
+
+from neuralrank.cli.commands import app
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    products = [{"id": str(n), "title": f"游戏 game {n}"} for n in range(12)]
+    (tmp_path / "c.jsonl").write_bytes(b"\n".join(map(orjson.dumps, products)))
+    # Of each pair who has the one gets the other; popular is something else.
+    rows = [f"u{n}\t{n % 5} {n % 5 + 5} 11" for n in range(40)]
+    rows += [f"v{n}\t11 {n % 5}" for n in range(5)]
+    (tmp_path / "h.tsv").write_text("\n".join(rows))
+    (tmp_path / "t.tsv").write_text("\n".join(f"v{n}\t{n % 5 + 5}" for n in range(5)))
+    return tmp_path
+
+
+def arguments(files: Path) -> list[str]:
+    return [
+        "evaluate", "personal", "--catalogue", str(files / "c.jsonl"),
+        "--histories", str(files / "h.tsv"), "--targets", str(files / "t.tsv"),
+        "--cache", str(files / "cache"),
+    ]  # fmt: skip
+
+
+def test_json_is_all_that_is_printed(files: Path) -> None:
+    command = [*arguments(files), "--systems", "popularity,item_knn", "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    report = orjson.loads(done.stdout)
+    assert set(report) == {"systems", "users"}
+    assert report["users"] == 5
+    assert list(report["systems"]) == ["popularity", "item_knn"]
+    assert report["systems"]["item_knn"] == {"HitRate@10": 1.0, "nDCG@10": 1.0}
+    assert report["systems"]["popularity"]["nDCG@10"] < 0.9
+    assert "item_knn: HitRate@10 1.0000" in done.stderr
+
+
+def test_a_table_is_printed_without_it(files: Path) -> None:
+    done = CliRunner().invoke(app, [*arguments(files), "--systems", "popularity"])
+    assert done.exit_code == 0, done.output
+    assert "HitRate@10" in done.stdout
+    assert "5 users" in done.stdout
+
+
+def test_evaluate_without_a_word_judges_rankings() -> None:
+    for command in (["evaluate"], ["evaluate", "rankings"]):
+        done = CliRunner().invoke(app, [*command, "--index", "products"])
+        assert done.exit_code == 2
+        assert "Missing option '--queries'" in done.output
+    listed = CliRunner().invoke(app, ["evaluate", "--help"])
+    assert "rankings" in listed.output
+    assert "personal" in listed.output

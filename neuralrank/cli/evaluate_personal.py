@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from neuralrank.catalogue import Catalogue
 from neuralrank.errors import InvalidInput
 from neuralrank.product import Product, headline
 from neuralrank.settings import load_settings
@@ -94,8 +95,6 @@ def _headlines(path: Path) -> dict[str, str]:
     Raises:
         InvalidInput: a row is no product, or an id comes twice.
     """
-    from indexer.reading import Catalogue
-
     texts: dict[str, str] = {}
     for row in Catalogue(path).rows():
         if row.problem:

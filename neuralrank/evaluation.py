@@ -8,7 +8,7 @@ Smucker, Allan and Carterette, "A Comparison of Statistical Significance Tests f
 Retrieval Evaluation" (2007), for the choice of a paired randomisation test.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,12 +114,13 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     return qrels
 
 
-def judge(qrels: Qrels, run: Run) -> Judged:
+def judge(qrels: Qrels, run: Run, metrics: Sequence[str] = METRICS) -> Judged:
     """The metrics of a run on every judged query.
 
     Args:
         qrels: grades by query and item.
         run: scores by query and item; higher is better.
+        metrics: as ir_measures spells them.
 
     Raises:
         Unsupported: the extra `evaluate` is not installed.
@@ -128,9 +129,9 @@ def judge(qrels: Qrels, run: Run) -> Judged:
         import ir_measures
     except ImportError as error:
         raise Unsupported("Judging needs `pip install 'neuralrank[evaluate]'`.") from error
-    measures = [ir_measures.parse_measure(name) for name in METRICS]
+    measures = [ir_measures.parse_measure(name) for name in metrics]
     queries = tuple(qrels)
-    values = {name: np.zeros(len(queries)) for name in METRICS}
+    values = {name: np.zeros(len(queries)) for name in metrics}
     row = {query: i for i, query in enumerate(queries)}
     for metric in ir_measures.iter_calc(measures, qrels, run):
         values[str(metric.measure)][row[metric.query_id]] = metric.value

@@ -28,6 +28,7 @@ _TRAINER_NEEDS = frozenset(
         "bm25s",
         "jinja2",
         "matplotlib",
+        "opencc",
         "optuna",
         "peft",
         "sklearn",

@@ -77,6 +77,19 @@ class Logged:
     def pages(self) -> int:
         return int(self.page.max()) + 1 if len(self.page) else 0
 
+    def rows(self, which: Bools) -> "Logged":
+        """Whole pages, by their rows, bool [rows]; numbered anew."""
+        kept = np.flatnonzero(which).tolist()
+        return Logged(
+            page=np.unique(self.page[which], return_inverse=True)[1].astype(np.int64),
+            query=[self.query[row] for row in kept],
+            item=[self.item[row] for row in kept],
+            position=self.position[which],
+            clicked=self.clicked[which],
+            propensity=self.propensity[which],
+            examination=self.examination,
+        )
+
     def look(self, position: Ints) -> Floats:
         """The probability that places are looked at; below the last known one, that one's."""
         return self.examination[np.minimum(position, len(self.examination)) - 1]
@@ -127,7 +140,7 @@ def cross_fitted(logged: Logged, learned_from: Bools) -> Floats:
     for half in (0, 1):
         taught = logged.page % 2 == half
         model = Attraction(logged, learned_from | ~taught)
-        rows = np.flatnonzero(taught & ~learned_from)
+        rows = np.flatnonzero(taught & ~learned_from).tolist()
         found[rows] = model.of([logged.query[r] for r in rows], [logged.item[r] for r in rows])
     return found
 
@@ -230,15 +243,16 @@ def estimates(
     item_shares = {"support": float((kept > 0).mean()), "clipped": float((kept > clip).mean())}
 
     def mean(rows: Floats, shares: Mapping[str, float]) -> Estimate:
-        by_page = np.bincount(logged.page, rows, logged.pages)[:, None]
-        return Estimate(by_page, None, None, **shares)
+        return Estimate(_sums(logged.page, rows, logged.pages)[:, None], None, None, **shares)
 
     return {
         "IPS": mean(weights * clicks, shares),
         "DR": mean(direct + weights * residual, shares),
         "IPS item-position": mean(stays * clicks, item_shares),
         "SNIPS item-position": Estimate(
-            *(_by_place(logged, places, rows) for rows in (stays * clicks, stays, stays * 0 + 1)),
+            clicks=_by_place(logged, places, stays * clicks),
+            weights=_by_place(logged, places, stays),
+            shown=_by_place(logged, places, np.ones(len(logged))),
             **item_shares,
         ),
         "DR item-position": mean(direct + stays * residual, item_shares),
@@ -274,4 +288,8 @@ def _by_place(logged: Logged, places: Ints, rows: Floats) -> Floats:
     _, column = np.unique(places, return_inverse=True)
     width = int(column.max()) + 1
     cells = logged.page * width + column
-    return np.bincount(cells, rows, logged.pages * width).reshape(logged.pages, width)
+    return _sums(cells, rows, logged.pages * width).reshape(logged.pages, width)
+
+
+def _sums(at: Ints, rows: Floats, length: int) -> Floats:
+    return np.asarray(np.bincount(at, rows, length), np.float64)

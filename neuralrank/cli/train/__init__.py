@@ -19,5 +19,6 @@ def _train() -> None:
 # Each registers its command.
 from neuralrank.cli.train import (  # noqa: E402, F401
     dataset,
+    evaluate,
     pull,
 )

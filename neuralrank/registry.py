@@ -2,6 +2,7 @@
 
     <registry>/<name>/<hash>/manifest.json …
     <registry>/<name>/serving.json              which of them is in service (`in_service`)
+    <registry>/<name>/<hash>.candidate.json     what a candidate has shown (`candidates`)
 
 Publishing copies to a temporary folder and then renames, so that a reader never sees half a bundle;
 `serving.json` is replaced in one step (a rename, or one put of an object store). Bundles of a
@@ -21,6 +22,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from neuralrank.bundle import MANIFEST, Bundle, Manifest, parse_manifest, parse_ref
+from neuralrank.candidates import Candidate, parse_candidate
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
 from neuralrank.in_service import InService, Published, Trial, parse_in_service
 
@@ -141,8 +143,8 @@ class Registry:
         """Copies a bundle into the registry; one that is there already is left as it is.
 
         Args:
-            candidate: it must not serve before it is promoted: what serves now is pinned first. The
-                first bundle of a name serves all the same.
+            candidate: it must not serve before it is promoted: what serves now is pinned first, and
+                `candidates` lists it. The first bundle of a name serves all the same.
 
         Returns:
             The bundle in the registry.
@@ -150,14 +152,35 @@ class Registry:
         name = bundle.manifest.name
         target = f"{self._root}/{name}/{bundle.hash}"
         if not self._fs.exists(f"{target}/{MANIFEST}"):
-            if candidate:
-                self._pin(name)
+            if candidate and self._pin(name):
+                self.record(bundle.ref, Candidate())
             temporary = f"{self._root}/{name}/.{uuid.uuid4().hex}"
             self._fs.makedirs(temporary, exist_ok=True)
             for file in [*bundle.manifest.files, MANIFEST]:  # the manifest last
                 self._fs.put_file(str(bundle.path / file), f"{temporary}/{file}")
             self._fs.mv(temporary, target, recursive=True)
         return self._open(bundle.ref)
+
+    def candidate(self, ref: str) -> Candidate | None:
+        """What is known of a candidate, `name@hash`; None of a bundle that was never one.
+
+        Raises:
+            InvalidInput: its record is damaged.
+        """
+        path = self._record(ref)
+        try:
+            return parse_candidate(self._fs.cat_file(path), path)
+        except FileNotFoundError:
+            return None
+
+    def candidates(self) -> dict[str, Candidate]:
+        """What is known of each, by `name@hash`."""
+        found = {ref: self.candidate(ref) for ref in self.refs()}
+        return {ref: candidate for ref, candidate in found.items() if candidate is not None}
+
+    def record(self, ref: str, candidate: Candidate) -> None:
+        """Writes what is known of a candidate, `name@hash`, in the place of what was."""
+        self._replace(self._record(ref), candidate.model_dump_json(indent=2))
 
     def promote(self, ref: str, *, max_slowdown: float | None = None) -> str:
         """Puts a bundle into service and pins it; a name alone follows its newest bundle again.
@@ -233,24 +256,35 @@ class Registry:
         if digits in state.history:
             self._write(name, state.without(digits))
         self._fs.rm(self._folder(full), recursive=True)
+        if self._fs.exists(self._record(full)):
+            self._fs.rm(self._record(full))
         return full
 
-    def _pin(self, name: str) -> None:
+    def _pin(self, name: str) -> bool:
+        """Pins what serves; whether anything does."""
         state, published = self.in_service(name), self.published(name)
         if not state.serving and published:
             self._write(name, state.promoted(state.order(published)[0], published))
+        return bool(published)
 
     def _write(self, name: str, state: InService) -> None:
-        path, data = f"{self._root}/{name}/{_SERVING}", state.model_dump_json(indent=2).encode()
+        self._replace(f"{self._root}/{name}/{_SERVING}", state.model_dump_json(indent=2))
+
+    def _replace(self, path: str, text: str) -> None:
+        """Writes a file in one step."""
+        data = text.encode() + b"\n"
         if not self._local:
             self._fs.pipe_file(path, data)
             return
-        temporary = Path(f"{self._root}/{name}/.{uuid.uuid4().hex}")
+        temporary = Path(path).parent / f".{uuid.uuid4().hex}"
         with temporary.open("wb") as stream:
-            stream.write(data + b"\n")
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+
+    def _record(self, ref: str) -> str:
+        return f"{self._folder(ref)}.candidate.json"
 
     def _folder(self, ref: str) -> str:
         name, digits = parse_ref(ref)

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from neuralrank.bundle import Bundle
+from neuralrank.cli import promotion
+from neuralrank.cli.registry_options import Json, Ref, RegistryUrl, open_registry, say_done
 from neuralrank.in_service import Published
 from neuralrank.models import add, add_defaults
 from neuralrank.models.bert import Precision
@@ -18,21 +20,9 @@ from neuralrank.settings import load_settings
 __all__ = ["models"]
 
 models = typer.Typer(help="Model bundles in the registry.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-RegistryUrl = Annotated[
-    str | None,
-    typer.Option("--registry", metavar="URL", help="A path or URL that fsspec understands."),
-]
-
-
-def _registry(url: str | None) -> Registry:
-    return Registry(load_settings(registry=url).registry_path)
-
-
-Ref = Annotated[
-    str, typer.Argument(metavar="NAME@HASH", help="A bundle; the first digits of its hash do.")
-]
+models.command()(promotion.promote)
+models.command()(promotion.rollback)
+models.command()(promotion.candidates)
 
 
 def _json(bundle: Bundle) -> dict[str, object]:
@@ -42,7 +32,7 @@ def _json(bundle: Bundle) -> dict[str, object]:
 @models.command(name="list")
 def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
     """Lists the published bundles; each is verified."""
-    found = _registry(registry)
+    found = open_registry(registry)
     bundles = found.list()
     roles = _roles(found, bundles)
     if as_json:
@@ -84,91 +74,13 @@ def _roles(registry: Registry, bundles: list[Bundle]) -> dict[str, str]:
 
 
 @models.command()
-def promote(
-    ref: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME[@HASH]",
-            help="What is to serve. Without hash: its newest bundle, and every newer one from then "
-            "on.",
-        ),
-    ],
-    canary: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=100, metavar="PERCENT", help="Not all: for this share of users. 0 ends it."
-        ),
-    ] = None,
-    shadow: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=100,
-            metavar="PERCENT",
-            help="For nobody yet: scores this share of requests a second time, for comparison. 0 "
-            "ends it.",
-        ),
-    ] = None,
-    max_slowdown: Annotated[
-        float | None,
-        typer.Option(
-            min=1, help="How many times slower than the one before it may be. Default: the sidecar."
-        ),
-    ] = None,
-    registry: RegistryUrl = None,
-    as_json: Json = False,
-) -> None:
-    """Puts a bundle into service; every sidecar of the registry follows within seconds.
-
-    Examples: neuralrank models promote ms-marco-minilm-l12@d48b
-
-              neuralrank models promote my-ranker@0f1e --canary 5
-
-              neuralrank models promote my-ranker
-    """
-    target = _registry(registry)
-    trials = {"canary": canary, "shadow": shadow}
-    given = {role: share for role, share in trials.items() if share is not None}
-    if len(given) > 1 or (given and max_slowdown is not None):
-        raise typer.BadParameter("give one of --canary, --shadow, --max-slowdown at a time")
-    if not given:
-        done = target.promote(ref, max_slowdown=max_slowdown)
-        role = "serving"
-        words = "is in service"
-    else:
-        role, share = next(iter(given.items()))
-        done = target.try_out(ref, "canary" if role == "canary" else "shadow", share)
-        words = f"is the {role}, {share:g} %" if share else f"is no {role} any more"
-    _done(done, role, words, as_json)
-
-
-@models.command()
-def rollback(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the bundles, without hash.")],
-    registry: RegistryUrl = None,
-    as_json: Json = False,
-) -> None:
-    """Puts the bundle that served before back into service, and keeps it there.
-
-    Again: the one before that. New bundles then wait for `promote`.
-    """
-    _done(_registry(registry).rollback(name), "serving", "is in service again", as_json)
-
-
-@models.command()
 def remove(ref: Ref, registry: RegistryUrl = None, as_json: Json = False) -> None:
     """Deletes a bundle that is neither in service nor tried.
 
     An encoder's vectors may still be in an index, which then can't be searched by vectors: see
     `_meta` of the index before.
     """
-    _done(_registry(registry).remove(ref), "removed", "is removed", as_json)
-
-
-def _done(ref: str, role: str, words: str, as_json: bool) -> None:
-    typer.echo(
-        orjson.dumps({"ref": ref, "service": role}).decode() if as_json else f"{ref} {words}"
-    )
+    say_done(open_registry(registry).remove(ref), "removed", "is removed", as_json)
 
 
 @models.command()
@@ -180,7 +92,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Shows one bundle's manifest."""
-    bundle = _registry(registry).get(ref)
+    bundle = open_registry(registry).get(ref)
     if as_json:
         typer.echo(orjson.dumps({**_json(bundle), "path": str(bundle.path)}).decode())
         return
@@ -234,7 +146,7 @@ def add_(
             f"got {precision!r}; allowed are int8, fp32", param_hint="--precision"
         )
     chosen: Precision = "fp32" if precision == "fp32" else "int8"
-    target = _registry(registry)
+    target = open_registry(registry)
     progress = Console(stderr=True)
     with progress.status("Starting") as status:
 

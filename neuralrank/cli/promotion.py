@@ -1,0 +1,249 @@
+"""`neuralrank models promote | rollback | candidates`: what may serve, what does, and what does not
+yet."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from neuralrank.bundle import parse_ref
+from neuralrank.candidates import Candidate
+from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry, say_done
+from neuralrank.errors import EXIT_CODE, InvalidInput
+from neuralrank.registry import Registry
+
+if TYPE_CHECKING:
+    from trainer.gate import Rules
+
+__all__ = ["candidates", "promote", "rollback"]
+
+_TRIALS = "Trial"
+_GATE = "Gate"
+
+
+def promote(
+    ref: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[@HASH]",
+            help="What is to serve. Without hash: its newest bundle, and every newer one from then "
+            "on.",
+        ),
+    ],
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATASET",
+            help="A folder of `neuralrank train dataset`: compare with the bundle in service on "
+            "its test part, and promote if it is better.",
+            rich_help_panel=_GATE,
+        ),
+    ] = None,
+    min_gain: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="nDCG@10 must rise by more than this.", rich_help_panel=_GATE
+        ),
+    ] = 0.0,
+    max_p: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="… with at most this p (paired randomisation test). 1: any.",
+            rich_help_panel=_GATE,
+        ),
+    ] = 1.0,
+    margin: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of its value that the clicks estimate, and each segment, may lose.",
+            rich_help_panel=_GATE,
+        ),
+    ] = 0.02,
+    min_size: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Segments with fewer queries or pages are not looked at.",
+            rich_help_panel=_GATE,
+        ),
+    ] = 10,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="A candidate that has not passed, all the same. Needs --reason.",
+            rich_help_panel=_GATE,
+        ),
+    ] = False,
+    reason: Annotated[
+        str,
+        typer.Option(help="Why it is forced; kept with the candidate.", rich_help_panel=_GATE),
+    ] = "",
+    canary: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="PERCENT",
+            help="Not all: for this share of users. 0 ends it.",
+            rich_help_panel=_TRIALS,
+        ),
+    ] = None,
+    shadow: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="PERCENT",
+            help="For nobody yet: scores this share of requests a second time, for comparison. 0 "
+            "ends it.",
+            rich_help_panel=_TRIALS,
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="How many times slower than the one before it may be. Default: the sidecar."
+        ),
+    ] = None,
+    registry: RegistryUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Puts a bundle into service; every sidecar of the registry follows within seconds.
+
+    Examples: neuralrank models promote my-ranker@0f1e --dataset data
+
+              neuralrank models promote my-ranker@0f1e --canary 5
+
+              neuralrank models promote my-ranker
+
+    A candidate, which is what a training publishes, must be better than the bundle in service on
+    held-back judgments, and not worse in the clicks that logged pages would have got, nor in any
+    segment; else it stays a candidate, exit code 3, and `neuralrank models candidates` says why.
+    Other bundles, put there by a person, need no proof.
+    """
+    target = open_registry(registry)
+    trials = {"canary": canary, "shadow": shadow}
+    given = {role: share for role, share in trials.items() if share is not None}
+    if len(given) + (max_slowdown is not None or dataset is not None or force) > 1:
+        raise typer.BadParameter(
+            "give one of --canary, --shadow, or of --max-slowdown, --dataset, --force at a time"
+        )
+    if force != bool(reason.strip()):
+        raise typer.BadParameter("--force needs --reason, and --reason goes with --force")
+    if given:
+        role, share = next(iter(given.items()))
+        done = target.try_out(ref, "canary" if role == "canary" else "shadow", share)
+        words = f"is the {role}, {share:g} %" if share else f"is no {role} any more"
+        say_done(done, role, words, as_json)
+        return
+    if not parse_ref(ref)[1]:
+        _check_newest(target, ref)
+        say_done(
+            target.promote(ref, max_slowdown=max_slowdown), "serving", "is in service", as_json
+        )
+        return
+    full = target.resolve(ref)
+    candidate = target.candidate(full)
+    if force:
+        candidate = (candidate or Candidate()).forced(reason.strip())
+        target.record(full, candidate)
+    elif dataset is not None:
+        from trainer.gate import Rules
+
+        rules = Rules(min_gain=min_gain, max_p=max_p, margin=margin, min_size=min_size)
+        candidate = _compared(target, full, dataset, rules)
+    if candidate is None:
+        target.promote(full, max_slowdown=max_slowdown)
+    else:
+        from trainer.gate import promoted
+
+        try:
+            promoted(target, full, candidate, max_slowdown)
+        except InvalidInput as error:
+            if as_json:
+                typer.echo(orjson.dumps(_row(full, "candidate", candidate)).decode())
+            print(f"neuralrank: {error}", file=sys.stderr)
+            raise typer.Exit(EXIT_CODE[InvalidInput]) from error
+    say_done(full, "serving", "is in service", as_json)
+
+
+def rollback(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the bundles, without hash.")],
+    registry: RegistryUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Puts the bundle that served before back into service, and keeps it there.
+
+    Again: the one before that. New bundles then wait for `promote`.
+    """
+    say_done(open_registry(registry).rollback(name), "serving", "is in service again", as_json)
+
+
+def candidates(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Only those of this name.")] = "",
+    registry: RegistryUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Lists bundles that had to show that they are better, and what was found.
+
+    waiting: not compared yet. refused: it stays a candidate, and why. passed: it may serve, or
+    does. forced: a person put it into service, and why.
+    """
+    target = open_registry(registry)
+    found = {
+        ref: candidate
+        for ref, candidate in target.candidates().items()
+        if not name or parse_ref(ref)[0] == name
+    }
+    serving = {target.resolve(parse_ref(ref)[0]) for ref in found}
+    rows = [_row(ref, "serving" if ref in serving else "", found[ref]) for ref in found]
+    if as_json:
+        typer.echo(orjson.dumps(rows).decode())
+        return
+    table = Table("bundle", "outcome", "service", "against", "compared", "why", box=None)
+    for row in rows:
+        when = str(row["compared"] or "")[:16].replace("T", " ")
+        columns = (row["ref"], row["outcome"], row["service"], row["against"], when, row["reason"])
+        table.add_row(*map(str, columns))
+    Console().print(table)
+    if not rows:
+        typer.echo(f"No bundle of {target.url} is or was a candidate.")
+
+
+def _row(ref: str, service: str, candidate: Candidate) -> dict[str, object]:
+    return {"ref": ref, "service": service, **candidate.model_dump(mode="json")}
+
+
+def _compared(target: Registry, ref: str, dataset: Path, rules: "Rules") -> Candidate:
+    from neuralrank.cli.train.evaluate import tracked
+    from trainer.dataset import Dataset
+    from trainer.evaluation.evaluation import held_back
+    from trainer.gate import measured
+
+    material = held_back(Dataset.open(dataset))
+    return measured(target, ref, material, str(dataset), rules, tracked)
+
+
+def _check_newest(target: Registry, name: str) -> None:
+    """Following the newest must not put a candidate into service that has not passed.
+
+    Raises:
+        InvalidInput: the newest is one.
+    """
+    published = target.published(name)
+    newest = f"{name}@{published[-1].hash}" if published else ""
+    candidate = target.candidate(newest) if newest else None
+    if candidate is not None and candidate.outcome in ("waiting", "refused"):
+        raise InvalidInput(
+            f"The newest bundle, {newest}, is a candidate ({candidate.outcome}): "
+            f"{candidate.reason} Name a bundle by its hash, or remove this one first."
+        )

@@ -1,0 +1,30 @@
+"""Flags and output that commands on the registry share."""
+
+from typing import Annotated
+
+import orjson
+import typer
+
+from neuralrank.registry import Registry
+from neuralrank.settings import load_settings
+
+__all__ = ["Json", "Ref", "RegistryUrl", "open_registry", "say_done"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+RegistryUrl = Annotated[
+    str | None,
+    typer.Option("--registry", metavar="URL", help="A path or URL that fsspec understands."),
+]
+Ref = Annotated[
+    str, typer.Argument(metavar="NAME@HASH", help="A bundle; the first digits of its hash do.")
+]
+
+
+def open_registry(url: str | None) -> Registry:
+    return Registry(load_settings(registry=url).registry_path)
+
+
+def say_done(ref: str, role: str, words: str, as_json: bool) -> None:
+    typer.echo(
+        orjson.dumps({"ref": ref, "service": role}).decode() if as_json else f"{ref} {words}"
+    )

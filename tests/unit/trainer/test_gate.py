@@ -1,0 +1,268 @@
+"""What a candidate must show, and what becomes of one that does not."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.candidates import Candidate, Check, parse_candidate
+from neuralrank.cli.commands import app
+from neuralrank.errors import InvalidBundle, InvalidInput
+from neuralrank.models.bert import write_bert
+from neuralrank.registry import Registry
+from tests.unit.conftest import CONFIG, tiny_tokenizer, tiny_weights
+from tests.unit.trainer.evaluation.shop import ByWords, as_ranked_by, dataset, untracked
+from trainer.dataset import Dataset
+from trainer.evaluation.evaluation import Evaluation, evaluate, held_back
+from trainer.gate import Rules, checks, measured, promoted
+
+SMALL = Rules(min_size=1)
+
+
+def ranker(folder: Path, but: str, **tables: Any) -> Evaluation:
+    """Of the shop without its page of nobody's, on which nothing was clicked: of one page, that a
+    better ranker must lose on it."""
+    shown = [row for row in dataset().impressions.to_pylist() if row["user_id"]]
+    tables = {"impressions": shown, **tables}
+    return evaluate(ByWords(folder / f"but-{but}", but), held_back(dataset(**tables)), untracked)
+
+
+def failed(candidate: Evaluation, serving: Evaluation, rules: Rules = SMALL) -> set[str]:
+    return {check.name for check in checks(candidate, serving, rules) if not check.passed}
+
+
+def test_a_better_one_passes_and_the_other_way_round_fails(tmp_path: Path) -> None:
+    good, bad = ranker(tmp_path, ""), ranker(tmp_path, "phone-2")
+    assert failed(good, bad) == set()
+    assert failed(bad, good) >= {
+        "nDCG@10 on held-back judgments",
+        "clicks a page (DR estimate)",
+        "nDCG@10 of language en",
+    }
+
+
+def test_as_good_as_is_not_better(tmp_path: Path) -> None:
+    good = ranker(tmp_path, "")
+    assert failed(good, good) == {"nDCG@10 on held-back judgments"}
+
+
+def test_a_gain_in_the_mean_does_not_pay_for_a_segment(tmp_path: Path) -> None:
+    """Better for English, worse for Chinese: the mean rises, and it fails all the same."""
+    english, chinese = ranker(tmp_path, "pc-1"), ranker(tmp_path, "phone-2")
+    names = failed(english, chinese)
+    assert "nDCG@10 on held-back judgments" not in names
+    assert names == {
+        "nDCG@10 of language zh",
+        "nDCG@10 of category Computers",
+        "nDCG@10 of traffic tail",
+    }
+    # Segments that are too small are not looked at, and a margin as wide as the loss lets it pass.
+    assert failed(english, chinese, Rules(min_size=3)) == set()
+    assert failed(english, chinese, replace(SMALL, margin=0.9)) == set()
+
+
+def test_a_gain_in_judgments_does_not_pay_for_clicks(tmp_path: Path) -> None:
+    good, bad = ranker(tmp_path, ""), ranker(tmp_path, "phone-2")
+    assert bad.clicks is not None
+    assert "clicks a page (DR estimate)" in failed(replace(good, clicks=bad.clicks), good)
+
+
+def test_what_is_asked_for_can_be_more(tmp_path: Path) -> None:
+    good, bad = ranker(tmp_path, ""), ranker(tmp_path, "phone-2")
+    judgments = {"nDCG@10 on held-back judgments"}
+    assert failed(good, bad, replace(SMALL, min_gain=0.9)) == judgments
+    assert failed(good, bad, replace(SMALL, max_p=0.01)) == judgments  # three queries
+
+
+def test_without_judgments_nothing_shows_that_it_is_better(tmp_path: Path) -> None:
+    good, bad = (ranker(tmp_path, but, examples=[]) for but in ("", "phone-2"))
+    (check,) = [check for check in checks(good, bad, SMALL) if not check.passed]
+    assert "no labelled pair" in check.words
+
+
+def test_without_pages_clicks_are_not_compared(tmp_path: Path) -> None:
+    good, bad = (ranker(tmp_path, but, impressions=[]) for but in ("", "phone-2"))
+    words = {check.name: check.words for check in checks(good, bad, SMALL)}
+    assert "not compared" in words["clicks a page (DR estimate)"]
+    assert failed(good, bad) == set()
+
+
+@pytest.mark.parametrize("wrong", [{"margin": -0.1}, {"max_p": 2.0}, {"min_size": 0}])
+def test_rules_have_their_range(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="allowed is"):
+        Rules(**wrong)
+
+
+# With real bundles, a registry, and the commands.
+
+
+def seeded(folder: Path, seed: int) -> Bundle:
+    folder.mkdir(parents=True)
+    onnx.save(write_bert(tiny_weights(seed), CONFIG, "score", "fp32"), str(folder / MODEL))
+    tiny_tokenizer().save(str(folder / TOKENIZER))
+    fields = {"name": "ranker", "kind": "cross_encoder", "max_tokens": 64, "parent": f"{seed}"}
+    return write_bundle(folder, fields)
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    made = Registry(str(tmp_path / "registry"))
+    monkeypatch.setenv("NEURALRANK_REGISTRY", made.url)
+    return made
+
+
+@pytest.fixture
+def refs(tmp_path: Path, registry: Registry) -> tuple[str, str]:
+    """What serves, and a candidate; the grades of `tmp_path/data` are the candidate's order, those
+    of `tmp_path/other` that of the one in service."""
+    first = registry.publish(seeded(tmp_path / "1", 1), candidate=True)
+    second = registry.publish(seeded(tmp_path / "2", 2), candidate=True)
+    as_ranked_by(second).write(tmp_path / "data")
+    as_ranked_by(first).write(tmp_path / "other")
+    return first.ref, second.ref
+
+
+def run(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, ["models", *map(str, arguments)])
+
+
+def listed() -> dict[str, Any]:
+    done = run("candidates", "--json")
+    assert done.exit_code == 0, done.output
+    return {row["ref"]: row for row in json.loads(done.stdout)}
+
+
+def test_the_first_of_a_name_serves_and_is_no_candidate(refs: tuple[str, str]) -> None:
+    assert set(listed()) == {refs[1]}
+    assert listed()[refs[1]]["outcome"] == "waiting"
+
+
+def test_a_candidate_that_is_better_serves(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    first, second = refs
+    done = run("promote", second, "--dataset", tmp_path / "data", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"ref": second, "service": "serving"}
+    assert registry.resolve("ranker") == second
+    row = listed()[second]
+    assert (row["outcome"], row["service"], row["against"]) == ("passed", "serving", first)
+    assert row["checks"][0]["candidate"] == 1.0 > row["checks"][0]["serving"]
+    assert json.loads(run("rollback", "ranker", "--json").stdout)["ref"] == first
+
+
+def test_a_candidate_that_is_worse_stays_one_with_the_reason(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    first, second = refs
+    done = run("promote", second, "--dataset", tmp_path / "other", "--json")
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["outcome"] == "refused"
+    assert "stays a candidate" in done.stderr
+    assert registry.resolve("ranker") == first
+    row = listed()[second]
+    assert row["outcome"] == "refused"
+    assert "nDCG@10 on held-back judgments" in row["reason"]
+    assert "refused" in run("candidates", "ranker").stdout
+    # Nor does it get in by another door.
+    assert run("promote", second).exit_code == 3
+    assert isinstance(run("promote", "ranker").exception, InvalidInput)
+    assert registry.resolve("ranker") == first
+
+
+def test_a_person_may_force_it_with_a_reason(registry: Registry, refs: tuple[str, str]) -> None:
+    _, second = refs
+    assert run("promote", second).exit_code == 3  # it was not compared
+    assert run("promote", second, "--force").exit_code == 2
+    assert run("promote", second, "--reason", "so").exit_code == 2
+    done = run("promote", second, "--force", "--reason", "the judgments are of last year")
+    assert done.exit_code == 0, done.output
+    assert registry.resolve("ranker") == second
+    row = listed()[second]
+    assert (row["outcome"], row["reason"]) == ("forced", "the judgments are of last year")
+
+
+def test_what_was_compared_with_another_is_compared_anew(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    first, second = refs
+    data = held_back(Dataset.open(tmp_path / "data"))
+    found = measured(registry, second, data, "data", SMALL, untracked)
+    assert found.outcome == "passed"
+    third = registry.publish(seeded(tmp_path / "3", 3)).ref
+    registry.promote(third)
+    with pytest.raises(InvalidInput, match=rf"compared with {first}, and {third} serves by now"):
+        promoted(registry, second, found)
+    assert registry.resolve("ranker") == third
+    registry.promote(first)
+    assert run("promote", second).exit_code == 0  # what was found still holds
+
+
+def test_what_is_forgotten_of_earlier_times_counts(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    """Better on the new test part and worse on the old one."""
+    data, old = (held_back(Dataset.open(tmp_path / name)) for name in ("data", "other"))
+    found = measured(registry, refs[1], data, "data", SMALL, untracked, old)
+    assert found.outcome == "refused"
+    (check,) = [check for check in found.checks if not check.passed]
+    assert check.name == "nDCG@10 on old test parts"
+    assert check.serving == 1.0 > check.candidate  # type: ignore[operator]
+    assert measured(registry, refs[1], data, "data", SMALL, untracked, data).outcome == "passed"
+
+
+def test_a_candidate_that_does_not_load_stays_one(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    first, second = refs
+    registry.get(second).model.write_bytes(b"half")
+    data = held_back(Dataset.open(tmp_path / "data"))
+    found = measured(registry, second, data, "data", SMALL, untracked)
+    assert found.outcome == "refused"
+    assert "damaged" in found.reason
+    assert registry.candidate(second) == found
+    third = registry.publish(seeded(tmp_path / "3", 3)).ref
+    registry.get(first).model.write_bytes(b"half")
+    with pytest.raises(InvalidBundle, match="damaged"):  # the one in service
+        measured(registry, third, data, "data", SMALL, untracked)
+
+
+def test_what_serves_is_not_compared_with_itself(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    data = held_back(Dataset.open(tmp_path / "data"))
+    with pytest.raises(InvalidInput, match="in service already"):
+        measured(registry, refs[0], data, "data", SMALL, untracked)
+
+
+def test_one_class_only_compares_nothing(tmp_path: Path, refs: tuple[str, str]) -> None:
+    rows = dataset().examples.to_pylist()
+    dataset(examples=[row | {"label": 0.0} for row in rows], impressions=[]).write(
+        tmp_path / "same"
+    )
+    done = run("promote", refs[1], "--dataset", tmp_path / "same")
+    assert isinstance(done.exception, InvalidInput)
+    assert "one class only" in str(done.exception)
+    assert listed()[refs[1]]["outcome"] == "waiting"
+
+
+def test_a_removed_candidate_leaves_no_record(registry: Registry, refs: tuple[str, str]) -> None:
+    assert run("remove", refs[1]).exit_code == 0
+    assert listed() == {}
+    assert registry.refs() == [refs[0]]
+
+
+def test_a_record_comes_back_as_it_was_and_a_damaged_one_says_where(
+    registry: Registry, refs: tuple[str, str]
+) -> None:
+    check = Check(name="nDCG@10", passed=True, words="better", candidate=0.5, serving=0.4)
+    candidate = Candidate(outcome="passed", against=refs[0], checks=(check,))
+    registry.record(refs[1], candidate)
+    assert Registry(registry.url).candidate(refs[1]) == candidate
+    with pytest.raises(InvalidInput, match=r"x\.candidate\.json: outcome: got 'maybe'"):
+        parse_candidate(b'{"outcome": "maybe"}', "x.candidate.json")

@@ -1,0 +1,217 @@
+"""What a candidate must show before it serves: better on judgments, not worse for anybody.
+
+Judgments say what is relevant and nothing of what users do; clicks say what users do with what they
+were shown. A model that gains on one may lose on the other, and a mean may hide a loss of a few. So
+a candidate is compared with the bundle in service, on the test part of one dataset, in all three.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from neuralrank.bundle import parse_ref
+from neuralrank.candidates import Candidate, Check
+from neuralrank.errors import InvalidBundle, InvalidInput
+from neuralrank.evaluation import compare
+from neuralrank.registry import Registry
+from trainer.evaluation.evaluation import CLICKS, Evaluation, HeldBack, evaluate
+from trainer.evaluation.relevance import MAIN, METRICS
+from trainer.evaluation.scoring import Track, load_scorer
+
+__all__ = ["FORGOTTEN", "JUDGED", "Rules", "checks", "measured", "promoted"]
+
+# The check of held-back judgments, and that of what earlier test parts held.
+JUDGED: Final = f"{MAIN} on held-back judgments"
+FORGOTTEN: Final = f"{MAIN} on old test parts"
+_LOADS: Final = "loads and computes what it was published with"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is asked for.
+
+    Raises:
+        InvalidInput: a number is outside its range.
+    """
+
+    # nDCG@10 on held-back judgments must be more than this above that of the one in service.
+    min_gain: float = 0.0
+    # … and the paired randomisation test must give at most this p. 1: any. With few judged queries
+    # only large differences reach 0.05.
+    max_p: float = 1.0
+    # The share of the value in service that may be lost, of the estimated clicks a page and of each
+    # segment.
+    margin: float = 0.02
+    # Segments with fewer queries (or pages) are not looked at: chance alone moves them by more.
+    min_size: int = 10
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("min-gain", self.min_gain, 0.0, 1.0),
+            ("max-p", self.max_p, 0.0, 1.0),
+            ("margin", self.margin, 0.0, 1.0),
+            ("min-size", self.min_size, 1, 10**9),
+        ):
+            if not low <= value <= high:
+                raise InvalidInput(f"--{name} got {value}; allowed is {low:g} to {high:g}.")
+
+
+def promoted(
+    registry: Registry, ref: str, candidate: Candidate, max_slowdown: float | None = None
+) -> str:
+    """Puts a candidate into service that has passed against what serves now.
+
+    Raises:
+        InvalidInput: it has not passed, or something else serves by now.
+    """
+    if candidate.outcome not in ("passed", "forced"):
+        raise InvalidInput(
+            f"{ref} stays a candidate. {candidate.reason} Compare it with `--dataset DATASET`, or "
+            "put it into service all the same with `--force --reason WHY`."
+        )
+    name, _ = parse_ref(ref)
+    serving = registry.resolve(name)
+    if candidate.outcome == "passed" and candidate.against not in (serving, ""):
+        raise InvalidInput(
+            f"{ref} stays a candidate. It was compared with {candidate.against}, and {serving} "
+            "serves by now. Compare it anew with `--dataset DATASET`."
+        )
+    return registry.promote(ref, max_slowdown=max_slowdown)
+
+
+def measured(
+    registry: Registry,
+    ref: str,
+    material: HeldBack,
+    dataset: str,
+    rules: Rules,
+    track: Track,
+    old: HeldBack | None = None,
+) -> Candidate:
+    """Compares a bundle with the one that serves under its name, and records what was found.
+
+    Args:
+        dataset: where the material comes from, for the record.
+        old: kept back of earlier times; what is forgotten of it counts as a segment does.
+
+    Raises:
+        NotFound: there is no such bundle.
+        InvalidInput: it serves itself.
+        InvalidBundle: the one in service can't be loaded.
+    """
+    name, _ = parse_ref(ref)
+    serving = registry.resolve(name)
+    if serving == ref:
+        raise InvalidInput(f"{ref} is in service already; there is nothing to compare it with.")
+    before = load_scorer(registry.get(serving))
+    theirs = evaluate(before, material, track, robust=False)
+    try:
+        after = load_scorer(registry.get(ref))
+        mine = evaluate(after, material, track, robust=False)
+        found = tuple(checks(mine, theirs, rules))
+        if old is not None:
+            mine = evaluate(after, old, track, robust=False)
+            theirs = evaluate(before, old, track, robust=False)
+            found += tuple(_forgotten(mine, theirs, rules))
+    except InvalidBundle as error:
+        found = (Check(name=_LOADS, passed=False, words=str(error)),)
+    result = Candidate().compared_with(serving, found, dataset, datetime.now(UTC))
+    registry.record(ref, result)
+    return result
+
+
+def _forgotten(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator[Check]:
+    mine, theirs = candidate.judgments, serving.judgments
+    if mine is None or theirs is None:
+        return
+    value, before = mine.order.mean(METRICS[MAIN]), theirs.order.mean(METRICS[MAIN])
+    queries = len(mine.order.queries)
+    yield Check(
+        name=FORGOTTEN,
+        passed=_loss(value, before) <= rules.margin or queries < rules.min_size,
+        words=f"{FORGOTTEN} ({queries:,} queries): {value:.4f} against {before:.4f}; "
+        f"{_allowed(rules)}",
+        candidate=value,
+        serving=before,
+    )
+
+
+def checks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator[Check]:
+    """All that is compared, passed or not."""
+    yield _judgments(candidate, serving, rules)
+    yield _clicks(candidate, serving, rules)
+    others = serving.segments
+    for key, segment in candidate.segments.items():
+        if segment.size < rules.min_size or key not in others:
+            continue
+        before = others[key].value
+        lost = _loss(segment.value, before)
+        name = f"{segment.metric} of {segment.dimension} {segment.name}"
+        yield Check(
+            name=name,
+            passed=lost <= rules.margin,
+            words=f"{name}: {segment.value:.4f} against {before:.4f}; {_allowed(rules)}",
+            candidate=segment.value,
+            serving=before,
+        )
+
+
+def _judgments(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:
+    if candidate.judgments is None or serving.judgments is None:
+        words = (
+            "The test part has no labelled pair, so that nothing shows that the candidate is "
+            "better: add judgments, or clicks of a longer time, to the dataset."
+        )
+        return Check(name=JUDGED, passed=False, words=words)
+    key = METRICS[MAIN]
+    mine, theirs = candidate.judgments.order, serving.judgments.order
+    found = compare(mine, theirs, key)
+    asked = f"more than {rules.min_gain:+.4f}" if rules.min_gain else "more than nothing"
+    if rules.max_p < 1:
+        asked += f" with p of at most {rules.max_p:g}"
+    words = (
+        f"{JUDGED} ({candidate.judgments.source}s, {len(mine.queries):,} queries): "
+        f"{mine.mean(key):.4f} against {theirs.mean(key):.4f}, {found.difference:+.4f} "
+        f"(p {found.p:.3f}); asked for is a gain of {asked}."
+    )
+    return Check(
+        name=JUDGED,
+        passed=found.difference > rules.min_gain and found.p <= rules.max_p,
+        words=words,
+        candidate=mine.mean(key),
+        serving=theirs.mean(key),
+    )
+
+
+def _clicks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:
+    name = f"clicks a page ({CLICKS} estimate)"
+    if candidate.clicks is None or serving.clicks is None:
+        words = "The test part has no logged page: clicks were not compared."
+        return Check(name=name, passed=True, words=words)
+    mine, theirs = candidate.clicks.estimates[CLICKS], serving.clicks.estimates[CLICKS]
+    low, high = mine.minus(theirs).interval()
+    lost = _loss(mine.value, theirs.value)
+    words = (
+        f"{name}, {candidate.clicks.pages:,} pages: {mine.value:.4f} against {theirs.value:.4f}, "
+        f"difference in [{low:+.4f}, {high:+.4f}]; {_allowed(rules)} Not all of the interval may "
+        "be below 0."
+    )
+    return Check(
+        name=name,
+        passed=lost <= rules.margin and high >= 0,
+        words=words,
+        candidate=mine.value,
+        serving=theirs.value,
+    )
+
+
+def _loss(value: float, before: float) -> float:
+    """The share of `before` that is lost; below 0 for a gain."""
+    if value >= before:
+        return 0.0
+    return (before - value) / abs(before) if before else 1.0
+
+
+def _allowed(rules: Rules) -> str:
+    return f"{rules.margin:.1%} may be lost."

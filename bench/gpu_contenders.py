@@ -109,7 +109,7 @@ def bert_weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
         given = [name for name in node.input if name in arrays]
         if node.op_type in ("MatMul", "Gather") and given:
             found[node.name] = arrays[given[0]]
-        elif node.op_type == "Slice":
+        elif node.op_type == "Slice" and node.input[0] in arrays:
             found[node.name] = arrays[node.input[0]]
         elif node.op_type == "Add" and given:
             found[f"{node.name}.bias"] = arrays[given[0]]
@@ -155,9 +155,9 @@ def torch_bert(torch: Any, model: onnx.ModelProto, device: str, dtype: Any) -> A
     heads = next(
         int(numpy_helper.to_array(item)[3])
         for item in model.graph.initializer
-        if item.name == "heads"
+        if item.name in ("heads.3", "heads.2", "heads")
     )
-    layers = sum(name.endswith(".qkv.product") for name in weights)
+    layers = sum(name.endswith(".output.weight") for name in weights)
 
     def linear(name: str, x: Any) -> Any:
         return x @ weights[f"{name}.product"] + weights[f"{name}.bias"]
@@ -168,20 +168,27 @@ def torch_bert(torch: Any, model: onnx.ModelProto, device: str, dtype: Any) -> A
             x, size, weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-12
         )
 
+    def cut(joined: Any, parts: int) -> Any:
+        """[pairs, heads, length, size] each."""
+        return joined.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
     def score(ids: Any, mask: Any, types: Any = None) -> Any:
         x = weights["words"][ids] + weights["positions"][: ids.shape[1]]
         if types is not None:
             x = x + weights["types"][types]
         x = norm("embeddings", x)
-        pairs, length, hidden = x.shape
         seen = (mask > 0)[:, None, None, :]
         for layer in range(layers):
             name = f"layer{layer}"
-            joined = linear(f"{name}.qkv", x).view(pairs, length, 3, heads, hidden // heads)
-            q, k, v = joined.permute(2, 0, 3, 1, 4).unbind(0)
+            if f"{name}.kv.product" in weights:  # the first token is all that is asked for
+                k, v = cut(linear(f"{name}.kv", x), 2)
+                x = x[:, :1]
+                (q,) = cut(linear(f"{name}.query", x), 1)
+            else:
+                q, k, v = cut(linear(f"{name}.qkv", x), 3)
             # The scale is in the query's weights.
             mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=1.0)
-            merged = mixed.transpose(1, 2).reshape(pairs, length, hidden)
+            merged = mixed.transpose(1, 2).flatten(2)
             x = norm(f"{name}.norm", x + linear(f"{name}.attended", merged))
             inner = functional.gelu(linear(f"{name}.inner", x))
             x = norm(f"{name}.output", x + linear(f"{name}.outer", inner))

@@ -13,9 +13,12 @@ Linear layers come in two precisions:
   depends on who shares its batch (onnxruntime issue 10111: up to 1.1 logits here). With one scale
   a token, a score depends on nothing but its own pair.
 
+Where only the first token is read in the end (`cls`, `score`), the last layer computes only that.
+
 Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers" (2019).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +29,7 @@ from onnx import TensorProto, helper
 
 from neuralrank.errors import InvalidInput
 from neuralrank.models.bert_additions import adapted, prefixed
+from neuralrank.models.bert_matches import MATCHES, matches
 from neuralrank.models.onnx_graph import Graph, Precision, Weights
 
 __all__ = ["BertConfig", "Head", "Precision", "Weights", "write_bert"]
@@ -60,7 +64,8 @@ def write_bert(
             `score` also `pooler.dense.*` and `classifier.*` [1, hidden]. What parameter-efficient
             training adds is taken where it is there: `….attention.self.prefix.key` and `.value`
             [heads, positions, hidden / heads], and `….dense.adapter.down.*` and `.up.*` of a
-            layer's two outputs.
+            layer's two outputs. With `embeddings.match_embeddings.weight`, tokens that both
+            texts of a pair have are marked (`neuralrank.models.bert_matches`).
         head: `mean` or `cls` pooling, L2-normalised, for an encoder; `score` for a cross-encoder.
 
     Raises:
@@ -87,7 +92,8 @@ def _write_bert(
     x = _embeddings(graph, weights, config, inputs)
     bias = _attention_bias(graph)
     for layer in range(config.layers):
-        x = _layer(graph, x, bias, weights, f"encoder.layer.{layer}", config, hidden)
+        alone = head != "mean" and layer == config.layers - 1
+        x = _layer(graph, x, bias, weights, f"encoder.layer.{layer}", config, hidden, alone)
     output, width = _head(graph, x, weights, head, hidden)
     model = helper.make_model(
         helper.make_graph(
@@ -126,6 +132,8 @@ def _embeddings(graph: Graph, weights: Weights, config: BertConfig, inputs: Inpu
     if "token_type_ids" in inputs:
         typed = graph.op("Gather", "types", graph.constant("type_table", types), "token_type_ids")
         summed = graph.op("Add", "words_positions_types", summed, typed)
+    if MATCHES in weights:
+        summed = graph.op("Add", "words_and_matches", summed, matches(graph, weights))
     return graph.layer_norm("embeddings", summed, weights, "embeddings.LayerNorm", config.epsilon)
 
 
@@ -155,36 +163,26 @@ def _attention_bias(graph: Graph) -> str:
 
 
 def _layer(
-    graph: Graph, x: str, bias: str, weights: Weights, key: str, config: BertConfig, hidden: int
-) -> str:
+    graph: Graph, x: str, bias: str, weights: Weights, key: str, config: BertConfig, hidden: int,
+    alone: bool,
+) -> str:  # fmt: skip
+    """A layer's output: [batch, length, hidden]; with `alone`, of the first token only:
+    [batch, 1, hidden]."""
     name = key.replace("encoder.layer.", "layer")
     attention = f"{key}.attention.self"
     size = hidden // config.heads
     width = weights[f"{attention}.query.weight"].shape[0]
-    heads = width // size
-    # Of a layer that was pruned, constants of its own.
-    own = "" if heads == config.heads else str(heads)
     # The scale of the scores, 1/√size, is folded into the query.
-    shrink = np.float32(size**-0.5)
-    one = np.float32(1.0)
-    parts = [(f"{attention}.query", shrink), (f"{attention}.key", one), (f"{attention}.value", one)]
-    joined = graph.linear(
-        f"{name}.qkv",
-        x,
-        np.concatenate([weights[f"{part}.weight"] * factor for part, factor in parts]),
-        np.concatenate([weights[f"{part}.bias"] * factor for part, factor in parts]),
-    )  # [batch, length, 3 * heads * size]
-    shape = graph.constant(f"heads{own}", np.array([0, 0, 3, heads, size], np.int64))
-    split = graph.op("Reshape", f"{name}.split", joined, shape)
-    split = graph.op(
-        "Transpose", f"{name}.heads", split, perm=[2, 0, 3, 1, 4]
-    )  # [3, b, h, l, size]
-    q, k, v = (
-        graph.op(
-            "Gather", f"{name}.{letter}", split, graph.constant(f"part{i}", np.array(i)), axis=0
-        )
-        for i, letter in enumerate("qkv")
-    )
+    query = {f"{attention}.query": float(size**-0.5)}
+    others = {f"{attention}.key": 1.0, f"{attention}.value": 1.0}
+    if alone:
+        k, v = _heads(graph, f"{name}.kv", x, weights, others, config.heads, size)
+        ends = [("zero", 0), ("one_token", 1), ("token_axis", 1)]
+        cut = [graph.constant(of, np.array([at], np.int64)) for of, at in ends]
+        x = graph.op("Slice", f"{name}.first", x, *cut)  # [batch, 1, hidden]
+        (q,) = _heads(graph, f"{name}.query", x, weights, query, config.heads, size)
+    else:
+        q, k, v = _heads(graph, f"{name}.qkv", x, weights, query | others, config.heads, size)
     keys = graph.op("Transpose", f"{name}.keys", k, perm=[0, 1, 3, 2])
     if f"{attention}.prefix.key" in weights:
         keys, v, bias = prefixed(graph, name, keys, v, bias, weights, attention)
@@ -196,7 +194,7 @@ def _layer(
         "Reshape",
         f"{name}.merged",
         graph.op("Transpose", f"{name}.tokens", mixed, perm=[0, 2, 1, 3]),
-        graph.constant(f"hidden{own}", np.array([0, 0, width], np.int64)),
+        graph.constant(f"hidden.{width}", np.array([0, 0, width], np.int64)),
     )
     attended = graph.layer(f"{name}.attended", merged, weights, f"{key}.attention.output.dense")
     attended = adapted(graph, attended, weights, f"{key}.attention.output.dense")
@@ -211,6 +209,31 @@ def _layer(
     return graph.layer_norm(
         f"{name}.output", x_outer, weights, f"{key}.output.LayerNorm", config.epsilon
     )
+
+
+def _heads(
+    graph: Graph, name: str, x: str, weights: Weights, parts: Mapping[str, float], usual: int,
+    size: int,
+) -> list[str]:  # fmt: skip
+    """Projections of x in one product, each by its factor and cut into heads of a size:
+    [batch, heads, length, size] each."""
+    joined = graph.linear(
+        name,
+        x,
+        np.concatenate([weights[f"{part}.weight"] * np.float32(by) for part, by in parts.items()]),
+        np.concatenate([weights[f"{part}.bias"] * np.float32(by) for part, by in parts.items()]),
+    )  # [batch, length, parts * heads * size]
+    count = len(parts)
+    heads = weights[f"{next(iter(parts))}.weight"].shape[0] // size
+    # Of a layer that was pruned, constants of its own.
+    own = f"heads.{count}" if heads == usual else f"heads.{count}.{heads}"
+    shape = graph.constant(own, np.array([0, 0, count, heads, size], np.int64))
+    split = graph.op("Reshape", f"{name}.split", joined, shape)
+    split = graph.op("Transpose", f"{name}.heads", split, perm=[2, 0, 3, 1, 4])
+    return [
+        graph.op("Gather", f"{name}.{at}", split, graph.constant(f"part{at}", np.array(at)), axis=0)
+        for at in range(len(parts))
+    ]
 
 
 def _head(graph: Graph, x: str, weights: Weights, head: Head, hidden: int) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from neuralrank.backends.tensorrt.graph import read_float_graph
 from neuralrank.errors import InvalidBundle, InvalidInput
 from neuralrank.models.bert import BertConfig, Head
+from neuralrank.models.bert_matches import MATCHES
 
 __all__ = ["read_bert"]
 
@@ -24,6 +25,12 @@ _LINEARS = {
     "attended": "attention.output.dense",
     "inner": "intermediate.dense",
     "outer": "output.dense",
+}
+# Projections that are one product: of a whole layer, or of one that computes the first token only.
+_JOINED = {
+    "qkv": ("query", "key", "value"),
+    "query": ("query",),
+    "kv": ("key", "value"),
 }
 _EXTRA = re.compile(r"encoder\.layer\.\d+\..*(adapter\.(down|up)\.(weight|bias)|prefix\.\w+)")
 
@@ -64,17 +71,23 @@ def _read(graph: onnx.GraphProto) -> tuple[dict[str, NDArray[np.float32]], BertC
         "embeddings.LayerNorm.weight": arrays["embeddings.weight"],
         "embeddings.LayerNorm.bias": arrays["embeddings.bias"],
     }
-    _, _, _, heads, size = arrays["heads"].tolist()
+    if "match_table" in arrays:
+        found[MATCHES] = arrays["match_table"]
+    shapes = (arrays[name] for name in ("heads.3", "heads.2", "heads") if name in arrays)
+    _, _, _, heads, size = next(shapes).tolist()
     grow = np.float32(np.float32(1.0) / np.float32(size**-0.5))
-    layers = sum(f"layer{layer}.qkv" in nodes for layer in range(len(graph.node)))
+    layers = sum(f"layer{layer}.output" in nodes for layer in range(len(graph.node)))
     for layer in range(layers):
         key = f"encoder.layer.{layer}"
-        weight, bias = linear(f"layer{layer}.qkv")
-        for part, place in (("query", 0), ("key", 1), ("value", 2)):
-            factor = grow if part == "query" else np.float32(1.0)
-            for kind, joined in (("weight", weight), ("bias", bias)):
-                third = joined[place * hidden : (place + 1) * hidden]
-                found[f"{key}.attention.self.{part}.{kind}"] = third * factor
+        for joined, parts in _JOINED.items():
+            if f"layer{layer}.{joined}" not in nodes:
+                continue
+            weight, bias = linear(f"layer{layer}.{joined}")
+            for place, part in enumerate(parts):
+                rows = slice(place * hidden, (place + 1) * hidden)
+                factor = grow if part == "query" else np.float32(1.0)
+                found[f"{key}.attention.self.{part}.weight"] = weight[rows] * factor
+                found[f"{key}.attention.self.{part}.bias"] = bias[rows] * factor
         for short, name in _LINEARS.items():
             weight, bias = linear(f"layer{layer}.{short}")
             found[f"{key}.{name}.weight"], found[f"{key}.{name}.bias"] = weight, bias

@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,3 +118,39 @@ def test_a_classifier_of_several_classes_is_no_ranker() -> None:
     weights["classifier.weight"] = np.zeros((3, HIDDEN), np.float32)
     with pytest.raises(InvalidInput, match="3 outputs; a cross-encoder for ranking has 1"):
         write_bert(weights, CONFIG, "score", "fp32")
+
+
+def marked(types: int) -> dict[str, NDArray[np.float32]]:
+    """Weights with a match table that moves what it marks."""
+    table = np.random.default_rng(3).standard_normal((2, HIDDEN)).astype(np.float32)
+    return tiny_weights(types=types) | {"embeddings.match_embeddings.weight": table}
+
+
+def test_tokens_of_both_texts_are_marked() -> None:
+    graph = write_bert(marked(types=2), CONFIG, "score", "fp32")
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    # A match is what stands in the other text, not what comes twice in the same one.
+    pairs = [[2, 5, 6, 3, 6, 7], [2, 5, 5, 3, 6, 7]]
+    types = [0, 0, 0, 0, 1, 1]
+    expected = []
+    for ids, found in zip(pairs, ([0, 0, 1, 0, 1, 0], [0] * 6), strict=True):
+        weights = marked(types=2)
+        # The table's rows, given with the types instead: one row for each type and mark.
+        rows = weights.pop("embeddings.match_embeddings.weight")
+        named = weights["embeddings.token_type_embeddings.weight"]
+        both = np.concatenate([named + rows[0], named + rows[1]])
+        weights["embeddings.token_type_embeddings.weight"] = both
+        token = reference(weights, ids, [t + 2 * m for t, m in zip(types, found, strict=True)])[0]
+        pooled = np.tanh(token @ weights["pooler.dense.weight"].T + weights["pooler.dense.bias"])
+        expected.append(pooled @ weights["classifier.weight"].T + weights["classifier.bias"])
+    feed = {
+        "input_ids": np.array(pairs),
+        "token_type_ids": np.array([types, types]),
+        "attention_mask": np.ones((2, 6), np.int64),
+    }
+    np.testing.assert_allclose(session.run(None, feed)[0], expected, atol=1e-5)
+
+
+def test_marks_need_two_types() -> None:
+    with pytest.raises(InvalidInput, match="needs two token types"):
+        write_bert(marked(types=1), CONFIG, "score", "fp32")

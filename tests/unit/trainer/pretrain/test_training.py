@@ -1,0 +1,125 @@
+"""A two-layer model that is pretrained on the examples: what falls, what is kept, what is read."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModel, AutoTokenizer, BertForPreTraining
+
+from neuralrank.errors import InvalidInput
+from neuralrank.models import Checkpoint, checkpoint
+from tests.unit.trainer.pretrain.test_tokenizer import TITLES
+from trainer.loop import Outcome, TrainingOptions, train
+from trainer.pretrain.collating import masks_for
+from trainer.pretrain.model import Pretraining, from_scratch, with_mask
+from trainer.pretrain.task import pretraining
+from trainer.pretrain.texts import Corpus, Pair, split_off
+from trainer.pretrain.tokenizer import train_tokenizer
+from trainer.text.model import TextModel, weights_of
+
+PAIRS = [Pair(title, title[:12]) for title in TITLES[::8]]
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return split_off(PAIRS, seed=0)
+
+
+@pytest.fixture(scope="module")
+def tiny(corpus: Corpus) -> Checkpoint:
+    tokenizer = train_tokenizer(corpus.texts(), 400)
+    return from_scratch(tokenizer, layers=2, hidden=32, heads=2, seed=0)
+
+
+@pytest.fixture(scope="module")
+def run(
+    tiny: Checkpoint, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Pretraining, Outcome]:
+    options = TrainingOptions(
+        out=tmp_path_factory.mktemp("run"),
+        steps=24,
+        batch_size=16,
+        learning_rate=1e-2,
+        max_length=32,
+        track="none",
+        patience=0,
+        every_steps=12,
+    )
+    model = Pretraining(tiny, seed=0)
+    return model, train(pretraining(model, corpus, options), options)
+
+
+def test_the_loss_falls_from_that_of_a_guess(run: tuple[Pretraining, Outcome]) -> None:
+    model, outcome = run
+    guess = np.log(model.inner.config.vocab_size) + np.log(2)
+    assert outcome.before["dev_loss"] == pytest.approx(guess, rel=0.1)
+    assert outcome.best["dev_loss"] < outcome.before["dev_loss"] - 0.5
+    assert set(outcome.best) == {"dev_loss", "masked_accuracy", "next_accuracy"}
+
+
+def test_what_is_saved_is_where_other_trainings_start(
+    run: tuple[Pretraining, Outcome], tmp_path: Path
+) -> None:
+    model, _ = run
+    model.save(tmp_path)
+    found = checkpoint(str(tmp_path))
+    body, _ = TextModel(found, "mean"), TextModel(found, "score")
+    for name, weight in weights_of(body).items():
+        mine = dict(model.inner.bert.named_parameters())[name]
+        np.testing.assert_array_equal(weight, mine.detach().numpy())
+    assert found.tokenizer == model.checkpoint.tokenizer
+    # And so does whoever uses transformers alone.
+    theirs = BertForPreTraining.from_pretrained(tmp_path)
+    for name, weight in model.inner.state_dict().items():
+        assert torch.equal(weight, theirs.state_dict()[name]), name
+    assert AutoModel.from_pretrained(tmp_path).config.num_hidden_layers == 2
+    mine = Tokenizer.from_buffer(model.checkpoint.tokenizer)
+    for text in ("phone case", "婴儿奶粉"):
+        assert AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"] == mine.encode(text).ids
+
+
+def test_heads_go_on_where_an_earlier_pretraining_ended(
+    run: tuple[Pretraining, Outcome], tmp_path: Path
+) -> None:
+    model, _ = run
+    model.save(tmp_path)
+    again = Pretraining(checkpoint(str(tmp_path)), seed=9)
+    for name, weight in model.inner.state_dict().items():
+        assert torch.equal(weight, again.inner.state_dict()[name]), name
+
+
+def test_only_hidden_tokens_get_logits(tiny: Checkpoint) -> None:
+    model = Pretraining(tiny, seed=0).eval()
+    ids = torch.randint(5, 300, (2, 6))
+    guessed = torch.zeros(2, 6, dtype=torch.bool)
+    guessed[0, 2] = guessed[1, 4] = True
+    with torch.no_grad():
+        tokens, following = model(ids, torch.ones_like(ids), torch.zeros_like(ids), guessed)
+        whole = model.inner(input_ids=ids)
+    assert following.shape == (2, 2)
+    torch.testing.assert_close(tokens, whole.prediction_logits[guessed])
+    torch.testing.assert_close(following, whole.seq_relationship_logits)
+
+
+def test_a_vocabulary_without_a_mask_gets_one(tiny: Checkpoint) -> None:
+    assert with_mask(tiny) is tiny
+    text = Tokenizer.from_buffer(tiny.tokenizer).to_str().replace("[MASK]", "[GONE]")
+    lacking = replace(tiny, tokenizer=text.encode())
+    with pytest.raises(InvalidInput, match=r"no \[MASK\]"):
+        masks_for(Tokenizer.from_buffer(lacking.tokenizer))
+    found = with_mask(lacking)
+    before, after = (c.weights["embeddings.word_embeddings.weight"] for c in (lacking, found))
+    assert len(after) == len(before) + 1
+    np.testing.assert_allclose(after[-1], before.mean(0), rtol=1e-5)
+    tokenizer = Tokenizer.from_buffer(found.tokenizer)
+    assert masks_for(tokenizer).mask == len(before)
+    Pretraining(found, seed=0)
+
+
+def test_a_width_that_heads_can_not_share_is_refused(tiny: Checkpoint) -> None:
+    tokenizer = Tokenizer.from_buffer(tiny.tokenizer)
+    with pytest.raises(InvalidInput, match="--hidden is 30 with --heads 4"):
+        from_scratch(tokenizer, layers=1, hidden=30, heads=4, seed=0)

@@ -1,0 +1,154 @@
+"""From a dataset and a checkpoint to an encoder bundle that computes what was trained."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from neuralrank.bundle import Bundle
+from neuralrank.errors import InvalidSettings
+from neuralrank.models import Checkpoint
+from neuralrank.models.bert import Precision
+from trainer.dataset import Dataset
+from trainer.encoder.examples import Examples
+from trainer.encoder.search import Search
+from trainer.encoder.task import Contrast, contrastive
+from trainer.loop import Outcome, TrainingOptions, train
+from trainer.text.export import Agreement, export
+from trainer.text.methods import adapt, merged
+from trainer.text.model import TextModel
+from trainer.text.reading import Reader
+from trainer.text.sources import BUNDLE
+
+__all__ = ["EncoderOptions", "Trained", "train_encoder"]
+
+# Texts on which the bundle is compared with torch.
+_SAMPLE = 64
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What only this training has. Fields of `Contrast` are explained there.
+
+    Raises:
+        InvalidSettings: a value is outside its range; the message names it.
+    """
+
+    temperature: float = 0.05
+    negatives: int = 2
+    # Lengths of vector beside the whole one that shall serve; () for none.
+    dimensions: tuple[int, ...] = ()
+    # The length of the bundle's vectors; 0: the whole.
+    serve: int = 0
+    # The lowest label of a right item.
+    positive_from: float = 0.5
+    # How many items of the catalogue are searched at an evaluation, at most.
+    dev_items: int = 2_000
+    # The bundle's name; "": the checkpoint's.
+    name: str = ""
+    precision: Precision = "int8"
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise InvalidSettings(f"--temperature is {self.temperature}; allowed is above 0.")
+        if min(self.dimensions, default=1) < 1:
+            raise InvalidSettings(
+                f"--dimensions is {self.dimensions}; allowed are numbers from 1, by commas."
+            )
+        if self.precision not in ("int8", "fp32"):
+            raise InvalidSettings(
+                f"--bundle-precision is {self.precision!r}; allowed is int8 or fp32."
+            )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it. The bundle lies in the run's folder and is not published."""
+
+    outcome: Outcome
+    bundle: Bundle
+    agreement: Agreement
+
+
+def train_encoder(
+    data: Dataset,
+    checkpoint: Checkpoint,
+    options: EncoderOptions,
+    training: TrainingOptions,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Trained | None:
+    """Trains, or goes on where the run was interrupted, and exports the best weights.
+
+    With the same run's folder and another `serve`, only the export is made anew.
+
+    Returns:
+        None in all but the first of several processes.
+
+    Raises:
+        InvalidInput: there is nothing to train on, or to stop by; or as `trainer.loop.train`.
+        InvalidSettings: a length of vector that the model does not have.
+        InvalidBundle: the exported bundle does not compute what torch does.
+    """
+    fields = dict(checkpoint.fields)
+    prefixes = (str(fields.get("query_prefix", "")), str(fields.get("passage_prefix", "")))
+    model = TextModel(checkpoint, "cls" if checkpoint.head == "cls" else "mean", seed=training.seed)
+    hidden = model.dimensions or int(model.bert.config.hidden_size)
+    dimensions = _dimensions(options, hidden)
+    examples = Examples.of(data, "train", options.positive_from)
+    dev = Search.of(data, "dev", options.dev_items)
+    if not dev.query_texts:
+        raise InvalidSettings(
+            "The dataset's part dev has no example: there is nothing to stop by. Make it with "
+            "`neuralrank train dataset` from more data."
+        )
+    adapted = adapt(model, training.method, training.total_steps(len(examples)))
+    reader = Reader.of(checkpoint, training.max_length)
+    contrast = Contrast(options.temperature, options.negatives, dimensions)
+    identity: dict[str, Any] = {
+        "what": "encoder",
+        "data": data.description.created,
+        "source": fields.get("source", ""),
+        "positive_from": options.positive_from,
+        "temperature": options.temperature,
+        "negatives": options.negatives,
+        "dimensions": list(dimensions),
+    }
+    task = contrastive(adapted, reader, prefixes, examples, dev, contrast, identity)
+    outcome = train(task, training)
+    if not PartialState().is_main_process:
+        return None
+    progress("writing the bundle and comparing it with torch")
+    best = merged(task.model)
+    best.dimensions = options.serve or model.dimensions
+    window = data.description.window
+    given = {
+        **{name: value for name, value in fields.items() if name not in ("kind", "metrics")},
+        "name": options.name or fields.get("name", "encoder"),
+        "max_tokens": reader.max_tokens,
+        "training_window": f"{window.since} to {window.until}" if window.since else "",
+        "metrics": {f"dev {name}": value for name, value in outcome.best.items()},
+    }
+    for name in ("dimensions", "normalized", "precision"):
+        given.pop(name, None)
+    sample = list(zip(dev.query_texts * _SAMPLE, dev.item_texts, strict=False))[:_SAMPLE]
+    bundle, agreement = export(
+        best, checkpoint.tokenizer, Path(training.out) / BUNDLE, given, options.precision, sample
+    )
+    return Trained(outcome, bundle, agreement)
+
+
+def _dimensions(options: EncoderOptions, hidden: int) -> tuple[int, ...]:
+    """Those that are trained for, longest first; none if only the whole one is."""
+    wanted = sorted({*options.dimensions, hidden}, reverse=True)
+    if wanted[0] > hidden:
+        raise InvalidSettings(
+            f"--dimensions asks for {wanted[0]}; the model's vectors have {hidden}."
+        )
+    if options.serve and options.serve not in wanted:
+        raise InvalidSettings(
+            f"--serve is {options.serve}, which is not trained for; allowed are "
+            f"{', '.join(map(str, wanted))}. Name it in --dimensions."
+        )
+    return tuple(wanted) if len(wanted) > 1 else ()

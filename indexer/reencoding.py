@@ -21,6 +21,7 @@ from indexer.run import PassageEncoder
 from indexer.unfinished import give_up
 from neuralrank.errors import InvalidInput, NeuralrankError
 from neuralrank.generation import Generation, create, find_unfinished
+from neuralrank.matryoshka import cut
 from neuralrank.packing import PACKED, VECTOR, pack
 from neuralrank.product import headline
 from neuralrank.succession import Live, move_other_aliases, read_only
@@ -63,6 +64,7 @@ def reencode(
     body: Mapping[str, Any],
     encoder: PassageEncoder,
     *,
+    dimensions: int = 0,
     resume: bool = False,
     keep: int = 1,
     progress: Progress | None = None,
@@ -72,6 +74,7 @@ def reencode(
 
     Args:
         body: settings and mappings of the new index, for vectors of the encoder.
+        dimensions: to which vectors are cut, as for `index_catalogue`; 0: they are not.
         resume: goes on with the index that an interrupted run left.
         keep: how many earlier generations stay, for going back.
 
@@ -91,13 +94,13 @@ def reencode(
         )
     meta = {
         "encoder": encoder.ref,
-        "dimensions": encoder.dimensions,
+        "dimensions": dimensions or encoder.dimensions,
         # Not the catalogue that the live index came from: it may have been written to since.
         "catalogue": f"index:{live.index}",
     }
     begin = find_unfinished if resume else create
     generation = begin(client, live.alias, body, meta)
-    copy = _Copy(client, live.index, generation, encoder, progress)
+    copy = _Copy(client, live.index, generation, encoder, dimensions, progress)
     try:
         copy.catch_up()  # everything
         copy.catch_up()  # what was written meanwhile
@@ -133,6 +136,7 @@ class _Copy:
         source: str,
         generation: Generation,
         encoder: PassageEncoder,
+        dimensions: int,
         progress: Progress | None,
     ) -> None:
         self.encoded = 0
@@ -140,6 +144,7 @@ class _Copy:
         self._source = source
         self._target = generation.index
         self._encoder = encoder
+        self._width = dimensions or encoder.dimensions
         self._progress = progress
 
     def catch_up(self) -> int:
@@ -193,7 +198,7 @@ class _Copy:
         vectors = self._encoder.encode_passages([headline(s) for s in sources.values()], encoded)
         self.encoded = before + len(sources)
         documents = [
-            (identity, {**source, VECTOR: vector, PACKED: pack(vector)})
+            (identity, {**source, VECTOR: cut(vector, self._width), PACKED: pack(vector)})
             for (identity, source), vector in zip(sources.items(), vectors, strict=True)
         ]
         versions = {item["_id"]: int(item["_seq_no"]) + 1 for item in found}

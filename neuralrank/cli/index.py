@@ -17,7 +17,7 @@ from neuralrank.opensearch import connect
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings, load_settings
 
-__all__ = ["index", "load_encoder"]
+__all__ = ["index", "load_encoder", "width_of"]
 
 
 def index(
@@ -88,7 +88,7 @@ def index(
     with closing(connect(settings, timeout=120.0)) as client:
         client.info()  # an OpenSearch that is down is to be known before a model is loaded
         loaded = load_encoder(settings, encoder) if vectors else None
-        width = _width(loaded, dimensions)
+        width = width_of(loaded, dimensions)
         body = product_index(loaded.ref, width) if loaded else product_index()
         require_engine(client, body["mappings"])
         bar = Progress(
@@ -140,7 +140,7 @@ def index(
     Console().print(table, highlight=False)
 
 
-def _width(encoder: Encoder | None, dimensions: int) -> int:
+def width_of(encoder: Encoder | None, dimensions: int) -> int:
     """How long the vectors of the index are.
 
     Raises:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from neuralrank.cli.index import load_encoder
+from neuralrank.cli.index import load_encoder, width_of
 from neuralrank.opensearch import connect
 from neuralrank.settings import load_settings
 from neuralrank.succession import find_live
@@ -30,6 +30,14 @@ def reencode(
             "newest encoder there is.",
         ),
     ] = None,
+    dimensions: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Cut the vectors that are searched to so many numbers, where the encoder was "
+            "trained for it (Matryoshka). 0: whole.",
+        ),
+    ] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the index that an interrupted run left.")
     ] = False,
@@ -57,7 +65,8 @@ def reencode(
     with closing(connect(settings, timeout=120.0)) as client:
         live = find_live(client, name)
         loaded = load_encoder(settings, encoder)
-        body = with_encoder(live.body, loaded.ref, loaded.dimensions)
+        width = width_of(loaded, dimensions)
+        body = with_encoder(live.body, loaded.ref, width)
         require_engine(client, body["mappings"])
         bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
         try:
@@ -68,6 +77,7 @@ def reencode(
                     live,
                     body,
                     loaded,
+                    dimensions=width,
                     resume=resume,
                     keep=keep,
                     progress=lambda done, total: bar.update(task, completed=done, total=total),

@@ -20,6 +20,7 @@ from neuralrank import errors
 from neuralrank.cli.commands import app
 from neuralrank.client import Client
 from neuralrank.encoder import Encoder
+from neuralrank.matryoshka import cut
 from neuralrank.opensearch import connect
 from neuralrank.packing import PACKED, VECTOR, unpack
 from neuralrank.product import headline
@@ -89,7 +90,8 @@ def make(client: OpenSearch, name: str, rows: list[Any], encoder: Any, folder: P
 
 def run(client: OpenSearch, name: str, encoder: Any, **options: Any) -> Reencoded:
     live = find_live(client, name)
-    body = with_encoder(live.body, encoder.ref, encoder.dimensions)
+    width = options.get("dimensions") or encoder.dimensions
+    body = with_encoder(live.body, encoder.ref, width)
     return reencode(client, live, body, encoder, **options)
 
 
@@ -227,6 +229,18 @@ def test_an_index_without_vectors_gets_its_first(
     assert [hit["_id"] for hit in answer["hits"]["hits"]] == ["a"]
     noted = find_live(client, name).noted
     assert noted["packed_vectors"] == {VECTOR: PACKED}
+
+
+def test_vectors_are_cut_for_search_and_kept_whole_for_ranking(
+    client: OpenSearch, shop: str
+) -> None:
+    second = Letters("second@000000000002", factor=3.0)
+    run(client, shop, second, dimensions=12)
+    document = sources(client, shop)["p7"]
+    (whole,) = second.encode_passages(["kettle 7"])
+    np.testing.assert_array_equal(unpack(document[PACKED]), whole)
+    np.testing.assert_allclose(document[VECTOR], cut(whole, 12), atol=1e-6)
+    assert find_live(client, shop).noted["dimensions"] == 12
 
 
 def test_what_can_not_be_reencoded_is_said_and_changes_nothing(

@@ -40,8 +40,6 @@ class EncoderOptions:
     negatives: int = 2
     # Lengths of vector beside the whole one that shall serve; () for none.
     dimensions: tuple[int, ...] = ()
-    # The length of the bundle's vectors; 0: the whole.
-    serve: int = 0
     # The lowest label of a right item.
     positive_from: float = 0.5
     # How many items of the catalogue are searched at an evaluation, at most.
@@ -81,8 +79,6 @@ def train_encoder(
 ) -> Trained | None:
     """Trains, or goes on where the run was interrupted, and exports the best weights.
 
-    With the same run's folder and another `serve`, only the export is made anew.
-
     Returns:
         None in all but the first of several processes.
 
@@ -94,8 +90,7 @@ def train_encoder(
     fields = dict(checkpoint.fields)
     prefixes = (str(fields.get("query_prefix", "")), str(fields.get("passage_prefix", "")))
     model = TextModel(checkpoint, "cls" if checkpoint.head == "cls" else "mean", seed=training.seed)
-    hidden = model.dimensions or int(model.bert.config.hidden_size)
-    dimensions = _dimensions(options, hidden)
+    dimensions = _dimensions(options, int(model.bert.config.hidden_size))
     examples = Examples.of(data, "train", options.positive_from)
     dev = Search.of(data, "dev", options.dev_items)
     if not dev.query_texts:
@@ -121,13 +116,13 @@ def train_encoder(
         return None
     progress("writing the bundle and comparing it with torch")
     best = merged(task.model)
-    best.dimensions = options.serve or model.dimensions
     window = data.description.window
     given = {
         **{name: value for name, value in fields.items() if name not in ("kind", "metrics")},
         "name": options.name or fields.get("name", "encoder"),
         "max_tokens": reader.max_tokens,
         "training_window": f"{window.since} to {window.until}" if window.since else "",
+        "matryoshka": dimensions[1:],
         "metrics": {f"dev {name}": value for name, value in outcome.best.items()},
     }
     for name in ("dimensions", "normalized", "precision"):
@@ -145,10 +140,5 @@ def _dimensions(options: EncoderOptions, hidden: int) -> tuple[int, ...]:
     if wanted[0] > hidden:
         raise InvalidSettings(
             f"--dimensions asks for {wanted[0]}; the model's vectors have {hidden}."
-        )
-    if options.serve and options.serve not in wanted:
-        raise InvalidSettings(
-            f"--serve is {options.serve}, which is not trained for; allowed are "
-            f"{', '.join(map(str, wanted))}. Name it in --dimensions."
         )
     return tuple(wanted) if len(wanted) > 1 else ()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralrank.evaluation import judge
+from neuralrank.matryoshka import cut
 from neuralrank.product import headline
 from trainer.dataset import Dataset
 
@@ -72,7 +73,7 @@ def measured(
     found = _judged(search, queries, items)
     for count in dimensions:
         if count < width:
-            short = _judged(search, _truncated(queries, count), _truncated(items, count))
+            short = _judged(search, cut(queries, count), cut(items, count))
             found[f"nDCG@10 of {count} dimensions"] = short["nDCG@10"]
     return found
 
@@ -85,8 +86,3 @@ def _judged(search: Search, queries: Vectors, items: Vectors) -> dict[str, float
         run[str(row)] = {str(place): float(line[place]) for place in best}
     judged = judge(search.qrels, run)
     return {name: judged.mean(name) for name in ("nDCG@10", "R@100")}
-
-
-def _truncated(vectors: Vectors, count: int) -> Vectors:
-    short = vectors[:, :count]
-    return short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12)

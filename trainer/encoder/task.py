@@ -29,7 +29,7 @@ class Contrast:
     temperature: float = 0.05
     # Judged negatives for each pair, beside the right items of others.
     negatives: int = 2
-    # Lengths of vector that shall serve, the whole one among them.
+    # Lengths of vector that shall serve, longest first: the whole one; () for that alone.
     dimensions: tuple[int, ...] = ()
 
 

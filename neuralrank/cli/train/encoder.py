@@ -50,12 +50,9 @@ def encoder(
         str,
         typer.Option(
             metavar="N,N",
-            help="Lengths of vector that shall serve besides the whole one (Matryoshka).",
+            help="Lengths that vectors may be cut to when they serve (Matryoshka).",
         ),
     ] = "",
-    serve: Annotated[
-        int, typer.Option(min=0, help="The length of the bundle's vectors. 0: the whole.")
-    ] = 0,
     dev_items: Annotated[
         int,
         typer.Option(min=1, help="Items that are searched at an evaluation, at most."),
@@ -89,7 +86,7 @@ def encoder(
     from trainer.text import read_source
 
     try:
-        lengths = tuple(int(part) for part in dimensions.split(",") if part.strip())
+        cuts = tuple(int(part) for part in dimensions.split(",") if part.strip())
     except ValueError as error:
         raise InvalidSettings(
             f"--dimensions is {dimensions!r}; allowed are whole numbers by commas, as 256,128."
@@ -97,8 +94,7 @@ def encoder(
     options = EncoderOptions(
         temperature=temperature,
         negatives=negatives,
-        dimensions=lengths,
-        serve=serve,
+        dimensions=cuts,
         positive_from=positive_from,
         dev_items=dev_items,
         name=name,
@@ -125,8 +121,10 @@ def encoder(
         table.add_row(metric, f"{trained.outcome.before[metric]:.4f}", f"{value:.4f}")
     out = Console()
     out.print(table, highlight=False)
+    *longer, last = (bundle.manifest.dimensions, *bundle.manifest.matryoshka)
+    lengths = f"{', '.join(map(str, longer))} or {last}" if longer else str(last)
     out.print(
-        f"\nbundle {bundle.ref}, {bundle.manifest.dimensions} dimensions; against torch: "
+        f"\nbundle {bundle.ref}, {lengths} dimensions; against torch: "
         f"correlation {trained.agreement.correlation:.4f}",
         highlight=False,
     )

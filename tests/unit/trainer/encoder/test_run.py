@@ -9,17 +9,16 @@ import torch
 
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, InvalidSettings
+from neuralrank.matryoshka import cut
 from neuralrank.models import Checkpoint
-from neuralrank.registry import Registry
 from tests.unit.trainer.encoder.shop import shop
 from tests.unit.trainer.text.conftest import tiny_checkpoint
 from trainer.encoder import EncoderOptions, Trained, train_encoder
 from trainer.encoder.examples import Examples
-from trainer.encoder.search import Search
+from trainer.encoder.search import Search, measured
 from trainer.encoder.task import Contrast, contrastive
 from trainer.loop import TrainingOptions
-from trainer.text import Reader, TextModel, adapt, encode, read_source
-from trainer.text.sources import BUNDLE
+from trainer.text import Reader, TextModel, adapt, encode
 
 OPTIONS = EncoderOptions(dimensions=(8,), negatives=1, name="shop", precision="fp32")
 
@@ -60,24 +59,21 @@ def test_the_loss_falls_and_the_bundle_is_what_was_trained(trained: Trained) -> 
     assert set(trained.outcome.best) == {"nDCG@10", "R@100", "nDCG@10 of 8 dimensions"}
 
 
-def test_the_same_run_serves_another_length_without_training_again(
-    trained: Trained, tmp_path: Path
-) -> None:
-    whole = Encoder.load(trained.bundle).encode_queries(["laptop", "电脑"])
-    options = replace(OPTIONS, serve=8)
-    again = run(options, training(trained.outcome.out))
-    assert again.outcome.steps == trained.outcome.steps
+def test_the_bundle_may_be_cut_where_it_was_trained_for(trained: Trained) -> None:
+    assert trained.bundle.manifest.matryoshka == (8,)
+    encoder = Encoder.load(trained.bundle)
+    assert encoder.matryoshka == (8,)
+    # What was measured is what an index of cut vectors gives.
+    search = Search.of(shop(), "dev", OPTIONS.dev_items)
+    queries = cut(encoder.encode_queries(search.query_texts), 8)
+    found = measured(search, queries, cut(encoder.encode_passages(search.item_texts), 8), ())
+    assert found["nDCG@10"] == trained.outcome.best["nDCG@10 of 8 dimensions"]
+
+
+def test_done_is_done(trained: Trained) -> None:
+    again = run(OPTIONS, training(trained.outcome.out))
     assert again.outcome.history == trained.outcome.history
-    assert again.bundle.manifest.dimensions == 8
-    short = Encoder.load(again.bundle).encode_queries(["laptop", "电脑"])
-    expected = whole[:, :8] / np.linalg.norm(whole[:, :8], axis=1, keepdims=True)
-    np.testing.assert_allclose(short, expected, atol=1e-5)
-    # Trained further, it stays at that length.
-    source = read_source(str(trained.outcome.out), Registry(str(tmp_path)))
-    assert source.config.dimensions == 8
-    vectors = encode(TextModel(source, "mean").eval(), Reader.of(source), ["laptop"], "a ")
-    np.testing.assert_allclose(vectors[0], short[0], atol=1e-5)
-    assert (trained.outcome.out / BUNDLE).is_dir()
+    assert again.bundle.hash == trained.bundle.hash
 
 
 def test_lora_trains_few_weights_and_is_merged_into_the_bundle(tmp_path: Path) -> None:
@@ -118,7 +114,6 @@ def test_pairs_come_nearer_and_negatives_go_away() -> None:
     ("options", "words"),
     [
         ({"dimensions": (64,)}, "--dimensions asks for 64; the model's vectors have 32"),
-        ({"serve": 16}, "--serve is 16, which is not trained for; allowed are 32"),
         ({"temperature": 0.0}, "--temperature is 0"),
         ({"dimensions": (0,)}, "--dimensions"),
         ({"precision": "int4"}, "--bundle-precision is 'int4'"),

@@ -15,8 +15,9 @@ from opensearchpy import OpenSearch
 from typer.testing import CliRunner
 
 from bench.running import Running
-from indexer import Catalogue, Reencoded, index_catalogue, reencode
+from indexer import Reencoded, index_catalogue, reencode
 from neuralrank import errors
+from neuralrank.catalogue import Catalogue
 from neuralrank.cli.commands import app
 from neuralrank.client import Client
 from neuralrank.encoder import Encoder

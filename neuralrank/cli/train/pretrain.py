@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from neuralrank.catalogue import Catalogue
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import training_flags
 from neuralrank.errors import InvalidInput, InvalidSettings
@@ -72,7 +73,7 @@ def pretrain(
     """
     from accelerate import PartialState
 
-    from trainer.loop import train
+    from trainer import loop
     from trainer.pretrain.model import Pretraining, from_scratch, with_mask
     from trainer.pretrain.task import pretraining
     from trainer.pretrain.texts import split_off
@@ -94,7 +95,7 @@ def pretrain(
             tokenizer, layers=layers, hidden=hidden, heads=heads, seed=training.seed
         )
     model = Pretraining(start, training.seed)
-    outcome = train(pretraining(model, corpus, training), training)
+    outcome = loop.train(pretraining(model, corpus, training), training)
     if not PartialState().is_main_process:
         return
     folder = training.out / "model"
@@ -127,8 +128,6 @@ def _texts(catalogues: list[Path], queries: Path | None, dataset: Path | None) -
 
 def _products(path: Path) -> Iterator[Product]:
     """Those that can be indexed; `neuralrank index` says what is wrong with the others."""
-    from indexer import Catalogue
-
     for row in Catalogue(path).rows():
         if not row.problem:
             try:

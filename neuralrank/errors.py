@@ -3,7 +3,8 @@
     NeuralrankError
     ├── InvalidInput            what was given can't be used
     │   ├── InvalidSettings     a setting, a flag or an environment variable
-    │   └── InvalidBundle       a model bundle that is damaged or not what its manifest says
+    │   ├── InvalidBundle       a model bundle that is damaged or not what its manifest says
+    │   └── Diverged            a training whose loss is no number any more
     ├── NotFound                a bundle, index, item or file that is not there
     ├── EncoderMismatch         an index holds the vectors of another encoder
     ├── Unauthenticated         who asks did not show who they are, or not with a valid secret
@@ -24,6 +25,7 @@ __all__ = [
     "GRPC_STATUS",
     "HTTP_STATUS",
     "DeadlineExceeded",
+    "Diverged",
     "EncoderMismatch",
     "InvalidBundle",
     "InvalidInput",
@@ -55,6 +57,10 @@ class InvalidSettings(InvalidInput):
 
 class InvalidBundle(InvalidInput):
     """A model bundle is damaged or is not what its manifest says."""
+
+
+class Diverged(InvalidInput):
+    """The loss or a gradient of a training is no number any more."""
 
 
 class NotFound(NeuralrankError):

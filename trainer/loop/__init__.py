@@ -15,7 +15,8 @@ def train_something(options: TrainingOptions) -> Outcome:
 """
 
 from trainer.loop.options import Method, TrainingOptions
+from trainer.loop.processes import processes
 from trainer.loop.task import Outcome, Rows, Stateful, Task
 from trainer.loop.training import train
 
-__all__ = ["Method", "Outcome", "Rows", "Stateful", "Task", "TrainingOptions", "train"]
+__all__ = ["Method", "Outcome", "Rows", "Stateful", "Task", "TrainingOptions", "processes", "train"]

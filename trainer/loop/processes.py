@@ -3,16 +3,24 @@
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 
 from neuralrank.errors import InvalidSettings, Unsupported
 from trainer.loop.options import TrainingOptions
 
-__all__ = ["accelerator_for"]
+__all__ = ["accelerator_for", "processes"]
 
 
-def accelerator_for(options: TrainingOptions) -> Accelerator:
+def processes() -> PartialState:
+    """This process among the others: `is_main_process`, `main_process_first()`."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def accelerator_for(options: TrainingOptions, *, all_weights_used: bool) -> Accelerator:
     """What places and synchronises the model; several processes see each other after this.
+
+    Args:
+        all_weights_used: see `Task`.
 
     Raises:
         Unsupported: this hardware can't compute in the precision that was asked for.
@@ -23,14 +31,15 @@ def accelerator_for(options: TrainingOptions) -> Accelerator:
     accelerator = Accelerator(
         mixed_precision=_precision(options.precision),
         cpu=not torch.accelerator.is_available(),
-        # A task may have heads that a batch has no example for.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=not all_weights_used)
+        ],
     )
-    processes = accelerator.num_processes
-    if options.batch_size % processes:
+    count = accelerator.num_processes
+    if options.batch_size % count:
         raise InvalidSettings(
-            f"--batch-size is {options.batch_size} with {processes} processes; it is the batch of "
-            f"all of them together and must be a multiple of {processes}, so that each has the "
+            f"--batch-size is {options.batch_size} with {count} processes; it is the batch of all "
+            f"of them together and must be a multiple of {count}, so that each has the "
             "same share and the mean is that of one process."
         )
     return accelerator

@@ -52,6 +52,9 @@ class Task:
     # In words, for the message about a loss that is not finite.
     describe: Callable[[int], str] = str
     extra: Stateful | None = None
+    # Whether every trained weight is used for every batch. Where some are not (a head that a batch
+    # has no example for), several processes must look for those; where all are, that is wasted.
+    all_weights_used: bool = False
 
 
 @dataclass(frozen=True)

@@ -104,10 +104,11 @@ class Shown(Protocol):
 
 
 class _Bar:
-    def __init__(self, progress: Progress, metric: str, total: int) -> None:
+    def __init__(self, progress: Progress, metric: str, total: int, lines: bool) -> None:
         self._progress = progress
         self._task = progress.add_task("Training", total=total, loss="", metric="")
         self._metric = metric
+        self._lines = lines
 
     def step(self, step: int, loss: float) -> None:
         self._progress.update(self._task, completed=step, loss=f"loss {loss:.4f}")
@@ -115,7 +116,7 @@ class _Bar:
     def evaluated(self, step: int, values: Mapping[str, float]) -> None:
         text = f"{self._metric} {values[self._metric]:.4f}"
         self._progress.update(self._task, completed=step, metric=text)
-        if not sys.stderr.isatty():  # a log file wants lines
+        if self._lines:
             numbers = ", ".join(
                 f"{name} {value:.4f}" for name, value in values.items() if name != "step"
             )
@@ -126,6 +127,7 @@ class _Bar:
 def bar(metric: str, total: int, *, active: bool) -> Iterator[Shown]:
     """A progress bar on standard error; lines where that is no terminal."""
     console = Console(stderr=True, quiet=not active)
+    lines = active and not sys.stderr.isatty()  # as a log file wants them
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -134,6 +136,6 @@ def bar(metric: str, total: int, *, active: bool) -> Iterator[Shown]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not active or not sys.stderr.isatty(),
+        disable=lines or not active,
     ) as progress:
-        yield _Bar(progress, metric, total)
+        yield _Bar(progress, metric, total, lines)

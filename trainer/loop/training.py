@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, send_to_device
 from torch import Tensor, nn
 
-from neuralrank.errors import InvalidInput
+from neuralrank.errors import Diverged, InvalidInput
 from trainer.loop.batches import generator, rows, seed_torch
 from trainer.loop.checkpoints import Checkpoints, Progress
 from trainer.loop.options import TrainingOptions
@@ -44,8 +44,8 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
     one does not wait.
 
     Raises:
-        InvalidInput: there is nothing to train on, the loss or a gradient is not a number (the
-            last good checkpoint stays), or the folder holds another run.
+        Diverged: the loss or a gradient is not a number; the last good checkpoint stays.
+        InvalidInput: there is nothing to train on, or the folder holds another run.
         InvalidSettings, Unsupported: the options don't fit this machine, or the disk is full.
         KeyboardInterrupt: it was interrupted; the same call goes on.
     """
@@ -54,7 +54,7 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
     if not any(weight.requires_grad for weight in task.model.parameters()):
         raise InvalidInput("No weight of the model is trainable. Choose another --method.")
     begun = time.perf_counter()
-    accelerator = accelerator_for(options)
+    accelerator = accelerator_for(options, all_weights_used=task.all_weights_used)
     main = accelerator.is_main_process
     total = options.total_steps(task.examples)
     every = options.between_evaluations(total)
@@ -220,7 +220,7 @@ class _Loop:
             share = (self.total - step) / (self.total - warm)
         return self.options.rate * share
 
-    def _not_finite(self, what: str, step: int, parts: Any) -> InvalidInput:
+    def _not_finite(self, what: str, step: int, parts: Any) -> Diverged:
         options = self.options
         chosen = [
             row
@@ -240,7 +240,7 @@ class _Loop:
             if good
             else ("There is no checkpoint yet")
         )
-        return InvalidInput(
+        return Diverged(
             f"{what} in step {step + 1}, in the batch with {names}{more}. Training stopped. "
             f"{kept}. Look at these examples, or run the same command with a lower "
             "--learning-rate or --precision fp32: it goes on from the checkpoint."

@@ -23,4 +23,5 @@ from neuralrank.cli.train import (  # noqa: E402, F401
     evaluate,
     pretrain,
     pull,
+    reranker,
 )

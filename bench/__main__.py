@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import deadline, latency, models, overhead, sidecar, swaps
+from bench import compress, deadline, latency, models, overhead, sidecar, swaps
 
 BENCHMARKS = {
     "models": models.run,
@@ -11,9 +11,10 @@ BENCHMARKS = {
     "sidecar": sidecar.run,
     "deadline": deadline.run,
     "swaps": swaps.run,
+    "compress": compress.run,
 }
 # Minutes, downloads of several GB, data that is not in the repository: only where asked for.
-ON_REQUEST = {"sidecar", "deadline", "swaps"}
+ON_REQUEST = {"sidecar", "deadline", "swaps", "compress"}
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ def _train() -> None:
 
 # Each registers its command.
 from neuralrank.cli.train import (  # noqa: E402, F401
+    compress,
     dataset,
     encoder,
     evaluate,

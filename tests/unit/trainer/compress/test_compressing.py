@@ -1,0 +1,96 @@
+"""`neuralrank train compress`, from a dataset to a candidate in the registry."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from neuralrank.bundle import Bundle
+from neuralrank.cli.commands import app
+from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.errors import InvalidInput
+from neuralrank.registry import Registry
+from tests.unit.conftest import HIDDEN, tiny_bundle
+from tests.unit.trainer.text.conftest import tiny_checkpoint
+from tests.unit.trainer.text.test_reranker import tiny_dataset
+from trainer.compress.compressing import CompressOptions, compress
+from trainer.loop import TrainingOptions
+
+
+def options(out: Path, **given: Any) -> TrainingOptions:
+    return TrainingOptions(out=out, steps=4, batch_size=4, track="none", **given)
+
+
+def test_each_step_is_measured_and_the_smaller_one_serves(tmp_path: Path) -> None:
+    wanted = CompressOptions(layers=1, heads=0.5, intermediate=0.25, name="small")
+    said: list[str] = []
+    made = compress(tiny_dataset(), tiny_checkpoint(), wanted, options(tmp_path), said.append)
+    assert [row.what for row in made.rows] == [
+        "as it was, fp32",
+        "as it was, int8, a scale a token",
+        "pruned, fp32",
+        "pruned and distilled, fp32",
+        "pruned and distilled, int8, a scale a token",
+        "pruned and distilled, int8, ONNX Runtime dynamic",
+        "pruned and distilled, int8, ONNX Runtime static",
+    ]
+    assert made.rows[0].correlation == 1.0
+    assert made.rows[3].megabytes < 0.75 * made.rows[0].megabytes
+    # Distilled, it is nearer to what it was than pruned alone.
+    assert made.rows[3].correlation >= made.rows[2].correlation
+    assert said == [
+        "measuring the model as it is", "finding what matters least", "distilling",
+        "rounding to int8",
+    ]  # fmt: skip
+    bundle = Bundle.open(made.bundle.path)
+    assert (bundle.manifest.name, bundle.manifest.precision) == ("small", "int8")
+    CrossEncoder.load(bundle)  # its golden scores hold
+    arrays = {a.name: tuple(a.dims) for a in onnx.load(bundle.model).graph.initializer}
+    # The last layer has its query apart: only the first token is read there.
+    assert arrays["layer0.query.weight"] == (HIDDEN, HIDDEN // 2)
+    assert not any(name.startswith("layer1.") for name in arrays)
+
+
+def test_the_command_publishes_a_candidate(tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path / "registry"))
+    served = registry.publish(tiny_bundle(tmp_path / "bundle", "cross_encoder", "int8"))
+    tiny_dataset().write(tmp_path / "data")
+    done = CliRunner().invoke(
+        app,
+        [
+            "train", "compress", str(tmp_path / "data"), "--from", served.manifest.name,
+            "--heads", "0.5", "--steps", "2", "--track", "none", "--out", str(tmp_path / "run"),
+            "--registry", registry.url, "--json",
+        ],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert len(result["rows"]) == 7
+    assert result["published"] is True
+    assert result["ref"] in registry.refs()
+    # A candidate does not serve by itself.
+    assert registry.resolve(served.manifest.name) == served.ref
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"heads": 0.0}, r"--heads is 0\.0; allowed is above 0 to 1"),
+        ({"intermediate": 1.5}, r"--intermediate is 1\.5; allowed is above 0 to 1"),
+        ({"layers": -1}, r"--layers is -1; allowed is 0 \(all\) or more"),
+    ],
+)
+def test_shares_that_can_not_be(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        CompressOptions(**given)
+
+
+def test_what_can_not_be_compressed_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="tiny is no cross-encoder"):
+        compress(tiny_dataset(), tiny_checkpoint("mean"), CompressOptions(), options(tmp_path))
+    with pytest.raises(InvalidInput, match="--layers is 3; the model has 2"):
+        compress(tiny_dataset(), tiny_checkpoint(), CompressOptions(3), options(tmp_path))

@@ -1,0 +1,266 @@
+"""From a cross-encoder to a smaller one: drop, silence, distil, cut out, round; each step measured.
+
+The larger model teaches the smaller one (margin-MSE, Hofstätter et al. 2020): what pruning took
+away is learnt back from its scores.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from neuralrank.batching import token_batches
+from neuralrank.bundle import MODEL, TOKENIZER, Bundle
+from neuralrank.errors import InvalidInput
+from neuralrank.models import Checkpoint, measured
+from neuralrank.models.bert import Precision, Weights, write_bert
+from neuralrank.registry import Registry
+from neuralrank.tokens import padded
+from trainer.compress.importance import measure_importance
+from trainer.compress.measuring import Bench, Row
+from trainer.compress.pruning import Kept, choose, cut, kept_layers, silence
+from trainer.compress.quantize import Feeds, dynamic_int8, static_int8
+from trainer.dataset import Dataset
+from trainer.loop import TrainingOptions
+from trainer.text import Reader, TextModel, read_source, sizes_of, weights_of
+from trainer.text.judged import Judged
+from trainer.text.losses import bce
+from trainer.text.reranker import RerankerOptions, train_reranker
+
+__all__ = ["CompressOptions", "Compressed", "compress"]
+
+# Pairs that importance is measured on, and pairs that fix the scales of static int8.
+_PAIRS: Final = 512
+_CALIBRATION: Final = 128
+_BATCH: Final = 16
+_LAYER: Final = re.compile(r"encoder\.layer\.(\d+)\.")
+_INT8: Final = "int8, a scale a token"
+
+
+@dataclass(frozen=True)
+class CompressOptions:
+    """What stays of the model.
+
+    Raises:
+        InvalidInput: a share is not above 0 and at most 1.
+    """
+
+    # Layers; 0: all.
+    layers: int = 0
+    # Shares of the heads and of the intermediate neurons, over all layers together.
+    heads: float = 1.0
+    intermediate: float = 1.0
+    # The bundle's name; empty: the source's.
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        for flag, share in (("heads", self.heads), ("intermediate", self.intermediate)):
+            if not 0 < share <= 1:
+                raise InvalidInput(f"--{flag} is {share}; allowed is above 0 to 1.")
+        if self.layers < 0:
+            raise InvalidInput(f"--layers is {self.layers}; allowed is 0 (all) or more.")
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """`bundle` is the one to serve: smaller, int8 with a scale a token."""
+
+    bundle: Bundle
+    rows: tuple[Row, ...]
+
+    def json(self) -> dict[str, Any]:
+        return {"ref": self.bundle.ref, "rows": [asdict(row) for row in self.rows]}
+
+
+def compress(
+    dataset: Dataset,
+    source: Checkpoint,
+    options: CompressOptions,
+    training: TrainingOptions,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Compressed:
+    """Makes the smaller bundle in `training.out` and measures it beside all that was before it.
+
+    Args:
+        training: of the distillation; the same folder again goes on where it stopped.
+        progress: called with what is being done, in words.
+
+    Raises:
+        InvalidInput: the source is no cross-encoder, or has fewer layers; or what `train_reranker`
+            raises.
+        InvalidBundle: a step's model can't be run, or computes something else than it should.
+    """
+    if source.head != "score":
+        name = source.fields.get("name", "The source")
+        raise InvalidInput(f"{name} is no cross-encoder; name one that is.")
+    train = Judged.of(dataset, "train")
+    bench = Bench(Judged.of(dataset, "test" if dataset.of("examples", "test").num_rows else "dev"))
+    variants = _Variants(training.out / "variants", source, options.name)
+
+    progress("measuring the model as it is")
+    rows = [
+        bench.row("as it was, fp32", variants.write("source-fp32", source, "fp32")),
+        bench.row(f"as it was, {_INT8}", variants.write("source-int8", source, "int8")),
+    ]
+    progress("finding what matters least")
+    silent, kept = _silenced(source, options, train)
+    rows.append(bench.row("pruned, fp32", variants.write("pruned", _cut(silent, kept), "fp32")))
+
+    progress("distilling")
+    settings = RerankerOptions(loss="margin-mse", name=variants.name, precision="fp32")
+    taught = train_reranker(dataset, silent, settings, training, teacher=source)
+    if taught.bundle is None:
+        raise InvalidInput("Compression is one process; start it without torchrun.")
+    learnt = read_source(str(training.out), Registry(str(training.out)))
+    whole = variants.write("fp32", _cut(learnt, kept), "fp32")
+    bench.same(taught.bundle, whole)
+    rows.append(bench.row("pruned and distilled, fp32", whole))
+
+    progress("rounding to int8")
+    metrics = {f"{rows[-1].what} nDCG@10": rows[-1].ndcg, f"{rows[0].what} nDCG@10": rows[0].ndcg}
+    bundle = variants.write("int8", _cut(learnt, kept), "int8", metrics)
+    rows.append(bench.row(f"pruned and distilled, {_INT8}", bundle))
+    for what, other in variants.by_onnxruntime(whole, _feeds(source, train)):
+        rows.append(bench.row(f"pruned and distilled, {what}", other))
+    return Compressed(bundle, tuple(rows))
+
+
+def _silenced(
+    source: Checkpoint, options: CompressOptions, train: Judged
+) -> tuple[Checkpoint, Kept]:
+    """The source without the layers that go, and with zeros where heads and neurons go."""
+    model = TextModel(source, "score", dropout=0.0)
+    layers = model.bert.encoder.layer
+    sizes = sizes_of(model)
+    size = model.bert.config.hidden_size // sizes.heads
+    importance = measure_importance(model, layers, _batches(source, train), _loss, size=size)
+    numbers = kept_layers(importance.changes, options.layers or len(layers))
+    kept = choose(
+        [importance.heads[number] for number in numbers],
+        [importance.neurons[number] for number in numbers],
+        heads_share=options.heads,
+        neurons_share=options.intermediate,
+    )
+    silence([layers[number] for number in numbers], kept, size)
+    weights = _renumbered(weights_of(model), numbers)
+    config = replace(sizes, layers=len(numbers))
+    return replace(source, weights=weights, config=config), kept
+
+
+def _renumbered(weights: Weights, numbers: list[int]) -> Weights:
+    """The weights of these layers, as layers 0, 1, …, and all that belongs to none."""
+    places = {number: place for place, number in enumerate(numbers)}
+    found = {}
+    for name, value in weights.items():
+        layer = _LAYER.match(name)
+        if layer is None:
+            found[name] = value
+        elif (place := places.get(int(layer[1]))) is not None:
+            found[_LAYER.sub(f"encoder.layer.{place}.", name, count=1)] = value
+    return found
+
+
+def _cut(checkpoint: Checkpoint, kept: Kept) -> Checkpoint:
+    hidden = checkpoint.weights["embeddings.word_embeddings.weight"].shape[1]
+    weights = cut(checkpoint.weights, kept, hidden // checkpoint.config.heads)
+    return replace(checkpoint, weights=weights)
+
+
+def _sampled(train: Judged, count: int) -> list[int]:
+    """Pairs from the whole of the train part."""
+    rows: list[int] = np.unique(np.linspace(0, len(train) - 1, count).astype(int)).tolist()
+    return rows
+
+
+def _batches(source: Checkpoint, train: Judged) -> Iterator[tuple[Mapping[str, Tensor], Tensor]]:
+    reader = Reader.of(source)
+    rows = _sampled(train, _PAIRS)
+    for start in range(0, len(rows), _BATCH):
+        chosen = rows[start : start + _BATCH]
+        queries = reader.halves([train.queries[train.query[row]] for row in chosen])
+        texts = reader.halves([train.texts[train.item[row]] for row in chosen])
+        pairs = [reader.pair(query, text) for query, text in zip(queries, texts, strict=True)]
+        yield reader.tensors(pairs), torch.from_numpy(train.label[chosen])
+
+
+def _loss(model: nn.Module, batch: tuple[Mapping[str, Tensor], Tensor]) -> Tensor:
+    inputs, labels = batch
+    return bce(model(**inputs), labels, torch.ones_like(labels))
+
+
+def _feeds(source: Checkpoint, train: Judged) -> list[Feeds]:
+    """Inputs of the graph, for static int8: pairs of the train part."""
+    reader = Reader.of(source)
+    rows = _sampled(train, _CALIBRATION)
+    queries = reader.halves([train.queries[train.query[row]] for row in rows])
+    texts = reader.halves([train.texts[train.item[row]] for row in rows])
+    pairs = [reader.pair(query, text) for query, text in zip(queries, texts, strict=True)]
+    names = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+    return [
+        padded([pairs[place] for place in places], names)
+        for places in token_batches([len(pair) for pair in pairs])
+    ]
+
+
+@dataclass(frozen=True)
+class _Variants:
+    """Bundles beside each other in one folder."""
+
+    folder: Path
+    source: Checkpoint
+    given_name: str
+
+    @property
+    def name(self) -> str:
+        return self.given_name or str(self.source.fields.get("name", "reranker"))
+
+    def write(
+        self,
+        variant: str,
+        checkpoint: Checkpoint,
+        precision: Precision,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Bundle:
+        folder = self._empty(variant)
+        graph = write_bert(checkpoint.weights, checkpoint.config, "score", precision)
+        onnx.save(graph, str(folder / MODEL))
+        return measured(folder, self._fields(precision, metrics or {}))
+
+    def by_onnxruntime(
+        self, whole: Bundle, calibration: list[Feeds]
+    ) -> Iterator[tuple[str, Bundle]]:
+        """The same model as ONNX Runtime's tools round it."""
+        folder = self._empty("ort-dynamic")
+        dynamic_int8(whole.model, folder / MODEL)
+        yield "int8, ONNX Runtime dynamic", measured(folder, self._fields("int8 dynamic", {}))
+        inputs = {entry.name for entry in onnx.load(whole.model).graph.input}
+        feeds = [{n: v for n, v in batch.items() if n in inputs} for batch in calibration]
+        folder = self._empty("ort-static")
+        static_int8(whole.model, folder / MODEL, feeds)
+        yield "int8, ONNX Runtime static", measured(folder, self._fields("int8 static", {}))
+
+    def _empty(self, variant: str) -> Path:
+        folder = self.folder / variant
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / TOKENIZER).write_bytes(self.source.tokenizer)
+        return folder
+
+    def _fields(self, precision: str, metrics: Mapping[str, float]) -> dict[str, Any]:
+        known = self.source.fields
+        kept = ("languages", "licence", "source", "parent")
+        return {
+            **{name: known[name] for name in kept if known.get(name)},
+            "name": self.name,
+            "kind": "cross_encoder",
+            "max_tokens": Reader.of(self.source).max_tokens,
+            "precision": precision,
+            "metrics": dict(metrics),
+        }

@@ -75,6 +75,8 @@ def read_yaml(path: Path) -> Located:
         raise InvalidInput(f"{path}:{line}: this is not YAML: {error.problem}.") from error
     except (yaml.YAMLError, ValueError) as error:
         raise InvalidInput(f"{path}: this is not YAML: {error}.") from error
+    except RecursionError as error:
+        raise InvalidInput(f"{path}: its values are nested too deep.") from error
     return Located(path, value, reader.lines)
 
 

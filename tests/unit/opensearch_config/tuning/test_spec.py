@@ -131,6 +131,7 @@ def test_a_typo_is_named_before_what_is_missing_for_it(tmp_path: Path) -> None:
         ("a: &a [*a]", "aliases"),
         ("a: !!python/object:os.system x", ":1: this is not YAML"),
         ("\x01", "this is not YAML"),
+        ("a: " + "[" * 5_000 + "]" * 5_000, "nested too deep"),
     ],
 )
 def test_what_is_no_spec_is_refused(tmp_path: Path, text: str, words: str) -> None:

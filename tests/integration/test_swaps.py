@@ -17,6 +17,7 @@ from neuralrank.registry import Registry
 from neuralrank.v1 import ranking_pb2 as pb
 from tests.conftest import neuralrank
 from tests.unit.sidecar.test_models import BAD, moved
+from tests.unit.trainer.evaluation.shop import as_ranked_by
 
 SWAPS = 30
 NAME = "swapped"
@@ -210,3 +211,53 @@ def test_commands_promote_roll_back_and_show_what_a_running_sidecar_does(
     assert rows[second]["roles"] == ["shadow"]
     assert -1 <= rows[second]["agreement"]["kendall_tau"] <= 1
     assert rows[first]["roles"] == ["serving"]
+
+
+class _ThroughTheGate(Registry):
+    """Promotes as a person does: by the command, on a dataset."""
+
+    def __init__(self, url: str, dataset: Path) -> None:
+        super().__init__(url)
+        self._dataset = str(dataset)
+
+    def promote(self, ref: str, *, max_slowdown: float | None = None) -> str:
+        assert max_slowdown is None
+        if ref != self.resolve(NAME):
+            options = ("--dataset", self._dataset, "--json")
+            done = neuralrank("models", "promote", ref, *options, NEURALRANK_REGISTRY=self.url)
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout) == {"ref": ref, "service": "serving"}
+        return ref
+
+
+def test_a_promotion_through_the_gate_loses_no_request(
+    running: Running, registry: Registry, bundles: list[Bundle], tmp_path: Path
+) -> None:
+    served = bundles[0].ref
+    better = registry.publish(bundles[1], candidate=True).ref
+    as_ranked_by(bundles[1]).write(tmp_path / "data")
+    assert serves(running, served)
+    gate = _ThroughTheGate(registry.url, tmp_path / "data")
+    quiet, busy, done = asyncio.run(
+        swap_under_load(
+            running, gate, [served, better], swaps=1, rate=25.0, settle=1.0, deadline_ms=5_000
+        )
+    )
+    assert not busy.failures
+    assert not quiet.failures
+    assert len(busy.ms) > 10
+    assert len(done.seconds) == 1
+    assert {ref for _, ref, _ in busy.scored} == {served, better}
+    assert busy.mixed(alone(registry)) == 0
+    # One that is worse stays a candidate, and the better one serves on.
+    worse = registry.publish(bundles[2], candidate=True).ref
+    refused = neuralrank(
+        *("models", "promote", worse, "--dataset", tmp_path / "data"),
+        NEURALRANK_REGISTRY=registry.url,
+    )
+    assert refused.returncode == 3
+    assert "nDCG@10 on held-back judgments" in refused.stderr
+    listed = neuralrank("models", "candidates", "--json", NEURALRANK_REGISTRY=registry.url)
+    found = {row["ref"]: row["outcome"] for row in json.loads(listed.stdout)}
+    assert found == {better: "passed", worse: "refused"}
+    assert scored_by(running) == better

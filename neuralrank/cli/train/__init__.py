@@ -25,4 +25,5 @@ from neuralrank.cli.train import (  # noqa: E402, F401
     pretrain,
     pull,
     reranker,
+    update,
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainer.dataset import Dataset
     from trainer.dataset.negatives import Finders
 
-__all__ = ["dataset"]
+__all__ = ["dataset", "finders"]
 
 _NONE = "none"
 _TIME = "ISO 8601. Default: by --dev and --test."
@@ -123,7 +123,7 @@ def dataset(
             made = from_logs(
                 found,
                 items,
-                _finders(items, headlines, encoder, show),
+                finders(items, headlines, encoder, show),
                 LogOptions(propensities, shares, train_until, dev_until, negatives, seed),
                 f"logs: {', '.join(map(str, logs))}",
                 show,
@@ -136,7 +136,7 @@ def dataset(
             made = from_judgments(
                 judged,
                 items,
-                _finders(items, headlines, encoder, show),
+                finders(items, headlines, encoder, show),
                 JudgmentOptions(shares, negatives, highest, seed),
                 f"judgments: {judgments}",
                 show,
@@ -148,7 +148,7 @@ def dataset(
         _show(made, out)
 
 
-def _finders(
+def finders(
     items: "pa.Table", headlines: list[str], ref: str, show: "Callable[[str, int, int], None]"
 ) -> "Finders":
     from trainer.dataset.finding import Bm25, Neighbours, item_vectors

@@ -1,0 +1,263 @@
+"""Rounds of continual learning, with real bundles and a real gate; the logs and the training are
+stood in for."""
+
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuralrank.errors import InvalidInput, Overloaded, Unavailable
+from neuralrank.registry import Registry
+from tests.unit.trainer.evaluation.shop import as_ranked_by, untracked
+from tests.unit.trainer.test_gate import seeded
+from trainer.gate import Rules
+from trainer.update.rounds import Learner, Options
+from trainer.update.state import Round, locked, read_state
+
+SINCE = "2026-01-01T00:00:00+00:00"
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+class Shop:
+    """Stages whose window is what a test says: the bundle that the training comes to, and the
+    bundle in whose order people click."""
+
+    def __init__(self, folder: Path, registry: Registry) -> None:
+        self._folder, self._registry = folder, registry
+        self.windows: list[tuple[str, str]] = []
+        self.events = True
+        self.trained = 0
+        self.liked = 0
+        self.trainings = 0
+        self.fails: dict[str, BaseException] = {}
+
+    def pull(self, since: str, until: str, folder: Path) -> Mapping[str, int] | None:
+        self._fail("pull")
+        self.windows.append((since, until))
+        folder.mkdir(parents=True, exist_ok=True)
+        return {"clicks": 7} if self.events else None
+
+    def dataset(self, logs: Path, folder: Path) -> None:
+        assert logs.is_dir()
+        self._fail("dataset")
+        as_ranked_by(seeded(self._temporary(), self.liked)).write(folder)
+
+    def train(self, dataset: Path, parent: str, folder: Path) -> str:
+        assert (dataset / "dataset.json").is_file()
+        assert parent in self._registry.refs()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._fail("train")
+        self.trainings += 1
+        bundle = seeded(self._temporary(), self.trained)
+        return self._registry.publish(bundle, candidate=True).ref
+
+    def _fail(self, stage: str) -> None:
+        if error := self.fails.pop(stage, None):
+            raise error
+
+    def _temporary(self) -> Path:
+        path = self._folder / "made"
+        shutil.rmtree(path, ignore_errors=True)
+        return path
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    made = Registry(str(tmp_path / "registry"))
+    made.publish(seeded(tmp_path / "first", 1))
+    return made
+
+
+@pytest.fixture
+def shop(tmp_path: Path, registry: Registry) -> Shop:
+    return Shop(tmp_path, registry)
+
+
+def one(tmp_path: Path, shop: Shop, registry: Registry, hours: int = 0, **options: Any) -> Round:
+    return learner(tmp_path, shop, registry, **options).round(NOON + timedelta(hours=hours))
+
+
+def learner(
+    tmp_path: Path, shop: Shop, registry: Registry, name: str = "ranker", **options: Any
+) -> Learner:
+    chosen = Options(rules=Rules(min_size=1), **options)
+    return Learner(tmp_path / "state", name, SINCE, shop, registry, chosen, untracked)
+
+
+def test_a_better_model_serves_and_the_next_round_begins_where_this_one_ended(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    first = registry.resolve("ranker")
+    shop.trained = shop.liked = 2
+    done = one(tmp_path, shop, registry)
+    assert done.outcome == "promoted"
+    assert registry.resolve("ranker") == done.candidate != first == done.parent
+    assert done.after == 1.0 > done.before  # type: ignore[operator]
+    assert done.counts["clicks"] == 7
+    assert done.old_after is None  # nothing was kept back before
+    shop.trained = shop.liked = 3
+    done = one(tmp_path, shop, registry, hours=1)
+    assert shop.windows == [
+        (SINCE, NOON.isoformat()),
+        (NOON.isoformat(), (NOON + timedelta(hours=1)).isoformat()),
+    ]
+    state = read_state(tmp_path / "state")
+    assert state is not None
+    assert [r.number for r in state.rounds] == [1, 2]
+    assert state.current is None
+
+
+def test_forgetting_is_reported_and_keeps_a_candidate_out(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    """What people like turns round: the new model is right about now, and wrong about before."""
+    shop.trained = shop.liked = 2
+    assert one(tmp_path, shop, registry).outcome == "promoted"
+    served = registry.resolve("ranker")
+    shop.trained = shop.liked = 1
+    done = one(tmp_path, shop, registry, hours=1, judgments=None)
+    assert done.old_before == 1.0
+    assert done.old_after is not None
+    assert done.forgotten == pytest.approx(1.0 - done.old_after)
+    assert done.forgotten > 0.02  # type: ignore[operator]
+    assert done.outcome == "candidate"
+    assert "old test parts" in done.reason
+    assert registry.resolve("ranker") == served
+
+
+def test_a_worse_model_stays_a_candidate(tmp_path: Path, shop: Shop, registry: Registry) -> None:
+    first = registry.resolve("ranker")
+    shop.trained, shop.liked = 2, 1
+    done = one(tmp_path, shop, registry)
+    assert done.outcome == "candidate"
+    assert "nDCG@10 on held-back judgments" in done.reason
+    assert registry.resolve("ranker") == first
+    assert registry.candidates()[done.candidate].outcome == "refused"
+
+
+def test_judgments_can_measure_instead_of_clicks(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    shop.trained, shop.liked = 2, 1  # clicks are against it, judgments for it
+    judgments = as_ranked_by(seeded(tmp_path / "judge", 2))
+    assert one(tmp_path, shop, registry, judgments=judgments).outcome == "promoted"
+
+
+def test_promotion_can_be_left_to_a_person(tmp_path: Path, shop: Shop, registry: Registry) -> None:
+    shop.trained = shop.liked = 2
+    done = one(tmp_path, shop, registry, promote=False)
+    assert done.outcome == "candidate"
+    assert registry.candidates()[done.candidate].outcome == "passed"
+
+
+def test_without_events_nothing_is_done_and_the_window_stays(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    shop.events = False
+    done = one(tmp_path, shop, registry)
+    assert (done.outcome, done.reason) == ("nothing", "No events in the window.")
+    assert shop.trainings == 0
+    shop.events = True
+    shop.trained = shop.liked = 2
+    assert one(tmp_path, shop, registry, hours=1).outcome == "promoted"
+    assert shop.windows[1] == (SINCE, (NOON + timedelta(hours=1)).isoformat())
+
+
+def test_too_little_to_learn_from_is_said_and_the_window_grows(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    for stage in ("dataset", "train"):
+        shop.fails[stage] = InvalidInput("One class only: nobody clicked anything")
+        with pytest.raises(InvalidInput, match="One class only"):
+            one(tmp_path, shop, registry)
+    assert (tmp_path / "state/rounds/0001.failed/data/dataset.json").is_file()
+    shop.trained = shop.liked = 2
+    assert one(tmp_path, shop, registry, hours=2).outcome == "promoted"
+    assert shop.windows[2] == (SINCE, (NOON + timedelta(hours=2)).isoformat())
+
+
+@pytest.mark.parametrize("stage", ["pull", "train"])
+def test_an_interrupted_round_goes_on_for_the_same_window(
+    tmp_path: Path, shop: Shop, registry: Registry, stage: str
+) -> None:
+    shop.trained = shop.liked = 2
+    shop.fails[stage] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        one(tmp_path, shop, registry)
+    done = one(tmp_path, shop, registry, hours=5)
+    assert (done.number, done.outcome) == (1, "promoted")
+    assert {until for _, until in shop.windows} == {NOON.isoformat()}
+
+
+def test_interrupted_after_the_promotion_it_is_not_compared_with_itself(
+    tmp_path: Path, shop: Shop, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.trained = shop.liked = 2
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.update.memory.Memory.after", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            one(tmp_path, shop, registry)
+    assert one(tmp_path, shop, registry, hours=1).outcome == "promoted"
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_on_a_schedule_rounds_begin_on_time_and_a_failure_is_tried_again(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    shop.trained = shop.liked = 2
+    shop.fails["pull"] = Unavailable("OpenSearch does not answer")
+    clock = [NOON]
+    slept: list[float] = []
+    done: list[Round] = []
+
+    def now() -> datetime:
+        clock[0] += timedelta(seconds=10)  # whatever is done takes that long
+        return clock[0]
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += timedelta(seconds=seconds)
+        if len(slept) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learner(tmp_path, shop, registry).run(3_600.0, done=done.append, now=now, sleep=sleep)
+    assert slept == [3_590.0] * 3
+    assert len(done) == 2
+    assert done[0].outcome == "promoted"
+
+
+def test_once_a_failure_is_an_error(tmp_path: Path, shop: Shop, registry: Registry) -> None:
+    shop.fails["pull"] = Unavailable("OpenSearch does not answer")
+    with pytest.raises(Unavailable):
+        learner(tmp_path, shop, registry).run()
+
+
+def test_two_at_once_and_another_name_are_refused(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    with locked(tmp_path / "state"), pytest.raises(Overloaded, match="Another"):
+        learner(tmp_path, shop, registry).run()
+    shop.trained = shop.liked = 2
+    one(tmp_path, shop, registry)
+    with pytest.raises(InvalidInput, match="learns 'ranker', not 'other'"):
+        learner(tmp_path, shop, registry, "other").run()
+
+
+def test_a_damaged_state_is_said(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"name": 1}')
+    with pytest.raises(InvalidInput, match=r"state\.json: name: got 1"):
+        read_state(tmp_path)
+
+
+def test_folders_of_old_rounds_go(tmp_path: Path, shop: Shop, registry: Registry) -> None:
+    for hour in range(4):
+        shop.trained = shop.liked = 2 + hour % 2
+        one(tmp_path, shop, registry, hours=hour, keep=2)
+    assert sorted(p.name for p in (tmp_path / "state/rounds").iterdir()) == ["0003", "0004"]

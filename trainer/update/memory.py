@@ -1,0 +1,219 @@
+"""What is remembered of earlier datasets: a sample of their queries, of bounded size.
+
+A model that is trained on new data alone forgets the old. Experience replay mixes old examples in:
+Chaudhry et al., "On Tiny Episodic Memories in Continual Learning" (2019). Which ones: each query
+has a number in [0, 1) by a hash of its text, and the lowest are kept, so that of all queries ever
+seen each is as likely to be there as another, without a count of them (bottom-k sampling: Cohen and
+Kaplan, "Summarizing Data using Bottom-k Sketches", 2007). Vitter's reservoir (1985) does the same
+for a stream in which nothing comes twice.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from neuralrank.errors import NotFound, Unsupported
+from neuralrank.judging import query_key
+from trainer.dataset import Dataset, Description
+from trainer.dataset.splits import place
+
+__all__ = ["Memory", "remembered"]
+
+# Another salt than that of any split: what is remembered must not hang on what is measured with.
+_SALT: Final = 20_190
+_TABLES: Final = ("queries", "examples", "impressions")
+_TRAINED: Final = "trained.txt"
+Tables = Mapping[str, pa.Table]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What rounds leave to the next one.
+
+    `replay`: examples of train parts. `old`: what test parts held. `trained`: a hash of every query
+    that was ever trained on, so that none of them measures later.
+    """
+
+    replay: Dataset | None = None
+    old: Dataset | None = None
+    trained: frozenset[str] = frozenset()
+
+    @classmethod
+    def open(cls, folder: Path) -> "Memory":
+        """
+        Raises:
+            NotFound, InvalidInput: it is not there, or damaged.
+        """
+        try:
+            trained = (folder / _TRAINED).read_text("ascii").split()
+        except OSError as error:
+            raise NotFound(
+                f"{folder / _TRAINED} can't be read: {error.strerror or error}. Begin anew with "
+                "another --state folder."
+            ) from error
+        replay, old = (Dataset.open(folder / name) for name in ("replay", "old"))
+        return cls(replay, old, frozenset(trained))
+
+    def write(self, folder: Path) -> None:
+        """
+        Raises:
+            Unsupported: the disk is full.
+        """
+        for name, data in (("replay", self.replay), ("old", self.old)):
+            if data is not None:
+                data.write(folder / name)
+        try:
+            (folder / _TRAINED).write_text("\n".join(sorted(self.trained)), "ascii")
+        except OSError as error:
+            raise Unsupported(f"{folder / _TRAINED} can't be written: {error}.") from error
+
+    def mixed(self, new: Dataset, share: float) -> Dataset:
+        """The new dataset with remembered examples in its train part.
+
+        Queries of `old` leave the train and dev parts, else nothing could say what was forgotten;
+        queries that were trained on leave dev and test, which they would make too good.
+
+        Args:
+            share: of the train examples that are to be remembered ones, in [0, 1).
+        """
+        tables = {name: getattr(new, name) for name in _TABLES}
+        measured = _keys(self.old.queries) if self.old is not None else set()
+        split = tables["queries"]["split"].to_pylist()
+        keys = [query_key(text) for text in tables["queries"]["text"].to_pylist()]
+        kept = {
+            key
+            for key, part in zip(keys, split, strict=True)
+            if not (part != "test" and key in measured)
+            and not (part != "train" and _hash(key) in self.trained)
+        }
+        tables = _of_keys(tables, kept)
+        items = [new.items]
+        if self.replay is not None and share:
+            fresh = pc.sum(pc.equal(tables["examples"]["split"], "train")).as_py() or 0
+            wanted = round(fresh * share / (1 - share))
+            taken = _enough(self.replay, set(keys) | measured, wanted)
+            tables = _joined([tables, taken])
+            items.append(self.replay.items)
+        source = f"{new.description.source}, with remembered examples"
+        return replace(
+            new,
+            description=new.description.model_copy(update={"source": source}),
+            items=_items(items),
+            **tables,
+        )
+
+    def after(self, data: Dataset, most: int) -> "Memory":
+        """What is remembered after a round on a mixed dataset.
+
+        Args:
+            most: queries, of each kind.
+        """
+        new = {_hash(key) for key in _keys(data.of("queries", "train"))}
+        return Memory(
+            remembered(self.replay, data, "train", most),
+            remembered(self.old, data, "test", most),
+            self.trained | new,
+        )
+
+
+def remembered(
+    old: Dataset | None, new: Dataset, part: Literal["train", "test"], most: int
+) -> Dataset:
+    """The queries of one part of both datasets, `most` of them, with their examples.
+
+    Of a query that is in both, the new examples count. Logged pages are kept of the test part only.
+    """
+    tables = _joined([_part(data, part) for data in (new, old) if data is not None])
+    ordered = sorted(_keys(tables["queries"]), key=lambda key: (place(key, _SALT), key))
+    tables = _of_keys(tables, set(ordered[:most]))
+    if part == "train":
+        tables["impressions"] = tables["impressions"].slice(0, 0)
+    used = pa.concat_tables([tables[name].select(["item_id"]) for name in _TABLES[1:]])
+    items = _items([data.items for data in (new, old) if data is not None])
+    return Dataset(
+        Description(
+            source=f"remembered of {part} parts",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            labels=new.description.labels,
+            propensities=new.description.propensities,
+        ),
+        items=items.filter(pc.is_in(items["item_id"], used["item_id"])),
+        **tables,
+    )
+
+
+def _enough(replay: Dataset, but: set[str], most: int) -> dict[str, pa.Table]:
+    """Queries of the memory in a random order, until they have so many examples."""
+    tables = {name: getattr(replay, name) for name in _TABLES}
+    sizes: dict[str, int] = {}
+    for query in replay.examples["query_id"].to_pylist():
+        sizes[query] = sizes.get(query, 0) + 1
+    rows = zip(
+        replay.queries["query_id"].to_pylist(), replay.queries["text"].to_pylist(), strict=True
+    )
+    taken: set[str] = set()
+    total = 0
+    ordered = sorted((place(query_key(text), _SALT), query_key(text), q) for q, text in rows)
+    for _, key, query in ordered:
+        if key not in but and total < most:
+            taken.add(key)
+            total += sizes.get(query, 0)
+    return _of_keys(tables, taken)
+
+
+def _part(data: Dataset, part: Literal["train", "test"]) -> dict[str, pa.Table]:
+    return {
+        "queries": data.of("queries", part),
+        "examples": data.of("examples", part),
+        "impressions": data.of("impressions", part),
+    }
+
+
+def _joined(parts: Sequence[Tables]) -> dict[str, pa.Table]:
+    """Tables one after the other; a query of an earlier one is not taken from a later one."""
+    known: set[str] = set()
+    taken: dict[str, list[pa.Table]] = {name: [] for name in _TABLES}
+    for tables in parts:
+        kept = _of_keys(tables, _keys(tables["queries"]) - known)
+        known |= _keys(kept["queries"])
+        for name in _TABLES:
+            taken[name].append(kept[name])
+    return {name: pa.concat_tables(tables) for name, tables in taken.items()}
+
+
+def _of_keys(tables: Tables, keys: set[str]) -> dict[str, pa.Table]:
+    """The queries with these texts, and what belongs to them."""
+    queries = tables["queries"]
+    texts = queries["text"].to_pylist()
+    queries = queries.filter(pa.array([query_key(text) in keys for text in texts], pa.bool_()))
+    ids = queries["query_id"]
+    return {
+        "queries": queries,
+        **{
+            name: tables[name].filter(pc.is_in(tables[name]["query_id"], ids))
+            for name in ("examples", "impressions")
+        },
+    }
+
+
+def _items(tables: Sequence[pa.Table]) -> pa.Table:
+    """All items, each as the first table has it."""
+    found = tables[0]
+    for table in tables[1:]:
+        new = pc.invert(pc.is_in(table["item_id"], found["item_id"]))
+        found = pa.concat_tables([found, table.filter(new)])
+    return found
+
+
+def _keys(queries: pa.Table) -> set[str]:
+    return {query_key(text) for text in queries["text"].to_pylist()}
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:16]

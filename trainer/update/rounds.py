@@ -1,0 +1,240 @@
+"""One round of continual learning, and one after another."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+import pyarrow.compute as pc
+
+from neuralrank.candidates import Candidate
+from neuralrank.errors import InvalidInput, NeuralrankError
+from neuralrank.registry import Registry
+from trainer.dataset import Dataset
+from trainer.evaluation.evaluation import HeldBack, held_back
+from trainer.evaluation.held_back import catalogue
+from trainer.evaluation.scoring import Track
+from trainer.gate import FORGOTTEN, JUDGED, Rules, measured, promoted
+from trainer.update.memory import Memory
+from trainer.update.state import Open, Round, State, locked, read_state, write_state
+
+__all__ = ["Learner", "Options", "Stages"]
+
+_DATASET: Final = "dataset.json"
+
+
+class Stages(Protocol):
+    """What a round is made of, besides remembering and comparing. Each may be called again for the
+    same folder after it was interrupted, and then goes on."""
+
+    def pull(self, since: str, until: str, folder: Path) -> Mapping[str, int] | None:
+        """Brings the events of a window (ISO 8601) to a folder; counts, or None for no events."""
+
+    def dataset(self, logs: Path, folder: Path) -> None:
+        """Makes a dataset of logs."""
+
+    def train(self, dataset: Path, parent: str, folder: Path) -> str:
+        """Fine-tunes a bundle and publishes what comes of it as a candidate; its name@hash."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to learn on.
+
+    Raises:
+        InvalidInput: a number is outside its range.
+    """
+
+    # Share of the train examples that are remembered ones. More: less is forgotten, and less new is
+    # learned.
+    replay: float = 0.5
+    # The most queries that are remembered, of train parts and of test parts.
+    memory: int = 5_000
+    # What a candidate must show.
+    rules: Rules = field(default_factory=Rules)
+    # Whether one that passes is put into service.
+    promote: bool = True
+    # Judgments that measure every round, in the place of the clicks of its own test part.
+    judgments: Dataset | None = None
+    # Folders of rounds that stay.
+    keep: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.replay < 1:
+            raise InvalidInput(f"--replay got {self.replay:g}; allowed is 0 to below 1.")
+        if self.memory < 1 or self.keep < 1:
+            raise InvalidInput(
+                f"--memory got {self.memory}, --keep {self.keep}; allowed is 1 or more."
+            )
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Learns on what arrives, for the bundles of one name."""
+
+    # Where it stands (`trainer.update.state`).
+    folder: Path
+    # Of the bundles. What serves under it is trained from, and compared with.
+    name: str
+    # Where the first round begins, ISO 8601; later ones begin where the last ended.
+    since: str
+    stages: Stages
+    registry: Registry
+    options: Options
+    track: Track
+
+    def run(
+        self,
+        every: float = 0.0,
+        *,
+        done: Callable[[Round], None] = lambda _: None,
+        failed: Callable[[NeuralrankError], None] = lambda _: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """One round, or one every so many seconds until it is interrupted.
+
+        On a schedule, a round that fails is said and tried again at its next time, from where it
+        stopped: OpenSearch may be down, or nobody may have clicked yet.
+
+        Args:
+            every: from the beginning of one round to that of the next; 0: one round.
+            done, failed: are told of each round, or why it failed.
+
+        Raises:
+            NeuralrankError: the round failed, and it was the only one.
+            KeyboardInterrupt: it was interrupted; the same call goes on.
+        """
+        with locked(self.folder):
+            while True:
+                begun = now()
+                try:
+                    done(self.round(begun))
+                except NeuralrankError as error:
+                    if not every:
+                        raise
+                    failed(error)
+                if not every:
+                    return
+                sleep(max(0.0, every - (now() - begun).total_seconds()))
+
+    def round(self, now: datetime) -> Round:
+        """Pull, dataset, replay, training, gate. It goes on where it was interrupted.
+
+        Raises:
+            InvalidInput: the folder learns another name, or a stage can't use what there is.
+            NotFound: nothing serves under this name.
+        """
+        state = read_state(self.folder) or State(name=self.name, until=self.since)
+        if state.name != self.name:
+            raise InvalidInput(
+                f"{self.folder} learns {state.name!r}, not {self.name!r}. Name another --state "
+                "folder."
+            )
+        current = state.current or Open(
+            number=state.rounds[-1].number + 1 if state.rounds else 1,
+            since=state.until,
+            until=now.isoformat(),
+            parent=self.registry.resolve(self.name),
+        )
+        write_state(self.folder, state.model_copy(update={"current": current}))
+        result = Round(
+            number=current.number,
+            outcome="nothing",
+            since=current.since,
+            until=current.until,
+            parent=current.parent,
+            reason="No events in the window.",
+        )
+        work = self._work(current.number)
+        counts = self.stages.pull(current.since, current.until, work / "logs")
+        if counts is None:
+            self._leave_window(state, work)
+            return result
+        memory = Memory.open(self._work(state.learned.number)) if state.learned else Memory()
+        try:
+            if not (work / "data" / _DATASET).is_file():
+                self.stages.dataset(work / "logs", work / "new")
+                new = Dataset.open(work / "new")
+                memory.mixed(new, self.options.replay).write(work / "data")
+            ref = self.stages.train(work / "data", current.parent, work / "run")
+        except InvalidInput:  # too little happened to learn from, or it was not learned
+            self._leave_window(state, work, kept=True)
+            raise
+        data = Dataset.open(work / "data")
+        found = self._judged(ref, data, memory, str(work / "data"))
+        serves = self.registry.resolve(self.name) == ref
+        if found.outcome == "passed" and self.options.promote and not serves:
+            promoted(self.registry, ref, found)
+            serves = True
+        memory.after(data, self.options.memory).write(work)
+        by_name = {check.name: check for check in found.checks}
+        judged, forgotten = by_name.get(JUDGED), by_name.get(FORGOTTEN)
+        result = result.model_copy(
+            update={
+                "outcome": "promoted" if serves else "candidate",
+                "candidate": ref,
+                "reason": found.reason,
+                "counts": {**counts, **_learned(work, data)},
+                "before": judged.serving if judged else None,
+                "after": judged.candidate if judged else None,
+                "old_before": forgotten.serving if forgotten else None,
+                "old_after": forgotten.candidate if forgotten else None,
+            }
+        )
+        rounds = (*state.rounds, result)
+        write_state(self.folder, State(name=self.name, until=current.until, rounds=rounds))
+        for number in range(1, current.number - self.options.keep + 1):
+            shutil.rmtree(self._work(number), ignore_errors=True)
+        return result
+
+    def _work(self, number: int) -> Path:
+        return self.folder / "rounds" / f"{number:04}"
+
+    def _leave_window(self, state: State, work: Path, *, kept: bool = False) -> None:
+        """The next round takes this window too: what came late is not lost. A folder that is kept,
+        for a person to look at, is named `….failed`, in the place of the one before."""
+        write_state(self.folder, state.model_copy(update={"current": None}))
+        failed = work.with_name(f"{work.name}.failed")
+        shutil.rmtree(failed if kept else work, ignore_errors=True)
+        if kept and work.exists():
+            work.rename(failed)
+
+    def _judged(self, ref: str, data: Dataset, memory: Memory, where: str) -> Candidate:
+        if self.registry.resolve(self.name) == ref:
+            # It was interrupted right after the promotion, or training has changed nothing.
+            return self.registry.candidate(ref) or Candidate(reason="It is what served before.")
+        material = _material(data)
+        if self.options.judgments is not None:
+            kept = held_back(self.options.judgments)
+            items = {**kept.items, **catalogue(data)}
+            material = HeldBack(items, kept.judged, kept.dev, material.pages if material else None)
+        if material is None:
+            raise InvalidInput(
+                "Nothing of this window is kept back to measure with. Take a larger --test, or "
+                "give judgments (--judgments)."
+            )
+        old = _material(memory.old) if memory.old is not None else None
+        return measured(self.registry, ref, material, where, self.options.rules, self.track, old)
+
+
+def _learned(work: Path, data: Dataset) -> dict[str, int]:
+    """How many examples it was trained on, and how many of them were remembered ones."""
+    new = Dataset.open(work / "new").of("queries", "train")["query_id"]
+    examples = data.of("examples", "train")
+    fresh = int(pc.sum(pc.is_in(examples["query_id"], new)).as_py() or 0)
+    return {
+        "train examples": examples.num_rows,
+        "remembered examples": examples.num_rows - fresh,
+    }
+
+
+def _material(data: Dataset) -> HeldBack | None:
+    """What is kept back; None where that is nothing, or of one class only."""
+    try:
+        return held_back(data)
+    except InvalidInput:
+        return None

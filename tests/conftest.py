@@ -8,6 +8,7 @@ already, such as the demo's, is neither used nor disturbed.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,9 @@ for _name in [name for name in os.environ if name.startswith("NEURALRANK_")]:
 os.environ["NEURALRANK_HOME"] = str(Path(tempfile.gettempdir()) / "neuralrank-tests-without-stack")
 # A sidecar in a test's own process shares the event loop with the test, which keeps it busy.
 os.environ["NEURALRANK_SIDECAR_MAX_BUSY_PERCENT"] = "100"
+# A shell has what it runs in the background ignore Ctrl-C, and so would all that tests start and
+# then interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # What every command of the tests runs with, besides its own.

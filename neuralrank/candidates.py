@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from neuralrank.errors import InvalidInput
+from neuralrank.validation import first_problem
 
 __all__ = ["Candidate", "Check", "parse_candidate"]
 
@@ -76,9 +77,7 @@ def parse_candidate(data: bytes, origin: str) -> Candidate:
     try:
         return Candidate.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
         raise InvalidInput(
-            f"{origin}: {where}: got {repr(first['input'])[:80]}: {first['msg']}. Delete it and "
-            "compare the candidate anew: `neuralrank models promote NAME@HASH --dataset …`."
+            f"{origin}: {first_problem(error)}. Delete it and compare the candidate anew: "
+            "`neuralrank models promote NAME@HASH --dataset …`."
         ) from error

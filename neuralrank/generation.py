@@ -21,6 +21,7 @@ __all__ = [
     "create",
     "find_unfinished",
     "free_name",
+    "one_index",
 ]
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,199}")
@@ -96,6 +97,30 @@ class Generation:
         for index in unwanted:
             client.indices.delete(index=index, params={"ignore_unavailable": "true"})
         return unwanted
+
+
+def one_index(client: OpenSearch, name: str) -> tuple[str, dict[str, Any]]:
+    """The index of a name, or the only one behind an alias: its own name, and what OpenSearch says
+    of it: aliases, mappings and settings.
+
+    Raises:
+        NotFound: there is no such index.
+        InvalidInput: the name stands for several.
+    """
+    try:
+        found = client.indices.get(index=name)
+    except NotFound as error:
+        raise NotFound(
+            f"There is no index {name!r}: {error} Name one that there is, or make it with "
+            f"`neuralrank index CATALOGUE --index {name}`."
+        ) from error
+    if len(found) != 1:
+        raise InvalidInput(
+            f"{name!r} stands for {len(found)} indexes ({', '.join(sorted(found)) or 'none'}). "
+            "Name one of them."
+        )
+    ((index, body),) = found.items()
+    return index, body
 
 
 def check_name(client: OpenSearch, name: str) -> None:

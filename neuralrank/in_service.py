@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.validation import first_problem
 
 __all__ = ["InService", "Published", "Trial", "parse_in_service"]
 
@@ -155,11 +156,9 @@ def parse_in_service(data: bytes, origin: str) -> InService:
     try:
         return InService.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
         raise InvalidInput(
-            f"{origin}: {where}: got {repr(first['input'])[:80]}: {first['msg']}. Write it with "
-            "`neuralrank models promote`, or delete it: the newest bundle then serves."
+            f"{origin}: {first_problem(error)}. Write it with `neuralrank models promote`, or "
+            "delete it: the newest bundle then serves."
         ) from error
 
 

@@ -11,7 +11,6 @@ the same moment, the later one wins.
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 import uuid
@@ -25,6 +24,7 @@ from neuralrank.bundle import MANIFEST, Bundle, Manifest, parse_manifest, parse_
 from neuralrank.candidates import Candidate, parse_candidate
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
 from neuralrank.in_service import InService, Published, Trial, parse_in_service
+from neuralrank.whole_file import write_whole
 
 __all__ = ["Registry"]
 
@@ -273,15 +273,10 @@ class Registry:
     def _replace(self, path: str, text: str) -> None:
         """Writes a file in one step."""
         data = text.encode() + b"\n"
-        if not self._local:
+        if self._local:
+            write_whole(Path(path), data)
+        else:
             self._fs.pipe_file(path, data)
-            return
-        temporary = Path(path).parent / f".{uuid.uuid4().hex}"
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
 
     def _record(self, ref: str) -> str:
         return f"{self._folder(ref)}.candidate.json"

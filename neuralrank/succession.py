@@ -13,7 +13,7 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.generation import Generation, alias_of
+from neuralrank.generation import Generation, alias_of, one_index
 
 __all__ = ["Live", "find_live", "move_other_aliases", "read_only"]
 
@@ -44,16 +44,7 @@ def find_live(client: OpenSearch, name: str) -> Live:
         InvalidInput: the name stands for several indexes, or for one that was made otherwise: it
             has no alias of its stem, so that nothing can take its place without a gap.
     """
-    try:
-        found = client.indices.get(index=name)
-    except NotFound as error:
-        raise NotFound(f"There is no index {name!r}: {error} Name one that there is.") from error
-    if len(found) != 1:
-        raise InvalidInput(
-            f"{name!r} stands for {len(found)} indexes ({', '.join(sorted(found)) or 'none'}). "
-            "Name one of them."
-        )
-    ((index, body),) = found.items()
+    index, body = one_index(client, name)
     alias = alias_of(index, body["aliases"])
     if alias is None:
         raise InvalidInput(

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
-from neuralrank.errors import InvalidInput, NotFound, Unsupported
+from neuralrank.errors import InvalidInput, Unsupported
+from neuralrank.generation import one_index
 from neuralrank.ubi import EVENTS_INDEX, QUERIES_INDEX
 from opensearch_config import files
 from opensearch_config.live import chosen_mappings, chosen_settings
@@ -36,16 +37,7 @@ def export(client: OpenSearch, name: str, folder: Path, *, overwrite: bool = Fal
         InvalidInput: the name stands for several, or a file is there already.
         Unsupported: a file can't be written.
     """
-    try:
-        found = client.indices.get(index=name)
-    except NotFound as error:
-        raise NotFound(f"There is no index {name!r}: {error} Name one that there is.") from error
-    if len(found) != 1:
-        raise InvalidInput(
-            f"{name!r} stands for {len(found)} indexes ({', '.join(sorted(found)) or 'none'}). "
-            "Name one of them."
-        )
-    (body,) = found.values()
+    _, body = one_index(client, name)
     texts: dict[str, Any] = {
         "mappings/product.json": chosen_mappings(body["mappings"]),
         "settings/product.json": chosen_settings(body["settings"]["index"]),

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from neuralrank.cli import results
-from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.errors import InvalidInput
+from neuralrank.generation import one_index
 from neuralrank.opensearch import connect
 from neuralrank.settings import load_settings
 from neuralrank.standing import (
@@ -105,19 +106,7 @@ def mappings_of(client: OpenSearch, name: str) -> dict[str, Any]:
         NotFound: there is no such index.
         InvalidInput: the name stands for several indexes.
     """
-    try:
-        found = client.indices.get_mapping(index=name)
-    except NotFound as error:
-        raise NotFound(
-            f"There is no index {name!r}: {error} Make it with `neuralrank index CATALOGUE --index "
-            f"{name}`."
-        ) from error
-    if len(found) != 1:
-        raise InvalidInput(
-            f"{name!r} stands for {len(found)} indexes ({', '.join(sorted(found)) or 'none'}), "
-            "which may analyse differently. Name one of them."
-        )
-    return dict(next(iter(found.values()))["mappings"])
+    return dict(one_index(client, name)[1]["mappings"])
 
 
 def product_source(client: OpenSearch, name: str, item: str) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import orjson
 import typer
 from opensearchpy import OpenSearch
 from rich.console import Console
-from rich.progress import Progress
 from rich.text import Text
 
 from neuralrank.opensearch import connect
+from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _renew(client: OpenSearch, change: "Change", files: Path) -> "Renewed":
     """With progress, on a terminal."""
     from opensearch_config import renew
 
-    bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+    bar = progress_bar()
     with bar:
         task = bar.add_task(f"{change.action} {change.name}", total=None)
         return renew(

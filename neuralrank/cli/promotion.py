@@ -12,6 +12,7 @@ from rich.table import Table
 
 from neuralrank.bundle import parse_ref
 from neuralrank.candidates import Candidate
+from neuralrank.cli.gate_options import GATE, Margin, MaxP, MinGain, MinSize
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry, say_done
 from neuralrank.errors import EXIT_CODE, InvalidInput
 from neuralrank.registry import Registry
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["candidates", "promote", "rollback"]
 
 _TRIALS = "Trial"
-_GATE = "Gate"
 
 
 def promote(
@@ -40,52 +40,24 @@ def promote(
             metavar="DATASET",
             help="A folder of `neuralrank train dataset`: compare with the bundle in service on "
             "its test part, and promote if it is better.",
-            rich_help_panel=_GATE,
+            rich_help_panel=GATE,
         ),
     ] = None,
-    min_gain: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="nDCG@10 must rise by more than this.", rich_help_panel=_GATE
-        ),
-    ] = 0.0,
-    max_p: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="… with at most this p (paired randomisation test). 1: any.",
-            rich_help_panel=_GATE,
-        ),
-    ] = 1.0,
-    margin: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Share of its value that the clicks estimate, and each segment, may lose.",
-            rich_help_panel=_GATE,
-        ),
-    ] = 0.02,
-    min_size: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Segments with fewer queries or pages are not looked at.",
-            rich_help_panel=_GATE,
-        ),
-    ] = 10,
+    min_gain: MinGain = 0.0,
+    max_p: MaxP = 1.0,
+    margin: Margin = 0.02,
+    min_size: MinSize = 10,
     force: Annotated[
         bool,
         typer.Option(
             "--force",
             help="A candidate that has not passed, all the same. Needs --reason.",
-            rich_help_panel=_GATE,
+            rich_help_panel=GATE,
         ),
     ] = False,
     reason: Annotated[
         str,
-        typer.Option(help="Why it is forced; kept with the candidate.", rich_help_panel=_GATE),
+        typer.Option(help="Why it is forced; kept with the candidate.", rich_help_panel=GATE),
     ] = "",
     canary: Annotated[
         float | None,
@@ -224,7 +196,7 @@ def _row(ref: str, service: str, candidate: Candidate) -> dict[str, object]:
 
 
 def _compared(target: Registry, ref: str, dataset: Path, rules: "Rules") -> Candidate:
-    from neuralrank.cli.train.evaluate import tracked
+    from neuralrank.progress import tracked
     from trainer.dataset import Dataset
     from trainer.evaluation.evaluation import held_back
     from trainer.gate import measured

@@ -1,17 +1,16 @@
 """`neuralrank reencode`: another encoder's vectors for a live index."""
 
-import sys
 from contextlib import closing
 from typing import Annotated
 
 import orjson
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from neuralrank.cli.index import load_encoder, width_of
+from neuralrank.cli.index import Dimensions, Keep, Resume, load_encoder, width_of
 from neuralrank.opensearch import connect
+from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 from neuralrank.succession import find_live
 
@@ -30,21 +29,9 @@ def reencode(
             "newest encoder there is.",
         ),
     ] = None,
-    dimensions: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Cut the vectors that are searched to so many numbers, where the encoder was "
-            "trained for it (Matryoshka). 0: whole.",
-        ),
-    ] = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the index that an interrupted run left.")
-    ] = False,
-    keep: Annotated[
-        int,
-        typer.Option(min=0, max=10, help="How many earlier generations stay, for going back."),
-    ] = 1,
+    dimensions: Dimensions = 0,
+    resume: Resume = False,
+    keep: Keep = 1,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
     ] = False,
@@ -68,7 +55,7 @@ def reencode(
         width = width_of(loaded, dimensions)
         body = with_encoder(live.body, loaded.ref, width)
         require_engine(client, body["mappings"])
-        bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+        bar = progress_bar()
         try:
             with bar:
                 task = bar.add_task(f"Encoding {live.alias}", total=None)

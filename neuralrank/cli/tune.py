@@ -18,6 +18,7 @@ from neuralrank.cli.results import console
 from neuralrank.client import Client
 from neuralrank.judging import unknown_in_words
 from neuralrank.opensearch import connect
+from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 
 __all__ = ["tune"]
@@ -103,13 +104,11 @@ def _ended_like_ctrl_c() -> Iterator[None]:
 
 
 def _bar() -> Progress:
-    return Progress(
+    return progress_bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
     )
 
 

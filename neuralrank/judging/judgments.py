@@ -6,12 +6,10 @@ OpenSearch their texts.
 """
 
 import hashlib
-import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 import orjson
@@ -19,6 +17,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
+from neuralrank.whole_file import write_whole
 
 __all__ = ["Judgments", "query_id", "query_key", "unknown_in_words", "unknown_items"]
 
@@ -238,10 +237,6 @@ def _word(name: str) -> str:
 
 def _replace(path: Path, content: bytes) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(content)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        write_whole(path, content)
     except OSError as error:
         raise InvalidInput(f"{path} can't be written: {error.strerror or error}.") from error

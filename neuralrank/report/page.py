@@ -5,15 +5,14 @@ Content-Security-Policy forbids the rest. All text is escaped, so a product's ti
 become markup.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from neuralrank.errors import InvalidInput, Unsupported
 from neuralrank.report.plots import Plot
+from neuralrank.whole_file import write_whole
 
 __all__ = ["Cell", "Column", "Report", "Section", "Table"]
 
@@ -100,13 +99,7 @@ class Report:
         """
         page = self.html()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(
-                "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-            ) as out:
-                out.write(page)
-            Path(out.name).chmod(0o644)
-            os.replace(out.name, path)
+            write_whole(path, page)
         except OSError as error:
             raise Unsupported(f"The report {path} can't be written: {error}.") from error
 

@@ -5,7 +5,6 @@ Other commands read "opensearch_url" and "sidecar" from it (`neuralrank.settings
 
 import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 from neuralrank.errors import InvalidSettings
 from neuralrank.stack.processes import Process, is_alive
+from neuralrank.whole_file import write_whole
 
 __all__ = ["State", "locked"]
 
@@ -91,10 +91,7 @@ class State:
 
     def save(self) -> None:
         """Replaces the file in one step: a reader sees the old state or the new one."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self.as_json(), indent=2) + "\n")
-        temporary.replace(self.file)
+        write_whole(self.file, json.dumps(self.as_json(), indent=2) + "\n")
 
     @classmethod
     def load(cls, home: Path) -> "State | None":

@@ -1,6 +1,5 @@
 """What a run has found so far, on disk line by line, so that the same command goes on."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from neuralrank.errors import InvalidInput, Unsupported
+from neuralrank.errors import InvalidInput
+from neuralrank.exclusive import exclusive
 
 __all__ = ["Journal", "open_journal"]
 
@@ -78,18 +78,10 @@ def open_journal(folder: Path) -> Iterator[Journal]:
         InvalidInput: another process has it.
         Unsupported: the folder can't be written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise Unsupported(f"{folder} can't be written to: {error}.") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InvalidInput(
-                "Another `neuralrank tune` of this spec is running. Wait for it, or stop it."
-            ) from error
+    busy = InvalidInput(
+        "Another `neuralrank tune` of this spec is running. Wait for it, or stop it."
+    )
+    with exclusive(folder / "lock", busy):
         journal = Journal(folder / "journal.ndjson")
         try:
             yield journal

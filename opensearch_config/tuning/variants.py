@@ -11,7 +11,8 @@ from typing import Any, Final
 import orjson
 from opensearchpy import OpenSearch
 
-from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.errors import InvalidInput
+from neuralrank.generation import one_index
 from neuralrank.packing import VECTOR
 from opensearch_config import files
 from opensearch_config.tuning.analysis import changed_index, text_fields
@@ -50,19 +51,7 @@ class Source:
             NotFound: there is no such index.
             InvalidInput: the name stands for several.
         """
-        try:
-            found = client.indices.get(index=name)
-        except NotFound as error:
-            raise NotFound(
-                f"There is no index {name!r}. Make it with `neuralrank index CATALOGUE --index "
-                f"{name}`."
-            ) from error
-        if len(found) != 1:
-            raise InvalidInput(
-                f"{name!r} stands for {len(found)} indexes ({', '.join(sorted(found)) or 'none'}). "
-                "Name one of them."
-            )
-        ((index, body),) = found.items()
+        index, body = one_index(client, name)
         meta = body["mappings"].get("_meta", {}).get("neuralrank", {})
         return cls(
             name=name,

@@ -22,7 +22,7 @@ from neuralrank.errors import InvalidInput
 from neuralrank.models import Checkpoint, measured
 from neuralrank.models.bert import Precision, Weights, write_bert
 from neuralrank.registry import Registry
-from neuralrank.tokens import padded
+from neuralrank.tokens import Tokens
 from trainer.compress.importance import measure_importance
 from trainer.compress.measuring import Bench, Row
 from trainer.compress.pruning import Kept, choose, cut, kept_layers, silence
@@ -30,7 +30,7 @@ from trainer.compress.quantize import Feeds, dynamic_int8, static_int8
 from trainer.dataset import Dataset
 from trainer.loop import TrainingOptions
 from trainer.text import Reader, TextModel, read_source, sizes_of, weights_of
-from trainer.text.judged import Judged
+from trainer.text.judged import Floats, Judged
 from trainer.text.losses import bce
 from trainer.text.reranker import RerankerOptions, train_reranker
 
@@ -173,21 +173,21 @@ def _cut(checkpoint: Checkpoint, kept: Kept) -> Checkpoint:
     return replace(checkpoint, weights=weights)
 
 
-def _sampled(train: Judged, count: int) -> list[int]:
-    """Pairs from the whole of the train part."""
-    rows: list[int] = np.unique(np.linspace(0, len(train) - 1, count).astype(int)).tolist()
-    return rows
+def _sampled(source: Checkpoint, train: Judged, count: int) -> tuple[list[Tokens], Floats]:
+    """Pairs from the whole of the train part as the source reads them, and their labels."""
+    reader = Reader.of(source)
+    rows = np.unique(np.linspace(0, len(train) - 1, count).astype(int))
+    queries = reader.halves([train.queries[query] for query in train.query[rows]])
+    texts = reader.halves([train.texts[item] for item in train.item[rows]])
+    pairs = [reader.pair(query, text) for query, text in zip(queries, texts, strict=True)]
+    return pairs, train.label[rows]
 
 
 def _batches(source: Checkpoint, train: Judged) -> Iterator[tuple[Mapping[str, Tensor], Tensor]]:
-    reader = Reader.of(source)
-    rows = _sampled(train, _PAIRS)
-    for start in range(0, len(rows), _BATCH):
-        chosen = rows[start : start + _BATCH]
-        queries = reader.halves([train.queries[train.query[row]] for row in chosen])
-        texts = reader.halves([train.texts[train.item[row]] for row in chosen])
-        pairs = [reader.pair(query, text) for query, text in zip(queries, texts, strict=True)]
-        yield reader.tensors(pairs), torch.from_numpy(train.label[chosen])
+    pairs, labels = _sampled(source, train, _PAIRS)
+    for start in range(0, len(pairs), _BATCH):
+        part = slice(start, start + _BATCH)
+        yield Reader.tensors(pairs[part]), torch.from_numpy(labels[part])
 
 
 def _loss(model: nn.Module, batch: tuple[Mapping[str, Tensor], Tensor]) -> Tensor:
@@ -197,15 +197,10 @@ def _loss(model: nn.Module, batch: tuple[Mapping[str, Tensor], Tensor]) -> Tenso
 
 def _feeds(source: Checkpoint, train: Judged) -> list[Feeds]:
     """Inputs of the graph, for static int8: pairs of the train part."""
-    reader = Reader.of(source)
-    rows = _sampled(train, _CALIBRATION)
-    queries = reader.halves([train.queries[train.query[row]] for row in rows])
-    texts = reader.halves([train.texts[train.item[row]] for row in rows])
-    pairs = [reader.pair(query, text) for query, text in zip(queries, texts, strict=True)]
-    names = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+    pairs, _ = _sampled(source, train, _CALIBRATION)
     return [
-        padded([pairs[place] for place in places], names)
-        for places in token_batches([len(pair) for pair in pairs])
+        {name: tensor.numpy() for name, tensor in Reader.tensors([pairs[p] for p in rows]).items()}
+        for rows in token_batches([len(pair) for pair in pairs])
     ]
 
 

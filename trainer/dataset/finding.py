@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from neuralrank.encoder import Encoder
 from neuralrank.text import clean
+from neuralrank.whole_file import whole_file
 
 __all__ = ["Bm25", "Neighbours", "item_vectors", "words"]
 
@@ -95,10 +96,8 @@ def item_vectors(
         parts.append(encoder.encode_passages(headlines[start : start + _CHUNK]))
         progress(min(start + _CHUNK, len(headlines)), len(headlines))
     made = np.concatenate(parts)
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = cache / f".{digest}.npy"
-    np.save(temporary, made, allow_pickle=False)
-    temporary.replace(file)
+    with whole_file(file) as unfinished:
+        np.save(unfinished, made, allow_pickle=False)
     return made
 
 

@@ -7,8 +7,6 @@ dropped.parquet       DROPPED: what is in neither of them, and why
 raw/                  while it goes on: pieces as they came
 """
 
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.whole_file import write_whole
 
 __all__ = ["DROPPED", "EVENTS", "QUERIES", "Logs", "Pulled", "read_pulled", "write_pulled"]
 
@@ -120,10 +119,7 @@ def read_pulled(folder: Path) -> Pulled | None:
 
 def write_pulled(folder: Path, pulled: Pulled) -> None:
     """In one step: a reader sees the old state or the new one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{uuid.uuid4().hex}"
-    temporary.write_text(f"{pulled.model_dump_json(indent=2)}\n", "utf-8")
-    os.replace(temporary, folder / _DESCRIPTION)
+    write_whole(folder / _DESCRIPTION, f"{pulled.model_dump_json(indent=2)}\n")
 
 
 def _complete(folder: Path) -> Pulled:

@@ -1,7 +1,5 @@
 """Rows on their way to disk, in pieces: what is written is kept, whatever happens next."""
 
-import os
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from neuralrank.whole_file import whole_file
 from trainer.feedback.reading import Place
 
 __all__ = ["Pieces"]
@@ -66,7 +65,6 @@ class Pieces:
             self._waiting = []
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
-        temporary = self.folder / f".{uuid.uuid4().hex}"
-        pq.write_table(pa.Table.from_pylist(rows, self.schema), temporary, compression="zstd")
-        os.replace(temporary, self.folder / f"{self.name}-{len(self.files()):06}.parquet")
+        with whole_file(self.folder / f"{self.name}-{len(self.files()):06}.parquet") as file:
+            pq.write_table(pa.Table.from_pylist(rows, self.schema), file, compression="zstd")
         self.rows += len(rows)

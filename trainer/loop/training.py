@@ -25,6 +25,7 @@ from accelerate.utils import broadcast, send_to_device
 from torch import Tensor, nn
 
 from neuralrank.errors import Diverged, InvalidInput
+from neuralrank.whole_file import write_whole
 from trainer.loop.batches import generator, rows, seed_torch
 from trainer.loop.checkpoints import Checkpoints, Progress
 from trainer.loop.options import TrainingOptions
@@ -343,6 +344,4 @@ def _metrics(entry: dict[str, float]) -> dict[str, float]:
 
 
 def _write_json(file: Path, value: dict[str, Any]) -> None:
-    temporary = file.with_name(f".{file.name}")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    temporary.replace(file)
+    write_whole(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

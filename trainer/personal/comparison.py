@@ -6,8 +6,8 @@ under their hash, and the same histories with other targets are measured without
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_model, save_model
 
 from neuralrank.errors import InvalidInput
+from neuralrank.whole_file import whole_file
 from trainer.personal.baselines import (
     FACTORISATIONS,
     Factors,
@@ -189,7 +190,7 @@ class _Made:
         else:
             self.watcher.say("item_knn: comparing settings on the last items of the histories")
             settings = tuned_neighbours(self.histories)
-            with _whole(file) as unfinished:
+            with whole_file(file) as unfinished:
                 unfinished.write_text(json.dumps(asdict(settings)))
         self.watcher.say(f"item_knn: {settings}")
         return neighbours(self._statistics, settings)
@@ -202,7 +203,7 @@ class _Made:
             except (SafetensorError, TypeError) as error:
                 raise _damaged(file, error) from error
         made = factors(self.histories, self.watcher.say, self.options.factorisations)
-        with _whole(file) as unfinished:
+        with whole_file(file) as unfinished:
             save_file({"users": made.users, "items": made.items}, unfinished)
         return made
 
@@ -231,18 +232,9 @@ class _Made:
         with self.watcher.bar("neuralrank: candidates of users", users) as advance:
             lists = chosen_lists(before, self.histories, options, advance)
         train_ranker(model, lists, self.folder / name)
-        with _whole(file) as unfinished:
+        with whole_file(file) as unfinished:
             save_model(model, str(unfinished))
         return Neural(model, full, options)
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[Path]:
-    """A path to write to, which takes the file's place when it is all there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}")
-    yield unfinished
-    unfinished.replace(file)
 
 
 def _damaged(file: Path, error: Exception) -> InvalidInput:

@@ -1,18 +1,17 @@
 """What a larger model says of the pairs that a smaller one learns from."""
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from neuralrank.errors import InvalidInput
 from neuralrank.models import Checkpoint
+from neuralrank.progress import progress_bar
+from neuralrank.whole_file import whole_file
 from trainer.text.judged import Judged
 from trainer.text.model import TextModel
 from trainer.text.reading import Reader
@@ -53,7 +52,7 @@ def _score(checkpoint: Checkpoint, judged: Judged, files: list[Path]) -> None:
     model = TextModel(checkpoint, "score").to(device).eval()
     reader = Reader.of(checkpoint)
     queries, texts = reader.halves(judged.queries), reader.halves(judged.texts)
-    shown = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+    shown = progress_bar()
     with shown, torch.no_grad():
         task = shown.add_task("Asking the teacher", total=len(files) * _SHARD)
         for file in files:
@@ -61,10 +60,8 @@ def _score(checkpoint: Checkpoint, judged: Judged, files: list[Path]) -> None:
             rows = range(first, min(first + _SHARD, len(judged)))
             pairs = [reader.pair(queries[judged.query[r]], texts[judged.item[r]]) for r in rows]
             scores = run(model, pairs, lambda count: shown.advance(task, count))
-            partial = file.with_suffix(".partial")
-            with partial.open("wb") as stream:
-                np.save(stream, scores)
-            partial.replace(file)
+            with whole_file(file) as unfinished:
+                np.save(unfinished, scores)
 
 
 def _key(checkpoint: Checkpoint, judged: Judged) -> str:

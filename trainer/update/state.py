@@ -8,9 +8,6 @@
 for the same window.
 """
 
-import fcntl
-import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +16,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuralrank.errors import InvalidInput, Overloaded, Unsupported
+from neuralrank.exclusive import exclusive
+from neuralrank.validation import first_problem
+from neuralrank.whole_file import write_whole
 
 __all__ = ["Open", "Round", "State", "locked", "read_state", "write_state"]
 
@@ -103,11 +103,8 @@ def read_state(folder: Path) -> State | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
         raise InvalidInput(
-            f"{path}: {where}: got {repr(first['input'])[:80]}: {first['msg']}. Begin anew with "
-            "another --state folder."
+            f"{path}: {first_problem(error)}. Begin anew with another --state folder."
         ) from error
 
 
@@ -117,16 +114,9 @@ def write_state(folder: Path, state: State) -> None:
     Raises:
         Unsupported: it can't be written, such as to a full disk.
     """
-    temporary = folder / f".{uuid.uuid4().hex}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(state.model_dump_json(indent=2) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(folder / _STATE)
+        write_whole(folder / _STATE, state.model_dump_json(indent=2) + "\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise Unsupported(f"{folder / _STATE} can't be written: {error}.") from error
 
 
@@ -138,16 +128,8 @@ def locked(folder: Path) -> Iterator[None]:
         Overloaded: another one works in it.
         Unsupported: it can't be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / ".lock").open("w")
-    except OSError as error:
-        raise Unsupported(f"{folder} can't be written: {error}.") from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Overloaded(
-                f"Another `neuralrank train update` works in {folder}. Wait for it, or stop it."
-            ) from error
+    busy = Overloaded(
+        f"Another `neuralrank train update` works in {folder}. Wait for it, or stop it."
+    )
+    with exclusive(folder / ".lock", busy):
         yield

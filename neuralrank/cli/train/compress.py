@@ -1,7 +1,6 @@
 """`neuralrank train compress`: a smaller cross-encoder, and what it cost."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
@@ -9,10 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
-from neuralrank.cli.train.options import training_flags
-from neuralrank.registry import Registry
-from neuralrank.settings import load_settings
+from neuralrank.cli.train.options import DatasetFolder, Publish, training_flags
 
 if TYPE_CHECKING:
     from trainer.compress.measuring import Row
@@ -24,9 +22,7 @@ __all__ = ["compress"]
 @train.command()
 @training_flags(batch_size=16)
 def compress(
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="A folder of `neuralrank train dataset`.")
-    ],
+    dataset: DatasetFolder,
     training: "TrainingOptions",
     source: Annotated[
         str,
@@ -43,19 +39,9 @@ def compress(
         float, typer.Option(help="Share of the neurons between the attentions that stays.")
     ] = 1.0,
     name: Annotated[str, typer.Option(help="The bundle's name. Default: the source's.")] = "",
-    registry: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Where it is published and bundles are found."),
-    ] = None,
-    publish: Annotated[
-        bool,
-        typer.Option(
-            "--publish/--no-publish", help="Whether to publish it as a candidate, or only make it."
-        ),
-    ] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON and nothing else.")
-    ] = False,
+    registry: RegistryUrl = None,
+    publish: Publish = True,
+    as_json: Json = False,
 ) -> None:
     """Prunes a cross-encoder, distils it from what it was, rounds it to int8, and measures all.
 
@@ -73,7 +59,7 @@ def compress(
     from trainer.text import read_source
 
     options = CompressOptions(layers, heads, intermediate, name)
-    found = Registry(load_settings(registry=registry).registry_path)
+    found = open_registry(registry)
     with Console(stderr=True).status("Reading the weights", spinner="dots") as status:
         data = Dataset.open(dataset)
         weights = read_source(source, found, status.update)

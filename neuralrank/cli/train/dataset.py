@@ -1,16 +1,16 @@
 """`neuralrank train dataset`: logs or judgments become training examples."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from neuralrank.cli.train import train
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
@@ -99,13 +99,11 @@ def dataset(
             f"--propensities got {propensities!r}; allowed are {', '.join(ESTIMATORS)}."
         )
     shares = Shares(dev, test)
-    bar = Progress(
+    bar = progress_bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
     )
     tasks: dict[str, Any] = {}
 

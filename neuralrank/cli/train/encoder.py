@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from neuralrank.cli.registry_options import Json
 from neuralrank.cli.train import train
-from neuralrank.cli.train.options import training_flags
+from neuralrank.cli.train.options import Publish, training_flags
 from neuralrank.errors import InvalidSettings
 from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
@@ -63,12 +64,8 @@ def encoder(
     bundle_precision: Annotated[
         str, typer.Option(metavar="int8|fp32", help="Of the bundle's linear layers.")
     ] = "int8",
-    publish: Annotated[
-        bool, typer.Option("--publish/--no-publish", help="Whether it becomes a candidate.")
-    ] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
-    ] = False,
+    publish: Publish = True,
+    as_json: Json = False,
     *,
     training: "TrainingOptions",
 ) -> None:

@@ -1,7 +1,6 @@
 """`neuralrank train evaluate`: a bundle measured on what a dataset keeps back."""
 
 import sys
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,17 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
+from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
-from neuralrank.registry import Registry
-from neuralrank.settings import load_settings
+from neuralrank.progress import tracked
 
 if TYPE_CHECKING:
     from trainer.evaluation.evaluation import HeldBack
 
-__all__ = ["evaluate", "tracked"]
+__all__ = ["evaluate"]
 
 
 @train.command()
@@ -44,11 +42,8 @@ def evaluate(
             help="Whether queries are scored again with typos, other word order, script and width."
         ),
     ] = True,
-    registry: Annotated[
-        str | None,
-        typer.Option("--registry", metavar="URL", help="A path or URL that fsspec understands."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    registry: RegistryUrl = None,
+    as_json: Json = False,
 ) -> None:
     """Measures a bundle on the test part of a dataset, with the code that serves it.
 
@@ -65,7 +60,7 @@ def evaluate(
     from trainer.evaluation.evaluation import held_back, versus
     from trainer.evaluation.scoring import find_bundle, load_scorer
 
-    known = Registry(load_settings(registry=registry).registry_path)
+    known = open_registry(registry)
     material = held_back(Dataset.open(dataset))
     systems = [
         measure(load_scorer(find_bundle(ref, known)), material, tracked, robust=robustness)
@@ -95,16 +90,6 @@ def evaluate(
         typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
     else:
         _show(answer)
-
-
-def tracked(things: Sequence[str], what: str) -> Iterable[str]:
-    """The things, with a progress bar on a terminal."""
-    return track(
-        things,
-        description=what,
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
 
 
 def _counts(material: "HeldBack") -> dict[str, Any]:

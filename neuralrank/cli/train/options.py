@@ -16,7 +16,26 @@ from typing import Annotated, Any, Final
 
 import typer
 
-__all__ = ["training_flags"]
+__all__ = ["DatasetFolder", "OnlyItemsOf", "Publish", "training_flags"]
+
+DatasetFolder = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="A folder of `neuralrank train dataset`.")
+]
+OnlyItemsOf = Annotated[
+    str,
+    typer.Option(
+        "--index",
+        "-i",
+        metavar="NAME",
+        help="Leave out events on items that this index or alias does not hold.",
+    ),
+]
+Publish = Annotated[
+    bool,
+    typer.Option(
+        "--publish/--no-publish", help="Whether to publish it as a candidate, or only make it."
+    ),
+]
 
 
 def _flag(help: str, **limits: Any) -> Any:

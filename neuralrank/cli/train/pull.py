@@ -1,6 +1,5 @@
 """`neuralrank train pull`: what users did, from OpenSearch to Parquet on disk."""
 
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,6 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -19,7 +17,9 @@ from rich.progress import (
 from rich.table import Table
 
 from neuralrank.cli.train import train
+from neuralrank.cli.train.options import OnlyItemsOf
 from neuralrank.opensearch import connect
+from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 
 __all__ = ["pull"]
@@ -33,15 +33,7 @@ def pull(
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the logs go.")],
     until: Annotated[str, typer.Option(metavar="TIME", help="Before then.")] = "now",
-    index: Annotated[
-        str,
-        typer.Option(
-            "--index",
-            "-i",
-            metavar="NAME",
-            help="Leave out events on items that this index or alias does not hold.",
-        ),
-    ] = "",
+    index: OnlyItemsOf = "",
     bot_rate: Annotated[
         int,
         typer.Option(
@@ -75,14 +67,12 @@ def pull(
     from trainer.feedback import pull as fetch
 
     request = Request(since, until, index, Limits(bot_rate, clock_skew), patience)
-    bar = Progress(
+    bar = progress_bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
     )
     tasks: dict[str, TaskID] = {}
 

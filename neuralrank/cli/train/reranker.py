@@ -1,7 +1,6 @@
 """`neuralrank train reranker`: a cross-encoder from judgments, clicks or a larger one."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
@@ -9,10 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
-from neuralrank.cli.train.options import training_flags
-from neuralrank.registry import Registry
-from neuralrank.settings import load_settings
+from neuralrank.cli.train.options import DatasetFolder, Publish, training_flags
 
 if TYPE_CHECKING:
     from trainer.loop import TrainingOptions
@@ -24,9 +22,7 @@ __all__ = ["reranker"]
 @train.command()
 @training_flags()
 def reranker(
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="A folder of `neuralrank train dataset`.")
-    ],
+    dataset: DatasetFolder,
     training: "TrainingOptions",
     source: Annotated[
         str,
@@ -64,19 +60,9 @@ def reranker(
         typer.Option(help="Languages it ranks, such as `zh,en`. Default: the source's, else any."),
     ] = "",
     bundle_precision: Annotated[str, typer.Option(help="int8 or fp32.")] = "int8",
-    registry: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Where it is published and bundles are found."),
-    ] = None,
-    publish: Annotated[
-        bool,
-        typer.Option(
-            "--publish/--no-publish", help="Whether to publish it as a candidate, or only make it."
-        ),
-    ] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON and nothing else.")
-    ] = False,
+    registry: RegistryUrl = None,
+    publish: Publish = True,
+    as_json: Json = False,
 ) -> None:
     """Trains a cross-encoder and publishes it as a candidate.
 
@@ -101,7 +87,7 @@ def reranker(
         languages=tuple(part.strip() for part in languages.split(",") if part.strip()),
         precision=bundle_precision,  # type: ignore[arg-type]  # checked there
     )
-    found = Registry(load_settings(registry=registry).registry_path)
+    found = open_registry(registry)
     with Console(stderr=True).status("Reading the weights", spinner="dots") as status:
         data = Dataset.open(dataset)
         weights = read_source(source, found, status.update)

@@ -13,11 +13,13 @@ import orjson
 import typer
 
 from neuralrank import ubi
+from neuralrank.cli.gate_options import GATE, Margin, MaxP, MinGain, MinSize
+from neuralrank.cli.registry_options import RegistryUrl
 from neuralrank.cli.train import train
-from neuralrank.cli.train.evaluate import tracked
-from neuralrank.cli.train.options import training_flags
+from neuralrank.cli.train.options import OnlyItemsOf, training_flags
 from neuralrank.errors import InvalidInput
 from neuralrank.opensearch import connect
+from neuralrank.progress import tracked
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings, load_settings
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["update"]
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_GATE: Final = "Gate"
 
 
 @train.command()
@@ -57,15 +58,7 @@ def update(
         str,
         typer.Option(metavar="TIME", help="A round every so often, as 30m, 1h, 1d. Default: once."),
     ] = "",
-    index: Annotated[
-        str,
-        typer.Option(
-            "--index",
-            "-i",
-            metavar="NAME",
-            help="Leave out events on items that this index or alias does not hold.",
-        ),
-    ] = "",
+    index: OnlyItemsOf = "",
     loss: Annotated[str, typer.Option(help="bce, pairwise or lambda.")] = "bce",
     replay: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the examples that are remembered ones.")
@@ -84,48 +77,22 @@ def update(
             metavar="DATASET",
             help="A dataset of judgments, whose test part measures every round. Default: the "
             "clicks of the window's own test part.",
-            rich_help_panel=_GATE,
+            rich_help_panel=GATE,
         ),
     ] = None,
-    min_gain: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="nDCG@10 must rise by more than this.", rich_help_panel=_GATE
-        ),
-    ] = 0.0,
-    max_p: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="… with at most this p. 1: any.", rich_help_panel=_GATE),
-    ] = 1.0,
-    margin: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Share of its value that the clicks estimate, each segment and what old test "
-            "parts say may lose.",
-            rich_help_panel=_GATE,
-        ),
-    ] = 0.02,
-    min_size: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Segments with fewer queries or pages are not looked at.",
-            rich_help_panel=_GATE,
-        ),
-    ] = 10,
+    min_gain: MinGain = 0.0,
+    max_p: MaxP = 1.0,
+    margin: Margin = 0.02,
+    min_size: MinSize = 10,
     promote: Annotated[
         bool,
         typer.Option(
             "--promote/--no-promote",
             help="Whether a candidate that passes is put into service.",
-            rich_help_panel=_GATE,
+            rich_help_panel=GATE,
         ),
     ] = True,
-    registry: Annotated[
-        str | None, typer.Option(metavar="URL", help="A path or URL that fsspec understands.")
-    ] = None,
+    registry: RegistryUrl = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a line of JSON for each round, and nothing else.")
     ] = False,

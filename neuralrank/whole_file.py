@@ -1,0 +1,36 @@
+"""Files that are there whole or not at all."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["whole_file", "write_whole"]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file takes the place of `path` when the block ends: a reader sees
+    the old file or the new one, also after a crash. If the block fails, nothing changes.
+
+    Raises:
+        OSError: it can't be written, such as to a full disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # It ends as the file does: some writers look at that.
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    try:
+        yield unfinished
+        with unfinished.open("rb") as stream:
+            os.fsync(stream.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Writes a file in one step; text as UTF-8. Raises as `whole_file`."""
+    data = content.encode() if isinstance(content, str) else content
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(data)

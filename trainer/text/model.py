@@ -133,7 +133,10 @@ def _begin_at_random(model: TextModel, seed: int) -> None:
 
 
 def _fill(model: TextModel, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    """Puts the checkpoint's weights where they belong; only a head may be missing."""
+    """Puts the checkpoint's weights where they belong; only a head may be missing, and nothing of
+    the body may be left over: the model would compute something else without a word."""
+    left = {name for name in weights if name.startswith(("embeddings.", "encoder."))}
+    left.discard("embeddings.position_ids")  # no weight, though older checkpoints have it
     with warnings.catch_warnings():  # of arrays that can't be written to; they are copied
         warnings.simplefilter("ignore", UserWarning)
         for name, parameter in model.named_parameters():
@@ -149,3 +152,9 @@ def _fill(model: TextModel, weights: Mapping[str, NDArray[np.float32]]) -> None:
                 )
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(found))
+            left.discard(short)
+    if left:
+        raise InvalidInput(
+            f"The checkpoint has weights that a BERT has no place for: {sorted(left)[:3]}. Train "
+            "from a BERT, RoBERTa or XLM-R as transformers has them."
+        )

@@ -95,6 +95,14 @@ def test_a_checkpoint_that_is_not_whole_is_refused() -> None:
         TextModel(replace(tiny_checkpoint(), weights=weights), "score")
 
 
+def test_weights_that_would_be_left_out_are_refused() -> None:
+    checkpoint = tiny_checkpoint()
+    name = "embeddings.segment_embeddings.weight"
+    weights = {**checkpoint.weights, name: np.ones((2, 32), np.float32)}
+    with pytest.raises(InvalidInput, match=r"no place for.*segment_embeddings"):
+        TextModel(replace(checkpoint, weights=weights), "score")
+
+
 def fit(method: Any, out: Path, steps: int = 12, **options: Any) -> tuple[TextModel, Any, Any]:
     """Teaches six pairs their scores."""
     checkpoint = tiny_checkpoint()

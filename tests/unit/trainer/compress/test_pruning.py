@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -89,6 +91,15 @@ def test_importance_is_the_first_order_change_of_the_loss(bert: BertModel) -> No
             change = float(abs(squares(bert, IDS) - whole)) / step
             weight[:, rows] = original
         assert found.heads[1][head] == pytest.approx(change, rel=0.05, abs=2e-4)
+
+
+def test_nothing_of_a_batch_outlives_it(bert: BertModel) -> None:
+    seen: list[weakref.ref[torch.Tensor]] = []
+    layer = bert.encoder.layer[0].output.dense
+    layer.register_forward_pre_hook(lambda _, inputs: seen.append(weakref.ref(inputs[0])))
+    measure_importance(bert, bert.encoder.layer, [IDS] * 3, squares, size=SIZE)
+    assert len(seen) == 3
+    assert [reference() for reference in seen] == [None] * 3
 
 
 def test_a_layer_that_passes_its_input_on_changes_nothing(bert: BertModel) -> None:

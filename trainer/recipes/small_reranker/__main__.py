@@ -45,9 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Makes it in the folder that is named, or goes on."""
     parser = argparse.ArgumentParser(prog="python -m trainer.recipes.small_reranker")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--english", type=int, default=3600, help="English queries")
+    parser.add_argument("--english", type=int, default=3200, help="English queries")
     parser.add_argument("--chinese", type=int, default=3600, help="Chinese queries")
-    parser.add_argument("--epochs", type=float, default=6.0)
+    parser.add_argument("--epochs", type=float, default=5.0)
+    parser.add_argument("--precision", default="auto", help="bf16 where the processor has it")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     out: Path = given.out
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             epochs=given.epochs,
             batch_size=16,
             learning_rate=3e-4,
+            precision=given.precision,
             patience=0,
             seed=given.seed,
         ),

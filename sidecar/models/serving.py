@@ -1,7 +1,6 @@
 """Which models serve at one moment, and which of them a request gets. Immutable, so that a request
 that holds one is not touched by a swap."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,6 +12,7 @@ from neuralrank.errors import NotFound, Unavailable
 from neuralrank.tokens import Ids, Tokens
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
+from sidecar.spread import place
 
 __all__ = [
     "Agreement",
@@ -160,7 +160,7 @@ class Serving:
             return self
         current = dict(self.current)
         for name, (ref, percent) in self.canaries.items():
-            if ref in self.loaded and _place(ref, key) < percent:
+            if ref in self.loaded and place(ref, key) < percent:
                 current[name] = ref
         return replace(self, current=current)
 
@@ -251,9 +251,3 @@ class Serving:
             f"No {kind}{f' {ref!r}' if ref else ''} is served. Served: {served or 'none'}. Name "
             "one that is, or publish it with `neuralrank models add`."
         )
-
-
-def _place(ref: str, key: str) -> float:
-    """Where a user stands among all, in [0, 100), evenly spread and another for each canary."""
-    digest = hashlib.blake2b(f"{ref}\0{key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64 * 100.0

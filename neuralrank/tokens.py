@@ -14,7 +14,8 @@ __all__ = ["Ids", "Tokens", "load_tokenizer", "padded", "read_tokenizer", "token
 
 Ids = NDArray[np.int32]
 # Words, and a character for private use, which no vocabulary knows: a model whose unknown token is
-# missing fails at the first such text, and that must not be somebody's request.
+# missing fails at the first such text, a template with tokens that are not there at the first pair,
+# and neither must be somebody's request.
 _ANYTHING = "a red one 红 \ue000"
 
 
@@ -56,6 +57,7 @@ def read_tokenizer(data: bytes, origin: str) -> Tokenizer:
         tokenizer.no_truncation()
         _read_specials_as_text(tokenizer)
         tokenizer.encode(_ANYTHING)
+        tokenizer.encode(_ANYTHING, _ANYTHING)
     except BaseException as error:  # bare Exception, and a panic of Rust derives from less
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise

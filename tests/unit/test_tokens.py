@@ -1,5 +1,6 @@
 """Texts to tokens: what a text spells out never becomes a special token."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,12 @@ def test_a_tokenizer_that_fails_at_unknown_words_is_refused_when_it_is_read(
     broken.pre_tokenizer = pre_tokenizers.Whitespace()
     with pytest.raises(InvalidBundle, match="reads every text"):
         read_tokenizer(broken.to_str().encode(), "shop/tokenizer.json")
+
+
+def test_a_tokenizer_whose_template_names_a_token_that_is_not_there_is_refused() -> None:
+    made = json.loads(_wordpiece().to_str())
+    for step in made["post_processor"]["pair"]:
+        if "SpecialToken" in step:
+            step["SpecialToken"]["id"] = "[CUT]"
+    with pytest.raises(InvalidBundle, match="reads every text"):
+        read_tokenizer(json.dumps(made).encode(), "shop/tokenizer.json")

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from neuralrank.bundle import parse_ref
 from neuralrank.errors import NotFound, Unavailable
+from neuralrank.personal_ranker import Columns, Event
 from neuralrank.tokens import Ids, Tokens
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
@@ -19,6 +20,7 @@ __all__ = [
     "CrossEncoderModel",
     "EncoderModel",
     "Loaded",
+    "PersonalModel",
     "Role",
     "Serving",
     "State",
@@ -58,6 +60,31 @@ class CrossEncoderModel(Protocol):
     def pair(self, query: Ids, text: Ids) -> Tokens: ...
     def run(self, batch: Sequence[Tokens]) -> Floats: ...
     def probability(self, logits: Floats) -> Floats: ...
+
+
+class PersonalModel(Protocol):
+    """What ranking needs of a personal ranker; `neuralrank.personal_ranker.PersonalRanker`."""
+
+    @property
+    def ref(self) -> str: ...
+    @property
+    def encoder(self) -> str: ...
+    @property
+    def dimensions(self) -> int: ...
+    @property
+    def events(self) -> int: ...
+    def score(
+        self,
+        events: Sequence[Event],
+        event_vectors: Floats,
+        event_columns: Columns,
+        ids: Sequence[str],
+        vectors: Floats,
+        columns: Columns,
+        query: Floats | None,
+        retrieval: Floats,
+    ) -> Floats: ...
+    def fit(self, scores: Floats) -> Floats: ...
 
 
 class State(Enum):
@@ -123,7 +150,15 @@ class Loaded:
     created: datetime
     encoder: EncoderModel | None = None
     cross_encoder: CrossEncoderModel | None = None
+    personal: PersonalModel | None = None
     cost: Cost = field(default_factory=Cost)
+
+    @property
+    def model(self) -> EncoderModel | CrossEncoderModel | PersonalModel:
+        """The one of its kind."""
+        found = self.encoder or self.cross_encoder or self.personal
+        assert found is not None  # a loaded bundle has one
+        return found
 
 
 def unfollowed(_: str) -> None:
@@ -137,6 +172,8 @@ class Serving:
     loaded: Mapping[str, Loaded] = field(default_factory=dict)
     default_encoder: str = ""
     default_cross_encoder: str = ""
+    # "none": none is asked.
+    default_personal: str = ""
     # By name: the bundle that answers for it. None: of each name the newest.
     current: Mapping[str, str] | None = None
     # By name: a candidate, and the share of users, in percent, whom it answers in its place.
@@ -210,6 +247,29 @@ class Serving:
             if found.cross_encoder is not None and found.cross_encoder.supports(language):
                 return found.cross_encoder, found.cost
         return None
+
+    def personal_ranker(self, encoder: str) -> tuple[PersonalModel, Cost] | None:
+        """The one of the settings, else the first by name, that reads vectors of an encoder, by its
+        name@hash; None: none does."""
+        for ref in self.personal_rankers:
+            found = self.loaded[ref]
+            if found.personal is not None and found.personal.encoder == encoder:
+                return found.personal, found.cost
+        return None
+
+    @property
+    def personal_rankers(self) -> list[str]:
+        """name@hash of those that may be asked, by name."""
+        wanted = self.default_personal
+        if wanted in self.loaded:
+            return [wanted]
+        name, digits = parse_ref(wanted)
+        answering = self._answering("personal_ranker")
+        return [
+            answering[other].status.ref
+            for other in sorted(answering)
+            if not digits and name in ("", other)
+        ]
 
     @property
     def statuses(self) -> list[Status]:

@@ -1,4 +1,5 @@
-"""Ranking: profile → features → filter → score → rerank → blend → explain, under a deadline.
+"""Ranking: profile → features → filter → score → personal → rerank → blend → explain, under a
+deadline.
 
 Before each stage the time is looked at; what would miss the deadline is left out, and the answer
 says so. Whatever fails on the way to OpenSearch or in a model costs quality, not the answer.
@@ -40,6 +41,7 @@ from sidecar.ranking.explain import Evidence, explain
 from sidecar.ranking.filters import apply_filters
 from sidecar.ranking.gather import Gatherer
 from sidecar.ranking.orders import Order, Parts, page_of, with_low
+from sidecar.ranking.personal import Offer, fitting
 from sidecar.ranking.rerank import read
 from sidecar.ranking.score import (
     category_match,
@@ -131,6 +133,14 @@ class Ranker:
             if space.encoder and near.compared:
                 trace.used(space.encoder.ref)
                 self._metrics.top_score(space.encoder.ref, near.query_match[kept])
+        if any(way.weights.affinity for way in asked.values()):
+            # An item is no query: what is like one is recommended.
+            searched = None if query.similar_to else gathered.query_vector
+            offer = Offer(candidates, kept, searched, found)
+            fits = await fitting(
+                offer, gathered.taste, space.encoder, serving, self._inference, deadline, trace
+            )
+            taste = taste if fits is None else fits
         orders: dict[str, Order] = {}
         chance = coin(query.experiment, query.user_id, query.query or query.similar_to)
         # Who reads first has more of the deadline: neither way always does.

@@ -13,8 +13,8 @@ __all__ = ["STAGES", "Trace"]
 # In the order in which they are reported. Tokenise, queue and inference are what all models took
 # together, those of profile and of rerank among them; reply is added by who writes it.
 STAGES = (
-    "profile", "features", "filter", "score", "tokenise", "queue", "inference", "rerank", "blend",
-    "reply",
+    "profile", "features", "filter", "score", "personal", "tokenise", "queue", "inference",
+    "rerank", "blend", "reply",
 )  # fmt: skip
 
 

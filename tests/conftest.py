@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from opensearchpy import OpenSearch
 
+from neuralrank.opensearch import connect
 from neuralrank.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -112,3 +114,13 @@ def stack(make_home: HomeMaker) -> Settings:
         sidecar=state["sidecar"],
         registry=registry,
     )
+
+
+@pytest.fixture(scope="session")
+def opensearch(stack: Settings) -> Iterator[OpenSearch]:
+    """A client of the stack's OpenSearch."""
+    client = connect(stack)
+    try:
+        yield client
+    finally:
+        client.close()

@@ -4,20 +4,8 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from opensearchpy import OpenSearch
 
-from neuralrank.opensearch import connect
 from neuralrank.settings import Settings
-
-
-@pytest.fixture(scope="session")
-def opensearch(stack: Settings) -> Iterator[OpenSearch]:
-    """A client of the stack's OpenSearch."""
-    client = connect(stack)
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 @pytest.fixture(scope="session")

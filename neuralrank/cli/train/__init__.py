@@ -22,7 +22,6 @@ from neuralrank.cli.train import (  # noqa: E402, F401
     dataset,
     encoder,
     evaluate,
-    personal,
     pretrain,
     pull,
     reranker,

@@ -83,6 +83,7 @@ final class Checks {
         Map.entry("fusion", oneOf("weights", "rrf")),
         Map.entry("ef_search", integer(1, 10_000)),
         Map.entry("vector", Checks::bool),
+        Map.entry("ignore_unmapped", Checks::bool),
         Map.entry("vector_field", text(256)),
         Map.entry("text_fields", (path, value) -> strings(path, value, 0)),
         Map.entry("fields", (path, value) -> object(path, value, FIELDS))

@@ -42,7 +42,10 @@ public final class Options {
     );
 
     /** Keys of the {@code neural_recall} processor. */
-    public static final Set<String> RECALL_KEYS = union(SHARED, Set.of("window", "k", "ef_search", "vector", "vector_field"));
+    public static final Set<String> RECALL_KEYS = union(
+        SHARED,
+        Set.of("window", "k", "ef_search", "vector", "vector_field", "ignore_unmapped")
+    );
 
     /** Keys of the {@code neural_rank} processor. */
     public static final Set<String> RANK_KEYS = union(

@@ -27,13 +27,21 @@ public final class Indices {
      *
      * @param name             the one name that the sidecar is to look items up in, empty if there is no single one
      * @param hasVectors       whether at least one index has the vector field
+     * @param withoutVectors   the indices that lack it
      * @param dimensions       of the vector field, 0 if not known or not the same everywhere
      * @param encoders         the encoders that {@code _meta.neuralrank.encoder} names, without repetition
      * @param maxResultWindow  the least {@code index.max_result_window}
      */
-    public record Target(String name, boolean hasVectors, int dimensions, Set<String> encoders, int maxResultWindow) {
+    public record Target(
+        String name,
+        boolean hasVectors,
+        Set<String> withoutVectors,
+        int dimensions,
+        Set<String> encoders,
+        int maxResultWindow
+    ) {
         /** Nothing is known. */
-        public static final Target UNKNOWN = new Target("", false, 0, Set.of(), 10_000);
+        public static final Target UNKNOWN = new Target("", false, Set.of(), 0, Set.of(), 10_000);
     }
 
     private record VectorMapping(boolean isVector, int dimensions, String encoder) {}
@@ -81,6 +89,7 @@ public final class Indices {
             concrete = resolver.concreteIndices(state, request);
         }
         boolean vectors = false;
+        Set<String> withoutVectors = new TreeSet<>();
         int window = Integer.MAX_VALUE;
         Set<Integer> dimensions = new TreeSet<>();
         Set<String> encoders = new TreeSet<>();
@@ -95,12 +104,15 @@ public final class Indices {
                 vectors = true;
                 dimensions.add(mapping.dimensions);
                 encoders.add(mapping.encoder);
+            } else {
+                withoutVectors.add(index.getName());
             }
         }
         encoders.remove("");
         return new Target(
             singleName(asked, concrete),
             vectors,
+            withoutVectors,
             dimensions.size() == 1 ? dimensions.iterator().next() : 0,
             encoders,
             window

@@ -15,6 +15,7 @@ public enum LeftAlone {
     SEARCH_AFTER("search_after needs the order of the index"),
     BEYOND_WINDOW("from + size is beyond the window"),
     NO_IDS("stored_fields is _none_, so that hits have no id"),
+    NOTHING_FOUND("nothing was found"),
     NOTHING_TO_RANK_BY("there is no query text, user, item or filter");
 
     private final String detail;

@@ -1,6 +1,9 @@
 package org.neuralrank.search;
 
+import java.util.Collections;
+import java.util.IdentityHashMap;
 import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.apache.lucene.search.BooleanClause;
@@ -8,6 +11,7 @@ import org.neuralrank.options.ForeignSection;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.common.xcontent.XContentHelper;
 import org.opensearch.common.xcontent.XContentType;
+import org.opensearch.index.query.BoostingQueryBuilder;
 import org.opensearch.index.query.CombinedFieldsQueryBuilder;
 import org.opensearch.index.query.ConstantScoreQueryBuilder;
 import org.opensearch.index.query.MatchBoolPrefixQueryBuilder;
@@ -56,9 +60,22 @@ final class QueryText {
             return "";
         }
         Set<String> texts = new LinkedHashSet<>();
+        Set<QueryBuilder> seen = Collections.newSetFromMap(new IdentityHashMap<>());
         query.visit(new QueryBuilderVisitor() {
             @Override
             public void accept(QueryBuilder clause) {
+                if (seen.contains(clause)) {
+                    return;
+                }
+                if (clause instanceof BoostingQueryBuilder boosting) {
+                    // It shows its parts without what they are made of, and what to avoid like what to find.
+                    String wanted = of(boosting.positiveQuery());
+                    if (!wanted.isEmpty()) {
+                        texts.add(wanted);
+                    }
+                    seen.addAll(List.of(boosting.positiveQuery(), boosting.negativeQuery()));
+                    return;
+                }
                 Object text = textOf(clause);
                 if (text != null && !text.toString().isBlank()) {
                     texts.add(text.toString().strip());

@@ -84,7 +84,7 @@ final class Rerank {
         }
         if (candidates.isEmpty()) {
             node.stats().emptyPage();
-            listener.onResponse(response);
+            finishOriginal(new Note(Reason.NOT_APPLICABLE, LeftAlone.NOTHING_FOUND.detail()));
             return;
         }
         long calledAt = System.nanoTime();

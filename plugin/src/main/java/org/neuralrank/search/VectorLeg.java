@@ -1,8 +1,10 @@
 package org.neuralrank.search;
 
 import java.io.IOException;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.Collectors;
 import org.neuralrank.options.Options;
 import org.neuralrank.sidecar.Note;
 import org.neuralrank.sidecar.Reason;
@@ -37,6 +39,7 @@ final class VectorLeg {
      */
     private static final int OVERSAMPLING = 4;
     private static final int MOST_NEIGHBOURS = 10_000;
+    private static final int MOST_NAMED = 5;
 
     private final Node node;
     private final Options options;
@@ -58,6 +61,10 @@ final class VectorLeg {
         return !asked.queryText().isEmpty() || !asked.similarTo().isEmpty() || !asked.userId().isEmpty();
     }
 
+    private boolean ignoresUnmapped() {
+        return options.flag("ignore_unmapped", false);
+    }
+
     private boolean needsIndex() {
         return asked.queryText().isEmpty() || !asked.similarTo().isEmpty();
     }
@@ -68,8 +75,11 @@ final class VectorLeg {
         if (!isWanted()) {
             recall.complete(Neighbours.NONE);
         } else if (!target.hasVectors()) {
+            String lacks = "no index of this search has a knn_vector field [" + field() + "]";
+            recall.complete(ignoresUnmapped() ? Neighbours.NONE : without(Reason.NOT_APPLICABLE, lacks));
+        } else if (request.source().minScore() != null) {
             recall.complete(
-                without(Reason.NOT_APPLICABLE, "no index of this search has a knn_vector field [" + field() + "]")
+                without(Reason.NOT_APPLICABLE, "min_score is of the query's own scores, which neighbours have none of")
             );
         } else if (target.encoders().size() > 1) {
             recall.complete(
@@ -167,14 +177,21 @@ final class VectorLeg {
             );
     }
 
-    private static Neighbours found(SearchResponse response, String encoder) {
-        List<SearchHit> hits = Arrays.asList(response.getHits().getHits());
+    private Neighbours found(SearchResponse response, String encoder) {
+        List<Note> notes = new ArrayList<>();
         int failed = response.getFailedShards();
-        if (failed == 0) {
-            return new Neighbours(hits, List.of(), encoder, 0, 0);
+        if (failed > 0) {
+            String detail = "the k-NN search failed on " + failed + " of " + response.getTotalShards() + " shards";
+            notes.add(new Note(Reason.FEATURES_UNAVAILABLE, detail));
         }
-        String detail = "the k-NN search failed on " + failed + " of " + response.getTotalShards() + " shards";
-        return new Neighbours(hits, List.of(new Note(Reason.FEATURES_UNAVAILABLE, detail)), encoder, 0, 0);
+        if (!target.withoutVectors().isEmpty() && !ignoresUnmapped()) {
+            String lack = target.withoutVectors().stream().limit(MOST_NAMED).collect(Collectors.joining(", "));
+            int more = target.withoutVectors().size() - MOST_NAMED;
+            String detail = "no vector leg in [" + lack + "]" + (more > 0 ? " and " + more + " more" : "")
+                + ": no knn_vector field [" + field() + "]";
+            notes.add(new Note(Reason.NOT_APPLICABLE, detail));
+        }
+        return new Neighbours(Arrays.asList(response.getHits().getHits()), notes, encoder, 0, 0);
     }
 
     private static Neighbours failure(Exception error, String step) {
@@ -190,6 +207,8 @@ final class VectorLeg {
             json.startObject().startObject("knn").startObject(field());
             json.array("vector", vector);
             json.field("k", explored());
+            // Indices without the field have no neighbours; they must not fail those that have.
+            json.field("ignore_unmapped", true);
             if (filter != null) {
                 json.field("filter");
                 filter.toXContent(json, ToXContent.EMPTY_PARAMS);

@@ -69,7 +69,7 @@ public class IndicesTest {
 
     @Test
     public void theMappingSaysWhatVectorsThereAre() {
-        assertEquals(new Indices.Target("one", true, 384, Set.of("e@1"), 50), of("text_vector", "one"));
+        assertEquals(new Indices.Target("one", true, Set.of(), 384, Set.of("e@1"), 50), of("text_vector", "one"));
         assertEquals(8, of("inner.v", "one").dimensions());
         assertFalse(of("other", "one").hasVectors());
         assertFalse("a text field is no vector", of("text_vector", "plain").hasVectors());
@@ -82,6 +82,7 @@ public class IndicesTest {
         assertEquals(50, both.maxResultWindow());
         assertEquals("", both.name());
         assertTrue(of("text_vector", "one", "plain").hasVectors());
+        assertEquals(Set.of("plain"), of("text_vector", "one", "plain").withoutVectors());
     }
 
     @Test

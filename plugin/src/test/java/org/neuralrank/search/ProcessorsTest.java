@@ -53,7 +53,7 @@ import org.opensearch.threadpool.ThreadPool;
 /** Whole searches through both processors, with a real thread pool and a sidecar over real gRPC. */
 public class ProcessorsTest {
 
-    private static final Indices.Target PRODUCTS = new Indices.Target("products", true, 3, Set.of("toy@1"), 10_000);
+    private static final Indices.Target PRODUCTS = new Indices.Target("products", true, Set.of(), 3, Set.of("toy@1"), 10_000);
 
     private ThreadPool threadPool;
     private FakeSidecar server;
@@ -171,12 +171,18 @@ public class ProcessorsTest {
         server.headers.forEach(headers -> assertNull(header(headers, "x-opaque-id")));
     }
 
-    /** A whole search whose lexical hits are a, b, c. */
     private SearchResponse search(SearchRequest request) throws Exception {
+        return search(request, Map.of());
+    }
+
+    /** A whole search whose lexical hits are a, b, c. */
+    private SearchResponse search(SearchRequest request, Map<String, Object> more) throws Exception {
         context = new PipelineProcessingContext();
+        Map<String, Object> config = new HashMap<>(more);
+        config.putAll(Map.of("window", 20, "k", 5));
         try (var ignored = threadPool.getThreadContext().stashContext()) {
             threadPool.getThreadContext().putHeader("caller", "kept");
-            SearchRequest sent = recall(request, Map.of("window", 20, "k", 5));
+            SearchRequest sent = recall(request, config);
             assertNotNull(sent);
             return rank(sent, Hits.response(Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1)));
         }
@@ -384,13 +390,14 @@ public class ProcessorsTest {
     }
 
     @Test
-    public void anEmptyPageIsUntouched() throws Exception {
+    public void anEmptyPageSaysThatNothingWasFound() throws Exception {
         neighbours = () -> new SearchHit[0];
         try (var ignored = threadPool.getThreadContext().stashContext()) {
             threadPool.getThreadContext().putHeader("caller", "kept");
             SearchRequest sent = recall(request(match("x"), null), Map.of());
-            SearchResponse empty = Hits.response();
-            assertSame(empty, rank(sent, empty));
+            SearchResponse empty = rank(sent, Hits.response());
+            assertEquals(List.of(), ids(empty));
+            assertEquals(List.of("not_applicable"), reasons(empty));
             assertTrue(server.ranked.isEmpty());
         }
     }
@@ -405,9 +412,30 @@ public class ProcessorsTest {
 
     @Test
     public void anIndexWithoutVectorsIsRankedWithoutThem() throws Exception {
-        target = new Indices.Target("products", false, 0, Set.of(), 10_000);
+        target = new Indices.Target("products", false, Set.of(), 0, Set.of(), 10_000);
         assertLexicalOnly("not_applicable");
         assertTrue(server.encoded.isEmpty());
+    }
+
+    @Test
+    public void indicesWithoutVectorsArePassedOverInSilenceWhereThatIsAsked() throws Exception {
+        for (Indices.Target lacking : List.of(
+            new Indices.Target("", true, Set.of("notes"), 3, Set.of("toy@1"), 10_000),
+            new Indices.Target("notes", false, Set.of("notes"), 0, Set.of(), 10_000)
+        )) {
+            target = lacking;
+            assertEquals(List.of("not_applicable"), reasons(search(request(match("x"), null))));
+            assertEquals(List.of(), reasons(search(request(match("x"), null), Map.of("ignore_unmapped", true))));
+        }
+        assertEquals(true, clauses.get(0).get("text_vector") instanceof Map<?, ?> c && (boolean) c.get("ignore_unmapped"));
+    }
+
+    @Test
+    public void aLeastScoreOfTheQueryKeepsNeighboursOut() throws Exception {
+        SearchResponse response = search(request(match("x").minScore(1), null));
+        assertEquals(List.of("c", "b", "a"), ids(response));
+        assertEquals(List.of("not_applicable"), reasons(response));
+        assertTrue(vectorSearches.isEmpty());
     }
 
     @Test
@@ -418,14 +446,14 @@ public class ProcessorsTest {
 
     @Test
     public void vectorsOfAnotherEncoderAreNotSearched() throws Exception {
-        target = new Indices.Target("products", true, 3, Set.of("other@2"), 10_000);
+        target = new Indices.Target("products", true, Set.of(), 3, Set.of("other@2"), 10_000);
         assertLexicalOnly("encoder_mismatch");
-        target = new Indices.Target("products", true, 4, Set.of("toy@1"), 10_000);
+        target = new Indices.Target("products", true, Set.of(), 4, Set.of("toy@1"), 10_000);
         for (int i = 0; i < 4; i++) {
             assertLexicalOnly("encoder_mismatch");
         }
         assertEquals("one index's mismatch does not stop the others", 5, server.encoded.size());
-        target = new Indices.Target("", true, 3, Set.of("toy@1", "other@2"), 10_000);
+        target = new Indices.Target("", true, Set.of(), 3, Set.of("toy@1", "other@2"), 10_000);
         assertLexicalOnly("encoder_mismatch");
         assertTrue("nothing was searched with them", vectorSearches.isEmpty());
     }

@@ -1,0 +1,260 @@
+"""Whatever else a search asks for is answered as without the plugin; the order is the sidecar's."""
+
+from typing import Any
+
+import pytest
+
+from tests.plugin.conftest import QUERY, WINDOW, Searches, ids, report
+
+BODY: dict[str, Any] = {"query": QUERY, "size": 10}
+
+
+@pytest.fixture(scope="module")
+def order(searches: Searches) -> list[str]:
+    """Of the page that all of these are variations of."""
+    return ids(searches.ranked(BODY))
+
+
+def by_id(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {hit["_id"]: hit for hit in answer["hits"]["hits"]}
+
+
+def test_totals_and_aggregations_are_those_of_the_query(
+    searches: Searches, order: list[str]
+) -> None:
+    aggs = {
+        "brands": {"terms": {"field": "brand.keyword"}, "aggs": {"top": {"top_hits": {"size": 1}}}},
+        "price": {"stats": {"field": "price"}},
+        "cheapest": {"min_bucket": {"buckets_path": "prices>least"}},
+        "prices": {
+            "histogram": {"field": "price", "interval": 500, "min_doc_count": 1},
+            "aggs": {"least": {"min": {"field": "price"}}},
+        },
+        "everything": {"global": {}, "aggs": {"count": {"value_count": {"field": "id"}}}},
+    }
+    body = {**BODY, "aggs": aggs, "track_total_hits": True}
+    answer, plain = searches.ranked(body), searches.plain(body)
+    assert ids(answer) == order
+    assert answer["aggregations"] == plain["aggregations"]
+    assert answer["hits"]["total"] == plain["hits"]["total"]
+
+
+@pytest.mark.parametrize("track", [False, 5])
+def test_totals_that_are_not_wanted_are_not_made_up(
+    searches: Searches, order: list[str], track: Any
+) -> None:
+    body = {**BODY, "track_total_hits": track}
+    answer, plain = searches.ranked(body), searches.plain(body)
+    assert ids(answer) == order
+    if track is False:
+        assert "total" not in answer["hits"]
+    else:
+        assert answer["hits"]["total"]["relation"] == plain["hits"]["total"]["relation"] == "gte"
+
+
+def test_highlights_are_those_of_the_query(searches: Searches, order: list[str]) -> None:
+    body = {**BODY, "highlight": {"fields": {"title": {}, "description": {}}}}
+    answer = searches.ranked(body)
+    assert ids(answer) == order
+    marked = by_id(searches.plain({**body, "size": 100}))
+    shown = [hit for hit in answer["hits"]["hits"] if hit["_id"] in marked]
+    assert shown
+    for hit in shown:
+        assert hit.get("highlight") == marked[hit["_id"]].get("highlight")
+
+
+def test_collapsed_hits_stay_one_for_each_value(searches: Searches) -> None:
+    inner = {"name": "more", "size": 2, "_source": ["title"]}
+    body = {**BODY, "size": 20, "collapse": {"field": "brand.keyword", "inner_hits": inner}}
+    answer = searches.ranked(body)
+    brands = [hit["_source"]["brand"] for hit in answer["hits"]["hits"]]
+    assert len(brands) == len(set(brands))
+    for hit in answer["hits"]["hits"]:
+        assert hit["fields"]["brand.keyword"] == [hit["_source"]["brand"]]
+        assert hit["inner_hits"]["more"]["hits"]["hits"]
+    pages = [searches.ranked({**body, "from": start, "size": 10}) for start in (0, 10)]
+    assert [one for found in pages for one in ids(found)] == ids(answer)
+
+
+SORTED: dict[str, Any] = {
+    "by a field": [{"price": "asc"}],
+    "by score, then a field": ["_score", {"price": "asc"}],
+    "by the worst score": [{"_score": "asc"}],
+    "by the index": ["_doc"],
+    "by a script": [
+        {"_script": {"type": "number", "script": "doc['price'].value", "order": "asc"}}
+    ],
+}
+
+
+@pytest.mark.parametrize("sort", SORTED.values(), ids=SORTED)
+def test_sorted_hits_are_left_alone(searches: Searches, sort: list[Any]) -> None:
+    body = {**BODY, "sort": sort, "track_scores": True}
+    searches.left_alone(body, "sorted by something other than _score")
+
+
+@pytest.mark.parametrize("sort", [["_score"], [{"_score": "desc"}], []])
+def test_hits_sorted_by_score_are_ranked(
+    searches: Searches, order: list[str], sort: list[Any]
+) -> None:
+    assert ids(searches.ranked({**BODY, "sort": sort})) == order
+
+
+def test_rescored_hits_are_ranked_and_their_new_score_is_what_counts(searches: Searches) -> None:
+    rescore = {
+        "window_size": WINDOW,
+        "query": {
+            "rescore_query": {"match": {"brand": "Apple"}},
+            "rescore_query_weight": 50,
+        },
+    }
+    body = {**BODY, "size": WINDOW, "ext": {"neural_rank": {"explain": True}}}
+    answer = searches.ranked({**body, "rescore": rescore})
+    without = searches.ranked(body)
+    scores = [
+        {one["id"]: one.get("retrieval_score", 0) for one in report(found)["results"]}
+        for found in (answer, without)
+    ]
+    raised = [one for one in scores[0] if scores[0][one] > scores[1].get(one, 0) + 10]
+    assert raised
+    assert all(by_id(answer)[one]["_source"]["brand"] == "Apple" for one in raised)
+
+
+SOURCES: dict[str, Any] = {
+    "none": False,
+    "one field": "title",
+    "fields": ["title", "price"],
+    "patterns": ["ti*"],
+    "includes": {"includes": ["title", "attributes.*"]},
+    "excludes": {"excludes": ["text_vector*", "description", "bullet_points"]},
+    "both": {"includes": ["*"], "excludes": ["text_vector*", "title"]},
+    "what is not there": ["nothing"],
+}
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_of_the_source_what_was_asked_is_shown(
+    searches: Searches, order: list[str], source: Any
+) -> None:
+    body = {**BODY, "_source": source}
+    answer = searches.ranked(body)
+    assert ids(answer) == order, "the ranker reads what it needs, whatever is shown"
+    everything = {"query": {"ids": {"values": order}}, "size": 10, "_source": source}
+    expected = by_id(searches.plain(everything))
+    for hit in answer["hits"]["hits"]:
+        assert hit.get("_source") == expected[hit["_id"]].get("_source")
+
+
+FETCHED: dict[str, dict[str, Any]] = {
+    "stored_fields": {"stored_fields": ["price"]},
+    "stored_fields, empty": {"stored_fields": []},
+    "stored_fields and _source": {"stored_fields": ["_source", "_routing"]},
+    "docvalue_fields": {"docvalue_fields": ["price", "brand.keyword"], "_source": False},
+    "fields": {"fields": ["title", {"field": "rating"}], "_source": ["price"]},
+    "script_fields": {"script_fields": {"twice": {"script": "doc['price'].value * 2"}}},
+    "version": {"version": True, "seq_no_primary_term": True},
+    "named queries": {
+        "query": {"multi_match": {**QUERY["multi_match"], "_name": "words"}},
+        "_source": False,
+    },
+}
+
+
+@pytest.mark.parametrize("more", FETCHED.values(), ids=FETCHED)
+def test_each_hit_shows_what_it_would_show_without_the_plugin(
+    searches: Searches, order: list[str], more: dict[str, Any]
+) -> None:
+    body = {**BODY, **more}
+    answer = searches.ranked(body)
+    assert ids(answer) == order
+    plain = by_id(searches.plain({**body, "size": 100}))
+    shared = [hit for hit in answer["hits"]["hits"] if hit["_id"] in plain]
+    assert shared
+    for hit in shared:
+        assert {**hit, "_score": 0} == {**plain[hit["_id"]], "_score": 0}
+    neighbours = [hit for hit in answer["hits"]["hits"] if hit["_id"] not in plain]
+    shape = shared[0].keys() - {"matched_queries"}
+    assert all(hit.keys() == shape for hit in neighbours)
+
+
+def test_hits_without_ids_are_left_alone(searches: Searches) -> None:
+    searches.left_alone({**BODY, "stored_fields": ["_none_"]}, "hits have no id")
+
+
+def test_profile_suggestions_and_explanations_are_kept(
+    searches: Searches, order: list[str]
+) -> None:
+    suggest = {"words": {"text": "wireles", "term": {"field": "title"}}}
+    body = {**BODY, "profile": True, "suggest": suggest, "explain": True}
+    answer, plain = searches.ranked(body), searches.plain({**body, "size": 100})
+    assert ids(answer) == order
+    assert answer["profile"]["shards"]
+    assert answer["suggest"] == plain["suggest"]
+    theirs = by_id(plain)
+    shown = [hit for hit in answer["hits"]["hits"] if hit["_id"] in theirs]
+    assert shown
+    for hit in shown:
+        # The original score is in the explanation of the original query.
+        assert hit["_explanation"] == theirs[hit["_id"]]["_explanation"]
+        assert hit["_explanation"]["value"] == pytest.approx(theirs[hit["_id"]]["_score"])
+
+
+def test_max_score_is_the_best_of_the_whole_order(searches: Searches) -> None:
+    first, second = (searches.ranked({**BODY, "from": start}) for start in (0, 10))
+    assert first["hits"]["max_score"] == second["hits"]["max_score"]
+    assert first["hits"]["max_score"] == first["hits"]["hits"][0]["_score"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"search_type": "dfs_query_then_fetch"},
+        {"preference": "_local"},
+        {"allow_partial_search_results": "false"},
+        {"request_cache": "true"},
+        {"batched_reduce_size": "2"},
+        {"typed_keys": "true"},
+        {"rest_total_hits_as_int": "true"},
+    ],
+    ids=lambda params: next(iter(params)),
+)
+def test_parameters_of_the_url_are_heeded(
+    searches: Searches, order: list[str], params: dict[str, str]
+) -> None:
+    answer = searches.ranked(BODY, **params)
+    if "search_type" not in params:
+        assert ids(answer) == order
+    if "rest_total_hits_as_int" in params:
+        assert isinstance(answer["hits"]["total"], int)
+
+
+def test_limits_of_time_and_of_hits_are_kept(searches: Searches, order: list[str]) -> None:
+    assert ids(searches.ranked({**BODY, "timeout": "10s"})) == order
+    answer = searches.ranked({**BODY, "terminate_after": 3})
+    assert answer["terminated_early"]
+    assert answer["hits"]["total"]["value"] >= 3
+
+
+def test_min_score_of_the_body_is_of_the_query_and_keeps_neighbours_out(searches: Searches) -> None:
+    whole = searches.plain({**BODY, "size": 100})
+    least = whole["hits"]["hits"][7]["_score"]
+    body = {**BODY, "min_score": least}
+    answer = searches.ranked(body, notes=frozenset({"not_applicable"}))
+    plain = searches.plain(body)
+    assert sorted(ids(answer)) == sorted(ids(plain))
+    assert answer["hits"]["total"] == plain["hits"]["total"]
+    (note,) = report(answer)["degraded"]
+    assert note["detail"].startswith("no vector leg: min_score")
+
+
+def test_min_score_of_the_section_is_of_the_new_score(searches: Searches) -> None:
+    whole = searches.ranked({**BODY, "size": WINDOW})["hits"]["hits"]
+    least = whole[4]["_score"]
+    answer = searches.ranked({**BODY, "ext": {"neural_rank": {"min_score": least}}})
+    assert ids(answer) == [hit["_id"] for hit in whole if hit["_score"] >= least]
+    assert report(answer)["dropped_count"] > 0
+
+
+def test_a_search_that_is_switched_off_is_left_alone(searches: Searches) -> None:
+    body = {**BODY, "ext": {"neural_rank": {"enabled": False}}}
+    searches.left_alone(body, "ext.neural_rank.enabled is false")

@@ -1,0 +1,191 @@
+"""Where is searched: several indexes, aliases, filters of aliases, indexes without our fields."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opensearchpy import OpenSearch
+
+from neuralrank.errors import NotFound
+from tests.e2e.shop import INDEX
+from tests.plugin.conftest import PIPELINE, QUERY, Searches, ids, reasons, report
+
+COPY = "plugin-tests-copy"
+OTHER = "plugin-tests-other"
+ALIAS, FILTERED, BOTH = "plugin-tests-alias", "plugin-tests-apple", "plugin-tests-both"
+BODY: dict[str, Any] = {"query": QUERY, "size": 30}
+APPLE = {"term": {"brand.keyword": "Apple"}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def indexes(searches: Searches) -> Iterator[None]:
+    """A copy of a part of the shop, an index that knows nothing of us, and aliases."""
+    client = searches.client
+    (live,) = client.indices.get(index=INDEX).values()
+    settings = {"index": {"knn": True, "number_of_replicas": 0, "number_of_shards": 2}}
+    for part in ("analysis", "knn.derived_source.enabled"):
+        if part in live["settings"]["index"]:
+            settings["index"][part] = live["settings"]["index"][part]
+    settings["index"]["knn.derived_source.enabled"] = False
+    client.indices.delete(index=f"{COPY},{OTHER}", params={"ignore_unavailable": "true"})
+    client.indices.create(index=COPY, body={"settings": settings, "mappings": live["mappings"]})
+    some = {"index": INDEX, "query": {"terms": {"language": ["en"]}}}
+    copied = {"source": some, "dest": {"index": COPY}}
+    client.reindex(body=copied, params={"refresh": "true"})
+    for number in range(3):
+        document = {"title": f"wireless phone {number}", "brand": "Nobody"}
+        client.index(index=OTHER, id=f"o{number}", body=document, params={"refresh": "true"})
+    actions = [
+        {"add": {"index": COPY, "alias": ALIAS}},
+        {"add": {"index": COPY, "alias": FILTERED, "filter": APPLE}},
+        {"add": {"index": COPY, "alias": BOTH}},
+        {"add": {"index": OTHER, "alias": BOTH}},
+    ]
+    client.indices.update_aliases(body={"actions": actions})
+    yield
+    client.indices.delete(index=f"{COPY},{OTHER}")
+
+
+def test_an_alias_is_searched_as_its_index(searches: Searches) -> None:
+    assert ids(searches.ranked(BODY, ALIAS)) == ids(searches.ranked(BODY, COPY))
+
+
+def test_the_filter_of_an_alias_holds_for_neighbours(searches: Searches) -> None:
+    body = {"query": {"match": {"title": "mac laptop"}}}
+    answer = searches.ranked(body, FILTERED)
+    assert {hit["_source"]["brand"] for hit in answer["hits"]["hits"]} == {"Apple"}
+    assert len(ids(answer)) > len(ids(searches.plain(body, FILTERED))), "neighbours came"
+
+
+@pytest.mark.parametrize("name", [f"{INDEX},{COPY}", f"{COPY},{INDEX}"])
+def test_two_indexes_that_share_ids_are_told_apart(searches: Searches, name: str) -> None:
+    body = {**BODY, "ext": {"neural_rank": {"window": 100, "explain": True}}, "size": 100}
+    answer = searches.ranked(body, name)
+    found = {(hit["_index"], hit["_id"]) for hit in answer["hits"]["hits"]}
+    assert len(found) == len(ids(answer))
+    assert len(found) > len(set(ids(answer))), "some are in both"
+    named = [result["id"] for result in report(answer)["results"]]
+    assert len(named) == len(set(named))
+    plain = searches.plain({**BODY, "size": 100}, name)
+    assert {(hit["_index"], hit["_id"]) for hit in plain["hits"]["hits"]} <= found
+
+
+LACKING = frozenset({"not_applicable"})
+
+
+@pytest.mark.parametrize("name", [f"{COPY},{OTHER}", BOTH, "plugin-tests-*"])
+def test_an_index_without_our_fields_among_others_fails_nothing(
+    searches: Searches, name: str
+) -> None:
+    body = {**BODY, "size": 100, "ext": {"neural_rank": {"window": 100}}}
+    answer = searches.ranked(body, name, notes=LACKING)
+    (note,) = report(answer)["degraded"]
+    lacks = f"no vector leg in [{OTHER}]: no knn_vector field [text_vector]"
+    assert note["detail"] == lacks
+    assert answer["_shards"]["failed"] == 0
+    assert {hit["_index"] for hit in answer["hits"]["hits"]} == {COPY, OTHER}
+    assert len(ids(answer)) > len(ids(searches.plain(body, name))), "neighbours came"
+
+
+def test_an_index_without_our_fields_alone_is_ranked_by_what_it_has(searches: Searches) -> None:
+    answer = searches.ranked(BODY, OTHER, notes=LACKING)
+    assert sorted(ids(answer)) == ["o0", "o1", "o2"]
+    (note,) = report(answer)["degraded"]
+    assert "no index of this search has a knn_vector field [text_vector]" in note["detail"]
+
+
+@pytest.mark.parametrize("name", [OTHER, BOTH])
+def test_indexes_without_our_fields_are_passed_over_in_silence_where_that_is_asked(
+    searches: Searches, name: str
+) -> None:
+    processors = searches.client.search_pipeline.get(id=PIPELINE)[PIPELINE]
+    processors["request_processors"][0]["neural_recall"]["ignore_unmapped"] = True
+    body = {**BODY, "search_pipeline": processors}
+    answer = searches.client.search(index=name, body=body)
+    assert report(answer)["reranked"]
+    assert report(answer)["degraded"] == []
+
+
+def test_a_missing_index_is_an_error_or_ignored_as_without_the_plugin(searches: Searches) -> None:
+    for search in (searches.plain, searches.any):
+        with pytest.raises(NotFound, match="no such index"):
+            search(BODY, f"{COPY},plugin-tests-nowhere")
+    answer = searches.ranked(BODY, f"{COPY},plugin-tests-nowhere", ignore_unavailable="true")
+    assert ids(answer) == ids(searches.ranked(BODY, COPY))
+
+
+def test_an_index_boost_stays_in_the_score_of_the_query(searches: Searches) -> None:
+    body = {**BODY, "indices_boost": [{OTHER: 100.0}], "size": 3}
+    body["ext"] = {"neural_rank": {"weights": {"relevance": 0, "affinity": 0, "retrieval": 1}}}
+    answer = searches.ranked(body, BOTH, notes=LACKING)
+    assert {hit["_index"] for hit in answer["hits"]["hits"]} == {OTHER}
+
+
+def test_routing_narrows_the_neighbours_too(searches: Searches) -> None:
+    answer = searches.ranked(BODY, COPY, routing="0")
+    with_shards = searches.plain({"query": {"match_all": {}}, "size": 100}, COPY, routing="0")
+    assert set(ids(answer)) <= set(ids(with_shards))
+
+
+def test_msearch_answers_each_search_by_itself(searches: Searches) -> None:
+    bodies: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"index": INDEX}, BODY),
+        ({"index": INDEX}, {**BODY, "search_pipeline": "_none"}),
+        ({"index": INDEX}, {**BODY, "sort": [{"price": "asc"}]}),
+        ({"index": INDEX}, {**BODY, "ext": {"neural_rank": {"user_id": "A"}}}),
+        ({"index": "plugin-tests-nowhere"}, BODY),
+        ({"index": COPY}, BODY),
+    ]
+    # A header of _msearch takes no pipeline, a body does.
+    lines = [part for pair in bodies for part in (pair[0], {"search_pipeline": PIPELINE} | pair[1])]
+    answers = searches.client.msearch(body=lines)["responses"]
+    assert [answer["status"] for answer in answers] == [200, 200, 200, 200, 404, 200]
+    assert ids(answers[0]) == ids(searches.ranked(BODY))
+    assert "ext" not in answers[1]
+    assert ids(answers[1]) == ids(searches.plain(BODY))
+    assert reasons(answers[2]) == {"not_applicable"}
+    assert report(answers[3])["reranked"]
+    assert ids(answers[5]) == ids(searches.ranked(BODY, COPY))
+
+
+@pytest.fixture
+def default(opensearch: OpenSearch) -> Iterator[None]:
+    settings = {"index.search.default_pipeline": PIPELINE}
+    opensearch.indices.put_settings(index=COPY, body=settings)
+    yield
+    opensearch.indices.put_settings(index=COPY, body={"index.search.default_pipeline": "_none"})
+
+
+@pytest.mark.usefixtures("default")
+def test_a_default_pipeline_needs_nothing_in_the_request(searches: Searches) -> None:
+    client = searches.client
+    answer = client.search(index=ALIAS, body=BODY)
+    assert ids(answer) == ids(searches.ranked(BODY, COPY))
+    # OpenSearch's own rule: indexes without one take that of the others.
+    assert report(client.search(index=f"{COPY},{INDEX}", body=BODY))["reranked"]
+    count = client.count(index=COPY, body={"query": QUERY})
+    assert count["count"] == searches.plain(BODY, COPY)["hits"]["total"]["value"]
+    template = json.dumps({"query": {"multi_match": {**QUERY["multi_match"], "query": "{{q}}"}}})
+    filled = {"source": template, "params": {"q": QUERY["multi_match"]["query"]}}
+    found = client.search_template(index=COPY, body=filled)
+    assert ids(found) == ids(answer)[:10]
+    assert report(found)["reranked"]
+
+
+def test_a_pipeline_in_the_request_itself_works(searches: Searches) -> None:
+    (pipeline,) = searches.client.search_pipeline.get(id=PIPELINE).values()
+    answer = searches.client.search(index=COPY, body={**BODY, "search_pipeline": pipeline})
+    assert ids(answer) == ids(searches.ranked(BODY, COPY))
+
+
+def test_ranking_alone_orders_the_page_that_was_asked_for(searches: Searches) -> None:
+    pipeline = {"response_processors": [{"neural_rank": {"bundle": "none", "timeout_ms": 5_000}}]}
+    pages = []
+    for start in (0, 5, 10):
+        body = {"query": QUERY, "from": start, "size": 5}
+        answer = searches.client.search(index=INDEX, body={**body, "search_pipeline": pipeline})
+        assert report(answer)["reranked"]
+        assert sorted(ids(answer)) == sorted(ids(searches.plain(body)))
+        pages += ids(answer)
+    assert len(set(pages)) == 15

@@ -1,0 +1,219 @@
+"""Whatever the query is: its hits are re-ranked, none of them is lost, its conditions hold."""
+
+from typing import Any
+
+import pytest
+
+from neuralrank.errors import InvalidInput
+from tests.plugin.conftest import FIELDS, QUERY, TEXT, Searches, ids, report
+
+APPLE = {"term": {"brand.keyword": "Apple"}}
+IN_STOCK = {"term": {"in_stock": True}}
+CHEAP = {"range": {"price": {"lte": 200}}}
+
+WITH_TEXT: dict[str, dict[str, Any]] = {
+    "match": {"match": {"title": "wireless headphones"}},
+    "match in Chinese": {"match": {"title.zh": "蓝牙耳机"}},
+    "match with operator and fuzziness": {
+        "match": {"title": {"query": "wireles hedphones", "operator": "and", "fuzziness": "AUTO"}}
+    },
+    "multi_match": QUERY,
+    "multi_match, cross_fields": {
+        "multi_match": {"query": "apple phone", "fields": FIELDS, "type": "cross_fields"}
+    },
+    "match_phrase": {"match_phrase": {"title": "running shoes"}},
+    "match_phrase_prefix": {"match_phrase_prefix": {"title": "running sho"}},
+    "match_bool_prefix": {"match_bool_prefix": {"title": "wireless head"}},
+    "query_string": {"query_string": {"query": "title:wireless AND title:mouse"}},
+    "simple_query_string": {"simple_query_string": {"query": "wireless", "fields": ["title"]}},
+    "combined_fields": {"combined_fields": {"query": TEXT, "fields": ["title", "category"]}},
+    "bool": {
+        "bool": {
+            "must": [QUERY],
+            "should": [{"match": {"brand": "Apple"}}],
+            "filter": [IN_STOCK],
+            "must_not": [{"term": {"brand.keyword": "Sony"}}],
+        }
+    },
+    "bool in bool": {"bool": {"should": [{"bool": {"must": [QUERY], "filter": [CHEAP]}}]}},
+    "dis_max": {"dis_max": {"queries": [QUERY, {"match": {"brand": "Apple"}}]}},
+    "boosting": {
+        "boosting": {"positive": QUERY, "negative": APPLE, "negative_boost": 0.5},
+    },
+    "constant_score": {"constant_score": {"filter": {"match": {"title": "wireless"}}}},
+    "function_score": {
+        "function_score": {
+            "query": QUERY,
+            "functions": [{"field_value_factor": {"field": "rating", "missing": 1}}],
+            "boost_mode": "multiply",
+        }
+    },
+    "function_score, by random": {"function_score": {"query": QUERY, "random_score": {}}},
+    "script_score": {
+        "script_score": {"query": QUERY, "script": {"source": "_score * doc['rating'].value"}}
+    },
+    "wrapper": {"wrapper": {"query": "eyJtYXRjaCI6eyJ0aXRsZSI6IndpcmVsZXNzIn19"}},
+}
+
+WITHOUT_TEXT: dict[str, dict[str, Any]] = {
+    "match_all": {"match_all": {}},
+    "term": APPLE,
+    "terms": {"terms": {"brand.keyword": ["Apple", "Sony"]}},
+    "range": CHEAP,
+    "ids": {"ids": {"values": ["A", "B", "C"]}},
+    "exists": {"exists": {"field": "price"}},
+    "prefix": {"prefix": {"brand.keyword": "A"}},
+    "wildcard": {"wildcard": {"brand.keyword": "*o*"}},
+    "fuzzy": {"fuzzy": {"title": "wireles"}},
+    "regexp": {"regexp": {"brand.keyword": "A.*"}},
+    "more_like_this": {
+        "more_like_this": {"fields": ["title"], "like": TEXT, "min_term_freq": 1, "min_doc_freq": 1}
+    },
+    "bool of filters": {"bool": {"filter": [APPLE, IN_STOCK]}},
+}
+
+
+@pytest.mark.parametrize("query", WITH_TEXT.values(), ids=WITH_TEXT)
+def test_hits_are_ranked_and_none_is_lost(searches: Searches, query: dict[str, Any]) -> None:
+    if "wrapper" in query:
+        # It hides what was typed.
+        ext = {"neural_rank": {"query_text": "wireless", "window": 100}}
+    else:
+        ext = {"neural_rank": {"window": 100}}
+    plain = searches.plain({"query": query, "size": 100})
+    answer = searches.ranked({"query": query, "size": 100, "ext": ext})
+    assert plain["hits"]["total"]["value"] <= 100
+    assert set(ids(plain)) <= set(ids(answer))
+    assert len(ids(answer)) == len(set(ids(answer)))
+    # k is 10: so many at most that the query did not find.
+    assert len(ids(answer)) <= len(ids(plain)) + 10
+
+
+@pytest.mark.parametrize("query", WITHOUT_TEXT.values(), ids=WITHOUT_TEXT)
+def test_without_text_user_and_item_a_search_is_left_alone(
+    searches: Searches, query: dict[str, Any]
+) -> None:
+    searches.left_alone({"query": query}, "there is no query text, user, item or filter")
+
+
+@pytest.mark.parametrize("query", WITHOUT_TEXT.values(), ids=WITHOUT_TEXT)
+def test_without_text_the_hits_are_ranked_for_who_asks(
+    searches: Searches, query: dict[str, Any]
+) -> None:
+    body = {"query": query, "size": 100, "ext": {"neural_rank": {"user_id": "A", "window": 200}}}
+    found = searches.plain({"query": query, "size": 200})
+    answer = searches.ranked(body)
+    assert set(ids(found)) <= {*ids(answer), *ids(searches.ranked({**body, "from": 100}))}
+
+
+def test_a_body_without_a_query_is_one_of_all(searches: Searches) -> None:
+    searches.left_alone({}, "there is no query text, user, item or filter")
+    ext = {"neural_rank": {"similar_to": "head-sony-xm5"}}
+    assert "head-bose-qc" in ids(searches.ranked({"size": 3, "ext": ext}))
+
+
+# Finds one of Apple by its words.
+MAC: dict[str, Any] = {"match": {"title": "mac laptop"}}
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "filter": {"query": {"bool": {"must": [MAC], "filter": [APPLE]}}},
+    "must_not": {"query": {"bool": {"must": [MAC], "must_not": [{"bool": {"must_not": APPLE}}]}}},
+    "must": {"query": {"bool": {"must": [MAC, APPLE]}}},
+    "in function_score": {
+        "query": {"function_score": {"query": {"bool": {"must": [MAC], "filter": [APPLE]}}}}
+    },
+    "in boosting": {
+        "query": {
+            "boosting": {
+                "positive": {"bool": {"must": [MAC], "filter": [APPLE]}},
+                "negative": IN_STOCK,
+                "negative_boost": 0.9,
+            }
+        }
+    },
+    "in each of dis_max": {
+        "query": {
+            "dis_max": {
+                "queries": [
+                    {"bool": {"must": [MAC], "filter": [APPLE]}},
+                    {"bool": {"must": [{"match": {"title.zh": "手机"}}], "filter": [APPLE]}},
+                ]
+            }
+        }
+    },
+    "in each of should": {
+        "query": {
+            "bool": {
+                "should": [
+                    {"bool": {"must": [MAC], "filter": [APPLE]}},
+                    {"bool": {"must": [{"match": {"title.zh": "手机"}}], "filter": [APPLE]}},
+                ]
+            }
+        }
+    },
+    "post_filter": {"query": MAC, "post_filter": APPLE},
+}
+
+
+@pytest.mark.parametrize("body", CONDITIONS.values(), ids=CONDITIONS)
+def test_neighbours_are_held_to_the_conditions_of_the_query(
+    searches: Searches, body: dict[str, Any]
+) -> None:
+    answer = searches.ranked({**body, "size": 30})
+    assert {hit["_source"]["brand"] for hit in answer["hits"]["hits"]} == {"Apple"}
+    assert len(ids(answer)) > len(ids(searches.plain({**body, "size": 30}))), "neighbours came"
+
+
+def test_an_alternative_without_conditions_lets_all_neighbours_in(searches: Searches) -> None:
+    query = {"dis_max": {"queries": [QUERY, {"bool": {"must": [QUERY], "filter": [APPLE]}}]}}
+    answer = searches.ranked({"query": query, "size": 30})
+    assert len({hit["_source"]["brand"] for hit in answer["hits"]["hits"]}) > 1
+
+
+def test_a_query_that_matches_nothing_is_answered_by_neighbours(searches: Searches) -> None:
+    body = {"query": {"match": {"title": "earbuds"}}}
+    assert searches.plain(body)["hits"]["total"]["value"] == 0
+    answer = searches.ranked(body)
+    assert len(ids(answer)) == 10
+    assert answer["hits"]["total"]["value"] == 10
+
+
+def test_a_query_that_matches_nothing_is_empty_without_neighbours(searches: Searches) -> None:
+    nobody = {"term": {"brand.keyword": "nobody"}}
+    body = {"query": {"bool": {"must": [QUERY], "filter": [nobody]}}}
+    searches.left_alone(body, "nothing was found")
+
+
+def test_a_hybrid_query_needs_neural_search(searches: Searches) -> None:
+    """Where it is not, the node says what it would say without us."""
+    body = {"query": {"hybrid": {"queries": [QUERY, {"match": {"brand": "Apple"}}]}}}
+    plugins = searches.client.cat.plugins(params={"format": "json"})
+    if any(plugin["component"] == "opensearch-neural-search" for plugin in plugins):
+        assert len(ids(searches.ranked(body))) == 10
+        return
+    for search in (searches.plain, searches.any):
+        with pytest.raises(InvalidInput, match=r"unknown query \[hybrid\]"):
+            search(body)
+
+
+def test_a_query_that_opensearch_refuses_is_refused_as_without_the_plugin(
+    searches: Searches,
+) -> None:
+    body = {"query": {"range": {"price": {"gte": "cheap"}}}, "ext": {"neural_rank": {}}}
+    for search in (searches.plain, searches.any):
+        with pytest.raises(InvalidInput, match=r"For input string: .{0,2}cheap"):
+            search(body)
+
+
+def test_ranking_is_the_sidecars_and_not_the_querys(searches: Searches) -> None:
+    body = {"query": {"match": {"title.zh": "手机"}}, "size": 5}
+    of_one, of_other = (
+        searches.ranked({**body, "ext": {"neural_rank": {"user_id": user, "explain": True}}})
+        for user in "AB"
+    )
+    affinity = [
+        {result["id"]: result.get("affinity") for result in report(answer)["results"]}
+        for answer in (of_one, of_other)
+    ]
+    both = affinity[0].keys() & affinity[1].keys()
+    assert both
+    assert any(affinity[0][one] != affinity[1][one] for one in both)

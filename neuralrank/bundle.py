@@ -2,7 +2,8 @@
 
     manifest.json    what it is (see `Manifest`), with the SHA-256 of every other file
     model.onnx       the graph
-    tokenizer.json   as the library `tokenizers` reads it
+    tokenizer.json   as the library `tokenizers` reads it; of models that read text
+    items.json       ids of the items that a personal ranker knows, if it knows any
 
 A bundle is never changed: another content is another hash. No pickle is ever loaded. Read one with
 `Bundle.open`, which verifies it; make one with `write_bundle`.
@@ -26,7 +27,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from neuralrank.errors import InvalidBundle
 from neuralrank.onnx_references import external_locations
 
-__all__ = ["Bundle", "Calibration", "Golden", "Kind", "Manifest", "parse_ref", "write_bundle"]
+__all__ = [
+    "Bundle", "Calibration", "Golden", "Kind", "Manifest", "PersonalInputs", "parse_ref",
+    "write_bundle",
+]  # fmt: skip
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -45,7 +49,7 @@ _PICKLES: Final = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib
 # What may differ between two bundles that serve the same: left out of the content hash.
 _NOT_CONTENT = {"created", "golden", "metrics", "source"}
 # Fields that format 1 did not begin with. Empty, they leave the hash of older bundles as it was.
-_LATER: Final = ("matryoshka",)
+_LATER: Final = ("matryoshka", "personal")
 
 
 _Text = Annotated[str, Field(max_length=4_096)]
@@ -77,8 +81,9 @@ class Calibration(_Model):
 class Golden(_Model):
     """An input with the output that it had when the bundle was made; checked before serving.
 
-    `texts` is one passage for an encoder and (query, text) for a cross-encoder; `values` are the
-    first dimensions of the vector, or the logit.
+    `texts` is one passage for an encoder, (query, text) for a cross-encoder, and the name of a head
+    for a personal ranker, whose input is always the same (`neuralrank.personal_ranker`); `values`
+    are the first dimensions of the vector, the logit, or the scores.
     """
 
     texts: Annotated[tuple[_Text, ...], Field(min_length=1, max_length=2)]
@@ -87,6 +92,23 @@ class Golden(_Model):
 
 # A length of vectors.
 _Cut = Annotated[int, Field(ge=1)]
+
+
+_Names = Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=64)]
+
+
+class PersonalInputs(_Model):
+    """What a personal ranker reads; `neuralrank.personal_ranker` knows the names."""
+
+    # Whose vectors of items and queries it was trained with, as name@hash.
+    encoder: Annotated[str, Field(min_length=1, max_length=128)]
+    # The most events of a user that it reads, the newest ones.
+    events: Annotated[int, Field(ge=1, le=1_024)]
+    # What its columns are: outputs, kinds of events, of a candidate, of an event with a candidate.
+    heads: Annotated[_Names, Field(min_length=1)]
+    actions: Annotated[_Names, Field(min_length=1)]
+    features: _Names
+    pairs: _Names
 
 
 class Manifest(_Model):
@@ -115,6 +137,8 @@ class Manifest(_Model):
     logit: Calibration = Calibration(low=-10.0, high=10.0)
     golden: Annotated[tuple[Golden, ...], Field(max_length=64)] = ()
     golden_tolerance: Annotated[float, Field(ge=0)] = 0.02
+    # Of a personal ranker, and of no other kind.
+    personal: PersonalInputs | None = None
     # Where it comes from, and under which licence.
     source: _Text = ""
     licence: _Text = ""
@@ -137,10 +161,19 @@ class Manifest(_Model):
         return self
 
     @model_validator(mode="after")
+    def _says_what_it_reads(self) -> Self:
+        if (self.kind == "personal_ranker") != (self.personal is not None):
+            raise ValueError(
+                f"personal is {'given' if self.personal else 'missing'}; kind personal_ranker must "
+                f"have it and others must not; this is of kind {self.kind}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _golden_fits(self) -> Self:
-        texts, width = {"encoder": (1, self.dimensions), "cross_encoder": (2, 1)}.get(
-            self.kind, (0, 0)
-        )
+        texts, width = {
+            "encoder": (1, self.dimensions), "cross_encoder": (2, 1), "personal_ranker": (1, 64),
+        }.get(self.kind, (0, 0))  # fmt: skip
         for golden in self.golden if texts else ():
             if len(golden.texts) != texts or len(golden.values) > width:
                 raise ValueError(
@@ -166,7 +199,8 @@ class Bundle:
                 another content than the manifest says.
         """
         manifest = read_manifest(path)
-        for name in (MODEL, TOKENIZER):
+        reads_text = manifest.kind != "personal_ranker"
+        for name in (MODEL, TOKENIZER) if reads_text else (MODEL,):
             if name not in manifest.files:
                 raise InvalidBundle(f"{path}: the manifest does not list {name}.")
         total = 0

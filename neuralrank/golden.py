@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidBundle, NeuralrankError
 
-__all__ = ["check_cross_encoder", "check_encoder"]
+__all__ = ["check_cross_encoder", "check_encoder", "running"]
 
 # Read by every model, with golden outputs or without: two scripts, and two lengths in one batch.
 _QUERY: Final = "wireless headphones 降噪耳机"
@@ -43,7 +43,7 @@ def check_encoder(encoder: _Encoder) -> None:
             not those that it was published with; or it can't run at all.
     """
     manifest, ref = encoder.bundle.manifest, encoder.bundle.ref
-    with _running(ref):
+    with running(ref):
         vectors = encoder.encode_passages(_TEXTS)
         if not np.isfinite(vectors).all():
             raise InvalidBundle(f"{ref} gives vectors with NaN or infinity. It is not served.")
@@ -73,7 +73,7 @@ def check_cross_encoder(model: _CrossEncoder) -> None:
             can't run at all.
     """
     manifest, ref = model.bundle.manifest, model.bundle.ref
-    with _running(ref):
+    with running(ref):
         if not np.isfinite(model.score(_QUERY, _TEXTS)).all():
             raise InvalidBundle(f"{ref} gives scores that are NaN or infinite. It is not served.")
         for golden in manifest.golden:
@@ -88,7 +88,7 @@ def check_cross_encoder(model: _CrossEncoder) -> None:
 
 
 @contextmanager
-def _running(ref: str) -> Iterator[None]:
+def running(ref: str) -> Iterator[None]:
     """Whatever a graph or a tokenizer raises is the bundle's fault here: the input is ours."""
     try:
         yield

@@ -13,6 +13,10 @@ from neuralrank.errors import InvalidBundle
 __all__ = ["Ids", "Tokens", "load_tokenizer", "padded", "read_tokenizer", "tokens_of"]
 
 Ids = NDArray[np.int32]
+# Words, and a character for private use, which no vocabulary knows: a model whose unknown token is
+# missing fails at the first such text, a template with tokens that are not there at the first pair,
+# and neither must be somebody's request.
+_ANYTHING = "a red one 红 \ue000"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,17 +49,21 @@ def read_tokenizer(data: bytes, origin: str) -> Tokenizer:
     that no text can pass for the end of the query or for another text.
 
     Raises:
-        InvalidBundle: the file is not a tokenizer.
+        InvalidBundle: the file is not a tokenizer, or is one that can't read every text.
     """
     try:
         tokenizer = Tokenizer.from_buffer(data)
         tokenizer.no_padding()
         tokenizer.no_truncation()
         _read_specials_as_text(tokenizer)
+        tokenizer.encode(_ANYTHING)
+        tokenizer.encode(_ANYTHING, _ANYTHING)
     except BaseException as error:  # bare Exception, and a panic of Rust derives from less
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise InvalidBundle(f"{origin} is not a tokenizer: {error}") from error
+        raise InvalidBundle(
+            f"{origin} is not a tokenizer that reads every text: {error}"
+        ) from error
     return tokenizer
 
 

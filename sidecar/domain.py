@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "Arm",
     "AttributeRule",
     "Attributes",
     "Candidates",
@@ -23,12 +24,15 @@ __all__ = [
     "Dropped",
     "EncodeInput",
     "Encoding",
+    "Experiment",
     "Explanation",
     "Filters",
     "Floats",
     "Fusion",
     "Interaction",
     "Item",
+    "Mode",
+    "Participation",
     "Profile",
     "RankQuery",
     "Ranked",
@@ -62,6 +66,13 @@ class Fusion(Enum):
 
     WEIGHTS = "weights"
     RRF = "rrf"
+
+
+class Mode(Enum):
+    """How an experiment compares. Names are those of the wire contract."""
+
+    AB = "ab"
+    INTERLEAVE = "interleave"
 
 
 class DegradedReason(Enum):
@@ -206,6 +217,37 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class Arm:
+    """One of the two ways of ranking of an experiment."""
+
+    bundle: str
+    weights: Weights
+    fusion: Fusion
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Two ways of ranking that are compared on users; `arms` has "A" and "B"."""
+
+    name: str
+    mode: Mode
+    arms: Mapping[str, Arm]
+    # Of the users, above 0, at most 1.
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Participation:
+    """What an experiment did with a request: the `arm` that ranked it, "" where it is interleaved
+    or `left_out` says why it took no part."""
+
+    name: str
+    mode: Mode
+    arm: str = ""
+    left_out: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RankQuery:
     """A request to rank, checked. `user_id` "" and `profile` None: nobody in particular."""
 
@@ -226,9 +268,16 @@ class RankQuery:
     deadline_ms: int = 0
     max_reranked: int = 0
     fusion: Fusion = Fusion.WEIGHTS
+    experiment: Experiment | None = None
     # How much of a text a cross-encoder reads. 0: the setting.
     rerank_characters: int = 0
     request_id: str = ""
+
+    @property
+    def bundles(self) -> frozenset[str]:
+        """The cross-encoders that it names, those of both arms among them."""
+        arms = self.experiment.arms.values() if self.experiment else ()
+        return frozenset({self.bundle, *(arm.bundle for arm in arms)} - {"", "none"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +302,8 @@ class Ranked:
     score: float
     position: int
     explanation: Explanation | None = None
+    # "A" or "B" in an interleaved page.
+    team: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +330,7 @@ class Ranking:
     degraded: tuple[Degradation, ...]
     stages: tuple[StageReport, ...]
     bundles: tuple[str, ...]
+    experiment: Participation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ class Sidecar:
             share=cores,
             default_encoder=settings.default_encoder,
             default_cross_encoder=settings.default_cross_encoder,
+            default_personal=settings.personal_ranker,
             choice=Choice(
                 settings.backend,
                 settings.gpu_precision,

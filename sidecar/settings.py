@@ -42,6 +42,9 @@ class SidecarSettings(BaseSettings):
     # The cross-encoder for requests that name none, where it serves the query's language. Empty:
     # the first of the registry that does, by name.
     default_cross_encoder: str = ""
+    # The personal ranker that says how well candidates fit a user. Empty: the first of the
+    # registry, by name, that reads the vectors of the request's encoder. none: none is asked.
+    personal_ranker: str = ""
     # How often the registry is looked at for new bundles. Shorter: a published bundle serves
     # sooner; longer: less reading of a remote registry.
     registry_poll_seconds: float = Field(default=5.0, gt=0, le=3_600)

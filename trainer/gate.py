@@ -19,7 +19,9 @@ from trainer.evaluation.evaluation import CLICKS, Evaluation, HeldBack, evaluate
 from trainer.evaluation.relevance import MAIN, METRICS
 from trainer.evaluation.scoring import Track, load_scorer
 
-__all__ = ["FORGOTTEN", "JUDGED", "Rules", "checks", "measured", "promoted"]
+__all__ = [
+    "FORGOTTEN", "JUDGED", "Rules", "allowed", "checks", "loss", "measured", "promoted",
+]  # fmt: skip
 
 # The check of held-back judgments, and that of what earlier test parts held.
 JUDGED: Final = f"{MAIN} on held-back judgments"
@@ -129,9 +131,9 @@ def _forgotten(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iter
     queries = len(mine.order.queries)
     yield Check(
         name=FORGOTTEN,
-        passed=_loss(value, before) <= rules.margin or queries < rules.min_size,
+        passed=loss(value, before) <= rules.margin or queries < rules.min_size,
         words=f"{FORGOTTEN} ({queries:,} queries): {value:.4f} against {before:.4f}; "
-        f"{_allowed(rules)}",
+        f"{allowed(rules)}",
         candidate=value,
         serving=before,
     )
@@ -146,12 +148,12 @@ def checks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator
         if segment.size < rules.min_size or key not in others:
             continue
         before = others[key].value
-        lost = _loss(segment.value, before)
+        lost = loss(segment.value, before)
         name = f"{segment.metric} of {segment.dimension} {segment.name}"
         yield Check(
             name=name,
             passed=lost <= rules.margin,
-            words=f"{name}: {segment.value:.4f} against {before:.4f}; {_allowed(rules)}",
+            words=f"{name}: {segment.value:.4f} against {before:.4f}; {allowed(rules)}",
             candidate=segment.value,
             serving=before,
         )
@@ -191,10 +193,10 @@ def _clicks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:
         return Check(name=name, passed=True, words=words)
     mine, theirs = candidate.clicks.estimates[CLICKS], serving.clicks.estimates[CLICKS]
     low, high = mine.minus(theirs).interval()
-    lost = _loss(mine.value, theirs.value)
+    lost = loss(mine.value, theirs.value)
     words = (
         f"{name}, {candidate.clicks.pages:,} pages: {mine.value:.4f} against {theirs.value:.4f}, "
-        f"difference in [{low:+.4f}, {high:+.4f}]; {_allowed(rules)} Not all of the interval may "
+        f"difference in [{low:+.4f}, {high:+.4f}]; {allowed(rules)} Not all of the interval may "
         "be below 0."
     )
     return Check(
@@ -206,12 +208,13 @@ def _clicks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:
     )
 
 
-def _loss(value: float, before: float) -> float:
+def loss(value: float, before: float) -> float:
     """The share of `before` that is lost; below 0 for a gain."""
     if value >= before:
         return 0.0
     return (before - value) / abs(before) if before else 1.0
 
 
-def _allowed(rules: Rules) -> str:
+def allowed(rules: Rules) -> str:
+    """How much may be lost, in words."""
     return f"{rules.margin:.1%} may be lost."

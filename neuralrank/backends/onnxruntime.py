@@ -11,9 +11,29 @@ from numpy.typing import NDArray
 from neuralrank.batching import token_batches
 from neuralrank.errors import InvalidBundle
 
-__all__ = ["OnnxRuntime"]
+__all__ = ["OnnxRuntime", "open_session"]
 
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
+
+def open_session(model: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A graph, ready to run.
+
+    Args:
+        threads: how many threads one call may use; 0 means one a core.
+
+    Raises:
+        InvalidBundle: it can't be loaded.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors only
+    # Threads that spin between calls would take cores from whoever shares the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library's own errors share no better base class
+        raise InvalidBundle(f"{model} can't be loaded by ONNX Runtime: {error}") from error
 
 
 class OnnxRuntime:
@@ -22,17 +42,7 @@ class OnnxRuntime:
     name = "onnxruntime-cpu"
 
     def __init__(self, model: Path, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors only
-        # Threads that spin between calls would take cores from whoever shares the machine.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # the library's own errors share no better base class
-            raise InvalidBundle(f"{model} can't be loaded by ONNX Runtime: {error}") from error
+        self._session = open_session(model, threads)
         self.inputs = frozenset(i.name for i in self._session.get_inputs())
         if not {"input_ids", "attention_mask"} <= self.inputs <= _INPUTS:
             raise InvalidBundle(

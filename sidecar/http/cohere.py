@@ -11,7 +11,17 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from neuralrank.errors import InvalidInput
-from sidecar.http.texts import Query, TextQuery, TextRanking, read_query, read_text
+from sidecar.domain import Arm, Experiment, Fusion, Mode
+from sidecar.http.texts import (
+    RELEVANCE_ALONE,
+    Query,
+    TextQuery,
+    TextRanking,
+    read_query,
+    read_text,
+)
+from sidecar.ranking.experiment import checked
+from sidecar.sizes import MAX_ID
 
 __all__ = ["CohereRequest", "CohereResponse", "read_cohere", "write_cohere"]
 
@@ -29,6 +39,36 @@ class RelevantSpans(BaseModel):
     mode: Literal["disabled"]
     threshold: float | None = None
     max_spans: int | None = None
+
+
+class ArmRequest(BaseModel):
+    """One of two models that are compared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[
+        str | None,
+        Field(description="As `model` beside it, which stands here where absent.", max_length=256),
+    ] = None
+
+
+class ExperimentRequest(BaseModel):
+    """Two models compared on users; of neuralrank's own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[
+        str, Field(description="1 to 64 letters, digits, '.', '_' and '-'.", max_length=64)
+    ]
+    mode: Annotated[
+        Literal["ab", "interleave"],
+        Field(description="Half of the users get either, or all a ranking made by both."),
+    ] = "ab"
+    arms: Annotated[
+        dict[str, ArmRequest],
+        Field(description="`A`, which is compared with, and `B`; not the same.", max_length=2),
+    ]
+    share: Annotated[float, Field(description="Of the users, above 0, who take part.", le=1)] = 1.0
 
 
 class CohereRequest(BaseModel):
@@ -89,6 +129,14 @@ class CohereRequest(BaseModel):
     relevant_spans: Annotated[
         RelevantSpans | None, Field(description="Cohere v2's; only disabled.")
     ] = None
+    user: Annotated[
+        str | None,
+        Field(description="neuralrank's: who asks, for `experiment` only.", max_length=MAX_ID),
+    ] = None
+    experiment: Annotated[
+        ExperimentRequest | None,
+        Field(description="neuralrank's: two models compared on users (docs/experiments.md)."),
+    ] = None
 
 
 class Document(BaseModel):
@@ -104,6 +152,9 @@ class Result(BaseModel):
 
     index: Annotated[int, Field(ge=0, description="Its place in the request, from 0.")]
     relevance_score: Annotated[float, Field(ge=0, le=1)]
+    team: Annotated[
+        Literal["A", "B"] | None, Field(description="Of an interleaved ranking: whose it is.")
+    ] = None
     document: Document | None = None
 
 
@@ -117,19 +168,31 @@ class BilledUnits(BaseModel):
     search_units: float = 0
 
 
+class ExperimentResponse(BaseModel):
+    """What an experiment did: `arm`, or `left_out`, or neither of an interleaved ranking."""
+
+    name: str
+    mode: Literal["ab", "interleave"]
+    arm: Literal["A", "B"] | None = None
+    left_out: Annotated[str | None, Field(description="Why the request took no part in it.")] = None
+
+
 class Meta(BaseModel):
     api_version: ApiVersion
     billed_units: BilledUnits = BilledUnits()
     warnings: Annotated[
         list[str] | None, Field(description="What kept the answer from being the best possible.")
     ] = None
+    experiment: ExperimentResponse | None = None
 
 
 class CohereResponse(BaseModel):
     """Best first; one result for each document, or `top_n` of them."""
 
     id: Annotated[str, Field(description="The request's id.")]
-    model: Annotated[str, Field(description="The bundle that scored, as name@hash.")]
+    model: Annotated[
+        str, Field(description="The bundle that scored, as name@hash; both of an interleaved one.")
+    ]
     results: list[Result]
     meta: Meta
 
@@ -153,13 +216,15 @@ def read_cohere(
         )
     if request.max_tokens_per_doc:
         characters = min(characters, request.max_tokens_per_doc * _CHARACTERS_PER_TOKEN)
-    model = request.model or ""
+    model = _ours(request.model)
     return TextQuery(
         query,
         _texts(request.documents, request.rank_fields, characters),
         characters,
-        "" if _FOREIGN.match(model) else model,
+        model,
         request_id,
+        request.user or "",
+        _experiment(request.experiment, model) if request.experiment else None,
     )
 
 
@@ -171,6 +236,8 @@ def write_cohere(request: CohereRequest, ranking: TextRanking, version: str, id:
     rows: list[dict[str, Any]] = []
     for score in ranking.scores[: request.top_n]:
         row: dict[str, Any] = {"index": score.index, "relevance_score": score.score}
+        if score.index in ranking.teams:
+            row["team"] = ranking.teams[score.index]
         if wanted:
             row["document"] = _document(request.documents[score.index], request.rank_fields)
         rows.append(row)
@@ -180,7 +247,26 @@ def write_cohere(request: CohereRequest, ranking: TextRanking, version: str, id:
     }
     if ranking.degraded:
         meta["warnings"] = [f"{note.reason.value}: {note.detail}" for note in ranking.degraded]
+    if ranking.experiment is not None:
+        joined = ranking.experiment
+        told = {"arm": joined.arm, "left_out": joined.left_out}
+        meta["experiment"] = {"name": joined.name, "mode": joined.mode.value} | {
+            key: value for key, value in told.items() if value
+        }
     return {"id": id, "model": ranking.model, "results": rows, "meta": meta}
+
+
+def _ours(model: str | None) -> str:
+    """The bundle that a name stands for; "" for the default."""
+    return "" if model is None or _FOREIGN.match(model) else model
+
+
+def _experiment(given: ExperimentRequest, model: str) -> Experiment:
+    arms = {
+        name: Arm(_ours(arm.model) or model, RELEVANCE_ALONE, Fusion.WEIGHTS)
+        for name, arm in given.arms.items()
+    }
+    return checked("experiment", given.name, Mode(given.mode), arms, given.share)
 
 
 def _texts(

@@ -6,8 +6,8 @@ text. A text's score depends on the query and on that text alone.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 import numpy as np
@@ -28,6 +28,8 @@ from sidecar.domain import (
     Candidates,
     Degradation,
     DegradedReason,
+    Experiment,
+    Participation,
     RankQuery,
     Weights,
 )
@@ -40,6 +42,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trace import Trace
 
 __all__ = [
+    "RELEVANCE_ALONE",
     "Query",
     "TextQuery",
     "TextRanker",
@@ -57,7 +60,7 @@ Query = Annotated[
         json_schema_extra={"minLength": 1, "maxLength": MAX_QUERY, "pattern": r"\S"},
     ),
 ]
-_RELEVANCE_ALONE: Final = Weights(1.0, 0.0, 0.0)
+RELEVANCE_ALONE: Final = Weights(1.0, 0.0, 0.0)
 # Texts in one run of an encoder: between runs the deadline is looked at.
 _CHUNK: Final = 16
 
@@ -72,6 +75,10 @@ class TextQuery:
     characters: int
     model: str = ""
     request_id: str = ""
+    # Who asks: decides the arm of the experiment, and nothing else.
+    user: str = ""
+    # Its arms differ in the bundle.
+    experiment: Experiment | None = None
 
 
 def read_query(text: str) -> str:
@@ -121,6 +128,9 @@ class TextRanking:
     scores: tuple[TextScore, ...]
     model: str
     degraded: tuple[Degradation, ...]
+    experiment: Participation | None = None
+    # By index, of an interleaved ranking: "A" or "B".
+    teams: Mapping[int, str] = field(default_factory=dict)
 
 
 class TextRanker:
@@ -133,6 +143,14 @@ class TextRanker:
         self._models = models
         self._inference = inference
         self._metrics = metrics
+
+    def check(self, model: str) -> None:
+        """Raises NotFound where there is a name and no model that scores texts has it."""
+        serving = self._models.serving
+        encoders = {name for row in serving.statuses if row.kind == "encoder"
+                    for name in (row.name, row.ref)}  # fmt: skip
+        if model and model not in encoders:
+            serving.cross_encoder(model)
 
     async def rank(self, query: TextQuery, deadline: Deadline) -> TextRanking:
         """Scores the texts in their order, as many as the deadline affords.
@@ -172,7 +190,7 @@ class TextRanker:
             RankQuery(
                 query.query,
                 _candidates(query.texts),
-                _RELEVANCE_ALONE,
+                RELEVANCE_ALONE,
                 language=language,
                 explain=True,
                 bundle=query.model,

@@ -30,7 +30,7 @@ __all__ = ["Inference", "Spent"]
 _Result = TypeVar("_Result")
 # Called with a stage's name, its seconds, and the entries that it worked on.
 Spent = Callable[[str, float, int], None]
-_TOKENISERS: Final = 2
+_THREADS: Final = 2
 
 
 def _unspent(_name: str, _seconds: float, _entries: int) -> None:
@@ -65,7 +65,7 @@ class Inference:
         self._workers = Workers(
             metrics, clock, workers=workers, batch_tokens=batch_tokens, queue_tokens=queue_tokens
         )
-        self._tokenisers = ThreadPoolExecutor(_TOKENISERS, thread_name_prefix="tokens")
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tokens")
         self._costs: dict[str, Cost] = {}
         self._queries: BundleCache[Floats] = BundleCache(
             "query", metrics, query_cache_bytes, lambda text, row: text_bytes(text) + row.nbytes
@@ -144,7 +144,7 @@ class Inference:
         missing = [text for text in dict.fromkeys([query, *texts]) if text not in found]
         start = time.perf_counter()
         if missing:
-            ids = await self._in_thread(lambda: model.tokenise(missing), deadline)
+            ids = await self.in_thread(lambda: model.tokenise(missing), deadline)
             found.update(zip(missing, ids, strict=True))
             for text, row in zip(missing, ids, strict=True):
                 self._tokens.put(ref, text, row)
@@ -189,6 +189,24 @@ class Inference:
         await self._wait(ticket, deadline, spent)
         return ticket.values[:, 0], ticket.errors
 
+    async def in_thread(self, work: Callable[[], _Result], deadline: Deadline) -> _Result:
+        """What takes a moment only: tokenising, or a small model that shares no batch. It is not
+        begun once the deadline has passed or the caller has gone.
+
+        Raises:
+            DeadlineExceeded: it could not be done in time.
+        """
+        if deadline.passed:
+            raise DeadlineExceeded("The time was used up before a model could begin.")
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            done, _ = await asyncio.wait((future,), timeout=_timeout(deadline))
+        finally:
+            future.cancel()  # without effect on what is done or running
+        if not done:
+            raise DeadlineExceeded("The time was used up before or while a model was running.")
+        return future.result()
+
     async def forget(self, ref: str) -> None:
         """Drops what a bundle computed that serves no more."""
         self._costs.pop(ref, None)
@@ -198,7 +216,7 @@ class Inference:
 
     def close(self) -> None:
         self._workers.close()
-        self._tokenisers.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _encode(
         self,
@@ -211,7 +229,7 @@ class Inference:
         keep: Callable[[int, Floats], None],
     ) -> Floats:
         start = time.perf_counter()
-        tokens = await self._in_thread(lambda: tokenise(texts), deadline)
+        tokens = await self.in_thread(lambda: tokenise(texts), deadline)
         spent("tokenise", time.perf_counter() - start, len(texts))
         cost = self._costs.setdefault(encoder.ref, Cost(self._clock))
         width = encoder.dimensions
@@ -249,19 +267,6 @@ class Inference:
             self._workers.cancel(ticket)
         spent("queue", ticket.waited, len(ticket.tokens))
         spent("inference", ticket.ran, int(ticket.done.sum()))
-
-    async def _in_thread(self, work: Callable[[], _Result], deadline: Deadline) -> _Result:
-        """Tokenising. It is not begun once the deadline has passed or the caller has gone."""
-        if deadline.passed:
-            raise DeadlineExceeded("The time was used up before a model could begin.")
-        future = asyncio.get_running_loop().run_in_executor(self._tokenisers, work)
-        try:
-            done, _ = await asyncio.wait((future,), timeout=_timeout(deadline))
-        finally:
-            future.cancel()  # without effect on what is done or running
-        if not done:
-            raise DeadlineExceeded("The time was used up while texts were tokenised.")
-        return future.result()
 
 
 def _timeout(deadline: Deadline) -> float | None:

@@ -44,6 +44,7 @@ class Models:
         share: Share,
         default_encoder: str = "",
         default_cross_encoder: str = "",
+        default_personal: str = "",
         choice: Choice | None = None,
         max_slowdown: float = 2.0,
         asked_bundles: int = 4,
@@ -78,7 +79,9 @@ class Models:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="models")
         # How a shadow compares; None for what is none.
         self.agreement: Callable[[str], Agreement | None] = lambda _: None
-        self.serving = Serving({}, default_encoder, default_cross_encoder, {}, asked=self._ask)
+        self.serving = Serving(
+            {}, default_encoder, default_cross_encoder, default_personal, {}, asked=self._ask
+        )
 
     def name_encoders(self, refs: Collection[str]) -> None:
         """Bundles that must stay loaded, since indexes hold their vectors."""
@@ -217,8 +220,7 @@ class Models:
             self._loading.pop(ref, None)
         self.serving = replace(self.serving, loaded={**self.serving.loaded, ref: loaded})
         loop = asyncio.get_running_loop()
-        model = loaded.encoder or loaded.cross_encoder
-        weakref.finalize(model, self._freed, ref, loop).atexit = False
+        weakref.finalize(loaded.model, self._freed, ref, loop).atexit = False
         return True
 
     def _checked(self, ref: str, incumbent: tuple[Loaded, float] | None) -> Loaded:
@@ -247,7 +249,8 @@ class Models:
     def _needed(self, plan: Plan) -> list[str]:
         """What serves, what is tried, and what settings, indexes and recent requests name by hash,
         as long as there are not too many of the last."""
-        exact = [self.serving.default_encoder, self.serving.default_cross_encoder]
+        chosen = self.serving
+        exact = [chosen.default_encoder, chosen.default_cross_encoder, chosen.default_personal]
         current = (self.serving.current or {}).values()
         needed = [*current, *plan.trials, *(ref for ref in exact if "@" in ref), *self._named]
         now = self._clock()

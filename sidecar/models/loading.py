@@ -4,16 +4,20 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import numpy as np
+
 from neuralrank.backends import Choice
 from neuralrank.bundle import Bundle, Manifest
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidBundle
 from neuralrank.in_service import InService
+from neuralrank.personal_ranker import Columns, Event, PersonalRanker
 from neuralrank.tokens import Tokens
 from sidecar.cores import Share
+from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
-from sidecar.models.serving import CrossEncoderModel, Loaded, State, Status
+from sidecar.models.serving import CrossEncoderModel, Loaded, PersonalModel, State, Status
 
 __all__ = ["BundleSource", "check_speed", "load_bundle"]
 
@@ -24,6 +28,9 @@ _WARM_TEXT: Final = (
     "头戴式无线降噪耳机，续航三十小时，可折叠。"
 )
 _WARM_PAIRS: Final = 4
+# Candidates and events of a usual page, for a personal ranker.
+_WARM_CANDIDATES: Final = 100
+_WARM_EVENTS: Final = 20
 # Runs of either model, taking turns, before the second is called too slow; fewer where it is not.
 _ROUNDS: Final = 12
 _ROUNDS_AT_LEAST: Final = 3
@@ -51,6 +58,7 @@ def load_bundle(
     manifest = bundle.manifest
     encoder: Encoder | None = None
     cross_encoder: CrossEncoder | None = None
+    personal: PersonalRanker | None = None
     cost = Cost()
     if manifest.kind == "encoder":
         encoder = Encoder.load(bundle, share.query_threads, choice)
@@ -66,10 +74,17 @@ def load_bundle(
             seconds = time.perf_counter() - start
         cost.observe(sum(map(len, pairs)), seconds)
         backend = cross_encoder.backend_name
+    elif manifest.kind == "personal_ranker":
+        personal = PersonalRanker.load(bundle, share.query_threads)
+        work = _warm_page(personal)
+        for _ in range(2):
+            seconds = _seconds(work)
+        cost.observe(_WARM_CANDIDATES * min(_WARM_EVENTS, personal.events), seconds)
+        backend = personal.backend_name
     else:
         raise InvalidBundle(
-            f"{ref} is of kind {manifest.kind}; this version serves encoder and cross_encoder. It "
-            "is left."
+            f"{ref} is of kind {manifest.kind}; this version serves encoder, cross_encoder and "
+            "personal_ranker. It is left."
         )
     status = Status(
         manifest.name,
@@ -80,7 +95,7 @@ def load_bundle(
         backend=backend,
         serving_since_ms=int(time.time() * 1_000),
     )
-    return Loaded(status, manifest.created, encoder, cross_encoder, cost)
+    return Loaded(status, manifest.created, encoder, cross_encoder, personal, cost)
 
 
 def check_speed(incumbent: Loaded, candidate: Loaded, max_slowdown: float) -> None:
@@ -110,15 +125,33 @@ def check_speed(incumbent: Loaded, candidate: Loaded, max_slowdown: float) -> No
 
 def _work(loaded: Loaded) -> Callable[[], object]:
     cross_encoder, encoder = loaded.cross_encoder, loaded.encoder
+    if loaded.personal is not None:
+        return _warm_page(loaded.personal)
     if cross_encoder is not None:
         return lambda: cross_encoder.run(_warm_pairs(cross_encoder))
-    assert encoder is not None  # a loaded bundle has one of both
+    assert encoder is not None  # a loaded bundle has one of the three
     return lambda: encoder.run(encoder.tokenise_queries([_WARM_QUERY]))
 
 
 def _warm_pairs(model: CrossEncoderModel) -> list[Tokens]:
     query, text = model.tokenise([_WARM_QUERY, _WARM_TEXT])
     return [model.pair(query, text)] * _WARM_PAIRS
+
+
+def _warm_page(model: PersonalModel) -> Callable[[], object]:
+    def vectors(count: int) -> Floats:
+        return np.eye(count, model.dimensions, dtype=np.float32)
+
+    def columns(count: int) -> Columns:
+        return Columns.of([""] * count, [()] * count, np.full(count, np.nan), {})
+
+    events = [Event("", "")] * _WARM_EVENTS
+    ids = [""] * _WARM_CANDIDATES
+    page = vectors(_WARM_CANDIDATES), columns(_WARM_CANDIDATES), None
+    retrieval = np.zeros(_WARM_CANDIDATES, np.float32)
+    return lambda: model.score(
+        events, vectors(_WARM_EVENTS), columns(_WARM_EVENTS), ids, *page, retrieval
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

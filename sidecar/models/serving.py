@@ -1,7 +1,6 @@
 """Which models serve at one moment, and which of them a request gets. Immutable, so that a request
 that holds one is not touched by a swap."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -10,15 +9,18 @@ from typing import Protocol
 
 from neuralrank.bundle import parse_ref
 from neuralrank.errors import NotFound, Unavailable
+from neuralrank.personal_ranker import Columns, Event
 from neuralrank.tokens import Ids, Tokens
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
+from sidecar.spread import place
 
 __all__ = [
     "Agreement",
     "CrossEncoderModel",
     "EncoderModel",
     "Loaded",
+    "PersonalModel",
     "Role",
     "Serving",
     "State",
@@ -58,6 +60,31 @@ class CrossEncoderModel(Protocol):
     def pair(self, query: Ids, text: Ids) -> Tokens: ...
     def run(self, batch: Sequence[Tokens]) -> Floats: ...
     def probability(self, logits: Floats) -> Floats: ...
+
+
+class PersonalModel(Protocol):
+    """What ranking needs of a personal ranker; `neuralrank.personal_ranker.PersonalRanker`."""
+
+    @property
+    def ref(self) -> str: ...
+    @property
+    def encoder(self) -> str: ...
+    @property
+    def dimensions(self) -> int: ...
+    @property
+    def events(self) -> int: ...
+    def score(
+        self,
+        events: Sequence[Event],
+        event_vectors: Floats,
+        event_columns: Columns,
+        ids: Sequence[str],
+        vectors: Floats,
+        columns: Columns,
+        query: Floats | None,
+        retrieval: Floats,
+    ) -> Floats: ...
+    def fit(self, scores: Floats) -> Floats: ...
 
 
 class State(Enum):
@@ -123,7 +150,15 @@ class Loaded:
     created: datetime
     encoder: EncoderModel | None = None
     cross_encoder: CrossEncoderModel | None = None
+    personal: PersonalModel | None = None
     cost: Cost = field(default_factory=Cost)
+
+    @property
+    def model(self) -> EncoderModel | CrossEncoderModel | PersonalModel:
+        """The one of its kind."""
+        found = self.encoder or self.cross_encoder or self.personal
+        assert found is not None  # a loaded bundle has one
+        return found
 
 
 def unfollowed(_: str) -> None:
@@ -137,6 +172,8 @@ class Serving:
     loaded: Mapping[str, Loaded] = field(default_factory=dict)
     default_encoder: str = ""
     default_cross_encoder: str = ""
+    # "none": none is asked.
+    default_personal: str = ""
     # By name: the bundle that answers for it. None: of each name the newest.
     current: Mapping[str, str] | None = None
     # By name: a candidate, and the share of users, in percent, whom it answers in its place.
@@ -160,7 +197,7 @@ class Serving:
             return self
         current = dict(self.current)
         for name, (ref, percent) in self.canaries.items():
-            if ref in self.loaded and _place(ref, key) < percent:
+            if ref in self.loaded and place(ref, key) < percent:
                 current[name] = ref
         return replace(self, current=current)
 
@@ -211,6 +248,29 @@ class Serving:
                 return found.cross_encoder, found.cost
         return None
 
+    def personal_ranker(self, encoder: str) -> tuple[PersonalModel, Cost] | None:
+        """The one of the settings, else the first by name, that reads vectors of an encoder, by its
+        name@hash; None: none does."""
+        for ref in self.personal_rankers:
+            found = self.loaded[ref]
+            if found.personal is not None and found.personal.encoder == encoder:
+                return found.personal, found.cost
+        return None
+
+    @property
+    def personal_rankers(self) -> list[str]:
+        """name@hash of those that may be asked, by name."""
+        wanted = self.default_personal
+        if wanted in self.loaded:
+            return [wanted]
+        name, digits = parse_ref(wanted)
+        answering = self._answering("personal_ranker")
+        return [
+            answering[other].status.ref
+            for other in sorted(answering)
+            if not digits and name in ("", other)
+        ]
+
     @property
     def statuses(self) -> list[Status]:
         return [self.loaded[ref].status for ref in sorted(self.loaded)]
@@ -251,9 +311,3 @@ class Serving:
             f"No {kind}{f' {ref!r}' if ref else ''} is served. Served: {served or 'none'}. Name "
             "one that is, or publish it with `neuralrank models add`."
         )
-
-
-def _place(ref: str, key: str) -> float:
-    """Where a user stands among all, in [0, 100), evenly spread and another for each canary."""
-    digest = hashlib.blake2b(f"{ref}\0{key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64 * 100.0

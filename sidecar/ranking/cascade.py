@@ -1,11 +1,12 @@
-"""Ranking: profile → features → filter → score → rerank → blend → explain, under a deadline.
+"""Ranking: profile → features → filter → score → personal → rerank → blend → explain, under a
+deadline.
 
 Before each stage the time is looked at; what would miss the deadline is left out, and the answer
 says so. Whatever fails on the way to OpenSearch or in a model costs quality, not the answer.
 """
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,10 @@ from neuralrank.errors import Overloaded
 from neuralrank.language import detect
 from sidecar.deadline import Deadline
 from sidecar.domain import (
+    Candidates,
     DegradedReason,
-    Dropped,
-    DropReason,
+    Explanation,
     Floats,
-    Fusion,
     Ranked,
     Ranking,
     RankQuery,
@@ -31,21 +31,19 @@ from sidecar.models.follower import Models
 from sidecar.models.serving import CrossEncoderModel, Serving
 from sidecar.models.shadow import Shadow
 from sidecar.ranking.blend import (
-    Blend,
     affinity,
-    blend,
-    by_place,
     feedback,
     order,
-    relevance,
     retrieval,
 )
+from sidecar.ranking.experiment import coin, join, ways
 from sidecar.ranking.explain import Evidence, explain
 from sidecar.ranking.filters import apply_filters
 from sidecar.ranking.gather import Gatherer
+from sidecar.ranking.orders import Order, Parts, page_of, with_low
+from sidecar.ranking.personal import Offer, fitting
 from sidecar.ranking.rerank import read
 from sidecar.ranking.score import (
-    Similarities,
     category_match,
     centroid_match,
     complete,
@@ -98,9 +96,13 @@ class Ranker:
         """
         trace = Trace(self._metrics)
         serving = self._models.serving.arm(query.user_id or query.request_id)
-        if query.bundle and query.bundle != "none":
-            serving.cross_encoder(query.bundle)  # NotFound before any work
-        gathered = await self._gatherer.gather(query, serving, deadline, trace)
+        for bundle in query.bundles:
+            serving.cross_encoder(bundle)  # NotFound before any work
+        joined = join(query.experiment, query.user_id) if query.experiment else None
+        asked = ways(query, joined)
+        # What any of the ways needs is gathered once.
+        needy = max(asked.values(), key=lambda way: way.weights.relevance)
+        gathered = await self._gatherer.gather(needy, serving, deadline, trace)
         space = gathered.space
 
         dimensions = space.encoder.dimensions if space.encoder else 0
@@ -127,17 +129,64 @@ class Ranker:
                     else None
                 )
                 context = centroid_match(candidates, space.encoder, centroid)
-            parts = _Parts(
-                query,
-                kept,
-                near,
-                context,
-                affinity(near.user_match, near.category_share, near.brand_share),
-                found,
-            )
+            taste = affinity(near.user_match, near.category_share, near.brand_share)
             if space.encoder and near.compared:
                 trace.used(space.encoder.ref)
                 self._metrics.top_score(space.encoder.ref, near.query_match[kept])
+        if any(way.weights.affinity for way in asked.values()):
+            # An item is no query: what is like one is recommended.
+            searched = None if query.similar_to else gathered.query_vector
+            offer = Offer(candidates, kept, searched, found)
+            fits = await fitting(
+                offer, gathered.taste, space.encoder, serving, self._inference, deadline, trace
+            )
+            taste = taste if fits is None else fits
+        orders: dict[str, Order] = {}
+        chance = coin(query.experiment, query.user_id, query.query or query.similar_to)
+        # Who reads first has more of the deadline: neither way always does.
+        for name in sorted(asked, reverse=bool(chance.getrandbits(1))):
+            parts = Parts(asked[name], kept, near, context, taste, found)
+            orders[name] = await self._order(parts, candidates, serving, deadline, trace)
+        page = page_of(orders, chance, query.top_k)
+        if query.min_score is not None:
+            dropped = with_low(query, orders, kept, dropped)
+        trace.finish()
+        explanations: Sequence[Explanation | None] = [None] * len(page.ranked)
+        if query.explain:
+            explained = {
+                name: explain(
+                    Evidence(
+                        candidates, near, *one.parts, one.logits, one.blended, gathered.taste,
+                        space.encoder, bool(query.similar_to),
+                    ),
+                    kept,
+                    page.ranked,
+                )
+                for name, one in orders.items()
+            }  # fmt: skip
+            explanations = [explained[by][place] for place, by in enumerate(page.by)]
+        teams = page.by if len(orders) > 1 else [""] * len(page.by)
+        results = [
+            Ranked(candidates.ids[position], score, position, explanation, team)
+            for position, score, explanation, team in zip(
+                page.ranked.tolist(), page.scores.tolist(), explanations, teams, strict=True
+            )
+        ]
+        return Ranking(
+            tuple(results), tuple(dropped), trace.degraded, trace.stages, tuple(trace.bundles),
+            joined,
+        )  # fmt: skip
+
+    async def _order(
+        self,
+        parts: Parts,
+        candidates: Candidates,
+        serving: Serving,
+        deadline: Deadline,
+        trace: Trace,
+    ) -> Order:
+        """The candidates that may be shown and reach the threshold, in one way of ranking."""
+        query, kept = parts.query, parts.kept
         logits, cross = await self._rerank(
             query, candidates.texts, parts, kept, serving, deadline, trace
         )
@@ -146,40 +195,14 @@ class Ranker:
             ranked = kept[order(blended.scores[kept], candidates.retrieval[kept])]
             self._metrics.ordered(kendall_distance(ranked))
             if query.min_score is not None:
-                low = blended.scores[ranked] < np.float32(query.min_score)
-                dropped = _with_low(query, blended, ranked[low], dropped)
-                ranked = ranked[~low]
-            if query.top_k:
-                ranked = ranked[: query.top_k]
-        trace.finish()
-        shown = ranked.tolist()
-        scores = blended.scores[ranked].tolist()
-        ids = candidates.ids
-        if not query.explain:
-            results = [
-                Ranked(ids[position], score, position)
-                for position, score in zip(shown, scores, strict=True)
-            ]
-        else:
-            evidence = Evidence(
-                candidates, near, *fused, logits, blended, gathered.taste, space.encoder,
-                bool(query.similar_to),
-            )  # fmt: skip
-            results = [
-                Ranked(ids[position], score, position, explanation)
-                for position, score, explanation in zip(
-                    shown, scores, explain(evidence, kept, ranked), strict=True
-                )
-            ]
-        return Ranking(
-            tuple(results), tuple(dropped), trace.degraded, trace.stages, tuple(trace.bundles)
-        )
+                ranked = ranked[blended.scores[ranked] >= np.float32(query.min_score)]
+        return Order(ranked, logits, fused, blended)
 
     async def _rerank(
         self,
         query: RankQuery,
         texts: list[str | None],
-        parts: "_Parts",
+        parts: Parts,
         kept: npt.NDArray[np.intp],
         serving: Serving,
         deadline: Deadline,
@@ -260,42 +283,3 @@ class Ranker:
                 f"no cross-encoder serves the query's language {language or 'unknown'!r}",
             )
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The parts of the score that are there before a cross-encoder reads."""
-
-    query: RankQuery
-    # Positions of the candidates that may be shown.
-    kept: npt.NDArray[np.intp]
-    similarities: Similarities
-    context: Floats
-    affinity: Floats
-    retrieval: Floats
-
-    def blend(self, cross: Floats) -> tuple[tuple[Floats, Floats, Floats], Blend]:
-        """Relevance, affinity and retrieval as they count, and the blended scores, given what a
-        cross-encoder has read."""
-        match = relevance(self.similarities.query_match, self.context, cross)
-        parts = (match, self.affinity, self.retrieval)
-        if self.query.fusion is Fusion.RRF:
-            match, taste, found = (by_place(part, self.kept) for part in parts)
-            parts = (match, taste, found)
-        return parts, blend(*parts, self.query.weights)
-
-
-def _with_low(
-    query: RankQuery, blended: Blend, low: npt.NDArray[np.intp], dropped: list[Dropped]
-) -> list[Dropped]:
-    """What was dropped, with those below the threshold, in the order of the request."""
-    below = [
-        Dropped(
-            query.candidates.ids[position],
-            position,
-            DropReason.BELOW_MIN_SCORE,
-            f"score {blended.scores[position]:.3f} is below min_score {query.min_score:.3f}",
-        )
-        for position in low.tolist()
-    ]
-    return sorted([*dropped, *below], key=lambda drop: drop.position)

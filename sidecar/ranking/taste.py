@@ -3,7 +3,7 @@
 In comments m is the number of interactions that have a vector, d the encoder's dimensions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -11,9 +11,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.domain import Floats, Item, Profile
+from neuralrank.personal_ranker import Event, steps
+from sidecar.domain import Floats, Interaction, Item, Profile
 
-__all__ = ["ACTION_WEIGHTS", "Taste", "query_texts", "taste"]
+__all__ = ["ACTION_WEIGHTS", "Recent", "Taste", "query_texts", "taste"]
 
 # How much an action says about what its user wants, relative to a click. An impression says that
 # something was shown, which is not the user's doing.
@@ -34,6 +35,18 @@ _DAY_MS: Final = 86_400_000.0
 
 
 @dataclass(frozen=True, slots=True)
+class Recent:
+    """What a user did with items that have a vector, oldest first: what a personal ranker reads."""
+
+    events: tuple[Event, ...]
+    # Of each event its place in `Taste.vectors`, int64 [l], and what is known of its item.
+    rows: npt.NDArray[np.int64]
+    brands: tuple[str, ...]
+    categories: tuple[tuple[str, ...], ...]
+    prices: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
 class Taste:
     """A user's interest in numbers; `interest` is None where no interaction has a vector.
 
@@ -51,13 +64,14 @@ class Taste:
     weights: Floats
     brands: Mapping[str, float]
     categories: Mapping[str, float]
+    recent: Recent
 
     @property
     def size(self) -> int:
         """Roughly the bytes that it takes in memory, with the events that it is found by."""
         names = sum(len(name) + 120 for name in chain(self.brands, self.categories))
         # The texts of the events' items and queries, and the objects that hold them.
-        rows = sum(len(name) + 400 for name in self.item_ids)
+        rows = sum(len(name) + 400 for name in self.item_ids) + 300 * len(self.recent.events)
         return 1_500 + self.vectors.nbytes + self.weights.nbytes + names + rows
 
 
@@ -116,6 +130,29 @@ def taste(
         weights=shares,
         brands={name: weight / total for name, weight in brands.items()},
         categories={name: weight / total for name, weight in categories.items()},
+        recent=_recent(rows, items, names),
+    )
+
+
+def _recent(rows: Sequence[Interaction], items: Mapping[str, Item], names: Sequence[str]) -> Recent:
+    """
+    Args:
+        rows: newest first.
+        names: of the rows of the vectors.
+    """
+    place = {name: number for number, name in enumerate(names) if name}
+    found = steps(
+        Event(row.item_id, row.action)
+        for row in reversed(rows)
+        if row.item_id in place and ACTION_WEIGHTS.get(row.action, _OTHER_ACTION) > 0
+    )
+    touched = [items[event.item_id] for event in found]
+    return Recent(
+        tuple(found),
+        np.array([place[event.item_id] for event in found], np.int64),
+        tuple(item.brand for item in touched),
+        tuple(item.category for item in touched),
+        np.array([item.price for item in touched], np.float64),
     )
 
 

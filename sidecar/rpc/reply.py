@@ -45,9 +45,19 @@ def write_ranking(ranking: Ranking, *, explain: bool, request_id: str) -> pb.Ran
         bundles=ranking.bundles,
         request_id=request_id,
     )
+    if ranking.experiment is not None:
+        joined = ranking.experiment
+        response.experiment.CopyFrom(
+            pb.Participation(
+                name=joined.name,
+                mode=f"EXPERIMENT_MODE_{joined.mode.name}",
+                arm=joined.arm,
+                left_out=joined.left_out,
+            )
+        )
     add = response.results.add
     for hit in ranking.results:
-        message = add(id=hit.id, score=hit.score, retrieval_position=hit.position)
+        message = add(id=hit.id, score=hit.score, retrieval_position=hit.position, team=hit.team)
         if hit.explanation is not None:
             _explain(message.explanation, hit.explanation)
     return response

@@ -12,6 +12,7 @@ from neuralrank.errors import InvalidInput
 from neuralrank.text import clean
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import (
+    Arm,
     AttributeRule,
     EncodeInput,
     Filters,
@@ -22,6 +23,7 @@ from sidecar.domain import (
     Weights,
 )
 from sidecar.rpc.columns import read_candidates
+from sidecar.rpc.scoring import read_experiment, read_fusion, read_weights
 from sidecar.sizes import (
     MAX_ID,
     MAX_INPUTS,
@@ -34,7 +36,6 @@ from sidecar.sizes import (
     MAX_RULES,
     MAX_VALUE,
     MAX_VALUES,
-    MAX_WEIGHT,
     at_most,
     shown,
 )
@@ -72,6 +73,9 @@ def read_rank(
         )
     best = "Send the best of them only."
     at_most("The request", len(request.candidates), max_candidates, "candidates", best)
+    weights = read_weights("options.weights", options.weights, defaults)
+    fusion = read_fusion("options.fusion", options.fusion, Fusion.WEIGHTS)
+    usual = Arm(options.bundle, weights, fusion)
     min_score = options.min_score if options.HasField("min_score") else None
     if min_score is not None and not 0.0 <= min_score <= 1.0:
         raise InvalidInput(f"options.min_score is {min_score}; allowed is 0 to 1.")
@@ -80,7 +84,7 @@ def read_rank(
     return RankQuery(
         query=_query("query", request.query),
         candidates=read_candidates(request.candidates, names),
-        weights=_weights(options.weights, defaults),
+        weights=weights,
         language=request.language.lower().partition("-")[0],
         user_id=request.user.id,
         profile=_profile("user", request.user),
@@ -94,7 +98,10 @@ def read_rank(
         encoder=options.encoder,
         deadline_ms=options.deadline_ms,
         max_reranked=options.max_reranked,
-        fusion=_fusion(options.fusion),
+        fusion=fusion,
+        experiment=(
+            read_experiment(options.experiment, usual) if options.HasField("experiment") else None
+        ),
         request_id=request.request_id,
     )
 
@@ -156,26 +163,6 @@ def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput
 def _query(name: str, text: str) -> str:
     at_most(name, len(text), MAX_QUERY, "characters")
     return clean(text).strip()
-
-
-def _weights(weights: pb.Weights, defaults: Weights) -> Weights:
-    values = {}
-    for name in ("relevance", "affinity", "retrieval"):
-        value = getattr(weights if weights.HasField(name) else defaults, name)
-        if not 0 <= value <= MAX_WEIGHT:
-            raise InvalidInput(
-                f"options.weights.{name} is {value}; allowed is 0 to {MAX_WEIGHT:,.0f}."
-            )
-        values[name] = value
-    if not sum(values.values()):
-        raise InvalidInput("options.weights are all 0; at least one must be above 0.")
-    return Weights(**values)
-
-
-def _fusion(value: int) -> Fusion:
-    if value not in pb.Fusion.values():
-        raise InvalidInput(f"options.fusion is {value}; allowed are {', '.join(pb.Fusion.keys())}.")
-    return Fusion.RRF if value == pb.FUSION_RRF else Fusion.WEIGHTS
 
 
 def _filters(filters: pb.Filters) -> Filters:

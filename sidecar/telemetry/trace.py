@@ -13,8 +13,8 @@ __all__ = ["STAGES", "Trace"]
 # In the order in which they are reported. Tokenise, queue and inference are what all models took
 # together, those of profile and of rerank among them; reply is added by who writes it.
 STAGES = (
-    "profile", "features", "filter", "score", "tokenise", "queue", "inference", "rerank", "blend",
-    "reply",
+    "profile", "features", "filter", "score", "personal", "tokenise", "queue", "inference",
+    "rerank", "blend", "reply",
 )  # fmt: skip
 
 
@@ -30,18 +30,18 @@ class Trace:
 
     @contextmanager
     def stage(self, name: str, candidates: int) -> Iterator[None]:
-        """Times a stage; one that raises is noted with the time that it took."""
+        """Times a stage; one that raises is noted with the time that it took, and one that comes
+        again adds up."""
         start = time.perf_counter()
         try:
             with span(name):
                 yield
         finally:
             seconds = time.perf_counter() - start
+            self.spend(name, seconds, candidates)
             call = current()
             if call is not None:
-                call.stages[name] = seconds * 1_000
-            self._stages[name] = StageReport(name, candidates, seconds * 1_000)
-            self._metrics.stage(name, seconds)
+                call.stages[name] = self._stages[name].milliseconds
 
     def spend(self, name: str, seconds: float, candidates: int) -> None:
         """Adds to a stage that goes on beside others, or several times."""

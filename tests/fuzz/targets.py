@@ -184,6 +184,8 @@ def _cohere_seeds() -> list[bytes]:
         {"query": "q", "documents": [{"title": "t", "b": ["x"]}], "rank_fields": ["b", "title"]},
         {"query": "q", "documents": ["a"], "priority": 0, "truncation": True,
          "relevant_spans": {"mode": "disabled"}, "model": "judge"},
+        {"query": "red", "documents": ["a red kettle", "blue"], "user": "u", "experiment":
+         {"name": "x", "mode": "interleave", "arms": {"A": {}, "B": {"model": "words"}}}},
     ]  # fmt: skip
     return [json.dumps(body, ensure_ascii=bool(place % 2)).encode()
             for place, body in enumerate(bodies)]  # fmt: skip

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
@@ -85,6 +86,55 @@ def tiny_bundle(
             "dimensions": HIDDEN if kind == "encoder" else 0,
             "normalized": kind == "encoder",
             "precision": precision,
+            **fields,
+        },
+    )
+
+
+def tiny_ranker(folder: Path, encoder: str, sign: float = 1.0, **fields: object) -> Bundle:
+    """A personal ranker by hand: candidates by their dot product with the mean of the events."""
+    folder.mkdir(parents=True, exist_ok=True)
+    axis = numpy_helper.from_array(np.array([1]), "axis")
+    nodes = [
+        helper.make_node("Cast", ["present"], ["here"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["here", "last"], ["there"]),
+        helper.make_node("Mul", ["events", "there"], ["read"]),
+        helper.make_node("ReduceMean", ["read", "axis"], ["user"], keepdims=1),
+        helper.make_node("Transpose", ["user"], ["across"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["candidates", "across"], ["alike"]),
+        helper.make_node("Mul", ["alike", "sign"], ["signed"]),
+        helper.make_node("Concat", ["signed", "signed"], ["scores"], axis=-1),
+    ]
+    given = {
+        "events": (TensorProto.FLOAT, ["b", "l", HIDDEN]),
+        "present": (TensorProto.BOOL, ["b", "l"]),
+        "candidates": (TensorProto.FLOAT, ["b", "n", HIDDEN]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "ranker",
+        [helper.make_tensor_value_info(name, *kind) for name, kind in given.items()],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["b", "n", 2])],
+        [
+            axis,
+            numpy_helper.from_array(np.array([2]), "last"),
+            numpy_helper.from_array(np.array(sign, np.float32), "sign"),
+        ],
+    )
+    opset = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), str(folder / MODEL))
+    reads = {
+        "encoder": encoder, "events": 3, "heads": ["search", "recommendation"], "actions": [""],
+        "features": [], "pairs": [],
+    }  # fmt: skip
+    return write_bundle(
+        folder,
+        {
+            "name": "tiny-ranker",
+            "kind": "personal_ranker",
+            "dimensions": HIDDEN,
+            "logit": {"low": -1.0, "high": 1.0},
+            "personal": reads,
             **fields,
         },
     )

@@ -1,13 +1,15 @@
 """Texts to tokens: what a text spells out never becomes a special token."""
 
+import json
 from pathlib import Path
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from neuralrank.bundle import TOKENIZER, Bundle, write_bundle
+from neuralrank.errors import InvalidBundle
 from neuralrank.registry import Registry
-from neuralrank.tokens import load_tokenizer
+from neuralrank.tokens import load_tokenizer, read_tokenizer
 from tests.conftest import CACHE
 from tests.unit.conftest import tiny_bundle
 
@@ -117,3 +119,29 @@ def test_a_text_sets_no_special_token_in_the_default_models() -> None:
         for text in INTRUDERS:
             assert _special_tokens(tokenizer, "phone", text) == plain, (bundle.ref, text)
             assert _special_tokens(tokenizer, text, "phone") == plain, (bundle.ref, text)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.WordLevel({"a": 0, "red": 1, "one": 2}, unk_token="[UNK]"),
+        models.Unigram([("a", -1.0), ("b", -1.0)]),
+    ],
+    ids=["unknown word missing", "no unknown piece"],
+)
+def test_a_tokenizer_that_fails_at_unknown_words_is_refused_when_it_is_read(
+    model: models.Model,
+) -> None:
+    broken = Tokenizer(model)
+    broken.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(InvalidBundle, match="reads every text"):
+        read_tokenizer(broken.to_str().encode(), "shop/tokenizer.json")
+
+
+def test_a_tokenizer_whose_template_names_a_token_that_is_not_there_is_refused() -> None:
+    made = json.loads(_wordpiece().to_str())
+    for step in made["post_processor"]["pair"]:
+        if "SpecialToken" in step:
+            step["SpecialToken"]["id"] = "[CUT]"
+    with pytest.raises(InvalidBundle, match="reads every text"):
+        read_tokenizer(json.dumps(made).encode(), "shop/tokenizer.json")

@@ -34,7 +34,7 @@ _FADE_FAST: Final = 0.5
 # What a logarithm is taken of is never less.
 _LEAST: Final = 1e-3
 # What each source counts when candidates are chosen; the ranker then decides itself.
-_WEIGHTS: Final = (1.0, 0.5, 2.0, 0.0, 0.5)
+_WEIGHTS: Final = (1.0, 0.5, 3.0, 0.0, 1.0)
 _AT_ONCE: Final = 256
 
 

@@ -19,7 +19,7 @@ from trainer.loop import Rows, Task, TrainingOptions, train
 from trainer.personal.buckets import Buckets, padded
 from trainer.personal.candidates import FEATURES, Candidates, Sources
 from trainer.personal.measure import Guessed, Scores
-from trainer.personal.ranker import Inputs, PersonalRanker, RankerShape, listwise_loss
+from trainer.personal.ranker import Inputs, RankerModel, RankerShape, listwise_loss
 from trainer.personal.sequences import Histories, Numbers
 from trainer.personal.statistics import PAIR_FEATURES
 
@@ -44,7 +44,7 @@ class NeuralOptions:
     # Newest events that are read.
     events: int = 15
     # Users that are trained on.
-    users: int = 40_000
+    users: int = 60_000
     width: int = 32
     dropout: float = 0.1
     # Users in a batch, about: places of histories.
@@ -58,7 +58,7 @@ class NeuralOptions:
 class Neural:
     """A trained ranker over its sources."""
 
-    model: PersonalRanker
+    model: RankerModel
     sources: Sources
     options: NeuralOptions
 
@@ -74,14 +74,14 @@ class Neural:
         return scores
 
 
-def ranker(dimensions: int, options: NeuralOptions) -> PersonalRanker:
+def ranker(dimensions: int, options: NeuralOptions) -> RankerModel:
     """One that is not trained yet.
 
     Args:
         dimensions: of the content vectors.
     """
     torch.manual_seed(options.seed)
-    return PersonalRanker(
+    return RankerModel(
         RankerShape(
             dimensions, len(FEATURES), len(PAIR_FEATURES) + 1,
             width=options.width, dropout=options.dropout,
@@ -112,7 +112,7 @@ def chosen_lists(
     return Lists(before, users[kept].astype(np.int64), found, place[kept], options)
 
 
-def train_ranker(model: PersonalRanker, lists: "Lists", out: Path) -> None:
+def train_ranker(model: RankerModel, lists: "Lists", out: Path) -> None:
     """Trains, or goes on; the weights are then the best ones."""
     lists.standardise(model)
     train(lists.task(model), lists.training(out))
@@ -133,7 +133,7 @@ class Lists:
         """How many at the end are not trained on."""
         return min(_DEV_USERS, len(self.users) // 10)
 
-    def standardise(self, model: PersonalRanker) -> None:
+    def standardise(self, model: RankerModel) -> None:
         """Sets the model's means and scales from some of the lists."""
         some = slice(0, 500)
         features = self.found.features[some].reshape(-1, len(FEATURES))
@@ -151,7 +151,7 @@ class Lists:
             every_steps=max(1, len(self._buckets().groups) // 2),
         )  # fmt: skip
 
-    def task(self, model: PersonalRanker) -> Task:
+    def task(self, model: RankerModel) -> Task:
         buckets = self._buckets()
 
         def batch(numbers: Rows, random: np.random.Generator) -> tuple[Inputs, Tensor]:
@@ -196,7 +196,7 @@ class Lists:
         rows = [self.sources.histories.rows[place] for place in self.users[users]]
         return _inputs(self.sources, rows, items, features, self.options.events)
 
-    def _measure(self, model: PersonalRanker) -> dict[str, float]:
+    def _measure(self, model: RankerModel) -> dict[str, float]:
         """On users of the dev part, all of their candidates; those who were not offered what they
         chose are not among them, so these are higher than over all users."""
         ranks = []

@@ -22,15 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ACTIONS", "HEADS", "Inputs", "PersonalRanker", "RankerShape", "listwise_loss"]
+from neuralrank.personal_ranker import ACTIONS, HEADS
 
-# 0 is "another action".
-ACTIONS: Final = (
-    "", "click", "view", "watch", "add_to_cart", "purchase", "query", "search", "impression",
-)  # fmt: skip
-HEADS: Final = ("search", "recommendation")
+__all__ = ["HIDDEN", "Inputs", "Matched", "RankerModel", "RankerShape", "listwise_loss"]
+
 _ACTION_WIDTH: Final = 4
-_HIDDEN: Final = -1e4
+HIDDEN: Final = -1e4
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,8 @@ class Inputs:
 
     # float32 [b, l, d] of length 1, newest last; zeros where there is no event or no vector.
     events: Tensor
-    # float32 [b, l]: how long ago, days or places; int64 [b, l]: a place in ACTIONS; and whether
-    # there is an event.
+    # float32 [b, l]: how many events came after; int64 [b, l]: a place in ACTIONS; bool [b, l]:
+    # whether there is an event.
     ages: Tensor
     actions: Tensor
     present: Tensor
@@ -77,7 +74,22 @@ class Inputs:
         )
 
 
-class PersonalRanker(nn.Module):
+@dataclass(frozen=True)
+class Matched:
+    """Users as each candidate sees them, and the candidates: float32 [b, n, w] both."""
+
+    user: Tensor
+    item: Tensor
+
+    @property
+    def cosine(self) -> Tensor:
+        """float32 [b, n]."""
+        # Who has no events has a vector of zeros; the floor keeps its gradient small.
+        user, item = (functional.normalize(one, dim=-1, eps=1e-6) for one in (self.user, self.item))
+        return (user * item).sum(-1)
+
+
+class RankerModel(nn.Module):
     """Scores of candidates for users, one for each head."""
 
     def __init__(self, shape: RankerShape) -> None:
@@ -94,6 +106,9 @@ class PersonalRanker(nn.Module):
         nn.init.normal_(self.identity.weight, std=0.01)
         with torch.no_grad():
             self.identity.weight[0] = 0.0
+        # How much an item is liked whoever asks; of one without an id nothing is known.
+        self.prior = nn.Embedding(shape.items + 1, len(HEADS), padding_idx=0)
+        nn.init.zeros_(self.prior.weight)
         self.action = nn.Embedding(len(ACTIONS), _ACTION_WIDTH)
         pair = 2 + 2 + _ACTION_WIDTH + shape.pair_features
         self.pair = nn.Sequential(
@@ -110,10 +125,17 @@ class PersonalRanker(nn.Module):
             nn.GELU(),
             nn.Linear(width // 2, len(HEADS)),
         )
+        # Of the cosine of user and item in the score, as a logarithm: it counts, and upwards. So
+        # what is chosen comes nearer to who chose it, and who chose it to that.
+        self.closeness = nn.Parameter(torch.zeros(len(HEADS)))
 
     def forward(self, inputs: Inputs) -> Tensor:
         """float32 [b, n, heads]; higher is better. Of each candidate for itself: neither others nor
         their number change it."""
+        return self.read(inputs)[0]
+
+    def read(self, inputs: Inputs) -> tuple[Tensor, Matched]:
+        """The scores, and the vectors that they come from."""
         events, candidates = self._content(inputs.events), self._content(inputs.candidates)
         query = self._content(inputs.query[:, None])  # [b, 1, d]
         asked = (inputs.query != 0).any(-1)[:, None, None].to(query.dtype)  # [b, 1, 1]
@@ -138,7 +160,7 @@ class PersonalRanker(nn.Module):
             parts.append(inputs.pairs / self.pair_scale)
         pair = self.pair(torch.cat(parts, -1))  # [b, l, n, w]
         there = inputs.present[:, :, None, None]
-        weights = self.attention(pair).masked_fill(~there, _HIDDEN).softmax(1)  # [b, l, n, 2]
+        weights = self.attention(pair).masked_fill(~there, HIDDEN).softmax(1)  # [b, l, n, 2]
         # Without any event all weights are equal, and must be of nothing.
         weights = weights * there.to(weights.dtype)
         pooled = (weights[..., :1] * self.value(pair)).sum(1)  # [b, n, w]
@@ -147,13 +169,16 @@ class PersonalRanker(nn.Module):
         user = weights[..., 1].transpose(1, 2) @ event  # [b, n, w]
         known = inputs.present.any(1)[:, None, None].to(item.dtype).expand(-1, count, 1)
         matched = candidates @ query.transpose(1, 2)  # [b, n, 1]
-        return self.score(
+        both = Matched(user, item)
+        score = self.score(
             torch.cat(
                 [pooled, most, user * item, user, matched, asked.expand(-1, count, 1), known,
                  features],
                 -1,
             )
         )  # fmt: skip
+        near = both.cosine[..., None] * self.closeness.exp()  # [b, n, heads]
+        return score + near + self.prior(inputs.candidate_ids), both
 
     def _content(self, vectors: Tensor) -> Tensor:
         """Vectors without what all have in common, of length 1; zeros stay zeros."""

@@ -13,6 +13,7 @@ from neuralrank.errors import InvalidInput
 from neuralrank.models import Checkpoint
 from neuralrank.models.bert import BertConfig as Sizes
 from neuralrank.models.bert import Head
+from neuralrank.models.bert_matches import MATCHES
 from trainer.text.additions import INNER, add_bottlenecks, add_prefixes
 
 __all__ = ["TextModel", "sizes_of", "weights_of"]
@@ -49,8 +50,13 @@ class TextModel(nn.Module):
         # As a checkpoint may have come from an encoder, or from a classifier of another kind.
         if head != "score" or weights.get("classifier.weight", np.zeros((0, 0))).shape[0] != 1:
             weights = {k: w for k, w in weights.items() if not k.startswith("classifier.")}
-        if head != "score":
-            weights = {k: w for k, w in weights.items() if not k.startswith("pooler.")}
+        if head != "score":  # an encoder reads one text at a time: nothing to score, none to match
+            weights = {
+                k: w for k, w in weights.items() if not k.startswith("pooler.") and k != MATCHES
+            }
+        self.marks_matches = MATCHES in weights
+        if self.marks_matches:
+            self.bert.embeddings.match_embeddings = nn.Embedding(2, hidden)
         if any(".prefix." in name for name in weights):
             key = "encoder.layer.0.attention.self.prefix.key"
             add_prefixes(self.bert, weights[key].shape[1])
@@ -67,10 +73,14 @@ class TextModel(nn.Module):
         Returns:
             Logits [batch] for the head `score`, else vectors [batch, hidden] of length 1.
         """
+        embeddings = self.bert.embeddings
+        words = embeddings.word_embeddings(input_ids)  # [batch, length, hidden]
+        if self.marks_matches:
+            words = words + embeddings.match_embeddings(_matched(input_ids, token_type_ids))
         if self.bert.config.type_vocab_size == 1:
             token_type_ids = torch.zeros_like(token_type_ids)
         output = self.bert(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+            inputs_embeds=words, attention_mask=attention_mask, token_type_ids=token_type_ids
         )
         if self.head == "score":
             logits: Tensor = self.classifier(self.dropout(output.pooler_output))[:, 0]
@@ -101,6 +111,13 @@ def sizes_of(model: TextModel) -> Sizes:
         heads=config.num_attention_heads,
         epsilon=config.layer_norm_eps,
     )
+
+
+def _matched(input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
+    """1 for tokens that the other text of the pair has too, else 0: int64 [batch, length]."""
+    same_token = input_ids.unsqueeze(2) == input_ids.unsqueeze(1)
+    other_text = token_type_ids.unsqueeze(2) != token_type_ids.unsqueeze(1)
+    return (same_token & other_text).any(dim=2).long()
 
 
 def _config(weights: Mapping[str, NDArray[np.float32]], sizes: Sizes, dropout: float) -> BertConfig:

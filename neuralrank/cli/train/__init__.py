@@ -22,6 +22,7 @@ from neuralrank.cli.train import (  # noqa: E402, F401
     dataset,
     encoder,
     evaluate,
+    personal,
     pretrain,
     pull,
     reranker,

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from neuralrank.errors import NotFound
+from neuralrank.personal_ranker import Columns, Event
 from neuralrank.tokens import Ids, Tokens
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.cores import Share
@@ -141,6 +142,43 @@ class WordJudge:
 
 
 @dataclass
+class WordTaste:
+    """A personal ranker: how many of the user's items have a word that the candidate has."""
+
+    ref: str = "taste@000000000003"
+    encoder: str = "words@000000000001"
+    dimensions: int = DIMENSIONS
+    events: int = 20
+    # What it was given: items with actions oldest first, candidates, and the query's vector.
+    calls: list[tuple[list[tuple[str, str]], list[str], Floats | None]] = field(
+        default_factory=list
+    )
+    error: Exception | None = None
+
+    def score(
+        self,
+        events: Sequence[Event],
+        event_vectors: Floats,
+        event_columns: Columns,
+        ids: Sequence[str],
+        vectors: Floats,
+        columns: Columns,
+        query: Floats | None,
+        retrieval: Floats,
+    ) -> Floats:
+        acts = [(event.item_id, event.action) for event in events]
+        self.calls.append((acts, list(ids), query))
+        assert len(event_vectors) == len(event_columns.brand) == len(events)
+        assert len(vectors) == len(columns.price) == len(retrieval) == len(ids)
+        if self.error:
+            raise self.error
+        return np.asarray((event_vectors @ vectors.T > 0).sum(axis=0), np.float32)
+
+    def fit(self, scores: Floats) -> Floats:
+        return np.clip(scores / 10.0, 0.0, 1.0)
+
+
+@dataclass
 class Catalogue:
     """`Features` in memory: one index "shop", and users' profiles."""
 
@@ -191,7 +229,10 @@ def shop() -> Catalogue:
 
 
 def serving(
-    encoder: WordEncoder | None, judge: WordJudge | None, cost: Cost | None = None
+    encoder: WordEncoder | None,
+    judge: WordJudge | None,
+    cost: Cost | None = None,
+    taste: WordTaste | None = None,
 ) -> Serving:
     loaded: dict[str, Loaded] = {}
     now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -205,6 +246,10 @@ def serving(
             if isinstance(model, WordEncoder)
             else Loaded(status, now, cross_encoder=model, cost=cost or Cost())
         )
+    if taste is not None:
+        name, _, digits = taste.ref.partition("@")
+        status = Status(name, digits, "personal_ranker", (), State.SERVING)
+        loaded[taste.ref] = Loaded(status, now, personal=taste, cost=cost or Cost())
     return Serving(loaded)
 
 
@@ -227,6 +272,7 @@ class Bench:
         encoder: WordEncoder | None = None,
         judge: WordJudge | None = None,
         cost: Cost | None = None,
+        taste: WordTaste | None = None,
     ) -> None:
         self.clock = Clock()
         self.catalogue = shop() if catalogue is None else catalogue
@@ -234,7 +280,7 @@ class Bench:
         self.judge = judge
         self.metrics = Metrics()
         self.models = Models(NoBundles(), share=ONE_CORE)  # type: ignore[arg-type]
-        self.models.serving = serving(self.encoder, judge, cost)
+        self.models.serving = serving(self.encoder, judge, cost, taste)
         self.inference = Inference(
             self.metrics,
             workers=1,

@@ -17,7 +17,7 @@ from neuralrank.registry import Registry
 from sidecar.models.follower import Models
 from sidecar.models.loading import check_speed, load_bundle
 from sidecar.models.serving import Loaded, Role, State, Status
-from tests.unit.conftest import tiny_bundle
+from tests.unit.conftest import tiny_bundle, tiny_ranker
 from tests.unit.sidecar.parts import ONE_CORE, Clock
 from tests.unit.test_bundle_attacks import graph_of, reseal
 
@@ -73,15 +73,71 @@ async def test_a_damaged_bundle_is_refused_with_its_reason_and_leaves_the_others
     models.close()
 
 
+async def test_a_personal_ranker_serves_beside_the_encoder_that_it_reads(
+    registry: Registry, encoder_bundle: Bundle, tmp_path: Path
+) -> None:
+    encoder = registry.publish(encoder_bundle).ref
+    first = registry.publish(tiny_ranker(tmp_path / "r", encoder, created="2026-01-01T00:00:00Z"))
+    models = Models(registry, share=ONE_CORE)
+    await models.refresh()
+    found = models.serving.personal_ranker(encoder)
+    assert found is not None
+    assert found[0].ref == first.ref
+    assert found[1].estimate(1_000.0) > 0  # warming has measured it
+    assert models.serving.personal_ranker("other@0123456789ab") is None
+    held = models.serving
+    second = registry.publish(tiny_ranker(tmp_path / "s", encoder, sign=-1.0))
+    await models.refresh()
+    swapped = models.serving.personal_ranker(encoder)
+    assert swapped is not None
+    assert swapped[0].ref == second.ref
+    before = held.personal_ranker(encoder)
+    assert before is not None
+    assert before[0].ref == first.ref
+    states = {row.ref: row for row in models.statuses}
+    assert states[second.ref].roles == (Role.SERVING,)
+    assert states[second.ref].backend == "onnxruntime-cpu"
+    # One that gives other scores than when it was made is refused, and this one stays.
+    golden = [{"texts": ["search"], "values": [9.0] * 5}]
+    wrong = registry.publish(tiny_ranker(tmp_path / "w", encoder, sign=0.5, golden=golden))
+    await models.refresh()
+    states = {row.ref: row for row in models.statuses}
+    assert states[wrong.ref].state is State.REFUSED
+    assert "computes something else" in states[wrong.ref].reason
+    after = models.serving.personal_ranker(encoder)
+    assert after is not None
+    assert after[0].ref == second.ref
+    models.close()
+
+
+@pytest.mark.parametrize("wanted", ["none", "other", "tiny-ranker", "tiny-ranker@{hash}", ""])
+async def test_settings_name_the_personal_ranker_or_none(
+    registry: Registry, tmp_path: Path, wanted: str
+) -> None:
+    encoder = "e@0123456789ab"
+    old = registry.publish(tiny_ranker(tmp_path / "r", encoder, created="2026-01-01T00:00:00Z"))
+    new = registry.publish(tiny_ranker(tmp_path / "s", encoder, sign=-1.0))
+    given = wanted.format(hash=old.hash)
+    models = Models(registry, share=ONE_CORE, default_personal=given)
+    await models.refresh()
+    found = models.serving.personal_ranker(encoder)
+    if wanted in ("none", "other"):
+        assert found is None
+    else:
+        assert found is not None
+        assert found[0].ref == (old.ref if "@" in wanted else new.ref)
+    models.close()
+
+
 async def test_a_kind_that_this_version_does_not_know_is_refused(
     registry: Registry, tmp_path: Path
 ) -> None:
-    registry.publish(tiny_bundle(tmp_path / "p", "personal_ranker", name="tiny-ranker"))
+    registry.publish(tiny_bundle(tmp_path / "p", "image_encoder", name="tiny-images"))
     models = Models(registry, share=ONE_CORE)
     await models.refresh()
     (row,) = models.statuses
     assert row.state is State.REFUSED
-    assert "personal_ranker" in row.reason
+    assert "image_encoder" in row.reason
     models.close()
 
 
@@ -234,7 +290,7 @@ BAD: list[tuple[str, Callable[[Bundle], None], str]] = [
     ), "was published with 77.0000"),
     ("of an unknown kind", manifest(kind="oracle"), "kind: got 'oracle'"),
     ("of an unknown format", manifest(format=9), "format: got 9"),
-    ("of a kind that is not served", manifest(kind="personal_ranker"), "this version serves"),
+    ("of a kind that is not served", manifest(kind="image_encoder"), "this version serves"),
     ("leaving its folder", manifest(files={"../x": "0" * 64}), "outside the bundle"),
 ]  # fmt: skip
 

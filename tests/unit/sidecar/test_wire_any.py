@@ -47,9 +47,18 @@ FILTERS = message(
     in_stock_only=st.booleans(), attributes=st.lists(RULE, max_size=2),
 )  # fmt: skip
 GIVEN_WEIGHTS = message(pb.Weights, relevance=FLOAT, affinity=FLOAT, retrieval=FLOAT)
+ARM = message(pb.Arm, bundle=TEXT, weights=GIVEN_WEIGHTS, fusion=st.integers(0, 3))
+GOOD_ARM = message(pb.Arm, bundle=TEXT, fusion=st.integers(0, 2))
+EXPERIMENT = message(
+    pb.Experiment, {"name": st.text("ab._-", min_size=1, max_size=4) | TEXT},
+    mode=st.integers(0, 3), share=GOOD | st.floats(),
+    arms=st.dictionaries(st.sampled_from("ABC"), ARM, max_size=3)
+    | st.fixed_dictionaries({"A": GOOD_ARM, "B": GOOD_ARM}),
+)  # fmt: skip
 OPTIONS = message(
     pb.RankOptions, top_k=COUNT, filters=FILTERS, min_score=GOOD | FLOAT, weights=GIVEN_WEIGHTS,
     explain=st.booleans(), bundle=TEXT, encoder=TEXT, deadline_ms=COUNT, max_reranked=COUNT,
+    fusion=st.integers(0, 3), experiment=EXPERIMENT,
 )  # fmt: skip
 INTERACTION = message(pb.Interaction, item_id=ID, action=TEXT, timestamp_ms=INT, query=TEXT)
 PROFILE = message(
@@ -73,6 +82,10 @@ ENCODE = message(pb.EncodeRequest, inputs=st.lists(INPUT, max_size=3), encoder=T
 
 def check(query: RankQuery) -> None:
     """What ranking relies on."""
+    if query.experiment is not None:
+        assert sorted(query.experiment.arms) == ["A", "B"]
+        assert 0 < query.experiment.share <= 1
+        assert query.experiment.arms["A"] != query.experiment.arms["B"]
     candidates = query.candidates
     count = len(candidates)
     assert all(candidates.ids)

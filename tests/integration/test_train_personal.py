@@ -1,0 +1,217 @@
+"""From clicks in OpenSearch to a personal ranker in service: a habit that content does not say is
+learned, swapped in, and seen in what new users get."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from opensearchpy import OpenSearch
+
+from bench.running import Running
+from neuralrank.client import Client
+from neuralrank.opensearch import connect
+from neuralrank.registry import Registry
+from neuralrank.settings import Settings
+from neuralrank.v1 import ranking_pb2 as pb
+from neuralrank.writing import bulk_write
+from opensearch_config import apply_ubi
+from tests.conftest import neuralrank
+
+BEGIN = datetime(2016, 3, 1, tzinfo=UTC)
+INDEX = "personal_habits"
+# Who looks at the first of a pair goes on to the second.
+PAIRS = {"kettle": "tea", "camera": "tripod"}
+KINDS = {
+    "kettle": "electric kettle {}, stainless steel",
+    "tea": "green tea leaves {}, loose",
+    "camera": "digital camera {}, 24 megapixels",
+    "tripod": "aluminium tripod {}, foldable",
+}
+OF_A_KIND, USERS = 8, 90
+
+
+def item(kind: str, number: int) -> str:
+    return f"{kind}-{number}"
+
+
+def event(user: str, query_id: str, action: str, name: str, place: int, at: datetime) -> Any:
+    return "ubi_events", {
+        "user_id": user, "client_id": f"habit-{user}", "query_id": query_id,
+        "action_name": action, "timestamp": at.isoformat(), "user_query": "",
+        "event_attributes": {"object": {"object_id": name}, "position": {"ordinal": place}},
+    }  # fmt: skip
+
+
+def habits() -> list[Any]:
+    """Each user views two of a kind after a search for it, and then buys what goes with it after a
+    search that says nothing."""
+    chance = Random(4)
+    documents: list[Any] = []
+
+    def page(user: str, text: str, shown: list[str], chosen: list[str], at: datetime) -> None:
+        name = f"habit-{len(documents)}"
+        asked = {"client_id": f"habit-{user}", "user_id": user, "query_id": name}
+        stamp = {"timestamp": at.isoformat(), "user_query": text}
+        documents.append(("ubi_queries", asked | stamp))
+        for place, one in enumerate(shown, start=1):
+            documents.append(event(user, name, "impression", one, place, at))
+        for place, one in enumerate(chosen, start=1):
+            acted = at + timedelta(seconds=20 * place)
+            documents.append(event(user, name, "click", one, shown.index(one) + 1, acted))
+
+    for number in range(USERS):
+        kind = list(PAIRS)[number % 2]
+        user, at = f"trained-{number}", BEGIN + timedelta(hours=number)
+        own = [item(kind, n) for n in chance.sample(range(OF_A_KIND), 4)]
+        page(user, f"{kind} for home {number % 9}", own, own[:2], at)
+        mixed = [item(other, chance.randrange(OF_A_KIND)) for other in KINDS]
+        chance.shuffle(mixed)
+        liked = [one for one in mixed if one.startswith(PAIRS[kind])]
+        later = at + timedelta(minutes=20)
+        page(user, f"present number {number % 30}", mixed, liked, later)
+    return documents
+
+
+@pytest.fixture
+def client(stack: Settings) -> Iterator[OpenSearch]:
+    with closing(connect(stack, timeout=120.0)) as opened:
+        apply_ubi(opened)
+        yield opened
+        opened.delete_by_query(
+            index="ubi_events,ubi_queries",
+            body={"query": {"prefix": {"client_id": "habit-"}}},
+            params={"refresh": "true"},
+        )
+        opened.indices.delete(index=f"{INDEX}*", params={"ignore_unavailable": "true"})
+
+
+@pytest.fixture
+def registry(stack: Settings, tmp_path: Path) -> Registry:
+    """With the stack's encoder, and nothing else."""
+    found = Registry(str(tmp_path / "models"))
+    every = Registry(stack.registry_path).list()
+    found.publish(next(one for one in every if one.manifest.kind == "encoder"))
+    return found
+
+
+def log(client: OpenSearch, documents: list[Any], prefix: str) -> None:
+    for index in ("ubi_queries", "ubi_events"):
+        rows = [(f"{prefix}-{n}", row) for n, (to, row) in enumerate(documents) if to == index]
+        assert not list(bulk_write(client, index, rows, refresh=True))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_habit_is_learned_from_logs_and_served_to_new_users(
+    stack: Settings, client: OpenSearch, registry: Registry, tmp_path: Path
+) -> None:
+    where = {
+        "NEURALRANK_OPENSEARCH_URL": stack.opensearch_url,
+        "NEURALRANK_REGISTRY": registry.url,
+        "NEURALRANK_HOME": str(tmp_path / "home"),
+    }
+
+    def run(*arguments: str | Path) -> Any:
+        done = neuralrank(*arguments, "--json", **where)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    rows = [
+        {"id": item(kind, n), "title": title.format(n), "price": 20.0}
+        for kind, title in KINDS.items()
+        for n in range(OF_A_KIND)
+    ]
+    catalogue = tmp_path / "catalogue.jsonl"
+    catalogue.write_text("\n".join(map(json.dumps, rows)))
+    run("index", catalogue, "--index", INDEX)
+    log(client, habits(), "habit")
+    # Two whom no training has seen.
+    now = datetime.now(UTC)
+    views = [
+        event(user, "", "click", item(kind, n), 1, now - timedelta(minutes=5 - n))
+        for user, kind in (("brews", "kettle"), ("films", "camera"))
+        for n in range(2)
+    ]
+    log(client, views, "habit-view")
+    weights = pb.Weights(relevance=0.01, affinity=1, retrieval=0.01)
+    options = pb.RankOptions(explain=True, deadline_ms=5_000, weights=weights)
+
+    with Running(
+        tmp_path / "sidecar.log",
+        opensearch_url=stack.opensearch_url,
+        registry=registry.url,
+        registry_poll_seconds=0.2,
+    ) as sidecar:
+        sidecar.ready()
+
+        def ranked(user: str, query: str = "") -> tuple[list[str], pb.RankResponse]:
+            # What is near by content first, as a search of neighbours would have it.
+            names = ["kettle-5", "camera-5", "tea-5", "tripod-5"]
+            request = pb.RankRequest(
+                index=INDEX, query=query, options=options,
+                candidates=[pb.Candidate(id=name) for name in names],
+            )  # fmt: skip
+            if user:
+                request.user.id = user
+            with Client(sidecar.address) as caller:
+                answer = caller.rank(request)
+            return [hit.id.split("-")[0] for hit in answer.results], answer
+
+        assert ranked("brews")[0][0] == "kettle"
+        assert ranked("films")[0][0] == "camera"
+        nobody, before = ranked("nobody")
+
+        logs, data = tmp_path / "logs", tmp_path / "data"
+        run("train", "pull", "--from", "2016-01-01", "--until", "2016-12-31", "--out", logs)
+        run("train", "dataset", "--logs", logs, "--catalogue", catalogue, "--out", data,
+            "--encoder", "none")  # fmt: skip
+        training = ("--track", "none", "--batch-size", "20", "--epochs", "12", "--id-events", "0")
+        made = run("train", "personal", data, "--out", tmp_path / "run", *training)
+        assert made["best"]["nDCG@10 recommendation"] > made["before"]["nDCG@10 recommendation"]
+
+        def serves(ref: str) -> bool:
+            with Client(sidecar.address) as caller:
+                status = caller.model_status().bundles
+            found = [row for row in status if f"{row.name}@{row.hash}" == ref]
+            return bool(found) and pb.BUNDLE_ROLE_SERVING in found[0].roles
+
+        until(lambda: serves(made["ref"]))
+        for query in ("", "present number 3"):
+            for user, first in (("brews", "tea"), ("films", "tripod")):
+                order, answer = ranked(user, query)
+                assert order[0] == first, (query, user, answer)
+                assert made["ref"] in answer.bundles
+                stages = [stage.name for stage in answer.stages]
+                assert "personal" in stages
+                top = answer.results[0].explanation
+                assert top.affinity > answer.results[1].explanation.affinity
+                assert "fits the user" in top.summary
+        # Nobody in particular gets what they got.
+        order, answer = ranked("nobody")
+        assert order == nobody
+        assert list(answer.bundles) == list(before.bundles)
+        assert [row.reason for row in answer.degraded] == [row.reason for row in before.degraded]
+
+        # Another one is a candidate, and takes the place of the first when it is promoted.
+        second = run(
+            "train", "personal", data, "--out", tmp_path / "again", *training, "--seed", "1"
+        )
+        assert not serves(second["ref"])
+        run("models", "promote", second["ref"], "--force", "--reason", "as good, and newer")
+        until(lambda: serves(second["ref"]))
+        order, answer = ranked("brews")
+        assert order[0] == "tea"
+        assert second["ref"] in answer.bundles
+        run("models", "rollback", "personal-ranker")
+        until(lambda: serves(made["ref"]))

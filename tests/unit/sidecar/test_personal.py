@@ -1,0 +1,150 @@
+"""The personal ranker in the cascade: it says what fits a user where it can, and else all is as it
+was."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from neuralrank.v1 import ranking_pb2 as pb
+from sidecar.domain import Interaction, Profile
+from sidecar.inference.cost import Cost
+from tests.unit.sidecar.parts import (
+    Bench,
+    WordTaste,
+    ids,
+    reasons,
+    request,
+    shop,
+    vector,
+)
+
+HOUR = 3_600_000
+BUYER = Profile(
+    interactions=(
+        Interaction("C", "purchase", 5 * HOUR),
+        Interaction("", "query", 4 * HOUR, "red phone"),
+        Interaction("C", "view", 3 * HOUR),
+        Interaction("gone", "click", 2 * HOUR),
+        Interaction("B", "click", HOUR),
+    ),
+    purchased=frozenset({"C"}),
+)
+OPTIONS = pb.RankOptions(explain=True, weights=pb.Weights(affinity=1, retrieval=0, relevance=0))
+
+
+def bench(taste: WordTaste | None, cost: Cost | None = None) -> Bench:
+    catalogue = shop()
+    catalogue.users = {"u": BUYER}
+    return Bench(catalogue, taste=taste, cost=cost)
+
+
+@pytest.fixture
+def taste() -> WordTaste:
+    return WordTaste()
+
+
+@pytest.fixture
+def made(taste: WordTaste) -> Iterator[Bench]:
+    found = bench(taste)
+    yield found
+    found.close()
+
+
+async def test_affinity_is_what_the_ranker_says(made: Bench, taste: WordTaste) -> None:
+    ranking = await made.rank(request(user="u", options=OPTIONS))
+    # Of its two steps one is a computer, one a Huawei phone.
+    fits = {hit.id: hit.explanation.affinity for hit in ranking.results if hit.explanation}
+    assert fits == pytest.approx({"A": 0.1, "B": 0.1, "C": 0.1, "D": 0.1})
+    assert "taste@000000000003" in ranking.bundles
+    assert "personal" in [stage.name for stage in ranking.stages]
+    assert reasons(ranking) == set()
+    # Oldest first, what was done with one item in a row is one step; neither queries nor items
+    # that are not there.
+    ((acts, candidates, query),) = taste.calls
+    assert acts == [("B", "click"), ("C", "purchase")]
+    assert candidates == ["C", "D", "B", "A"]
+    assert query is None
+
+
+async def test_the_order_follows_it(made: Bench) -> None:
+    made.catalogue.users["u"] = Profile(interactions=(Interaction("D", "view", HOUR),))
+    ranking = await made.rank(request("B", "C", "A", user="u", options=OPTIONS))
+    assert ids(ranking)[-1] == "B"  # neither Apple nor phone
+
+
+async def test_it_is_given_the_query_and_what_may_be_shown(made: Bench, taste: WordTaste) -> None:
+    options = pb.RankOptions(filters=pb.Filters(exclude_purchased=True))
+    await made.rank(request(query="apple phone", user="u", options=options))
+    ((_, candidates, query),) = taste.calls
+    assert candidates == ["D", "B", "A"]
+    assert query is not None
+    assert query.tolist() == pytest.approx(vector("apple phone").tolist())
+    await made.rank(request("A", "B", user="u", similar_to="D"))
+    assert taste.calls[-1][2] is None  # an item is no query
+
+
+async def test_nobody_asks_it_where_there_is_nothing_to_ask(made: Bench, taste: WordTaste) -> None:
+    ranking = await made.rank(request(query="phone", user="nobody"))
+    assert "no_user" in reasons(ranking)
+    await made.rank(request(query="phone"))
+    options = pb.RankOptions(weights=pb.Weights(affinity=0))
+    await made.rank(request(query="phone", user="u", options=options))
+    assert taste.calls == []
+
+
+def _fails(taste: WordTaste) -> None:
+    taste.error = RuntimeError("broken")
+
+
+def _gives_nan(taste: WordTaste) -> None:
+    taste.score = lambda *given: np.full(len(given[3]), np.nan, np.float32)  # type: ignore[method-assign]
+
+
+def _other_encoder(taste: WordTaste) -> None:
+    taste.encoder = "other@000000000009"
+
+
+def _other_length(taste: WordTaste) -> None:
+    taste.dimensions = 5
+
+
+@pytest.mark.parametrize("spoil", [_fails, _gives_nan, _other_encoder, _other_length])
+async def test_where_it_cannot_be_asked_all_is_as_without_it_and_the_answer_says_so(
+    spoil: Callable[[WordTaste], None],
+) -> None:
+    without = bench(None)
+    expected = await without.rank(request(query="phone", user="u"))
+    without.close()
+    assert reasons(expected) == {"model_unavailable"}  # no cross-encoder
+    taste = WordTaste()
+    spoil(taste)
+    spoilt = bench(taste)
+    ranking = await spoilt.rank(request(query="phone", user="u"))
+    spoilt.close()
+    assert [(hit.id, hit.score) for hit in ranking.results] == [
+        (hit.id, hit.score) for hit in expected.results
+    ]
+    assert any("taste@000000000003" in entry.detail for entry in ranking.degraded)
+    assert "taste@000000000003" not in ranking.bundles
+
+
+async def test_it_is_not_begun_where_it_would_miss_the_deadline(taste: WordTaste) -> None:
+    cost = Cost()
+    cost.observe(100, 50.0)  # half a second a pair of event and candidate
+    slow = bench(taste, cost)
+    ranking = await slow.rank(request(user="u", options=OPTIONS), seconds=3.0)
+    slow.close()
+    assert taste.calls == []
+    assert "deadline" in reasons(ranking)
+    assert len(ranking.results) == 4
+
+
+async def test_a_candidate_without_vector_has_no_affinity(made: Bench, taste: WordTaste) -> None:
+    asked = request("A", user="u", options=OPTIONS)
+    asked.candidates.add(id="unknown")
+    ranking = await made.rank(asked)
+    fits = {hit.id: hit.explanation.affinity for hit in ranking.results if hit.explanation}
+    assert fits["unknown"] is None
+    assert fits["A"] is not None
+    assert taste.calls[0][1] == ["A"]

@@ -1,0 +1,116 @@
+"""What a personal ranker reads, and its bundle: without torch, on a graph made by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from neuralrank.bundle import Bundle, write_bundle
+from neuralrank.errors import InvalidBundle, InvalidInput
+from neuralrank.models import add
+from neuralrank.personal_ranker import Columns, Event, PersonalRanker, features, pairs
+from neuralrank.registry import Registry
+from tests.unit.conftest import HIDDEN, tiny_ranker
+
+
+def columns(*rows: tuple[str, list[str], float], names: dict[str, int]) -> Columns:
+    brands, categories, prices = zip(*rows, strict=True)
+    return Columns.of(brands, categories, prices, names)
+
+
+def test_what_events_and_candidates_have_in_common_by_hand() -> None:
+    names: dict[str, int] = {}
+    events = columns(
+        ("Bosch", ["Home", "Kettles"], 40.0), ("", [], float("nan")), ("dell", ["Laptops"], 0.0),
+        names=names,
+    )  # fmt: skip
+    candidates = columns(
+        ("BOSCH", ["home", "Teapots"], 20.0), ("Dell", ["Laptops"], 40.0), ("", [], 30.0),
+        names=names,
+    )  # fmt: skip
+    found = pairs(events, candidates)
+    assert found.shape == (3, 3, 3)
+    # Same brand whatever its case; an unknown one is the same as none.
+    assert found[..., 0].tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
+    # Of the candidate's categories, the share that the event's item has.
+    assert found[..., 1].tolist() == [[0.5, 0, 0], [0, 0, 0], [0, 1, 0]]
+    assert found[0, :, 2].tolist() == pytest.approx([0.5, 1.0, 0.75])
+    assert not found[1:, :, 2].any()
+    assert not np.isnan(found).any()
+
+
+def test_features_say_what_is_absent() -> None:
+    found = features(np.array([0.5, np.nan], np.float32), np.array([np.nan, np.e - 1.0]))
+    assert found[0].tolist() == [0.5, pytest.approx(np.nan, nan_ok=True)]
+    assert found[1].tolist() == [pytest.approx(np.nan, nan_ok=True), pytest.approx(1.0)]
+
+
+def score(model: PersonalRanker, events: int, candidates: int = 4) -> np.ndarray:
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((events + candidates, HIDDEN)).astype(np.float32)
+    empty = Columns.of([""] * 40, [[]] * 40, [1.0] * 40, {})
+    return model.score(
+        [Event(str(n), "view") for n in range(events)], vectors[:events], empty[:events],
+        [str(n) for n in range(candidates)], vectors[events:], empty[:candidates], None,
+        np.zeros(candidates, np.float32),
+    )  # fmt: skip
+
+
+def test_the_newest_events_are_read_and_no_more(tmp_path: Path) -> None:
+    model = PersonalRanker.load(tiny_ranker(tmp_path / "r", "e@0"))
+    assert (model.encoder, model.events, model.dimensions) == ("e@0", 3, HIDDEN)
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((9, HIDDEN)).astype(np.float32)
+    wanted = vectors[5:] @ vectors[2:5].mean(axis=0)
+    assert score(model, 5) == pytest.approx(wanted, abs=1e-4)
+    assert model.fit(np.array([-3.0, 0.0, 0.5, 9.0], np.float32)).tolist() == [0, 0.5, 0.75, 1]
+
+
+def test_golden_scores_are_checked(tmp_path: Path) -> None:
+    golden = [{"texts": ["search"], "values": [1.0, 2.0, 3.0, 4.0, 5.0]}]
+    with pytest.raises(InvalidBundle, match="computes something else"):
+        PersonalRanker.load(tiny_ranker(tmp_path / "r", "e@0", golden=golden))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"personal": None}, "personal is missing"),
+        ({"kind": "encoder"}, "personal is given"),
+        ({"dimensions": 5}, "can't be run"),
+        ({"personal.heads": ["search"]}, "has no head 'recommendation'"),
+        ({"personal.heads": ["recommendation"]}, r"gives scores of shape \[1, 5, 2\]"),
+        ({"personal.features": ["moon phase"]}, "moon phase"),
+        ({"personal.events": 0}, "events"),
+    ],
+)
+def test_a_bundle_that_cannot_be_right_is_refused(
+    tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    made = tiny_ranker(tmp_path / "r", "e@0")
+    fields = made.manifest.model_dump(exclude={"files"})
+    for name, value in change.items():
+        inner, _, key = name.rpartition(".")
+        (fields[inner] if inner else fields)[key] = value
+    with pytest.raises(InvalidBundle, match=words):
+        PersonalRanker.load(write_bundle(made.path, fields))
+
+
+def test_ids_that_are_no_list_are_refused(tmp_path: Path) -> None:
+    made = tiny_ranker(tmp_path / "r", "e@0")
+    fields = made.manifest.model_dump(exclude={"files"})
+    (made.path / "items.json").write_bytes(b"{")
+    with pytest.raises(InvalidBundle, match="no list of ids"):
+        PersonalRanker.load(write_bundle(made.path, fields))
+    (made.path / "items.json").write_bytes(orjson.dumps(["b", "a"]))
+    assert PersonalRanker.load(write_bundle(made.path, fields)).events == 3
+
+
+def test_a_bundle_is_added_as_it_is(tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path / "models"))
+    made = tiny_ranker(tmp_path / "r", "e@0")
+    assert add(registry, str(made.path)).ref == made.ref
+    assert isinstance(registry.get("tiny-ranker"), Bundle)
+    with pytest.raises(InvalidInput, match="a bundle already"):
+        add(registry, str(made.path), name="other")

@@ -1,0 +1,215 @@
+"""`train_personal`: what users like is learned, kept over interruptions, and served as trained."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from neuralrank.bundle import Bundle, write_bundle  # noqa: E402
+from neuralrank.errors import Diverged, InvalidBundle, InvalidInput, InvalidSettings  # noqa: E402
+from neuralrank.personal_ranker import ACTIONS, Event, PersonalRanker, steps  # noqa: E402
+from tests.unit.trainer.personal.shop import ITEMS, KINDS, behaviour  # noqa: E402
+from trainer.loop import TrainingOptions  # noqa: E402
+from trainer.personal.behaviour import Behaviour, Part  # noqa: E402
+from trainer.personal.learning import (  # noqa: E402
+    PersonalOptions,
+    known_items,
+    train_personal,
+    untrained,
+)
+from trainer.personal.lists import Lists  # noqa: E402
+from trainer.personal.ranker import RankerModel  # noqa: E402
+
+OPTIONS = PersonalOptions(events=6, list_size=12, width=16, id_events=4, dev_items=ITEMS)
+
+
+def training(out: Path, **given: object) -> TrainingOptions:
+    made = {"epochs": 8.0, "batch_size": 20, "learning_rate": 1e-2, "track": "none", **given}
+    return TrainingOptions(out, **made)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def data() -> Behaviour:
+    return behaviour()
+
+
+@pytest.fixture(scope="module")
+def bundle(data: Behaviour, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    done = train_personal(data, OPTIONS, training(tmp_path_factory.mktemp("run")))
+    assert done.outcome.best["nDCG@10 search"] > 0.85
+    assert done.outcome.best["nDCG@10 recommendation"] > 0.5
+    before, best = done.outcome.before, done.outcome.best
+    assert best["nDCG@10 recommendation"] > before["nDCG@10 recommendation"] + 0.15
+    assert done.agreement is not None
+    assert done.agreement.difference < 1e-4
+    assert done.agreement.order == 1.0
+    assert done.bundle is not None
+    return done.bundle
+
+
+def score(
+    model: PersonalRanker, data: Behaviour, liked: list[int], *, searched: bool = False,
+    names: tuple[str, ...] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Of all items, for somebody who viewed some."""
+    shop = data.shop
+    ids = names or shop.ids
+    return model.score(
+        [Event(ids[item], "view") for item in liked], shop.vectors[liked], shop.columns[liked],
+        ids, shop.vectors, shop.columns, data.queries[0] if searched else None,
+        np.full(ITEMS, 0.5, np.float32),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("searched", [False, True])
+@pytest.mark.parametrize("kind", range(KINDS))
+def test_what_is_served_prefers_the_kind_that_a_user_likes(
+    bundle: Bundle, data: Behaviour, kind: int, searched: bool
+) -> None:
+    model = PersonalRanker.load(bundle)
+    found = score(model, data, [kind, kind + KINDS], searched=searched)
+    of_kind = np.arange(ITEMS) % KINDS == kind
+    assert found[of_kind].mean() > found[~of_kind].mean() + 0.2
+    fit = model.fit(found)
+    assert fit.min() >= 0.0
+    assert fit.max() <= 1.0
+    assert fit[of_kind].mean() > 0.5 > fit[~of_kind].mean()
+
+
+def test_new_users_and_new_items_need_no_id(bundle: Bundle, data: Behaviour) -> None:
+    model = PersonalRanker.load(bundle)
+    names = tuple(f"new {n}" for n in range(ITEMS))
+    of_kind = np.arange(ITEMS) % KINDS == 1
+    found = score(model, data, [1], names=names)  # one event is enough
+    assert found[of_kind].min() > np.median(found[~of_kind])
+    # Those that are known have something of their own.
+    assert not np.allclose(found, score(model, data, [1]))
+
+
+def test_a_user_without_events_gets_what_anybody_gets(bundle: Bundle, data: Behaviour) -> None:
+    found = score(PersonalRanker.load(bundle), data, [], searched=True)
+    assert np.isfinite(found).all()
+
+
+def test_a_score_does_not_hang_on_the_other_candidates(bundle: Bundle, data: Behaviour) -> None:
+    model, shop = PersonalRanker.load(bundle), data.shop
+    whole = score(model, data, [2, 6])
+    rows = [4, 9, 30]
+    some = model.score(
+        [Event(shop.ids[n], "view") for n in (2, 6)], shop.vectors[[2, 6]], shop.columns[[2, 6]],
+        [shop.ids[n] for n in rows], shop.vectors[rows], shop.columns[rows], None,
+        np.zeros(3, np.float32),
+    )  # fmt: skip
+    assert some == pytest.approx(whole[rows], abs=1e-5)
+
+
+def test_without_pages_it_recommends_and_a_search_takes_that_head(
+    data: Behaviour, tmp_path: Path
+) -> None:
+    only = replace(data, train=Part((), data.train.histories), dev=Part((), data.dev.histories))
+    done = train_personal(only, replace(OPTIONS, id_events=0), training(tmp_path / "run", epochs=2))
+    assert done.bundle is not None
+    assert done.bundle.manifest.personal is not None
+    assert done.bundle.manifest.personal.heads == ("recommendation",)
+    assert "items.json" not in done.bundle.manifest.files
+    model = PersonalRanker.load(done.bundle)
+    assert score(model, data, [0]) == pytest.approx(score(model, data, [0], searched=True))
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    data: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = training(tmp_path / "one", epochs=1, every_steps=2)
+    whole = train_personal(data, OPTIONS, options)
+    calls = 0
+    plain = Lists.batch
+
+    def dies(self: Lists, *given: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > 12:
+            raise KeyboardInterrupt
+        return plain(self, *given)  # type: ignore[arg-type]
+
+    parts = training(tmp_path / "two", epochs=1, every_steps=2)
+    monkeypatch.setattr(Lists, "batch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_personal(data, OPTIONS, parts)
+    monkeypatch.undo()
+    again = train_personal(data, OPTIONS, parts)
+    assert whole.bundle is not None
+    assert again.bundle is not None
+    assert again.bundle.hash == whole.bundle.hash
+
+
+def test_a_loss_that_is_no_number_stops_it_and_names_the_batch(
+    data: Behaviour, tmp_path: Path
+) -> None:
+    first, *others = data.train.visits
+    odd = replace(first, gains=np.full(KINDS, np.nan, np.float32))
+    broken = replace(data, train=Part((odd, *others), data.train.histories))
+    with pytest.raises(Diverged, match=r"The loss is nan in step 1, in the batch with .*history"):
+        train_personal(broken, OPTIONS, training(tmp_path / "run"))
+
+
+def test_nothing_to_learn_from_or_to_stop_by_is_said(data: Behaviour, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="No user of the train part did two things"):
+        replace(data, train=Part(data.train.visits))
+    with pytest.raises(InvalidInput, match="nothing to stop by"):
+        replace(data, dev=Part())
+    with pytest.raises(InvalidSettings, match="--method is lora"):
+        train_personal(data, OPTIONS, training(tmp_path, method="lora"))
+    with pytest.raises(InvalidSettings, match="--list-size is 3"):
+        PersonalOptions(list_size=3)
+
+
+def test_items_that_few_have_touched_get_no_id(data: Behaviour) -> None:
+    known = known_items(data, 10)
+    counts = np.bincount(np.concatenate([h.items for h in data.train.histories]), minlength=ITEMS)
+    assert ((known > 0) == (counts >= 10)).all()
+    assert sorted(known[known > 0]) == list(range(1, int((counts >= 10).sum()) + 1))
+    assert not known_items(data, 0).any()
+
+
+def test_a_bundle_that_computes_something_else_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    fields = bundle.manifest.model_dump(exclude={"files", "created"})
+    for name in bundle.manifest.files:
+        (tmp_path / name).write_bytes((bundle.path / name).read_bytes())
+    fields["golden"] = [{"texts": ["search"], "values": [9.0] * 5}]
+    with pytest.raises(InvalidBundle, match="computes something else"):
+        PersonalRanker.load(write_bundle(tmp_path, fields))
+    fields["golden"] = []
+    fields["personal"]["features"] = ["moon phase", "log price"]
+    with pytest.raises(InvalidBundle, match="moon phase"):
+        PersonalRanker.load(write_bundle(tmp_path, fields))
+
+
+def test_acts_on_one_item_in_a_row_are_one_step() -> None:
+    acts = [("a", "view"), ("a", "purchase"), ("a", "click"), ("b", "?"), ("a", "view")]
+    found = steps(Event(*act) for act in acts)
+    assert [(one.item_id, one.action) for one in found] == [
+        ("a", "purchase"), ("b", "?"), ("a", "view"),
+    ]  # fmt: skip
+    assert ACTIONS[-1] == "purchase"
+
+
+def test_what_is_chosen_comes_nearer_to_who_chose_it(data: Behaviour, tmp_path: Path) -> None:
+    """Each in the vectors that it has by then: both move."""
+    lists = Lists.of(data, OPTIONS.events, OPTIONS.list_size, known_items(data, OPTIONS.id_events))
+    some = [lists.guess_of(one, len(one) - 1, np.arange(ITEMS)) for one in data.train.histories]
+    batch = lists.batch(some)
+
+    def cosines(model: RankerModel) -> torch.Tensor:
+        with torch.no_grad():
+            return model.eval().read(batch.inputs)[1].cosine
+
+    before = cosines(untrained(lists, OPTIONS, 0))
+    after = cosines(train_personal(data, OPTIONS, training(tmp_path / "run")).model)
+    others_before, others_after = before[:, 1:].mean(1), after[:, 1:].mean(1)
+    # Nearer to what was bought than before, and more so than to anything else.
+    assert float((after[:, 0] > before[:, 0]).float().mean()) > 0.9
+    moved = (after[:, 0] - others_after) - (before[:, 0] - others_before)
+    assert float((moved > 0).float().mean()) > 0.9

@@ -1,0 +1,254 @@
+"""`neuralrank train personal` from a dataset or histories to a bundle in the registry."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("torch")
+
+from neuralrank.cli.commands import app
+from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
+from neuralrank.personal_ranker import ACTIONS, Columns, PersonalRanker
+from neuralrank.registry import Registry
+from tests.unit.conftest import tiny_bundle
+from trainer.dataset import (
+    EXAMPLES,
+    IMPRESSIONS,
+    ITEMS,
+    QUERIES,
+    SEQUENCES,
+    Dataset,
+    Description,
+)
+from trainer.dataset.format import Split
+from trainer.personal.behaviour import from_dataset
+from trainer.personal.shop import Shop
+
+TRAINING = ["--steps", "4", "--every-steps", "2", "--track", "none", "--dev-items", "5"]
+THINGS = ["red kettle", "blue kettle", "laptop", "phone", "teapot", "笔记本电脑"]
+DAY = 86_400_000
+TRAIN_UNTIL, DEV_UNTIL = 10 * DAY, 12 * DAY
+
+
+def iso(time: int) -> str:
+    return str(np.datetime64(time, "ms")) + "+00:00"
+
+
+def data() -> Dataset:
+    """Two users who looked at kettles and laptops, and searched before and after the split."""
+    items = [
+        {"item_id": str(n), "title": title, "text": title, "brand": "Bosch" if n < 2 else "",
+         "category": "Home > Kettles" if "kettle" in title else "", "language": "",
+         "price": 10.0 * (n + 1) if n else None}
+        for n, title in enumerate(THINGS)
+    ]  # fmt: skip
+    queries = [
+        {"query_id": "k", "text": "kettle", "language": "en", "split": "train", "segment": ""},
+        {"query_id": "l", "text": "laptop", "language": "en", "split": "dev", "segment": ""},
+    ]
+
+    def sequence(user: str, items: list[str], times: list[int], split: str) -> dict[str, Any]:
+        actions = ["view", "click", "purchase", "click"][: len(items)]
+        return {"user_id": user, "items": items, "actions": actions, "times": times, "split": split}
+
+    sequences = [
+        sequence("u", ["0", "1", "4"], [DAY, 5 * DAY, 6 * DAY], "train"),
+        sequence("v", ["2", "3"], [DAY, 2 * DAY], "train"),
+        sequence("v", ["2", "3", "5"], [DAY, 2 * DAY, 11 * DAY], "dev"),
+    ]
+
+    def page(name: str, query: str, user: str, time: int, clicked: str, split: str) -> list[Any]:
+        return [
+            {"query_id": query, "user_id": user, "time": time, "page_id": name, "item_id": item,
+             "position": place, "clicked": item == clicked, "propensity": 1.0 / place**2,
+             "split": split}
+            for place, item in enumerate(["0", "1", "2", "5"], start=1)
+        ]  # fmt: skip
+
+    impressions = [
+        *page("p1", "k", "u", 5 * DAY, "1", "train"),
+        *page("p2", "k", "", 3 * DAY, "5", "train"),
+        *page("p3", "k", "v", 4 * DAY, "none", "train"),
+        *page("p4", "l", "v", 11 * DAY, "2", "dev"),
+    ]
+    examples = [
+        {"query_id": q, "item_id": "1", "label": 1.0, "weight": 1.0, "source": "click",
+         "negative": "", "split": split}
+        for q, split in (("k", "train"), ("l", "dev"))
+    ]  # fmt: skip
+    return Dataset(
+        Description(
+            source="made up",
+            created="2026-01-01T00:00:00Z",
+            split=Split(train_until=iso(TRAIN_UNTIL), dev_until=iso(DEV_UNTIL)),
+        ),
+        items=pa.Table.from_pylist(items, ITEMS),
+        queries=pa.Table.from_pylist(queries, QUERIES),
+        examples=pa.Table.from_pylist(examples, EXAMPLES),
+        sequences=pa.Table.from_pylist(sequences, SEQUENCES),
+        impressions=pa.Table.from_pylist(impressions, IMPRESSIONS),
+    )
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """One tiny encoder, in service."""
+    found = Registry(str(tmp_path / "models"))
+    found.publish(tiny_bundle(tmp_path / "tiny", "encoder", name="shop"))
+    return found
+
+
+def command(registry: Registry, tmp_path: Path, *arguments: str | Path) -> Any:
+    environment = {
+        "NEURALRANK_REGISTRY": registry.url,
+        "NEURALRANK_HOME": str(tmp_path / "home"),
+        "COLUMNS": "200",
+    }
+    return CliRunner().invoke(app, ["train", "personal", *map(str, arguments)], env=environment)
+
+
+def test_pages_and_histories_are_read_without_what_came_later() -> None:
+    dataset = data()
+    columns = Columns.of([""] * 6, [[]] * 6, [1.0] * 6, {})
+    shop = Shop(tuple(map(str, range(6))), np.eye(6, dtype=np.float32), columns, "e@0")
+    asked: list[str] = []
+
+    def encode(texts: Any) -> Any:
+        asked.extend(texts)
+        return np.ones((len(texts), 6), np.float32)
+
+    found = from_dataset(dataset, shop, encode)
+    assert asked == ["kettle", "laptop"]
+    # A page without a click teaches nothing of what is clicked.
+    assert len(found.train.visits) == 2
+    mine, nobodys = found.train.visits
+    # The step of the page's own moment is what it led to, and not known before it.
+    assert mine.history.items.tolist() == [0]
+    assert [ACTIONS[n] for n in mine.history.actions] == ["view"]
+    assert len(nobodys.history) == 0
+    # A click counts by how rarely its place is looked at, ten times at most.
+    assert mine.gains.tolist() == [0.0, 4.0, 0.0, 0.0]
+    assert nobodys.gains.tolist() == [0.0, 0.0, 0.0, 10.0]
+    assert mine.retrieval.tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert [h.items.tolist() for h in found.train.histories] == [[0, 1, 4], [2, 3]]
+    (later,) = found.dev.visits
+    assert later.history.items.tolist() == [2, 3]
+    assert [h.items.tolist() for h in found.dev.histories] == [[2, 3, 5]]
+
+
+def test_a_dataset_becomes_a_bundle_of_the_registry(registry: Registry, tmp_path: Path) -> None:
+    data().write(tmp_path / "data")
+    given = [tmp_path / "data", "--out", tmp_path / "run", *TRAINING]
+    done = command(registry, tmp_path, *given, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["examples"] == {
+        "train visits": 2, "train histories": 2, "dev visits": 1, "dev histories": 1,
+    }  # fmt: skip
+    assert set(report["best"]) == {"nDCG@10", "nDCG@10 search", "nDCG@10 recommendation"}
+    assert report["export"]["onnx difference"] < 1e-3
+    bundle = registry.get("personal-ranker")
+    assert bundle.ref == report["ref"]
+    assert bundle.manifest.personal is not None
+    assert bundle.manifest.personal.encoder == registry.resolve("shop")
+    assert PersonalRanker.load(bundle).encoder == registry.resolve("shop")
+    # The same command again finds all done, and says so in words.
+    again = command(registry, tmp_path, *given)
+    assert again.exit_code == 0, again.output
+    assert "2 pages with a click, 2 users" in again.stdout
+    assert f"in service                  {bundle.ref}" in again.stdout  # the first of its name
+
+
+def test_histories_become_a_bundle_too(registry: Registry, tmp_path: Path) -> None:
+    rows = [orjson.dumps({"id": str(n), "title": title}) for n, title in enumerate(THINGS)]
+    (tmp_path / "c.jsonl").write_bytes(b"\n".join(rows))
+    users = "\n".join(f"u{n}\t{n % 3} {n % 3 + 3} {n % 2}" for n in range(12))
+    (tmp_path / "h.tsv").write_text(users)
+    done = command(
+        registry, tmp_path, "--histories", tmp_path / "h.tsv", "--catalogue", tmp_path / "c.jsonl",
+        "--out", tmp_path / "run", "--no-publish", "--id-events", "3", *TRAINING,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "0 pages with a click, 12 users" in done.stdout
+    assert [ref for ref in registry.refs() if ref.startswith("personal")] == []
+    assert (tmp_path / "run" / "bundle" / "items.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ([], InvalidSettings, "Give a DATASET, or --histories with --catalogue"),
+        (["--histories", "h.tsv"], InvalidSettings, "Give a DATASET"),
+        (["no-folder"], NotFound, "There is no dataset in no-folder"),
+        (["no-folder", "--encoder", "nothing"], NotFound, "No bundle 'nothing'"),
+        (["no-folder", "--width", "1"], InvalidSettings, "--width is 1"),
+    ],
+)
+def test_what_can_not_be_used_is_said(
+    registry: Registry, tmp_path: Path, arguments: list[str], error: type[Exception], words: str
+) -> None:
+    done = command(registry, tmp_path, *arguments, "--out", tmp_path / "run")
+    assert isinstance(done.exception, error), done.output
+    assert words in str(done.exception)
+
+
+def test_a_registry_without_encoder_is_said(tmp_path: Path) -> None:
+    empty = Registry(str(tmp_path / "none"))
+    done = command(empty, tmp_path, "data", "--out", tmp_path / "run")
+    assert isinstance(done.exception, NotFound)
+    assert "has no encoder" in str(done.exception)
+    empty.publish(tiny_bundle(tmp_path / "cross", "cross_encoder", name="reads"))
+    done = command(empty, tmp_path, "data", "--out", tmp_path / "run", "--encoder", "reads")
+    assert isinstance(done.exception, InvalidInput)
+    assert "allowed is encoder" in str(done.exception)
+
+
+def test_a_later_bundle_must_be_better_at_what_users_chose(
+    registry: Registry, tmp_path: Path
+) -> None:
+    kept = data()
+    later = {"split": "test"}
+    tables = {}
+    for name in ("queries", "sequences", "impressions", "examples"):
+        table = getattr(kept, name)
+        rows = [row | (later if row["split"] == "dev" else {}) for row in table.to_pylist()]
+        tables[name] = pa.Table.from_pylist(rows, table.schema)
+    split = Split(train_until=iso(TRAIN_UNTIL), dev_until=iso(TRAIN_UNTIL))
+    description = kept.description.model_copy(update={"split": split})
+    replace(kept, description=description, **tables).write(tmp_path / "test")
+    kept.write(tmp_path / "data")
+    made = []
+    for seed, steps in ((0, 1), (1, 40)):
+        options = ["--steps", str(steps), "--seed", str(seed), "--every-steps", "40"]
+        where = ["--out", tmp_path / f"run-{seed}", "--track", "none", "--json"]
+        done = command(registry, tmp_path, tmp_path / "data", *where, *options)
+        assert done.exit_code == 0, done.output
+        made.append(json.loads(done.stdout)["ref"])
+    assert registry.resolve("personal-ranker") == made[0]
+    environment = {"NEURALRANK_REGISTRY": registry.url, "NEURALRANK_HOME": str(tmp_path / "home")}
+
+    def promote(*arguments: str) -> Any:
+        given = ["models", "promote", made[1], "--dataset", str(tmp_path / "test"), *arguments]
+        return CliRunner().invoke(app, given, env=environment)
+
+    refused = promote("--min-gain", "1")
+    assert refused.exit_code == 3, refused.output
+    found = registry.candidate(made[1])
+    assert found is not None
+    assert found.outcome == "refused"
+    assert "nDCG@10 of what users chose (2 lists)" in found.reason
+    assert registry.resolve("personal-ranker") == made[0]
+    check = found.checks[0]
+    assert check.candidate is not None
+    assert check.serving is not None
+    accepted = promote()
+    better = check.candidate > check.serving
+    assert (accepted.exit_code == 0) == better, accepted.output
+    assert registry.resolve("personal-ranker") == made[better]

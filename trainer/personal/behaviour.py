@@ -1,0 +1,213 @@
+"""What users did, as lists of items of which one or some were chosen: what a ranker learns from.
+
+A visit is a page that was shown for a query; what was clicked counts by how rarely its place is
+looked at. A history is one user's steps; each but the first may be guessed from those before it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralrank.errors import InvalidInput
+from neuralrank.personal_ranker import action_numbers
+from trainer.dataset import Dataset
+from trainer.dataset.finding import Bm25
+from trainer.personal.sequences import Histories, Numbers
+from trainer.personal.shop import Shop
+
+__all__ = ["Behaviour", "History", "Part", "Visit", "from_dataset", "from_histories"]
+
+Floats = NDArray[np.float32]
+
+# What a click counts at most: one at a place that hardly anybody looks at would outweigh all.
+_MOST: Final = 10.0
+# Of histories without times, the share of users whose last item is guessed and not learned.
+_DEV_USERS: Final = 0.1
+_SEED: Final = 5
+
+
+@dataclass(frozen=True)
+class History:
+    """Steps of one user, oldest first: int64 [steps] both, the second places in ACTIONS."""
+
+    items: Numbers
+    actions: Numbers
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def before(self, place: int) -> "History":
+        """The steps before the one at a place."""
+        return History(self.items[:place], self.actions[:place])
+
+
+_NOBODY: Final = History(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A page of which something was clicked."""
+
+    # What its user did before.
+    history: History
+    # Its place in `Behaviour.queries`.
+    query: int
+    # What was shown: int64 [n], float32 [n] that is above 0 where it was clicked, and float32 [n],
+    # how well words match, 1 for the best of the page.
+    items: Numbers
+    gains: Floats
+    retrieval: Floats
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of one part of the data. Histories have two steps or more."""
+
+    visits: tuple[Visit, ...] = ()
+    histories: tuple[History, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.visits) + len(self.histories)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What there is to learn from, and to stop by: of the dev part's histories the last step."""
+
+    shop: Shop
+    train: Part
+    dev: Part
+    # float32 [queries, d].
+    queries: Floats
+    # What it is, for the run's folder and the bundle.
+    source: str
+    window: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.train.histories:
+            raise InvalidInput(
+                "No user of the train part did two things or more: there is nothing personal to "
+                "learn from. Are events logged with a user_id, and is it the same catalogue?"
+            )
+        if not len(self.dev):
+            raise InvalidInput(
+                "The part that is kept back has no user who did something, and no page with a "
+                "click: there is nothing to stop by or to measure with. Make the dataset from a "
+                "longer time, or with a larger --dev and --test."
+            )
+
+
+def from_dataset(
+    data: Dataset, shop: Shop, encode: Callable[[Sequence[str]], Floats], held: str = "dev"
+) -> Behaviour:
+    """
+    Args:
+        shop: of the dataset's items, in their order.
+        encode: vectors of queries, float32 [n, d].
+        held: the part to stop by, or to measure with: "dev" or "test".
+
+    Raises:
+        InvalidInput: it holds nothing to learn from, or to stop by.
+    """
+    rows = {part: _rows(data, part, shop) for part in ("train", held)}
+    texts = data.query_texts()
+    pages = {part: _pages(data, part) for part in rows}
+    asked = list(dict.fromkeys(page["query_id"] for part in pages.values() for page in part))
+    place = {query: number for number, query in enumerate(asked)}
+    words = Bm25(data.items["text"].to_pylist()) if asked else None
+    known: dict[str, Floats] = {}
+
+    def visits(part: str, of_user: Mapping[str, _Row]) -> tuple[Visit, ...]:
+        found = []
+        for page in pages[part]:
+            query = page["query_id"]
+            if words is not None and query not in known:
+                known.clear()  # pages come by query
+                known[query] = words.scores(texts[query])
+            items = np.array([shop.numbers[name] for name in page["items"]], np.int64)
+            row = of_user.get(page["user"])
+            history = row.history.before(row.until(page["time"])) if row else _NOBODY
+            match = known[query][items]
+            found.append(
+                Visit(
+                    history, place[query], items, np.array(page["gains"], np.float32),
+                    np.asarray(match / max(float(match.max()), 1e-6), np.float32),
+                )
+            )  # fmt: skip
+        return tuple(found)
+
+    # Who did something there is known with all that went before; others by what they did in train.
+    known_users = {**rows["train"], **rows[held]}
+    train = Part(visits("train", rows["train"]), _histories(rows["train"]))
+    dev = Part(visits(held, known_users), _histories(rows[held]))
+    vectors = encode([texts[query] for query in asked]) if asked else shop.vectors[:0]
+    window = data.description.window
+    return Behaviour(
+        shop, train, dev, vectors, f"{data.description.source} {data.description.created}",
+        f"{window.since}/{window.until}" if window.since else "",
+    )  # fmt: skip
+
+
+def from_histories(histories: Histories, shop: Shop) -> Behaviour:
+    """Histories without times and queries; the last item of a tenth of the users is the dev part.
+
+    Args:
+        shop: of the histories' items, in their order.
+    """
+    long = [row for row in histories.rows if len(row) > 1]
+    order = np.random.default_rng(_SEED).permutation(len(long))
+    held = set(order[: max(1, round(_DEV_USERS * len(long)))].tolist())
+
+    def history(row: Numbers) -> History:
+        return History(row, np.full(len(row), action_numbers(["click"])[0]))
+
+    train = [row[:-1] if number in held else row for number, row in enumerate(long)]
+    return Behaviour(
+        shop,
+        Part((), tuple(history(row) for row in train if len(row) > 1)),
+        Part((), tuple(history(long[number]) for number in sorted(held))),
+        shop.vectors[:0],
+        f"histories {histories.hash}",
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    history: History
+    times: Numbers
+
+    def until(self, time: int) -> int:
+        """How many steps were over before a time."""
+        return int(np.searchsorted(self.times, time, side="left"))
+
+
+def _rows(data: Dataset, part: str, shop: Shop) -> dict[str, _Row]:
+    found = {}
+    for row in data.of("sequences", part).to_pylist():
+        items = np.array([shop.numbers[name] for name in row["items"]], np.int64)
+        history = History(items, action_numbers(row["actions"]))
+        found[row["user_id"]] = _Row(history, np.array(row["times"], np.int64))
+    return found
+
+
+def _histories(rows: Mapping[str, _Row]) -> tuple[History, ...]:
+    return tuple(row.history for row in rows.values() if len(row.history) > 1)
+
+
+def _pages(data: Dataset, part: str) -> list[dict[str, Any]]:
+    """Pages on which something was clicked and something was not, by query."""
+    found: dict[str, dict[str, Any]] = defaultdict(lambda: {"items": [], "gains": []})
+    for row in data.of("impressions", part).to_pylist():
+        page = found[row["page_id"]]
+        page |= {"query_id": row["query_id"], "user": row["user_id"], "time": row["time"]}
+        page["items"].append(row["item_id"])
+        weight = min(1.0 / max(row["propensity"], 1e-6), _MOST)
+        page["gains"].append(weight if row["clicked"] else 0.0)
+    useful = [page for page in found.values() if np.count_nonzero(page["gains"]) > 0]
+    useful = [page for page in useful if np.count_nonzero(page["gains"]) < len(page["gains"])]
+    return sorted(useful, key=lambda page: str(page["query_id"]))

@@ -1,0 +1,162 @@
+"""From a trained ranker to a bundle that is known to compute the same."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import orjson
+import torch
+from numpy.typing import NDArray
+
+from neuralrank.bundle import MODEL, Bundle, write_bundle
+from neuralrank.errors import InvalidBundle
+from neuralrank.personal_ranker import (
+    ACTIONS,
+    FEATURES,
+    HEADS,
+    ITEMS,
+    PAIRS,
+    Event,
+    PersonalRanker,
+    golden_scores,
+)
+from trainer.personal.graph import write_graph
+from trainer.personal.lists import List, Lists
+from trainer.personal.ranker import RankerModel
+
+__all__ = ["Agreement", "Scale", "export", "served_scores"]
+
+# Other kernels add in another order.
+_EXACT: Final = 1e-3
+_TOLERANCE: Final = 0.01
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Of each head, the scores that become 0 and 1."""
+
+    heads: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the bundle's scores compare with torch's, on lists of real users."""
+
+    lists: int
+    difference: float
+    # Share of pairs of a list's items that both order alike, of those that torch sets apart.
+    order: float
+
+    def metrics(self) -> dict[str, float]:
+        """For the manifest."""
+        return {"onnx difference": self.difference, "onnx order": self.order}
+
+
+def export(
+    model: RankerModel,
+    lists: Lists,
+    sample: Sequence[List],
+    scale: Scale,
+    folder: Path,
+    fields: Mapping[str, Any],
+) -> tuple[Bundle, Agreement]:
+    """Writes the bundle of a model into a folder, replacing what is there.
+
+    Args:
+        sample: real lists on which it is compared with torch, through the code that serves.
+        fields: the manifest's name, source, metrics and so on.
+
+    Raises:
+        InvalidBundle: the runtime can't load it, or it does not compute what torch does.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    onnx.save(write_graph(model, scale.heads, scale.low, scale.high), str(folder / MODEL))
+    if model.shape.items:
+        shop = lists.behaviour.shop
+        names = np.full(model.shape.items, "", object)
+        rows = np.flatnonzero(lists.known)
+        names[lists.known[rows] - 1] = [shop.ids[row] for row in rows]
+        (folder / ITEMS).write_bytes(orjson.dumps(names.tolist()))
+    given: dict[str, Any] = {
+        **fields,
+        "kind": "personal_ranker",
+        "dimensions": model.shape.dimensions,
+        "logit": {"low": 0.0, "high": 1.0},
+        "personal": {
+            "encoder": lists.behaviour.shop.encoder,
+            "events": lists.events,
+            "heads": scale.heads,
+            "actions": ACTIONS,
+            "features": FEATURES,
+            "pairs": PAIRS,
+        },
+    }
+    made = PersonalRanker(write_bundle(folder, given))
+    agreement = _compare(model, made, lists, sample, scale)
+    if agreement.difference > _EXACT or agreement.order < 1.0:
+        raise InvalidBundle(
+            f"The exported graph gives other scores than torch: up to {agreement.difference:.2g} "
+            f"apart on {agreement.lists} lists (allowed {_EXACT:.0e}), {agreement.order:.2%} "
+            "ordered alike. It is not published; please report this."
+        )
+    given["golden"] = [
+        {"texts": [head], "values": golden_scores(made, head).tolist()} for head in scale.heads
+    ]
+    given["golden_tolerance"] = _TOLERANCE
+    given["metrics"] = {**given.get("metrics", {}), **agreement.metrics()}
+    bundle = write_bundle(folder, given)
+    PersonalRanker.load(bundle)
+    return bundle, agreement
+
+
+def _compare(
+    model: RankerModel,
+    served: PersonalRanker,
+    lists: Lists,
+    sample: Sequence[List],
+    scale: Scale,
+) -> Agreement:
+    difference, alike, clear = 0.0, 0, 0
+    for one in sample:
+        wanted, found = _torch(model, lists, one, scale), served_scores(served, lists, one)
+        if not np.isfinite(found).all():
+            raise InvalidBundle("The exported graph gives NaN or infinity. It is not published.")
+        difference = max(difference, float(np.abs(wanted - found).max()))
+        apart = wanted[:, None] - wanted > 1e-4
+        clear += int(apart.sum())
+        alike += int((found[:, None] > found)[apart].sum())
+    return Agreement(len(sample), difference, alike / clear if clear else 1.0)
+
+
+def _torch(model: RankerModel, lists: Lists, one: List, scale: Scale) -> NDArray[np.float32]:
+    with torch.no_grad():
+        scores = model.eval()(lists.batch([one]).inputs)[0, :, one.head].numpy()
+    place = scale.heads.index(HEADS[one.head])
+    low, high = scale.low[place], scale.high[place]
+    return np.asarray((scores - low) / (high - low), np.float32)
+
+
+def served_scores(served: PersonalRanker, lists: Lists, one: List) -> NDArray[np.float32]:
+    """Of a list's items by the code that serves, float32 [n]."""
+    shop = lists.behaviour.shop
+    events = [
+        Event(shop.ids[item], ACTIONS[action])
+        for item, action in zip(one.history.items, one.history.actions, strict=True)
+    ]
+    return served.score(
+        events,
+        shop.vectors[one.history.items],
+        shop.columns[one.history.items],
+        [shop.ids[item] for item in one.items],
+        shop.vectors[one.items],
+        shop.columns[one.items],
+        lists.behaviour.queries[one.query] if one.query >= 0 else None,
+        one.retrieval,
+    )

@@ -1,0 +1,118 @@
+"""What a personal ranker must show before it serves: better at what users chose, for no head worse.
+
+Both bundles are run by the code that serves, each on its own encoder's vectors, on the test part of
+one dataset: pages by what was clicked on them, each click counting by how rarely its place is
+looked at, and users by what they did next.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from neuralrank.bundle import Bundle, parse_ref
+from neuralrank.candidates import Candidate, Check
+from neuralrank.encoder import Encoder
+from neuralrank.errors import InvalidBundle, InvalidInput
+from neuralrank.evaluation import Judged, compare
+from neuralrank.personal_ranker import HEADS, PersonalRanker
+from neuralrank.registry import Registry
+from trainer.dataset import Dataset
+from trainer.gate import Rules, allowed, loss
+from trainer.personal.behaviour import from_dataset
+from trainer.personal.export import served_scores
+from trainer.personal.lists import Lists, ndcg
+from trainer.personal.shop import Shop
+
+__all__ = ["measured"]
+
+_METRIC: Final = "nDCG@10"
+_ALL: Final = f"{_METRIC} of what users chose"
+_OF: Final = {HEADS[0]: "clicks after a search", HEADS[1]: "what users did next"}
+# Pages and users, each, and items that a next one is looked for among.
+_LISTS, _AMONG = 1_000, 2_000
+
+
+def measured(
+    registry: Registry, ref: str, data: Dataset, dataset: str, rules: Rules, cache: Path
+) -> Candidate:
+    """Compares a personal ranker with the one that serves under its name, and records it.
+
+    Args:
+        dataset: where the data comes from, for the record.
+        cache: the folder where vectors of items are kept.
+
+    Raises:
+        NotFound: there is no such bundle, or not the encoder whose vectors it reads.
+        InvalidInput: it serves itself, or the test part holds nothing to measure with.
+        InvalidBundle: the one in service can't be loaded.
+    """
+    name, _ = parse_ref(ref)
+    serving = registry.resolve(name)
+    if serving == ref:
+        raise InvalidInput(f"{ref} is in service already; there is nothing to compare it with.")
+    theirs = _values(registry, registry.get(serving), data, cache)
+    try:
+        mine = _values(registry, registry.get(ref), data, cache)
+        found = tuple(_checks(mine, theirs, rules))
+    except InvalidBundle as error:
+        found = (Check(name="loads", passed=False, words=str(error)),)
+    result = Candidate().compared_with(serving, found, dataset, datetime.now(UTC))
+    registry.record(ref, result)
+    return result
+
+
+def _values(
+    registry: Registry, bundle: Bundle, data: Dataset, cache: Path
+) -> dict[str, list[float]]:
+    """nDCG@10 of each list of the test part, by head; the same lists for every bundle."""
+    model = PersonalRanker.load(bundle)
+    encoder = Encoder.load(registry.get(model.encoder))
+    shop = Shop.of(data.items, encoder, cache, lambda *_: None)
+    behaviour = from_dataset(data, shop, encoder.encode_queries, "test")
+    # Negatives and ids are the training's; here nothing is drawn, and the bundle has its own ids.
+    lists = Lists.of(behaviour, model.events, 0, np.zeros(len(shop.ids), np.int64))
+    values: dict[str, list[float]] = {}
+    for one in lists.held(_LISTS, _AMONG):
+        scores = served_scores(model, lists, one)
+        values.setdefault(HEADS[one.head], []).append(ndcg(one.gains, scores))
+    return values
+
+
+def _checks(
+    mine: dict[str, list[float]], theirs: dict[str, list[float]], rules: Rules
+) -> Iterator[Check]:
+    ours, others = (
+        _judged([value for found in side.values() for value in found]) for side in (mine, theirs)
+    )
+    found = compare(ours, others, _METRIC)
+    asked = f"more than {rules.min_gain:+.4f}" if rules.min_gain else "more than nothing"
+    if rules.max_p < 1:
+        asked += f" with p of at most {rules.max_p:g}"
+    value, before = ours.mean(_METRIC), others.mean(_METRIC)
+    yield Check(
+        name=_ALL,
+        passed=found.difference > rules.min_gain and found.p <= rules.max_p,
+        words=f"{_ALL} ({len(ours.queries):,} lists): {value:.4f} against {before:.4f}, "
+        f"{found.difference:+.4f} (p {found.p:.3f}); asked for is a gain of {asked}.",
+        candidate=value,
+        serving=before,
+    )
+    for head, values in mine.items():
+        if len(values) < rules.min_size:
+            continue
+        name = f"{_METRIC} of {_OF[head]}"
+        value, before = float(np.mean(values)), float(np.mean(theirs[head]))
+        yield Check(
+            name=name,
+            passed=loss(value, before) <= rules.margin,
+            words=f"{name} ({len(values):,}): {value:.4f} against {before:.4f}; {allowed(rules)}",
+            candidate=value,
+            serving=before,
+        )
+
+
+def _judged(values: list[float]) -> Judged:
+    return Judged(tuple(map(str, range(len(values)))), {_METRIC: np.array(values)})

@@ -1,0 +1,228 @@
+"""Trains the user × item ranker that serves, and makes its bundle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuralrank.bundle import Bundle
+from neuralrank.errors import InvalidSettings
+from neuralrank.personal_ranker import FEATURES, HEADS, PAIRS
+from trainer.loop import Outcome, Rows, Task, TrainingOptions, processes, train
+from trainer.loop.trials import search
+from trainer.personal.behaviour import Behaviour
+from trainer.personal.export import Agreement, Scale, export
+from trainer.personal.lists import Batch, List, Lists, chosen_loss, ndcg
+from trainer.personal.ranker import RankerModel, RankerShape
+from trainer.personal.sequences import Numbers
+from trainer.text.sources import BUNDLE
+
+__all__ = ["METRIC", "PersonalOptions", "Personalised", "known_items", "train_personal"]
+
+METRIC: Final = "nDCG@10"
+# Lists on which the bundle is compared with torch, and that are scored at once.
+_SAMPLE: Final = 64
+_AT_ONCE: Final = 16
+# Of the scores of what was not chosen this share is below 0 when it serves, and of the scores of
+# what was chosen this share above 1.
+_TAIL: Final = 5.0
+
+
+@dataclass(frozen=True)
+class PersonalOptions:
+    """What is particular to this training.
+
+    Raises:
+        InvalidSettings: a value is outside its range.
+    """
+
+    # Newest events that are read.
+    events: int = 20
+    # Candidates of a recommendation in training: the chosen one and others by chance.
+    list_size: int = 32
+    width: int = 32
+    # Items with so many events get an embedding of their id; 0: none does.
+    id_events: int = 5
+    # Items among which the dev part's next ones are looked for, and lists of each head there.
+    dev_items: int = 2_000
+    dev_lists: int = 500
+    name: str = "personal-ranker"
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("events", 1), ("list_size", 2 + 3), ("width", 4), ("id_events", 0), ("dev_items", 2),
+            ("dev_lists", 1),
+        ):  # fmt: skip
+            if (value := getattr(self, name)) < low:
+                flag = name.replace("_", "-")
+                raise InvalidSettings(f"--{flag} is {value}; allowed is {low} or more.")
+
+
+@dataclass(frozen=True)
+class Personalised:
+    """What came out; `bundle` and `agreement` are the main process's only."""
+
+    outcome: Outcome
+    model: RankerModel
+    bundle: Bundle | None = None
+    agreement: Agreement | None = None
+    chosen: dict[str, float] | None = None
+
+
+def train_personal(
+    behaviour: Behaviour,
+    options: PersonalOptions,
+    training: TrainingOptions,
+    *,
+    trials: int = 0,
+) -> Personalised:
+    """Trains, or goes on, and makes a bundle of the best checkpoint in the run's folder.
+
+    Raises:
+        InvalidInput: as `trainer.loop.train`.
+        InvalidSettings: an option that this training has no use for.
+        InvalidBundle: the bundle does not compute what torch does.
+    """
+    if training.method != "full":
+        raise InvalidSettings(
+            f"--method is {training.method}; the personal ranker is small, and all of it is "
+            "trained: allowed is full."
+        )
+    known = known_items(behaviour, options.id_events)
+    lists = Lists.of(behaviour, options.events, options.list_size, known)
+    dev = lists.held(options.dev_lists, options.dev_items)
+
+    def fit(chosen: TrainingOptions) -> tuple[RankerModel, Outcome]:
+        model = untrained(lists, options, chosen.seed)
+        return model, train(_task(model, lists, dev, options), chosen)
+
+    used, values = training, dict[str, float]()
+    if trials:
+        used, values = search(training, trials, lambda each: fit(each)[1], METRIC)
+    model, outcome = fit(used)
+    if not processes().is_main_process:
+        return Personalised(outcome, model)
+    model = model.cpu().eval()
+    fields = {
+        "name": options.name,
+        "source": behaviour.source,
+        "training_window": behaviour.window,
+        "metrics": {f"dev {name}": value for name, value in outcome.best.items()},
+    }
+    bundle, agreement = export(
+        model, lists, dev[:: max(1, len(dev) // _SAMPLE)][:_SAMPLE], _scale(model, lists, dev),
+        training.out / BUNDLE, fields,
+    )  # fmt: skip
+    return Personalised(outcome, model, bundle, agreement, values)
+
+
+def known_items(behaviour: Behaviour, least: int) -> Numbers:
+    """Numbers of id embeddings by item, int64 [items]; 0: the item has too few events for one.
+
+    Args:
+        least: events of the train part; 0: no item has one.
+    """
+    counts = np.bincount(
+        np.concatenate([one.items for one in behaviour.train.histories]),
+        minlength=len(behaviour.shop.ids),
+    )
+    often = (counts >= least) & (least > 0)
+    return np.where(often, np.cumsum(often), 0).astype(np.int64)
+
+
+def untrained(lists: Lists, options: PersonalOptions, seed: int) -> RankerModel:
+    torch.manual_seed(seed)
+    model = RankerModel(
+        RankerShape(
+            lists.behaviour.shop.vectors.shape[1], len(FEATURES), len(PAIRS),
+            items=int(lists.known.max(initial=0)), width=options.width,
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        lists.standardise(model, np.random.default_rng(seed))
+    return model
+
+
+def _task(model: RankerModel, lists: Lists, dev: Sequence[List], options: PersonalOptions) -> Task:
+    train_part = lists.behaviour.train
+    searched = [float(visit.gains.sum()) for visit in train_part.visits]
+    gains = torch.tensor([float(np.mean(searched)) if searched else 1.0, 1.0])
+
+    def batch(rows: Rows, random: np.random.Generator) -> Batch:
+        return lists.batch(lists.of_rows(rows.tolist(), random), random)
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        return chosen_loss(model(batch.inputs), batch, gains.to(batch.gains.device))
+
+    def describe(row: int) -> str:
+        visits = len(train_part.visits)
+        return f"page {row}" if row < visits else f"history {row - visits}"
+
+    identity: dict[str, Any] = {
+        "task": "personal",
+        "data": lists.behaviour.source,
+        "encoder": lists.behaviour.shop.encoder,
+        "events": options.events,
+        "list_size": options.list_size,
+        "width": options.width,
+        "id_events": options.id_events,
+    }
+    return Task(
+        identity=identity,
+        model=model,
+        examples=len(train_part),
+        batch=batch,
+        loss=loss,
+        evaluate=lambda model: _measure(model, lists, dev),
+        metric=METRIC,
+        describe=describe,
+        all_weights_used=True,
+    )
+
+
+def _scores(model: nn.Module, lists: Lists, dev: Sequence[List]) -> list[Any]:
+    """Of each list by its own head, float32 [n]."""
+    device = next(model.parameters()).device
+    found = []
+    for start in range(0, len(dev), _AT_ONCE):
+        some = dev[start : start + _AT_ONCE]
+        batch = lists.batch(some)
+        scores = model(batch.inputs.to(device)).cpu().numpy()
+        found += [scores[at, : len(one.items), one.head] for at, one in enumerate(some)]
+    return found
+
+
+def _measure(model: nn.Module, lists: Lists, dev: Sequence[List]) -> dict[str, float]:
+    """nDCG@10 of each head and their mean."""
+    values: dict[int, list[float]] = {}
+    for one, scores in zip(dev, _scores(model, lists, dev), strict=True):
+        values.setdefault(one.head, []).append(ndcg(one.gains, scores))
+    means = {head: float(np.mean(found)) for head, found in sorted(values.items())}
+    named = {f"{METRIC} {HEADS[head]}": value for head, value in means.items()}
+    return {METRIC: float(np.mean(list(means.values()))), **named}
+
+
+def _scale(model: RankerModel, lists: Lists, dev: Sequence[List]) -> Scale:
+    """Of the heads that were trained: recommendation always, search where pages were clicked."""
+    trained = [place for place in range(len(HEADS)) if place or lists.behaviour.train.visits]
+    some = [*dev, *lists.of_rows(range(min(200, len(lists.behaviour.train))), _fixed())]
+    with torch.no_grad():
+        found = list(zip(some, _scores(model.eval(), lists, some), strict=True))
+    low, high = [], []
+    for head in trained:
+        mine = [(one.gains, scores) for one, scores in found if one.head == head]
+        # A head that this part has no list of takes the scale of all.
+        mine = mine or [(one.gains, scores) for one, scores in found]
+        gains, scores = (np.concatenate(parts) for parts in zip(*mine, strict=True))
+        below = float(np.percentile(scores[gains == 0], _TAIL))
+        above = float(np.percentile(scores[gains > 0], 100.0 - _TAIL))
+        low.append(below)
+        high.append(max(above, below + 1e-3))
+    return Scale(tuple(HEADS[head] for head in trained), tuple(low), tuple(high))
+
+
+def _fixed() -> np.random.Generator:
+    return np.random.default_rng(0)

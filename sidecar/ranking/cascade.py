@@ -138,8 +138,9 @@ class Ranker:
             searched = None if query.similar_to else gathered.query_vector
             offer = Offer(candidates, kept, searched, found)
             fits = await fitting(
-                offer, gathered.taste, space.encoder, serving, self._inference, deadline, trace
-            )
+                offer, gathered.taste, space.encoder, serving, self._inference, self._metrics,
+                deadline, trace,
+            )  # fmt: skip
             taste = taste if fits is None else fits
         orders: dict[str, Order] = {}
         chance = coin(query.experiment, query.user_id, query.query or query.similar_to)

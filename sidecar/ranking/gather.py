@@ -52,7 +52,9 @@ class Gatherer:
         """Raises NotFound where the index, the item of `similar_to` or the encoder is not there."""
         index = await self._index(query, deadline, trace)
         space = self._space(serving, index, query, trace)
-        return await self._read(query, index, space, deadline, trace)
+        personal = space.encoder is not None and serving.personal_ranker(space.encoder.ref)
+        reads = query.weights.relevance > 0 or bool(personal and query.weights.affinity > 0)
+        return await self._read(query, index, space, deadline, trace, reads_query=reads)
 
     async def _index(self, query: RankQuery, deadline: Deadline, trace: Trace) -> IndexInfo | None:
         if not query.index:
@@ -82,6 +84,8 @@ class Gatherer:
         space: Space,
         deadline: Deadline,
         trace: Trace,
+        *,
+        reads_query: bool,
     ) -> Gathered:
         """Profile, items and query vector: they wait for different things, so they run at once."""
         if deadline.passed:
@@ -93,7 +97,9 @@ class Gatherer:
             async with asyncio.TaskGroup() as group:
                 user = group.create_task(self._user(query, index, space, deadline, trace))
                 items = group.create_task(self._features(query, index, space, deadline, trace))
-                vector = group.create_task(self._query_vector(query, space, deadline, trace))
+                vector = group.create_task(
+                    self._query_vector(query, space, deadline, trace, wanted=reads_query)
+                )
         except ExceptionGroup as errors:
             # The group wraps what its tasks raise; the caller is to see the error itself.
             raise errors.exceptions[0] from None
@@ -182,12 +188,12 @@ class Gatherer:
         return found.items
 
     async def _query_vector(
-        self, query: RankQuery, space: Space, deadline: Deadline, trace: Trace
+        self, query: RankQuery, space: Space, deadline: Deadline, trace: Trace, *, wanted: bool
     ) -> Floats | None:
         # Encoding is the dearest step of a small request: not for items that have no vectors, and
         # not where what comes of it would count nothing.
         comparable = space.vectors or bool(query.candidates.has_vector.any())
-        wanted = query.query and not query.similar_to and query.weights.relevance > 0
+        wanted = wanted and bool(query.query) and not query.similar_to
         if not (wanted and comparable and len(query.candidates) and space.encoder):
             return None
         try:

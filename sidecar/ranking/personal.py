@@ -15,6 +15,7 @@ from sidecar.inference.cost import Cost
 from sidecar.inference.inference import Inference
 from sidecar.models.serving import EncoderModel, PersonalModel, Serving
 from sidecar.ranking.taste import Taste
+from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trace import Trace
 
 __all__ = ["Offer", "fitting"]
@@ -42,6 +43,7 @@ async def fitting(
     encoder: EncoderModel | None,
     serving: Serving,
     inference: Inference,
+    metrics: Metrics,
     deadline: Deadline,
     trace: Trace,
 ) -> Floats | None:
@@ -73,6 +75,7 @@ async def fitting(
     if not deadline.affords(_HEADROOM * cost.estimate(work)):
         trace.degrade(DegradedReason.DEADLINE, f"{model.ref}: no time was left for it")
         return None
+    start = time.perf_counter()
     with trace.stage("personal", len(rows)):
         try:
             fits = await inference.in_thread(
@@ -85,6 +88,8 @@ async def fitting(
             trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"{model.ref}: {error}")
             return None
     trace.used(model.ref)
+    arm = "canary" if serving.is_canary(model.ref) else "serving"
+    metrics.arm(model.ref, arm, time.perf_counter() - start)
     every = np.full(len(offer.candidates), np.nan, np.float32)
     every[rows] = fits
     return every

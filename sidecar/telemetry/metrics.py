@@ -210,7 +210,8 @@ class Metrics:
         self._inference_tokens(bundle, backend).inc(padded_tokens)
 
     def arm(self, bundle: str, arm: str, seconds: float) -> None:
-        """One Rank in which a bundle read candidates, as "serving" or "canary"."""
+        """One Rank in which a cross-encoder or personal ranker read candidates, as "serving" or
+        "canary"."""
         self._arms(bundle, arm).inc()
         self._arm_seconds(bundle, arm).observe(seconds)
 

@@ -84,6 +84,17 @@ async def test_it_is_given_the_query_and_what_may_be_shown(made: Bench, taste: W
     assert taste.calls[-1][2] is None  # an item is no query
 
 
+async def test_a_query_that_only_it_reads_is_encoded(made: Bench, taste: WordTaste) -> None:
+    await made.rank(request(query="apple", user="u", options=OPTIONS))  # relevance weighs nothing
+    assert taste.calls[0][2] is not None
+
+
+async def test_canaries_are_told_apart_in_metrics(made: Bench, taste: WordTaste) -> None:
+    await made.rank(request(user="u"))
+    counted = {"bundle": taste.ref, "arm": "serving"}
+    assert made.metrics.registry.get_sample_value("neuralrank_arm_requests_total", counted) == 1
+
+
 async def test_nobody_asks_it_where_there_is_nothing_to_ask(made: Bench, taste: WordTaste) -> None:
     ranking = await made.rank(request(query="phone", user="nobody"))
     assert "no_user" in reasons(ranking)

@@ -5,6 +5,7 @@ from neuralrank.cli import (
     app,
     config,
     evaluate_group,
+    experiment,
     explain,
     feedback,
     index,
@@ -34,6 +35,7 @@ app.command()(search.similar)
 app.command()(rank.rank)
 app.add_typer(evaluate_group.group, name="evaluate")
 app.command()(tune.tune)
+app.add_typer(experiment.experiment, name="experiment")
 app.add_typer(judge.judge, name="judge")
 app.command()(explain.explain)
 app.command()(analyze.analyze)

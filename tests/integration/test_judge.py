@@ -10,10 +10,10 @@ import pytest
 from opensearchpy import OpenSearch
 from typer.testing import CliRunner
 
+from neuralrank import ubi_rows
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput
 from neuralrank.evaluation import read_qrels, read_queries
-from neuralrank.judging import pages
 from neuralrank.opensearch import connect
 from neuralrank.settings import Settings
 
@@ -109,7 +109,7 @@ def test_clicks_become_grades(
     batch: int,
     expected: dict[str, dict[str, int]],
 ) -> None:
-    monkeypatch.setattr(pages, "_BATCH", batch)
+    monkeypatch.setattr(ubi_rows, "_BATCH", batch)
     out = tmp_path / "clicks.qrels"
     done = run(
         stack, "judge", "clicks", "--out", str(out), "--model", model, "--min-impressions", "1",

@@ -16,6 +16,7 @@ import org.neuralrank.options.RankSection;
 import org.neuralrank.options.ReportSection;
 import org.neuralrank.search.Indices;
 import org.neuralrank.search.Node;
+import org.neuralrank.search.QueryLog;
 import org.neuralrank.search.RankProcessor;
 import org.neuralrank.search.RecallProcessor;
 import org.neuralrank.sidecar.CallerHeaders;
@@ -136,6 +137,11 @@ public final class NeuralRankPlugin extends Plugin
             xContentRegistry,
             threadPool,
             stats,
+            new QueryLog(
+                client::index,
+                name -> cluster.state().metadata().hasIndex(name) || cluster.state().metadata().hasAlias(name),
+                stats
+            ),
             timeoutMs::get
         );
         try {

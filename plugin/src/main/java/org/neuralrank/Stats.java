@@ -31,6 +31,7 @@ public final class Stats {
     private final Map<String, LongAdder> leftAlone = new ConcurrentHashMap<>();
     private final Map<String, LongAdder> failed = new ConcurrentHashMap<>();
     private final Map<String, LongAdder> degraded = new ConcurrentHashMap<>();
+    private final Map<String, LongAdder> experimentPages = new ConcurrentHashMap<>();
     private final Map<Stage, Timer> timers = new ConcurrentHashMap<>();
 
     /** A search reached the ranking step. */
@@ -62,6 +63,11 @@ public final class Stats {
         count(degraded, reason);
     }
 
+    /** A page of an experiment was written to the logs of queries, or could not be. */
+    public void logged(boolean written) {
+        count(experimentPages, written ? "logged" : "not_logged");
+    }
+
     /** A stage took so long. */
     public void took(Stage stage, long nanos) {
         Timer timer = timers.computeIfAbsent(stage, key -> new Timer());
@@ -79,6 +85,7 @@ public final class Stats {
         map.put("left_alone", sums(leftAlone));
         map.put("failed", sums(failed));
         map.put("degraded", sums(degraded));
+        map.put("experiment_pages", sums(experimentPages));
         Map<String, Object> latency = new LinkedHashMap<>();
         for (Stage stage : Stage.values()) {
             Timer timer = timers.getOrDefault(stage, new Timer());

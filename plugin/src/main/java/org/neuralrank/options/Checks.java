@@ -6,6 +6,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
+import java.util.regex.Pattern;
 
 /** What values options may have; each refusal says what was received and what is allowed. */
 final class Checks {
@@ -50,6 +51,35 @@ final class Checks {
         Checks::bool
     );
 
+    private static final Pattern EXPERIMENT_NAME = Pattern.compile("[A-Za-z0-9._-]{1,64}");
+
+    private static final Map<String, Check> ARM = Map.of(
+        "bundle",
+        text(256),
+        "weights",
+        (path, value) -> weights(path, value),
+        "fusion",
+        oneOf("weights", "rrf")
+    );
+
+    private static final Map<String, Check> ARMS = Map.of(
+        "A",
+        (path, value) -> object(path, value, ARM),
+        "B",
+        (path, value) -> object(path, value, ARM)
+    );
+
+    private static final Map<String, Check> EXPERIMENT = Map.of(
+        "name",
+        text(64),
+        "mode",
+        oneOf("ab", "interleave"),
+        "arms",
+        (path, value) -> object(path, value, ARMS),
+        "share",
+        number(0, 1)
+    );
+
     private static final Map<String, Check> FIELDS = Map.of(
         "brand",
         text(256),
@@ -81,6 +111,7 @@ final class Checks {
         Map.entry("timeout_ms", integer(1, 60_000)),
         Map.entry("max_reranked", integer(0, 10_000)),
         Map.entry("fusion", oneOf("weights", "rrf")),
+        Map.entry("experiment", (path, value) -> experiment(path, value)),
         Map.entry("ef_search", integer(1, 10_000)),
         Map.entry("vector", Checks::bool),
         Map.entry("ignore_unmapped", Checks::bool),
@@ -127,6 +158,27 @@ final class Checks {
         Map<String, Object> read = object(path, value, WEIGHTS);
         if (read.size() == WEIGHTS.size() && read.values().stream().allMatch(weight -> (Double) weight == 0)) {
             throw new IllegalArgumentException(path + " are all zero; at least one must be above zero");
+        }
+        return read;
+    }
+
+    private static Object experiment(String path, Object value) {
+        Map<String, Object> read = object(path, value, EXPERIMENT);
+        Object name = read.getOrDefault("name", "");
+        if (!EXPERIMENT_NAME.matcher(name.toString()).matches()) {
+            throw refused(path + ".name", name, "1 to 64 letters, digits, '.', '_' and '-'");
+        }
+        if (read.containsKey("share") && (Double) read.get("share") == 0) {
+            throw refused(path + ".share", 0, "a number above 0, up to 1");
+        }
+        Map<?, ?> arms = read.get("arms") instanceof Map<?, ?> given ? given : Map.of();
+        if (!arms.keySet().equals(ARMS.keySet())) {
+            throw refused(path + ".arms", arms, "an object with the arms A, which is compared with, and B");
+        }
+        if (arms.get("A").equals(arms.get("B"))) {
+            throw new IllegalArgumentException(
+                path + ".arms A and B are the same; give one of them another bundle, other weights or another fusion"
+            );
         }
         return read;
     }

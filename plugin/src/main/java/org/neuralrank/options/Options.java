@@ -37,6 +37,7 @@ public final class Options {
             "deadline_ms",
             "max_reranked",
             "fusion",
+            "experiment",
             "ef_search"
         )
     );
@@ -50,7 +51,7 @@ public final class Options {
     /** Keys of the {@code neural_rank} processor. */
     public static final Set<String> RANK_KEYS = union(
         SHARED,
-        Set.of("filters", "weights", "fusion", "min_score", "explain", "bundle", "deadline_ms", "max_reranked")
+        Set.of("filters", "weights", "fusion", "min_score", "explain", "bundle", "deadline_ms", "max_reranked", "experiment")
     );
 
     private final Map<String, Object> values;
@@ -73,11 +74,15 @@ public final class Options {
         return new Options(Checks.object(path, given, checks));
     }
 
-    /** These options, with {@code stronger} ones in their place; filters and weights are merged key by key. */
+    /**
+     * These options, with {@code stronger} ones in their place; filters and weights are merged key by key. An
+     * experiment is not: half of one and half of another would be neither.
+     */
     public Options overriddenBy(Options stronger) {
         Map<String, Object> merged = new LinkedHashMap<>(values);
         stronger.values.forEach((key, value) -> {
-            if (value instanceof Map<?, ?> inner && merged.get(key) instanceof Map<?, ?> weaker) {
+            boolean whole = key.equals("experiment");
+            if (!whole && value instanceof Map<?, ?> inner && merged.get(key) instanceof Map<?, ?> weaker) {
                 Map<Object, Object> both = new LinkedHashMap<>(weaker);
                 both.putAll(inner);
                 merged.put(key, both);

@@ -18,6 +18,7 @@ import org.opensearch.search.fetch.subphase.FetchSourceContext;
  * @param userId      empty for nobody
  * @param similarTo   the item whose neighbours are asked for, empty for none
  * @param requestId   the UBI query id, empty for none
+ * @param ubi         {@code ext.ubi}, empty without one
  * @param from        the first hit of the page, from 0
  * @param size        hits on the page
  * @param fetchSource null for everything
@@ -29,6 +30,7 @@ record Asked(
     String userId,
     String similarTo,
     String requestId,
+    Map<String, Object> ubi,
     int from,
     int size,
     FetchSourceContext fetchSource,
@@ -61,16 +63,18 @@ record Asked(
         if (user.isEmpty()) {
             user = entry(sections, "personalize_request_parameters", "user_id");
         }
+        Map<String, Object> ubi = sections.containsKey("ubi") ? ForeignSection.contentOf(sections.get("ubi")) : Map.of();
         if (user.isEmpty()) {
-            user = entry(sections, "ubi", "client_id");
+            user = text(ubi, "client_id");
         }
-        String requestId = entry(sections, "ubi", "query_id");
+        String requestId = text(ubi, "query_id");
         return new Asked(
             options,
             QueryText.cut(text.strip()),
             user,
             similarTo,
             requestId.length() > LONGEST_REQUEST_ID ? "" : requestId,
+            ubi,
             Math.max(source.from(), 0),
             source.size() < 0 ? DEFAULT_SIZE : source.size(),
             fetchSource(source),
@@ -96,8 +100,23 @@ record Asked(
         if (!sections.containsKey(section)) {
             return "";
         }
-        Object value = ForeignSection.contentOf(sections.get(section)).get(key);
+        return text(ForeignSection.contentOf(sections.get(section)), key);
+    }
+
+    private static String text(Map<String, Object> section, String key) {
+        Object value = section.get(key);
         return value == null ? "" : value.toString();
+    }
+
+    /** What {@code ext.ubi} says under a key, empty for nothing. */
+    String ubi(String key) {
+        return text(ubi, key);
+    }
+
+    /** The caller's own {@code query_attributes}. */
+    @SuppressWarnings("unchecked")
+    Map<String, Object> ubiAttributes() {
+        return ubi.get("query_attributes") instanceof Map<?, ?> given ? (Map<String, Object>) given : Map.of();
     }
 
     /** Whether there is anything at all to rank by, under the options in force. */

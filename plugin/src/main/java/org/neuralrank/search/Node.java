@@ -21,6 +21,7 @@ import org.opensearch.threadpool.ThreadPool;
  * @param indices   what is known of a search's indices and of their vector field
  * @param searching how a search is sent within the cluster
  * @param registry  parses query clauses of whichever plugins are installed
+ * @param queryLog  where pages of experiments are written down
  * @param timeoutMs the node's setting, where a pipeline has none
  */
 public record Node(
@@ -30,6 +31,7 @@ public record Node(
     NamedXContentRegistry registry,
     ThreadPool threadPool,
     Stats stats,
+    QueryLog queryLog,
     IntSupplier timeoutMs
 ) {
 

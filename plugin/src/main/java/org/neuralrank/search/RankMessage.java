@@ -1,7 +1,10 @@
 package org.neuralrank.search;
 
 import org.neuralrank.options.Options;
+import org.neuralrank.v1.Arm;
 import org.neuralrank.v1.AttributeRule;
+import org.neuralrank.v1.Experiment;
+import org.neuralrank.v1.ExperimentMode;
 import org.neuralrank.v1.Filters;
 import org.neuralrank.v1.Fusion;
 import org.neuralrank.v1.RankOptions;
@@ -54,8 +57,8 @@ final class RankMessage {
         if (options.has("min_score")) {
             message.setMinScore(options.number("min_score").floatValue());
         }
-        if (options.text("fusion", "").equals("rrf")) {
-            message.setFusion(Fusion.FUSION_RRF);
+        if (options.has("fusion")) {
+            message.setFusion(fusion(options));
         }
         if (options.has("weights")) {
             message.setWeights(weights(options.inner("weights")));
@@ -63,7 +66,41 @@ final class RankMessage {
         if (options.has("filters")) {
             message.setFilters(filters(options.inner("filters")));
         }
+        if (options.has("experiment")) {
+            message.setExperiment(experiment(options.inner("experiment")));
+        }
         return message.build();
+    }
+
+    private static Experiment experiment(Options given) {
+        Experiment.Builder message = Experiment.newBuilder()
+            .setName(given.text("name", ""))
+            .setMode(
+                given.text("mode", "ab").equals("ab")
+                    ? ExperimentMode.EXPERIMENT_MODE_AB
+                    : ExperimentMode.EXPERIMENT_MODE_INTERLEAVE
+            );
+        if (given.has("share")) {
+            message.setShare(given.number("share"));
+        }
+        Options arms = given.inner("arms");
+        arms.asMap().keySet().forEach(name -> message.putArms(name, arm(arms.inner(name))));
+        return message.build();
+    }
+
+    private static Arm arm(Options given) {
+        Arm.Builder message = Arm.newBuilder().setBundle(given.text("bundle", ""));
+        if (given.has("weights")) {
+            message.setWeights(weights(given.inner("weights")));
+        }
+        if (given.has("fusion")) {
+            message.setFusion(fusion(given));
+        }
+        return message.build();
+    }
+
+    private static Fusion fusion(Options given) {
+        return given.text("fusion", "").equals("rrf") ? Fusion.FUSION_RRF : Fusion.FUSION_WEIGHTS;
     }
 
     private static Weights weights(Options given) {

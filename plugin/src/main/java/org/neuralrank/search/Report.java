@@ -92,6 +92,13 @@ final class Report {
         }
     }
 
+    /** What an experiment did with the page; null for none. */
+    void trial(Trial trial) {
+        if (trial != null) {
+            content.put("experiment", trial.asMap());
+        }
+    }
+
     private static Map<String, Object> result(Ranking.Place place) {
         Map<String, Object> entry = new LinkedHashMap<>();
         entry.put("id", place.entry().id());
@@ -101,6 +108,9 @@ final class Report {
             return entry;
         }
         entry.put("retrieval_position", result.getRetrievalPosition());
+        if (!result.getTeam().isEmpty()) {
+            entry.put("team", result.getTeam());
+        }
         if (!result.hasExplanation()) {
             return entry;
         }

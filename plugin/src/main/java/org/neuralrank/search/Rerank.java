@@ -1,5 +1,6 @@
 package org.neuralrank.search;
 
+import java.util.List;
 import org.neuralrank.Stats;
 import org.neuralrank.options.Options;
 import org.neuralrank.sidecar.Note;
@@ -144,9 +145,13 @@ final class Rerank {
     private void finishRanked(Ranking ranking, Candidates candidates) {
         SearchResponse ranked;
         try {
-            report.ranking(ranking, page.cut(ranking.places()), candidates.size(), options.flag("explain", false));
+            List<Ranking.Place> shown = page.cut(ranking.places());
+            report.ranking(ranking, shown, candidates.size(), options.flag("explain", false));
+            Trial trial = Trial.of(ranking.reply(), shown);
+            report.trial(trial);
             close();
             ranked = page.ranked(ranking, report);
+            node.queryLog().add(inquiry.asked(), trial, shown);
             node.stats().reranked();
         } catch (RuntimeException e) {
             defect(e);

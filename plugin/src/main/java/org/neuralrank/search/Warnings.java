@@ -34,6 +34,19 @@ final class Warnings {
         }
     }
 
+    /** A page of an experiment is missing in the logs; its report has one page less. */
+    void notLogged(String why, Exception error) {
+        long unsaid = due("not_logged");
+        if (unsaid >= 0) {
+            LOGGER.warn(
+                "a page of an experiment was not logged: {} ({} more of these since the last line)",
+                why,
+                unsaid,
+                error
+            );
+        }
+    }
+
     /** A bug in the plugin itself. */
     void defect(Exception error) {
         long unsaid = due("defect");

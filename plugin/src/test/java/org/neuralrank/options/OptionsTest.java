@@ -68,6 +68,30 @@ public class OptionsTest {
         refused(Map.of("filters", List.of()), "(list)", "exclude_purchased");
         refused(Map.of("explain", "yes"), "true or false");
         refused(Map.of("fusion", "sum"), "fusion is [sum]", "[weights, rrf]");
+        String experiment = "ext.neural_rank.experiment";
+        Map<String, Object> arms = Map.of("A", Map.of(), "B", Map.of("bundle", "b"));
+        refused(Map.of("experiment", Map.of("arms", arms)), experiment + ".name is []", "1 to 64 letters");
+        refused(Map.of("experiment", Map.of("name", "a b", "arms", arms)), "name is [a b]");
+        refused(Map.of("experiment", Map.of("name", "x")), experiment + ".arms is [{}]", "the arms A", "and B");
+        refused(
+            Map.of("experiment", Map.of("name", "x", "arms", Map.of("A", Map.of("bundle", "b")))),
+            ".arms is [{A={bundle=b}}]"
+        );
+        refused(
+            Map.of("experiment", Map.of("name", "x", "arms", Map.of("A", Map.of(), "C", Map.of()))),
+            ".arms has an unknown key [C]; allowed are [A, B]"
+        );
+        refused(
+            Map.of("experiment", Map.of("name", "x", "arms", Map.of("A", Map.of(), "B", Map.of()))),
+            "A and B are the same"
+        );
+        refused(
+            Map.of("experiment", Map.of("name", "x", "arms", Map.of("A", Map.of("k", 1), "B", Map.of()))),
+            ".arms.A has an unknown key [k]; allowed are [bundle, fusion, weights]"
+        );
+        refused(Map.of("experiment", Map.of("name", "x", "arms", arms, "mode", "b")), "[ab, interleave]");
+        refused(Map.of("experiment", Map.of("name", "x", "arms", arms, "share", 0)), "share is [0]", "above 0");
+        refused(Map.of("experiment", Map.of("name", "x", "arms", arms, "share", 2)), "share is [2]");
         refused(Map.of("ef_search", 0), "ef_search is [0]", "from 1 to 10000");
         refused(Map.of("user_id", "x".repeat(513)), "513 characters", "512");
     }
@@ -83,6 +107,18 @@ public class OptionsTest {
         assertEquals(false, both.inner("filters").flag("exclude_purchased", true));
         assertEquals(true, both.inner("filters").flag("in_stock_only", false));
         assertEquals(true, both.flag("explain", false));
+    }
+
+    @Test
+    public void anExperimentOfTheRequestTakesThePlaceOfThePipelines() {
+        Map<String, Object> arms = Map.of("A", Map.of(), "B", Map.of("bundle", "b"));
+        Options pipeline = Options.parse(
+            Map.of("experiment", Map.of("name", "x", "share", 0.5, "arms", arms)),
+            Options.RANK_KEYS,
+            "neural_rank"
+        );
+        Options both = pipeline.overriddenBy(request(Map.of("experiment", Map.of("name", "y", "arms", arms))));
+        assertEquals(Map.of("name", "y", "arms", arms), both.asMap().get("experiment"));
     }
 
     @Test

@@ -9,29 +9,14 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.junit.Test;
-import org.neuralrank.options.ForeignSection;
 import org.neuralrank.options.Options;
 import org.neuralrank.options.RankSection;
 import org.opensearch.action.search.SearchRequest;
-import org.opensearch.common.xcontent.json.JsonXContent;
-import org.opensearch.core.xcontent.DeprecationHandler;
-import org.opensearch.core.xcontent.NamedXContentRegistry;
-import org.opensearch.core.xcontent.XContentParser;
 import org.opensearch.index.query.QueryBuilders;
 import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.builder.SearchSourceBuilder;
 
 public class AskedTest {
-
-    private static SearchExtBuilder foreign(String name, String json) throws IOException {
-        XContentParser parser = JsonXContent.jsonXContent.createParser(
-            NamedXContentRegistry.EMPTY,
-            DeprecationHandler.THROW_UNSUPPORTED_OPERATION,
-            json
-        );
-        parser.nextToken();
-        return ForeignSection.fromXContent(name, parser);
-    }
 
     private static SearchExtBuilder own(Map<String, ?> given) {
         return new RankSection(Options.parse(given, Options.REQUEST_KEYS, "ext.neural_rank"));
@@ -47,12 +32,12 @@ public class AskedTest {
 
     @Test
     public void theTextComesFromTheMostExplicitPlace() throws IOException {
-        SearchExtBuilder text = foreign("rerank", "{\"query_context\":{\"query_text\":\"rerank\"}}");
-        SearchExtBuilder path = foreign(
+        SearchExtBuilder text = Hits.section("rerank", "{\"query_context\":{\"query_text\":\"rerank\"}}");
+        SearchExtBuilder path = Hits.section(
             "rerank",
             "{\"query_context\":{\"query_text_path\":\"query.match.title.query\"}}"
         );
-        SearchExtBuilder lost = foreign("rerank", "{\"query_context\":{\"query_text_path\":\"query.term.x\"}}");
+        SearchExtBuilder lost = Hits.section("rerank", "{\"query_context\":{\"query_text_path\":\"query.term.x\"}}");
         assertEquals("own", asked(own(Map.of("query_text", " own ")), text).queryText());
         assertEquals("rerank", asked(text).queryText());
         assertEquals("dsl", asked(path).queryText());
@@ -63,8 +48,8 @@ public class AskedTest {
 
     @Test
     public void theUserComesFromTheMostExplicitPlace() throws IOException {
-        SearchExtBuilder personalize = foreign("personalize_request_parameters", "{\"user_id\":\"p\",\"context\":{}}");
-        SearchExtBuilder ubi = foreign("ubi", "{\"client_id\":\"u\",\"query_id\":\"q\"}");
+        SearchExtBuilder personalize = Hits.section("personalize_request_parameters", "{\"user_id\":\"p\",\"context\":{}}");
+        SearchExtBuilder ubi = Hits.section("ubi", "{\"client_id\":\"u\",\"query_id\":\"q\"}");
         assertEquals("own", asked(own(Map.of("user_id", "own")), personalize, ubi).userId());
         assertEquals("p", asked(personalize, ubi).userId());
         assertEquals("u", asked(ubi).userId());

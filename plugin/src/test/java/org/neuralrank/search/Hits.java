@@ -1,12 +1,19 @@
 package org.neuralrank.search;
 
+import java.io.IOException;
 import java.util.Map;
 import org.apache.lucene.search.TotalHits;
+import org.neuralrank.options.ForeignSection;
 import org.opensearch.action.OriginalIndices;
 import org.opensearch.action.search.SearchResponse;
 import org.opensearch.action.search.ShardSearchFailure;
+import org.opensearch.common.xcontent.json.JsonXContent;
 import org.opensearch.core.common.bytes.BytesArray;
 import org.opensearch.core.index.shard.ShardId;
+import org.opensearch.core.xcontent.DeprecationHandler;
+import org.opensearch.core.xcontent.NamedXContentRegistry;
+import org.opensearch.core.xcontent.XContentParser;
+import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.SearchHits;
 import org.opensearch.search.SearchShardTarget;
@@ -31,6 +38,17 @@ final class Hits {
 
     static SearchHit hit(String id, float score) {
         return hit("products", id, score, "{\"title\":\"item " + id + "\",\"brand\":\"B\",\"price\":5}");
+    }
+
+    /** A section of {@code ext} that is another plugin's. */
+    static SearchExtBuilder section(String name, String json) throws IOException {
+        XContentParser parser = JsonXContent.jsonXContent.createParser(
+            NamedXContentRegistry.EMPTY,
+            DeprecationHandler.THROW_UNSUPPORTED_OPERATION,
+            json
+        );
+        parser.nextToken();
+        return ForeignSection.fromXContent(name, parser);
     }
 
     static SearchResponse response(SearchHit... hits) {

@@ -32,8 +32,12 @@ import org.neuralrank.sidecar.Access;
 import org.neuralrank.sidecar.Sidecar;
 import org.neuralrank.v1.EncodeResponse;
 import org.neuralrank.v1.Encoding;
+import org.neuralrank.v1.ExperimentMode;
 import org.neuralrank.v1.Fusion;
+import org.neuralrank.v1.RankRequest;
 import org.neuralrank.v1.RankResponse;
+import org.opensearch.action.index.IndexRequest;
+import org.opensearch.action.index.IndexResponse;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
 import org.opensearch.common.settings.Settings;
@@ -44,6 +48,7 @@ import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.index.query.MatchAllQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilders;
+import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.pipeline.PipelineProcessingContext;
@@ -65,6 +70,9 @@ public class ProcessorsTest {
     private final List<Map<String, Object>> clauses = new CopyOnWriteArrayList<>();
     private final List<SearchRequest> vectorSearches = new CopyOnWriteArrayList<>();
     private Supplier<SearchHit[]> neighbours = () -> new SearchHit[] { Hits.hit("n", 0.9f) };
+    private final List<IndexRequest> written = new CopyOnWriteArrayList<>();
+    private boolean hasLog = true;
+    private Exception refusal;
     private PipelineProcessingContext context = new PipelineProcessingContext();
 
     @Before
@@ -98,7 +106,16 @@ public class ProcessorsTest {
         return new Node(sidecar, (request, field) -> target, (request, listener) -> {
             vectorSearches.add(request);
             listener.onResponse(Hits.response(neighbours.get()));
-        }, registry, threadPool, stats, () -> timeoutMs);
+        }, registry, threadPool, stats, new QueryLog(this::write, name -> hasLog, stats), () -> timeoutMs);
+    }
+
+    private void write(IndexRequest page, ActionListener<IndexResponse> listener) {
+        written.add(page);
+        if (refusal == null) {
+            listener.onResponse(null);
+        } else {
+            listener.onFailure(refusal);
+        }
     }
 
     private static SearchRequest request(SearchSourceBuilder source, Map<String, ?> ext) {
@@ -331,6 +348,130 @@ public class ProcessorsTest {
         assertTrue(options.getFilters().getExcludePurchased());
         assertEquals(9, options.getFilters().getMaxPrice(), 0);
         assertFalse(options.getFilters().hasMinPrice());
+    }
+
+    // ------------------------------------------------------------------------------- experiments
+
+    private static final Map<String, Object> EXPERIMENT = Map.of(
+        "name",
+        "fresh",
+        "mode",
+        "interleave",
+        "share",
+        0.5,
+        "arms",
+        Map.of("A", Map.of(), "B", Map.of("bundle", "new", "weights", Map.of("affinity", 2), "fusion", "weights"))
+    );
+
+    /** Both arms took turns; nobody scored the last one. */
+    private static RankResponse interleaved(RankRequest request) {
+        RankResponse reversed = FakeSidecar.reversed(request);
+        RankResponse.Builder reply = reversed.toBuilder().clearResults();
+        for (int i = 0; i < reversed.getResultsCount() - 1; i++) {
+            reply.addResults(reversed.getResults(i).toBuilder().setTeam(i % 2 == 0 ? "B" : "A"));
+        }
+        reply.getExperimentBuilder().setName("fresh").setMode(ExperimentMode.EXPERIMENT_MODE_INTERLEAVE);
+        return reply.build();
+    }
+
+    /** A search with {@code ext.ubi}. */
+    private SearchResponse logged(String ubi) throws Exception {
+        SearchRequest request = request(match("x").size(3), Map.of("user_id", "u", "experiment", EXPERIMENT));
+        List<SearchExtBuilder> sections = new ArrayList<>(request.source().ext());
+        sections.add(Hits.section("ubi", ubi));
+        request.source().ext(sections);
+        return search(request);
+    }
+
+    @Test
+    public void anExperimentReachesTheSidecarAndThePageSaysWhatItDid() throws Exception {
+        server.rank = ProcessorsTest::interleaved;
+        SearchResponse response = search(request(match("x"), Map.of("user_id", "u", "experiment", EXPERIMENT)));
+        var sent = server.ranked.get(0).getOptions().getExperiment();
+        assertEquals("fresh", sent.getName());
+        assertEquals(ExperimentMode.EXPERIMENT_MODE_INTERLEAVE, sent.getMode());
+        assertEquals(0.5, sent.getShare(), 0);
+        assertFalse(sent.getArmsOrThrow("A").hasWeights());
+        assertEquals(Fusion.FUSION_UNSPECIFIED, sent.getArmsOrThrow("A").getFusion());
+        assertEquals("new", sent.getArmsOrThrow("B").getBundle());
+        assertEquals(2f, sent.getArmsOrThrow("B").getWeights().getAffinity(), 0);
+        assertEquals(Fusion.FUSION_WEIGHTS, sent.getArmsOrThrow("B").getFusion());
+        assertEquals(
+            Map.of("name", "fresh", "mode", "interleave", "teams", "BAB-"),
+            report(response).get("experiment")
+        );
+        assertTrue("without ext.ubi it is the application that logs", written.isEmpty());
+    }
+
+    @Test
+    public void aPageOfAnExperimentIsLogged() throws Exception {
+        server.rank = ProcessorsTest::interleaved;
+        logged(
+            "{\"query_id\":\"q\",\"client_id\":\"phone\",\"application\":\"shop\","
+                + "\"query_attributes\":{\"page\":\"home\"}}"
+        );
+        assertEquals(1, written.size());
+        assertEquals("ubi_queries", written.get(0).index());
+        Map<String, Object> page = written.get(0).sourceAsMap();
+        assertNotNull(page.remove("timestamp"));
+        assertNotNull(page.remove("query_response_id"));
+        assertEquals(
+            Map.of(
+                "query_id",
+                "q",
+                "user_id",
+                "u",
+                "client_id",
+                "phone",
+                "application",
+                "shop",
+                "user_query",
+                "x",
+                "query_response_hit_ids",
+                List.of("n", "c", "b"),
+                "query_attributes",
+                Map.of("page", "home", "experiment", "fresh", "teams", "BAB")
+            ),
+            page
+        );
+        assertEquals(Map.of("logged", 1L), stats.asMap().get("experiment_pages"));
+    }
+
+    @Test
+    public void hitsAreLoggedUnderTheIdThatEventsHave() throws Exception {
+        server.rank = ProcessorsTest::interleaved;
+        logged("{\"query_id\":\"q\",\"object_id_field\":\"title\",\"user_query\":\"typed\"}");
+        Map<String, Object> page = written.get(0).sourceAsMap();
+        assertEquals(List.of("item n", "item c", "item b"), page.get("query_response_hit_ids"));
+        assertEquals("typed", page.get("user_query"));
+    }
+
+    @Test
+    public void aPageThatTookNoPartIsNotLogged() throws Exception {
+        server.rank = request -> {
+            RankResponse.Builder reply = FakeSidecar.reversed(request).toBuilder();
+            reply.getExperimentBuilder().setName("fresh").setLeftOut("no id");
+            return reply.build();
+        };
+        SearchResponse response = logged("{\"query_id\":\"q\"}");
+        assertEquals(
+            Map.of("name", "fresh", "mode", "ab", "left_out", "no id"),
+            report(response).get("experiment")
+        );
+        server.close();
+        logged("{\"query_id\":\"q\"}");
+        assertTrue(written.isEmpty());
+    }
+
+    @Test
+    public void aLogThatCanNotBeWrittenCostsNoResult() throws Exception {
+        server.rank = ProcessorsTest::interleaved;
+        refusal = new IllegalStateException("read only");
+        assertEquals(true, report(logged("{\"query_id\":\"q\"}")).get("reranked"));
+        hasLog = false;
+        assertEquals(true, report(logged("{\"query_id\":\"q\"}")).get("reranked"));
+        assertEquals(1, written.size());
+        assertEquals(Map.of("not_logged", 2L), stats.asMap().get("experiment_pages"));
     }
 
     @Test

@@ -1,0 +1,81 @@
+"""Reads UBI's two indexes in the order of query_id, and joins queries and events as they come."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final
+
+from opensearchpy import OpenSearch
+
+__all__ = ["HAS_QUERY", "Row", "during", "joined", "read_rows"]
+
+_BATCH: Final = 5_000
+_KEEP_ALIVE: Final = "5m"
+
+Row = Mapping[str, Any]
+
+HAS_QUERY: Final[Row] = {"exists": {"field": "query_id"}}
+
+
+def during(since: str, until: str) -> list[Row]:
+    """The filter for a time: ISO 8601, or OpenSearch's date math ("now-30d"); empty: no bound."""
+    bounds = {name: value for name, value in (("gte", since), ("lte", until)) if value}
+    return [{"range": {"timestamp": bounds}}] if bounds else []
+
+
+def read_rows(
+    client: OpenSearch, index: str, filters: Sequence[Row], fields: Sequence[str]
+) -> Iterator[Row]:
+    """All matching documents with a query_id, in its order, as they were when it began; through a
+    point in time and search_after, so that memory is that of one batch.
+
+    Args:
+        fields: what is read of them.
+
+    Raises:
+        NotFound: there is no such index.
+        InvalidInput: OpenSearch does not accept a filter.
+    """
+    point = client.create_pit(index=index, params={"keep_alive": _KEEP_ALIVE})["pit_id"]
+    try:
+        after: list[Any] = []
+        while True:
+            body: dict[str, Any] = {
+                "query": {"bool": {"filter": [HAS_QUERY, *filters]}},
+                "size": _BATCH,
+                "pit": {"id": point, "keep_alive": _KEEP_ALIVE},
+                # Without a second one, documents of one query_id could fall between two batches.
+                "sort": [{"query_id": "asc"}, {"_shard_doc": "asc"}],
+                "_source": list(fields),
+                "track_total_hits": False,
+            }
+            if after:
+                body["search_after"] = after
+            hits = client.search(body=body)["hits"]["hits"]
+            for hit in hits:
+                yield hit.get("_source") or {}
+            if len(hits) < _BATCH:
+                return
+            after = hits[-1]["sort"]
+    finally:
+        client.delete_pit(body={"pit_id": [point]})
+
+
+def joined(queries: Iterator[Row], events: Iterator[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
+    """The rows of both with the same query_id; each comes sorted by it (code points, as UTF-8)."""
+    tagged = merge(
+        ((_key(row), True, row) for row in queries),
+        ((_key(row), False, row) for row in events),
+        key=itemgetter(0),
+    )
+    for _, group in groupby(tagged, key=itemgetter(0)):
+        rows = list(group)
+        yield (
+            [row for _, of_query, row in rows if of_query],
+            [row for _, of_query, row in rows if not of_query],
+        )
+
+
+def _key(row: Row) -> str:
+    return str(row.get("query_id"))

@@ -101,7 +101,7 @@ class Ranker:
         joined = join(query.experiment, query.user_id) if query.experiment else None
         asked = ways(query, joined)
         # What any of the ways needs is gathered once.
-        needy = max(asked.values(), key=lambda way: way.weights.relevance)
+        needy = max(asked.values(), key=lambda way: (way.weights.relevance, way.weights.affinity))
         gathered = await self._gatherer.gather(needy, serving, deadline, trace)
         space = gathered.space
 

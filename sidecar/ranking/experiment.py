@@ -46,7 +46,7 @@ def checked(where: str, name: str, mode: Mode, arms: Mapping[str, Arm], share: f
         raise InvalidInput(
             f"{where}.arms are the same: {_in_words(arms['A'])}. Let them differ in one of these."
         )
-    return Experiment(name, mode, arms, share)
+    return Experiment(name, mode, {each: arms[each] for each in ARMS}, share)
 
 
 def coin(experiment: Experiment | None, user: str, asked: str) -> Random:

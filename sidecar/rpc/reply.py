@@ -57,7 +57,9 @@ def write_ranking(ranking: Ranking, *, explain: bool, request_id: str) -> pb.Ran
         )
     add = response.results.add
     for hit in ranking.results:
-        message = add(id=hit.id, score=hit.score, retrieval_position=hit.position, team=hit.team)
+        message = add(id=hit.id, score=hit.score, retrieval_position=hit.position)
+        if hit.team:
+            message.team = hit.team
         if hit.explanation is not None:
             _explain(message.explanation, hit.explanation)
     return response

@@ -15,7 +15,7 @@ from sidecar.domain import Arm, Experiment, Fusion, Mode, Ranking, Weights
 from sidecar.ranking.experiment import draft, join
 from sidecar.rpc.reply import write_ranking
 from sidecar.rpc.wire import read_rank
-from tests.unit.sidecar.parts import WEIGHTS, Bench, WordJudge, ids, request
+from tests.unit.sidecar.parts import WEIGHTS, Bench, WordJudge, WordTaste, ids, request
 
 BY_WORDS = pb.Arm(weights=pb.Weights(relevance=1, affinity=0, retrieval=0))
 AS_FOUND = pb.Arm(weights=pb.Weights(relevance=0, affinity=0, retrieval=1))
@@ -202,6 +202,15 @@ async def test_arms_may_differ_in_the_bundle(bench: Bench) -> None:
         assert ranking.experiment is not None
         read = "judge@000000000002" in ranking.bundles
         assert read == (ranking.experiment.arm == "B")
+
+
+async def test_what_only_one_arm_needs_is_there_for_it() -> None:
+    # Only the personal ranker of arm B reads the query.
+    made = Bench(taste=WordTaste())
+    given = interleaved(b=pb.Arm(weights=pb.Weights(relevance=0, affinity=1, retrieval=0)))
+    await made.rank(asked(given=given))
+    made.close()
+    assert made.encoder.calls == [["computer"]]
 
 
 # --- what is refused

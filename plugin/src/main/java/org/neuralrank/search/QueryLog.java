@@ -80,8 +80,10 @@ public final class QueryLog {
         document.put("timestamp", Instant.now().toString());
         document.put("query_id", asked.ubi("query_id"));
         document.put("query_response_id", UUID.randomUUID().toString());
-        document.put("user_id", asked.userId());
-        document.put("client_id", asked.ubi("client_id"));
+        String device = asked.ubi("client_id");
+        // Who is known by their device only has no user_id in UBI.
+        document.put("user_id", asked.userId().equals(device) ? "" : asked.userId());
+        document.put("client_id", device);
         document.put("application", asked.ubi("application"));
         String typed = asked.ubi("user_query");
         document.put("user_query", typed.isEmpty() ? asked.queryText() : typed);

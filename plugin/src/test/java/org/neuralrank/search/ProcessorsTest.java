@@ -438,6 +438,19 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void whoIsKnownByTheirDeviceOnlyIsLoggedSo() throws Exception {
+        server.rank = ProcessorsTest::interleaved;
+        SearchRequest request = request(match("x"), Map.of("experiment", EXPERIMENT));
+        List<SearchExtBuilder> sections = new ArrayList<>(request.source().ext());
+        sections.add(Hits.section("ubi", "{\"query_id\":\"q\",\"client_id\":\"phone\"}"));
+        request.source().ext(sections);
+        search(request);
+        assertEquals("phone", server.ranked.get(0).getUser().getId());
+        assertEquals("phone", written.get(0).sourceAsMap().get("client_id"));
+        assertFalse(written.get(0).sourceAsMap().containsKey("user_id"));
+    }
+
+    @Test
     public void hitsAreLoggedUnderTheIdThatEventsHave() throws Exception {
         server.rank = ProcessorsTest::interleaved;
         logged("{\"query_id\":\"q\",\"object_id_field\":\"title\",\"user_query\":\"typed\"}");

@@ -9,6 +9,8 @@
 # make bench-deadline   nDCG@10 against the deadline; needs the data sets in ../shared/data
 # make bench-sidecar   the sidecar against its peers and under load; installs the peers (gigabytes)
 # make bench-compress   the English cross-encoder pruned, distilled and rounded: size, time, nDCG@10
+# make bench-feedback-loop   simulated users click, the product's commands train, the model is swapped, and
+#              again: nDCG@10 after each round, with and without position bias taken out
 # make small-reranker   makes our small cross-encoder for Chinese and English, in about an hour
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
 # make test-faults   all fault injection (`make test` runs a quick part of it)
@@ -113,6 +115,10 @@ bench-compress: setup-train
 
 small-reranker: setup-train
 	$(BIN)/python -m trainer.recipes.small_reranker --out "$(OUT)"
+
+.PHONY: bench-feedback-loop
+bench-feedback-loop: setup-train
+	$(BIN)/python -m bench.feedback_loop
 
 soak: setup
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)

@@ -7,11 +7,8 @@ queries of their own. The same folder is used again, so an interrupted run goes 
 import shutil
 from typing import Final
 
-from bench.candidates import DATA
 from bench.report import Report
 from bench.workload import default_registry
-from neuralrank.errors import NotFound
-from neuralrank.judging import Judgments
 from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 
@@ -29,29 +26,14 @@ def run() -> None:
     Raises:
         NotFound: the data is not there.
     """
+    from bench.judged import judged_dataset
     from trainer.compress.compressing import CompressOptions, compress
-    from trainer.dataset.finding import Bm25
-    from trainer.dataset.from_judgments import JudgmentOptions, from_judgments
-    from trainer.dataset.items import read_items
-    from trainer.dataset.negatives import Finders
     from trainer.dataset.splits import Shares
     from trainer.loop import TrainingOptions
     from trainer.text import read_source
 
-    data = DATA / _SET
-    if not data.is_dir():
-        raise NotFound(f"There is no {data}: this benchmark needs the shared data.")
     registry = Registry(default_registry())
-    items, headlines = read_items(data / "catalogue.jsonl.gz")
-    judged = Judgments.read(data / "qrels.dev.tsv", data / "queries.dev.tsv")
-    dataset = from_judgments(
-        judged,
-        items,
-        Finders(headlines, Bm25(headlines), None),
-        JudgmentOptions(Shares(dev=0.2, test=0.4), negatives=4),
-        f"{_SET} dev",
-        lambda *_: None,
-    )
+    dataset = judged_dataset(_SET, Shares(dev=0.2, test=0.4))
     source = read_source(_SOURCE, registry)
     folder = load_settings().home / "bench" / "compress"
     rows = []

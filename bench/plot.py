@@ -1,4 +1,4 @@
-"""Lines on a logarithmic axis as an SVG file, without a plotting library."""
+"""Lines as an SVG file, without a plotting library."""
 
 import math
 from dataclasses import dataclass
@@ -19,20 +19,22 @@ _COLOURS: Final = ("#1f77b4", "#7fb3dd", "#2ca02c", "#98d594", "#d62728", "#ee9a
 
 @dataclass(frozen=True)
 class Line:
-    """A name and points (x > 0, y), x rising."""
+    """A name and points (x, y), x rising; above 0 on a logarithmic axis."""
 
     name: str
     points: list[tuple[float, float]]
 
 
-def write_plot(file: Path, title: str, lines: list[Line]) -> None:
-    """Draws the lines over one logarithmic x axis."""
+def write_plot(file: Path, title: str, lines: list[Line], *, logarithmic: bool = True) -> None:
+    """Draws the lines over one x axis."""
     xs = sorted({x for line in lines for x, _ in line.points})
     ys = [y for line in lines for _, y in line.points]
     low, high = math.floor(min(ys) * 20) / 20, math.ceil(max(ys) * 20) / 20
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
     def across(x: float) -> float:
+        if not logarithmic:
+            return _LEFT + width * (x - xs[0]) / ((xs[-1] - xs[0]) or 1.0)
         span = math.log(xs[-1] / xs[0]) or 1.0
         return _LEFT + width * math.log(x / xs[0]) / span
 

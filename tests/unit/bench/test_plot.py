@@ -24,3 +24,13 @@ def test_every_line_is_drawn_from_left_to_right_and_higher_values_higher(tmp_pat
     assert [y for _, y in rising] == sorted((y for _, y in rising), reverse=True)
     words = {text.text for text in root.iter(f"{SVG}text")}
     assert {"title", "a < b", "flat", "5", "50", "500"} <= words
+
+
+def test_an_axis_that_is_not_logarithmic_has_equal_steps_and_may_begin_at_nothing(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "plot.svg"
+    write_plot(file, "title", [Line("rounds", [(0, 0.5), (1, 0.6), (2, 0.6)])], logarithmic=False)
+    (line,) = ElementTree.parse(file).getroot().iter(f"{SVG}polyline")
+    first, second, third = (float(p.split(",")[0]) for p in line.attrib["points"].split())
+    assert second - first == third - second > 0

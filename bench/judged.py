@@ -1,0 +1,45 @@
+"""Datasets of the judged sets, as `neuralrank train dataset --judgments` makes them."""
+
+from pathlib import Path
+
+from bench.candidates import DATA
+from neuralrank.errors import NotFound
+from neuralrank.judging import Judgments
+from trainer.dataset import Dataset
+from trainer.dataset.finding import Bm25
+from trainer.dataset.from_judgments import JudgmentOptions, from_judgments
+from trainer.dataset.items import read_items
+from trainer.dataset.negatives import Finders
+from trainer.dataset.splits import Shares
+
+__all__ = ["folder_of", "judged_dataset"]
+
+
+def folder_of(name: str) -> Path:
+    """Where a set lies.
+
+    Raises:
+        NotFound: it is not there.
+    """
+    folder = DATA / name
+    if not folder.is_dir():
+        raise NotFound(f"There is no {folder}: this benchmark needs the shared data.")
+    return folder
+
+
+def judged_dataset(name: str, shares: Shares) -> Dataset:
+    """The dev judgments of a set, split by query, with hard negatives by BM25.
+
+    Raises:
+        NotFound: the data is not there.
+    """
+    data = folder_of(name)
+    items, headlines = read_items(data / "catalogue.jsonl.gz")
+    return from_judgments(
+        Judgments.read(data / "qrels.dev.tsv", data / "queries.dev.tsv"),
+        items,
+        Finders(headlines, Bm25(headlines), None),
+        JudgmentOptions(shares, negatives=4),
+        f"{name} dev",
+        lambda *_: None,
+    )

@@ -118,11 +118,8 @@ def _why(
     recall = _recall(client, pipeline)
     words = lexical_query(query)
 
-    def ask(window: int) -> results.Page:
-        wider = {"window": window} if window > recall.window else {}
-        return results.ask(
-            client, name, words, {**options, **wider}, text=query, size=window, pipeline=pipeline
-        )
+    def ask(size: int) -> results.Page:
+        return results.ask(client, name, words, options, text=query, size=size, pipeline=pipeline)
 
     page = ask(recall.window)
     for _ in range(_TRIES - 1):
@@ -140,7 +137,7 @@ def _why(
     found = _lexical(client, name, words, item, met)
     by_words = place(client, name, words, found.score if found else None, recall.window)
     near = _nearness(client, settings, name, query, item, mappings, recall.k)
-    ranked = row is not None and state in ("ranked", "behind")
+    ranked = row is not None and state == "ranked"
     return Why(
         query=query,
         user=user,
@@ -179,12 +176,12 @@ def _found(page: results.Page, item: str, ask: Any) -> tuple[State, results.Page
         return "dropped", page
     if any(hit.id == item for hit in page.hits):
         return "ranked", page
-    candidates = int(page.report.get("candidates", 0))
-    if candidates > len(page.hits) + int(page.report.get("dropped_count", 0)):
-        # A page ends with the window, and more were ranked: a wider one may show it.
-        wider = ask(candidates)
-        if wider.reranked and any(hit.id == item for hit in wider.hits):
-            return "behind", wider
+    ranked = int(page.report.get("candidates", 0)) - int(page.report.get("dropped_count", 0))
+    if ranked > len(page.hits):
+        # With neighbours, more were ranked than the window holds.
+        longer = ask(ranked)
+        if longer.reranked and any(hit.id == item for hit in longer.hits):
+            return "ranked", longer
     return "not_a_candidate", page
 
 

@@ -39,11 +39,6 @@ def _headline(why: Why) -> str:
     match why.state:
         case "ranked":
             return f"place {why.position} of {why.candidates} candidates"
-        case "behind":
-            return (
-                f"behind the window of {why.window}: no page shows it. With a window of "
-                f"{why.candidates} it would be at place {why.position}"
-            )
         case "dropped":
             dropped = why.dropped or {}
             return f"dropped: {dropped.get('reason', '')} ({dropped.get('detail', '')})"

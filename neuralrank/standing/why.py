@@ -11,7 +11,7 @@ from neuralrank.standing.terms import Lexical
 
 __all__ = ["Nearness", "State", "Why", "cosine_of", "lacks"]
 
-State = Literal["ranked", "behind", "dropped", "not_a_candidate", "not_reranked"]
+State = Literal["ranked", "dropped", "not_a_candidate", "not_reranked"]
 # `space_type`s whose script score is a function of the cosine alone, for vectors of length 1.
 _INNER_PRODUCT: Final = "innerproduct"
 _COSINE: Final = "cosinesimil"
@@ -41,8 +41,7 @@ class Why:
     index: str
     id: str
     title: str
-    # "behind": a candidate that stands after the window, so that no page shows it; its parts are
-    # then those of a request with a wider window. "not_reranked": OpenSearch's own order.
+    # "not_reranked": OpenSearch's own order.
     state: State
     # From 1, in the final order; None: not in it.
     position: int | None

@@ -123,6 +123,18 @@ def test_one_that_is_no_candidate_says_what_it_lacks(shop: Shop, narrow: str) ->
     assert "outside the window of 3" in place["lacks"][0]
 
 
+def test_one_that_neighbours_pushed_out_of_the_window_has_its_place(
+    shop: Shop, client: OpenSearch, narrow: str
+) -> None:
+    body = {"query": lexical_query("电脑"), "size": 5}
+    page = client.search(index=INDEX, body=body, params={"search_pipeline": narrow})
+    ranked = page["ext"]["neural_rank"]["candidates"]
+    assert ranked > 3
+    last = page["hits"]["hits"][ranked - 1]["_id"]
+    why = explain(shop, last, "--pipeline", narrow)
+    assert (why["state"], why["position"], why["window"]) == ("ranked", ranked, 3)
+
+
 def test_a_person_gets_it_in_words(shop: Shop) -> None:
     done = shop.run("explain", INDEX, "电脑", "chair-ergonomic", "--user", "A")
     assert done.returncode == 0, done.stderr

@@ -39,6 +39,30 @@ def test_totals_and_aggregations_are_those_of_the_query(
     assert answer["hits"]["total"] == plain["hits"]["total"]
 
 
+def test_totals_and_aggregations_can_count_neighbours(searches: Searches) -> None:
+    aggs = {
+        "brands": {"terms": {"field": "brand.keyword", "size": 100}},
+        "best": {"top_hits": {"size": 3, "_source": False}},
+    }
+    body = {**BODY, "size": 100, "aggs": aggs, "track_total_hits": True}
+    plain = searches.plain(body)
+    ext = {"neural_rank": {"totals": "both", "window": 100}}
+    answer = searches.ranked({**body, "ext": ext})
+    neighbours = set(ids(answer)) - set(ids(plain))
+    assert neighbours
+    assert answer["hits"]["total"]["value"] == len(ids(answer))
+    assert answer["hits"]["total"]["value"] == plain["hits"]["total"]["value"] + len(neighbours)
+    counted = {row["key"]: row["doc_count"] for row in answer["aggregations"]["brands"]["buckets"]}
+    shown = [hit["_source"]["brand"] for hit in answer["hits"]["hits"]]
+    assert counted == {brand: shown.count(brand) for brand in shown}
+    # What looks at scores sees those of the query.
+    best = [found["aggregations"]["best"]["hits"]["hits"] for found in (answer, plain)]
+    assert [hit["_id"] for hit in best[0]] == [hit["_id"] for hit in best[1]]
+    unasked = searches.ranked({**body, "ext": {"neural_rank": {"window": 100}}})
+    assert ids(answer) == ids(unasked)
+    assert unasked["aggregations"] == plain["aggregations"]
+
+
 @pytest.mark.parametrize("track", [False, 5])
 def test_totals_that_are_not_wanted_are_not_made_up(
     searches: Searches, order: list[str], track: Any
@@ -181,22 +205,36 @@ def test_hits_without_ids_are_left_alone(searches: Searches) -> None:
     searches.left_alone({**BODY, "stored_fields": ["_none_"]}, "hits have no id")
 
 
-def test_profile_suggestions_and_explanations_are_kept(
-    searches: Searches, order: list[str]
-) -> None:
+def test_profile_and_suggestions_are_kept(searches: Searches, order: list[str]) -> None:
     suggest = {"words": {"text": "wireles", "term": {"field": "title"}}}
-    body = {**BODY, "profile": True, "suggest": suggest, "explain": True}
-    answer, plain = searches.ranked(body), searches.plain({**body, "size": 100})
+    body = {**BODY, "profile": True, "suggest": suggest}
+    answer = searches.ranked(body)
     assert ids(answer) == order
     assert answer["profile"]["shards"]
-    assert answer["suggest"] == plain["suggest"]
-    theirs = by_id(plain)
-    shown = [hit for hit in answer["hits"]["hits"] if hit["_id"] in theirs]
-    assert shown
-    for hit in shown:
-        # The original score is in the explanation of the original query.
-        assert hit["_explanation"] == theirs[hit["_id"]]["_explanation"]
-        assert hit["_explanation"]["value"] == pytest.approx(theirs[hit["_id"]]["_score"])
+    assert answer["suggest"] == searches.plain(body)["suggest"]
+
+
+@pytest.mark.parametrize("fusion", ["weights", "rrf"])
+def test_an_explanation_is_of_the_new_score_by_its_parts(searches: Searches, fusion: str) -> None:
+    ext = {"neural_rank": {"user_id": "A", "fusion": fusion}}
+    answer = searches.ranked({**BODY, "explain": True, "ext": ext})
+    theirs = by_id(searches.plain({**BODY, "explain": True, "size": 100}))
+    found_by_words = 0
+    for hit in answer["hits"]["hits"]:
+        explained = hit["_explanation"]
+        assert explained["value"] == pytest.approx(hit["_score"])
+        parts = {part["description"].split(":")[0]: part for part in explained["details"]}
+        weights = {
+            name: float(part["description"].rsplit("weight ", 1)[1]) for name, part in parts.items()
+        }
+        assert parts.keys() == {"relevance", "affinity", "retrieval"}
+        total = sum(weights[name] * part["value"] for name, part in parts.items())
+        assert total / sum(weights.values()) == pytest.approx(explained["value"], abs=1e-4)
+        # Down to OpenSearch's own.
+        if hit["_id"] in theirs:
+            assert parts["retrieval"]["details"] == [theirs[hit["_id"]]["_explanation"]]
+            found_by_words += 1
+    assert found_by_words
 
 
 def test_max_score_is_the_best_of_the_whole_order(searches: Searches) -> None:

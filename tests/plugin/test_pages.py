@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from neuralrank.errors import InvalidInput
 from tests.e2e.shop import INDEX
-from tests.plugin.conftest import QUERY, WINDOW, Searches, ids
+from tests.plugin.conftest import QUERY, WINDOW, Searches, ids, reasons, report
 
 BODY: dict[str, Any] = {"query": QUERY, "_source": False}
 
@@ -114,6 +115,120 @@ def test_a_slice_is_ranked_in_itself(searches: Searches, point_in_time: dict[str
     assert not found[0] & found[1]
 
 
-def test_a_page_beyond_the_window_is_left_alone(searches: Searches) -> None:
-    body = {**BODY, "from": WINDOW - 5, "size": 10}
-    searches.left_alone(body, "from + size is beyond the window")
+AFTER = frozenset({"partial_window"})
+# How many hits the pages of BODY have in the window: those of the query, and k neighbours at most.
+NARROW: dict[str, Any] = {"neural_rank": {"window": 10, "k": 4}}
+
+
+def every_page(searches: Searches, body: dict[str, Any], size: int, **params: Any) -> list[Any]:
+    """Pages from the first to the empty one after the last; also of what comes after the window."""
+    pages = []
+    for start in range(0, 10_000, size):
+        answer = searches.any({**body, "from": start, "size": size}, **params)
+        if not ids(answer):
+            return pages
+        assert report(answer)["reranked"]
+        assert reasons(answer) <= AFTER
+        pages.append(answer)
+    raise AssertionError("the pages never end")
+
+
+@pytest.mark.parametrize("size", [3, 8, 25])
+def test_pages_go_on_after_the_window_and_no_hit_is_missed_or_comes_twice(
+    searches: Searches, size: int
+) -> None:
+    body = {**BODY, "ext": NARROW}
+    pages = every_page(searches, body, size)
+    flat = [one for found in pages for one in ids(found)]
+    plain = ids(searches.plain({**BODY, "size": 1_000}))
+    assert len(plain) > 30
+    assert len(flat) == len(set(flat))
+    assert set(plain) <= set(flat)
+    assert len(flat) <= len(plain) + 4
+    # What was ranked comes first, and then the query's own order.
+    scores = [hit["_score"] for found in pages for hit in found["hits"]["hits"]]
+    assert scores == sorted(scores, reverse=True)
+    ranked = next(place for place, score in enumerate(scores) if score == 0)
+    assert 10 <= ranked <= 14
+    shown = set(flat[:ranked])
+    assert flat[ranked:] == [one for one in plain if one not in shown]
+    assert flat[:ranked] == ids(searches.ranked({**body, "size": ranked}))
+
+
+def test_a_page_after_the_window_shows_what_was_asked_for(searches: Searches) -> None:
+    body = {
+        "query": QUERY,
+        "_source": ["title"],
+        "highlight": {"fields": {"title": {}}},
+        "fields": ["price"],
+        "from": 20,
+        "size": 5,
+        "aggs": {"price": {"avg": {"field": "price"}}},
+        "ext": NARROW,
+    }
+    answer = searches.ranked(body, notes=AFTER)
+    plain = searches.plain({**body, "from": 0, "size": 100})
+    theirs = {hit["_id"]: hit for hit in plain["hits"]["hits"]}
+    assert len(ids(answer)) == 5
+    for hit in answer["hits"]["hits"]:
+        assert hit == {**theirs[hit["_id"]], "_score": 0}
+    assert answer["aggregations"] == plain["aggregations"]
+    assert answer["hits"]["total"] == plain["hits"]["total"]
+
+
+def test_groups_of_collapsed_hits_come_once_on_all_pages(searches: Searches) -> None:
+    body = {"query": QUERY, "collapse": {"field": "brand.keyword"}, "ext": NARROW}
+    pages = every_page(searches, body, 6)
+    brands = [hit["_source"]["brand"] for found in pages for hit in found["hits"]["hits"]]
+    assert len(brands) == len(set(brands)) > 14
+
+
+def test_pages_under_a_post_filter_go_on_under_it(searches: Searches) -> None:
+    body = {"query": QUERY, "post_filter": {"term": {"language": "en"}}, "ext": NARROW}
+    pages = every_page(searches, body, 7)
+    hits = [hit for found in pages for hit in found["hits"]["hits"]]
+    assert {hit["_source"]["language"] for hit in hits} == {"en"}
+    plain = ids(searches.plain({**body, "size": 100}))
+    assert set(plain) <= {hit["_id"] for hit in hits}
+    assert len(hits) == len({hit["_id"] for hit in hits})
+
+
+def test_pages_of_what_is_similar_never_come_to_the_item_itself(searches: Searches) -> None:
+    ext = {"neural_rank": {"similar_to": "fan-circulator", "window": 10, "k": 4}}
+    pages = every_page(searches, {"query": {"match_all": {}}, "ext": ext}, 30)
+    flat = [one for found in pages for one in ids(found)]
+    assert len(flat) == len(set(flat)) == searches.client.count(index=INDEX)["count"] - 1
+    assert "fan-circulator" not in flat
+
+
+def test_pages_after_the_window_of_a_point_in_time(
+    searches: Searches, point_in_time: dict[str, str]
+) -> None:
+    body = {**BODY, "pit": point_in_time, "ext": NARROW}
+    flat = [one for found in every_page(searches, body, 10, index=None) for one in ids(found)]
+    assert len(flat) == len(set(flat))
+    assert set(ids(searches.plain({**BODY, "size": 1_000}))) <= set(flat)
+
+
+@pytest.mark.parametrize(
+    "options", [{"filters": {"exclude_brands": ["Apple"]}}, {"min_score": 0.1}]
+)
+def test_where_hits_are_dropped_the_list_ends_with_the_window(
+    searches: Searches, options: dict[str, Any]
+) -> None:
+    ext = {"neural_rank": {**NARROW["neural_rank"], **options}}
+    pages = every_page(searches, {"query": QUERY, "ext": ext}, 8)
+    hits = [hit for found in pages for hit in found["hits"]["hits"]]
+    assert len(hits) <= 14
+    assert all(reasons(found) == set() for found in pages)
+    if "filters" in options:
+        assert "Apple" not in {hit["_source"]["brand"] for hit in hits}
+
+
+def test_a_page_beyond_the_limit_of_the_index_is_refused_as_without_the_plugin(
+    searches: Searches,
+) -> None:
+    for search in (searches.plain, searches.any):
+        with pytest.raises(InvalidInput, match="Result window is too large"):
+            search({**BODY, "from": 9_995, "size": 10})
+    assert ids(searches.any({**BODY, "from": 9_990, "size": 10})) == []

@@ -112,6 +112,7 @@ final class Checks {
         Map.entry("max_reranked", integer(0, 10_000)),
         Map.entry("fusion", oneOf("weights", "rrf")),
         Map.entry("experiment", (path, value) -> experiment(path, value)),
+        Map.entry("totals", oneOf("query", "both")),
         Map.entry("ef_search", integer(1, 10_000)),
         Map.entry("vector", Checks::bool),
         Map.entry("ignore_unmapped", Checks::bool),

@@ -38,7 +38,8 @@ public final class Options {
             "max_reranked",
             "fusion",
             "experiment",
-            "ef_search"
+            "ef_search",
+            "totals"
         )
     );
 
@@ -51,7 +52,18 @@ public final class Options {
     /** Keys of the {@code neural_rank} processor. */
     public static final Set<String> RANK_KEYS = union(
         SHARED,
-        Set.of("filters", "weights", "fusion", "min_score", "explain", "bundle", "deadline_ms", "max_reranked", "experiment")
+        Set.of(
+            "filters",
+            "weights",
+            "fusion",
+            "min_score",
+            "totals",
+            "explain",
+            "bundle",
+            "deadline_ms",
+            "max_reranked",
+            "experiment"
+        )
     );
 
     private final Map<String, Object> values;

@@ -23,6 +23,7 @@ import org.opensearch.search.fetch.subphase.FetchSourceContext;
  * @param size        hits on the page
  * @param fetchSource null for everything
  * @param seqNo       whether hits are to show their sequence numbers
+ * @param explain     whether they are to explain their score
  */
 record Asked(
     Options options,
@@ -34,7 +35,8 @@ record Asked(
     int from,
     int size,
     FetchSourceContext fetchSource,
-    boolean seqNo
+    boolean seqNo,
+    boolean explain
 ) {
 
     private static final int DEFAULT_SIZE = 10;
@@ -78,7 +80,8 @@ record Asked(
             Math.max(source.from(), 0),
             source.size() < 0 ? DEFAULT_SIZE : source.size(),
             fetchSource(source),
-            Boolean.TRUE.equals(source.seqNoAndPrimaryTerm())
+            Boolean.TRUE.equals(source.seqNoAndPrimaryTerm()),
+            Boolean.TRUE.equals(source.explain())
         );
     }
 

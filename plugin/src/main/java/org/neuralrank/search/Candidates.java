@@ -135,6 +135,11 @@ final class Candidates {
         return byId.values();
     }
 
+    /** Those that the caller's query did not bring. */
+    List<SearchHit> neighbours() {
+        return byId.values().stream().filter(entry -> !entry.isLexical()).map(Entry::hit).toList();
+    }
+
     /** As the contract has them. */
     List<Candidate> toMessages(ItemFields fields) {
         return byId.values().stream().map(entry -> toMessage(entry, fields)).toList();

@@ -13,7 +13,7 @@ public enum LeftAlone {
     SIZE_ZERO("size is 0"),
     SORT("the search is sorted by something other than _score"),
     SEARCH_AFTER("search_after needs the order of the index"),
-    BEYOND_WINDOW("from + size is beyond the window"),
+    BEYOND_LIMIT("from + size is beyond index.max_result_window"),
     NO_IDS("stored_fields is _none_, so that hits have no id"),
     NOTHING_FOUND("nothing was found"),
     NOTHING_TO_RANK_BY("there is no query text, user, item or filter");

@@ -44,32 +44,59 @@ final class Page {
         return all.subList(from, to);
     }
 
-    /** The original order, cut to the page. */
-    SearchResponse original(Report report) {
+    /**
+     * The original order, cut to the page.
+     *
+     * @param after what of the page comes after the window
+     */
+    SearchResponse original(List<SearchHit> after, Report report) {
         SearchHits hits = response.getHits();
-        return with(cut(List.of(hits.getHits())), hits.getTotalHits(), hits.getMaxScore(), report);
+        List<SearchHit> page = new ArrayList<>(cut(List.of(hits.getHits())));
+        page.addAll(after);
+        return with(page, response, hits.getTotalHits(), hits.getMaxScore(), report);
     }
 
-    /** The new order, cut to the page. */
-    SearchResponse ranked(Ranking ranking, Report report) {
+    /**
+     * The new order.
+     *
+     * @param shown   the page
+     * @param counted where totals and aggregations are taken from
+     */
+    SearchResponse ranked(
+        Ranking ranking,
+        List<Ranking.Place> shown,
+        SearchResponse counted,
+        Report report
+    ) {
+        boolean explain = inquiry.asked().explain();
         List<SearchHit> hits = new ArrayList<>();
-        for (Ranking.Place place : cut(ranking.places())) {
-            place.entry().hit().score(place.score());
-            hits.add(place.entry().hit());
+        for (Ranking.Place place : shown) {
+            SearchHit hit = place.entry().hit();
+            hit.score(place.score());
+            if (explain) {
+                hit.explanation(Explained.of(place));
+            }
+            hits.add(hit);
         }
         float best = Float.NaN;
         for (Ranking.Place place : ranking.places()) {
             best = Float.isNaN(best) ? place.score() : Math.max(best, place.score());
         }
-        TotalHits total = response.getHits().getTotalHits();
+        TotalHits total = counted.getHits().getTotalHits();
         // Neighbours that the query did not find are hits too: a total below what can be paged through would lie.
         if (total != null && total.value() < ranking.places().size()) {
             total = new TotalHits(ranking.places().size(), total.relation());
         }
-        return with(hits, total, best, report);
+        return with(hits, counted, total, best, report);
     }
 
-    private SearchResponse with(List<SearchHit> page, TotalHits total, float maxScore, Report report) {
+    private SearchResponse with(
+        List<SearchHit> page,
+        SearchResponse counted,
+        TotalHits total,
+        float maxScore,
+        Report report
+    ) {
         SearchHits old = response.getHits();
         Object[] collapseValues = old.getCollapseField() == null ? null : collapseValues(old, page);
         if (inquiry.widened()) {
@@ -90,7 +117,7 @@ final class Page {
         ext.add(report.toSection());
         InternalSearchResponse rebuilt = new InternalSearchResponse(
             hits,
-            (InternalAggregations) response.getAggregations(),
+            (InternalAggregations) counted.getAggregations(),
             response.getSuggest(),
             response.getProfileResults().isEmpty() ? null : new SearchProfileShardResults(response.getProfileResults()),
             response.isTimedOut(),

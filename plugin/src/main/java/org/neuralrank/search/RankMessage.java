@@ -34,7 +34,7 @@ final class RankMessage {
             .setIndex(index)
             .setRequestId(asked.requestId())
             .addAllCandidates(candidates.toMessages(fields))
-            .setOptions(options(options, leftMs));
+            .setOptions(options(options, leftMs).setExplain(options.flag("explain", false) || asked.explain()));
         if (!asked.userId().isEmpty()) {
             message.setUser(User.newBuilder().setId(asked.userId()));
         }
@@ -44,9 +44,8 @@ final class RankMessage {
         return message.build();
     }
 
-    private static RankOptions options(Options options, long leftMs) {
+    private static RankOptions.Builder options(Options options, long leftMs) {
         RankOptions.Builder message = RankOptions.newBuilder()
-            .setExplain(options.flag("explain", false))
             .setBundle(options.text("bundle", ""))
             .setEncoder(options.text("encoder", ""))
             .setMaxReranked(options.integer("max_reranked", 0));
@@ -69,7 +68,7 @@ final class RankMessage {
         if (options.has("experiment")) {
             message.setExperiment(experiment(options.inner("experiment")));
         }
-        return message.build();
+        return message;
     }
 
     private static Experiment experiment(Options given) {

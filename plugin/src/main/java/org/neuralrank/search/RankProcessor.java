@@ -77,7 +77,7 @@ public final class RankProcessor extends AbstractProcessor implements SearchResp
                 inquiry = withoutRecall(request);
             }
             Options options = inquiry.recallOptions().overriddenBy(config).overriddenBy(inquiry.asked().options());
-            rerank = new Rerank(node, warnings, inquiry, options, response, listener);
+            rerank = new Rerank(node, warnings, inquiry, options, request, response, listener);
         } catch (RuntimeException e) {
             warnings.defect(e);
             listener.onResponse(response);

@@ -10,6 +10,7 @@ import org.neuralrank.sidecar.SidecarException;
 import org.neuralrank.v1.DroppedCandidate;
 import org.neuralrank.v1.RankResponse;
 import org.neuralrank.v1.RankedCandidate;
+import org.opensearch.search.SearchHit;
 
 /**
  * An order of the candidates, taken from a reply of which nothing is believed: ids must be known and come once,
@@ -26,7 +27,13 @@ record Ranking(List<Place> places, List<Note> notes, RankResponse reply) {
      *
      * @param result what the sidecar said of it, null if nothing usable
      */
-    record Place(Candidates.Entry entry, float score, RankedCandidate result) {}
+    record Place(Candidates.Entry entry, float score, RankedCandidate result) {
+
+        /** A hit that comes after all that were ranked. */
+        static Place unranked(SearchHit hit) {
+            return new Place(new Candidates.Entry(hit.getId(), hit, true), 0, null);
+        }
+    }
 
     /**
      * Reads a reply.

@@ -100,8 +100,8 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
         LeftAlone leftAlone = asked.options().flag("enabled", true)
             ? LeftAlone.becauseOf(request)
             : LeftAlone.DISABLED;
-        if (leftAlone == null && asked.from() + asked.size() > window) {
-            leftAlone = LeftAlone.BEYOND_WINDOW;
+        if (leftAlone == null && asked.from() + asked.size() > target.maxResultWindow()) {
+            leftAlone = LeftAlone.BEYOND_LIMIT;
         }
         boolean widen = leftAlone == null && asked.hasPurpose(asked.options());
         Recall recall = null;

@@ -1,14 +1,19 @@
 package org.neuralrank.search;
 
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.function.Consumer;
 import org.neuralrank.Stats;
 import org.neuralrank.options.Options;
 import org.neuralrank.sidecar.Note;
 import org.neuralrank.sidecar.Reason;
 import org.neuralrank.sidecar.SidecarException;
 import org.neuralrank.v1.RankRequest;
+import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
 import org.opensearch.core.action.ActionListener;
+import org.opensearch.search.SearchHit;
 import org.opensearch.search.SearchHits;
 
 /**
@@ -24,15 +29,18 @@ final class Rerank {
     private final SearchResponse response;
     private final ActionListener<SearchResponse> listener;
     private final Page page;
+    private final Further further;
     private final Report report = new Report();
     private final long startedAt = System.nanoTime();
     private final int timeoutMs;
+    private long rankMs;
 
     Rerank(
         Node node,
         Warnings warnings,
         Inquiry inquiry,
         Options options,
+        SearchRequest request,
         SearchResponse response,
         ActionListener<SearchResponse> listener
     ) {
@@ -43,6 +51,7 @@ final class Rerank {
         this.response = response;
         this.listener = listener;
         this.page = new Page(response, inquiry);
+        this.further = new Further(request, inquiry);
         this.timeoutMs = options.integer("timeout_ms", node.timeoutMs().getAsInt());
     }
 
@@ -132,6 +141,7 @@ final class Rerank {
 
     private void rankTook(long calledAt) {
         long nanos = System.nanoTime() - calledAt;
+        rankMs = nanos / 1_000_000;
         report.took("rank", nanos);
         record(Stats.Stage.RANK, nanos);
     }
@@ -143,14 +153,35 @@ final class Rerank {
     }
 
     private void finishRanked(Ranking ranking, Candidates candidates) {
+        SearchRequest counting;
+        SearchRequest rest;
+        try {
+            List<SearchHit> neighbours = candidates.neighbours();
+            boolean both = options.text("totals", "query").equals("both") && !neighbours.isEmpty();
+            counting = both ? further.counts(neighbours, timeoutMs - spentMs() - rankMs) : null;
+            int ranked = ranking.places().size();
+            rest = endsWithTheWindow() ? null : further.after(response.getHits().getHits(), ranked, neighbours);
+        } catch (RuntimeException e) {
+            defect(e);
+            return;
+        }
+        count(counting, counted -> fetch(rest, after -> finishRanked(ranking, candidates.size(), after, counted)));
+    }
+
+    private void finishRanked(Ranking ranking, int candidates, List<SearchHit> after, SearchResponse counted) {
         SearchResponse ranked;
         try {
-            List<Ranking.Place> shown = page.cut(ranking.places());
-            report.ranking(ranking, shown, candidates.size(), options.flag("explain", false));
+            List<Ranking.Place> shown = new ArrayList<>(page.cut(ranking.places()));
+            after.forEach(hit -> shown.add(Ranking.Place.unranked(hit)));
+            if (!after.isEmpty()) {
+                String detail = after.size() + " hits of this page come after the window, in the order of the query";
+                report.note(new Note(Reason.PARTIAL_WINDOW, detail));
+            }
+            report.ranking(ranking, shown, candidates, options.flag("explain", false));
             Trial trial = Trial.of(ranking.reply(), shown);
             report.trial(trial);
             close();
-            ranked = page.ranked(ranking, report);
+            ranked = page.ranked(ranking, shown, counted, report);
             node.queryLog().add(inquiry.asked(), trial, shown);
             node.stats().reranked();
         } catch (RuntimeException e) {
@@ -160,12 +191,63 @@ final class Rerank {
         listener.onResponse(ranked);
     }
 
+    /** What lies after the window was looked at by nobody, and so could break what the caller was promised. */
+    private boolean endsWithTheWindow() {
+        return options.has("filters") || (options.has("min_score") && options.number("min_score") > 0);
+    }
+
+    private void count(SearchRequest counting, Consumer<SearchResponse> then) {
+        if (counting == null) {
+            then.accept(response);
+            return;
+        }
+        search(counting, then, error -> {
+            String detail = "totals and aggregations are of the query alone: " + error.getMessage();
+            report.note(new Note(Reason.FEATURES_UNAVAILABLE, detail));
+            then.accept(response);
+        });
+    }
+
+    private void fetch(SearchRequest rest, Consumer<List<SearchHit>> then) {
+        if (rest == null) {
+            then.accept(List.of());
+            return;
+        }
+        // Where a part of the page can't be had, the search has failed as it would have without this plugin.
+        search(rest, found -> then.accept(Arrays.asList(found.getHits().getHits())), listener::onFailure);
+    }
+
+    private void search(SearchRequest request, Consumer<SearchResponse> found, Consumer<Exception> failed) {
+        node.searching().accept(request, node.inThisContext(new ActionListener<>() {
+            @Override
+            public void onResponse(SearchResponse response) {
+                found.accept(response);
+            }
+
+            @Override
+            public void onFailure(Exception error) {
+                failed.accept(error);
+            }
+        }));
+    }
+
     private void finishOriginal(Note why) {
+        report.note(why);
+        SearchRequest rest = null;
+        try {
+            SearchHit[] window = response.getHits().getHits();
+            rest = further.after(window, window.length, List.of());
+        } catch (RuntimeException e) {
+            warnings.defect(e);
+        }
+        fetch(rest, this::finishOriginal);
+    }
+
+    private void finishOriginal(List<SearchHit> after) {
         SearchResponse original;
         try {
-            report.note(why);
             close();
-            original = page.original(report);
+            original = page.original(after, report);
         } catch (RuntimeException e) {
             warnings.defect(e);
             original = response;

@@ -5,6 +5,7 @@ import static org.junit.Assert.assertFalse;
 import static org.junit.Assert.assertNotNull;
 import static org.junit.Assert.assertNull;
 import static org.junit.Assert.assertSame;
+import static org.junit.Assert.assertThrows;
 import static org.junit.Assert.assertTrue;
 
 import io.grpc.Metadata;
@@ -18,6 +19,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import org.apache.lucene.search.TotalHits;
@@ -33,11 +35,13 @@ import org.neuralrank.sidecar.Sidecar;
 import org.neuralrank.v1.EncodeResponse;
 import org.neuralrank.v1.Encoding;
 import org.neuralrank.v1.ExperimentMode;
+import org.neuralrank.v1.Explanation;
 import org.neuralrank.v1.Fusion;
 import org.neuralrank.v1.RankRequest;
 import org.neuralrank.v1.RankResponse;
 import org.opensearch.action.index.IndexRequest;
 import org.opensearch.action.index.IndexResponse;
+import org.neuralrank.v1.Weights;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
 import org.opensearch.common.settings.Settings;
@@ -69,6 +73,10 @@ public class ProcessorsTest {
     private int timeoutMs = 5_000;
     private final List<Map<String, Object>> clauses = new CopyOnWriteArrayList<>();
     private final List<SearchRequest> vectorSearches = new CopyOnWriteArrayList<>();
+    private final List<SearchRequest> furtherSearches = new CopyOnWriteArrayList<>();
+    private Supplier<SearchResponse> further = () -> {
+        throw new AssertionError("nothing further is to be searched");
+    };
     private Supplier<SearchHit[]> neighbours = () -> new SearchHit[] { Hits.hit("n", 0.9f) };
     private final List<IndexRequest> written = new CopyOnWriteArrayList<>();
     private boolean hasLog = true;
@@ -104,8 +112,14 @@ public class ProcessorsTest {
 
     private Node node() {
         return new Node(sidecar, (request, field) -> target, (request, listener) -> {
-            vectorSearches.add(request);
-            listener.onResponse(Hits.response(neighbours.get()));
+            // What the registry of these tests makes of a knn clause.
+            if (request.source().query() instanceof MatchAllQueryBuilder) {
+                vectorSearches.add(request);
+                listener.onResponse(Hits.response(neighbours.get()));
+            } else {
+                furtherSearches.add(request);
+                ActionListener.completeWith(listener, further::get);
+            }
         }, registry, threadPool, stats, new QueryLog(this::write, name -> hasLog, stats), () -> timeoutMs);
     }
 
@@ -196,7 +210,8 @@ public class ProcessorsTest {
     private SearchResponse search(SearchRequest request, Map<String, Object> more) throws Exception {
         context = new PipelineProcessingContext();
         Map<String, Object> config = new HashMap<>(more);
-        config.putAll(Map.of("window", 20, "k", 5));
+        config.putIfAbsent("window", 20);
+        config.putIfAbsent("k", 5);
         try (var ignored = threadPool.getThreadContext().stashContext()) {
             threadPool.getThreadContext().putHeader("caller", "kept");
             SearchRequest sent = recall(request, config);
@@ -315,6 +330,102 @@ public class ProcessorsTest {
         search(request(new SearchSourceBuilder(), Map.of("similar_to", "i")));
         assertEquals("i", server.encoded.get(1).getInputs(0).getItemId());
         assertEquals("i", server.ranked.get(1).getSimilarTo());
+    }
+
+    @Test
+    public void pagesGoOnAfterTheWindow() throws Exception {
+        further = () -> Hits.response(Hits.hit("d", 0.5f), Hits.hit("e", 0.4f));
+        SearchSourceBuilder source = match("x").from(2).size(4).postFilter(QueryBuilders.termQuery("brand", "B"));
+        SearchResponse response = search(request(source, null), Map.of("window", 3));
+        assertEquals(List.of("b", "a", "d", "e"), ids(response));
+        assertEquals(0f, response.getHits().getAt(3).getScore(), 0);
+        assertEquals(List.of("partial_window"), reasons(response));
+        SearchSourceBuilder rest = furtherSearches.get(0).source();
+        assertEquals("_none", furtherSearches.get(0).pipeline());
+        assertEquals("after the window's three", 3, rest.from());
+        assertEquals(2, rest.size());
+        String kept = rest.postFilter().toString();
+        assertTrue("the neighbour was shown: " + kept, kept.contains("must_not") && kept.contains("\"n\""));
+        assertTrue("the caller's own holds: " + kept, kept.contains("brand"));
+    }
+
+    @Test
+    public void aPageFarBehindTheWindowIsThatOfTheQueryWithoutWhatWasShown() throws Exception {
+        further = () -> Hits.response(Hits.hit("z", 0.1f));
+        assertEquals(List.of("z"), ids(search(request(match("x").from(10).size(1), null), Map.of("window", 3))));
+        assertEquals("one neighbour was shown before", 9, furtherSearches.get(0).source().from());
+        assertEquals(1, furtherSearches.get(0).source().size());
+    }
+
+    @Test
+    public void aPageBehindTheWindowIsTheQuerysWhereNothingCanBeRanked() throws Exception {
+        server.close();
+        further = () -> Hits.response(Hits.hit("d", 0.5f));
+        SearchResponse response = search(request(match("x").from(2).size(2), null), Map.of("window", 3));
+        assertEquals(List.of("c", "d"), ids(response));
+        assertEquals(0.5f, response.getHits().getAt(1).getScore(), 0);
+        assertEquals(3, furtherSearches.get(0).source().from());
+        assertNull(furtherSearches.get(0).source().postFilter());
+    }
+
+    @Test
+    public void whereHitsAreDroppedTheListEndsWithTheWindow() throws Exception {
+        for (Map<String, ?> ext : List.of(Map.of("filters", Map.of("max_price", 9)), Map.of("min_score", 0.1))) {
+            SearchResponse response = search(request(match("x").from(2).size(4), ext), Map.of("window", 3));
+            assertEquals(List.of("b", "a"), ids(response));
+        }
+    }
+
+    @Test
+    public void aPageThatCanNotBeHadIsAFailureOfTheSearch() {
+        further = () -> {
+            throw new IllegalStateException("all shards failed");
+        };
+        SearchRequest request = request(match("x").from(2).size(4), null);
+        Exception failed = assertThrows(ExecutionException.class, () -> search(request, Map.of("window", 3)));
+        assertEquals("all shards failed", failed.getCause().getMessage());
+    }
+
+    @Test
+    public void totalsCanCountNeighbours() throws Exception {
+        further = () -> Hits.response(new TotalHits(77, TotalHits.Relation.EQUAL_TO));
+        SearchResponse response = search(request(match("x"), Map.of("totals", "both")));
+        assertEquals(77, response.getHits().getTotalHits().value());
+        assertEquals(List.of("n", "c", "b", "a"), ids(response));
+        SearchSourceBuilder counting = furtherSearches.get(0).source();
+        assertEquals(0, counting.size());
+        assertTrue(counting.query().toString(), counting.query().toString().contains("\"n\""));
+
+        further = () -> {
+            throw new IllegalStateException("too late");
+        };
+        response = search(request(match("x"), Map.of("totals", "both")));
+        assertEquals(4, response.getHits().getTotalHits().value());
+        assertEquals(List.of("features_unavailable"), reasons(response));
+    }
+
+    @Test
+    public void explanationsAreOfTheNewScoreByItsParts() throws Exception {
+        server.rank = request -> {
+            assertTrue(request.getOptions().getExplain());
+            RankResponse.Builder reply = FakeSidecar.reversed(request).toBuilder();
+            reply.getResultsBuilderList()
+                .forEach(
+                    result -> result.setExplanation(
+                        Explanation.newBuilder()
+                            .setRelevance(0.5f)
+                            .setRetrieval(0.25f)
+                            .setQuerySimilarity(0.9f)
+                            .setWeights(Weights.newBuilder().setRelevance(0.75f).setRetrieval(0.25f))
+                    )
+                );
+            return reply.build();
+        };
+        for (SearchHit hit : search(request(match("x").explain(true), null)).getHits()) {
+            assertEquals(hit.getScore(), hit.getExplanation().getValue());
+            assertEquals(2, hit.getExplanation().getDetails().length);
+            assertTrue(hit.getExplanation().toString(), hit.getExplanation().toString().contains("weight 0.75"));
+        }
     }
 
     @Test
@@ -530,7 +641,7 @@ public class ProcessorsTest {
         List<SearchRequest> shapes = List.of(
             request(match("x").sort("price"), null),
             request(match("x").searchAfter(new Object[] { 1 }), null),
-            request(match("x").from(15), null),
+            request(match("x").from(9_995), null),
             request(match("x").storedField("_none_"), null),
             request(match("x"), Map.of("enabled", false)),
             request(match("x"), null).scroll(TimeValue.timeValueMinutes(1)),

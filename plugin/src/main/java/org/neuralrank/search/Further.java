@@ -1,0 +1,116 @@
+package org.neuralrank.search;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.TreeMap;
+import org.opensearch.action.search.SearchRequest;
+import org.opensearch.common.unit.TimeValue;
+import org.opensearch.index.query.BoolQueryBuilder;
+import org.opensearch.index.query.QueryBuilder;
+import org.opensearch.index.query.QueryBuilders;
+import org.opensearch.search.SearchHit;
+import org.opensearch.search.builder.SearchSourceBuilder;
+
+/**
+ * The searches that some pages need once their window is ranked: for the hits that come after it, and for totals that
+ * count neighbours. Both are the caller's own search with a few things changed.
+ */
+final class Further {
+
+    private final SearchRequest request;
+    private final Inquiry inquiry;
+
+    /** @param request as {@code neural_recall} left it */
+    Further(SearchRequest request, Inquiry inquiry) {
+        this.request = request;
+        this.inquiry = inquiry;
+    }
+
+    /**
+     * For the part of the page that comes after the window's hits, in the order of the caller's query: so pages go on
+     * after the window without a hit that comes twice or never. Null where there is no such part.
+     *
+     * @param window     the caller's hits that are in the window
+     * @param ranked     how many hits the window came to, with neighbours and without what was dropped
+     * @param neighbours those of them that the caller's query did not bring into the window
+     */
+    SearchRequest after(SearchHit[] window, int ranked, List<SearchHit> neighbours) {
+        int first = Math.max(inquiry.asked().from(), ranked);
+        int wanted = inquiry.asked().from() + inquiry.asked().size() - first;
+        boolean isAll = !inquiry.widened() || window.length < request.source().size();
+        int from = window.length + first - ranked;
+        int size = Math.min(wanted, inquiry.target().maxResultWindow() - from);
+        if (isAll || size <= 0) {
+            return null;
+        }
+        SearchRequest search = copy();
+        search.source().from(from).size(size).trackTotalHits(false).suggest(null);
+        BoolQueryBuilder unseen = unseen(window, neighbours);
+        if (unseen.hasClauses()) {
+            if (request.source().postFilter() != null) {
+                unseen.filter(request.source().postFilter());
+            }
+            search.source().postFilter(unseen);
+        }
+        return search;
+    }
+
+    /** What was not on an earlier page: neither a neighbour nor, of collapsed hits, one of a neighbour's group. */
+    private BoolQueryBuilder unseen(SearchHit[] window, List<SearchHit> neighbours) {
+        BoolQueryBuilder unseen = new BoolQueryBuilder();
+        if (!neighbours.isEmpty() && request.source().collapse() != null) {
+            String field = request.source().collapse().getField();
+            List<Object> groups = new ArrayList<>();
+            neighbours.forEach(hit -> groups.add(Candidates.collapseValue(hit, field)));
+            unseen.mustNot(QueryBuilders.termsQuery(field, groups.stream().filter(Objects::nonNull).toList()));
+            if (groups.contains(null)) {
+                unseen.filter(QueryBuilders.existsQuery(field));
+            }
+        } else if (!neighbours.isEmpty()) {
+            unseen.mustNot(these(neighbours));
+        }
+        String item = inquiry.asked().similarTo();
+        if (!item.isEmpty() && Arrays.stream(window).noneMatch(hit -> hit.getId().equals(item))) {
+            unseen.mustNot(QueryBuilders.idsQuery().addIds(item));
+        }
+        return unseen;
+    }
+
+    /**
+     * For totals and aggregations of what the caller's query finds and the neighbours together.
+     *
+     * @param leftMs time for it
+     */
+    SearchRequest counts(List<SearchHit> neighbours, long leftMs) {
+        SearchRequest search = copy();
+        SearchSourceBuilder source = search.source().from(0).size(0).suggest(null).highlighter(null).explain(false);
+        source.clearRescorers();
+        // Without a score: aggregations that look at scores see those of the query.
+        QueryBuilder added = QueryBuilders.constantScoreQuery(these(neighbours)).boost(0);
+        source.query(new BoolQueryBuilder().should(source.query()).should(added).minimumShouldMatch(1));
+        search.setCancelAfterTimeInterval(TimeValue.timeValueMillis(Math.max(1, leftMs)));
+        return search;
+    }
+
+    private static QueryBuilder these(List<SearchHit> hits) {
+        Map<String, List<String>> byIndex = new TreeMap<>();
+        hits.forEach(hit -> byIndex.computeIfAbsent(hit.getIndex(), index -> new ArrayList<>()).add(hit.getId()));
+        BoolQueryBuilder these = new BoolQueryBuilder();
+        byIndex.forEach(
+            (index, ids) -> these.should(
+                new BoolQueryBuilder().filter(QueryBuilders.termQuery("_index", index))
+                    .filter(QueryBuilders.idsQuery().addIds(ids.toArray(String[]::new)))
+            )
+        );
+        return these;
+    }
+
+    private SearchRequest copy() {
+        SearchSourceBuilder source = request.source().shallowCopy().profile(false).searchPipelineSource(null);
+        // An index's default pipeline would call this search again, and again.
+        return new SearchRequest(request).source(source).pipeline("_none");
+    }
+}

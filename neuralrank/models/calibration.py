@@ -38,12 +38,12 @@ def read_pairs(languages: tuple[str, ...] = ()) -> list[Pair]:
 
 def _range(related: NDArray[np.float32], unrelated: NDArray[np.float32]) -> Calibration:
     """From what an unrelated pair typically has to what a very good one has."""
-    low = float(np.median(unrelated))
-    high = float(np.quantile(related, 0.9))
+    low = round(float(np.median(unrelated)), 4)
+    high = round(float(np.quantile(related, 0.9)), 4)
     if not high > low:
         # A model that can't tell them apart. Any range will do: its numbers mean nothing here.
         high = low + 1.0
-    return Calibration(low=round(low, 4), high=round(high, 4))
+    return Calibration(low=low, high=high)
 
 
 def calibrate_encoder(encoder: Encoder) -> tuple[Calibration, Calibration]:

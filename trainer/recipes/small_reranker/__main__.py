@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Makes it in the folder that is named, or goes on."""
     parser = argparse.ArgumentParser(prog="python -m trainer.recipes.small_reranker")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--english", type=int, default=3200, help="English queries")
-    parser.add_argument("--chinese", type=int, default=3600, help="Chinese queries")
-    parser.add_argument("--epochs", type=float, default=5.0)
+    parser.add_argument("--english", type=int, default=6400, help="English queries")
+    parser.add_argument("--chinese", type=int, default=5600, help="Chinese queries")
+    parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--precision", default="auto", help="bf16 where the processor has it")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         headlines = [good.headline for good in chosen]
         _say(f"{len(chosen)} products of language {language}: vectors, queries, lists")
         vectors = item_vectors(encoder, headlines, out / "vectors", lambda *_: None)
-        return make_lists(chosen, vectors, encoder.encode_queries, cut, count, given.seed)
+        return make_lists(chosen, encoder, vectors, cut, count, given.seed)
 
     english = lists("en", str.split, given.english)
     reads = read_tokenizer(student.tokenizer, "tokenizer.json")
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             out=out,
             epochs=given.epochs,
             batch_size=16,
-            learning_rate=3e-4,
+            learning_rate=4e-4,
             precision=given.precision,
             patience=0,
             seed=given.seed,

@@ -29,11 +29,13 @@ _LETTERS: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 @dataclass(frozen=True, slots=True)
 class Good:
     """A product, as much of it as queries and models look at. `headline` is what an encoder reads,
-    `passage` what a cross-encoder reads; `category` is the most special one; "" for unknown."""
+    `passage` what a cross-encoder reads, `text` what is searched by words; `category` is the most
+    special one; "" for unknown."""
 
     title: str
     headline: str
     passage: str
+    text: str
     category: str
     brand: str
     color: str
@@ -45,6 +47,7 @@ class Good:
             title=clean(product.title),
             headline=headline(product),
             passage=passage(product, CHARACTERS),
+            text=passage(product),
             category=product.category[-1] if product.category else "",
             brand=product.brand or "",
             color=product.color or "",

@@ -1,8 +1,7 @@
-"""What is to be learnt: one number a pair, of what several larger models and plain words say of it.
+"""What is to be learnt: one number a pair, of what a search by words and larger models say of it.
 
-English has a cross-encoder to learn from; Chinese has none, so there it is the multilingual encoder
-and the words alone. Each part is brought to mean 0 and spread 1 first, so that both languages are
-on one scale.
+The English cross-encoder counts little: on products it orders worse than words and vectors together
+(decision 019). Where it does not know the language, they are all there is.
 """
 
 import hashlib
@@ -19,11 +18,14 @@ from trainer.recipes.small_reranker.lists import Floats, Lists
 
 __all__ = ["read_pairs", "targets"]
 
-# What the cross-encoder, the encoder's cosine and the covered words count.
-_ENGLISH: Final = (0.5, 0.25, 0.25)
-_CHINESE: Final = (0.0, 0.4, 0.6)
-# Of the sum: about that of other cross-encoders' logits.
-_SPREAD: Final = 3.0
+# What words, vectors, context and the cross-encoder count.
+_ENGLISH: Final = (0.45, 0.25, 0.2, 0.1)
+_CHINESE: Final = (0.5, 0.4, 0.1)
+# From an unrelated pair's logit to a very good one's, about.
+_LOGITS: Final = (-11.0, 11.0)
+# The sum lies in [0, 1]; logits are to be around 0 and as far apart as other cross-encoders'.
+_UNRELATED: Final = 0.4
+_SPREAD: Final = 12.0
 # Queries whose pairs are in one file.
 _SHARD: Final = 64
 
@@ -34,14 +36,14 @@ def targets(lists: Lists, logits: Floats | None) -> Floats:
     Args:
         logits: of the cross-encoder, [queries, ITEMS]; None where it does not know the language.
     """
-    parts = [logits, lists.cosines, lists.coverage]
-    weights = _CHINESE if logits is None else _ENGLISH
-    given = [
-        weight * _standard(part)
-        for weight, part in zip(weights, parts, strict=True)
-        if part is not None
-    ]
-    return np.asarray(_SPREAD * _standard(np.sum(given, axis=0)), np.float32)
+    parts = [lists.words, lists.vectors, lists.context]
+    weights: tuple[float, ...] = _CHINESE
+    if logits is not None:
+        low, high = _LOGITS
+        parts.append((logits - low) / (high - low))
+        weights = _ENGLISH
+    total = sum(weight * part for weight, part in zip(weights, parts, strict=True))
+    return np.asarray((total - _UNRELATED) * _SPREAD, np.float32)
 
 
 def read_pairs(lists: Lists, model: CrossEncoder, folder: Path) -> Floats:
@@ -69,10 +71,6 @@ def _read(lists: Lists, model: CrossEncoder, rows: Sequence[int]) -> Floats:
         ],
         np.float32,
     )
-
-
-def _standard(part: Floats) -> Floats:
-    return (part - part.mean()) / max(float(part.std()), 1e-6)
 
 
 def _key(lists: Lists, model: CrossEncoder) -> str:

@@ -15,7 +15,8 @@
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
 # make test-faults   all fault injection (`make test` runs a quick part of it)
 # make test-plugin   every shape of search, on a real node with the plugin and a real sidecar
-# make test-cluster   three real nodes and two sidecars, one of each killed under load; a secured node
+# make test-cluster   three real nodes and two sidecars, one of each killed under load; a secured node; the
+#              plugin removed and exchanged
 # make fuzz SECONDS=60   each target that reads others' bytes is given so many seconds of nonsense
 # make helm    builds helm, with which the tests render the Helm chart; needs Go. Without it, or a helm
 #              on PATH, those tests are skipped

@@ -34,7 +34,7 @@ def install(home: Path) -> Node:
 
 @dataclass
 class RunningNode:
-    """One node. `settings` are added to those of the local stack."""
+    """One node. `settings` are added to those of the local stack; None takes one away."""
 
     installed: Node
     name: str
@@ -86,7 +86,7 @@ class RunningNode:
     def _keystore(self, *arguments: str, secret: str = "") -> None:
         run = subprocess.run(
             [str(self.installed.distribution / "bin" / "opensearch-keystore"), *arguments],
-            env=os.environ | self._environment,
+            env=os.environ | self.environment,
             input=secret,
             capture_output=True,
             text=True,
@@ -114,13 +114,14 @@ class RunningNode:
         } | self.settings
         if "discovery.seed_hosts" in settings:
             del settings["discovery.type"]
-        (self.config / "opensearch.yml").write_text(yaml.safe_dump(settings))
+        given = {name: value for name, value in settings.items() if value is not None}
+        (self.config / "opensearch.yml").write_text(yaml.safe_dump(given))
         (self.folder / "tmp").mkdir(exist_ok=True)
         self.give_away()
         self.process = start(
             [self.installed.distribution / "bin" / "opensearch"],
             log=self.log,
-            environment={"PATH": os.environ["PATH"], "HOME": str(self.folder)} | self._environment,
+            environment={"PATH": os.environ["PATH"], "HOME": str(self.folder)} | self.environment,
             fingerprint="",
             folder=self.installed.distribution,
             account=self.installed.account,
@@ -151,7 +152,7 @@ class RunningNode:
         self.stop()
 
     @property
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         return {
             "OPENSEARCH_PATH_CONF": str(self.config),
             "OPENSEARCH_JAVA_HOME": str(self.installed.jdk.home),

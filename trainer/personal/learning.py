@@ -20,7 +20,7 @@ from trainer.personal.ranker import RankerModel, RankerShape
 from trainer.personal.sequences import Numbers
 from trainer.text.sources import BUNDLE
 
-__all__ = ["METRIC", "PersonalOptions", "Personalised", "known_items", "train_personal"]
+__all__ = ["METRIC", "Floor", "PersonalOptions", "Personalised", "known_items", "train_personal"]
 
 METRIC: Final = "nDCG@10"
 # Lists on which the bundle is compared with torch, and that are scored at once.
@@ -62,14 +62,30 @@ class PersonalOptions:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """nDCG@10 on the dev part's lists of users with events: of the ranker, and of what serves where
+    there is none, nearness to the mean of the events' vectors."""
+
+    lists: int
+    ranker: float
+    nearness: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the ranker is better, or there is nothing to tell by."""
+        return not self.lists or self.ranker > self.nearness
+
+
+@dataclass(frozen=True)
 class Personalised:
-    """What came out; `bundle` and `agreement` are the main process's only."""
+    """What came out; all but the first two are the main process's only."""
 
     outcome: Outcome
     model: RankerModel
     bundle: Bundle | None = None
     agreement: Agreement | None = None
     chosen: dict[str, float] | None = None
+    floor: Floor | None = None
 
 
 def train_personal(
@@ -106,17 +122,19 @@ def train_personal(
     if not processes().is_main_process:
         return Personalised(outcome, model)
     model = model.cpu().eval()
+    floor = _floor(model, lists, dev)
+    metrics = {**outcome.best, f"{METRIC} by nearness": floor.nearness}
     fields = {
         "name": options.name,
         "source": behaviour.source,
         "training_window": behaviour.window,
-        "metrics": {f"dev {name}": value for name, value in outcome.best.items()},
+        "metrics": {f"dev {name}": value for name, value in metrics.items()},
     }
     bundle, agreement = export(
         model, lists, dev[:: max(1, len(dev) // _SAMPLE)][:_SAMPLE], _scale(model, lists, dev),
         training.out / BUNDLE, fields,
     )  # fmt: skip
-    return Personalised(outcome, model, bundle, agreement, values)
+    return Personalised(outcome, model, bundle, agreement, values, floor)
 
 
 def known_items(behaviour: Behaviour, least: int) -> Numbers:
@@ -203,6 +221,21 @@ def _measure(model: nn.Module, lists: Lists, dev: Sequence[List]) -> dict[str, f
     means = {head: float(np.mean(found)) for head, found in sorted(values.items())}
     named = {f"{METRIC} {HEADS[head]}": value for head, value in means.items()}
     return {METRIC: float(np.mean(list(means.values()))), **named}
+
+
+def _floor(model: RankerModel, lists: Lists, dev: Sequence[List]) -> Floor:
+    known = [one for one in dev if len(one.history)]
+    if not known:
+        return Floor(0, 0.0, 0.0)
+    vectors = lists.behaviour.shop.vectors
+    near = [vectors[one.items] @ vectors[one.history.items].mean(axis=0) for one in known]
+    with torch.no_grad():
+        ranked = _scores(model, lists, known)
+    means = (
+        float(np.mean([ndcg(one.gains, scores) for one, scores in zip(known, found, strict=True)]))
+        for found in (ranked, near)
+    )
+    return Floor(len(known), *means)
 
 
 def _scale(model: RankerModel, lists: Lists, dev: Sequence[List]) -> Scale:

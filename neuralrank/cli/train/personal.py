@@ -1,6 +1,7 @@
 """`neuralrank train personal`: the user × item ranker, from what users did."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Publish, training_flags
 from neuralrank.encoder import Encoder
-from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
+from neuralrank.errors import EXIT_CODE, InvalidInput, InvalidSettings, NotFound
 from neuralrank.progress import progress_bar
 from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
@@ -85,7 +86,8 @@ def personal(
     It learns which of the shown items were clicked after a search, weighed against position bias,
     and what users did next; both train the same towers. A new user or item needs no id: content
     vectors are enough. It stops when nDCG@10 of the dev part rises no more. The bundle is compared
-    with torch before it is published. Interrupted? The same command goes on.
+    with torch before it is published; the first of its name, which serves at once, only if it is
+    better than nearness alone. Interrupted? The same command goes on.
     """
     from trainer.personal.learning import PersonalOptions, train_personal
 
@@ -98,13 +100,26 @@ def personal(
     result = train_personal(behaviour, options, training, trials=trials)
     if result.bundle is None:  # not the main process
         return
-    bundle = found.publish(result.bundle, candidate=True) if publish else result.bundle
-    serves = publish and found.resolve(name) == bundle.ref
+    assert result.floor
+    # The first of a name serves at once, with nothing to be compared with but what it replaces.
+    first = not found.published(name)
+    published = publish and (result.floor.passed or not first)
+    bundle = found.publish(result.bundle, candidate=True) if published else result.bundle
+    serves = published and found.resolve(name) == bundle.ref
     if as_json:
-        typer.echo(orjson.dumps(_json(result, behaviour, bundle.ref, publish)).decode())
-        return
-    role = "in service" if serves else "candidate" if publish else "made"
-    _print(result, behaviour, bundle.ref, role)
+        typer.echo(orjson.dumps(_json(result, behaviour, bundle.ref, published)).decode())
+    else:
+        role = "in service" if serves else "candidate" if published else "made"
+        _print(result, behaviour, bundle.ref, role)
+    if publish and not published:
+        print(
+            f"neuralrank: {bundle.ref} is not published. It would serve at once, and users get "
+            f"better by nearness alone: nDCG@10 {result.floor.nearness:.4f} against "
+            f"{result.floor.ranker:.4f} on {result.floor.lists:,} lists of the dev part. Learn "
+            f"from more, or publish it all the same: neuralrank models add {bundle.path}",
+            file=sys.stderr,
+        )
+        raise typer.Exit(EXIT_CODE[InvalidInput])
 
 
 def _behaviour(
@@ -178,6 +193,7 @@ def _json(
         "examples": _counts(behaviour),
         **result.outcome.json(),
         "chosen": result.chosen,
+        "floor": asdict(result.floor) if result.floor else None,
         "export": result.agreement.metrics(),
     }
 
@@ -191,8 +207,9 @@ def _counts(behaviour: "Behaviour") -> dict[str, int]:
 
 
 def _print(result: "Personalised", behaviour: "Behaviour", ref: str, role: str) -> None:
-    outcome, agreement = result.outcome, result.agreement
+    outcome, agreement, floor = result.outcome, result.agreement, result.floor
     assert agreement
+    assert floor
     table = Table(box=None, show_header=False, pad_edge=False)
     counts = _counts(behaviour)
     for part in ("train", "dev"):
@@ -205,6 +222,12 @@ def _print(result: "Personalised", behaviour: "Behaviour", ref: str, role: str) 
     table.add_row("steps", f"{outcome.steps:,} (best: {outcome.best_step:,}{early})")
     for metric, value in outcome.best.items():
         table.add_row(f"dev {metric}", f"{outcome.before[metric]:.4f} → {value:.4f}")
+    if floor.lists:
+        table.add_row(
+            "without it",
+            f"{floor.nearness:.4f} by nearness to what users did, {floor.ranker:.4f} with it, on "
+            f"{floor.lists:,} lists of users with events",
+        )
     for option, value in (result.chosen or {}).items():
         table.add_row(option, f"{value:.3g}")
     table.add_row(

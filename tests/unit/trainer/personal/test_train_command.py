@@ -152,6 +152,7 @@ def test_a_dataset_becomes_a_bundle_of_the_registry(registry: Registry, tmp_path
     assert report["examples"] == {
         "train visits": 2, "train histories": 2, "dev visits": 1, "dev histories": 1,
     }  # fmt: skip
+    assert report["floor"]["lists"] == 2
     assert set(report["best"]) == {"nDCG@10", "nDCG@10 search", "nDCG@10 recommendation"}
     assert report["export"]["onnx difference"] < 1e-3
     bundle = registry.get("personal-ranker")
@@ -252,3 +253,36 @@ def test_a_later_bundle_must_be_better_at_what_users_chose(
     better = check.candidate > check.serving
     assert (accepted.exit_code == 0) == better, accepted.output
     assert registry.resolve("personal-ranker") == made[better]
+
+
+def test_a_first_one_that_is_worse_than_nearness_does_not_serve(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """Who has one of two twins goes on to the other: nothing can be better than near."""
+    letters = "abcdefghijkl"
+    rows = [
+        orjson.dumps({"id": f"{letter}{twin}", "title": 6 * letter})
+        for letter in letters
+        for twin in (1, 2)
+    ]
+    (tmp_path / "c.jsonl").write_bytes(b"\n".join(rows))
+    users = "\n".join(f"u{n}\t{letter}1 {letter}2" for n, letter in enumerate(5 * letters))
+    (tmp_path / "h.tsv").write_text(users)
+    done = command(
+        registry, tmp_path, "--histories", tmp_path / "h.tsv", "--catalogue", tmp_path / "c.jsonl",
+        "--out", tmp_path / "run", "--steps", "1", "--learning-rate", "1e-9", "--track", "none",
+        "--seed", "1", "--json",
+    )  # fmt: skip
+    report = json.loads(done.stdout)
+    assert report["floor"]["nearness"] >= report["floor"]["ranker"]
+    assert done.exit_code == 3
+    assert report["published"] is False
+    assert "is not published" in done.stderr
+    assert not registry.published("personal-ranker")
+    added = CliRunner().invoke(
+        app,
+        ["models", "add", str(tmp_path / "run" / "bundle")],
+        env={"NEURALRANK_REGISTRY": registry.url},
+    )
+    assert added.exit_code == 0, added.output
+    assert registry.resolve("personal-ranker") == report["ref"]

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neuralrank.errors import InvalidInput
 from tests.e2e.shop import INDEX
@@ -153,6 +155,22 @@ def test_pages_go_on_after_the_window_and_no_hit_is_missed_or_comes_twice(
     shown = set(flat[:ranked])
     assert flat[ranked:] == [one for one in plain if one not in shown]
     assert flat[:ranked] == ids(searches.ranked({**body, "size": ranked}))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    window=st.integers(1, 45),
+    k=st.integers(1, 15),
+    start=st.integers(0, 60),
+    size=st.integers(1, 60),
+)
+def test_any_page_is_a_part_of_the_whole_list(
+    searches: Searches, window: int, k: int, start: int, size: int
+) -> None:
+    body = {**BODY, "ext": {"neural_rank": {"window": window, "k": k}}}
+    whole = ids(searches.any({**body, "size": 200}))
+    assert len(whole) == len(set(whole))
+    assert ids(searches.any({**body, "from": start, "size": size})) == whole[start : start + size]
 
 
 def test_a_page_after_the_window_shows_what_was_asked_for(searches: Searches) -> None:

@@ -41,6 +41,14 @@ WITH_TEXT: dict[str, dict[str, Any]] = {
         "boosting": {"positive": QUERY, "negative": APPLE, "negative_boost": 0.5},
     },
     "constant_score": {"constant_score": {"filter": {"match": {"title": "wireless"}}}},
+    "constant_score for each field": {
+        "bool": {
+            "should": [
+                {"constant_score": {"filter": {"match": {field: "wireless phone"}}, "boost": boost}}
+                for field, boost in (("title", 3), ("description", 1))
+            ]
+        }
+    },
     "function_score": {
         "function_score": {
             "query": QUERY,

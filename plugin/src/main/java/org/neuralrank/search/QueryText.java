@@ -69,12 +69,7 @@ final class QueryText {
                 }
                 if (clause instanceof BoostingQueryBuilder boosting) {
                     // It shows its parts without what they are made of, and what to avoid like what to find.
-                    String wanted = of(boosting.positiveQuery());
-                    if (!wanted.isEmpty()) {
-                        texts.add(wanted);
-                    }
                     seen.addAll(List.of(boosting.positiveQuery(), boosting.negativeQuery()));
-                    return;
                 }
                 Object text = textOf(clause);
                 if (text != null && !text.toString().isBlank()) {
@@ -86,14 +81,10 @@ final class QueryText {
             public QueryBuilderVisitor getChildVisitor(BooleanClause.Occur occur) {
                 return switch (occur) {
                     case MUST, SHOULD -> this;
-                    // constant_score visits its query as a filter; `of` is asked again for that one below.
                     case FILTER, MUST_NOT -> NO_OP_VISITOR;
                 };
             }
         });
-        if (texts.isEmpty() && query instanceof ConstantScoreQueryBuilder constant) {
-            return of(constant.innerQuery());
-        }
         return String.join(" ", texts);
     }
 
@@ -107,6 +98,9 @@ final class QueryText {
             case CombinedFieldsQueryBuilder match -> match.queryValue();
             case QueryStringQueryBuilder match -> match.queryString();
             case SimpleQueryStringBuilder match -> match.value();
+            case BoostingQueryBuilder boosting -> of(boosting.positiveQuery());
+            // It shows its query as a filter, and what is searched for with equal scores was typed all the same.
+            case ConstantScoreQueryBuilder constant -> of(constant.innerQuery());
             default -> null;
         };
     }

@@ -44,6 +44,14 @@ public class QueriesTest {
         assertEquals("a b", QueryText.of(new CombinedFieldsQueryBuilder("a b", "title")));
         assertEquals("x", QueryText.of(functionScoreQuery(matchQuery("title", "x"))));
         assertEquals("x", QueryText.of(constantScoreQuery(matchQuery("title", "x"))));
+        assertEquals(
+            "x y",
+            QueryText.of(
+                boolQuery().should(constantScoreQuery(matchQuery("title", "x")))
+                    .should(constantScoreQuery(boolQuery().must(matchQuery("brand", "y")).filter(termQuery("a", "z"))))
+                    .filter(constantScoreQuery(matchQuery("category", "not typed")))
+            )
+        );
         assertEquals("x", QueryText.of(nestedQuery("variants", matchQuery("variants.title", "x"), ScoreMode.Max)));
         assertEquals(
             "once twice",

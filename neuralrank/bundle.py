@@ -98,7 +98,7 @@ _Names = Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_l
 
 
 class PersonalInputs(_Model):
-    """What a personal ranker reads; `neuralrank.personal_ranker` knows the names."""
+    """What a personal ranker reads; `neuralrank.personal_inputs` knows the names."""
 
     # Whose vectors of items and queries it was trained with, as name@hash.
     encoder: Annotated[str, Field(min_length=1, max_length=128)]

@@ -1,13 +1,12 @@
 """The personal ranker: how well each candidate fits a user, from what the user did lately.
 
 The graph is that of `trainer.personal.ranker` (docs/decisions/018-personal-ranker.md lists its
-inputs). What it reads is put together here, for training and for serving alike.
+inputs). What it reads is put together by `neuralrank.personal_inputs`.
 
 In comments l is the number of events, n of candidates, d the encoder's dimensions.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
@@ -18,136 +17,31 @@ from neuralrank.backends.onnxruntime import OnnxRuntime, open_session
 from neuralrank.bundle import Bundle, PersonalInputs
 from neuralrank.errors import InvalidBundle
 from neuralrank.golden import running
+from neuralrank.personal_inputs import (
+    ACTIONS,
+    FEATURES,
+    HEADS,
+    PAIRS,
+    Columns,
+    Event,
+    action_numbers,
+    features,
+    pairs,
+)
 
-__all__ = [
-    "ACTIONS",
-    "FEATURES",
-    "HEADS",
-    "ITEMS",
-    "PAIRS",
-    "Columns",
-    "Event",
-    "PersonalRanker",
-    "action_numbers",
-    "features",
-    "golden_scores",
-    "pairs",
-    "steps",
-]
+__all__ = ["ITEMS", "PersonalRanker", "golden_scores"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 # What a bundle calls the ids of the items that it knows.
 ITEMS: Final = "items.json"
-# What is clicked after a search, and what is clicked without one.
-HEADS: Final = ("search", "recommendation")
-# From the one that says least; "" is any other.
-ACTIONS: Final = ("", "view", "click", "watch", "add_to_cart", "purchase")
-FEATURES: Final = ("retrieval", "log price")
-PAIRS: Final = ("same brand", "shared categories", "near price")
 _INPUTS: Final = frozenset({
     "events", "ages", "actions", "present", "candidates", "query", "features", "event_ids",
     "candidate_ids", "pairs",
 })  # fmt: skip
 # Of the input that every bundle is checked with.
 _GOLDEN: Final = (3, 5)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What a user did with an item."""
-
-    item_id: str
-    action: str
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What is known of items beside their vectors, as numbers that are equal where names are.
-
-    `brand` int64 [n], -1: unknown; `categories` int64 [n, k], -1: no more; `price` float64 [n],
-    NaN: unknown.
-    """
-
-    brand: Ints
-    categories: Ints
-    price: NDArray[np.float64]
-
-    @classmethod
-    def of(
-        cls,
-        brands: Sequence[str | None],
-        categories: Sequence[Iterable[str]],
-        prices: Sequence[float] | NDArray[np.float64],
-        names: dict[str, int],
-    ) -> Self:
-        """
-        Args:
-            names: the numbers of names so far, in lower case; new ones are added. Columns that are
-                compared must share it.
-        """
-
-        def number(name: str) -> int:
-            return names.setdefault(name.casefold(), len(names))
-
-        paths = [[number(name) for name in path] for path in categories]
-        table = np.full((len(paths), max(map(len, paths), default=0)), -1, np.int64)
-        for row, path in zip(table, paths, strict=True):
-            row[: len(path)] = path
-        return cls(
-            np.array([number(brand) if brand else -1 for brand in brands], np.int64),
-            table,
-            np.asarray(prices, np.float64),
-        )
-
-    def __getitem__(self, rows: Any) -> "Columns":
-        return Columns(self.brand[rows], self.categories[rows], self.price[rows])
-
-
-def steps(events: Iterable[Event]) -> list[Event]:
-    """Events, in whatever order of time, with those on one item in a row as one: the one that says
-    most. So is what `neuralrank train dataset` makes of logs, and so must be what serves."""
-    found: list[Event] = []
-    for event in events:
-        if found and found[-1].item_id == event.item_id:
-            found[-1] = max(found[-1], event, key=lambda one: _action(one.action))
-        else:
-            found.append(event)
-    return found
-
-
-def features(retrieval: Floats, price: NDArray[np.float64]) -> Floats:
-    """FEATURES of candidates, float32 [..., n, 2]; NaN: absent.
-
-    Args:
-        retrieval: in [0, 1], as `sidecar.ranking.blend.retrieval` has it.
-    """
-    prices = np.log1p(np.maximum(price, 0.0)).astype(np.float32)
-    return np.stack([retrieval.astype(np.float32), prices], axis=-1)
-
-
-def pairs(events: Columns, candidates: Columns) -> Floats:
-    """PAIRS of events with candidates, float32 [..., l, n, 3]; 0 where something is unknown.
-
-    same brand: 1 or 0. shared categories: the share of the candidate's that the event's item has.
-    near price: 1 for equal prices, 1/2 for twice or half.
-    """
-    brand = events.brand[..., :, None]
-    same = (brand == candidates.brand[..., None, :]) & (brand >= 0)
-    own = candidates.categories[..., None, :, :]  # [..., 1, n, k]
-    shared = (own[..., None] == events.categories[..., :, None, None, :]).any(-1) & (own >= 0)
-    count = np.maximum((own >= 0).sum(-1), 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        apart = np.abs(np.log(events.price[..., :, None]) - np.log(candidates.price[..., None, :]))
-    near = np.where(np.isfinite(apart), np.exp(-apart), 0.0)
-    parts = np.broadcast_arrays(same, shared.sum(-1) / count, near)
-    return np.stack(parts, axis=-1).astype(np.float32)
-
-
-def action_numbers(actions: Iterable[str]) -> Ints:
-    """Places in ACTIONS, int64 [n]."""
-    return np.array([_action(name) for name in actions], np.int64)
 
 
 class PersonalRanker:
@@ -358,7 +252,3 @@ def _known_items(bundle: Bundle) -> dict[str, int]:
         return {str(name): number for number, name in enumerate(names, start=1)}
     except (ValueError, TypeError) as error:
         raise InvalidBundle(f"{bundle.path / ITEMS} is no list of ids: {error}.") from error
-
-
-def _action(name: str) -> int:
-    return ACTIONS.index(name) if name in ACTIONS else 0

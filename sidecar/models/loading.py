@@ -12,7 +12,8 @@ from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidBundle
 from neuralrank.in_service import InService
-from neuralrank.personal_ranker import Columns, Event, PersonalRanker
+from neuralrank.personal_inputs import Columns, Event
+from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.tokens import Tokens
 from sidecar.cores import Share
 from sidecar.domain import Floats

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from neuralrank.bundle import parse_ref
 from neuralrank.errors import NotFound, Unavailable
-from neuralrank.personal_ranker import Columns, Event
+from neuralrank.personal_inputs import Columns, Event
 from neuralrank.tokens import Ids, Tokens
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost

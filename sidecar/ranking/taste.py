@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from neuralrank.personal_ranker import Event, steps
+from neuralrank.personal_inputs import Event, steps
 from sidecar.domain import Floats, Interaction, Item, Profile
 
 __all__ = ["ACTION_WEIGHTS", "Recent", "Taste", "query_texts", "taste"]

@@ -80,7 +80,6 @@ def test_what_was_bought_and_who_bought_it_come_nearer_to_each_other(
     for user, bought, others in (("A", "A", "CD"), ("B", "C", "AB")):
         before = cosines(fresh, lists, user, "ABCD")
         after = cosines(trained, lists, user, "ABCD")
-        print(user, before, after)
         assert after[bought] > before[bought] + 0.02
         # And not because all came nearer: what the user did not want stays further away.
         for other in others:

@@ -9,7 +9,8 @@ import pytest
 from neuralrank.bundle import Bundle, write_bundle
 from neuralrank.errors import InvalidBundle, InvalidInput
 from neuralrank.models import add
-from neuralrank.personal_ranker import Columns, Event, PersonalRanker, features, pairs
+from neuralrank.personal_inputs import Columns, Event, features, pairs
+from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.registry import Registry
 from tests.unit.conftest import HIDDEN, tiny_ranker
 

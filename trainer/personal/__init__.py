@@ -6,6 +6,11 @@ neural        the ranker over them, trained on the last items of histories
 sasrec, baselines   what it has to beat
 comparison    all of them on the same next items
 
+behaviour     what users did, as lists of which something was chosen
+learning      the ranker that serves, trained on them
+export, graph its bundle
+gate          what it must show before it serves
+
 Names of the evaluation are public here; the modules say more.
 """
 

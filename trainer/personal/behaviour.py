@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
-from neuralrank.personal_ranker import action_numbers
+from neuralrank.personal_inputs import action_numbers
 from trainer.dataset import Dataset
 from trainer.dataset.finding import Bm25
 from trainer.personal.sequences import Histories, Numbers

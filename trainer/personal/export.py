@@ -14,16 +14,8 @@ from numpy.typing import NDArray
 
 from neuralrank.bundle import MODEL, Bundle, write_bundle
 from neuralrank.errors import InvalidBundle
-from neuralrank.personal_ranker import (
-    ACTIONS,
-    FEATURES,
-    HEADS,
-    ITEMS,
-    PAIRS,
-    Event,
-    PersonalRanker,
-    golden_scores,
-)
+from neuralrank.personal_inputs import ACTIONS, FEATURES, HEADS, PAIRS, Event
+from neuralrank.personal_ranker import ITEMS, PersonalRanker, golden_scores
 from trainer.personal.graph import write_graph
 from trainer.personal.lists import List, Lists
 from trainer.personal.ranker import RankerModel

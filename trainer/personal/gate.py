@@ -17,7 +17,8 @@ from neuralrank.candidates import Candidate, Check
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidBundle, InvalidInput
 from neuralrank.evaluation import Judged, compare
-from neuralrank.personal_ranker import HEADS, PersonalRanker
+from neuralrank.personal_inputs import HEADS
+from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.registry import Registry
 from trainer.dataset import Dataset
 from trainer.gate import Rules, allowed, loss

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidSettings
-from neuralrank.personal_ranker import FEATURES, HEADS, PAIRS
+from neuralrank.personal_inputs import FEATURES, HEADS, PAIRS
 from trainer.loop import Outcome, Rows, Task, TrainingOptions, processes, train
 from trainer.loop.trials import search
 from trainer.personal.behaviour import Behaviour

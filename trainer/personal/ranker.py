@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuralrank.personal_ranker import ACTIONS, HEADS
+from neuralrank.personal_inputs import ACTIONS, HEADS
 
 __all__ = ["HIDDEN", "Inputs", "Matched", "RankerModel", "RankerShape", "listwise_loss"]
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from neuralrank.encoder import Encoder
-from neuralrank.personal_ranker import Columns
+from neuralrank.personal_inputs import Columns
 from neuralrank.product import headline
 from trainer.dataset.finding import item_vectors
 

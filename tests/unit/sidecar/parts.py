@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from neuralrank.errors import NotFound
-from neuralrank.personal_ranker import Columns, Event
+from neuralrank.personal_inputs import Columns, Event
 from neuralrank.tokens import Ids, Tokens
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.cores import Share

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 
 from neuralrank.bundle import Bundle, write_bundle  # noqa: E402
 from neuralrank.errors import Diverged, InvalidBundle, InvalidInput, InvalidSettings  # noqa: E402
-from neuralrank.personal_ranker import ACTIONS, Event, PersonalRanker, steps  # noqa: E402
+from neuralrank.personal_inputs import ACTIONS, Event, steps  # noqa: E402
+from neuralrank.personal_ranker import PersonalRanker  # noqa: E402
 from tests.unit.trainer.personal.shop import ITEMS, KINDS, behaviour  # noqa: E402
 from trainer.loop import TrainingOptions  # noqa: E402
 from trainer.personal.behaviour import Behaviour, Part  # noqa: E402

@@ -15,7 +15,8 @@ pytest.importorskip("torch")
 
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
-from neuralrank.personal_ranker import ACTIONS, Columns, PersonalRanker
+from neuralrank.personal_inputs import ACTIONS, Columns
+from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.registry import Registry
 from tests.unit.conftest import tiny_bundle
 from trainer.dataset import (

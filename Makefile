@@ -11,6 +11,7 @@
 # make bench-compress   the English cross-encoder pruned, distilled and rounded: size, time, nDCG@10
 # make bench-feedback-loop   simulated users click, the product's commands train, the model is swapped, and
 #              again: nDCG@10 after each round, with and without position bias taken out
+# make bench-rerankers   what cross-encoders are worth in the blend, and what they take
 # make small-reranker   makes our small cross-encoder for Chinese and English, in about an hour
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
 # make test-faults   all fault injection (`make test` runs a quick part of it)
@@ -52,7 +53,7 @@ INCOMPLETE := incomplete
 endif
 
 .PHONY: help setup setup-train demo test test-tensorrt check plugin-test bench bench-deadline bench-sidecar bench-compress \
-	small-reranker soak test-faults test-plugin test-cluster fuzz down clean constraints incomplete
+	bench-rerankers small-reranker soak test-faults test-plugin test-cluster fuzz down clean constraints incomplete
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -113,6 +114,10 @@ bench-sidecar: setup
 
 bench-compress: setup-train
 	$(BIN)/python -m bench compress
+
+bench-rerankers: setup
+	$(BIN)/neuralrank up $(UP)
+	$(BIN)/python -m bench rerankers
 
 small-reranker: setup-train
 	$(BIN)/python -m trainer.recipes.small_reranker --out "$(OUT)"

@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import compress, deadline, latency, models, overhead, sidecar, swaps
+from bench import compress, deadline, latency, models, overhead, rerankers, sidecar, swaps
 
 BENCHMARKS = {
     "models": models.run,
@@ -12,9 +12,10 @@ BENCHMARKS = {
     "deadline": deadline.run,
     "swaps": swaps.run,
     "compress": compress.run,
+    "rerankers": rerankers.run,
 }
 # Minutes, downloads of several GB, data that is not in the repository: only where asked for.
-ON_REQUEST = {"sidecar", "deadline", "swaps", "compress"}
+ON_REQUEST = {"sidecar", "deadline", "swaps", "compress", "rerankers"}
 
 
 def main() -> None:

@@ -26,19 +26,19 @@ from neuralrank.settings import Settings, load_settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 
-__all__ = ["run"]
+__all__ = ["NO_END", "Counter", "Point", "judged", "one_pass", "run", "serving"]
 
 _SETS: Final = ("esci_en", "icecat_en", "taobao_zh")
-_NO_END: Final = 600_000
-_DEADLINES: Final = (5, 10, 20, 50, 100, 200, _NO_END)
+NO_END: Final = 600_000
+_DEADLINES: Final = (5, 10, 20, 50, 100, 200, NO_END)
 # Candidates that the cross-encoder may read: as shipped, and many.
 _READ: Final = {"default": 0, "50": 50}
 _METRIC: Final = "nDCG@10"
 
 
 @dataclass(frozen=True)
-class _Point:
-    """What one deadline gave on one set: ids by query in order, and counts."""
+class Point:
+    """What one pass gave on one set: ids by query in order, and counts."""
 
     orders: Mapping[str, Sequence[str]]
     milliseconds: list[float]
@@ -62,8 +62,7 @@ def publish(rows: list[dict[str, Any]]) -> None:
         "'reads': how many candidates the cross-encoder may read (default: the setting's five; "
         "50: as many as time allows). 'gain': over the order that came in, recorded with the "
         "candidates. 'read' is the mean a query, 'partial' the share of answers with a note "
-        "DEADLINE. Query vectors and pair scores are not cached here; items are. No cross-encoder "
-        "serves Chinese.",
+        "DEADLINE. Query vectors and pair scores are not cached here; items are.",
     ).publish()
     lines = [
         Line(
@@ -84,16 +83,14 @@ def publish(rows: list[dict[str, Any]]) -> None:
 def measure(name: str, settings: Settings) -> list[dict[str, Any]]:
     """The rows of one set."""
     data = recorded(name, settings)
-    came = _judged({q: [id_ for id_, _ in f.candidates] for q, f in data.queries.items()}, data)
+    came = judged({q: [id_ for id_, _ in f.candidates] for q, f in data.queries.items()}, data)
     rows = []
-    with _sidecar(settings) as (stub, read):
-        _pass(stub, read, data, name, _NO_END, 0)
+    with serving(settings) as (stub, read):
+        one_pass(stub, read, data, name, NO_END, 0)
         for reads, most in _READ.items():
-            if reads != "default" and name.endswith("_zh"):
-                continue  # nothing would be read, as with the default
             for deadline in _DEADLINES:
-                point = _pass(stub, read, data, name, deadline, most)
-                value = _judged(point.orders, data)
+                point = one_pass(stub, read, data, name, deadline, most)
+                value = judged(point.orders, data)
                 p50, p95 = np.percentile(point.milliseconds, [50, 95])
                 rows.append(
                     {
@@ -111,32 +108,47 @@ def measure(name: str, settings: Settings) -> list[dict[str, Any]]:
     return rows
 
 
-def _pass(
-    stub: Any, read: "_Counter", data: Recorded, name: str, deadline: int, most: int
-) -> _Point:
+def one_pass(
+    stub: Any,
+    read: "Counter",
+    data: Recorded,
+    name: str,
+    deadline: int,
+    most: int,
+    bundle: str = "",
+) -> Point:
+    """Ranks every query of a set, one after the other.
+
+    Args:
+        read: how many candidates a cross-encoder has read so far.
+        deadline: milliseconds.
+        most: that the cross-encoder may read; 0: the setting's.
+        bundle: the cross-encoder; "": the sidecar's choice, "none": none.
+    """
     orders, times, partial = {}, [], 0
     before = read()
     for query, found in data.queries.items():
-        message = _request(found, name, deadline, most)
+        message = _request(found, name, deadline, most, bundle)
         start = time.perf_counter()
         answer = stub.Rank(message)
         times.append((time.perf_counter() - start) * 1_000)
         orders[query] = [hit.id for hit in answer.results]
         partial += any(note.reason == pb.DEGRADED_REASON_DEADLINE for note in answer.degraded)
     count = len(data.queries)
-    return _Point(orders, times, partial / count, (read() - before) / count)
+    return Point(orders, times, partial / count, (read() - before) / count)
 
 
-def _request(found: Found, name: str, deadline: int, most: int) -> pb.RankRequest:
+def _request(found: Found, name: str, deadline: int, most: int, bundle: str) -> pb.RankRequest:
     return pb.RankRequest(
         query=found.text,
         index=index_name(name),
         candidates=[pb.Candidate(id=id_, retrieval_score=score) for id_, score in found.candidates],
-        options=pb.RankOptions(deadline_ms=deadline, max_reranked=most),
+        options=pb.RankOptions(deadline_ms=deadline, max_reranked=most, bundle=bundle),
     )
 
 
-def _judged(orders: Mapping[str, Sequence[str]], data: Recorded) -> float:
+def judged(orders: Mapping[str, Sequence[str]], data: Recorded) -> float:
+    """nDCG@10 of a set's orders."""
     run = {
         query: {id_: -float(place) for place, id_ in enumerate(order)}
         for query, order in orders.items()
@@ -145,7 +157,7 @@ def _judged(orders: Mapping[str, Sequence[str]], data: Recorded) -> float:
 
 
 @dataclass(frozen=True)
-class _Counter:
+class Counter:
     """Candidates that the cross-encoder has read, as the sidecar's metrics say."""
 
     url: str
@@ -159,14 +171,15 @@ class _Counter:
 
 
 @contextmanager
-def _sidecar(settings: Settings) -> Iterator[tuple[Any, _Counter]]:
+def serving(settings: Settings) -> Iterator[tuple[Any, Counter]]:
+    """A sidecar that keeps no query's vector and no score, and its counter of what was read."""
     port = free_port()
     running = Running(
         settings.home / "bench" / "deadline.log",
         opensearch_url=settings.opensearch_url,
         registry=settings.registry_path,
         http_listen=f"127.0.0.1:{port}",
-        max_deadline_ms=_NO_END,
+        max_deadline_ms=NO_END,
         query_cache_bytes=0,
         score_cache_bytes=0,
         item_ttl_seconds=86_400,
@@ -177,4 +190,4 @@ def _sidecar(settings: Settings) -> Iterator[tuple[Any, _Counter]]:
     with running:
         running.ready()
         with grpc.insecure_channel(running.address, [("grpc.enable_http_proxy", 0)]) as channel:
-            yield pb_grpc.RankingStub(channel), _Counter(f"http://127.0.0.1:{port}/metrics")
+            yield pb_grpc.RankingStub(channel), Counter(f"http://127.0.0.1:{port}/metrics")

@@ -39,7 +39,7 @@ from sidecar.settings import SidecarSettings
 __all__ = ["soak"]
 
 SHARE: Final = 0.7
-_CROSS_ENCODER: Final = "ms-marco-minilm-l12"
+_CROSS_ENCODER: Final = "neuralrank-small"
 _ENCODER: Final = "multilingual-e5-small"
 # Seconds.
 _SAMPLE_EVERY: Final = 60.0

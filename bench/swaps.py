@@ -283,7 +283,7 @@ def run() -> None:
 
 def _real(folder: Path, number: int) -> Bundle:
     """The default cross-encoder, under a hash of its own."""
-    source = Registry(load_settings().registry_path).get("ms-marco-minilm-l12")
+    source = Registry(load_settings().registry_path).get("neuralrank-small")
     folder.mkdir()
     for name in source.manifest.files:
         (folder / name).write_bytes((source.path / name).read_bytes())

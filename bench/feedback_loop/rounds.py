@@ -40,7 +40,6 @@ class Plan:
     """All that a result hangs on. Another one starts anew."""
 
     source: str
-    layers: int
     rounds: int
     visits: int
     eta: float
@@ -50,10 +49,10 @@ class Plan:
     # Parts of a round's time, and of the queries: what stops the training, and what the gate asks.
     dev: float = 0.15
     test: float = 0.15
-    epochs: float = 4.0
-    learning_rate: float = 1e-4
-    batch_size: int = 16
-    max_length: int = 48
+    epochs: float = 8.0
+    learning_rate: float = 5e-4
+    batch_size: int = 32
+    max_length: int = 32
 
 
 @dataclass(frozen=True)

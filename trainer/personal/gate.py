@@ -16,12 +16,12 @@ from neuralrank.bundle import Bundle, parse_ref
 from neuralrank.candidates import Candidate, Check
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidBundle, InvalidInput
-from neuralrank.evaluation import Judged, compare
+from neuralrank.evaluation import Judged
 from neuralrank.personal_inputs import HEADS
 from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.registry import Registry
 from trainer.dataset import Dataset
-from trainer.gate import Rules, allowed, loss
+from trainer.gate import Rules, gained, kept
 from trainer.personal.behaviour import from_dataset
 from trainer.personal.export import served_scores
 from trainer.personal.lists import Lists, ndcg
@@ -88,31 +88,12 @@ def _checks(
     ours, others = (
         _judged([value for found in side.values() for value in found]) for side in (mine, theirs)
     )
-    found = compare(ours, others, _METRIC)
-    asked = f"more than {rules.min_gain:+.4f}" if rules.min_gain else "more than nothing"
-    if rules.max_p < 1:
-        asked += f" with p of at most {rules.max_p:g}"
-    value, before = ours.mean(_METRIC), others.mean(_METRIC)
-    yield Check(
-        name=_ALL,
-        passed=found.difference > rules.min_gain and found.p <= rules.max_p,
-        words=f"{_ALL} ({len(ours.queries):,} lists): {value:.4f} against {before:.4f}, "
-        f"{found.difference:+.4f} (p {found.p:.3f}); asked for is a gain of {asked}.",
-        candidate=value,
-        serving=before,
-    )
+    yield gained(_ALL, f" ({len(ours.queries):,} lists)", ours, others, _METRIC, rules)
     for head, values in mine.items():
         if len(values) < rules.min_size:
             continue
-        name = f"{_METRIC} of {_OF[head]}"
         value, before = float(np.mean(values)), float(np.mean(theirs[head]))
-        yield Check(
-            name=name,
-            passed=loss(value, before) <= rules.margin,
-            words=f"{name} ({len(values):,}): {value:.4f} against {before:.4f}; {allowed(rules)}",
-            candidate=value,
-            serving=before,
-        )
+        yield kept(f"{_METRIC} of {_OF[head]}", f" ({len(values):,})", value, before, rules)
 
 
 def _judged(values: list[float]) -> Judged:

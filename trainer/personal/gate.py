@@ -5,8 +5,9 @@ one dataset: pages by what was clicked on them, each click counting by how rarel
 looked at, and users by what they did next.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache as cached
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.registry import Registry
 from trainer.dataset import Dataset
 from trainer.gate import Rules, gained, kept
-from trainer.personal.behaviour import from_dataset
+from trainer.personal.behaviour import Behaviour, from_dataset
 from trainer.personal.export import served_scores
 from trainer.personal.lists import Lists, ndcg
 from trainer.personal.shop import Shop
@@ -54,9 +55,17 @@ def measured(
     serving = registry.resolve(name)
     if serving == ref:
         raise InvalidInput(f"{ref} is in service already; there is nothing to compare it with.")
-    theirs = _values(registry, registry.get(serving), data, cache)
+
+    @cached
+    def behaviour(encoder: str) -> Behaviour:
+        # Mostly both read the same one's vectors.
+        read = Encoder.load(registry.get(encoder))
+        shop = Shop.of(data.items, read, cache, lambda *_: None)
+        return from_dataset(data, shop, read.encode_queries, "test")
+
+    theirs = _values(registry.get(serving), behaviour)
     try:
-        mine = _values(registry, registry.get(ref), data, cache)
+        mine = _values(registry.get(ref), behaviour)
         found = tuple(_checks(mine, theirs, rules))
     except InvalidBundle as error:
         found = (Check(name="loads", passed=False, words=str(error)),)
@@ -65,16 +74,12 @@ def measured(
     return result
 
 
-def _values(
-    registry: Registry, bundle: Bundle, data: Dataset, cache: Path
-) -> dict[str, list[float]]:
+def _values(bundle: Bundle, behaviour: Callable[[str], Behaviour]) -> dict[str, list[float]]:
     """nDCG@10 of each list of the test part, by head; the same lists for every bundle."""
     model = PersonalRanker.load(bundle)
-    encoder = Encoder.load(registry.get(model.encoder))
-    shop = Shop.of(data.items, encoder, cache, lambda *_: None)
-    behaviour = from_dataset(data, shop, encoder.encode_queries, "test")
+    did = behaviour(model.encoder)
     # Negatives and ids are the training's; here nothing is drawn, and the bundle has its own ids.
-    lists = Lists.of(behaviour, model.events, 0, np.zeros(len(shop.ids), np.int64))
+    lists = Lists.of(did, model.events, 0, np.zeros(len(did.shop.ids), np.int64))
     values: dict[str, list[float]] = {}
     for one in lists.held(_LISTS, _AMONG):
         scores = served_scores(model, lists, one)

@@ -5,8 +5,9 @@ whether or not those before it were answered), each with a query of its own, so 
 answers it. Meanwhile bundles of one name are promoted, each as soon as the one before it serves.
 Every answer names the bundle that scored it, and its logits are compared to that bundle's alone.
 
-Tiny bundles, so that a thousand swaps fit in minutes; then the default cross-encoder, whose loading
-takes a thousand times the processor.
+Swaps come at a constant rate, far more often than anybody trains, or without a pause, which shows
+what is lost at the worst. Tiny bundles, so that a thousand swaps fit in minutes; then the default
+cross-encoder, whose loading takes more of the processor.
 """
 
 import asyncio
@@ -46,8 +47,20 @@ _TEXTS: Final = (
     "usb c charger 65 w with three ports",
     "queen size memory foam mattress",
 )
+# What is measured: which bundles, how many swaps, seconds from one to the next, requests a second.
+_ROWS: Final = (
+    ("1,000 swaps of tiny bundles, two a second", "tiny", 1_000, 0.5, 40.0),
+    ("300 swaps of tiny bundles, without a pause", "tiny", 300, 0.0, 40.0),
+    ("100 swaps of the default, one in two seconds", "default", 100, 2.0, 10.0),
+    ("100 swaps of the default, without a pause", "default", 100, 0.0, 10.0),
+)
+_SETTLE_SECONDS: Final = 30.0
+# Answers of a row that are compared, evenly spread.
+_COMPARED: Final = 3_000
 _NO_PROXY: Final = [("grpc.enable_http_proxy", 0)]
 _WAIT_SECONDS: Final = 60.0
+# Between two looks at what serves: each is a call that the sidecar answers beside the load.
+_LOOK_SECONDS: Final = 0.05
 
 
 @dataclass
@@ -149,6 +162,7 @@ async def swap_under_load(
     rate: float,
     settle: float,
     deadline_ms: int,
+    every: float = 0.0,
 ) -> tuple[Answers, Answers, Swaps]:
     """Load without swaps, and with them; half of the first before and half after.
 
@@ -156,6 +170,7 @@ async def swap_under_load(
         refs: bundles of one name, promoted in turn.
         rate: requests a second.
         settle: seconds of load without swaps on either side.
+        every: seconds from one swap to the next; 0 is each as soon as the one before it serves.
 
     Raises:
         RuntimeError: a bundle that was promoted does not serve.
@@ -168,8 +183,10 @@ async def swap_under_load(
         await _load(stub, quiet, settle, rate, deadline_ms)
         stop = asyncio.Event()
         load = asyncio.create_task(_load(stub, busy, float("inf"), rate, deadline_ms, stop))
+        begun = time.perf_counter()
         try:
             for number in range(swaps):
+                await asyncio.sleep(max(0.0, begun + number * every - time.perf_counter()))
                 ref = refs[(number + 1) % len(refs)]
                 start = time.perf_counter()
                 await asyncio.to_thread(registry.promote, ref)
@@ -197,7 +214,7 @@ async def _serving(stub: Any, ref: str) -> None:
         refused = row is not None and row.state == pb.BUNDLE_STATE_REFUSED
         if refused or time.monotonic() > end:
             raise RuntimeError(f"{ref} does not serve: {row.reason if row else 'not seen'}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _load(
@@ -264,13 +281,15 @@ def alone(registry: Registry) -> Callable[[str, str], np.ndarray]:
 
 def run() -> None:
     """Prints and writes the report."""
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="neuralrank-swaps-") as folder:
-        work = Path(folder)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="neuralrank-swaps-") as made:
+        work = Path(made)
         tiny = [tiny_cross_encoder(work / f"tiny-{seed}", seed) for seed in range(6)]
-        rows.append(_measure("1,000 swaps of tiny bundles", work / "a", tiny, 1_000, 40.0, 20.0))
         real = [_real(work / f"real-{number}", number) for number in range(2)]
-        rows.append(_measure("30 swaps of the default", work / "b", real, 30, 4.0, 20.0))
+        for what, bundles, swaps, every, rate in _ROWS:
+            chosen = tiny if bundles == "tiny" else real
+            folder = work / str(len(rows))
+            rows.append({"what": what, **_measure(folder, chosen, swaps, every, rate)})
     Report(
         "swaps",
         "Swapping the cross-encoder under constant load",
@@ -292,7 +311,7 @@ def _real(folder: Path, number: int) -> Bundle:
 
 
 def _measure(
-    what: str, work: Path, bundles: Sequence[Bundle], swaps: int, rate: float, settle: float
+    work: Path, bundles: Sequence[Bundle], swaps: int, every: float, rate: float
 ) -> dict[str, Any]:
     registry = Registry(str(work / "models"))
     (work / "models").mkdir(parents=True)
@@ -308,7 +327,14 @@ def _measure(
         sidecar.ready()
         quiet, busy, done = asyncio.run(
             swap_under_load(
-                sidecar, registry, refs, swaps=swaps, rate=rate, settle=settle, deadline_ms=2_000
+                sidecar,
+                registry,
+                refs,
+                swaps=swaps,
+                rate=rate,
+                settle=_SETTLE_SECONDS,
+                deadline_ms=2_000,
+                every=every,
             )
         )
     freed = sum(
@@ -316,11 +342,10 @@ def _measure(
     )
     early = done.rss_mb[len(done.rss_mb) // 10 :][:5]
     return {
-        "what": what,
         "swaps": swaps,
         "requests": len(busy.ms),
         "failed": sum(busy.failures.values()) + sum(quiet.failures.values()),
-        "by two bundles": busy.unnamed + busy.mixed(alone(registry), 10**9 if rate > 10 else 100),
+        "by two bundles": busy.unnamed + busy.mixed(alone(registry), _COMPARED),
         "freed": freed,
         "p99 ms": round(quiet.p99(), 2),
         "p99 ms swapping": round(busy.p99(), 2),

@@ -24,10 +24,9 @@ class CrossEncoder:
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle = bundle
         self._backend = backend
-        self._tokenizer = load_tokenizer(bundle)
         # Texts are cut when they are joined, and not before: what is kept of one depends on the
         # length of the other.
-        self._tokenizer.no_truncation()
+        self._tokenizer = load_tokenizer(bundle, cutting=False)
         self._template = PairTemplate.learn(self._tokenizer, bundle.manifest.max_tokens)
 
     @classmethod

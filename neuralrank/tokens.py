@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ Ids = NDArray[np.int32]
 # missing fails at the first such text, a template with tokens that are not there at the first pair,
 # and neither must be somebody's request.
 _ANYTHING = "a red one 红 \ue000"
+# Those that some model holds, by the file's hash and where they cut.
+_shared: WeakValueDictionary[tuple[str, int | None], Tokenizer] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,14 +34,27 @@ class Tokens:
         return len(self.ids)
 
 
-def load_tokenizer(bundle: Bundle) -> Tokenizer:
-    """The bundle's tokenizer, cutting at its `max_tokens`, without padding.
+def load_tokenizer(bundle: Bundle, *, cutting: bool = True) -> Tokenizer:
+    """The bundle's tokenizer, without padding. Shared: not to be changed.
+
+    Bundles that were trained from one another have the same vocabulary. It is parsed once while
+    one of them is loaded, since parsing takes tens of milliseconds in which no other thread of
+    Python runs, and so no request.
+
+    Args:
+        cutting: at the bundle's `max_tokens`.
 
     Raises:
         InvalidBundle: the file is not a tokenizer.
     """
-    tokenizer = read_tokenizer(bundle.tokenizer.read_bytes(), str(bundle.tokenizer))
-    tokenizer.enable_truncation(bundle.manifest.max_tokens)
+    longest = bundle.manifest.max_tokens if cutting else None
+    key = (bundle.manifest.files[bundle.tokenizer.name], longest)
+    tokenizer = _shared.get(key)
+    if tokenizer is None:
+        tokenizer = read_tokenizer(bundle.tokenizer.read_bytes(), str(bundle.tokenizer))
+        if longest is not None:
+            tokenizer.enable_truncation(longest)
+        _shared[key] = tokenizer
     return tokenizer
 
 

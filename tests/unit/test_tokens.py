@@ -1,6 +1,7 @@
 """Texts to tokens: what a text spells out never becomes a special token."""
 
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,29 @@ def test_a_tokenizer_whose_template_names_a_token_that_is_not_there_is_refused()
             step["SpecialToken"]["id"] = "[CUT]"
     with pytest.raises(InvalidBundle, match="reads every text"):
         read_tokenizer(json.dumps(made).encode(), "shop/tokenizer.json")
+
+
+def test_bundles_with_the_same_vocabulary_share_a_tokenizer_while_one_is_loaded(
+    tmp_path: Path,
+) -> None:
+    first, second = (tiny_bundle(tmp_path / name, "encoder") for name in "ab")
+    cutting, whole = load_tokenizer(first), load_tokenizer(first, cutting=False)
+    assert load_tokenizer(second) is cutting
+    assert load_tokenizer(second, cutting=False) is whole
+    assert cutting.truncation["max_length"] == first.manifest.max_tokens
+    assert whole.truncation is None
+    freed = weakref.ref(cutting)
+    del cutting
+    assert freed() is None
+
+
+def test_another_vocabulary_or_length_is_another_tokenizer(tmp_path: Path) -> None:
+    first = tiny_bundle(tmp_path / "first", "encoder")
+    shorter = tiny_bundle(tmp_path / "shorter", "encoder", max_tokens=8)
+    whole, cut = load_tokenizer(first), load_tokenizer(shorter)
+    text = "usb c charger 65 w with three ports, and a cable"
+    assert len(cut.encode(text)) == 8 < len(whole.encode(text))
+    _wordpiece().save(str(first.path / TOKENIZER))
+    other = write_bundle(first.path, {**FIELDS, "dimensions": 32, "normalized": True})
+    assert load_tokenizer(other) is not whole
+    assert load_tokenizer(other).encode("phone").ids != whole.encode("phone").ids

@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,19 +14,13 @@ from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 
 from neuralrank import __version__
-from neuralrank.errors import (
-    DeadlineExceeded,
-    InvalidInput,
-    NeuralrankError,
-    Unavailable,
-    grpc_status,
-)
+from neuralrank.errors import DeadlineExceeded, InvalidInput, NeuralrankError, Unavailable
 from sidecar.cores import share
 from sidecar.deadline import Clock, Deadline
 from sidecar.http.codec import Route, answer_json
 from sidecar.http.cohere import CohereRequest, CohereResponse, read_cohere, write_cohere
 from sidecar.http.comparing import rank_in_experiment
-from sidecar.http.edge import Edge, arrived, request_id
+from sidecar.http.edge import Admission, Edge, arrived, request_id
 from sidecar.http.problems import DEFECT, Problem, invalid, problem, status_problem
 from sidecar.http.tei import TeiError, TeiInfo, TeiRank, TeiRequest, read_tei, write_tei
 from sidecar.http.texts import TextQuery, TextRanker, TextRanking
@@ -36,16 +29,10 @@ from sidecar.settings import SidecarSettings
 from sidecar.telemetry.calls import Calls
 from sidecar.telemetry.metrics import Metrics
 
-__all__ = ["Admission", "Parts", "build"]
+__all__ = ["Parts", "build"]
 
 TIMEOUT: Final = "x-request-timeout-ms"
-
-
-class Admission(Protocol):
-    """Who asks and whether they are let in: the one that gRPC asks too."""
-
-    def caller(self, authorization: str, subject: str, peer: str) -> str: ...
-    def admitted(self, caller: str) -> AbstractContextManager[None]: ...
+_TIMEOUT_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +132,13 @@ def build(parts: Parts) -> Edge:
     )
     async def rerank(request: Request, body: TeiRequest) -> Response:
         """text-embeddings-inference's."""
-        with _called(parts, request):
-            query = read_tei(
-                body,
-                max_texts=settings.max_candidates,
-                characters=settings.http_document_characters,
-                request_id=request_id(request.scope),
-            )
-            return await _answer(parts, request, query, lambda ranking: write_tei(body, ranking))
+        query = read_tei(
+            body,
+            max_texts=settings.max_candidates,
+            characters=settings.http_document_characters,
+            request_id=request_id(request.scope),
+        )
+        return await _answer(parts, request, query, lambda ranking: write_tei(body, ranking))
 
     @app.get("/healthz", tags=["probes"])
     async def healthz() -> dict[str, str]:
@@ -182,67 +168,40 @@ def build(parts: Parts) -> Edge:
         encode, kind = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(parts.metrics.registry), media_type=kind)
 
-    _handle_errors(app, parts)
+    _handle_errors(app)
     return Edge(
-        app, max_bytes=settings.http_max_body_bytes, body_seconds=settings.http_body_seconds
+        app,
+        parts.admission,
+        parts.calls,
+        parts.metrics,
+        max_bytes=settings.http_max_body_bytes,
+        body_seconds=settings.http_body_seconds,
     )
 
 
 async def _cohere(parts: Parts, request: Request, body: CohereRequest, version: str) -> Response:
     identity = request_id(request.scope)
-    with _called(parts, request):
-        query = read_cohere(
-            body,
-            max_documents=parts.settings.max_candidates,
-            characters=parts.settings.http_document_characters,
-            request_id=identity,
-        )
-        return await _answer(
-            parts, request, query, lambda ranking: write_cohere(body, ranking, version, identity)
-        )
-
-
-@contextmanager
-def _called(parts: Parts, request: Request) -> Iterator[None]:
-    """The request for logs and traces, counted by its path and the gRPC status of its end."""
-    headers = request.headers.items()
-    with parts.calls.open(request.url.path, headers, request_id(request.scope)) as call:
-        try:
-            yield
-        except NeuralrankError as error:
-            call.status = grpc_status(error)
-            raise
-        except (_Gone, asyncio.CancelledError):
-            call.status = "CANCELLED"
-            raise
-        except Exception:
-            call.status = "INTERNAL"
-            raise
-        finally:
-            _count(parts, request, call.status)
-
-
-def _count(parts: Parts, request: Request, status: str) -> None:
-    parts.metrics.request(request.url.path, status, time.monotonic() - arrived(request.scope))
+    query = read_cohere(
+        body,
+        max_documents=parts.settings.max_candidates,
+        characters=parts.settings.http_document_characters,
+        request_id=identity,
+    )
+    return await _answer(
+        parts, request, query, lambda ranking: write_cohere(body, ranking, version, identity)
+    )
 
 
 async def _answer(
     parts: Parts, request: Request, query: TextQuery, write: Callable[[TextRanking], Any]
 ) -> Response:
-    """Admits the request and answers it within its deadline.
+    """Answers the request within its deadline.
 
     Raises:
         NeuralrankError: what it could not be answered for.
     """
-    admission = parts.admission
-    caller = admission.caller(
-        request.headers.get("authorization", ""),
-        "",
-        request.client.host if request.client else "",
-    )
     deadline = _deadline(parts, request)
-    with admission.admitted(caller):
-        ranking = await _unless_gone(request, rank_in_experiment(parts.texts, query, deadline))
+    ranking = await _unless_gone(request, rank_in_experiment(parts.texts, query, deadline))
     headers = {}
     if ranking.degraded:
         reasons = dict.fromkeys(note.reason.value for note in ranking.degraded)
@@ -271,10 +230,11 @@ def _deadline(parts: Parts, request: Request) -> Deadline:
     milliseconds = settings.http_deadline_ms
     given = request.headers.get(TIMEOUT)
     if given is not None:
-        if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= 600_000):
+        usable = given.isascii() and given.isdigit() and len(given) <= _TIMEOUT_DIGITS
+        if not (usable and 1 <= int(given) <= 600_000):
             raise InvalidInput(
                 f"{TIMEOUT} is {given[:80]!r}; allowed is a whole number of milliseconds from 1 to "
-                "600000."
+                f"600000, of at most {_TIMEOUT_DIGITS} digits."
             )
         milliseconds = min(int(given), settings.max_deadline_ms)
     left = milliseconds / 1_000 - (time.monotonic() - arrived(request.scope))
@@ -319,7 +279,7 @@ def _info(parts: Parts) -> TeiInfo:
     )
 
 
-def _handle_errors(app: FastAPI, parts: Parts) -> None:
+def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(NeuralrankError)
     async def expected(request: Request, error: NeuralrankError) -> Response:
         return problem(request.url.path, error)
@@ -331,7 +291,6 @@ def _handle_errors(app: FastAPI, parts: Parts) -> None:
     @app.exception_handler(RequestValidationError)
     async def unusable(request: Request, error: RequestValidationError) -> Response:
         model = TeiRequest if request.url.path == "/rerank" else CohereRequest
-        _count(parts, request, grpc_status(InvalidInput()))
         found = invalid(list(error.errors()), list(model.model_fields))
         return problem(request.url.path, found)
 
@@ -341,7 +300,6 @@ def _handle_errors(app: FastAPI, parts: Parts) -> None:
             cause = error.__cause__
             if not isinstance(cause, NeuralrankError):
                 cause = InvalidInput("The body is no JSON in UTF-8. Send it as such.")
-            _count(parts, request, grpc_status(cause))
             return problem(request.url.path, cause)
         return status_problem(
             request.url.path,

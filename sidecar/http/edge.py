@@ -1,30 +1,48 @@
-"""What every HTTP request goes through before and after its route: an id, a bound on the body's
-bytes and time, and a count."""
+"""What every HTTP request goes through before and after its route: an id, who asks, a bound on the
+body's bytes and time, a place among the requests in work, and a count.
 
-import asyncio
+In this order, so that who may not ask costs nothing: a body is received once its caller is known,
+and decoded once the request is let in.
+"""
+
 import logging
 import re
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, Protocol
 
-from neuralrank.errors import DeadlineExceeded, InvalidInput, NeuralrankError
-from sidecar.http.problems import DEFECT, TooLarge, problem, status_problem
+from neuralrank.errors import InvalidInput, NeuralrankError
+from sidecar.http.body import Message, Receive, Whole, check_length, receive_body
+from sidecar.http.problems import DEFECT, grpc_name, problem, status_problem
+from sidecar.telemetry.calls import Call, Calls
+from sidecar.telemetry.metrics import Metrics
 
-__all__ = ["REQUEST_ID", "Edge", "arrived", "request_id"]
+__all__ = ["REQUEST_ID", "RERANK_PATHS", "SUBJECT", "Admission", "Edge", "arrived", "request_id"]
 
 _log = logging.getLogger(__name__)
 
 _Scope = MutableMapping[str, Any]
-_Message = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
-_App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+_Send = Callable[[Message], Awaitable[None]]
+_App = Callable[[_Scope, Receive, _Send], Awaitable[None]]
 
 REQUEST_ID: Final = "x-request-id"
+# The routes that cost something, and so are for callers that may ask.
+RERANK_PATHS: Final = ("/v1/rerank", "/v2/rerank", "/rerank")
+# In a request's state: the common name of the certificate that its caller showed.
+SUBJECT: Final = "subject"
+# Every other path has one name in metrics: callers could make up any number of them.
+_OTHER: Final = "other"
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class Admission(Protocol):
+    """Who asks and whether they are let in: the one that gRPC asks too."""
+
+    def caller(self, authorization: str, subject: str, peer: str) -> str: ...
+    def admitted(self, caller: str) -> AbstractContextManager[None]: ...
 
 
 def request_id(scope: _Scope) -> str:
@@ -40,97 +58,122 @@ def arrived(scope: _Scope) -> float:
 class Edge:
     """ASGI middleware around all routes."""
 
-    def __init__(self, app: _App, *, max_bytes: int, body_seconds: float) -> None:
+    def __init__(
+        self,
+        app: _App,
+        admission: Admission,
+        calls: Calls,
+        metrics: Metrics,
+        *,
+        max_bytes: int,
+        body_seconds: float,
+    ) -> None:
         """
         Args:
+            admission: asked for requests to `RERANK_PATHS`; probes need nobody's leave.
+            calls: opens these requests for logs and traces.
             max_bytes: the longest body that is received.
             body_seconds: how long a caller may take to send it.
         """
         self._app = app
+        self._admission = admission
+        self._calls = calls
+        self._metrics = metrics
         self._max_bytes = max_bytes
         self._body_seconds = body_seconds
 
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: _Scope, receive: Receive, send: _Send) -> None:
         if scope["type"] != "http":
             return
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        given = headers.get(REQUEST_ID.encode(), b"").decode("latin-1")
-        usable = bool(_ID.fullmatch(given))
-        scope.setdefault("state", {})
-        scope["state"]["request_id"] = given if usable else uuid.uuid4().hex
-        scope["state"]["arrived"] = time.monotonic()
-        begun = False
-
-        async def sending(message: _Message) -> None:
-            nonlocal begun
-            if message["type"] == "http.response.start":
-                begun = True
-                message["headers"] = [
-                    *message.get("headers", []),
-                    (REQUEST_ID.encode(), request_id(scope).encode()),
-                ]
-            await send(message)
-
-        try:
-            if given and not usable:
-                raise InvalidInput(
-                    f"{REQUEST_ID} has {len(given)} characters; allowed are 1 to 128 printable "
-                    "ones of ASCII without blanks. Shorten it or leave it out."
-                )
-            self._check_length(headers.get(b"content-length", b"0"))
-            await self._app(scope, self._bounded(scope, receive), sending)
-        except NeuralrankError as error:
-            if begun:
-                raise
-            await problem(scope["path"], error)(scope, receive, sending)
-        except Exception as error:
-            # Without the error's own words: they may quote texts.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            kind = type(error).__name__
-            _log.error(
-                "request failed: %s", kind, extra={"method": scope["path"], "traceback": where}
-            )
-            _log.debug("request failed", exc_info=True)
-            if not begun:
-                await status_problem(scope["path"], 500, DEFECT, {})(scope, receive, sending)
-
-    def _check_length(self, stated: bytes) -> None:
-        if stated.isdigit() and int(stated) > self._max_bytes:
-            raise self._too_large(int(stated))
-
-    def _too_large(self, size: int) -> TooLarge:
-        return TooLarge(
-            f"The body has {size:,} bytes or more; allowed are {self._max_bytes:,}. Send fewer or "
-            "shorter documents."
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        state = scope.setdefault("state", {})
+        state["arrived"] = time.monotonic()
+        given = headers.get(REQUEST_ID, "")
+        state["request_id"] = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        answer = _Answer(send, request_id(scope))
+        path = scope["path"]
+        known = path in RERANK_PATHS
+        asks = known and scope["method"] == "POST"
+        opened: AbstractContextManager[Call | None] = (
+            self._calls.open(path, headers.items(), request_id(scope)) if asks else nullcontext()
         )
+        with opened as call:
+            try:
+                await (self._ask if asks else self._look)(scope, headers, receive, answer)
+            except NeuralrankError as error:
+                if answer.status:
+                    raise
+                await problem(path, error)(scope, receive, answer)
+            except Exception as error:
+                # Without the error's own words: they may quote texts.
+                where = "".join(traceback.format_tb(error.__traceback__))
+                kind = type(error).__name__
+                _log.error("request failed: %s", kind, extra={"method": path, "traceback": where})
+                _log.debug("request failed", exc_info=True)
+                if not answer.status:
+                    await status_problem(path, 500, DEFECT, {})(scope, receive, answer)
+            finally:
+                ended = grpc_name(answer.status)
+                if call is not None:
+                    call.status = ended
+                # Of probes and metrics only what is refused: they are asked every few seconds.
+                if known or 400 <= answer.status < 500:
+                    seconds = time.monotonic() - arrived(scope)
+                    self._metrics.request(path if known else _OTHER, ended, seconds)
 
-    def _bounded(self, scope: _Scope, receive: _Receive) -> _Receive:
-        """Receives the body, within bytes and time, in one message: what is decoded is whole."""
-        complete = False
+    async def _look(
+        self, scope: _Scope, headers: Mapping[str, str], receive: Receive, answer: "_Answer"
+    ) -> None:
+        """A request that costs nothing."""
+        self._check(headers)
+        await self._app(scope, receive, answer)
 
-        async def bounded() -> _Message:
-            nonlocal complete
-            if complete:
-                return await receive()  # that the caller has gone
-            parts: list[bytes] = []
-            size = 0
-            until = arrived(scope) + self._body_seconds
-            while True:
-                try:
-                    message = await asyncio.wait_for(receive(), max(0.0, until - time.monotonic()))
-                except TimeoutError as error:
-                    raise DeadlineExceeded(
-                        f"The body did not come within {self._body_seconds:g} s; {size:,} bytes "
-                        "of it did. Send it faster, or less."
-                    ) from error
-                if message["type"] != "http.request":
-                    return message
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > self._max_bytes:
-                    raise self._too_large(size)
-                if not message.get("more_body", False):
-                    complete = True
-                    return {"type": "http.request", "body": b"".join(parts), "more_body": False}
+    async def _ask(
+        self, scope: _Scope, headers: Mapping[str, str], receive: Receive, answer: "_Answer"
+    ) -> None:
+        """A request for work."""
+        client = scope.get("client")
+        caller = self._admission.caller(
+            headers.get("authorization", ""),
+            scope["state"].get(SUBJECT, ""),
+            client[0] if client else "",
+        )
+        self._check(headers)
+        body = await receive_body(
+            receive, most=self._max_bytes, arrived=arrived(scope), seconds=self._body_seconds
+        )
+        if body is None:  # the caller has hung up: nobody reads an answer
+            return
+        with self._admission.admitted(caller):
+            await self._app(scope, Whole(body, receive), answer)
 
-        return bounded
+    def _check(self, headers: Mapping[str, str]) -> None:
+        given = headers.get(REQUEST_ID, "")
+        if given and not _ID.fullmatch(given):
+            raise InvalidInput(
+                f"{REQUEST_ID} has {len(given)} characters; allowed are 1 to 128 printable "
+                "ones of ASCII without blanks. Shorten it or leave it out."
+            )
+        check_length(headers.get("content-length", ""), self._max_bytes)
+
+
+class _Answer:
+    """`send`, which puts the request's id into the answer and keeps its status."""
+
+    def __init__(self, send: _Send, identity: str) -> None:
+        self._send = send
+        self._identity = identity
+        # 0 until an answer is begun.
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", []),
+                (REQUEST_ID.encode(), self._identity.encode()),
+            ]
+        await self._send(message)

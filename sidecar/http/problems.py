@@ -6,13 +6,30 @@ from typing import Any, Final
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from neuralrank.errors import InvalidInput, NeuralrankError, RateExceeded, http_status
+from neuralrank.errors import (
+    GRPC_STATUS,
+    HTTP_STATUS,
+    InvalidInput,
+    NeuralrankError,
+    RateExceeded,
+    http_status,
+)
 from sidecar.http.tei import TeiError, tei_type
 
-__all__ = ["DEFECT", "Problem", "TooLarge", "invalid", "problem", "status_problem"]
+__all__ = ["DEFECT", "Problem", "TooLarge", "grpc_name", "invalid", "problem", "status_problem"]
 
 # Paths whose clients read TEI's errors.
 _TEI: Final = frozenset({"/rerank", "/info", "/health"})
+# Metrics, logs and traces have gRPC's statuses for both.
+_NAMES: Final = {
+    0: "CANCELLED",  # no answer: the caller had gone
+    200: "OK",
+    **{code: GRPC_STATUS[kind] for kind, code in HTTP_STATUS.items()},
+    405: "UNIMPLEMENTED",
+    413: "INVALID_ARGUMENT",
+    499: "CANCELLED",
+    500: "INTERNAL",
+}
 DEFECT: Final = "The sidecar failed on this request; its log has the traceback."
 _MOST: Final = 5
 _SHOWN: Final = 80
@@ -26,6 +43,11 @@ class Problem(BaseModel):
 
 class TooLarge(InvalidInput):
     """A body that is longer than what is received."""
+
+
+def grpc_name(status: int) -> str:
+    """The gRPC status that means what an HTTP status of ours does; of 0, that of no answer."""
+    return _NAMES.get(status, "UNKNOWN")
 
 
 def problem(path: str, error: NeuralrankError) -> Response:

@@ -38,6 +38,16 @@ def count(bench: Bench, path: str, status: str) -> float:
     return bench.metrics.registry.get_sample_value("neuralrank_requests_total", labels) or 0.0
 
 
+def scope(path: str) -> dict[str, Any]:
+    """Of a POST, as a server gives it."""
+    return {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+        "scheme": "http", "headers": [(b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+    }  # fmt: skip
+
+
 async def ask(bench: Bench, path: str, body: Any, **settings: Any) -> httpx.Response:
     async with web(bench, **settings) as client:
         return await client.post(path, json=body)
@@ -236,6 +246,24 @@ async def test_a_body_that_does_not_come_is_given_up(bench: Bench) -> None:
     assert "did not come within 0.01 s" in answer.json()["message"]
 
 
+async def test_a_caller_that_hangs_up_before_its_body_is_there_takes_no_place(
+    bench: Bench,
+) -> None:
+    messages = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"{", "more_body": True},
+    ]
+
+    async def receive() -> Any:
+        return messages.pop()
+
+    async def send(_: Any) -> None:
+        raise AssertionError("nobody reads it")
+
+    await application(bench)(scope("/rerank"), receive, send)
+    assert count(bench, "/rerank", "CANCELLED") == 1
+
+
 async def test_a_text_is_read_in_its_normal_form(bench: Bench) -> None:
     assert bench.judge is not None
     await ask(bench, "/rerank", {"query": "ｒｅｄ\u200b", "texts": [" ｋｅｔｔｌｅ\x00 "]})
@@ -254,12 +282,17 @@ async def test_ids_go_in_and_out(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "status"), [("250", 200), ("1", 504), ("0", 400), ("soon", 400), ("1e3", 400)]
-)
+    ("value", "status"),
+    [
+        ("250", 200), ("000000250", 200), ("1", 504), ("0", 400), ("soon", 400), ("1e3", 400),
+        ("0000000250", 400), ("600001", 400), ("000000001" + "0" * 4_300, 400),
+    ],
+)  # fmt: skip
 async def test_the_deadline_of_the_header_holds(bench: Bench, value: str, status: int) -> None:
     async with web(bench) as client:
         answer = await client.post("/v1/rerank", json=GOOD, headers={"X-Request-Timeout-Ms": value})
     assert answer.status_code == status, answer.text
+    assert status != 400 or "from 1 to 600000" in answer.json()["message"]
 
 
 async def test_what_the_time_did_not_allow_for_stands_last_and_is_named() -> None:
@@ -336,6 +369,55 @@ async def test_tokens_are_asked_for_where_there_are_some(bench: Bench, tmp_path:
     assert [answer.status_code for answer in answers] == [401, 401, 200]
     assert answers[0].headers["www-authenticate"] == "Bearer"
     assert probes == [200, 200]
+
+
+async def test_who_may_not_ask_is_told_so_before_the_body_is_received(
+    bench: Bench, tmp_path: Path
+) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("shop: 0123456789abcdef\n")
+    received = 0
+
+    async def body() -> Any:
+        nonlocal received
+        for _ in range(4):
+            received += 1
+            yield b"["
+
+    async with web(bench, tokens=str(tokens), http_max_body_bytes=2**16) as client:
+        streamed = await client.post("/v1/rerank", content=body())
+        large = await client.post("/rerank", content=b"[" * 2**17)
+    assert (streamed.status_code, large.status_code) == (401, 401)
+    assert received == 0
+    assert count(bench, "/v1/rerank", "UNAUTHENTICATED") == 1
+
+
+async def test_who_is_over_a_limit_is_refused_before_the_body_is_decoded(bench: Bench) -> None:
+    async with web(bench, caller_rate=0.1, caller_burst=1) as client:
+        answers = [await client.post("/v1/rerank", content=b"{") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [400, 429]
+
+
+async def test_what_is_refused_is_counted_whatever_it_asked_for(bench: Bench) -> None:
+    async with web(bench, http_max_body_bytes=2**16) as client:
+        for path in ("/nowhere", "/somewhere"):
+            assert (await client.get(path)).status_code == 404
+        assert (await client.get("/healthz", headers={"X-Request-Id": "a b"})).status_code == 400
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/v1/rerank")).status_code == 405
+        assert (await client.post("/rerank", content=b" " * 2**17)).status_code == 413
+    found = {
+        (sample.labels["method"], sample.labels["status"]): sample.value
+        for family in bench.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "neuralrank_requests_total"
+    }
+    assert found == {
+        ("other", "NOT_FOUND"): 2,
+        ("other", "INVALID_ARGUMENT"): 1,
+        ("/v1/rerank", "UNIMPLEMENTED"): 1,
+        ("/rerank", "INVALID_ARGUMENT"): 1,
+    }
 
 
 async def test_a_caller_that_asks_too_often_is_told_when_to_come_back(bench: Bench) -> None:
@@ -436,14 +518,8 @@ async def test_work_of_a_caller_that_hung_up_is_given_up() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
-        "path": "/rerank", "raw_path": b"/rerank", "query_string": b"", "root_path": "",
-        "scheme": "http", "headers": [(b"content-type", b"application/json")],
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
-    }  # fmt: skip
     try:
-        call = asyncio.ensure_future(app(scope, receive, send))
+        call = asyncio.ensure_future(app(scope("/rerank"), receive, send))
         await entered(gate)
         hang_up.set()
         await call

@@ -226,8 +226,10 @@ class SidecarSettings(BaseSettings):
     # Tokens in one model run, padding included. Larger: a little less time a token; smaller: the
     # deadline is looked at more often, and others get their turn sooner.
     batch_tokens: int = Field(default=256, ge=1, le=65_536)
-    # Tokens that may wait for a model, of all requests together; beyond it, a stage is left out
-    # (OVERLOAD) and Encode is refused. Higher: longer waits, which eat into every deadline.
+    # Tokens that may wait for a model, of all requests together. One request has a quarter of it
+    # wait at most, and gives the rest bit by bit; what is within an equal share is always let in,
+    # and queries wait for no room among pairs. Beyond it, a stage is left out (OVERLOAD) and Encode
+    # is refused. Higher: longer waits, which eat into every deadline.
     queue_tokens: int = Field(default=65_536, ge=1)
     # Memory for vectors of queries, so that Encode and Rank of one search encode the query once:
     # about 2 KB each at 384 dimensions. 0: none are kept.

@@ -152,6 +152,11 @@ class Inference:
         spent("tokenise", time.perf_counter() - start, len(texts))
         return pairs
 
+    def fitting(self, tokens: Sequence[float]) -> int:
+        """How many of the first of such pairs one request should have wait, so that others
+        find room beside it: 1 at least."""
+        return self._fitting(Priority.PAIR, tokens)
+
     def seconds(self, cost: Cost, tokens: float, longest: float) -> float:
         """About how long pairs of so many tokens take, behind what others have waiting.
 
@@ -228,19 +233,35 @@ class Inference:
         spent: Spent,
         keep: Callable[[int, Floats], None],
     ) -> Floats:
-        start = time.perf_counter()
+        began = time.perf_counter()
         tokens = await self.in_thread(lambda: tokenise(texts), deadline)
-        spent("tokenise", time.perf_counter() - start, len(texts))
+        spent("tokenise", time.perf_counter() - began, len(texts))
         cost = self._costs.setdefault(encoder.ref, Cost(self._clock))
         width = encoder.dimensions
         runner = Runner(encoder.ref, encoder.backend_name, width, encoder.run, cost)
-        ticket = self._ticket(runner, priority, tokens, deadline, keep)
-        await self._wait(ticket, deadline, spent)
-        if ticket.errors:
-            raise next(iter(ticket.errors.values()))
-        if not ticket.done.all():
-            raise DeadlineExceeded("The time was used up before or while a model was running.")
-        return ticket.values
+        vectors: list[Floats] = []
+        start = 0
+        while start < len(tokens):
+            count = self._fitting(priority, [len(row) for row in tokens[start:]])
+            ticket = self._ticket(
+                runner,
+                priority,
+                tokens[start : start + count],
+                deadline,
+                lambda place, row, first=start: keep(first + place, row),  # type: ignore[misc]
+            )
+            await self._wait(ticket, deadline, spent)
+            if ticket.errors:
+                raise next(iter(ticket.errors.values()))
+            if not ticket.done.all():
+                raise DeadlineExceeded("The time was used up before or while a model was running.")
+            vectors.append(ticket.values)
+            start += count
+        return np.concatenate(vectors)
+
+    def _fitting(self, priority: Priority, tokens: Sequence[float]) -> int:
+        room = self._workers.room(priority)
+        return max(1, int(np.searchsorted(np.cumsum(tokens), room, side="right")))
 
     def _ticket(
         self,

@@ -13,6 +13,9 @@ pair and counts as many tokens as the model reads of it. What `take` guarantees:
   and no two that wait are ever further apart than the window and an entry.
 - Entries of one request run in its order, but for the window: within it they are sorted by length
   over all requests, since padding is work for nothing.
+
+What `add` guarantees: a job is never refused for what is less urgent than it, nor while it is
+within an equal share of what may wait. However much one request has, others find room.
 """
 
 import heapq
@@ -36,6 +39,8 @@ _WINDOW: Final = 4
 _SHARE: Final = 0.5
 # Padded tokens for each real one, at most: beyond it another run is cheaper than padding.
 _PADDING: Final = 1.25
+# Of what may wait, the part that one job should bring at most.
+_SLICE: Final = 4
 
 
 class Priority(IntEnum):
@@ -109,7 +114,7 @@ class Queue:
         Args:
             seconds: what a run of so many padded tokens takes on a model; 0 if not known.
             batch_tokens: budget of a batch.
-            max_tokens: that may wait at once; beyond it `add` refuses.
+            max_tokens: that may wait at once, of a class and what is more urgent; see `add`.
         """
         self._clock = clock
         self._seconds = seconds
@@ -128,15 +133,17 @@ class Queue:
         """Lets a job wait.
 
         Raises:
-            Overloaded: so much waits already that this would not fit.
+            Overloaded: so much of its class and of more urgent ones waits that this would not fit,
+                and it is more than an equal share. What is less urgent doesn't count.
         """
         new = sum(job.lengths)
-        if self.tokens + new > self._max_tokens:
+        if new > self._left(job.priority):
             self.drop_gone()
+        waiting, _ = self._waiting(job.priority)
         # A job larger than the whole queue is let in where nothing else waits.
-        if self.tokens and self.tokens + new > self._max_tokens:
+        if waiting and new > self._left(job.priority):
             raise Overloaded(
-                f"{self.tokens} tokens wait for a model, {new} more would be above the "
+                f"{waiting} tokens wait for a model, {new} more would be above the "
                 f"{self._max_tokens} that may. Try again later, or add a sidecar."
             )
         callers = self._classes[job.priority]
@@ -158,6 +165,11 @@ class Queue:
         self.tokens -= tokens
         self.entries -= len(job.waiting)
         job.waiting.clear()
+
+    def room(self, priority: Priority) -> int:
+        """Tokens that one job of a class should bring at most, to be let in and to leave room for
+        others: who has more brings it bit by bit."""
+        return min(self._max_tokens // _SLICE, self._left(priority))
 
     def ahead(self, priority: Priority, tokens: int) -> int:
         """About the tokens that are served before a new caller has got so many: what is more
@@ -211,6 +223,23 @@ class Queue:
                 elif each <= least:
                     self._passed[each] += 1
             return batch
+
+    def _left(self, priority: Priority) -> int:
+        """The most that `add` lets in: what is free, and never less than an equal share. With n
+        jobs at most max_tokens × (1 + 1/2 + … + 1/n) wait in a class."""
+        tokens, jobs = self._waiting(priority)
+        return max(self._max_tokens - tokens, self._max_tokens // (jobs + 1))
+
+    def _waiting(self, priority: Priority) -> tuple[int, int]:
+        """Tokens and jobs of a class and of more urgent ones."""
+        callers = [
+            caller
+            for each, found in self._classes.items()
+            if each <= priority
+            for caller in found.values()
+        ]
+        tokens = sum(caller.tokens for caller in callers)
+        return tokens, sum(bool(job.waiting) for caller in callers for job in caller.jobs)
 
     def _form(self, priority: Priority, idle: int) -> Batch | None:
         window = self._window(priority)

@@ -83,6 +83,11 @@ class Workers:
             self._queue.cancel(ticket.job)
         self._metrics.queued.dec()
 
+    def room(self, priority: Priority) -> int:
+        """See `Queue.room`."""
+        with self._changed:
+            return self._queue.room(priority)
+
     def ahead(self, priority: Priority, tokens: int) -> int:
         """See `Queue.ahead`."""
         with self._changed:

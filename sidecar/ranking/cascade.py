@@ -245,7 +245,13 @@ class Ranker:
                 f"{reading.failed} of {len(readable)} candidates could not be read: "
                 f"{reading.reason}",
             )
-        if len(done) + reading.failed < len(readable):
+        if reading.refused:
+            trace.degrade(
+                DegradedReason.OVERLOAD,
+                f"the cross-encoder read {len(done)} of {len(readable)} candidates: "
+                f"{reading.refused}",
+            )
+        elif len(done) + reading.failed < len(readable):
             trace.degrade(
                 DegradedReason.DEADLINE,
                 f"the cross-encoder read {len(done)} of {len(readable)} candidates in time",

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from neuralrank.errors import DeadlineExceeded
+from neuralrank.errors import DeadlineExceeded, Overloaded
+from neuralrank.tokens import Tokens
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost, units
@@ -25,12 +26,14 @@ _ROUGH: Final = 2.0
 @dataclass(frozen=True, slots=True)
 class Reading:
     """`logits` float32 [texts], of which texts there is one, bool [texts], and how many could not
-    be read by the model whatever the time, with the last one's reason."""
+    be read by the model whatever the time, with the last one's reason. `refused` says why no more
+    were let in, "" where they were."""
 
     logits: Floats
     read: npt.NDArray[np.bool_]
     failed: int = 0
     reason: str = ""
+    refused: str = ""
 
 
 async def read(
@@ -45,39 +48,58 @@ async def read(
     """Reads the texts in their order, until all are read or time is short.
 
     What was read lately is known. Of the rest so many are begun as the measured cost allows, with
-    what others have waiting; if there is time left then, more.
+    what others have waiting, and as find room beside these; if there is time left then, more.
 
     Raises:
-        Overloaded: too much waits for a model already.
+        Overloaded: too much waits for a model already, and not one text was read.
     """
     logits = inference.known_scores(model, query, texts)
     waiting = np.flatnonzero(np.isnan(logits)).tolist()
-    failed, reason = 0, ""
+    about = {place: units(query, [texts[place]]) for place in waiting}
+    ready: dict[int, Tokens] = {}
+    failed, reason, refused = 0, "", ""
     while waiting:
-        rough = [units(query, [texts[place]]) / _ROUGH for place in waiting]
-        part = waiting[: _affordable(inference, cost, rough, deadline)]
+        rough = [about[place] for place in waiting]
+        part = waiting[: inference.fitting(rough)]
+        least = [tokens / _ROUGH for tokens in rough[: len(part)]]
+        part = part[: _affordable(inference, cost, least, deadline)]
+        if not part:
+            break
+        if new := [place for place in part if place not in ready]:
+            chosen = [texts[place] for place in new]
+            try:
+                pairs = await inference.pairs(model, query, chosen, deadline, spent)
+            except DeadlineExceeded:
+                break
+            ready.update(zip(new, pairs, strict=True))
+        lengths = [len(ready[place]) for place in part]
+        part = part[
+            : min(inference.fitting(lengths), _affordable(inference, cost, lengths, deadline))
+        ]
         if not part:
             break
         try:
-            pairs = await inference.pairs(
-                model, query, [texts[place] for place in part], deadline, spent
+            scores, errors = await inference.score(
+                model,
+                cost,
+                query,
+                [texts[place] for place in part],
+                [ready.pop(place) for place in part],
+                deadline,
+                spent,
             )
-        except DeadlineExceeded:
+        except Overloaded as error:
+            if np.isnan(logits).all():
+                raise
+            refused = str(error)
             break
-        part = part[: _affordable(inference, cost, [len(pair) for pair in pairs], deadline)]
-        if not part:
-            break
-        chosen = [texts[place] for place in part]
-        scores, errors = await inference.score(
-            model, cost, query, chosen, pairs[: len(part)], deadline, spent
-        )
         logits[part] = scores
-        for error in errors.values():
-            failed, reason = failed + 1, str(error)
+        for failure in errors.values():
+            failed, reason = failed + 1, str(failure)
         if np.isnan(scores).sum() > len(errors):
             break  # time ran out
         waiting = waiting[len(part) :]
-    return Reading(logits, ~np.isnan(logits), failed, reason)
+    return Reading(logits, ~np.isnan(logits), failed, reason, refused)
 
 
 def _affordable(

@@ -273,6 +273,8 @@ class Bench:
         judge: WordJudge | None = None,
         cost: Cost | None = None,
         taste: WordTaste | None = None,
+        *,
+        queue_tokens: int = 1_000_000,
     ) -> None:
         self.clock = Clock()
         self.catalogue = shop() if catalogue is None else catalogue
@@ -285,7 +287,7 @@ class Bench:
             self.metrics,
             workers=1,
             batch_tokens=1_000,
-            queue_tokens=1_000_000,
+            queue_tokens=queue_tokens,
             query_cache_bytes=100_000,
             token_cache_bytes=100_000,
             score_cache_bytes=100_000,

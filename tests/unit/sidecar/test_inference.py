@@ -151,10 +151,26 @@ async def test_more_than_may_wait_is_refused(model: Held) -> None:
     second = asyncio.ensure_future(made.encode_queries(model, ["12345678"], SOON))
     await queued(made, 1)
     with pytest.raises(Overloaded, match="8 tokens wait"):
-        await made.encode_queries(model, ["123"], SOON)
+        await made.encode_queries(model, ["123456"], SOON)
     model.go.set()
     await asyncio.gather(first, second)
     made.close()
+
+
+async def test_many_texts_wait_a_few_at_a_time(model: Held) -> None:
+    made = inference(queue_tokens=400, batch_tokens=50)
+    texts = [f"text {number:05d}" for number in range(100)]
+    asked = asyncio.ensure_future(made.encode_passages(model, texts, SOON))
+    await model.begun()
+    async with asyncio.timeout(10):
+        while not made._workers._queue.entries:
+            await asyncio.sleep(0)
+    assert made._workers._queue.tokens <= 100  # a quarter
+    model.go.set()
+    rows = await asked
+    made.close()
+    assert rows.shape == (100, 8)
+    assert sorted(text for batch in model.batches for text in batch) == texts
 
 
 async def test_whoever_waits_at_the_end_is_told(model: Held) -> None:

@@ -279,11 +279,82 @@ def test_more_than_may_wait_is_refused_and_expired_ones_make_room() -> None:
     clock = Clock()
     made = queue(clock, most=100)
     made.add(job(150, deadline=clock.now + 1.0))
-    with pytest.raises(Overloaded, match="150 tokens wait for a model, 20 more"):
-        made.add(job(20))
+    with pytest.raises(Overloaded, match="150 tokens wait for a model, 60 more"):
+        made.add(job(60))
     clock.now += 2.0
-    made.add(job(20))
-    assert made.tokens == 20
+    made.add(job(60))
+    assert made.tokens == 60
+
+
+class FullHouse(RuleBasedStateMachine):
+    """Far more comes than may wait, each in pieces as `room` has it."""
+
+    MOST = 200
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = queue(most=self.MOST)
+        self.jobs: list[Job] = []
+
+    def waiting(self, priority: Priority) -> list[int]:
+        """Tokens of each job of the class and of more urgent ones."""
+        found = [each for each in self.jobs if each.waiting and each.priority <= priority]
+        return [sum(each.lengths[place] for place in each.waiting) for each in found]
+
+    @rule(
+        lengths=st.lists(st.integers(1, 60), min_size=1, max_size=30),
+        caller=st.sampled_from("abcd"),
+        priority=st.sampled_from(Priority),
+    )
+    def bring(self, lengths: list[int], caller: str, priority: Priority) -> None:
+        before = self.waiting(priority)
+        made = job(*lengths, caller=caller, priority=priority)
+        try:
+            self.queue.add(made)
+        except Overloaded:
+            assert sum(lengths) > self.MOST // (len(before) + 1)
+            assert sum(before) + sum(lengths) > self.MOST
+        else:
+            self.jobs.append(made)
+
+    @rule(length=st.integers(1, 60), caller=st.sampled_from("abcd"))
+    def bring_by_bits(self, length: int, caller: str) -> None:
+        count = self.queue.room(Priority.PAIR) // length
+        if count:
+            made = job(*[length] * count, caller=caller)
+            self.queue.add(made)  # never refused
+            self.jobs.append(made)
+
+    @rule(least=st.sampled_from(Priority))
+    def take(self, least: Priority) -> None:
+        self.queue.take(least)
+
+    @invariant()
+    def a_query_finds_room_whatever_else_waits(self) -> None:
+        queries = self.waiting(Priority.QUERY)
+        if sum(queries) <= self.MOST // 2:
+            assert self.queue.room(Priority.QUERY) >= self.MOST // 4
+
+    @invariant()
+    def a_small_job_finds_room(self) -> None:
+        assert self.queue.room(Priority.PAIR) >= self.MOST // (len(self.jobs) + 4)
+
+    @invariant()
+    def what_waits_is_bounded(self) -> None:
+        harmonic = sum(1 / n for n in range(1, len(self.jobs) + 2))
+        assert self.queue.tokens <= len(Priority) * (30 * 60 + self.MOST * harmonic)
+
+
+TestFullHouse = FullHouse.TestCase
+TestFullHouse.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def test_a_query_is_not_refused_for_pairs_nor_a_small_request_for_a_large_one() -> None:
+    made = queue(most=1_000)
+    made.add(job(*[100] * 10, caller="rag"))
+    made.add(job(8, priority=Priority.QUERY, caller="shop"))
+    made.add(job(*[40] * 5, caller="shop"))
+    assert made.tokens == 1_208
 
 
 def test_what_is_ahead_of_a_job_is_what_its_share_leaves() -> None:

@@ -76,20 +76,31 @@ class _Exported(Tracing):
         self._server, self._client = SpanKind.SERVER, SpanKind.CLIENT
         self._failed = Status(StatusCode.ERROR)
 
+    @contextmanager
+    def _begin(self, name: str, **given: Any) -> Iterator[Any]:
+        """A span that ends with the block. Of an error it has the type alone: its words may quote
+        ids of users and items."""
+        with self._tracer.start_as_current_span(
+            name, record_exception=False, set_status_on_exception=False, **given
+        ) as span:
+            try:
+                yield span
+            except Exception as error:
+                span.set_attribute("error.type", type(error).__qualname__)
+                span.set_status(self._failed)
+                raise
+
     def span(self, name: str) -> AbstractContextManager[Any]:
-        return self._tracer.start_as_current_span(name)  # type: ignore[no-any-return]
+        return self._begin(name)
 
     @contextmanager
     def server_span(self, call: _Call) -> Iterator[None]:
         came = {"traceparent": call.traceparent, "tracestate": call.tracestate}
-        with self._tracer.start_as_current_span(
+        with self._begin(
             call.method,
             context=self._extract(came),
             kind=self._server,
             attributes={"rpc.method": call.method, "neuralrank.request_id": call.request_id},
-            # An error's words may quote ids of users and items.
-            record_exception=False,
-            set_status_on_exception=False,
         ) as span:
             call.trace_id = format(span.get_span_context().trace_id, "032x")
             try:
@@ -101,11 +112,10 @@ class _Exported(Tracing):
 
     @contextmanager
     def client_span(self, name: str, path: str, headers: dict[str, str]) -> Iterator[None]:
-        with self._tracer.start_as_current_span(
+        with self._begin(
             name,
             kind=self._client,
             attributes={"db.system.name": "opensearch", "url.path": path},
-            record_exception=False,
         ):
             self._inject(headers)
             yield

@@ -1,4 +1,5 @@
-"""Ids of users and items, and secrets, are in no log line above DEBUG, whatever happens."""
+"""Ids of users and items, and secrets, are in no log line above DEBUG and in no span of a trace,
+whatever happens."""
 
 import asyncio
 import io
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import grpc
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
@@ -16,6 +21,7 @@ from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings
 from sidecar.telemetry.logs import JsonLines
+from sidecar.telemetry.tracing import _Exported
 from tests.unit.answering import answering
 
 MARKER = "marker4711"
@@ -139,6 +145,31 @@ async def test_no_id_is_logged_above_debug(tmp_path: Path, answer: tuple[int, ob
     assert "KeyError" in written
     assert "Task exception was never retrieved" in written
     assert MARKER not in written
+
+
+@pytest.mark.parametrize("status", [503, 400, 404, 429])
+async def test_no_id_is_in_a_span(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    exported = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exported))
+    tracing = _Exported(provider.get_tracer("test"), lambda: None)
+    monkeypatch.setattr("sidecar.server.tracing_from", lambda _: tracing)
+    with answering((status, {"error": ERROR, "status": status})) as opensearch:
+        await use(tmp_path, opensearch.url)
+    with pytest.raises(ValueError), tracing.span("stage"):
+        raise ValueError(MARKER)
+    spans = exported.get_finished_spans()
+    failed = {span.name for span in spans if span.status.status_code is StatusCode.ERROR}
+    # It was about all kinds: of a request, of a stage, of a call to OpenSearch.
+    assert failed >= {"Rank", "stage"}
+    assert any(name.startswith("OpenSearch") for name in failed)
+    for span in spans:
+        said = span.to_json()
+        # The path of a call names the index, and the token is nowhere.
+        assert MARKER not in said.replace(f"index-{MARKER}", ""), said
+        assert not span.events
 
 
 async def test_at_debug_errors_speak(tmp_path: Path) -> None:

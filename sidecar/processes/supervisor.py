@@ -1,9 +1,10 @@
 """Several worker processes on one port, and the small process that keeps them running.
 
 Each worker is a whole sidecar: the kernel spreads connections over them (SO_REUSEPORT). The parent
-serves nothing and loads no models. They talk over two pipes: a worker says "warm" on its standard
-output, and listens when its standard input says "go"; the end of that input means that the parent
-is gone, and so the worker goes too (`sidecar.processes.worker`).
+serves nothing and loads no models. They talk over a pair of sockets, of which one is the worker's
+standard input: it says "warm" there, and listens when it hears "go"; the end of it means that the
+parent is gone, and so the worker goes too (`sidecar.processes.worker`). A worker's standard output
+and error are the parent's own: what is written there waits for nobody in between.
 """
 
 import asyncio
@@ -11,18 +12,19 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from neuralrank.errors import EXIT_CODE, Unsupported
 from sidecar.cores import available_cores
 from sidecar.deadline import Clock
+from sidecar.processes.restarts import Restarts
 from sidecar.processes.worker import GO, WARM
 from sidecar.settings import SidecarSettings
 
-__all__ = ["Restarts", "Supervisor", "worker_environment"]
+__all__ = ["Supervisor", "worker_environment"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,25 +32,13 @@ _log = logging.getLogger(__name__)
 _PATIENCE_S: Final = 10.0
 
 
-@dataclass
-class Restarts:
-    """How long a worker that ended waits for its next start: doubled each time, until one has lived
-    for a while. Pure."""
+@dataclass(frozen=True)
+class _Worker:
+    """A process, and what it says and hears."""
 
-    first: float = 0.5
-    longest: float = 30.0
-    forgotten_after: float = 60.0
-    _next: float = field(default=0.0, init=False)
-
-    def pause(self, lived: float) -> float:
-        """Seconds until the next start.
-
-        Args:
-            lived: seconds from the last start to its end.
-        """
-        again = self._next and lived < self.forgotten_after
-        self._next = min(self.longest, 2 * self._next) if again else self.first
-        return self._next
+    process: asyncio.subprocess.Process
+    said: asyncio.StreamReader
+    heard: asyncio.StreamWriter
 
 
 class Supervisor:
@@ -60,21 +50,23 @@ class Supervisor:
         command: Sequence[str],
         environment: Mapping[str, str],
         clock: Clock = time.monotonic,
+        restarts: Callable[[], Restarts] = Restarts,
     ) -> None:
         """
         Args:
             settings: of the sidecar; `processes` is how many workers.
             command: starts one worker.
             environment: of the workers, with their settings.
+            restarts: makes the pauses of one worker's place.
         """
         self._settings = settings
         self._command = tuple(command)
         self._environment = dict(environment)
         self._clock = clock
+        self._restarts = restarts
         self._warm: set[int] = set()
         self._all_warm = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._running: dict[int, asyncio.subprocess.Process] = {}
         self._exit_code = 0
 
     async def run(self) -> int:
@@ -105,70 +97,89 @@ class Supervisor:
 
     async def _keep(self, number: int, address: str) -> None:
         """One worker after another in one place, until all are to end."""
-        restarts = Restarts()
+        restarts = self._restarts()
         while not self._stopping.is_set():
             begun = self._clock()
-            process = await self._start(number, address)
-            self._running[number] = process
-            ended = asyncio.create_task(self._attend(number, process))
-            stopping = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
-                await self._end(process, ended)
-            stopping.cancel()
-            code = await ended
-            if self._stopping.is_set():
-                return
-            if code in EXIT_CODE.values() and not self._all_warm.is_set():
-                # Its settings, the port, the registry: the next one would fail as well.
-                self._exit_code = code
-                self.stop()
-                return
+            try:
+                worker = await self._start(number, address)
+            except OSError as error:
+                # No process or no file is left on this machine just now; the others serve on.
+                pid, how = 0, f"not started: {error.strerror}"
+            else:
+                code = await self._live(number, worker)
+                if self._stopping.is_set():
+                    return
+                if code in EXIT_CODE.values() and not self._all_warm.is_set():
+                    # Its settings, the port, the registry: the next one would fail as well.
+                    self._exit_code = code
+                    self.stop()
+                    return
+                pid, how = worker.process.pid, _how(code)
             pause = restarts.pause(self._clock() - begun)
             _log.error(
                 "a worker ended; it is started again",
-                extra={
-                    "worker": number,
-                    "pid": process.pid,
-                    "ended": _how(code),
-                    "pause_seconds": pause,
-                },
+                extra={"worker": number, "pid": pid, "ended": how, "pause_seconds": pause},
             )
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
-    async def _start(self, number: int, address: str) -> asyncio.subprocess.Process:
+    async def _start(self, number: int, address: str) -> _Worker:
+        """
+        Raises:
+            OSError: the system has no process, memory or file for it.
+        """
         own = {"NEURALRANK_SIDECAR_LISTEN": address}
         if self._settings.http_listen:
             host, port = self._settings.http_address
             own["NEURALRANK_SIDECAR_HTTP_LISTEN"] = f"{host}:{port + number if port else 0}"
-        return await asyncio.create_subprocess_exec(
-            *self._command,
-            env=self._environment | own,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command, env=self._environment | own, stdin=theirs.fileno()
+                )
+            except OSError:
+                ours.close()
+                raise
+        return _Worker(process, *await asyncio.open_connection(sock=ours))
 
-    async def _attend(self, number: int, process: asyncio.subprocess.Process) -> int:
+    async def _live(self, number: int, worker: _Worker) -> int:
+        """From its start to its end, or to that of all: its exit code."""
+        ended = asyncio.create_task(self._attend(number, worker))
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            await self._end(worker.process, ended)
+        stopping.cancel()
+        code = await ended
+        worker.heard.close()
+        return code
+
+    async def _attend(self, number: int, worker: _Worker) -> int:
         """Lets a worker listen when all are warm, and waits for its end: its exit code."""
-        assert process.stdin is not None  # both are pipes
-        assert process.stdout is not None
-        if await process.stdout.readline() == WARM:
-            self._warm.add(number)
-            if len(self._warm) == self._settings.processes:
-                self._all_warm.set()
-            # One that dies while the others warm up is not waited for here.
-            ready = asyncio.create_task(self._all_warm.wait())
-            died = asyncio.create_task(process.wait())
-            await asyncio.wait({ready, died}, return_when=asyncio.FIRST_COMPLETED)
-            ready.cancel()
-            if died.done():
-                self._warm.discard(number)
-            elif not self._stopping.is_set():
-                with suppress(ConnectionError):
-                    process.stdin.write(GO)
-                    await process.stdin.drain()
-        return await process.wait()
+        with suppress(ConnectionError):
+            if await worker.said.readline() == WARM:
+                await self._let_listen(number, worker)
+        return await worker.process.wait()
+
+    async def _let_listen(self, number: int, worker: _Worker) -> None:
+        """
+        Raises:
+            ConnectionError: it has ended meanwhile.
+        """
+        self._warm.add(number)
+        if len(self._warm) == self._settings.processes:
+            self._all_warm.set()
+        # One that dies while the others warm up is not waited for here.
+        ready = asyncio.create_task(self._all_warm.wait())
+        died = asyncio.create_task(worker.process.wait())
+        await asyncio.wait({ready, died}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if died.done():
+            self._warm.discard(number)
+        elif not self._stopping.is_set():
+            worker.heard.write(GO)
+            await worker.heard.drain()
 
     async def _end(self, process: asyncio.subprocess.Process, ended: "asyncio.Task[int]") -> None:
         with suppress(ProcessLookupError):

@@ -13,7 +13,7 @@ GO: Final = b"go\n"
 
 
 class Parent:
-    """The process that started this worker, over standard input and output."""
+    """The process that started this worker, over standard input, which is a socket."""
 
     def __init__(self, gone: Callable[[], None]) -> None:
         """
@@ -26,15 +26,18 @@ class Parent:
 
     async def ready(self) -> None:
         """Says that this worker is warm, and waits until all are."""
-        sys.stdout.buffer.write(WARM)
-        sys.stdout.buffer.flush()
+        os.write(sys.stdin.fileno(), WARM)
         await self._go.wait()
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 
     def _read(self) -> None:
-        if GO.strip() in (read := os.read(sys.stdin.fileno(), 64)):
+        try:
+            read = os.read(sys.stdin.fileno(), 64)
+        except ConnectionResetError:  # it was killed before it read what was said
+            read = b""
+        if GO.strip() in read:
             self._go.set()
         elif not read:
             self.close()

@@ -8,10 +8,11 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import grpc
 import psutil
@@ -88,7 +89,13 @@ class Workers:
 
 
 @contextmanager
-def workers(folder: Path, registry: str, **settings: object) -> Iterator[Workers]:
+def workers(
+    folder: Path,
+    registry: str,
+    stdout: IO[bytes] | None = None,
+    variables: Mapping[str, str] | None = None,
+    **settings: object,
+) -> Iterator[Workers]:
     port = free_port()
     log = folder / "log"
     environment = {
@@ -101,7 +108,8 @@ def workers(folder: Path, registry: str, **settings: object) -> Iterator[Workers
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "sidecar.main", "--processes", "2"],
-            env=os.environ | environment,
+            env=os.environ | environment | dict(variables or {}),
+            stdout=stdout,
             stderr=output,
         )
     made = Workers(process, f"127.0.0.1:{port}", log)
@@ -236,6 +244,21 @@ def test_each_worker_has_its_own_metrics(tmp_path: Path, registry: str) -> None:
             name = 'neuralrank_requests_total{method="Rank",status="OK"}'
             counted += sum(float(row.rpartition(" ")[2]) for row in rows if row.startswith(name))
         assert counted == load.answered
+
+
+def test_traces_on_standard_output_hold_up_no_worker(tmp_path: Path, registry: str) -> None:
+    environment = {"OTEL_TRACES_EXPORTER": "console"}
+    with (
+        (tmp_path / "spans").open("wb") as spans,
+        workers(tmp_path, registry, spans, environment) as running,
+    ):
+        running.wait(lambda: sidecar_status(running.address) == "serving")
+        load = Load(running.address, retry=False)
+        with load.running():
+            # Many times what a pipe holds.
+            running.wait(lambda: load.answered > 100)
+    assert load.failures == []
+    assert (tmp_path / "spans").read_text().count('"name": "Rank"') >= load.answered
 
 
 def test_what_no_worker_can_start_with_ends_all_with_its_exit_code(

@@ -158,7 +158,7 @@ async def test_no_id_is_in_a_span(
     monkeypatch.setattr("sidecar.server.tracing_from", lambda _: tracing)
     with answering((status, {"error": ERROR, "status": status})) as opensearch:
         await use(tmp_path, opensearch.url)
-    with pytest.raises(ValueError), tracing.span("stage"):
+    with pytest.raises(ValueError, match=MARKER), tracing.span("stage"):
         raise ValueError(MARKER)
     spans = exported.get_finished_spans()
     failed = {span.name for span in spans if span.status.status_code is StatusCode.ERROR}

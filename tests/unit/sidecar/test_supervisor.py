@@ -1,13 +1,78 @@
-"""What is pure about keeping workers: pauses between starts, their settings, the port."""
+"""Keeping workers: pauses between starts, their settings, the port, and what they write."""
 
+import asyncio
 import os
 import socket
+import sys
+from functools import partial
+from typing import Any
 
 import pytest
 
 from neuralrank.errors import Unsupported
-from sidecar.processes.supervisor import Restarts, reserve, worker_environment
+from sidecar.processes.restarts import Restarts
+from sidecar.processes.supervisor import Supervisor, reserve, worker_environment
 from sidecar.settings import SidecarSettings, load_sidecar_settings
+
+# Does as a worker does, then writes a megabyte and waits for SIGTERM.
+WORKER = """
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+os.write(0, b"warm\\n")
+assert os.read(0, 64) == b"go\\n"
+sys.stdout.write("span " * 200_000)
+sys.stdout.flush()
+print("written", file=sys.stderr, flush=True)
+signal.pause()
+"""
+
+
+def supervisor() -> Supervisor:
+    settings = SidecarSettings(listen="127.0.0.1:0", processes=2, drain_seconds=0)
+    return Supervisor(
+        settings,
+        [sys.executable, "-c", WORKER],
+        {},
+        restarts=partial(Restarts, first=0.01),
+    )
+
+
+async def test_workers_that_write_to_standard_output_are_not_held_up(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    made = supervisor()
+    running = asyncio.create_task(made.run())
+    written = 0
+    async with asyncio.timeout(20):
+        while written < 2:
+            await asyncio.sleep(0.01)
+            err = capfd.readouterr().err
+            written += err.count("written")
+    made.stop()
+    assert await running == 0
+
+
+async def test_a_worker_that_can_not_be_started_is_tried_again_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, failed = asyncio.create_subprocess_exec, 0
+
+    async def failing(*arguments: Any, **named: Any) -> Any:
+        nonlocal failed
+        if failed < 2:
+            failed += 1
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return await start(*arguments, **named)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", failing)
+    made = supervisor()
+    running = asyncio.create_task(made.run())
+    async with asyncio.timeout(20):
+        await made._all_warm.wait()
+    made.stop()
+    assert await running == 0
+    ends = [vars(record)["ended"] for record in caplog.records if "started again" in record.message]
+    assert ends == ["not started: Resource temporarily unavailable"] * 2
 
 
 def test_a_worker_that_ends_again_and_again_waits_longer_up_to_a_bound() -> None:

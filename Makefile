@@ -13,7 +13,9 @@
 #              again: nDCG@10 after each round, with and without position bias taken out
 # make bench-rerankers   what cross-encoders are worth in the blend, and what they take
 # make bench-finetune   English relevance by fine-tuning on few judgments: across sets, within one, LoRA or all
+# make bench-late-interaction   late interaction, as make late-interaction made it, beside the small cross-encoder
 # make small-reranker   makes our small cross-encoder for Chinese and English, in about an hour
+# make late-interaction   trains late interaction on the same, to compare; nothing serves it
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
 # make test-faults   all fault injection (`make test` runs a quick part of it)
 # make test-plugin   every shape of search, on a real node with the plugin and a real sidecar
@@ -43,6 +45,8 @@ UP ?=
 MINUTES ?= 30
 # Where `make small-reranker` works; the same folder again goes on.
 OUT ?= .neuralrank/small-reranker
+# The same of `make late-interaction`.
+LATE ?= .neuralrank/late-interaction
 # For each target of `make fuzz`.
 SECONDS ?= 60
 PROTOS := $(wildcard protos/neuralrank/v1/*.proto)
@@ -122,6 +126,14 @@ bench-rerankers: setup
 
 small-reranker: setup-train
 	$(BIN)/python -m trainer.recipes.small_reranker --out "$(OUT)"
+
+.PHONY: late-interaction bench-late-interaction
+late-interaction: setup-train
+	$(BIN)/python -m trainer.recipes.late_interaction --out "$(LATE)"
+
+bench-late-interaction: setup
+	$(BIN)/neuralrank up $(UP)
+	$(BIN)/python -m bench.late_interaction --late "$(LATE)/late"
 
 .PHONY: bench-feedback-loop
 bench-feedback-loop: setup-train

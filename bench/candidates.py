@@ -6,6 +6,7 @@ folder: some of the sets may not be copied.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,14 @@ from indexer import Catalogue, index_catalogue
 from neuralrank.cli.results import NO_PIPELINE, ask
 from neuralrank.encoder import Encoder
 from neuralrank.errors import NotFound
-from neuralrank.evaluation import Qrels, read_qrels, read_queries
+from neuralrank.evaluation import Judged, Qrels, judge, read_qrels, read_queries
 from neuralrank.opensearch import connect
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings
+from neuralrank.whole_file import write_whole
 from opensearch_config import lexical_query, product_index
 
-__all__ = ["DATA", "Found", "Recorded", "index_name", "recorded"]
+__all__ = ["DATA", "Found", "Recorded", "index_name", "judged_by_query", "recorded"]
 
 # Beside the checkout; not needed by anything but benchmarks and tests.
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -49,12 +51,25 @@ class Recorded:
     qrels: Qrels
 
 
+def judged_by_query(orders: Mapping[str, Sequence[str]], data: Recorded) -> Judged:
+    """Metrics of a set's orders."""
+    run = {
+        query: {id_: -float(place) for place, id_ in enumerate(order)}
+        for query, order in orders.items()
+    }
+    return judge(data.qrels, run)
+
+
 def index_name(name: str) -> str:
     return f"bench_{name}"
 
 
-def recorded(name: str, settings: Settings) -> Recorded:
+def recorded(name: str, settings: Settings, *, indexed: bool = True) -> Recorded:
     """The recording of a set, made if there is none of this encoder yet.
+
+    Args:
+        indexed: whether the index has to be there, too, for a sidecar that ranks by id. Without it,
+            a recording that is there is all that is needed.
 
     Raises:
         NotFound: the data is not there.
@@ -69,29 +84,30 @@ def recorded(name: str, settings: Settings) -> Recorded:
     texts = read_queries(folder / "queries.dev.tsv")
     encoder = Encoder.load(Registry(settings.registry_path).get("multilingual-e5-small"))
     file = settings.home / "bench" / f"candidates-{name}.json"
-    with closing(connect(settings, timeout=120.0)) as client:
-        index = index_name(name)
-        if not client.indices.exists(index=index):
-            index_catalogue(
-                client,
-                Catalogue(folder / "catalogue.jsonl.gz"),
-                index,
-                product_index(encoder.ref, encoder.dimensions),
-                encoder,
-                settings.home / f"{index}.rejects.jsonl",
-            )
-            client.indices.refresh(index=index)
-            file.unlink(missing_ok=True)
-        known = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-        if known.get("encoder") != encoder.ref:
-            queries = {
-                query: _search(client, encoder, index, text)
-                for query, text in texts.items()
-                if query in qrels
-            }
-            known = {"encoder": encoder.ref, "queries": queries}
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(known, ensure_ascii=False), "utf-8")
+    known = _read(file)
+    if indexed or known.get("encoder") != encoder.ref:
+        with closing(connect(settings, timeout=120.0)) as client:
+            index = index_name(name)
+            if not client.indices.exists(index=index):
+                index_catalogue(
+                    client,
+                    Catalogue(folder / "catalogue.jsonl.gz"),
+                    index,
+                    product_index(encoder.ref, encoder.dimensions),
+                    encoder,
+                    settings.home / f"{index}.rejects.jsonl",
+                )
+                client.indices.refresh(index=index)
+                file.unlink(missing_ok=True)
+                known = {}
+            if known.get("encoder") != encoder.ref:
+                queries = {
+                    query: _search(client, encoder, index, text)
+                    for query, text in texts.items()
+                    if query in qrels
+                }
+                known = {"encoder": encoder.ref, "queries": queries}
+                write_whole(file, json.dumps(known, ensure_ascii=False))
     return Recorded(
         {
             query: Found(row["text"], tuple((id_, score) for id_, score in row["candidates"]))
@@ -99,6 +115,10 @@ def recorded(name: str, settings: Settings) -> Recorded:
         },
         {query: qrels[query] for query in known["queries"]},
     )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
 
 
 def _search(client: OpenSearch, encoder: Encoder, index: str, text: str) -> dict[str, Any]:

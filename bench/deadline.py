@@ -17,11 +17,10 @@ from typing import Any, Final
 import grpc
 import numpy as np
 
-from bench.candidates import Found, Recorded, index_name, recorded
+from bench.candidates import Found, Recorded, index_name, judged_by_query, recorded
 from bench.plot import Line, write_plot
 from bench.report import RESULTS, Report
 from bench.running import Running, free_port
-from neuralrank.evaluation import judge
 from neuralrank.settings import Settings, load_settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
@@ -152,11 +151,7 @@ def request(
 
 def judged(orders: Mapping[str, Sequence[str]], data: Recorded) -> float:
     """nDCG@10 of a set's orders."""
-    run = {
-        query: {id_: -float(place) for place, id_ in enumerate(order)}
-        for query, order in orders.items()
-    }
-    return judge(data.qrels, run).mean(_METRIC)
+    return judged_by_query(orders, data).mean(_METRIC)
 
 
 @dataclass(frozen=True)

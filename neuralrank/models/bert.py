@@ -2,8 +2,8 @@
 
 The graph is plain ONNX (one opset, no custom domain), so that every backend can run it:
 `input_ids`, `attention_mask` and, for a cross-encoder whose segments have types, `token_type_ids`
-[batch, length] int64 in; `sentence_embedding` [batch, hidden] (encoder)
-or `logits` [batch, 1] (cross-encoder) float32 out.
+[batch, length] int64 in; `sentence_embedding` [batch, hidden] (encoder), `logits` [batch, 1]
+(cross-encoder) or `token_embeddings` [batch, length, width] (late interaction) float32 out.
 
 Linear layers come in two precisions:
 
@@ -34,7 +34,7 @@ from neuralrank.models.onnx_graph import Graph, Precision, Weights
 
 __all__ = ["BertConfig", "Head", "Precision", "Weights", "write_bert"]
 
-Head = Literal["mean", "cls", "score"]
+Head = Literal["mean", "cls", "score", "tokens"]
 Inputs = list[str]
 
 _OPSET = 20  # the first with Gelu
@@ -66,7 +66,8 @@ def write_bert(
             [heads, positions, hidden / heads], and `….dense.adapter.down.*` and `.up.*` of a
             layer's two outputs. With `embeddings.match_embeddings.weight`, tokens that both
             texts of a pair have are marked (`neuralrank.models.bert_matches`).
-        head: `mean` or `cls` pooling, L2-normalised, for an encoder; `score` for a cross-encoder.
+        head: `mean` or `cls` pooling, L2-normalised, for an encoder; `score` for a cross-encoder;
+            `tokens` for a vector of length 1 of each token, by `projection.*` [width, hidden].
 
     Raises:
         InvalidInput: a weight is missing or has another shape than its neighbours.
@@ -87,14 +88,18 @@ def _write_bert(
     graph = Graph(precision)
     hidden = weights["embeddings.word_embeddings.weight"].shape[1]
     inputs: Inputs = ["input_ids", "attention_mask"]
-    if head == "score" and weights["embeddings.token_type_embeddings.weight"].shape[0] > 1:
+    typed = weights["embeddings.token_type_embeddings.weight"].shape[0] > 1
+    if head in ("score", "tokens") and typed:
         inputs.append("token_type_ids")
     x = _embeddings(graph, weights, config, inputs)
     bias = _attention_bias(graph)
     for layer in range(config.layers):
-        alone = head != "mean" and layer == config.layers - 1
+        alone = head in ("cls", "score") and layer == config.layers - 1
         x = _layer(graph, x, bias, weights, f"encoder.layer.{layer}", config, hidden, alone)
     output, width = _head(graph, x, weights, head, hidden)
+    shape: list[str | int | None] = (
+        ["batch", "length", width] if head == "tokens" else ["batch", width]
+    )
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -103,7 +108,7 @@ def _write_bert(
                 helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
                 for name in inputs
             ],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", width])],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
             list(graph.initializers.values()),
         ),
         opset_imports=[helper.make_opsetid("", _OPSET)],
@@ -238,6 +243,12 @@ def _heads(
 
 def _head(graph: Graph, x: str, weights: Weights, head: Head, hidden: int) -> tuple[str, int]:
     """The output's name and width."""
+    # What is no layer is small: it stays exact.
+    exact = Graph("fp32", graph.nodes, graph.initializers)
+    if head == "tokens":
+        narrow = exact.layer("projection", x, weights, "projection")  # [batch, length, width]
+        tokens = graph.op("LpNormalization", "token_embeddings", narrow, axis=-1, p=2)
+        return tokens, weights["projection.weight"].shape[0]
     if head == "mean":
         axis = graph.constant("length_axis", np.array([1], np.int64))
         mask = graph.op(
@@ -254,8 +265,6 @@ def _head(graph: Graph, x: str, weights: Weights, head: Head, hidden: int) -> tu
         pooled = graph.op("Gather", "pooled", x, first, axis=1)  # [batch, hidden]
     if head != "score":
         return graph.op("LpNormalization", "sentence_embedding", pooled, axis=-1, p=2), hidden
-    # The head is small: it stays exact.
-    exact = Graph("fp32", graph.nodes, graph.initializers)
     dense = graph.op("Tanh", "pooler", exact.layer("pooler.dense", pooled, weights, "pooler.dense"))
     outputs = weights["classifier.weight"].shape[0]
     if outputs != 1:

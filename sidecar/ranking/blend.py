@@ -77,7 +77,12 @@ def feedback(
     return np.asarray(centroid / length, np.float32) if length > 0 else None
 
 
-def relevance(query_match: Floats, context_match: Floats, cross_encoder: Floats) -> Floats:
+def relevance(
+    query_match: Floats,
+    context_match: Floats,
+    cross_encoder: Floats,
+    share: float = _CROSS_ENCODER_SHARE,
+) -> Floats:
     """How well a candidate answers the query, from vectors and a cross-encoder that read some.
 
     Among those that were read, the cross-encoder's order is mixed in with their mean and spread
@@ -92,6 +97,7 @@ def relevance(query_match: Floats, context_match: Floats, cross_encoder: Floats)
         context_match: the same to the centroid of `feedback`; for similar items, the share of the
             candidate's categories that the item has too. NaN: none.
         cross_encoder: calibrated score; NaN: not read.
+        share: what that counts among those that were read, where vectors say something too.
     """
     shares = np.array([_QUERY_SHARE, _CONTEXT_SHARE], np.float32)
     match, _ = _weighted_mean([query_match, context_match], shares)
@@ -105,8 +111,8 @@ def relevance(query_match: Floats, context_match: Floats, cross_encoder: Floats)
         scores, own = cross_encoder[read].astype(np.float64), match[read]
         spread = float(scores.std())
         standard = (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
-        share = np.float32(_CROSS_ENCODER_SHARE)
-        match[read] = (1 - share) * own + share * (own.mean() + standard * own.std())
+        part = np.float32(share)
+        match[read] = (1 - part) * own + part * (own.mean() + standard * own.std())
     elif read.any():
         match = cross_encoder.copy()
     known = ~np.isnan(match)

@@ -1,4 +1,4 @@
-"""A BERT in torch with the heads that serve: a score, or a vector of length 1."""
+"""A BERT in torch with its heads: a score, a vector of length 1, or one of each token."""
 
 import warnings
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ __all__ = ["TextModel", "sizes_of", "weights_of"]
 _WORDS = "embeddings.word_embeddings.weight"
 _POSITIONS = "embeddings.position_embeddings.weight"
 _TYPES = "embeddings.token_type_embeddings.weight"
+_PROJECTION = "projection.weight"
 
 
 class TextModel(nn.Module):
@@ -36,6 +37,7 @@ class TextModel(nn.Module):
 
         Raises:
             InvalidInput: a weight is missing, or has another shape than its neighbours.
+                `projection.*` of the head `tokens` must be there: nothing else says how wide it is.
         """
         super().__init__()
         weights = dict(checkpoint.weights)
@@ -47,6 +49,8 @@ class TextModel(nn.Module):
             self.classifier = nn.Linear(hidden, 1)
             self.dropout = nn.Dropout(dropout)
             _begin_at_random(self, seed)
+        if head == "tokens":
+            self.projection = nn.Linear(hidden, _width(weights))
         # As a checkpoint may have come from an encoder, or from a classifier of another kind.
         if head != "score" or weights.get("classifier.weight", np.zeros((0, 0))).shape[0] != 1:
             weights = {k: w for k, w in weights.items() if not k.startswith("classifier.")}
@@ -71,7 +75,8 @@ class TextModel(nn.Module):
             input_ids, attention_mask, token_type_ids: int64 [batch, length].
 
         Returns:
-            Logits [batch] for the head `score`, else vectors [batch, hidden] of length 1.
+            Logits [batch] for the head `score`; else vectors of length 1, [batch, hidden], or
+            [batch, length, width] for `tokens`.
         """
         embeddings = self.bert.embeddings
         words = embeddings.word_embeddings(input_ids)  # [batch, length, hidden]
@@ -86,6 +91,8 @@ class TextModel(nn.Module):
             logits: Tensor = self.classifier(self.dropout(output.pooler_output))[:, 0]
             return logits
         tokens = output.last_hidden_state  # [batch, length, hidden]
+        if self.head == "tokens":
+            return nn.functional.normalize(self.projection(tokens).float(), dim=-1)
         if self.head == "cls":
             pooled = tokens[:, 0]
         else:
@@ -118,6 +125,14 @@ def _matched(input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
     same_token = input_ids.unsqueeze(2) == input_ids.unsqueeze(1)
     other_text = token_type_ids.unsqueeze(2) != token_type_ids.unsqueeze(1)
     return (same_token & other_text).any(dim=2).long()
+
+
+def _width(weights: Mapping[str, NDArray[np.float32]]) -> int:
+    if _PROJECTION not in weights:
+        raise InvalidInput(
+            f"The checkpoint has no weight {_PROJECTION!r}: it is no late interaction."
+        )
+    return int(weights[_PROJECTION].shape[0])
 
 
 def _config(weights: Mapping[str, NDArray[np.float32]], sizes: Sizes, dropout: float) -> BertConfig:

@@ -75,6 +75,30 @@ def test_the_cross_encoder_computes_what_the_paper_says(tmp_path: Path) -> None:
     np.testing.assert_allclose(model.score("mac", ["laptop"]), expected, atol=1e-5)
 
 
+def test_each_token_has_a_vector_that_knows_its_type() -> None:
+    random = np.random.default_rng(5)
+    weights = tiny_weights() | {
+        "projection.weight": random.normal(0, 0.2, (6, HIDDEN)).astype(np.float32),
+        "projection.bias": random.normal(0, 0.2, 6).astype(np.float32),
+    }
+    graph = write_bert(weights, CONFIG, "tokens", "fp32")
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    ids = [[2, 5, 6, 3], [2, 7, 3, 0]]
+    types = [[1, 1, 1, 1], [0, 0, 0, 0]]
+    feed = {
+        "input_ids": np.array(ids),
+        "token_type_ids": np.array(types),
+        "attention_mask": np.array([[1, 1, 1, 1], [1, 1, 1, 0]]),
+    }
+    (found,) = session.run(["token_embeddings"], feed)
+    assert found.shape == (2, 4, 6)
+    for row, length in enumerate((4, 3)):
+        tokens = reference(weights, ids[row][:length], types[row][:length])
+        narrow = tokens @ weights["projection.weight"].T + weights["projection.bias"]
+        expected = narrow / np.linalg.norm(narrow, axis=1, keepdims=True)
+        np.testing.assert_allclose(found[row, :length], expected, atol=1e-5)
+
+
 def test_int8_stays_near_fp32(tmp_path: Path) -> None:
     texts = ["laptop", "iphone 12", "笔记本电脑", "华为手机"]
     exact = Encoder.load(tiny_bundle(tmp_path / "fp32", "encoder")).encode_passages(texts)

@@ -42,23 +42,34 @@ class Graph:
                 "MatMul", f"{name}.product", x, self.constant(f"{name}.weight", weight.T)
             )
         else:
-            product = self._int8_product(name, *self._per_token_int8(x), weight)
+            product = self._int8_product(name, *self._per_token_int8(x, weight.shape[1]), weight)
         return self.op("Add", name, product, self.constant(f"{name}.bias", bias))
 
-    def _per_token_int8(self, x: str) -> tuple[str, str]:
-        """x [.., in] as uint8 around 128, and its scale [.., 1]."""
+    def _per_token_int8(self, x: str, width: int) -> tuple[str, str]:
+        """x [.., width] as uint8 around 128, and its scale [.., 1]."""
         quantised, scale = f"{x}.u8", f"{x}.scale"
         if any(node.output[0] == quantised for node in self.nodes):
             return quantised, scale
-        largest = self.op(
-            "ReduceMax", f"{x}.max", self.op("Abs", f"{x}.abs", x), self._axis(), keepdims=1
-        )
+        axis = self.constant("last_axis", np.array([-1], np.int64))
+        highest = self.op("ReduceMax", f"{x}.highest", x, axis, keepdims=1)
+        lowest = self.op("ReduceMin", f"{x}.lowest", x, axis, keepdims=1)
+        below = self.op("Neg", f"{x}.below", lowest)
         # The floor keeps an all-zero token from dividing by zero.
-        bounded = self.op("Max", f"{x}.bounded", largest, self.number("int8.floor", 1e-8))
-        self.op("Div", scale, bounded, self.number("int8.range", 127.0))
-        steps = self.op("Round", f"{x}.steps", self.op("Div", f"{x}.scaled", x, scale))
-        shifted = self.op("Add", f"{x}.shifted", steps, self.number("int8.zero", 128.0))
-        self.op("Cast", quantised, shifted, to=TensorProto.UINT8)
+        largest = self.op("Max", f"{x}.max", highest, below, self.number("int8.floor", 1e-8))
+        self.op("Div", scale, largest, self.number("int8.range", 127.0))
+        # One scale a row is what QuantizeLinear knows as an axis, of a table of tokens.
+        rows = self.op(
+            "Reshape", f"{x}.rows", x, self.constant(f"rows.{width}", np.array([-1, width]))
+        )
+        scales = self.op("Reshape", f"{x}.scales", scale, self.constant("flat", np.array([-1])))
+        zeros = self.op(
+            "ConstantOfShape",
+            f"{x}.zeros",
+            self.op("Shape", f"{x}.count", scales),
+            value=helper.make_tensor("zero", TensorProto.UINT8, [1], [128]),
+        )
+        steps = self.op("QuantizeLinear", f"{x}.steps", rows, scales, zeros, axis=0)
+        self.op("Reshape", quantised, steps, self.op("Shape", f"{x}.shape", x))
         return quantised, scale
 
     def _int8_product(self, name: str, x: str, scale: str, weight: NDArray[np.float32]) -> str:
@@ -91,9 +102,6 @@ class Graph:
             axis=-1,
             epsilon=epsilon,
         )
-
-    def _axis(self) -> str:
-        return self.constant("last_axis", np.array([-1], np.int64))
 
     def number(self, name: str, value: float) -> str:
         return self.constant(name, np.array(value, np.float32))

@@ -75,18 +75,19 @@ class _Restored:
         if scaled is None or product is None:
             return None
         steps, scale = self._arrays.get(product.input[1]), self._arrays.get(scaled.input[1])
-        # Back from the quantised x: Cast(Add(Round(Div(x, scale)), 128)).
-        origin = self._producers.get(product.input[0])
-        for kind in ("Cast", "Add", "Round"):
-            if origin is None or origin.op_type != kind:
-                return None
-            origin = self._producers.get(origin.input[0])
-        if origin is None or origin.op_type != "Div" or origin.input[1] != node.input[1]:
-            return None
-        if steps is None or scale is None:
+        x = self._unquantised(product.input[0], node.input[1])
+        if steps is None or scale is None or x is None:
             return None
         weight = numpy_helper.to_array(steps).astype(np.float32) * numpy_helper.to_array(scale)
-        return self._node("MatMul", node, origin.input[0], weight, first="x")
+        return self._node("MatMul", node, x, weight, first="x")
+
+    def _unquantised(self, quantised: str, scale: str) -> str | None:
+        """x of Reshape(QuantizeLinear(Reshape(x), Reshape(scale))), which has the shape of x."""
+        steps = self._made(self._producers.get(quantised), "QuantizeLinear", 0, of="Reshape")
+        rows, scales = self._made(steps, "Reshape", 0), self._made(steps, "Reshape", 1)
+        if rows is None or scales is None or scales.input[0] != scale:
+            return None
+        return str(rows.input[0])
 
     def _table(self, node: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.TensorProto] | None:
         """The rows of a table of `Mul(Cast(Gather(steps, ids)), Gather(scales, ids))`."""

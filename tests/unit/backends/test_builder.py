@@ -85,7 +85,7 @@ def test_the_timings_of_one_build_are_taken_by_the_next_and_rubbish_is_not(rtx: 
 
 def test_an_operation_that_it_does_not_know_is_named(rtx: Library) -> None:
     int8 = write_bert(tiny_weights(), CONFIG, "mean", "int8")
-    with pytest.raises(InvalidBundle, match=r"tensorrt_rtx .*embeddings\.u8.*UINT8"):
+    with pytest.raises(InvalidBundle, match=r"tensorrt_rtx .*embeddings\.zeros.*UINT8"):
         build_engine(rtx, int8, PROFILES, compute_capability=ADA)
 
 

@@ -58,7 +58,7 @@ def show(title: str, rows: Sequence[dict[str, Any]], note: str = "") -> None:
     for column in rows[0]:
         table.add_column(column, justify="left" if column == "what" else "right")
     for row in rows:
-        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
+        table.add_row(*map(str, row.values()))
     out = Console(width=140)
     out.print(table)
     if note:

@@ -63,20 +63,21 @@ class Shop:
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY)
-        app.router.add_get("/_mapping", self._mapping)
-        app.router.add_get("/{index}/_mapping", self._mapping)
+        app.router.add_get("/_mapping", self._index)
+        app.router.add_get("/{index}", self._index)
         app.router.add_post("/{index}/_search", self._search)
         app.router.add_post("/_msearch", self._msearch)
         return app
 
-    async def _mapping(self, request: web.Request) -> web.Response:
+    async def _index(self, request: web.Request) -> web.Response:
         self.asked += 1
         name = request.match_info.get("index", INDEX)
         if name != INDEX:
             reason = {"type": "index_not_found_exception", "reason": f"no such index [{name}]"}
             return _json({"error": reason, "status": 404}, 404)
         meta = {"neuralrank": {"encoder": self.encoder}} if self.encoder else {}
-        return _json({INDEX: {"mappings": {"_meta": meta}}})
+        settings = {"index": {"uuid": "scripted"}}
+        return _json({INDEX: {"mappings": {"_meta": meta}, "settings": settings}})
 
     async def _search(self, request: web.Request) -> web.Response:
         self.asked += 1

@@ -265,7 +265,6 @@ class RankQuery:
     explain: bool = False
     bundle: str = ""
     encoder: str = ""
-    deadline_ms: int = 0
     max_reranked: int = 0
     fusion: Fusion = Fusion.WEIGHTS
     experiment: Experiment | None = None

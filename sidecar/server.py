@@ -342,6 +342,7 @@ class Sidecar:
             # Those that are refused or left serve no more: what was counted for them may go.
             self.metrics.keep_bundles(self.models.serving.loaded)
             self._loaded.set()
+            self._users.expire()
             await self.models.wait(self._settings.registry_poll_seconds)
 
     async def _name_encoders(self) -> None:

@@ -195,8 +195,9 @@ class SidecarSettings(BaseSettings):
     vector_field: str = Field(default="text_vector", min_length=1)
     # Memory for items read from indexes. 1 KB for the text and 1.5 KB for 384 dimensions each.
     item_cache_bytes: int = Field(default=256 * 2**20, ge=2**20)
-    # How old a cached item may be, for callers that send no versions (the plugin does). Longer:
-    # fewer reads; but prices, stock and vectors that changed in the index are seen later.
+    # How old a cached item may be, for callers that send no Candidate.version: what changed in the
+    # index meanwhile, a price or the stock, they don't see. Who sends versions, as the plugin does,
+    # gets that version at once, whatever this is. Longer: fewer reads.
     item_ttl_seconds: float = Field(default=30.0, ge=0, le=86_400)
     # How old the knowledge of an index (the alias's target and its encoder) may be.
     index_ttl_seconds: float = Field(default=2.0, ge=0, le=3_600)

@@ -21,10 +21,10 @@ _MISSING_BYTES: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Items by id. `problem` says why some that the index may have are lacking; "" if none are."""
+    """Items by id. `problem` is why some that the index may have are lacking; None if none are."""
 
     items: Mapping[str, Item]
-    problem: str = ""
+    problem: NeuralrankError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,9 @@ class _Kept:
 class ItemStore:
     """Reads items through a cache.
 
-    The key is the concrete index and the id, so that nothing of an old index is seen after its
-    alias was switched. That an index lacks an item is remembered too.
+    The key is the concrete index, by its UUID, and the id, so that nothing of an old index is seen
+    after its alias was switched, or after it was deleted and created again under its name, where
+    versions begin anew. That an index lacks an item is remembered too.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class ItemStore:
 
         Raises:
             NotFound: there is no such index.
+            DeadlineExceeded: the deadline left too little time for OpenSearch.
             Unavailable: OpenSearch did not answer in time.
         """
         info = self._indexes.get(name)
@@ -118,7 +120,7 @@ class ItemStore:
         try:
             fresh = await self._reads.get(key, lambda: self._read_items(index, wanted), deadline)
         except NeuralrankError as error:
-            return Found(found, str(error))
+            return Found(found, error)
         return Found(found | fresh)
 
     @property

@@ -37,7 +37,8 @@ _Result = TypeVar("_Result")
 class IndexInfo:
     """What an index or alias is at the moment.
 
-    `generation` names the concrete indexes behind it: it changes when an alias is switched.
+    `generation` names the concrete indexes behind it, each with its UUID: it changes when an alias
+    is switched, and when an index is deleted and created again under the same name.
     `encoder` is the bundle, as name@hash, whose vectors it holds; "" where it does not say.
     `dimensions` is how long its vectors are; 0 where it does not say.
     `packed` is the field that holds the vectors in the form of `neuralrank.packing`; "" for none.
@@ -87,13 +88,17 @@ class OpenSearchFeatures:
     async def index(self, name: str, timeout: float) -> IndexInfo:
         answer = await _within(
             timeout,
-            self._client.indices.get_mapping(
+            self._client.indices.get(
                 index=name,
-                # Everything but the fields, which may be many.
-                params={"filter_path": "-*.mappings.properties", "request_timeout": timeout},
+                # Not the fields, which may be many.
+                params={
+                    "filter_path": "*.settings.index.uuid,*.mappings._meta.neuralrank",
+                    "request_timeout": timeout,
+                },
             ),
         )
         with _understood():
+            uuids = [_inner(body, "settings", "index").get("uuid") for body in answer.values()]
             notes = [_inner(body, "mappings", "_meta", "neuralrank") for body in answer.values()]
             encoders = {str(note.get("encoder", "")) for note in notes}
             dimensions = {int(note.get("dimensions") or 0) for note in notes}
@@ -102,7 +107,7 @@ class OpenSearchFeatures:
             }
         return IndexInfo(
             name,
-            ",".join(sorted(answer)),
+            ",".join(sorted(f"{one}/{uuid}" for one, uuid in zip(answer, uuids, strict=True))),
             # Several indexes with several encoders match no single one, and so are a mismatch.
             " and ".join(sorted(encoders)),
             packed.pop() if len(packed) == 1 else "",

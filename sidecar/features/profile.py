@@ -2,13 +2,16 @@
 
 Events are kept for a moment only, so that a click changes the next query. What was computed from
 them is kept by what it was computed from, the events and the versions of their items: it is never
-stale, and reading events anew costs one small search.
+stale, and reading events anew costs one small search. It is kept for minutes, since nobody says
+when a user is to be forgotten.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
-from cachetools import LRUCache, TTLCache
+from cachetools import TTLCache
 
+from neuralrank.errors import NeuralrankError
 from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Floats, Item, Profile
 from sidecar.features.items import ItemStore
@@ -22,6 +25,8 @@ from sidecar.telemetry.metrics import Metrics
 __all__ = ["Users"]
 
 _EMPTY: Mapping[str, Item] = {}
+# Seconds that a taste is kept: a session's searches, and no longer after a user was forgotten.
+_TASTE_SECONDS: Final = 600.0
 
 
 class Users:
@@ -61,14 +66,17 @@ class Users:
         self._profiles: TTLCache[str, Profile] = TTLCache(
             half, ttl, timer=clock, getsizeof=lambda profile: profile.size
         )
-        self._tastes: LRUCache[tuple[object, ...], Taste] = LRUCache(
-            half, getsizeof=lambda taste: taste.size
+        # Of each user the reads under way, in the order in which they began.
+        self._reading: dict[str, list[object]] = {}
+        self._tastes: TTLCache[tuple[object, ...], Taste] = TTLCache(
+            half, _TASTE_SECONDS, timer=clock, getsizeof=lambda taste: taste.size
         )
 
     async def profile(self, user: str, deadline: Deadline) -> Profile:
         """The user's profile; an empty one for an unknown user.
 
         Raises:
+            DeadlineExceeded: the deadline left too little time for OpenSearch.
             Unavailable: OpenSearch did not answer in time.
         """
         profile = self._profiles.get(user)
@@ -84,8 +92,8 @@ class Users:
         encoder: EncoderModel,
         deadline: Deadline,
         known: Mapping[str, Item] = _EMPTY,
-    ) -> tuple[Taste, str]:
-        """The user's taste in the encoder's space, and why items lack in it; "" if none do.
+    ) -> tuple[Taste, NeuralrankError | None]:
+        """The user's taste in the encoder's space, and why items lack in it; None if none do.
 
         Args:
             index: where items are looked up; None: only `known` is used.
@@ -95,7 +103,8 @@ class Users:
             DeadlineExceeded: there was no time to encode the user's queries.
         """
         wanted = list(dict.fromkeys(row.item_id for row in profile.interactions if row.item_id))
-        items, problem = known, ""
+        items: Mapping[str, Item] = known
+        problem: NeuralrankError | None = None
         if index is not None and wanted:
             read = await self._items.get(index, wanted, deadline)
             items, problem = {**known, **read.items}, read.problem
@@ -108,7 +117,7 @@ class Users:
             cached = self._tastes.get(key)
             self._metrics.cache("taste", hits=cached is not None, misses=cached is None)
             if cached is not None:
-                return cached, ""
+                return cached, None
         queries = query_texts(profile)
         vectors: dict[str, Floats] = {}
         if queries:
@@ -129,12 +138,29 @@ class Users:
         """Of the tastes that are kept."""
         return int(self._tastes.currsize)
 
+    def expire(self) -> None:
+        """Frees what is too old to be used, where no request comes that would."""
+        self._profiles.expire()
+        self._tastes.expire()
+
     def close(self) -> None:
         self._reads.close()
 
     async def _read(self, user: str) -> Profile:
-        profile = await self._features.events(user, self._read_timeout)
-        # One larger than the whole cache is used and not kept.
-        if profile.size <= self._profiles.maxsize:
-            self._profiles[user] = profile
-        return profile
+        reading = self._reading.setdefault(user, [])
+        me = object()
+        reading.append(me)
+        try:
+            profile = await self._features.events(user, self._read_timeout)
+            # Out of the list: a read that began later, and so knows more, has ended before.
+            if me in reading:
+                del reading[: reading.index(me)]
+                # One larger than the whole cache is used and not kept.
+                if profile.size <= self._profiles.maxsize:
+                    self._profiles[user] = profile
+            return profile
+        finally:
+            if me in reading:
+                reading.remove(me)
+            if not reading and self._reading.get(user) is reading:
+                del self._reading[user]

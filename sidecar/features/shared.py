@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from neuralrank.errors import Unavailable
+from neuralrank.errors import DeadlineExceeded, Unavailable
 from sidecar.deadline import Clock, Deadline
 from sidecar.telemetry.logs import without_reason
 
@@ -39,9 +39,9 @@ class SharedReads:
         self._wait = wait
         self._limit = limit
         self._clock = clock
-        # The newest read of each key, with when it began; and all that are under way.
+        # With when they began: the newest of each key, and all that are under way, oldest first.
         self._reads: dict[object, tuple[asyncio.Task[Any], float]] = {}
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: dict[asyncio.Task[Any], float] = {}
         self._silent_until = 0.0
 
     async def get(
@@ -58,7 +58,8 @@ class SharedReads:
                 lack what has happened meanwhile.
 
         Raises:
-            Unavailable: it did not come in time, or too many are under way.
+            DeadlineExceeded: the deadline left too little time for it.
+            Unavailable: OpenSearch is silent, or too many are under way.
             NeuralrankError: what `read` raised.
         """
         task, began = self._reads.get(key, (None, 0.0))
@@ -70,11 +71,17 @@ class SharedReads:
                 )
             task = asyncio.create_task(read())
             self._reads[key] = (task, self._clock())
-            self._running.add(task)
+            self._running[task] = self._clock()
             task.add_done_callback(lambda done: self._finished(key, done))
-        seconds = min(self._wait, _SHARE * deadline.remaining())
+        share = _SHARE * deadline.remaining()
+        seconds = min(self._wait, share)
         # Not `wait_for`: a request that gives up or is cancelled must not take the read with it.
         done, _ = await asyncio.wait((task,), timeout=seconds)
+        if not done and share < self._wait and not self._silent:
+            raise DeadlineExceeded(
+                f"OpenSearch was waited for for {seconds * 1_000:.0f} ms, the part of the deadline "
+                "that there is for it. Give more time."
+            )
         if not done:
             raise Unavailable(
                 f"OpenSearch did not answer within {seconds * 1_000:.0f} ms. See its log and load."
@@ -85,8 +92,15 @@ class SharedReads:
         for task in self._running:
             task.cancel()
 
+    @property
+    def _silent(self) -> bool:
+        """Whether OpenSearch keeps a read waiting for longer than any request would: then it is at
+        fault, and not the deadline of whoever asks."""
+        oldest = next(iter(self._running.values()), math.inf)
+        return self._clock() - oldest > self._wait
+
     def _finished(self, key: object, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         # A younger read may have taken its place.
         if key in self._reads and self._reads[key][0] is task:
             del self._reads[key]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from neuralrank.errors import EncoderMismatch, NotFound, Unavailable
+from neuralrank.errors import EncoderMismatch, NotFound
 from neuralrank.matryoshka import cut
 from sidecar.deadline import Deadline
 from sidecar.domain import EncodeInput, Encoding, Floats
@@ -46,7 +46,7 @@ class Vectors:
             EncoderMismatch: the index holds vectors of another encoder, or of a length to which
                 this one's can't be cut.
             Unavailable: OpenSearch did not answer in time.
-            DeadlineExceeded: a model could not run in time.
+            DeadlineExceeded: a model could not run in time, or there was too little for OpenSearch.
         """
         serving = self._models.serving
         info = await self._items.index(index, deadline) if index else None
@@ -91,7 +91,7 @@ class Vectors:
         items = found.items
         missing = [name for name in ids if name not in items]
         if missing and found.problem:
-            raise Unavailable(found.problem)
+            raise found.problem
         if missing:
             raise NotFound(
                 f"Index {index.name!r} has no item {missing[0]!r}. Use the id of an item there."
@@ -118,7 +118,7 @@ class Vectors:
         taste, problem = await self._users.taste(profile, index, model, deadline)
         if taste.interest is None:
             if problem:
-                raise Unavailable(problem)
+                raise problem
             return Encoding(
                 None,
                 f"none of the user's {len(profile.interactions)} interactions has a vector here",

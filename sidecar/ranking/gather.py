@@ -64,7 +64,7 @@ class Gatherer:
         except NotFound:
             raise
         except NeuralrankError as error:
-            trace.degrade(DegradedReason.FEATURES_UNAVAILABLE, str(error))
+            trace.degrade(_reason(error), str(error))
             return None
 
     def _space(
@@ -138,17 +138,11 @@ class Gatherer:
                 taste, problem = await self._users.taste(
                     profile, usable, space.encoder, deadline, known
                 )
-            except DeadlineExceeded as error:
-                trace.degrade(DegradedReason.DEADLINE, f"profile: {error}")
-                return profile or _NOBODY, None
-            except Overloaded as error:
-                trace.degrade(DegradedReason.OVERLOAD, f"profile: {error}")
-                return profile or _NOBODY, None
             except NeuralrankError as error:
-                trace.degrade(DegradedReason.FEATURES_UNAVAILABLE, f"profile: {error}")
+                trace.degrade(_reason(error), f"profile: {error}")
                 return profile or _NOBODY, None
         if problem:
-            trace.degrade(DegradedReason.FEATURES_UNAVAILABLE, f"profile: {problem}")
+            trace.degrade(_reason(problem), f"profile: {problem}")
         elif taste.interest is None:
             trace.degrade(
                 DegradedReason.FEATURES_UNAVAILABLE,
@@ -179,7 +173,7 @@ class Gatherer:
                 versions.append(None)
             found = await self._items.get(index, ids, deadline, versions)
         if found.problem:
-            trace.degrade(DegradedReason.FEATURES_UNAVAILABLE, f"features: {found.problem}")
+            trace.degrade(_reason(found.problem), f"features: {found.problem}")
         elif query.similar_to and query.similar_to not in found.items:
             raise NotFound(
                 f"similar_to names item {query.similar_to!r}, which index {query.index!r} does "
@@ -201,13 +195,20 @@ class Gatherer:
                 space.encoder, [query.query], deadline, trace.spend
             )
             return np.asarray(vectors[0], np.float32)
-        except DeadlineExceeded as error:
-            trace.degrade(DegradedReason.DEADLINE, f"query vector: {error}")
-        except Overloaded as error:
-            trace.degrade(DegradedReason.OVERLOAD, f"query vector: {error}")
+        except (DeadlineExceeded, Overloaded) as error:
+            trace.degrade(_reason(error), f"query vector: {error}")
         except Exception as error:  # a model that fails must not cost the page
             trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"{space.encoder.ref}: {error}")
         return None
+
+
+def _reason(error: NeuralrankError) -> DegradedReason:
+    """What an error on the way to OpenSearch or a model is called in the answer."""
+    if isinstance(error, DeadlineExceeded):
+        return DegradedReason.DEADLINE
+    if isinstance(error, Overloaded):
+        return DegradedReason.OVERLOAD
+    return DegradedReason.FEATURES_UNAVAILABLE
 
 
 def _known(query: RankQuery, profile: Profile, dimensions: int) -> dict[str, Item]:

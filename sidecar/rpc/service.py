@@ -63,9 +63,10 @@ class RankingService(pb_grpc.RankingServicer):
 
     async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:
         async def answer() -> pb.RankResponse:
-            query = read_rank(request, self._weights, self._settings.max_candidates)
-            milliseconds = query.deadline_ms or self._settings.deadline_ms
+            milliseconds = request.options.deadline_ms or self._settings.deadline_ms
+            # First: reading 10,000 candidates takes as long as a deadline may be.
             deadline = self._deadline("Rank", context, milliseconds)
+            query = read_rank(request, self._weights, self._settings.max_candidates)
             ranking = await self._ranker.rank(query, deadline)
             start = time.perf_counter()
             reply = write_ranking(ranking, explain=query.explain, request_id=query.request_id)
@@ -80,8 +81,8 @@ class RankingService(pb_grpc.RankingServicer):
 
     async def Encode(self, request: pb.EncodeRequest, context: Any) -> pb.EncodeResponse:
         async def answer() -> pb.EncodeResponse:
-            inputs = read_encode(request)
             deadline = self._deadline("Encode", context, self._settings.encode_deadline_ms)
+            inputs = read_encode(request)
             encodings, encoder = await self._vectors.encode(
                 inputs, request.encoder, request.index, deadline
             )

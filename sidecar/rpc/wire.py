@@ -96,7 +96,6 @@ def read_rank(
         explain=options.explain,
         bundle=options.bundle,
         encoder=options.encoder,
-        deadline_ms=options.deadline_ms,
         max_reranked=options.max_reranked,
         fusion=fusion,
         experiment=(

@@ -187,6 +187,7 @@ class Catalogue:
     encoder: str = "words@000000000001"
     dimensions: int = 0
     generation: str = "shop-1"
+    uuid: str = "first"
     error: Exception | None = None
     reads: list[str] = field(default_factory=list)
 
@@ -194,7 +195,9 @@ class Catalogue:
         self._read("index", timeout)
         if name != "shop":
             raise NotFound(f"no such index [{name}]")
-        return IndexInfo(name, self.generation, self.encoder, dimensions=self.dimensions)
+        return IndexInfo(
+            name, f"{self.generation}/{self.uuid}", self.encoder, dimensions=self.dimensions
+        )
 
     async def items(self, index: IndexInfo, ids: Sequence[str], timeout: float) -> list[Item]:
         self._read(f"items {index.name} {len(ids)}", timeout)

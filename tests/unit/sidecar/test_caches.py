@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from neuralrank.errors import NotFound, Unavailable
+from neuralrank.errors import DeadlineExceeded, NotFound, Unavailable
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats, Interaction, Item, Profile
 from sidecar.features.items import ItemStore
@@ -66,6 +66,21 @@ async def test_nothing_of_the_old_index_is_seen_after_its_alias_was_switched(
     assert await names(bench.items, "A") == set()
 
 
+async def test_nothing_of_an_index_is_seen_after_it_was_made_again_under_its_name(
+    bench: Bench,
+) -> None:
+    old = replace(bench.catalogue.contents["A"], version=5, price=100.0)
+    bench.catalogue.contents["A"] = old
+    index = await bench.items.index("shop", SOON)
+    assert (await bench.items.get(index, ["A"], SOON, [5])).items["A"].price == 100.0
+    # Loaded in the same order, so that the item has the same version.
+    bench.catalogue.contents["A"] = replace(old, price=50.0)
+    bench.catalogue.uuid = "second"
+    bench.clock.now += 3
+    index = await bench.items.index("shop", SOON)
+    assert (await bench.items.get(index, ["A"], SOON, [5])).items["A"].price == 50.0
+
+
 async def test_the_cache_stays_within_its_bytes(bench: Bench) -> None:
     store = ItemStore(
         bench.catalogue,
@@ -92,7 +107,7 @@ async def test_what_is_cached_is_there_when_opensearch_is_not(bench: Bench) -> N
     await bench.items.get(index, ["A"], SOON)
     bench.catalogue.error = Unavailable("down")
     found = await bench.items.get(index, ["A", "B"], SOON)
-    assert (set(found.items), found.problem) == ({"A"}, "down")
+    assert (set(found.items), str(found.problem)) == ({"A"}, "down")
 
 
 async def test_a_profile_is_kept_for_its_time_and_then_read_anew(bench: Bench) -> None:
@@ -170,6 +185,54 @@ async def test_a_read_of_events_from_before_a_click_does_not_serve_who_comes_aft
     assert not (await bench.users.profile("u", SOON)).is_empty
     gate.set()
     assert (await before).is_empty
+    # The old one has ended last, and does not put the new one out of the cache...
+    assert not (await bench.users.profile("u", SOON)).is_empty
+    assert bench.catalogue.reads == ["events", "events"]
+
+
+async def test_a_read_from_before_a_click_is_not_kept_though_the_one_after_it_is_too_old(
+    bench: Bench,
+) -> None:
+    gates = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
+    plain = bench.catalogue.events
+    begun = iter(gates)
+
+    async def slow(*asked: object) -> Profile:
+        found = await plain(*asked)  # type: ignore[arg-type]
+        await next(begun).wait()
+        return found
+
+    async def ask() -> "asyncio.Task[Profile]":
+        asked = asyncio.create_task(bench.users.profile("u", SOON))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        bench.clock.now += 1.1  # the time that events are kept
+        return asked
+
+    bench.catalogue.events = slow  # type: ignore[method-assign]
+    before = await ask()
+    bench.catalogue.users["u"] = Profile(interactions=(Interaction("A", "click", 1),))
+    after = await ask()
+    gates[1].set()
+    await after
+    bench.clock.now += 1.1
+    gates[0].set()
+    await before
+    assert bench.users.profile_bytes == 0
+    gates[2].set()
+    assert not (await bench.users.profile("u", SOON)).is_empty
+
+
+async def test_what_a_user_who_was_forgotten_liked_is_forgotten_too(bench: Bench) -> None:
+    index = await bench.items.index("shop", SOON)
+    bench.catalogue.users["u"] = Profile(interactions=(Interaction("A", "click", 1),))
+    profile = await bench.users.profile("u", SOON)
+    await bench.users.taste(profile, index, bench.encoder, SOON)
+    assert bench.users.profile_bytes > 0
+    assert bench.users.taste_bytes > 0
+    bench.clock.now += 601.0
+    bench.users.expire()  # as the sidecar does now and then
+    assert bench.users.profile_bytes == bench.users.taste_bytes == 0
 
 
 async def test_what_a_user_likes_follows_an_update_of_the_items(bench: Bench) -> None:
@@ -252,7 +315,7 @@ async def test_a_read_goes_on_when_its_request_gives_up() -> None:
         done.append("read")
         return "value"
 
-    with pytest.raises(Unavailable, match="did not answer within 0 ms"):
+    with pytest.raises(DeadlineExceeded, match="waited for for 0 ms, the part of the deadline"):
         await reads.get("key", slow, Deadline.after(0.0))
     waiting = asyncio.create_task(reads.get("key", slow, SOON))
     await asyncio.sleep(0)
@@ -284,8 +347,26 @@ async def test_reads_do_not_pile_up_on_a_cluster_that_hangs() -> None:
         await asyncio.Event().wait()
 
     for key in ("a", "b"):
-        with pytest.raises(Unavailable):
+        with pytest.raises(DeadlineExceeded):
             await reads.get(key, hang, Deadline.after(0.0))
     with pytest.raises(Unavailable, match="2 reads from OpenSearch are under way"):
         await reads.get("c", hang, SOON)
     reads.close()
+
+
+async def test_a_short_deadline_is_the_callers_and_a_long_silence_is_opensearchs() -> None:
+    clock = Clock()
+    reads = SharedReads(wait=0.25, clock=clock)
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    soon = Deadline.after(0.001, clock)
+    with pytest.raises(DeadlineExceeded, match="Give more time"):
+        await reads.get("a", hang, soon)
+    clock.now += 0.3
+    with pytest.raises(Unavailable, match="did not answer within 1 ms"):
+        await reads.get("b", hang, Deadline.after(0.001, clock))
+    reads.close()
+    with pytest.raises(Unavailable, match="did not answer within 0 ms"):
+        await SharedReads(wait=0.0).get("a", hang, SOON)

@@ -309,6 +309,20 @@ async def test_events_down_leaves_the_rest(bench: Bench) -> None:
     assert reasons(ranking) == {"features_unavailable"}
 
 
+async def test_a_deadline_too_short_for_opensearch_is_the_reason_and_not_opensearch(
+    bench: Bench,
+) -> None:
+    async def slow(*_: object) -> Profile:
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    bench.catalogue.events = slow  # type: ignore[method-assign]
+    ranking = await bench.rank(request(query="apple computer", user="a"), seconds=0.004)
+    assert len(ranking.results) == 4
+    assert "deadline" in reasons(ranking)
+    assert "features_unavailable" not in reasons(ranking)
+
+
 async def test_no_encoder_at_all_leaves_the_callers_order(bench: Bench) -> None:
     bench.models.serving = type(bench.models.serving)({})
     ranking = await bench.rank(request("C", "A", query="computer"))

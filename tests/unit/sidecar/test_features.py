@@ -36,7 +36,7 @@ class Client:
         ]
         return {"hits": {"hits": hits}}
 
-    async def get_mapping(self, **_: Any) -> Any:
+    async def get(self, **_: Any) -> Any:
         return self.meta
 
 
@@ -93,9 +93,23 @@ async def test_the_mapping_says_where_packed_vectors_are(
     notes: list[dict[str, Any]], packed: str
 ) -> None:
     meta = {
-        f"shop-{number}": {"mappings": {"_meta": {"neuralrank": {"encoder": "e@1", **note}}}}
+        f"shop-{number}": {
+            "mappings": {"_meta": {"neuralrank": {"encoder": "e@1", **note}}},
+            "settings": {"index": {"uuid": f"u{number}"}},
+        }
         for number, note in enumerate(notes)
     }
     info = await features(Client({}, meta)).index("shop", 5.0)
     assert info.packed == packed
     assert info.encoder == "e@1"
+    assert info.generation == ",".join(f"shop-{number}/u{number}" for number in range(len(notes)))
+
+
+async def test_an_index_that_was_made_again_under_its_name_is_another() -> None:
+    found = [
+        await features(Client({}, {"shop": {"settings": {"index": {"uuid": uuid}}}})).index(
+            "shop", 5.0
+        )
+        for uuid in ("one", "two")
+    ]
+    assert found[0].generation != found[1].generation

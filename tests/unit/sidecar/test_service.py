@@ -11,10 +11,13 @@ import grpc
 import numpy as np
 import pytest
 
+from neuralrank.errors import InvalidInput
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+from sidecar.deadline import Deadline
 from sidecar.rpc.methods import add_ranking
 from sidecar.rpc.service import RankingService
+from sidecar.rpc.wire import read_rank
 from sidecar.settings import SidecarSettings
 from sidecar.telemetry.calls import Calls
 from sidecar.telemetry.tracing import Tracing
@@ -121,6 +124,28 @@ async def test_a_rank_has_its_deadline_less_the_margin(
     assert found == pytest.approx(seconds)
 
 
+async def test_a_deadline_begins_before_the_request_is_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[float] = []
+
+    def slow(*arguments: Any) -> Any:
+        bench.clock.now += 0.03
+        return read_rank(*arguments)
+
+    async def rank(_query: Any, deadline: Deadline) -> Any:
+        left.append(deadline.remaining())
+        raise InvalidInput("enough")
+
+    monkeypatch.setattr("sidecar.rpc.service.read_rank", slow)
+    bench.ranker.rank = rank  # type: ignore[method-assign]
+    async with serving(bench, deadline_ms=100) as stub:
+        stub.service._clock = bench.clock
+        with pytest.raises(grpc.RpcError, match="enough"):
+            await stub.Rank(request(query="computer"))
+    assert left == [pytest.approx(0.092 - 0.03)]
+
+
 async def test_a_deadline_that_has_passed_on_arrival_costs_nothing(bench: Bench) -> None:
     class Late:
         aborted: tuple[grpc.StatusCode, str] | None = None
@@ -139,10 +164,12 @@ async def test_a_deadline_that_has_passed_on_arrival_costs_nothing(bench: Bench)
             raise asyncio.CancelledError
 
     async with serving(bench) as stub:
-        encode = pb.EncodeRequest(inputs=[pb.EncodeInput(query="phone")])
+        # Both can't be used, which nobody finds out.
+        rank = pb.RankRequest(candidates=[pb.Candidate(id="twice")] * 10_000)
+        encode = pb.EncodeRequest(inputs=[pb.EncodeInput(query="")])
         for call in (stub.service.Rank, stub.service.Encode):
             late = Late()
-            made = request() if call == stub.service.Rank else encode
+            made = rank if call == stub.service.Rank else encode
             with pytest.raises(asyncio.CancelledError):
                 await call(made, late)
             assert late.aborted is not None

@@ -222,6 +222,7 @@ class Sidecar:
             return
         # Half a second and 20 MB that only those pay who want it.
         from sidecar.http.app import Parts, build
+        from sidecar.http.connection import Patience
         from sidecar.http.server import HttpServer
 
         app = build(
@@ -238,7 +239,12 @@ class Sidecar:
         host, port = self._settings.http_address
         tls = self._certificates.context() if self._certificates else None
         self._http = HttpServer(
-            app, host, port, connections=self._settings.max_connections, tls=tls
+            app,
+            host,
+            port,
+            connections=self._settings.max_connections,
+            patience=Patience(self._settings.handshake_seconds, self._settings.http_body_seconds),
+            tls=tls,
         )
         await self._http.start()
         self.http_port = self._http.port

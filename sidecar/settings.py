@@ -89,6 +89,10 @@ class SidecarSettings(BaseSettings):
 
     # Connections that are open at once; one more is closed.
     max_connections: _Count = 1_000
+    # How long a new connection may take to its first request: the handshakes of TLS and HTTP/2, and
+    # of HTTP the head of a request. One that takes longer is closed. Shorter: silent connections
+    # take less; longer: far callers on slow networks get in.
+    handshake_seconds: float = Field(default=10.0, ge=0.1, le=600)
     # Requests under way on one connection; more wait at the client. Above max_in_flight, so that
     # who asks too much is told so.
     max_streams: _Count = 256

@@ -20,7 +20,16 @@ from sidecar.http.problems import DEFECT, grpc_name, problem, status_problem
 from sidecar.telemetry.calls import Call, Calls
 from sidecar.telemetry.metrics import Metrics
 
-__all__ = ["REQUEST_ID", "RERANK_PATHS", "SUBJECT", "Admission", "Edge", "arrived", "request_id"]
+__all__ = [
+    "PROBE_PATHS",
+    "REQUEST_ID",
+    "RERANK_PATHS",
+    "SUBJECT",
+    "Admission",
+    "Edge",
+    "arrived",
+    "request_id",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +40,8 @@ _App = Callable[[_Scope, Receive, _Send], Awaitable[None]]
 REQUEST_ID: Final = "x-request-id"
 # The routes that cost something, and so are for callers that may ask.
 RERANK_PATHS: Final = ("/v1/rerank", "/v2/rerank", "/rerank")
+# Those that ask how the sidecar is.
+PROBE_PATHS: Final = ("/healthz", "/readyz", "/health")
 # In a request's state: the common name of the certificate that its caller showed.
 SUBJECT: Final = "subject"
 # Every other path has one name in metrics: callers could make up any number of them.

@@ -5,35 +5,47 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
 
 from neuralrank.errors import Unsupported
+from sidecar.http.connection import Connection, Patience
 
 __all__ = ["HttpServer"]
 
 _KEEP_ALIVE_SECONDS: Final = 75
 _CLOSE_SECONDS: Final = 1
+_USUAL: Final = Patience()
 
 
 class HttpServer:
     """Serves one ASGI application until it is stopped."""
 
     def __init__(
-        self, app: Any, host: str, port: int, *, connections: int, tls: ssl.SSLContext | None = None
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        *,
+        connections: int,
+        patience: Patience = _USUAL,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """
         Args:
             port: 0 for any free one; `port` says which, after `start`.
-            connections: that are open at once; one more is answered with 503.
+            connections: that are open at once; requests of one more are answered with 503, but for
+                probes.
+            patience: how long the other end may take.
             tls: what certificates connections are to have. None: plain HTTP.
         """
         self._host = host
         self.port = port
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -43,9 +55,8 @@ class HttpServer:
             limit_concurrency=connections,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_CLOSE_SECONDS,
-            ssl_context_factory=(lambda *_: tls) if tls else None,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, patience, tls)
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -63,8 +74,9 @@ class HttpServer:
                 "set NEURALRANK_SIDECAR_HTTP_LISTEN."
             ) from error
         self.port = listener.getsockname()[1]
-        self._running = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started and not self._running.done():
+        self._server.listener = listener
+        self._running = asyncio.create_task(self._server.serve())
+        while not self._server.listening and not self._running.done():
             await asyncio.sleep(0)
 
     async def stop(self) -> None:
@@ -77,7 +89,39 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """One whose process is not its own: signals are for the sidecar."""
+    """One whose process is not its own: signals are for the sidecar. It listens by itself, as
+    uvicorn has no bound on the time of a handshake."""
+
+    listener: socket.socket
+
+    def __init__(
+        self, config: uvicorn.Config, patience: Patience, tls: ssl.SSLContext | None
+    ) -> None:
+        super().__init__(config)
+        self._patience = patience
+        self._tls = tls
+        self.listening = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets or [])
+        # asyncio takes it for TLS only.
+        limit = self._patience.head if self._tls else None
+        server = await asyncio.get_running_loop().create_server(
+            partial(
+                Connection,
+                patience=self._patience,
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            ),
+            sock=self.listener,
+            ssl=self._tls,
+            backlog=self.config.backlog,
+            ssl_handshake_timeout=limit,
+            ssl_shutdown_timeout=limit,
+        )
+        self.servers.append(server)
+        self.listening = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

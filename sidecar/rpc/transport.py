@@ -9,8 +9,6 @@ __all__ = ["PERMITTED_PING_MS", "server_options"]
 # A client that pings more often than this is cut off (ENHANCE_YOUR_CALM). Half of what our own
 # client does (`neuralrank.channel`), so that a slow network never makes a good client a bad one.
 PERMITTED_PING_MS: Final = 15_000
-# A connection that does not finish its handshake holds a socket; gRPC's own limit is two minutes.
-_HANDSHAKE_MS: Final = 10_000
 
 
 def server_options(settings: SidecarSettings, *, shared_port: bool) -> list[tuple[str, int]]:
@@ -24,7 +22,7 @@ def server_options(settings: SidecarSettings, *, shared_port: bool) -> list[tupl
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_concurrent_streams", settings.max_streams),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
-        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.server_handshake_timeout_ms", round(settings.handshake_seconds * 1_000)),
         # A peer that vanished without a word (a node that lost its power, a firewall that forgot
         # the connection) is found and its calls are cancelled.
         ("grpc.keepalive_time_ms", round(settings.keepalive_seconds * 1_000)),

@@ -1,6 +1,7 @@
 """What callers do to a sidecar: hang up, flood, stall, send poison. It costs themselves only."""
 
 import asyncio
+import json
 import random
 import struct
 from contextlib import suppress
@@ -8,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import numpy as np
 import onnx
 import pytest
 
-from bench.running import Running
+from bench.running import Running, free_port
 from neuralrank.bundle import MODEL, TOKENIZER, write_bundle
 from neuralrank.models.bert import write_bert
 from neuralrank.registry import Registry
@@ -175,6 +177,55 @@ async def test_more_requests_than_it_takes_are_refused_at_once(
     answered = [outcome for outcome in outcomes if outcome.status == "OK"]
     assert len(answered) >= 4
     assert all(outcome.ids == set(PRODUCTS) for outcome in answered)
+
+
+async def test_http_clients_that_stall_or_hang_up_lose_their_own_connection_only(
+    start: START, account: Account
+) -> None:
+    port = free_port()
+    sidecar = start(
+        http_listen=f"127.0.0.1:{port}",
+        max_connections=40,
+        handshake_seconds=0.5,
+        http_body_seconds=0.5,
+    )
+    await asyncio.to_thread(sidecar.ready)
+    before = sidecar.usage()
+    asked = {"query": "red phone", "texts": ["red phone", "blue kettle"]}
+    body = json.dumps(asked).encode()
+    head = b"POST /rerank HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    whole = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    kinds = {
+        "silent HTTP connection": b"",
+        "slow HTTP head": head,
+        "slow HTTP body": head + b"Content-Length: 1000\r\n\r\n{",
+        "HTTP client that hangs up": whole,
+    }
+    opened = []
+    for _ in range(15):
+        for name, said in kinds.items():
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(said)
+            account.fault(name)
+            if said == whole:
+                writer.close()
+            else:
+                opened.append((reader, writer))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        # More than there may be; whether it is alive can be asked all the same.
+        assert (await client.get("/healthz")).status_code == 200
+        async with asyncio.timeout(20):
+            for reader, writer in opened:
+                with suppress(ConnectionResetError):
+                    while await reader.read(4_096):
+                        pass
+                writer.close()
+        answers = [await client.post("/rerank", json=asked) for _ in range(8)]
+    assert {answer.status_code for answer in answers} == {200}
+    async with connect(sidecar.address) as channel:
+        outcomes = await ask(channel, [request(user=f"u{n}") for n in range(8)], account)
+    assert {outcome.status for outcome in outcomes} == {"OK"}
+    assert sidecar.usage().files <= before.files + 40  # connections to OpenSearch, which are kept
 
 
 async def _stalled(sidecar: Running) -> asyncio.StreamWriter:

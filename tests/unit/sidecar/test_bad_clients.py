@@ -10,7 +10,6 @@ import pytest
 from neuralrank.channel import _SERVICE_CONFIG
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
-from sidecar.rpc import transport
 from sidecar.rpc.transport import PERMITTED_PING_MS, server_options
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings
@@ -61,11 +60,10 @@ async def until(what: Any) -> None:
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n"])
 @pytest.mark.parametrize("tls", [False, True])
 async def test_who_does_not_finish_the_handshake_is_cut_off_and_others_are_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool, said: bytes
+    tmp_path: Path, tls: bool, said: bytes
 ) -> None:
-    monkeypatch.setattr(transport, "_HANDSHAKE_MS", 100)
     settings = Files(tmp_path).settings() if tls else {}
-    async with secured(tmp_path, **settings) as made:
+    async with secured(tmp_path, **settings, handshake_seconds=0.1) as made:
         reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
         writer.write(said)
         if not tls:

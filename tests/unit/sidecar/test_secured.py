@@ -1,11 +1,13 @@
 """TLS, client certificates, tokens and limits of a whole sidecar, over real gRPC."""
 
 import asyncio
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -186,6 +188,23 @@ async def test_a_client_is_known_by_its_certificate_and_else_by_its_address(
     async with secured(tmp_path, **limit) as made:
         # Another connection, and so another port, of the same address.
         assert [await rank(made), await rank(made)] == ["OK", "RESOURCE_EXHAUSTED"]
+
+
+async def test_over_http_too_a_client_is_known_by_its_certificate(
+    tmp_path: Path, files: Files
+) -> None:
+    settings = files.settings(mutual=True) | {"http_listen": "127.0.0.1:0"}
+    async with secured(tmp_path, **settings, caller_rate=0.1, caller_burst=1) as made:
+        url = f"https://127.0.0.1:{made.http_port}/rerank"
+        found = []
+        for name in ("shop", "shop", "cms"):
+            context = ssl.create_default_context(cafile=str(files.ca))
+            context.load_cert_chain(*files.client(name))
+            async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+                answer = await client.post(url, json={"query": "a", "texts": ["b"]})
+            found.append((answer.status_code, "'shop' asks too often" in answer.text))
+    # 503: it is let in, and there are no models.
+    assert found == [(503, False), (429, True), (503, False)]
 
 
 async def test_a_flood_of_connections_is_held_off_and_those_that_are_in_are_served(

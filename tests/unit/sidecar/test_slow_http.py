@@ -1,0 +1,134 @@
+"""HTTP clients that are silent, slow or many, over real sockets: they lose their own connection."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sidecar.http.connection import Patience
+from sidecar.http.server import HttpServer
+from tests.unit.sidecar.parts import Bench, WordJudge
+from tests.unit.sidecar.secured import Files
+from tests.unit.sidecar.web import application
+
+HEAD = b"POST /rerank HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+ASKED = {"query": "red kettle", "texts": ["red kettle", "blue phone"]}
+SHORT = 0.05
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench(judge=WordJudge())
+    yield made
+    made.close()
+
+
+@asynccontextmanager
+async def served(
+    bench: Bench,
+    *,
+    connections: int = 100,
+    handshake: float = SHORT,
+    body: float = SHORT,
+    tls: ssl.SSLContext | None = None,
+    **settings: Any,
+) -> AsyncIterator[HttpServer]:
+    server = HttpServer(
+        application(bench, http_body_seconds=body, **settings),
+        "127.0.0.1",
+        0,
+        connections=connections,
+        patience=Patience(handshake, body),
+        tls=tls,
+    )
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def client(server: HttpServer) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False)
+
+
+async def end(reader: asyncio.StreamReader) -> bytes:
+    """What the sidecar says until it closes the connection."""
+    said = b""
+    async with asyncio.timeout(20):
+        with suppress(ConnectionResetError):
+            while part := await reader.read(4_096):
+                said += part
+    return said
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\r\n", b"GET", HEAD, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /he"]
+)
+async def test_a_request_that_does_not_come_is_not_waited_for(bench: Bench, sent: bytes) -> None:
+    async with served(bench) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(sent)
+        said = await end(reader)
+        writer.close()
+    assert (b"200 OK" in said) is (b"\r\n\r\n" in sent)
+
+
+async def test_blank_lines_after_an_answer_keep_no_connection(bench: Bench) -> None:
+    async with served(bench) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"}")
+        writer.write(b"\r\n")
+        assert await end(reader) == b""
+        writer.close()
+
+
+async def test_a_slow_body_is_answered_and_its_connection_closed(bench: Bench) -> None:
+    async with served(bench) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(HEAD + b"Content-Length: 100\r\n\r\n{")
+        said = await end(reader)
+        writer.close()
+    assert b"504 Gateway Timeout" in said
+    assert b"did not come within 0.05 s; 1 bytes of it did" in said
+
+
+async def test_silent_connections_keep_nobody_out_for_long(bench: Bench) -> None:
+    async with served(bench, connections=5, handshake=0.2) as server, client(server) as http:
+        silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(20)]
+        # While they last, who asks for work is told to come back, and probes are answered.
+        assert (await http.post("/rerank", json=ASKED)).status_code == 503
+        assert (await http.get("/healthz")).status_code == 200
+        assert (await http.get("/readyz?x=1")).status_code == 200
+        for reader, _ in silent:
+            assert await end(reader) == b""
+        assert (await http.post("/rerank", json=ASKED)).status_code == 200
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_an_idle_connection_is_kept_between_requests(bench: Bench) -> None:
+    async with served(bench) as server, client(server) as http:
+        for _ in range(2):
+            answer = await http.post("/rerank", json=ASKED)
+            assert answer.status_code == 200
+            # Longer than a head may take.
+            await asyncio.sleep(3 * SHORT)
+        (connection,) = http._transport._pool.connections  # type: ignore[attr-defined]
+        assert "Request Count: 2" in repr(connection)
+
+
+async def test_a_handshake_of_tls_is_not_waited_for(bench: Bench, tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    async with served(bench, tls=context) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await end(reader) == b""
+        writer.close()

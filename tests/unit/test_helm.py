@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,13 @@ FULL = {
     "registry": {"url": "s3://bucket/models"},
     "tls": {"secretName": "tls", "clientCertificates": True},
     "tokensSecretName": "tokens",
-    "settings": {"deadline_ms": 150, "weight_affinity": 0.25, "default_encoder": "e5"},
+    "settings": {
+        "deadline_ms": 150,
+        "weight_affinity": 0.25,
+        "default_encoder": "e5",
+        "item_cache_bytes": 536_870_912,
+        "reflection": False,
+    },
     "env": [{"name": "AWS_REGION", "value": "eu-central-1"}],
     "traces": {"otlpEndpoint": "http://otel:4317"},
     "autoscaling": {"metric": "cpu", "minReplicas": 3},
@@ -54,7 +61,7 @@ PLAIN = REQUIRED | {
     "networkPolicy": {"enabled": False},
     "disruptionBudget": {"enabled": False},
 }
-# Kubernetes' HTTP probe has no certificate to show, so without one for clients it may ask.
+# TLS without certificates for clients.
 SECURED = FULL | {"tls": {"secretName": "tls"}}
 VALUES = {"required": REQUIRED, "full": FULL, "plain": PLAIN, "secured": SECURED}
 
@@ -174,16 +181,31 @@ def test_the_pod_may_do_little_and_has_time_to_end() -> None:
 
 
 @needs_helm
+def test_settings_are_written_as_they_were_given() -> None:
+    given = environment(rendered(FULL))
+    for name, value in FULL["settings"].items():
+        assert given[f"NEURALRANK_SIDECAR_{name.upper()}"].lower() == str(value).lower()
+
+
+@needs_helm
 @pytest.mark.parametrize(
-    ("values", "kind"), [(REQUIRED, "grpc"), (SECURED, "httpGet"), (FULL, "tcpSocket")]
+    ("values", "how"), [(REQUIRED, "HTTP"), (SECURED, "HTTPS"), (FULL, "command")]
 )
-def test_it_is_asked_whether_it_is_ready_by_what_tls_allows(
-    values: dict[str, Any], kind: str
+def test_models_decide_who_gets_requests_and_the_event_loop_who_is_started_again(
+    values: dict[str, Any], how: str
 ) -> None:
     (container,) = rendered(values)["Deployment"]["spec"]["template"]["spec"]["containers"]
-    for probe in ("startupProbe", "readinessProbe"):
-        assert kind in container[probe]
-    assert "tcpSocket" in container["livenessProbe"]
+    ready, live = container["readinessProbe"], container["livenessProbe"]
+    if how == "command":
+        assert ready["exec"]["command"] == ["neuralrank-sidecar-check", "ready"]
+        assert live["exec"]["command"] == ["neuralrank-sidecar-check", "live"]
+        project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
+        assert "neuralrank-sidecar-check" in project["scripts"]
+    else:
+        for probe, path in ((ready, "/readyz"), (live, "/healthz")):
+            assert probe["httpGet"] == {"path": path, "port": "http", "scheme": how}
+    # Not by models: a registry that can't be read would end every pod again and again.
+    assert container["startupProbe"]["tcpSocket"] == {"port": "grpc"}
 
 
 @needs_helm

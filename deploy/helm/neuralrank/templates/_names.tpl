@@ -15,14 +15,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{- /* Kubernetes' own gRPC probe speaks no TLS; its HTTP probe does, but has no certificate to show:
-with mTLS a port that takes connections is all that can be asked for. */ -}}
-{{- define "neuralrank.ready" -}}
-{{- if .Values.tls.clientCertificates }}
-tcpSocket: {port: grpc}
-{{- else if .Values.tls.secretName }}
-httpGet: {path: /readyz, port: http, scheme: HTTPS}
+{{- /* Whether it is "ready" or "live", both answered by its event loop. Kubernetes has no certificate to
+show: where clients need one, a command in the pod asks with the pod's own. */ -}}
+{{- define "neuralrank.probe" -}}
+{{- if .values.tls.clientCertificates }}
+exec: {command: [neuralrank-sidecar-check, {{ .question }}]}
 {{- else }}
-grpc: {port: 50051, service: neuralrank.v1.Ranking}
+httpGet:
+  path: {{ ternary "/readyz" "/healthz" (eq .question "ready") }}
+  port: http
+  scheme: {{ ternary "HTTPS" "HTTP" (not (empty .values.tls.secretName)) }}
 {{- end }}
+timeoutSeconds: 5
+{{- end }}
+
+{{- /* JSON and YAML values are floating point to Helm, which would write 536870912 as 5.36870912e+08. */ -}}
+{{- define "neuralrank.value" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ toString . }}{{ end }}
 {{- end }}

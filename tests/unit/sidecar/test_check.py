@@ -1,0 +1,75 @@
+"""`neuralrank-sidecar-check`: asks a real sidecar, with the certificate that the sidecar has."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.check import check
+from sidecar.server import Sidecar
+from tests.unit.sidecar.parts import WordEncoder, serving
+from tests.unit.sidecar.secured import Files, secured
+
+PREFIX = "NEURALRANK_SIDECAR_"
+
+
+def environment(made: Sidecar, **settings: Any) -> dict[str, str]:
+    given = {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
+    return given | {f"{PREFIX}HTTP_LISTEN": f"0.0.0.0:{made.http_port}"}
+
+
+@pytest.mark.parametrize("security", ["none", "tls", "mtls"])
+async def test_it_tells_alive_from_ready(tmp_path: Path, security: str) -> None:
+    files = Files(tmp_path)
+    # A name that is not the one it is asked by, and no address.
+    files.issue(files.certificate, files.key, "sidecar.internal")
+    settings = {} if security == "none" else files.settings(mutual=security == "mtls")
+    async with secured(tmp_path, http_listen="127.0.0.1:0", **settings) as made:
+        variables = environment(made, **settings)
+        await made.loaded()
+        assert await asyncio.to_thread(check, "live", variables) == ""
+        # Its registry is empty.
+        said = await asyncio.to_thread(check, "ready", variables)
+        assert said == f"127.0.0.1:{made.http_port} is not ready: HTTP 503."
+        made.models.serving = serving(WordEncoder(), None)
+        assert await asyncio.to_thread(check, "ready", variables) == ""
+    assert "does not answer" in await asyncio.to_thread(check, "live", variables)
+
+
+async def test_another_server_in_its_place_is_not_taken_for_it(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    files, other = Files(tmp_path), Files(tmp_path / "other")
+    async with secured(tmp_path, http_listen="127.0.0.1:0", **other.settings()) as made:
+        variables = environment(made, **files.settings())
+        assert "CERTIFICATE_VERIFY_FAILED" in await asyncio.to_thread(check, "live", variables)
+
+
+async def test_an_event_loop_that_hangs_is_not_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.check._SECONDS", 0.2)
+    async with secured(tmp_path, http_listen="127.0.0.1:0") as made:
+        # Its port takes connections; nobody reads them, as this loop is the sidecar's.
+        assert "timed out" in check("live", environment(made))
+
+
+def test_without_http_it_says_what_to_set() -> None:
+    assert check("live", {}) == (
+        "NEURALRANK_SIDECAR_HTTP_LISTEN is no host:port; the sidecar is asked over HTTP, so set it."
+    )
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["live"], 1), ([], 2), (["well"], 2)])
+def test_the_command_says_no_by_its_exit_code(arguments: list[str], code: int) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "sidecar.check", *arguments],
+        env={"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == code
+    assert run.stderr

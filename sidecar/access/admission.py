@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from neuralrank.errors import (
     NeuralrankError,
@@ -36,7 +37,8 @@ class Admission:
         self._metrics = metrics
         self._max_in_flight = settings.max_in_flight
         self._max_busy = settings.max_busy_percent / 100
-        self.busy = Busy(clock)
+        self.busy = Busy(clock, metrics.worked)
+        metrics.watch_busy(lambda: self.busy.share)
         self._tokens = Tokens(Path(settings.tokens), clock) if settings.tokens else None
         self._limits = CallerLimits(
             rate=settings.caller_rate,
@@ -78,14 +80,13 @@ class Admission:
             RateExceeded: this caller has its share.
         """
         with ExitStack() as held:
+            # The sidecar's own limit first: a request that is refused anyway costs the caller
+            # nothing of its rate.
+            self._check()
             try:
-                # The sidecar's own limit first: a request that is refused anyway costs the caller
-                # nothing of its rate.
-                self._check()
                 held.enter_context(self._limits.admitted(caller))
-            except NeuralrankError as error:
-                self._metrics.refused(_reason(error))
-                raise
+            except RateExceeded as error:
+                self._refuse("caller_limit", error)
             self._in_flight += 1
             self._idle.clear()
             self._metrics.in_flight.inc()
@@ -112,22 +113,29 @@ class Admission:
 
     def _check(self) -> None:
         if self._closed:
-            raise Unavailable("This sidecar is stopping. Ask another, or again in a moment.")
+            self._refuse(
+                "stopping",
+                Unavailable("This sidecar is stopping. Ask another, or again in a moment."),
+            )
         if self._in_flight >= self._max_in_flight:
-            raise Overloaded(
-                f"{self._in_flight} requests are in work, allowed are {self._max_in_flight}. Try "
-                "again later, or add a sidecar."
+            self._refuse(
+                "in_flight",
+                Overloaded(
+                    f"{self._in_flight} requests are in work, allowed are {self._max_in_flight}. "
+                    "Try again later, or add a sidecar."
+                ),
             )
         busy = self.busy.share
         if busy > self._max_busy and self._in_flight:
-            raise Overloaded(
-                f"The sidecar was at work for {busy:.0%} of its time, allowed are "
-                f"{self._max_busy:.0%}: more requests would only wait. Try again later, or add a "
-                "sidecar."
+            self._refuse(
+                "busy",
+                Overloaded(
+                    f"The sidecar was at work for {busy:.0%} of its time, allowed are "
+                    f"{self._max_busy:.0%}: more requests would only wait. Try again later, or add "
+                    "a sidecar."
+                ),
             )
 
-
-def _reason(error: NeuralrankError) -> str:
-    if isinstance(error, RateExceeded):
-        return "caller_limit"
-    return "overloaded" if isinstance(error, Overloaded) else "stopping"
+    def _refuse(self, reason: str, error: NeuralrankError) -> NoReturn:
+        self._metrics.refused(reason)
+        raise error

@@ -17,15 +17,25 @@ __all__ = ["Busy"]
 
 # Seconds over which it is averaged, exponentially: a burst of requests is shorter.
 _SPAN_S: Final = 0.05
+# How often it is said how long the loop worked, in seconds: seldom enough to cost nothing.
+_SAID_S: Final = 0.1
 
 
 class Busy:
     """The share of its time that a loop was at work, lately: in [0, 1]."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, worked: Callable[[float], None] = lambda _: None) -> None:
+        """
+        Args:
+            worked: told, a few times a second, for how many more seconds the loop was at work.
+        """
         self._clock = clock
+        self._worked = worked
         self._working = 0.0
         self._whole = 0.0
+        # Seconds of work, and in all, of which `worked` was not told.
+        self._unsaid = 0.0
+        self._since = 0.0
         self._stop: Callable[[], None] | None = None
 
     @property
@@ -39,6 +49,11 @@ class Busy:
         kept = math.exp(-span / _SPAN_S)
         self._working = self._working * kept + max(0.0, working)
         self._whole = self._whole * kept + span
+        self._unsaid += max(0.0, working)
+        self._since += span
+        if self._since >= _SAID_S:
+            self._worked(self._unsaid)
+            self._unsaid = self._since = 0.0
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sees every wait of the loop from now on. Nothing is seen of a loop without a selector."""

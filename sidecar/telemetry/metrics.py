@@ -153,6 +153,12 @@ class Metrics:
         self.queued = self._gauge(
             "neuralrank_queued_runs", "Model runs that wait or are under way."
         )
+        self._busy = self._gauge(
+            "neuralrank_busy_ratio", "Share of its time that the event loop was at work, just now."
+        )
+        self._worked = self._counter(
+            "neuralrank_busy_seconds", "Time for which the event loop was at work."
+        )
         self._build = Info("neuralrank_build", "What runs here.", registry=self.registry)
 
     def request(self, method: str, status: str, seconds: float) -> None:
@@ -168,6 +174,14 @@ class Metrics:
 
     def refused(self, reason: str) -> None:
         self._refused(reason).inc()
+
+    def watch_busy(self, share: Callable[[], float]) -> None:
+        """Asks `share` how busy the event loop is, in [0, 1], whenever the metrics are read."""
+        self._busy.set_function(share)
+
+    def worked(self, seconds: float) -> None:
+        """For how long the event loop was at work since this was called last."""
+        self._worked.inc(seconds)
 
     def degraded(self, reason: str) -> None:
         self._degraded(reason).inc()

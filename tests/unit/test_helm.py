@@ -209,12 +209,19 @@ def test_models_decide_who_gets_requests_and_the_event_loop_who_is_started_again
 
 
 @needs_helm
-def test_the_autoscaler_asks_for_the_metric_that_the_adapter_gives() -> None:
-    (metric,) = rendered(REQUIRED)["HorizontalPodAutoscaler"]["spec"]["metrics"]
+def test_the_autoscaler_asks_for_the_metrics_that_the_adapter_gives() -> None:
+    metrics = rendered(REQUIRED)["HorizontalPodAutoscaler"]["spec"]["metrics"]
     adapter = yaml.safe_load((CHECKOUT / "deploy/prometheus/adapter.yml").read_text("utf-8"))
-    (rule,) = adapter["rules"]["custom"]
-    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
-    assert rule["seriesQuery"] in RECORDED
+    rules = adapter["rules"]["custom"]
+    asked = {
+        metric["pods"]["metric"]["name"]: metric["pods"]["target"]["averageValue"]
+        for metric in metrics
+    }
+    assert set(asked) == {rule["name"]["as"] for rule in rules}
+    assert {rule["seriesQuery"] for rule in rules} <= RECORDED
+    # Replicas are added before requests are refused.
+    busy = int(asked["neuralrank_busy_ratio_avg1m"].removesuffix("m")) / 10
+    assert busy < SidecarSettings().max_busy_percent
     (metric,) = rendered(FULL)["HorizontalPodAutoscaler"]["spec"]["metrics"]
     assert metric["resource"]["name"] == "cpu"
 

@@ -12,8 +12,13 @@ from sidecar.settings import SidecarSettings
 from sidecar.telemetry.metrics import Metrics
 
 
-def admission(percent: int) -> Admission:
-    return Admission(SidecarSettings(max_busy_percent=percent), Metrics(), lambda: 0.0)
+def admission(percent: int, metrics: Metrics | None = None, **settings: int) -> Admission:
+    made = SidecarSettings(max_busy_percent=percent, **settings)
+    return Admission(made, metrics or Metrics(), lambda: 0.0)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 def test_a_burst_does_not_make_it_busy_and_saturation_does() -> None:
@@ -40,6 +45,33 @@ def test_busy_it_refuses_and_idle_it_admits() -> None:
         made.busy.note(working=0.0, idle=0.1)
         with made.admitted("b"):
             pass
+
+
+def test_why_a_request_was_refused_and_how_busy_it_is_are_seen_from_outside() -> None:
+    metrics = Metrics()
+    made = admission(85, metrics, max_in_flight=2)
+    with made.admitted("a"):
+        made.busy.note(working=1.0, idle=0.0)
+        assert value(metrics, "neuralrank_busy_ratio") == 1.0
+        with pytest.raises(Overloaded):
+            made.admitted("b").__enter__()
+        made.busy.note(working=0.0, idle=1.0)
+        assert value(metrics, "neuralrank_busy_ratio") < 0.01
+        assert value(metrics, "neuralrank_busy_seconds_total") == 1.0
+        with made.admitted("b"), pytest.raises(Overloaded):
+            made.admitted("c").__enter__()
+    for reason in ("busy", "in_flight"):
+        name = "neuralrank_refused_requests_total"
+        assert value(metrics, name, reason=reason) == 1, reason
+
+
+def test_work_is_counted_whole_however_short_it_is() -> None:
+    said: list[float] = []
+    busy = Busy(lambda: 0.0, said.append)
+    for _ in range(100):
+        busy.note(working=0.002, idle=0.003)
+    assert sum(said) == pytest.approx(0.2, abs=0.05)
+    assert len(said) <= 5
 
 
 def test_the_only_request_is_never_refused_for_what_others_did() -> None:

@@ -40,6 +40,8 @@ _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
 }
 # What the sidecar itself says when it is there and can't answer; else it is gRPC that speaks.
 _ITS_OWN_WORDS: Final = ("Bundle", "OpenSearch", "This sidecar")
+# gRPC has one status for a message that is too long, which never is taken, and for too much load.
+_TOO_LONG: Final = "larger than max"
 
 
 class _Caller:
@@ -81,6 +83,11 @@ class _Caller:
             return DeadlineExceeded(
                 f"The sidecar at {self._address} did not answer in time. Give the call a longer "
                 "timeout, or see the sidecar's log and load."
+            )
+        if status == "RESOURCE_EXHAUSTED" and _TOO_LONG in details:
+            return InvalidInput(
+                f"The request is longer than the sidecar at {self._address} takes ({details}). "
+                "Send fewer or shorter candidates, or raise NEURALRANK_SIDECAR_MAX_MESSAGE_BYTES."
             )
         if status in _ERRORS:
             return _ERRORS[status](details)

@@ -1,8 +1,8 @@
 """The methods of `neuralrank.v1.Ranking` on a gRPC server.
 
-Beside the generated function of the same purpose for one reason: bytes that are no message, such as
-a string of invalid UTF-8, are the caller's fault and not INTERNAL, and are counted and logged as
-every other request.
+Beside the generated function of the same purpose for two reasons: a message is decoded once its
+caller is known, and not before; and bytes that are no message, such as a string of invalid UTF-8,
+are the caller's fault and not INTERNAL, and are counted and logged as every other request.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from neuralrank.errors import InvalidInput
+from neuralrank.errors import InvalidInput, Unauthenticated
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.rpc.service import RankingService
 
@@ -23,8 +23,7 @@ def add_ranking(service: RankingService, server: grpc.aio.Server) -> None:
     described = pb.DESCRIPTOR.services_by_name["Ranking"]
     handlers = {
         method.name: grpc.unary_unary_rpc_method_handler(
-            _refusing(service, method.name),
-            request_deserializer=_reader(getattr(pb, method.input_type.name)),
+            _handler(service, method.name, getattr(pb, method.input_type.name)),
             response_serializer=getattr(pb, method.output_type.name).SerializeToString,
         )
         for method in described.methods
@@ -34,27 +33,22 @@ def add_ranking(service: RankingService, server: grpc.aio.Server) -> None:
     )
 
 
-def _reader(kind: Any) -> Callable[[bytes], Any]:
-    """Reads a message; what is none becomes the error, since gRPC lets a reader raise nothing."""
+def _handler(service: RankingService, name: str, kind: Any) -> Callable[[bytes, Any], Any]:
+    method = getattr(service, name)
 
-    def read(raw: bytes) -> Any:
+    async def answer(raw: bytes, context: Any) -> Any:
         try:
-            return kind.FromString(raw)
+            service.check_caller(context)
+        except Unauthenticated as error:
+            return await service.refuse(name, error, context)
+        try:
+            request = kind.FromString(raw)
         except DecodeError as error:
-            return InvalidInput(
+            found = InvalidInput(
                 f"The {len(raw)} bytes of the request are no {kind.DESCRIPTOR.full_name}: {error}. "
                 "Strings must be UTF-8; see ranking.proto."
             )
-
-    return read
-
-
-def _refusing(service: RankingService, name: str) -> Callable[[Any, Any], Any]:
-    method = getattr(service, name)
-
-    async def answer(request: Any, context: Any) -> Any:
-        if isinstance(request, InvalidInput):
-            return await service.refuse(name, request, context)
+            return await service.refuse(name, found, context)
         return await method(request, context)
 
     return answer

@@ -97,13 +97,21 @@ class RankingService(pb_grpc.RankingServicer):
         # Free, and wanted most when the sidecar has too much to do.
         return await self._answer("ModelStatus", context, answer, counted=False)
 
+    def check_caller(self, context: Any) -> None:
+        """To be asked before a message is decoded.
+
+        Raises:
+            Unauthenticated: tokens are needed, and this caller has none of them.
+        """
+        self._caller(context)
+
     async def refuse(self, method: str, error: NeuralrankError, context: Any) -> None:
-        """Answers a request that could not be read."""
+        """Answers a request that was not read, or could not be."""
 
         async def answer() -> None:
             raise error
 
-        await self._answer(method, context, answer)
+        await self._answer(method, context, answer, counted=False)
 
     def _deadline(self, method: str, context: Any, milliseconds: int) -> Deadline:
         """The earlier of gRPC's deadline and the request's own, less the margin to answer in."""
@@ -136,7 +144,8 @@ class RankingService(pb_grpc.RankingServicer):
         metadata = context.invocation_metadata() or ()
         with self._calls.open(method, metadata, request_id) as call:
             try:
-                caller = self._caller(context)
+                # Who asks what does not count was known before it was read.
+                caller = self._caller(context) if counted else ""
                 with self.admission.admitted(caller) if counted else nullcontext():
                     return await work()
             except NeuralrankError as error:

@@ -28,6 +28,7 @@ OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
 SECRET = "shop-secret-0123456789"
 PAST = datetime.now(UTC) - timedelta(days=1)
 NO_CONNECTION = "no connection"
+HTTP_ONLY = "`GET` where `POST` is meant"
 
 
 def documented() -> dict[str, tuple[str, str]]:
@@ -112,7 +113,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "a method or a path that there is not": lambda: Case(
         method="/neuralrank.v1.Ranking/Sort", path="/v3/rerank"
     ),
-    "`GET` where `POST` is meant": lambda: Case(verb="GET", http=b""),
+    HTTP_ONLY: lambda: Case(verb="GET", http=b""),
 }
 
 
@@ -180,11 +181,9 @@ def test_each_row_has_its_case_and_each_case_its_row() -> None:
     assert set(documented()) == set(CASES)
 
 
-@pytest.mark.parametrize("sent", CASES)
+@pytest.mark.parametrize("sent", [sent for sent in CASES if sent != HTTP_ONLY])
 async def test_grpc_answers_as_the_table_says(tmp_path: Path, sent: str) -> None:
     expected = documented()[sent][0]
-    if not expected:
-        pytest.skip("it is about HTTP")
     case = CASES[sent]()
     async with running(tmp_path, case) as (made, files):
         status, said = await by_grpc(made, case, files)

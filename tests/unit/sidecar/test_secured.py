@@ -153,6 +153,25 @@ async def test_a_token_is_needed_but_not_for_health_and_reflection(
         assert refused == 4
 
 
+async def test_a_message_is_not_read_before_its_caller_is_known(
+    tmp_path: Path, tokens: str
+) -> None:
+    async with secured(tmp_path, tokens=tokens) as made, channel(made) as open_channel:
+        call = open_channel.unary_unary("/neuralrank.v1.Ranking/Rank")
+        found = []
+        for metadata in ((), BEARER):
+            with pytest.raises(grpc.RpcError) as caught:
+                await call(b"no message", timeout=20, metadata=metadata)
+            found.append(caught.value.code().name)
+        assert found == ["UNAUTHENTICATED", "INVALID_ARGUMENT"]
+        registry = made.metrics.registry
+        for status in found:
+            labels = {"method": "Rank", "status": status}
+            assert registry.get_sample_value("neuralrank_requests_total", labels) == 1
+        refused = "neuralrank_refused_requests_total"
+        assert registry.get_sample_value(refused, {"reason": "unauthenticated"}) == 1
+
+
 async def test_a_caller_over_its_rate_is_told_when_to_come_back_and_others_are_served(
     tmp_path: Path, tokens: str
 ) -> None:

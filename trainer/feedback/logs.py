@@ -62,6 +62,10 @@ class Pulled(BaseModel):
     asked_until: str
     since: str
     until: str
+    # Of which index's items, and with which limits. None: of a time when that was not written down.
+    index: str | None = None
+    bot_rate: int | None = None
+    skew: float | None = None
     complete: bool = False
     # queries, impressions, clicks, carts, purchases, other, users
     counts: Mapping[str, int] = Field(default_factory=dict)

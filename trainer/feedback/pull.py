@@ -77,7 +77,8 @@ def pull(
     """Pulls a window into a folder, or goes on with what an interrupted pull left there.
 
     Raises:
-        InvalidInput: there are no events in the window, or the folder holds another one.
+        InvalidInput: there are no events in the window, or the folder holds another one, or one
+            with another index or other limits.
         NotFound: there are no UBI indexes.
         Unavailable, Overloaded: OpenSearch was away for longer than it is waited for.
         Unsupported: the disk is full. The message says what is kept.
@@ -119,17 +120,14 @@ def moment(text: str, now: datetime, what: str) -> datetime:
 
 
 def _begin(folder: Path, request: Request, now: datetime) -> Pulled:
-    """The pull that a folder holds, a new one where it holds none."""
+    """The pull that a folder holds; a new one where it holds none, or one whose window has moved
+    on since it was finished (`now` is another time)."""
     found = read_pulled(folder)
-    if found is not None:
-        asked = (found.asked_since, found.asked_until)
-        if asked != (request.since, request.until):
-            raise InvalidInput(
-                f"{folder} holds a pull from {asked[0]} until {asked[1]}; asked for is from "
-                f"{request.since} until {request.until}. Name another folder, or delete that one."
-            )
-        return found
-    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+    if (
+        found is None
+        and folder.exists()
+        and any(not path.name.startswith(".") for path in folder.iterdir())
+    ):
         raise InvalidInput(f"{folder} holds something else. Name a new folder for the logs.")
     since, until = moment(request.since, now, "--from"), moment(request.until, now, "--until")
     if since >= until:
@@ -137,12 +135,44 @@ def _begin(folder: Path, request: Request, now: datetime) -> Pulled:
             f"The window is empty: --from is {since.isoformat()} and --until {until.isoformat()}. "
             "The first must be before the second."
         )
-    return Pulled(
+    asked = Pulled(
         asked_since=request.since,
         asked_until=request.until,
         since=since.isoformat(),
         until=until.isoformat(),
+        index=request.index,
+        bot_rate=request.limits.bot_rate,
+        skew=request.limits.skew,
     )
+    if found is None:
+        return asked
+    if other := _other(found, asked):
+        raise InvalidInput(
+            f"{folder} holds a pull {other}. Name another folder, or delete that one."
+        )
+    if found.complete and (found.since, found.until) != (asked.since, asked.until):
+        shutil.rmtree(folder / _RAW, ignore_errors=True)  # a kill may have left it
+        return asked
+    return found
+
+
+def _other(found: Pulled, asked: Pulled) -> str:
+    """In what a pull is another one than is asked for, in words; "" where in nothing."""
+    window = (found.asked_since, found.asked_until)
+    if window != (asked.asked_since, asked.asked_until):
+        return (
+            f"from {window[0]} until {window[1]}; asked for is from {asked.asked_since} until "
+            f"{asked.asked_until}"
+        )
+    for flag, before, now in (
+        ("--index", found.index, asked.index),
+        ("--bot-rate", found.bot_rate, asked.bot_rate),
+        ("--clock-skew", found.skew, asked.skew),
+    ):
+        if before != now and before is not None:
+            told = [f"{flag} {value}" if value != "" else f"no {flag}" for value in (before, now)]
+            return f"with {told[0]}; asked for is {told[1]}"
+    return ""
 
 
 class _Pull:
@@ -250,7 +280,8 @@ class _Pull:
         for table in queries.tables():
             rows = zip(table["query_id"].to_pylist(), table["time"].to_pylist(), strict=True)
             for query, at in rows:
-                asked.setdefault(query, at)
+                if query:  # "": events of no query are older than none
+                    asked.setdefault(query, at)
         items: set[str] = set()
         if self._request.index:
             for table in events.tables():

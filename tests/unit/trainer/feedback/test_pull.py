@@ -1,7 +1,7 @@
 """What is pulled, what is left out and why, and that nothing is fetched twice or lost."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ REQUEST = Request("2026-01-01", "2026-01-02")
 
 def fetch(cluster: Cluster, folder: Path, request: Request = REQUEST, **options: Any) -> Pulled:
     slept: list[float] = options.pop("slept", [])
-    return pull(cluster, folder, request, now=lambda: NOW, sleep=slept.append, **options)  # type: ignore[arg-type]
+    now: datetime = options.pop("now", NOW)
+    return pull(cluster, folder, request, now=lambda: now, sleep=slept.append, **options)  # type: ignore[arg-type]
 
 
 def left_out(pulled: Pulled) -> dict[str, int]:
@@ -107,6 +108,16 @@ def test_an_event_from_the_future_is_left_out(tmp_path: Path) -> None:
     cluster = Cluster([], [event(0, "click", "a"), event(86_400 + 301, "click", "a")])
     pulled = fetch(cluster, tmp_path, Request("2026-01-01", "2026-02-01"))
     assert left_out(pulled) == {"clock skew": 1}
+
+
+def test_events_of_no_query_are_no_older_than_a_query_without_an_id(tmp_path: Path) -> None:
+    cluster = Cluster(
+        [query(50_000, "")],
+        [event(1, "purchase", "a", query=""), event(2, "click", "b", query="")],
+    )
+    pulled = fetch(cluster, tmp_path)
+    assert left_out(pulled) == {"without a query_id": 1}
+    assert (pulled.counts["purchases"], pulled.counts["clicks"]) == (1, 1)
 
 
 def test_robots_by_rate_in_any_minute() -> None:
@@ -205,6 +216,30 @@ def test_a_complete_pull_is_not_done_again(tmp_path: Path) -> None:
     assert fetch(cluster, tmp_path) == first
 
 
+def test_now_moves_on_and_a_finished_pull_with_it(tmp_path: Path) -> None:
+    """The same command every night into the same folder brings the last week of that night."""
+    cluster = Cluster([query(0, "q")], [event(1, "click", "a"), event(90_000, "click", "b")])
+    request = Request("now-1d", "now")
+    assert fetch(cluster, tmp_path, request).counts["clicks"] == 1
+    (tmp_path / "raw").mkdir()  # of a kill at the very end
+    (tmp_path / "raw/events-000000.parquet").write_bytes(b"old")
+    later = fetch(cluster, tmp_path, request, now=NOW + timedelta(hours=2))
+    assert (later.since, later.until) == (
+        "2026-01-01T02:00:00+00:00", "2026-01-02T02:00:00+00:00",
+    )  # fmt: skip
+    assert Logs.open(tmp_path).events["item_id"].to_pylist() == ["b"]
+
+
+def test_an_interrupted_pull_up_to_now_keeps_its_times(tmp_path: Path) -> None:
+    cluster = many()
+    cluster.interrupt_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        fetch(cluster, tmp_path, Request("now-1d", "now"))
+    cluster.interrupt_after = -1
+    pulled = fetch(cluster, tmp_path, Request("now-1d", "now"), now=NOW + timedelta(hours=2))
+    assert pulled.until == NOW.isoformat()
+
+
 def full_disk(*_arguments: object, **_options: object) -> None:
     raise OSError(28, "No space left on device")
 
@@ -218,6 +253,23 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def another_window(cluster: Cluster, folder: Path) -> None:
     fetch(cluster, folder)
     fetch(cluster, folder, Request("2026-01-01", "2026-01-03"))
+
+
+def another_index(cluster: Cluster, folder: Path) -> None:
+    fetch(cluster, folder)
+    fetch(cluster, folder, Request("2026-01-01", "2026-01-02", index="shop"))
+
+
+def another_bot_rate(cluster: Cluster, folder: Path) -> None:
+    cluster.interrupt_after = 1
+    with pytest.raises(KeyboardInterrupt):
+        fetch(cluster, folder)
+    fetch(cluster, folder, Request("2026-01-01", "2026-01-02", limits=Limits(bot_rate=3)))
+
+
+def another_skew(cluster: Cluster, folder: Path) -> None:
+    fetch(cluster, folder)
+    fetch(cluster, folder, Request("2026-01-01", "2026-01-02", limits=Limits(skew=1.0)))
 
 
 def no_events(cluster: Cluster, folder: Path) -> None:
@@ -245,6 +297,9 @@ def something_else(cluster: Cluster, folder: Path) -> None:
     ("do", "says"),
     [
         (another_window, "holds a pull from 2026-01-01 until 2026-01-02"),
+        (another_index, "holds a pull with no --index; asked for is --index shop"),
+        (another_bot_rate, "with --bot-rate 60; asked for is --bot-rate 3. Name another folder"),
+        (another_skew, "with --clock-skew 300.0; asked for is --clock-skew 1.0"),
         (no_events, "ubi_events has some from 2026-01-01T00:00:00.* to 2026-01-01T00:00:04"),
         (an_empty_index, "There are no events in the window .*: ubi_events is empty"),
         (backwards, "The window is empty"),

@@ -76,7 +76,7 @@ def test_each_token_of_a_query_finds_the_token_of_an_item_that_is_most_like_it()
 def test_it_learns_and_its_graph_serves_what_it_learnt(learnt: Learnt) -> None:
     losses = [entry["loss"] for entry in learnt.outcome.history]
     assert losses[-1] < losses[0]
-    assert learnt.outcome.best[METRIC] > max(0.6, learnt.outcome.before[METRIC])
+    assert learnt.outcome.best[METRIC] > learnt.outcome.before[METRIC] + 0.1
     assert learnt.correlation > 0.99
     assert learnt.folder.name == LATE
 

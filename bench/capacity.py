@@ -3,7 +3,7 @@ deadline and next to nothing is refused."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.load import Spec, Tally, load
 
@@ -32,18 +32,22 @@ def holds(tally: Tally, limit_ms: float) -> bool:
 
 
 def find_capacity(
-    target: str, requests: Path, folder: Path, *, deadline_ms: float, seconds: float, skip: int = 0
-) -> tuple[float, list[Trial], int]:
+    target: str, requests: Path, folder: Path, *, deadline_ms: float, seconds: float, skip: int = 0,
+    **where: Any,
+) -> tuple[float, list[Trial], int]:  # fmt: skip
     """The highest of the rates tried that is held, the trials, and the requests used up.
 
     From what eight callers get done, up or down in steps of 30 % until it turns, then halfway.
     A rate of 0: even the lowest rate tried was not held.
+
+    Args:
+        where: further fields of `Spec`: connections, cores.
     """
     limit = deadline_ms + SLACK_MS
 
-    def made(**how: float) -> Tally:
+    def made(**how: Any) -> Tally:
         nonlocal skip
-        spec = Spec(target, str(requests), seconds, skip=skip, **how)  # type: ignore[arg-type]
+        spec = Spec(target, str(requests), seconds, skip=skip, **where, **how)
         tally = load(spec, folder)
         skip += tally.sent
         return tally

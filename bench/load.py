@@ -11,15 +11,16 @@ Every second one JSON line goes to standard output: a `Tally` of the requests th
 
 import asyncio
 import json
+import os
 import struct
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import count, islice
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ class Spec:
 
     `rate` requests a second for open loop, or `callers` for closed; the other is 0. `timeout` is
     each call's gRPC deadline in seconds. `skip` leaves out the first of the requests in the file,
-    so that a run does not ask what an earlier one had cached.
+    so that a run does not ask what an earlier one had cached. Over `connections`, in turn: worker
+    processes on one port share connections, not requests. On `cores` alone; empty: on any.
     """
 
     target: str
@@ -50,6 +52,8 @@ class Spec:
     callers: int = 0
     timeout: float = 2.0
     skip: int = 0
+    connections: int = 1
+    cores: Sequence[int] = ()
 
 
 @dataclass
@@ -164,6 +168,7 @@ class _Generator:
         self._requests = islice(_without_end(Path(spec.requests)), spec.skip, None)
         self._tally = Tally()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stubs: Iterator[Any] = iter(())
 
     async def run(self) -> None:
         options = [
@@ -171,42 +176,47 @@ class _Generator:
             ("grpc.service_config", _ROUND_ROBIN),
             ("grpc.use_local_subchannel_pool", 1),
         ]
-        async with grpc.aio.insecure_channel(self._spec.target, options) as channel:
-            await asyncio.wait_for(channel.channel_ready(), 30)
-            stub = pb_grpc.RankingStub(channel)  # type: ignore[no-untyped-call]
+        async with AsyncExitStack() as stack:
+            stubs = []
+            for _ in range(self._spec.connections):
+                channel = grpc.aio.insecure_channel(self._spec.target, options)
+                await stack.enter_async_context(channel)
+                await asyncio.wait_for(channel.channel_ready(), 30)
+                stubs.append(pb_grpc.RankingStub(channel))  # type: ignore[no-untyped-call]
+            self._stubs = cycle(stubs)
             begin = time.perf_counter()
             printing = asyncio.create_task(self._print(begin))
-            await (self._open(stub, begin) if self._spec.rate else self._closed(stub, begin))
+            await (self._open(begin) if self._spec.rate else self._closed(begin))
             if self._tasks:
                 await asyncio.wait(self._tasks)
             printing.cancel()
             self._flush(begin)
 
-    async def _open(self, stub: Any, begin: float) -> None:
+    async def _open(self, begin: float) -> None:
         for number in range(int(self._spec.rate * self._spec.seconds)):
             due = begin + number / self._spec.rate
             wait = due - time.perf_counter()
             # Even when late, the loop must get to run, or no answer would ever be seen.
             await asyncio.sleep(max(0.0, wait))
             self._tally.late_ms = max(self._tally.late_ms, (time.perf_counter() - due) * 1e3)
-            task = asyncio.create_task(self._ask(stub, due))
+            task = asyncio.create_task(self._ask(due))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _closed(self, stub: Any, begin: float) -> None:
+    async def _closed(self, begin: float) -> None:
         end = begin + self._spec.seconds
 
         async def caller() -> None:
             while (now := time.perf_counter()) < end:
-                await self._ask(stub, now)
+                await self._ask(now)
 
         await asyncio.gather(*(caller() for _ in range(self._spec.callers)))
 
-    async def _ask(self, stub: Any, due: float) -> None:
+    async def _ask(self, due: float) -> None:
         request = next(self._requests)
         self._tally.sent += 1
         try:
-            answer = await stub.Rank(request, timeout=self._spec.timeout)
+            answer = await next(self._stubs).Rank(request, timeout=self._spec.timeout)
         except grpc.aio.AioRpcError as error:
             status = error.code().name
             self._tally.statuses[status] += 1
@@ -257,5 +267,13 @@ def _read(path: Path) -> Iterator[pb.RankRequest]:
         place += length
 
 
+def main() -> None:
+    """Makes the load of a file with a `Spec`."""
+    spec = Spec(**json.loads(Path(sys.argv[1]).read_text()))
+    if spec.cores:
+        os.sched_setaffinity(0, spec.cores)
+    asyncio.run(_Generator(spec).run())
+
+
 if __name__ == "__main__":
-    asyncio.run(_Generator(Spec(**json.loads(Path(sys.argv[1]).read_text()))).run())
+    main()

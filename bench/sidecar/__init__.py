@@ -74,7 +74,7 @@ def _pairs() -> dict[str, Any]:
     return {
         "threads": threads,
         "characters": SidecarSettings().rerank_characters,
-        "peak_gops": top,
+        "peak_gops": {name: round(value, 1) for name, value in top.items()},
         "gflop_by_set": {name: round(value / 1e9, 1) for name, value in work.items()},
         "rows": rows,
         "errors": {name: found.error for name, found in measured.items() if found.error},
@@ -119,7 +119,9 @@ def _load() -> dict[str, Any]:
         f"Ready after {found['ready_s']} s with {found['rss_mb_ready']:.0f} MB, "
         f"{found['rss_mb_loaded']:.0f} MB at the end. Held at p99 < {found['limit_ms']:.0f} ms: "
         f"{found['capacity_per_s']}/s. No query is asked twice. Times of answered requests, at "
-        "constant rates from when a request should have left. Load and sidecar share the cores.",
+        "constant rates from when a request should have left. Load and sidecar share the cores; "
+        "'apart', the sidecar has half of them and the load the others "
+        f"({found['capacity_per_s_apart']}/s held).",
     )
     return found
 

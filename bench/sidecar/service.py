@@ -1,9 +1,10 @@
 """`Rank` over gRPC under load, one sidecar or several; the load comes from another process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ __all__ = ["measure_load", "measure_scaling"]
 
 _CALLERS: Final = (1, 4, 16, 64)
 _TIMES: Final = (1, 2, 10)
+# Of the clients, in the part on scaling: workers on one port share connections.
+_CONNECTIONS: Final = 16
 _ENCODER: Final = "multilingual-e5-small"
 # A caller that waits for longer than this has given up; far enough beyond the deadline to see how
 # late an answer is.
@@ -36,20 +39,25 @@ class _Bench:
     opensearch: str
     deadline_ms: int
     used: int = 0
+    # Of the load, as `Spec` has them.
+    where: Mapping[str, Any] = field(default_factory=dict)
 
-    def start(self, name: str, *arguments: str, **settings: object) -> Running:
+    def start(
+        self, name: str, *arguments: str, before: tuple[str, ...] = (), **settings: object
+    ) -> Running:
         return Running(
             self.folder / f"{name}.log",
             opensearch_url=self.opensearch,
             registry=self.registry,
             arguments=arguments,
+            before=before,
             **settings,
         )
 
     async def load(self, target: str, seconds: float, **how: Any) -> Tally:
         spec = Spec(
             target, str(self.requests), seconds, skip=self.used,
-            timeout=self.deadline_ms / 1_000 + _PATIENCE, **how,
+            timeout=self.deadline_ms / 1_000 + _PATIENCE, **self.where, **how,
         )  # fmt: skip
         tally = await asyncio.to_thread(load, spec, self.folder)
         self.used += tally.sent
@@ -58,7 +66,7 @@ class _Bench:
     async def capacity(self, target: str, seconds: float) -> float:
         best, _, self.used = await asyncio.to_thread(
             find_capacity, target, self.requests, self.folder,
-            deadline_ms=self.deadline_ms, seconds=seconds, skip=self.used,
+            deadline_ms=self.deadline_ms, seconds=seconds, skip=self.used, **self.where,
         )  # fmt: skip
         return best
 
@@ -79,24 +87,51 @@ async def _measure_load(registry: str, folder: Path, seconds: float) -> dict[str
                 _row(f"{count} callers", await bench.load(sidecar.address, seconds, callers=count))
                 for count in _CALLERS
             ]
-            capacity = await bench.capacity(sidecar.address, seconds)
-            beyond = [
-                _row(
-                    f"{times}x capacity, {times * capacity:.0f}/s",
-                    await bench.load(sidecar.address, seconds, rate=times * capacity),
-                )
-                for times in _TIMES
-                if capacity
-            ]
-            return {
+            capacity, beyond = await _beyond(bench, sidecar, seconds, "")
+            found = {
                 "deadline_ms": bench.deadline_ms,
                 "limit_ms": bench.deadline_ms + SLACK_MS,
                 "ready_s": round(ready, 2),
                 "rss_mb_ready": round(rss_ready, 1),
                 "rss_mb_loaded": round(sidecar.usage().rss_mb, 1),
                 "capacity_per_s": round(capacity, 1),
-                "rows": callers + beyond,
             }
+        with _apart(bench) as before, bench.start("apart", before=before) as sidecar:
+            await asyncio.to_thread(sidecar.ready)
+            await bench.load(sidecar.address, 2.0, callers=2)
+            apart, alone = await _beyond(bench, sidecar, seconds, ", apart")
+        return {**found, "capacity_per_s_apart": round(apart, 1), "rows": callers + beyond + alone}
+
+
+async def _beyond(
+    bench: _Bench, sidecar: Running, seconds: float, suffix: str
+) -> tuple[float, list[dict[str, Any]]]:
+    """The capacity, and what comes of a multiple of it."""
+    capacity = await bench.capacity(sidecar.address, seconds)
+    rows = [
+        _row(
+            f"{times}x capacity, {times * capacity:.0f}/s{suffix}",
+            await bench.load(sidecar.address, seconds, rate=times * capacity),
+        )
+        for times in _TIMES
+        if capacity
+    ]
+    return capacity, rows
+
+
+@contextmanager
+def _apart(bench: _Bench) -> Iterator[tuple[str, ...]]:
+    """The load, and the OpenSearch of this process, on half of the cores; the command that runs a
+    sidecar on the others. A load that takes the sidecar's cores shows how late itself is."""
+    cores = sorted(os.sched_getaffinity(0))
+    half = max(1, len(cores) // 2)
+    bench.where = {"cores": cores[half:] or cores}
+    os.sched_setaffinity(0, bench.where["cores"])
+    try:
+        yield ("taskset", "--cpu-list", ",".join(map(str, cores[:half])))
+    finally:
+        os.sched_setaffinity(0, cores)
+        bench.where = {}
 
 
 def measure_scaling(registry: str, folder: Path, seconds: float) -> list[dict[str, Any]]:
@@ -116,6 +151,7 @@ async def _measure_scaling(registry: str, folder: Path, seconds: float) -> list[
     }
     rows = []
     async with _bench(registry, folder) as bench:
+        bench.where = {"connections": _CONNECTIONS}
         for name, starts in shapes.items():
             with ExitStack() as stack:
                 settings = {} if "all cores" in name else threads

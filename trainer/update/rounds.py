@@ -161,11 +161,11 @@ class Learner:
                 new = Dataset.open(work / "new")
                 memory.mixed(new, self.options.replay).write(work / "data")
             ref = self.stages.train(work / "data", current.parent, work / "run")
-        except InvalidInput:  # too little happened to learn from, or it was not learned
+            data = Dataset.open(work / "data")
+            found = self._judged(ref, data, memory, str(work / "data"))
+        except InvalidInput:  # too little happened to learn from, or to measure with
             self._leave_window(state, work, kept=True)
             raise
-        data = Dataset.open(work / "data")
-        found = self._judged(ref, data, memory, str(work / "data"))
         serves = self.registry.resolve(self.name) == ref
         if found.outcome == "passed" and self.options.promote and not serves:
             promoted(self.registry, ref, found)

@@ -3,10 +3,12 @@ stood in for."""
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
 from neuralrank.errors import InvalidInput, Overloaded, Unavailable
@@ -29,6 +31,7 @@ class Shop:
         self._folder, self._registry = folder, registry
         self.windows: list[tuple[str, str]] = []
         self.events = True
+        self.measurable = True
         self.trained = 0
         self.liked = 0
         self.trainings = 0
@@ -43,7 +46,14 @@ class Shop:
     def dataset(self, logs: Path, folder: Path) -> None:
         assert logs.is_dir()
         self._fail("dataset")
-        as_ranked_by(seeded(self._temporary(), self.liked)).write(folder)
+        made = as_ranked_by(seeded(self._temporary(), self.liked))
+        if not self.measurable:
+            made = replace(
+                made,
+                examples=made.examples.filter(pc.not_equal(made.examples["split"], "test")),
+                impressions=made.impressions.slice(0, 0),
+            )
+        made.write(folder)
 
     def train(self, dataset: Path, parent: str, folder: Path) -> str:
         assert (dataset / "dataset.json").is_file()
@@ -177,6 +187,22 @@ def test_too_little_to_learn_from_is_said_and_the_window_grows(
     shop.trained = shop.liked = 2
     assert one(tmp_path, shop, registry, hours=2).outcome == "promoted"
     assert shop.windows[2] == (SINCE, (NOON + timedelta(hours=2)).isoformat())
+
+
+def test_nothing_to_measure_with_is_said_and_the_window_grows(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    """In a quiet hour nobody clicked on what the test part shows."""
+    shop.trained = shop.liked = 2
+    shop.measurable = False
+    for hour in (0, 1):
+        with pytest.raises(InvalidInput, match="Nothing of this window is kept back"):
+            one(tmp_path, shop, registry, hours=hour)
+    shop.measurable = True
+    assert one(tmp_path, shop, registry, hours=2).outcome == "promoted"
+    assert shop.windows == [
+        (SINCE, (NOON + timedelta(hours=hour)).isoformat()) for hour in range(3)
+    ]
 
 
 @pytest.mark.parametrize("stage", ["pull", "train"])

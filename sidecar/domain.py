@@ -1,4 +1,5 @@
-"""What ranking works on: plain frozen dataclasses, free of transport and storage.
+"""What ranking works on: plain frozen dataclasses, free of transport and storage. Of results there
+may be ten thousand, so they are named tuples, which are made in a third of the time.
 
 Candidates are columns rather than objects: they are converted once, at the edge, and stay numpy
 arrays to the end. In comments n is the number of candidates, d the encoder's dimensions. NaN in a
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -279,8 +281,7 @@ class RankQuery:
         return frozenset({self.bundle, *(arm.bundle for arm in arms)} - {"", "none"})
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """A hit in numbers; None where a part is absent."""
 
     relevance: float | None
@@ -295,8 +296,9 @@ class Explanation:
     summary: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(NamedTuple):
+    """A result."""
+
     id: str
     score: float
     position: int

@@ -154,28 +154,26 @@ class Ranker:
         trace.finish()
         explanations: Sequence[Explanation | None] = [None] * len(page.ranked)
         if query.explain:
-            explained = {
-                name: explain(
-                    Evidence(
-                        candidates, near, *one.parts, one.logits, one.blended, gathered.taste,
-                        space.encoder, bool(query.similar_to),
-                    ),
-                    kept,
-                    page.ranked,
-                )
-                for name, one in orders.items()
-            }  # fmt: skip
-            explanations = [explained[by][place] for place, by in enumerate(page.by)]
+            with trace.stage("explain", len(page.ranked)):
+                explained = {
+                    name: explain(
+                        Evidence(
+                            candidates, near, *one.parts, one.logits, one.blended,
+                            gathered.taste, space.encoder, bool(query.similar_to),
+                        ),
+                        kept,
+                        page.ranked,
+                    )
+                    for name, one in orders.items()
+                }  # fmt: skip
+                explanations = [explained[by][place] for place, by in enumerate(page.by)]
         teams = page.by if len(orders) > 1 else [""] * len(page.by)
-        results = [
-            Ranked(candidates.ids[position], score, position, explanation, team)
-            for position, score, explanation, team in zip(
-                page.ranked.tolist(), page.scores.tolist(), explanations, teams, strict=True
-            )
-        ]
+        positions = page.ranked.tolist()
+        names = [candidates.ids[position] for position in positions]
+        rows = zip(names, page.scores.tolist(), positions, explanations, teams, strict=True)
         return Ranking(
-            tuple(results), tuple(dropped), trace.degraded, trace.stages, tuple(trace.bundles),
-            joined,
+            tuple(map(Ranked._make, rows)), tuple(dropped), trace.degraded, trace.stages,
+            tuple(trace.bundles), joined,
         )  # fmt: skip
 
     async def _order(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sidecar.domain import Candidates, Explanation, Floats, Weights
 from sidecar.models.serving import EncoderModel
 from sidecar.ranking.blend import Blend
+from sidecar.ranking.crossings import crossings
 from sidecar.ranking.score import Similarities
 from sidecar.ranking.taste import Taste
 
@@ -21,8 +22,10 @@ _FOR: Final = ("answers the query", "fits the user", "ranked high by the search"
 _AGAINST: Final = ("answers the query less", "fits the user less", "ranked low by the search")
 _FOR_ITEM: Final = ("is like the item", *_FOR[1:])
 _AGAINST_ITEM: Final = ("is like the item less", *_AGAINST[1:])
-# Results that are compared to all others at a time: bounds the memory, at a byte a pair and more.
-_BLOCK: Final = 512
+# Results that are compared to all others one by one; more are sorted with them.
+_FEW: Final = 64
+# "0.00" to "1.00"; the last one is for what is absent.
+_NUMBERS: Final = (*(f" ({n / 100:.2f})" for n in range(101)), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +62,23 @@ def explain(
     pulls = np.nan_to_num(parts[kept]) * evidence.blend.weights[kept]
     differences = _differences(pulls, evidence.blend.scores[kept], rows, moves)
     summaries = _summaries(parts[shown], differences, moves, evidence.query_is_item)
-    weights = [Weights(*row) for row in evidence.blend.weights[shown].tolist()]
+    shares = list(map(tuple, evidence.blend.weights[shown].tolist()))
+    # A few different ones: which parts a candidate has.
+    known = {share: Weights(*share) for share in set(shares)}
+    weights = [known[share] for share in shares]
     near = evidence.similarities
-    columns = [
+    relevance, affinity, retrieval, logits, query, user, score = (
         _column(values[shown])
         for values in (
             evidence.relevance, evidence.affinity, evidence.retrieval, evidence.logits,
             near.query_cosine, near.user_cosine, evidence.candidates.retrieval,
         )
-    ]  # fmt: skip
-    return [
-        Explanation(
-            relevance, affinity, retrieval, weight, logit, query, user, score, because, summary
-        )
-        for relevance, affinity, retrieval, logit, query, user, score, weight, because, summary
-        in zip(*columns, weights, _because_of(evidence, shown), summaries, strict=True)
-    ]  # fmt: skip
+    )  # fmt: skip
+    rows_of = zip(
+        relevance, affinity, retrieval, weights, logits, query, user, score,
+        _because_of(evidence, shown), summaries, strict=True,
+    )  # fmt: skip
+    return list(map(Explanation._make, rows_of))
 
 
 def _differences(
@@ -89,22 +93,19 @@ def _differences(
         rows: where each result stood among them.
         moves: upwards positive.
     """
-    differences = pulls[rows]
-    places = np.arange(len(scores))
+    own = pulls[rows]
     # A last column of ones counts them: float32 [kept, 4].
     summed = np.concatenate([pulls, np.ones((len(pulls), 1), np.float32)], axis=1)
-    for sign in (1, -1):
-        moved = np.flatnonzero(sign * moves > 0)
-        for start in range(0, len(moved), _BLOCK):
-            block = moved[start : start + _BLOCK]
-            row, score = rows[block][:, None], scores[rows[block]][:, None]
-            # bool [block, kept]
-            crossed = (
-                (places < row) & (scores < score) if sign > 0 else (places > row) & (scores > score)
-            )
-            sums = crossed.astype(np.float32) @ summed
-            differences[block] -= sums[:, :3] / np.maximum(sums[:, 3:], 1.0)
-    return differences
+    # What each result passed, and what passed it: [shown, 4] each.
+    if len(rows) > _FEW:
+        passed, passed_by = (sums[rows] for sums in crossings(scores, summed))
+    else:
+        places, row, score = np.arange(len(scores)), rows[:, None], scores[rows][:, None]
+        passed = ((places < row) & (scores < score)).astype(np.float32) @ summed
+        passed_by = ((places > row) & (scores > score)).astype(np.float32) @ summed
+    crossed = np.where(moves[:, None] > 0, passed, passed_by)
+    means = crossed[:, :3] / np.maximum(crossed[:, 3:], 1.0)
+    return np.where(moves[:, None] == 0, own, own - means).astype(np.float32)
 
 
 def _summaries(
@@ -118,20 +119,20 @@ def _summaries(
         differences: of `_differences`.
     """
     phrases = (_FOR_ITEM, _AGAINST_ITEM) if query_is_item else (_FOR, _AGAINST)
+    # Every phrase with every number, [less or more][part][number].
+    said = [[[word + number for number in _NUMBERS] for word in words] for words in phrases]
+    numbers = np.where(np.isnan(parts), len(_NUMBERS) - 1, np.rint(100 * parts)).astype(int)
     towards = np.where(moves < 0, -1.0, 1.0)[:, None] * differences
     order = np.argsort(-towards, axis=1, kind="stable").tolist()
     counts = (towards > _NOTABLE).sum(axis=1).tolist()
     summaries = []
     for values, places, count, move in zip(
-        parts.tolist(), order, counts, moves.tolist(), strict=True
+        numbers.tolist(), order, counts, moves.tolist(), strict=True
     ):
         direction = f"up {move}" if move > 0 else f"down {-move}" if move else "unmoved"
-        words = phrases[move < 0]
-        reasons = [
-            f"{words[part]} ({values[part]:.2f})" if values[part] == values[part] else words[part]
-            for part in places[:count]
-        ]
-        summaries.append(f"{direction}: {', '.join(reasons)}" if reasons else direction)
+        words = said[move < 0]
+        reasons = ", ".join([words[part][values[part]] for part in places[:count]])
+        summaries.append(f"{direction}: {reasons}" if reasons else direction)
     return summaries
 
 
@@ -147,19 +148,32 @@ def _because_of(evidence: Evidence, shown: npt.NDArray[np.intp]) -> list[tuple[s
     strength = encoder.calibrate_item(taste.vectors @ rows.T) * taste.weights[:, None]
     if names != list(taste.item_ids):
         # [names, shown]: an item that was touched twice counts by the stronger of the two.
-        items = np.array(taste.item_ids)
-        strength = np.stack([strength[items == name].max(axis=0) for name in names])
+        place = {name: number for number, name in enumerate(names)}
+        owners = np.array([place.get(name, -1) for name in taste.item_ids])
+        rows_by_name = np.argsort(owners, kind="stable")[np.count_nonzero(owners < 0) :]
+        starts = np.searchsorted(owners[rows_by_name], np.arange(len(names)))
+        strength = np.maximum.reduceat(strength[rows_by_name], starts, axis=0)
     strength[:, ~evidence.candidates.has_vector[shown]] = 0.0
     every = np.arange(len(shown))
-    found: list[list[str]] = [[] for _ in every]
-    for _ in range(min(_MOST_REASONS, len(names))):
+    most = min(_MOST_REASONS, len(names))
+    chosen = np.empty((len(shown), most), np.intp)
+    counts = np.zeros(len(shown), np.intp)
+    for number in range(most):
         best = strength.argmax(axis=0)
-        for result in np.flatnonzero(strength[best, every] > 0.0).tolist():
-            found[result].append(names[best[result]])
+        chosen[:, number] = best
+        counts += strength[best, every] > 0.0
         strength[best, every] = 0.0
-    return list(map(tuple, found))
+    return [
+        tuple([names[item] for item in items[:count]])
+        for items, count in zip(chosen.tolist(), counts.tolist(), strict=True)
+    ]
 
 
 def _column(values: Floats) -> list[float | None]:
     """NaN, which stands for "absent", as None."""
+    absent = np.isnan(values)
+    if not absent.any():
+        return values.tolist()  # type: ignore[no-any-return]
+    if absent.all():
+        return [None] * len(values)
     return [None if value != value else value for value in values.tolist()]

@@ -14,7 +14,7 @@ __all__ = ["STAGES", "Trace"]
 # together, those of profile and of rerank among them; reply is added by who writes it.
 STAGES = (
     "profile", "features", "filter", "score", "personal", "tokenise", "queue", "inference",
-    "rerank", "blend", "reply",
+    "rerank", "blend", "explain", "reply",
 )  # fmt: skip
 
 

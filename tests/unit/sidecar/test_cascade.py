@@ -438,6 +438,34 @@ async def test_stages_are_reported_in_order(bench: Bench) -> None:
         "tokenise", "queue", "inference", "rerank", "blend",
     ]  # fmt: skip
     assert ranking.bundles == ("words@000000000001", "judge@000000000002")
+    again = await bench.rank(request(query="computer", user="a", options=explained()))
+    assert [stage.name for stage in again.stages][-2:] == ["blend", "explain"]
+    assert again.stages[-1].candidates == 4
+
+
+async def test_why_a_hit_stands_where_it_does_depends_on_no_page_size(bench: Bench) -> None:
+    random = np.random.default_rng(0)
+    rows = [
+        pb.Candidate(
+            id=str(n),
+            retrieval_score=200.0 - n,
+            vector=random.normal(size=8).astype("<f4").tobytes(),
+        )
+        for n in range(200)
+    ]
+    pages = [
+        await bench.rank(
+            pb.RankRequest(query="computer", candidates=rows, options=explained(top_k=count))
+        )
+        for count in (0, 20)
+    ]
+    summaries = [
+        [(hit.explanation.summary, hit.explanation.because_of) for hit in page.results[:20]
+         if hit.explanation]
+        for page in pages
+    ]  # fmt: skip
+    assert len(summaries[0]) == 20
+    assert summaries[0] == summaries[1]
 
 
 async def test_a_query_is_encoded_once_for_encode_and_rank(bench: Bench) -> None:

@@ -18,6 +18,7 @@ from sidecar.access.limits import CallerLimits
 from sidecar.access.tokens import Tokens
 from sidecar.deadline import Clock
 from sidecar.settings import SidecarSettings
+from sidecar.telemetry.calls import current
 from sidecar.telemetry.metrics import Metrics
 
 __all__ = ["Admission"]
@@ -52,7 +53,8 @@ class Admission:
         self._idle.set()
 
     def caller(self, authorization: str, subject: str, peer: str) -> str:
-        """Who asks.
+        """Who asks. Noted in the current call too, where it has shown a token or a certificate: an
+        address may be that of many, and none of them should have to share what one caller gets.
 
         Args:
             authorization: the `authorization` header; "" where there is none.
@@ -62,13 +64,14 @@ class Admission:
         Raises:
             Unauthenticated: tokens are needed, and this is none of them.
         """
-        if self._tokens is None:
-            return subject or peer
         try:
-            return self._tokens.caller(authorization)
+            shown = subject if self._tokens is None else self._tokens.caller(authorization)
         except Unauthenticated:
             self._metrics.refused("unauthenticated")
             raise
+        if (call := current()) is not None:
+            call.caller = shown
+        return shown or peer
 
     @contextmanager
     def admitted(self, caller: str) -> Iterator[None]:

@@ -7,7 +7,7 @@ Texts are tokenised in threads, then wait in the queue as tokens. Ranking awaits
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -23,6 +23,7 @@ from sidecar.inference.queue import Job, Priority
 from sidecar.inference.ticket import Runner, Ticket
 from sidecar.inference.workers import Workers
 from sidecar.models.serving import CrossEncoderModel, EncoderModel
+from sidecar.telemetry.calls import current
 from sidecar.telemetry.metrics import Metrics
 
 __all__ = ["Inference", "Spent"]
@@ -163,7 +164,7 @@ class Inference:
         Args:
             longest: tokens of the longest of them, which no two runs can share.
         """
-        ahead = self._workers.ahead(Priority.PAIR, math.ceil(tokens))
+        ahead = self._workers.ahead(Priority.PAIR, _asker(), math.ceil(tokens))
         return cost.estimate(max(longest, (tokens + ahead) / self._workers.pair_runs))
 
     async def score(
@@ -274,7 +275,7 @@ class Inference:
         job = Job(
             runner.ref,
             priority,
-            object(),  # every request is a caller of its own
+            _asker(),
             self._clock() + deadline.remaining(),
             [max(1, len(row)) for row in tokens],
         )
@@ -288,6 +289,13 @@ class Inference:
             self._workers.cancel(ticket)
         spent("queue", ticket.waited, len(ticket.tokens))
         spent("inference", ticket.ran, int(ticket.done.sum()))
+
+
+def _asker() -> Hashable:
+    """Whose share of the models it comes out of: the caller's, where it has shown a token or a
+    certificate; else the request's, since an address may be that of many."""
+    call = current()
+    return object() if call is None else call.caller or call
 
 
 def _timeout(deadline: Deadline) -> float | None:

@@ -9,8 +9,9 @@ pair and counts as many tokens as the model reads of it. What `take` guarantees:
   does not allow is not begun.
 - Queries go before passages and passages before pairs; but a class that waits is passed over at
   most `PATIENCE` batches in a row.
-- Callers get equal shares of tokens. The caller that was served least is always in the next batch,
-  and no two that wait are ever further apart than the window and an entry.
+- Callers get equal shares of tokens, and so do the requests of one caller among themselves. The
+  caller that was served least is always in the next batch, and no two that wait are ever further
+  apart than the window and an entry.
 - Entries of one request run in its order, but for the window: within it they are sorted by length
   over all requests, since padding is work for nothing.
 
@@ -67,11 +68,15 @@ class Job:
     caller: Hashable
     deadline: float
     lengths: Sequence[int]
-    # Places in `lengths` that still wait. The queue's own.
+    # Places in `lengths` that still wait, and their tokens. The queue's own, as `served`: tokens
+    # that it has been given, beyond those of its caller's that was given least when it came.
     waiting: deque[int] = field(default_factory=deque)
+    tokens: int = 0
+    served: int = 0
 
     def __post_init__(self) -> None:
         self.waiting.extend(range(len(self.lengths)))
+        self.tokens = sum(self.lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +96,12 @@ class Batch:
 @dataclass(slots=True, eq=False)
 class _Caller:
     """One caller's jobs in a class, oldest first, and the tokens that it has been given and that
-    still wait."""
+    still wait. `level` is those of its job that was given least: where one that is new begins."""
 
     served: int
     number: int
     tokens: int = 0
+    level: int = 0
     jobs: deque[Job] = field(default_factory=deque)
 
 
@@ -136,7 +142,7 @@ class Queue:
             Overloaded: so much of its class and of more urgent ones waits that this would not fit,
                 and it is more than an equal share. What is less urgent doesn't count.
         """
-        new = sum(job.lengths)
+        new = job.tokens
         if new > self._left(job.priority):
             self.drop_gone()
         waiting, _ = self._waiting(job.priority)
@@ -151,6 +157,7 @@ class Queue:
         if caller is None:
             self._number += 1
             caller = callers[job.caller] = _Caller(self._level[job.priority], self._number)
+        job.served = caller.level
         caller.jobs.append(job)
         caller.tokens += new
         self.entries += len(job.lengths)
@@ -160,26 +167,34 @@ class Queue:
         """Drops what still waits of a job."""
         if not job.waiting:
             return
-        tokens = sum(job.lengths[place] for place in job.waiting)
-        self._classes[job.priority][job.caller].tokens -= tokens
-        self.tokens -= tokens
+        self._classes[job.priority][job.caller].tokens -= job.tokens
+        self.tokens -= job.tokens
         self.entries -= len(job.waiting)
         job.waiting.clear()
+        job.tokens = 0
 
     def room(self, priority: Priority) -> int:
         """Tokens that one job of a class should bring at most, to be let in and to leave room for
         others: who has more brings it bit by bit."""
         return min(self._max_tokens // _SLICE, self._left(priority))
 
-    def ahead(self, priority: Priority, tokens: int) -> int:
-        """About the tokens that are served before a new caller has got so many: what is more
-        urgent, and as much of every other caller's."""
-        return sum(
-            caller.tokens if each < priority else min(caller.tokens, tokens)
+    def ahead(self, priority: Priority, caller: Hashable, tokens: int) -> int:
+        """About the tokens that are served before a new job of a caller has got so many: what is
+        more urgent, as much of each of the caller's own jobs, and of every other caller's as much
+        as all of these."""
+        urgent = sum(
+            other.tokens
             for each, callers in self._classes.items()
-            if each <= priority
-            for caller in callers.values()
+            if each < priority
+            for other in callers.values()
         )
+        callers = self._classes[priority]
+        own = callers[caller].jobs if caller in callers else ()
+        within = sum(min(job.tokens, tokens) for job in own)
+        others = sum(
+            min(other.tokens, within + tokens) for name, other in callers.items() if name != caller
+        )
+        return urgent + within + others
 
     def drop_gone(self) -> None:
         """Drops what has expired, and forgets callers of whom nothing waits."""
@@ -257,9 +272,13 @@ class Queue:
         for each, i in entries:
             each.waiting.remove(i)
             caller = callers[each.caller]
-            caller.served += each.lengths[i]
-            caller.tokens -= each.lengths[i]
+            for counted in (each, caller):
+                counted.served += each.lengths[i]
+                counted.tokens -= each.lengths[i]
             self.tokens -= each.lengths[i]
+        for name in {each.caller for each, _ in entries}:
+            left = [job.served for job in callers[name].jobs if job.waiting]
+            callers[name].level = min(left, default=callers[name].level)
         self.entries -= len(entries)
         self._level[priority] = min(caller.served for caller in callers.values())
         return Batch(job.model, priority, entries)
@@ -269,9 +288,9 @@ class Queue:
         left = job.deadline - self._clock()
         kept = [i for i in job.waiting if self._seconds(job.model, job.lengths[i]) <= left]
         self.cancel(job)
-        tokens = sum(job.lengths[place] for place in kept)
-        self._classes[job.priority][job.caller].tokens += tokens
-        self.tokens += tokens
+        job.tokens = sum(job.lengths[place] for place in kept)
+        self._classes[job.priority][job.caller].tokens += job.tokens
+        self.tokens += job.tokens
         self.entries += len(kept)
         job.waiting.extend(kept)
         self._dropped.append(job)
@@ -315,7 +334,17 @@ class Queue:
 
 
 def _walk(jobs: Iterable[Job]) -> Iterator[tuple[Job, int]]:
-    return ((job, place) for job in jobs for place in job.waiting)
+    """What waits of one caller's jobs, always of the one that has been given least by then."""
+    heads = [(job.served, number, iter(job.waiting), job) for number, job in enumerate(jobs)]
+    heapq.heapify(heads)
+    while heads:
+        served, number, places, job = heads[0]
+        place = next(places, None)
+        if place is None:
+            heapq.heappop(heads)
+            continue
+        heapq.heapreplace(heads, (served + job.lengths[place], number, places, job))
+        yield job, place
 
 
 def _around(lengths: Sequence[int], seed: int, budget: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -88,10 +88,10 @@ class Workers:
         with self._changed:
             return self._queue.room(priority)
 
-    def ahead(self, priority: Priority, tokens: int) -> int:
+    def ahead(self, priority: Priority, caller: Hashable, tokens: int) -> int:
         """See `Queue.ahead`."""
         with self._changed:
-            return self._queue.ahead(priority, tokens)
+            return self._queue.ahead(priority, caller, tokens)
 
     def forget(self, ref: str) -> None:
         """A bundle serves no more."""

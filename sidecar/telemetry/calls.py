@@ -35,14 +35,16 @@ _SLOW_EVERY: Final = 1.0
 
 class Call:
     """One request: `request_id` is the caller's, or one that was made up; `trace_id` and
-    `traceparent` are empty where neither the caller nor we trace it."""
+    `traceparent` are empty where neither the caller nor we trace it. `caller` is who asks by token
+    or certificate; "" where nobody has shown one."""
 
-    __slots__ = ("method", "request_id", "stages", "status", "trace_id", "traceparent",
+    __slots__ = ("caller", "method", "request_id", "stages", "status", "trace_id", "traceparent",
                  "tracestate", "tracing")  # fmt: skip
 
     def __init__(
         self, method: str, request_id: str, traceparent: str, tracestate: str, tracing: Tracing
     ) -> None:
+        self.caller = ""
         self.method = method
         self.request_id = request_id
         self.traceparent = traceparent

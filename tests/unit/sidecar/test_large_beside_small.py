@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from neuralrank.tokens import Tokens
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import Floats
 from sidecar.http.server import HttpServer
+from sidecar.inference.queue import Priority
 from tests.unit.sidecar.parts import Bench, WordJudge, request, shop
 from tests.unit.sidecar.test_service import serving
 from tests.unit.sidecar.web import application
@@ -43,9 +45,9 @@ def bench() -> Iterator[Bench]:
 
 
 @asynccontextmanager
-async def listening(bench: Bench) -> AsyncIterator[str]:
+async def listening(bench: Bench, **settings: Any) -> AsyncIterator[str]:
     """The URL of a real HTTP server."""
-    server = HttpServer(application(bench), "127.0.0.1", 0, connections=5)
+    server = HttpServer(application(bench, **settings), "127.0.0.1", 0, connections=5)
     await server.start()
     try:
         yield f"http://127.0.0.1:{server.port}"
@@ -87,3 +89,50 @@ async def test_a_rerank_of_a_thousand_documents_costs_others_no_part_of_their_pa
     assert "x-neuralrank-degraded" not in scored.headers
     assert len(scored.json()["results"]) == 1_000
     assert set(documents) <= set(judge.texts)
+
+
+@pytest.mark.parametrize(("secret", "callers"), [(True, {"rag", "shop"}), (False, None)])
+async def test_the_share_is_that_of_the_token_and_without_one_that_of_the_request(
+    bench: Bench, tmp_path: Path, secret: bool, callers: set[str] | None
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("shop: 0123456789abcdef\nrag: fedcba9876543210\n")
+    tokens = str(file) if secret else ""
+    judge: Any = bench.judge
+    queue = bench.inference._workers._queue
+    async with (
+        serving(bench, tokens=tokens) as stub,
+        listening(bench, tokens=tokens) as url,
+        httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client,
+        asyncio.timeout(60),
+    ):
+        first = asyncio.ensure_future(
+            client.post(
+                "/v1/rerank",
+                json={"query": "red", "documents": ["kettle", "phone" * 20] * 20},
+                headers={"authorization": "Bearer fedcba9876543210"},
+            )
+        )
+        await asyncio.to_thread(judge.entered.wait, 10)
+        asked = [
+            first,
+            *(
+                asyncio.ensure_future(
+                    stub.Rank(
+                        pb.RankRequest(query=word, candidates=[pb.Candidate(id="a", text=word)]),
+                        metadata=[("authorization", "Bearer 0123456789abcdef")],
+                    )
+                )
+                for word in ("apple", "dell")
+            ),
+        ]
+        others = 0
+        while others < 2 and not all(each.done() for each in asked):
+            found = queue._classes[Priority.PAIR]
+            others = sum(len(caller.jobs) for caller in found.values()) - 1
+            await asyncio.sleep(0)
+        names = set(found)
+        judge.go.set()
+        await asyncio.gather(*asked)
+    assert len(names) == (2 if secret else 3)
+    assert names == callers or not secret

@@ -143,6 +143,41 @@ def test_callers_that_wait_are_served_alike(lengths: list[list[int]]) -> None:
         assert max(served) - min(served) <= WINDOW + 60
 
 
+@given(
+    st.lists(st.lists(st.integers(1, 60), min_size=30, max_size=60), min_size=2, max_size=4),
+    st.lists(st.integers(1, 60), min_size=100, max_size=150),
+)
+def test_a_caller_with_many_requests_has_one_share_and_they_are_served_alike(
+    many: list[list[int]], one: list[int]
+) -> None:
+    made = queue()
+    jobs = [job(*each, caller="many") for each in many]
+    other = job(*one, caller="one")
+    for each in (*jobs, other):
+        made.add(each)
+    served: Counter[int] = Counter()
+    while all(each.waiting for each in (*jobs, other)):
+        batch = made.take()
+        assert batch is not None
+        for each, place in batch.entries:
+            served[id(each)] += each.lengths[place]
+        counts = [served[id(each)] for each in jobs]
+        assert max(counts) - min(counts) <= WINDOW + 60
+        assert abs(sum(counts) - served[id(other)]) <= WINDOW + 60
+
+
+def test_one_request_of_a_thousand_candidates_does_not_starve_another_of_the_same_caller() -> None:
+    made = queue()
+    made.add(job(*[10] * 1_000, caller="shop"))
+    for _ in range(50):
+        made.take()
+    small = job(*[10] * 5, caller="shop")
+    made.add(small)
+    made.take()
+    made.take()
+    assert not small.waiting
+
+
 def test_one_with_a_thousand_candidates_does_not_starve_another() -> None:
     made = queue()
     made.add(job(*[10] * 1_000, caller="large"))
@@ -362,7 +397,10 @@ def test_what_is_ahead_of_a_job_is_what_its_share_leaves() -> None:
     made.add(job(5, priority=Priority.QUERY, caller="q"))
     made.add(job(*[10] * 100, caller="large"))
     made.add(job(10, caller="small"))
-    assert made.ahead(Priority.PAIR, 20) == 5 + 20 + 10
-    assert made.ahead(Priority.QUERY, 5) == 5
+    assert made.ahead(Priority.PAIR, "new", 20) == 5 + 20 + 10
+    assert made.ahead(Priority.QUERY, "new", 5) == 5
+    # Its own caller's: as much of each of its jobs, and of the others as much as of both.
+    assert made.ahead(Priority.PAIR, "large", 20) == 5 + 20 + 10
+    assert made.ahead(Priority.PAIR, "small", 20) == 5 + 10 + 30
     drain(made)
-    assert made.ahead(Priority.PAIR, 20) == 0
+    assert made.ahead(Priority.PAIR, "new", 20) == 0

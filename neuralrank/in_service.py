@@ -4,8 +4,9 @@
      "canary": {"hash": "0f1e2d3c4b5a", "percent": 5.0}, "shadow": null, "max_slowdown": null}
 
 Without the file, the newest bundle of the name serves. With a pin, nothing else serves until the
-pin is changed, whatever is published. Pure: what a command does is a function from one state to the
-next, and the registry stores it.
+pin is changed, whatever is published. "serving": "none" is a pin on nothing: all bundles of the
+name are candidates, and another name answers. Pure: what a command does is a function from one
+state to the next, and the registry stores it.
 """
 
 from collections.abc import Sequence
@@ -17,8 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.validation import first_problem
 
-__all__ = ["InService", "Published", "Trial", "parse_in_service"]
+__all__ = ["NONE", "InService", "Published", "Trial", "parse_in_service"]
 
+# In the place of a hash: no bundle of the name serves.
+NONE: Final = "none"
 _HISTORY: Final = 100
 # What served before need not be as fast as what took its place.
 _AS_SLOW_AS_IT_IS: Final = 1e6
@@ -49,8 +52,8 @@ class InService(_Model):
     """What serves under one name."""
 
     format: Literal[1] = 1
-    # The bundle that serves. Empty: the newest.
-    serving: _Hash | Literal[""] = ""
+    # The bundle that serves. Empty: the newest. "none": none does until one is promoted.
+    serving: _Hash | Literal["", "none"] = ""
     # What served before, oldest first: a rollback takes the last. The same bundle never twice in a
     # row.
     history: Annotated[tuple[_Hash, ...], Field(max_length=_HISTORY)] = ()
@@ -103,7 +106,7 @@ class InService(_Model):
         past = [digits for digits in past if digits != self.serving]
         if not past:
             raise NotFound(
-                f"Nothing served as {name!r} before {self.serving or 'the newest'}: there is "
+                f"Nothing served as {name!r} before {_words(self.serving)}: there is "
                 "nothing to go back to. Promote a bundle by its hash; `neuralrank models list` "
                 "shows them."
             )
@@ -122,7 +125,7 @@ class InService(_Model):
             return self.model_copy(update={role: None})
         others = [entry for entry in published if entry.hash != trial.hash]
         served = self.serving or next(iter(self.order(others)), "")
-        if not served or served == trial.hash:
+        if served in ("", NONE, trial.hash):
             raise InvalidInput(
                 f"{trial.hash} is in service itself, or alone; a {role} is tried beside another "
                 "bundle. Publish or promote another first."
@@ -160,6 +163,10 @@ def parse_in_service(data: bytes, origin: str) -> InService:
             f"{origin}: {first_problem(error)}. Write it with `neuralrank models promote`, or "
             "delete it: the newest bundle then serves."
         ) from error
+
+
+def _words(serving: str) -> str:
+    return {"": "the newest", NONE: "its first candidate"}.get(serving, serving)
 
 
 def _newest_first(published: Sequence[Published]) -> list[str]:

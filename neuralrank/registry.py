@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 from neuralrank.bundle import MANIFEST, Bundle, Kind, Manifest, parse_manifest, parse_ref
 from neuralrank.candidates import Candidate, parse_candidate
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
-from neuralrank.in_service import InService, Published, Trial, parse_in_service
+from neuralrank.in_service import NONE, InService, Published, Trial, parse_in_service
 from neuralrank.whole_file import write_whole
 
 __all__ = ["Registry"]
@@ -66,22 +66,33 @@ class Registry:
         """The bundle of a `name@hash`, or the one in service of a `name`.
 
         Raises:
-            NotFound: there is none; the message lists what there is.
+            NotFound: there is none, or none of the name serves; the message lists what there is.
             InvalidBundle: it is damaged.
         """
         return self._open(self.resolve(ref))
 
     def first(self, kind: Kind) -> Bundle | None:
         """Of the names by the alphabet, the bundle in service of the first of this kind."""
-        serving = map(self.resolve, sorted({parse_ref(ref)[0] for ref in self.refs()}))
-        found = next((ref for ref in serving if self.manifest(ref).kind == kind), None)
+        found = next((ref for ref in self._serving() if self.manifest(ref).kind == kind), None)
         return self._open(found) if found else None
+
+    def answering(self, manifest: Manifest) -> str | None:
+        """What answers today where a bundle with this manifest would, by `name@hash`.
+
+        That is the one in service under its name, else, of the other names by the alphabet, as
+        sidecars choose (`sidecar.models.serving`), the first of its kind that reads a language of
+        its own, and for a personal ranker the same encoder's vectors. None: nothing does.
+        """
+        names = {parse_ref(ref)[0]: ref for ref in self._serving()}
+        if manifest.name in names:
+            return names[manifest.name]
+        return next((ref for ref in names.values() if _alike(self.manifest(ref), manifest)), None)
 
     def resolve(self, ref: str) -> str:
         """`name@hash`, in full, of a name, or of a name and the beginning of a hash.
 
         Raises:
-            NotFound: there is none; the message lists what there is.
+            NotFound: there is none, or none of the name serves; the message lists what there is.
             InvalidInput: several bundles begin so, or `serving.json` is damaged.
         """
         name, digits = parse_ref(ref)
@@ -90,6 +101,13 @@ class Registry:
         matching = [found for found in hashes if found.startswith(digits)]
         if matching and not digits:
             matching = self.in_service(name).order(self.published(name))[:1]
+            if not matching:
+                raise NotFound(
+                    f"Nothing serves under {name!r} in the registry {self.url}: "
+                    f"{', '.join(r for r in refs if parse_ref(r)[0] == name)} waits as a candidate "
+                    "or can't be read. Name one by its hash, or put it into service: `neuralrank "
+                    "models promote NAME@HASH --dataset DATASET`."
+                )
         if len(matching) > 1:
             raise InvalidInput(
                 f"{ref!r} is the beginning of {' and '.join(matching)}. Give more of its hash."
@@ -98,6 +116,10 @@ class Registry:
             known = ", ".join(refs) or "nothing; `neuralrank models add` puts bundles there"
             raise NotFound(f"No bundle {ref!r} in the registry {self.url}. There is: {known}.")
         return f"{name}@{matching[0]}"
+
+    def serves(self, ref: str) -> bool:
+        """Whether a `name@hash` is in service under its name."""
+        return ref in self._serving()
 
     def manifest(self, ref: str) -> Manifest:
         """The manifest of a `name@hash`, without its other files.
@@ -150,7 +172,8 @@ class Registry:
 
         Args:
             candidate: it must not serve before it is promoted: what serves now is pinned first, and
-                `candidates` lists it. The first bundle of a name serves all the same.
+                `candidates` lists it. The first bundle of a name serves all the same where no other
+                name's bundle answers in its place (`answering`).
 
         Returns:
             The bundle in the registry.
@@ -158,13 +181,16 @@ class Registry:
         name = bundle.manifest.name
         target = f"{self._root}/{name}/{bundle.hash}"
         if not self._fs.exists(f"{target}/{MANIFEST}"):
-            if candidate and self._pin(name):
+            if candidate and self._pin(bundle.manifest):
                 self.record(bundle.ref, Candidate())
             temporary = f"{self._root}/{name}/.{uuid.uuid4().hex}"
             self._fs.makedirs(temporary, exist_ok=True)
             for file in [*bundle.manifest.files, MANIFEST]:  # the manifest last
                 self._fs.put_file(str(bundle.path / file), f"{temporary}/{file}")
             self._fs.mv(temporary, target, recursive=True)
+            if not candidate and self.in_service(name).serving == NONE:
+                # A person's own act: it serves, and the candidates of its name go on waiting.
+                self.promote(bundle.ref)
         return self._open(bundle.ref)
 
     def candidate(self, ref: str) -> Candidate | None:
@@ -266,12 +292,24 @@ class Registry:
             self._fs.rm(self._record(full))
         return full
 
-    def _pin(self, name: str) -> bool:
-        """Pins what serves; whether anything does."""
+    def _serving(self) -> tuple[str, ...]:
+        """`name@hash` of what serves under each name, by name."""
+        names = sorted({parse_ref(ref)[0] for ref in self.refs()})
+        orders = ((name, self.in_service(name).order(self.published(name))) for name in names)
+        return tuple(f"{name}@{order[0]}" for name, order in orders if order)
+
+    def _pin(self, manifest: Manifest) -> bool:
+        """Pins what serves in the place of a candidate that comes; whether anything does."""
+        name = manifest.name
         state, published = self.in_service(name), self.published(name)
-        if not state.serving and published:
-            self._write(name, state.promoted(state.order(published)[0], published))
-        return bool(published)
+        if published:
+            if not state.serving:
+                self._write(name, state.promoted(state.order(published)[0], published))
+            return True
+        held = self.answering(manifest) is not None
+        if held or state.serving:  # what was removed may have left a state behind
+            self._write(name, InService(serving=NONE if held else ""))
+        return held
 
     def _write(self, name: str, state: InService) -> None:
         self._replace(f"{self._root}/{name}/{_SERVING}", state.model_dump_json(indent=2))
@@ -313,3 +351,18 @@ class Registry:
         self._fs.get(folder, str(temporary), recursive=True)
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)
+
+
+def _alike(served: Manifest, new: Manifest) -> bool:
+    """Whether one is asked where the other is."""
+    languages = not served.languages or not new.languages
+    return (
+        served.kind == new.kind
+        and (languages or not set(served.languages).isdisjoint(new.languages))
+        and _encoder(served) == _encoder(new)
+    )
+
+
+def _encoder(manifest: Manifest) -> str:
+    """Whose vectors a personal ranker reads."""
+    return manifest.personal.encoder if manifest.personal else ""

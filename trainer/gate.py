@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from neuralrank.bundle import parse_ref
 from neuralrank.candidates import Candidate, Check
-from neuralrank.errors import InvalidBundle, InvalidInput
+from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
 from neuralrank.evaluation import Judged, compare
 from neuralrank.registry import Registry
 from trainer.evaluation.evaluation import CLICKS, Evaluation, HeldBack, evaluate
@@ -21,7 +20,7 @@ from trainer.evaluation.scoring import Track, load_scorer
 
 __all__ = [
     "FORGOTTEN", "JUDGED", "Rules", "allowed", "checks", "gained", "kept", "loss", "measured",
-    "promoted",
+    "opponent", "promoted",
 ]  # fmt: skip
 
 # The check of held-back judgments, and that of what earlier test parts held.
@@ -73,12 +72,11 @@ def promoted(
             f"{ref} stays a candidate. {candidate.reason} Compare it with `--dataset DATASET`, or "
             "put it into service all the same with `--force --reason WHY`."
         )
-    name, _ = parse_ref(ref)
-    serving = registry.resolve(name)
+    serving = registry.answering(registry.manifest(ref))
     if candidate.outcome == "passed" and candidate.against not in (serving, ""):
         raise InvalidInput(
-            f"{ref} stays a candidate. It was compared with {candidate.against}, and {serving} "
-            "serves by now. Compare it anew with `--dataset DATASET`."
+            f"{ref} stays a candidate. It was compared with {candidate.against}, and "
+            f"{serving or 'nothing'} serves by now. Compare it anew with `--dataset DATASET`."
         )
     return registry.promote(ref, max_slowdown=max_slowdown)
 
@@ -92,21 +90,18 @@ def measured(
     track: Track,
     old: HeldBack | None = None,
 ) -> Candidate:
-    """Compares a bundle with the one that serves under its name, and records what was found.
+    """Compares a bundle with the one that serves in its place, and records what was found.
 
     Args:
         dataset: where the material comes from, for the record.
         old: kept back of earlier times; what is forgotten of it counts as a segment does.
 
     Raises:
-        NotFound: there is no such bundle.
+        NotFound: there is no such bundle, or nothing to compare it with.
         InvalidInput: it serves itself.
         InvalidBundle: the one in service can't be loaded.
     """
-    name, _ = parse_ref(ref)
-    serving = registry.resolve(name)
-    if serving == ref:
-        raise InvalidInput(f"{ref} is in service already; there is nothing to compare it with.")
+    serving = opponent(registry, ref)
     before = load_scorer(registry.get(serving))
     theirs = evaluate(before, material, track, robust=False)
     try:
@@ -122,6 +117,26 @@ def measured(
     result = Candidate().compared_with(serving, found, dataset, datetime.now(UTC))
     registry.record(ref, result)
     return result
+
+
+def opponent(registry: Registry, ref: str) -> str:
+    """What a bundle is compared with, `name@hash`: the one in service under its name, else the one
+    that answers where it would.
+
+    Raises:
+        NotFound: there is no such bundle, or nothing serves in its place.
+        InvalidInput: it serves itself.
+    """
+    serving = registry.answering(registry.manifest(ref))
+    if serving is None:
+        raise NotFound(
+            f"Nothing serves in the place of {ref}, so that there is nothing to compare it with. "
+            "Put it into service without: `neuralrank models promote NAME@HASH --force --reason "
+            "WHY`."
+        )
+    if serving == ref:
+        raise InvalidInput(f"{ref} is in service already; there is nothing to compare it with.")
+    return serving
 
 
 def _forgotten(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator[Check]:

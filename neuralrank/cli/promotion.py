@@ -98,9 +98,10 @@ def promote(
 
               neuralrank models promote my-ranker
 
-    A candidate, which is what a training publishes, must be better than the bundle in service on
-    held-back judgments, and not worse in the clicks that logged pages would have got, nor in any
-    segment; else it stays a candidate, exit code 3, and `neuralrank models candidates` says why.
+    A candidate, which is what a training publishes, must be better than the bundle in service
+    (under its name, else the one that answers in its place) on held-back judgments, and not worse
+    in the clicks that logged pages would have got, nor in any segment; else it stays a candidate,
+    exit code 3, and `neuralrank models candidates` says why.
     Other bundles, put there by a person, need no proof.
     """
     target = open_registry(registry)
@@ -177,8 +178,7 @@ def candidates(
         for ref, candidate in target.candidates().items()
         if not name or parse_ref(ref)[0] == name
     }
-    serving = {target.resolve(parse_ref(ref)[0]) for ref in found}
-    rows = [_row(ref, "serving" if ref in serving else "", found[ref]) for ref in found]
+    rows = [_row(ref, "serving" if target.serves(ref) else "", found[ref]) for ref in found]
     if as_json:
         typer.echo(orjson.dumps(rows).decode())
         return

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.in_service import InService, Published, Trial, parse_in_service
+from neuralrank.in_service import NONE, InService, Published, Trial, parse_in_service
 
 A, B, C, D = (digit * 12 for digit in "abcd")
 
@@ -59,6 +59,17 @@ def test_a_candidate_never_serves_by_being_the_newest() -> None:
     assert state.order(published(A, B, C)) == [B]
     promoted = state.promoted(C, published(A, B, C))
     assert (promoted.serving, promoted.canary, promoted.history) == (C, None, (B,))
+
+
+def test_under_a_pin_on_nothing_only_a_promotion_serves() -> None:
+    state = InService(serving=NONE)
+    assert state.order(published(A, B)) == []
+    with pytest.raises(NotFound, match="before its first candidate"):
+        state.rolled_back("x", published(A, B))
+    with pytest.raises(InvalidInput, match="or alone"):
+        state.trying("canary", Trial(hash=A), published(A, B))
+    promoted = state.promoted(A, published(A, B))
+    assert (promoted.order(published(A, B)), promoted.history) == ([A], ())
 
 
 def test_the_served_bundle_is_no_candidate_of_itself() -> None:

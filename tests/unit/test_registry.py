@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,74 @@ def test_a_candidate_waits_for_its_promotion(registry: Registry, tmp_path: Path)
     assert registry.get("tiny-encoder").ref == first.ref
     registry.promote(second.ref)
     assert registry.get("tiny-encoder").ref == second.ref
+
+
+def test_a_new_name_is_no_way_round_the_gate(registry: Registry, tmp_path: Path) -> None:
+    served = registry.publish(tiny_bundle(tmp_path / "1", "cross_encoder", name="small"))
+    assert registry.answering(served.manifest) == served.ref
+    new = registry.publish(
+        tiny_bundle(tmp_path / "2", "cross_encoder", name="shop"), candidate=True
+    )
+    later = tiny_bundle(tmp_path / "3", "cross_encoder", name="shop", parent="2")
+    later = registry.publish(later, candidate=True)
+    assert set(registry.candidates()) == {new.ref, later.ref}
+    assert registry.first("cross_encoder") == served
+    assert registry.answering(new.manifest) == served.ref
+    assert not registry.serves(new.ref)
+    with pytest.raises(NotFound, match=r"Nothing serves under 'shop'.*models promote"):
+        registry.resolve("shop")
+    with pytest.raises(NotFound, match="Nothing serves under"):
+        registry.rollback("shop")
+    assert registry.get(new.ref) == new
+    registry.promote(new.ref)
+    assert registry.resolve("shop") == new.ref
+    assert registry.answering(later.manifest) == new.ref
+    assert registry.resolve("small") == served.ref
+
+
+@pytest.mark.parametrize(
+    ("served", "new"),
+    [
+        ({"kind": "encoder"}, {"kind": "cross_encoder"}),
+        (
+            {"kind": "cross_encoder", "languages": ["en"]},
+            {"kind": "cross_encoder", "languages": ["zh"]},
+        ),
+    ],
+)
+def test_what_answers_for_something_else_keeps_no_new_name_out(
+    registry: Registry, tmp_path: Path, served: dict[str, Any], new: dict[str, Any]
+) -> None:
+    registry.publish(tiny_bundle(tmp_path / "1", name="small", **served))
+    first = registry.publish(tiny_bundle(tmp_path / "2", name="shop", **new), candidate=True)
+    assert registry.resolve("shop") == first.ref
+    assert registry.candidates() == {}
+
+
+def test_what_a_person_adds_serves_at_once_among_candidates(
+    registry: Registry, tmp_path: Path
+) -> None:
+    registry.publish(tiny_bundle(tmp_path / "1", "cross_encoder", name="small"))
+    waiting = tiny_bundle(tmp_path / "2", "cross_encoder", name="shop")
+    waiting = registry.publish(waiting, candidate=True)
+    added = tiny_bundle(tmp_path / "3", "cross_encoder", name="shop", parent="x")
+    added = registry.publish(added)
+    assert registry.resolve("shop") == added.ref
+    registry.remove(waiting.ref)
+    registry.publish(waiting_again(tmp_path), candidate=True)
+    assert registry.resolve("shop") == added.ref
+
+
+def waiting_again(folder: Path) -> Bundle:
+    return tiny_bundle(folder / "4", "cross_encoder", name="shop", parent="y")
+
+
+def test_a_name_whose_candidates_are_gone_begins_anew(registry: Registry, tmp_path: Path) -> None:
+    registry.publish(tiny_bundle(tmp_path / "1", "cross_encoder", name="small"))
+    shop = tiny_bundle(tmp_path / "2", "cross_encoder", name="shop")
+    registry.remove(registry.publish(shop, candidate=True).ref)
+    registry._fs.rm(f"{registry._root}/small", recursive=True)
+    assert registry.resolve(registry.publish(shop, candidate=True).manifest.name) == shop.ref
 
 
 def test_trials_are_set_and_ended(registry: Registry, tmp_path: Path) -> None:

@@ -13,16 +13,16 @@ from typing import Final
 
 import numpy as np
 
-from neuralrank.bundle import Bundle, parse_ref
+from neuralrank.bundle import Bundle
 from neuralrank.candidates import Candidate, Check
 from neuralrank.encoder import Encoder
-from neuralrank.errors import InvalidBundle, InvalidInput
+from neuralrank.errors import InvalidBundle
 from neuralrank.evaluation import Judged
 from neuralrank.personal_inputs import HEADS
 from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.registry import Registry
 from trainer.dataset import Dataset
-from trainer.gate import Rules, gained, kept
+from trainer.gate import Rules, gained, kept, opponent
 from trainer.personal.behaviour import Behaviour, from_dataset
 from trainer.personal.export import served_scores
 from trainer.personal.lists import Lists, ndcg
@@ -40,7 +40,7 @@ _LISTS, _AMONG = 1_000, 2_000
 def measured(
     registry: Registry, ref: str, data: Dataset, dataset: str, rules: Rules, cache: Path
 ) -> Candidate:
-    """Compares a personal ranker with the one that serves under its name, and records it.
+    """Compares a personal ranker with the one that serves in its place, and records it.
 
     Args:
         dataset: where the data comes from, for the record.
@@ -51,10 +51,7 @@ def measured(
         InvalidInput: it serves itself, or the test part holds nothing to measure with.
         InvalidBundle: the one in service can't be loaded.
     """
-    name, _ = parse_ref(ref)
-    serving = registry.resolve(name)
-    if serving == ref:
-        raise InvalidInput(f"{ref} is in service already; there is nothing to compare it with.")
+    serving = opponent(registry, ref)
 
     @cached
     def behaviour(encoder: str) -> Behaviour:

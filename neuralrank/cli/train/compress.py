@@ -73,12 +73,13 @@ def compress(
         typer.echo(orjson.dumps({**result.json(), "ref": ref, "published": publish}).decode())
         return
     _print(result.rows)
-    print(
-        f"candidate: {ref}. Into service: neuralrank models promote {ref}"
-        if publish
-        else f"made: {result.bundle.path}",
-        file=sys.stderr,
-    )
+    if not publish:
+        said = f"made: {result.bundle.path}"
+    elif found.serves(ref):
+        said = f"in service: {ref}"
+    else:
+        said = f"candidate: {ref}. Into service: neuralrank models promote {ref} --dataset DATASET"
+    print(said, file=sys.stderr)
 
 
 def _print(rows: "tuple[Row, ...]") -> None:

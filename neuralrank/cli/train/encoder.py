@@ -126,7 +126,8 @@ def encoder(
         highlight=False,
     )
     if publish:
+        role = "In service" if registry.serves(bundle.ref) else "A candidate"
         out.print(
-            f"A candidate. To serve it: neuralrank reencode NAME --encoder {bundle.ref}",
+            f"{role}. An index's vectors by it: neuralrank reencode NAME --encoder {bundle.ref}",
             highlight=False,
         )

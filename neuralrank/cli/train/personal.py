@@ -85,7 +85,7 @@ def personal(
     It learns which of the shown items were clicked after a search, weighed against position bias,
     and what users did next; both train the same towers. A new user or item needs no id: content
     vectors are enough. It stops when nDCG@10 of the dev part rises no more. The bundle is compared
-    with torch before it is published; the first of its name, which serves at once, only if it is
+    with torch before it is published; the first of all, which serves at once, only if it is
     better than nearness alone. Interrupted? The same command goes on.
     """
     from trainer.personal.learning import PersonalOptions, train_personal
@@ -100,11 +100,11 @@ def personal(
     if result.bundle is None:  # not the main process
         return
     assert result.floor
-    # The first of a name serves at once, with nothing to be compared with but what it replaces.
-    first = not found.published(name)
+    # The first ranker serves at once, with nothing to be compared with but what it replaces.
+    first = found.answering(result.bundle.manifest) is None
     published = publish and (result.floor.passed or not first)
     bundle = found.publish(result.bundle, candidate=True) if published else result.bundle
-    serves = published and found.resolve(name) == bundle.ref
+    serves = published and found.serves(bundle.ref)
     if as_json:
         typer.echo(orjson.dumps(_json(result, behaviour, bundle.ref, published)).decode())
     else:

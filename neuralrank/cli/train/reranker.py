@@ -99,7 +99,8 @@ def reranker(
     if as_json:
         typer.echo(orjson.dumps(_json(result, bundle.ref, publish)).decode())
         return
-    _print(result, bundle.ref, publish)
+    role = "made" if not publish else "in service" if found.serves(bundle.ref) else "candidate"
+    _print(result, bundle.ref, role)
 
 
 def _json(result: "Reranked", ref: str, published: bool) -> dict[str, object]:
@@ -113,7 +114,7 @@ def _json(result: "Reranked", ref: str, published: bool) -> dict[str, object]:
     }
 
 
-def _print(result: "Reranked", ref: str, published: bool) -> None:
+def _print(result: "Reranked", ref: str, role: str) -> None:
     outcome, agreement = result.outcome, result.agreement
     assert agreement
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -129,7 +130,7 @@ def _print(result: "Reranked", ref: str, published: bool) -> None:
         f"{agreement.correlation:.4f}, on {agreement.texts} pairs",
     )
     table.add_row("time", f"{outcome.seconds:,.1f} s")
-    table.add_row("candidate" if published else "made", ref)
+    table.add_row(role, ref)
     Console().print(table, highlight=False)
-    if published:
-        print(f"Into service: neuralrank models promote {ref}", file=sys.stderr)
+    if role == "candidate":
+        print(f"Into service: neuralrank models promote {ref} --dataset DATASET", file=sys.stderr)

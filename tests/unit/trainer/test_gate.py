@@ -1,6 +1,7 @@
 """What a candidate must show, and what becomes of one that does not."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
 from neuralrank.candidates import Candidate, Check, parse_candidate
 from neuralrank.cli.commands import app
-from neuralrank.errors import InvalidBundle, InvalidInput
+from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
 from neuralrank.models.bert import write_bert
 from neuralrank.registry import Registry
 from tests.unit.conftest import CONFIG, tiny_tokenizer, tiny_weights
@@ -101,11 +102,11 @@ def test_rules_have_their_range(wrong: dict[str, Any]) -> None:
 # With real bundles, a registry, and the commands.
 
 
-def seeded(folder: Path, seed: int) -> Bundle:
+def seeded(folder: Path, seed: int, name: str = "ranker") -> Bundle:
     folder.mkdir(parents=True)
     onnx.save(write_bert(tiny_weights(seed), CONFIG, "score", "fp32"), str(folder / MODEL))
     tiny_tokenizer().save(str(folder / TOKENIZER))
-    fields = {"name": "ranker", "kind": "cross_encoder", "max_tokens": 64, "parent": f"{seed}"}
+    fields = {"name": name, "kind": "cross_encoder", "max_tokens": 64, "parent": f"{seed}"}
     return write_bundle(folder, fields)
 
 
@@ -230,6 +231,43 @@ def test_a_candidate_that_does_not_load_stays_one(
     registry.get(first).model.write_bytes(b"half")
     with pytest.raises(InvalidBundle, match="damaged"):  # the one in service
         measured(registry, third, data, "data", SMALL, untracked)
+
+
+def test_a_new_name_is_compared_with_what_answers_today(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    first, _ = refs
+    new = registry.publish(seeded(tmp_path / "2b", 2, name="a-shop"), candidate=True).ref
+    assert listed()[new]["outcome"] == "waiting"
+    assert run("promote", new).exit_code == 3  # it was not compared
+    assert run("promote", new, "--dataset", tmp_path / "other").exit_code == 3
+    assert listed()[new]["outcome"] == "refused"
+    done = run("promote", new, "--dataset", tmp_path / "data", "--json")
+    assert done.exit_code == 0, done.output
+    row = listed()[new]
+    assert (row["outcome"], row["service"], row["against"]) == ("passed", "serving", first)
+    assert (registry.resolve("a-shop"), registry.resolve("ranker")) == (new, first)
+
+
+def test_a_new_name_may_be_forced_by_a_person(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    new = registry.publish(seeded(tmp_path / "2b", 2, name="a-shop"), candidate=True).ref
+    done = run("promote", new, "--force", "--reason", "another shop")
+    assert done.exit_code == 0, done.output
+    assert registry.resolve("a-shop") == new
+    assert registry.resolve("ranker") == refs[0]
+
+
+@pytest.mark.usefixtures("refs")
+def test_without_anything_in_service_there_is_nothing_to_compare_with(
+    tmp_path: Path, registry: Registry
+) -> None:
+    new = registry.publish(seeded(tmp_path / "2b", 2, name="a-shop"), candidate=True).ref
+    shutil.rmtree(tmp_path / "registry/ranker")
+    error = run("promote", new, "--dataset", tmp_path / "data").exception
+    assert isinstance(error, NotFound)
+    assert "--force" in str(error)
 
 
 def test_what_serves_is_not_compared_with_itself(

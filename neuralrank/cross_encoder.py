@@ -13,7 +13,7 @@ from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidBundle
 from neuralrank.golden import check_cross_encoder
 from neuralrank.pairs import PairTemplate
-from neuralrank.tokens import Ids, Tokens, load_tokenizer, padded
+from neuralrank.tokens import Ids, Tokens, beginning, load_tokenizer, padded
 
 __all__ = ["CrossEncoder"]
 
@@ -60,7 +60,10 @@ class CrossEncoder:
 
     def tokenise(self, texts: Sequence[str]) -> list[Ids]:
         """The tokens of queries or texts by themselves, int32 [n] each: one half of a pair."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        longest = self.bundle.manifest.max_tokens
+        encodings = self._tokenizer.encode_batch_fast(
+            [beginning(text, longest) for text in texts], add_special_tokens=False
+        )
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
     def pair(self, query: Ids, text: Ids) -> Tokens:

@@ -12,7 +12,7 @@ from neuralrank.backends import Backend, Choice, load_backend
 from neuralrank.bundle import Bundle, Calibration
 from neuralrank.errors import InvalidBundle
 from neuralrank.golden import check_encoder
-from neuralrank.tokens import Tokens, load_tokenizer, padded, tokens_of
+from neuralrank.tokens import Tokens, beginning, load_tokenizer, padded, tokens_of
 
 __all__ = ["Encoder"]
 
@@ -113,7 +113,10 @@ class Encoder:
         return _calibrated(cosines, Calibration(low=low, high=1.0))
 
     def _tokenise(self, prefix: str, texts: Sequence[str]) -> list[Tokens]:
-        encodings = self._tokenizer.encode_batch_fast([prefix + text for text in texts])
+        longest = self.bundle.manifest.max_tokens
+        encodings = self._tokenizer.encode_batch_fast(
+            [prefix + beginning(text, longest) for text in texts]
+        )
         return [tokens_of(encoding) for encoding in encodings]
 
     def _encode(

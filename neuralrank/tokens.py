@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -11,13 +12,23 @@ from tokenizers import Encoding, Tokenizer, normalizers
 from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidBundle
 
-__all__ = ["Ids", "Tokens", "load_tokenizer", "padded", "read_tokenizer", "tokens_of"]
+__all__ = [
+    "Ids",
+    "Tokens",
+    "beginning",
+    "load_tokenizer",
+    "padded",
+    "read_tokenizer",
+    "tokens_of",
+]
 
 Ids = NDArray[np.int32]
 # Words, and a character for private use, which no vocabulary knows: a model whose unknown token is
 # missing fails at the first such text, a template with tokens that are not there at the first pair,
 # and neither must be somebody's request.
 _ANYTHING = "a red one 红 \ue000"
+# Of a text that are looked at, for each token that is kept of it.
+_CHARACTERS: Final = 16
 # Those that some model holds, by the file's hash and where they cut.
 _shared: WeakValueDictionary[tuple[str, int | None], Tokenizer] = WeakValueDictionary()
 
@@ -100,6 +111,12 @@ def _read_specials_as_text(tokenizer: Tokenizer) -> None:
     ]
     steps = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
     tokenizer.normalizer = normalizers.Sequence([*steps, *apart])
+
+
+def beginning(text: str, max_tokens: int) -> str:
+    """As much of a text as can be read: a tokenizer looks at all of it before it cuts. A token has
+    four characters or fewer on average; sixteen leave room for the strangest of texts."""
+    return text[: _CHARACTERS * max_tokens]
 
 
 def tokens_of(encoding: Encoding) -> Tokens:

@@ -7,8 +7,9 @@ Texts are tokenised in threads, then wait in the queue as tokens. Ranking awaits
 import asyncio
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
@@ -32,6 +33,8 @@ _Result = TypeVar("_Result")
 # Called with a stage's name, its seconds, and the entries that it worked on.
 Spent = Callable[[str, float, int], None]
 _THREADS: Final = 2
+# Characters that are tokenised at a time, a few milliseconds: then others get their turn.
+_PIECE: Final = 16_384
 
 
 def _unspent(_name: str, _seconds: float, _entries: int) -> None:
@@ -145,10 +148,11 @@ class Inference:
         missing = [text for text in dict.fromkeys([query, *texts]) if text not in found]
         start = time.perf_counter()
         if missing:
-            ids = await self.in_thread(lambda: model.tokenise(missing), deadline)
-            found.update(zip(missing, ids, strict=True))
-            for text, row in zip(missing, ids, strict=True):
-                self._tokens.put(ref, text, row)
+            for piece in _pieces(missing):
+                ids = await self.in_thread(partial(model.tokenise, piece), deadline)
+                found.update(zip(piece, ids, strict=True))
+                for text, row in zip(piece, ids, strict=True):
+                    self._tokens.put(ref, text, row)
         pairs = [model.pair(found[query], found[text]) for text in texts]
         spent("tokenise", time.perf_counter() - start, len(texts))
         return pairs
@@ -235,7 +239,9 @@ class Inference:
         keep: Callable[[int, Floats], None],
     ) -> Floats:
         began = time.perf_counter()
-        tokens = await self.in_thread(lambda: tokenise(texts), deadline)
+        tokens: list[Tokens] = []
+        for piece in _pieces(texts):
+            tokens += await self.in_thread(partial(tokenise, piece), deadline)
         spent("tokenise", time.perf_counter() - began, len(texts))
         cost = self._costs.setdefault(encoder.ref, Cost(self._clock))
         width = encoder.dimensions
@@ -289,6 +295,17 @@ class Inference:
             self._workers.cancel(ticket)
         spent("queue", ticket.waited, len(ticket.tokens))
         spent("inference", ticket.ran, int(ticket.done.sum()))
+
+
+def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The texts in their order, so many at a time as have `_PIECE` characters, one at least."""
+    start = size = 0
+    for place, text in enumerate(texts):
+        if place > start and size + len(text) > _PIECE:
+            yield texts[start:place]
+            start, size = place, 0
+        size += len(text)
+    yield texts[start:]
 
 
 def _asker() -> Hashable:

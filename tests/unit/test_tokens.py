@@ -3,11 +3,14 @@
 import json
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from neuralrank.bundle import TOKENIZER, Bundle, write_bundle
+from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidBundle
 from neuralrank.registry import Registry
 from neuralrank.tokens import load_tokenizer, read_tokenizer
@@ -172,3 +175,25 @@ def test_another_vocabulary_or_length_is_another_tokenizer(tmp_path: Path) -> No
     other = write_bundle(first.path, {**FIELDS, "dimensions": 32, "normalized": True})
     assert load_tokenizer(other) is not whole
     assert load_tokenizer(other).encode("phone").ids != whole.encode("phone").ids
+
+
+@pytest.mark.parametrize("kind", ["encoder", "cross_encoder"])
+def test_of_a_long_text_no_more_is_looked_at_than_could_be_read(kind: str, tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / kind, kind)
+    seen: list[str] = []
+
+    class Recorder:
+        def __init__(self, tokenizer: Any) -> None:
+            self._tokenizer = tokenizer
+
+        def encode_batch_fast(self, texts: list[str], **options: Any) -> Any:
+            seen.extend(texts)
+            return self._tokenizer.encode_batch_fast(texts, **options)
+
+    model: Any = (Encoder if kind == "encoder" else CrossEncoder).load(bundle)
+    tokenise = model.tokenise_passages if kind == "encoder" else model.tokenise
+    (short,) = tokenise(["kettle " * 20])
+    model._tokenizer = Recorder(model._tokenizer)
+    (long,) = tokenise(["kettle " * 20 + "x" * 1_000_000])
+    assert len(seen[0]) <= 16 * bundle.manifest.max_tokens + 20
+    assert len(long) >= min(len(short), bundle.manifest.max_tokens)

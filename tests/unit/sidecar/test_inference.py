@@ -14,7 +14,14 @@ from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
 from sidecar.inference.inference import Inference
 from sidecar.telemetry.metrics import Metrics
-from tests.unit.sidecar.parts import Clock, WordEncoder, WordJudge, read_back, vector
+from tests.unit.sidecar.parts import (
+    Clock,
+    WordEncoder,
+    WordJudge,
+    read_back,
+    spelled,
+    vector,
+)
 
 # Counted from the import: tests of a real node may run in between, for minutes.
 SOON = Deadline.after(3_600.0)
@@ -131,6 +138,55 @@ async def test_a_request_that_has_expired_on_arrival_is_not_tokenised() -> None:
     with pytest.raises(DeadlineExceeded):
         await made.encode_queries(model, ["late"], Deadline.after(0.0))
     made.close()
+
+
+class Reader(WordEncoder):
+    """Tokenises passages when it is let go; notes what it was given, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.read: list[list[str]] = []
+
+    def tokenise_queries(self, texts: Sequence[str]) -> list[Tokens]:
+        self.read.append(list(texts))
+        return [spelled(text[:4]) for text in texts]
+
+    def tokenise_passages(self, texts: Sequence[str]) -> list[Tokens]:
+        self.go.wait(10)
+        return self.tokenise_queries(texts)
+
+
+async def test_long_texts_are_tokenised_bit_by_bit_and_a_query_waits_for_two_of_them() -> None:
+    made = inference()
+    reader = Reader()
+    texts = [f"{n} " + "x" * 10_000 for n in range(20)]
+    calls = [asyncio.ensure_future(made.encode_passages(reader, texts, SOON)) for _ in range(3)]
+    await asyncio.sleep(0)
+    query = asyncio.ensure_future(made.encode_queries(reader, ["red"], SOON))
+    await asyncio.sleep(0)
+    reader.go.set()
+    await asyncio.gather(query, *calls)
+    made.close()
+    # Of each call the first piece was there before.
+    assert reader.read.index(["red"]) <= 4
+    assert all(sum(map(len, piece)) < 2 * 16_384 for piece in reader.read)
+    assert sorted(text for piece in reader.read for text in piece) == sorted([*texts * 3, "red"])
+
+
+async def test_who_has_gone_has_no_more_tokenised() -> None:
+    made = inference()
+    reader = Reader()
+    texts = [f"{n} " + "x" * 10_000 for n in range(20)]
+    gone = asyncio.ensure_future(made.encode_passages(reader, texts, SOON))
+    await asyncio.sleep(0)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    reader.go.set()
+    await made.encode_queries(reader, ["red"], SOON)
+    made.close()
+    assert [len(piece) for piece in reader.read if piece != ["red"]] in ([], [1])
 
 
 async def test_a_query_passes_a_batch_of_pairs(model: Held) -> None:

@@ -32,6 +32,7 @@ _JOINED = {
     "query": ("query",),
     "kv": ("key", "value"),
 }
+_HEADS = re.compile(r"heads(\.\d+){0,2}")
 _EXTRA = re.compile(r"encoder\.layer\.\d+\..*(adapter\.(down|up)\.(weight|bias)|prefix\.\w+)")
 
 
@@ -73,8 +74,9 @@ def _read(graph: onnx.GraphProto) -> tuple[dict[str, NDArray[np.float32]], BertC
     }
     if "match_table" in arrays:
         found[MATCHES] = arrays["match_table"]
-    shapes = (arrays[name] for name in ("heads.3", "heads.2", "heads") if name in arrays)
-    _, _, _, heads, size = next(shapes).tolist()
+    # A pruned layer has a shape of its own; the size of a head is the same in all.
+    shapes = (array for name, array in arrays.items() if _HEADS.fullmatch(name))
+    size = int(next(shapes)[-1])
     grow = np.float32(np.float32(1.0) / np.float32(size**-0.5))
     layers = sum(f"layer{layer}.output" in nodes for layer in range(len(graph.node)))
     for layer in range(layers):
@@ -83,8 +85,9 @@ def _read(graph: onnx.GraphProto) -> tuple[dict[str, NDArray[np.float32]], BertC
             if f"layer{layer}.{joined}" not in nodes:
                 continue
             weight, bias = linear(f"layer{layer}.{joined}")
+            width = len(weight) // len(parts)
             for place, part in enumerate(parts):
-                rows = slice(place * hidden, (place + 1) * hidden)
+                rows = slice(place * width, (place + 1) * width)
                 factor = grow if part == "query" else np.float32(1.0)
                 found[f"{key}.attention.self.{part}.weight"] = weight[rows] * factor
                 found[f"{key}.attention.self.{part}.bias"] = bias[rows] * factor
@@ -104,4 +107,4 @@ def _read(graph: onnx.GraphProto) -> tuple[dict[str, NDArray[np.float32]], BertC
             found[f"{name}.weight"], found[f"{name}.bias"] = linear(short)
     (epsilon,) = (a.f for a in nodes["embeddings"].attribute if a.name == "epsilon")
     weights = {name: np.array(array, np.float32, order="C") for name, array in found.items()}
-    return weights, BertConfig(layers=layers, heads=heads, epsilon=epsilon), head
+    return weights, BertConfig(layers=layers, heads=hidden // size, epsilon=epsilon), head

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from neuralrank.batching import token_batches
 from neuralrank.bundle import MODEL, TOKENIZER, Bundle
-from neuralrank.errors import InvalidInput
+from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.models import Checkpoint, measured
 from neuralrank.models.bert import Precision, Weights, write_bert
 from neuralrank.registry import Registry
@@ -40,6 +40,8 @@ __all__ = ["CompressOptions", "Compressed", "compress"]
 _PAIRS: Final = 512
 _CALIBRATION: Final = 128
 _BATCH: Final = 16
+# Zeros stay zeros with these.
+_METHODS: Final = ("full", "adapters")
 _LAYER: Final = re.compile(r"encoder\.layer\.(\d+)\.")
 _INT8: Final = "int8, a scale a token"
 
@@ -93,10 +95,17 @@ def compress(
         progress: called with what is being done, in words.
 
     Raises:
+        InvalidSettings: a method of training that zeros would not outlive.
         InvalidInput: the source is no cross-encoder, or has fewer layers; or what `train_reranker`
             raises.
         InvalidBundle: a step's model can't be run, or computes something else than it should.
     """
+    if training.method not in _METHODS:
+        raise InvalidSettings(
+            f"--method is {training.method}; allowed for compression is {' or '.join(_METHODS)}. "
+            "What is pruned is zero while the rest is trained and is then cut out; lora and "
+            "adalora would add to these zeros, prefix would give silent heads something to say."
+        )
     if source.head != "score":
         name = source.fields.get("name", "The source")
         raise InvalidInput(f"{name} is no cross-encoder; name one that is.")

@@ -15,6 +15,7 @@ from torch import nn
 
 from neuralrank.errors import InvalidInput
 from neuralrank.models.bert import Weights
+from trainer.text.additions import INNER
 
 __all__ = ["Kept", "choose", "cut", "kept_layers", "silence"]
 
@@ -92,13 +93,18 @@ def silence(layers: Sequence[nn.Module], kept: Kept, size: int) -> None:
         size: of a head.
     """
     for layer, heads, neurons in zip(layers, kept.heads, kept.neurons, strict=True):
-        parts = dict(layer.named_modules())
+        # Of what an earlier training put around a part, the part itself.
+        parts = {name.replace(f".{INNER}", ""): part for name, part in layer.named_modules()}
         away = torch.ones(parts[_QKV[0]].out_features, dtype=torch.bool)
         away[torch.from_numpy(_rows(heads, size))] = False
         for part in _QKV:
             parts[part].weight[away] = 0.0
             parts[part].bias[away] = 0.0
         parts["attention.output.dense"].weight[:, away] = 0.0
+        if "attention.self.prefix" in parts:  # what it says in a silent head is not heard either
+            silent = away.view(-1, size)[:, 0]
+            for table in parts["attention.self.prefix"].parameters():
+                table[silent] = 0.0
         away = torch.ones(parts["intermediate.dense"].out_features, dtype=torch.bool)
         away[torch.from_numpy(neurons)] = False
         parts["intermediate.dense"].weight[away] = 0.0
@@ -120,6 +126,10 @@ def cut(weights: Mapping[str, NDArray[np.float32]], kept: Kept, size: int) -> We
         for part in _QKV:
             smaller[f"{key}.{part}.weight"] = weights[f"{key}.{part}.weight"][rows]
             smaller[f"{key}.{part}.bias"] = weights[f"{key}.{part}.bias"][rows]
+        for part in ("key", "value"):
+            prefix = f"{key}.attention.self.prefix.{part}"
+            if prefix in weights:
+                smaller[prefix] = weights[prefix][heads]
         for name, places in (("attention.output", rows), ("output", neurons)):
             smaller[f"{key}.{name}.dense.weight"] = weights[f"{key}.{name}.dense.weight"][:, places]
         inner = f"{key}.intermediate.dense"

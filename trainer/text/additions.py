@@ -41,7 +41,7 @@ class _Prefixed(nn.Module):
         """hidden_states [batch, length, hidden]; the mask is what transformers makes of its own:
         none, or [batch, 1, length or 1, length], bool or added to the scores."""
         inner = self.inner
-        batch, length, hidden = hidden_states.shape
+        batch, length, _ = hidden_states.shape
         heads = (batch, length, inner.num_attention_heads, inner.attention_head_size)
         query, key, value = (
             part(hidden_states).view(heads).transpose(1, 2)  # [batch, heads, length, size]
@@ -62,7 +62,7 @@ class _Prefixed(nn.Module):
             attn_mask=attention_mask,
             dropout_p=inner.dropout.p if self.training else 0.0,
         )
-        return mixed.transpose(1, 2).reshape(batch, length, hidden), None
+        return mixed.transpose(1, 2).reshape(batch, length, -1), None
 
 
 class _Bottleneck(nn.Module):
@@ -98,13 +98,19 @@ class _Adapted(nn.Module):
 
 
 def add_prefixes(bert: nn.Module, positions: int) -> None:
-    """Gives every layer's self-attention a prefix of so many positions."""
+    """Gives every layer's self-attention a prefix of so many positions, to be trained; one that is
+    there already stays, as long as it is."""
     for layer in bert.encoder.layer:
-        layer.attention.self = _Prefixed(layer.attention.self, positions)
+        if not isinstance(layer.attention.self, _Prefixed):
+            layer.attention.self = _Prefixed(layer.attention.self, positions)
+        layer.attention.self.prefix.requires_grad_(True)
 
 
 def add_bottlenecks(bert: nn.Module, width: int) -> None:
-    """Puts a bottleneck behind both outputs of every layer."""
+    """Puts a bottleneck behind both outputs of every layer, to be trained; one that is there
+    already stays, as wide as it is."""
     for layer in bert.encoder.layer:
-        layer.attention.output.dense = _Adapted(layer.attention.output.dense, width)
-        layer.output.dense = _Adapted(layer.output.dense, width)
+        for output in (layer.attention.output, layer.output):
+            if not isinstance(output.dense, _Adapted):
+                output.dense = _Adapted(output.dense, width)
+            output.dense.adapter.requires_grad_(True)

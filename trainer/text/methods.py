@@ -18,8 +18,6 @@ __all__ = ["Adapted", "adapt", "merged"]
 _RANK: Final = 8
 _PREFIX: Final = 16
 _BOTTLENECK: Final = 64
-# The linear layers of a BERT's layers.
-_LINEAR: Final = r".*\.layer\.\d+\..*(query|key|value|dense)"
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,13 @@ def adapt(model: TextModel, method: Method, total_steps: int) -> Adapted:
     - prefix, adapters: see `trainer.text.additions`.
     """
     head = ["pooler", "classifier"] if model.head == "score" else None
+    linear = _linear_layers(model)
     if method == "lora":
         config = LoraConfig(
             r=_RANK,
             lora_alpha=2 * _RANK,
             lora_dropout=0.05,
-            target_modules=_LINEAR,
+            target_modules=linear,
             modules_to_save=head,
         )
         return Adapted(get_peft_model(model, config))
@@ -70,7 +69,7 @@ def adapt(model: TextModel, method: Method, total_steps: int) -> Adapted:
             target_r=_RANK,
             lora_alpha=2 * _RANK,
             lora_dropout=0.05,
-            target_modules=_LINEAR,
+            target_modules=linear,
             modules_to_save=head,
             tinit=total_steps // 10,
             tfinal=total_steps // 3,
@@ -88,6 +87,16 @@ def adapt(model: TextModel, method: Method, total_steps: int) -> Adapted:
         else:
             add_bottlenecks(model.bert, _BOTTLENECK)
     return Adapted(model)
+
+
+def _linear_layers(model: TextModel) -> list[str]:
+    """Names of the linear layers of a BERT's layers; bottlenecks of an earlier training are none of
+    them."""
+    return [
+        name
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Linear) and ".layer." in name and ".adapter." not in name
+    ]
 
 
 def merged(model: nn.Module) -> TextModel:

@@ -15,6 +15,7 @@ from neuralrank.models.bert import BertConfig as Sizes
 from neuralrank.models.bert import Head
 from neuralrank.models.bert_matches import MATCHES
 from trainer.text.additions import INNER, add_bottlenecks, add_prefixes
+from trainer.text.widths import take_widths
 
 __all__ = ["TextModel", "sizes_of", "weights_of"]
 
@@ -44,6 +45,7 @@ class TextModel(nn.Module):
         weights[_POSITIONS] = weights[_POSITIONS][checkpoint.config.first_position :]
         self.head: Head = head
         self.bert = BertModel(_config(weights, checkpoint.config, dropout), head == "score")
+        take_widths(self.bert, weights)
         hidden = weights[_WORDS].shape[1]
         if head == "score":
             self.classifier = nn.Linear(hidden, 1)

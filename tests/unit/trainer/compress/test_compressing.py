@@ -11,13 +11,15 @@ from typer.testing import CliRunner
 from neuralrank.bundle import Bundle
 from neuralrank.cli.commands import app
 from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.errors import InvalidInput
+from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.registry import Registry
-from tests.unit.conftest import HIDDEN, tiny_bundle
+from tests.unit.conftest import HIDDEN, LAYERS, tiny_bundle
 from tests.unit.trainer.text.conftest import tiny_checkpoint
 from tests.unit.trainer.text.test_reranker import tiny_dataset
 from trainer.compress.compressing import CompressOptions, compress
 from trainer.loop import TrainingOptions
+from trainer.text import read_source
+from trainer.text.reranker import RerankerOptions, train_reranker
 
 
 def options(out: Path, **given: Any) -> TrainingOptions:
@@ -74,6 +76,65 @@ def test_the_command_publishes_a_candidate(tmp_path: Path) -> None:
     assert result["ref"] in registry.refs()
     # A candidate does not serve by itself.
     assert registry.resolve(served.manifest.name) == served.ref
+
+
+@pytest.mark.parametrize("again", ["update", "adapters", "compress"])
+def test_what_was_compressed_is_trained_further(tmp_path: Path, again: str) -> None:
+    narrow = CompressOptions(heads=0.5, intermediate=0.25)
+    first = compress(tiny_dataset(), tiny_checkpoint(), narrow, options(tmp_path / "first"))
+    source = read_source(str(first.bundle.path), Registry(str(tmp_path)))
+    queries = [f"encoder.layer.{layer}.attention.self.query.weight" for layer in range(LAYERS)]
+    widths = [len(source.weights[name]) for name in queries]
+    assert sum(widths) == HIDDEN
+    if again == "compress":
+        half = CompressOptions(heads=0.5, intermediate=0.5)
+        made = compress(tiny_dataset(), source, half, options(tmp_path / "again")).bundle
+    else:
+        method: Any = "full" if again == "update" else again
+        training = options(tmp_path / "again", method=method)
+        reranked = train_reranker(tiny_dataset(), source, RerankerOptions(), training)
+        assert reranked.bundle
+        made = reranked.bundle
+    CrossEncoder.load(made)
+    found = read_source(str(made.path), Registry(str(tmp_path))).weights
+    rows = [len(found[name]) for name in queries]
+    if again == "compress":
+        assert sum(rows) == HIDDEN // 2
+    else:
+        assert rows == widths
+
+
+@pytest.mark.parametrize("method", ["prefix", "adapters"])
+def test_a_source_with_additions_is_compressed_with_them(tmp_path: Path, method: Any) -> None:
+    trained = train_reranker(
+        tiny_dataset(),
+        tiny_checkpoint(),
+        RerankerOptions(precision="fp32"),
+        options(tmp_path / "first", method=method, learning_rate=0.05),
+    )
+    assert trained.bundle
+    source = read_source(str(trained.bundle.path), Registry(str(tmp_path)))
+    half = CompressOptions(heads=0.5, intermediate=0.5)
+    made = compress(tiny_dataset(), source, half, options(tmp_path / "run", learning_rate=0.01))
+    kept = read_source(str(made.bundle.path), Registry(str(tmp_path))).weights
+    assert any(f".{'prefix' if method == 'prefix' else 'adapter'}." in name for name in kept)
+
+
+def test_adapters_leave_what_was_pruned_silent(tmp_path: Path) -> None:
+    training = options(tmp_path, method="adapters", learning_rate=0.02)
+    half = CompressOptions(heads=0.5, intermediate=0.5)
+    # It raises where the model without its zeros gives other scores.
+    made = compress(tiny_dataset(), tiny_checkpoint(), half, training)
+    assert len(made.rows) == 7
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
+def test_methods_that_zeros_do_not_outlive_are_refused(tmp_path: Path, method: Any) -> None:
+    with pytest.raises(InvalidSettings, match=f"--method is {method}; allowed .* full or adapters"):
+        compress(
+            tiny_dataset(), tiny_checkpoint(), CompressOptions(), options(tmp_path, method=method)
+        )
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

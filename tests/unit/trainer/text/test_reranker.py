@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,13 @@ torch = pytest.importorskip("torch")
 from neuralrank.bundle import Bundle  # noqa: E402
 from neuralrank.cli.commands import app  # noqa: E402
 from neuralrank.errors import InvalidInput, InvalidSettings  # noqa: E402
+from neuralrank.models import Checkpoint  # noqa: E402
 from neuralrank.registry import Registry  # noqa: E402
 from tests.unit.conftest import tiny_bundle  # noqa: E402
 from tests.unit.trainer.text.conftest import tiny_checkpoint  # noqa: E402
 from trainer.dataset import EXAMPLES, ITEMS, QUERIES, Dataset, Description  # noqa: E402
-from trainer.loop import TrainingOptions, processes  # noqa: E402
-from trainer.text import TextModel  # noqa: E402
+from trainer.loop import Method, TrainingOptions, processes  # noqa: E402
+from trainer.text import TextModel, read_source  # noqa: E402
 from trainer.text.judged import Judged, ndcg  # noqa: E402
 from trainer.text.reranker import RerankerOptions, train_reranker  # noqa: E402
 from trainer.text.teacher import teach  # noqa: E402
@@ -249,6 +250,30 @@ def test_trials_are_made_and_the_best_one_counts(training: TrainingOptions) -> N
     assert again.outcome.best == result.outcome.best
     train_reranker(tiny_dataset(), tiny_checkpoint(), options, training, trials=3)
     assert len(list((training.out / "trials").iterdir())) == 3
+
+
+@pytest.mark.parametrize("second", get_args(Method))
+@pytest.mark.parametrize("first", get_args(Method))
+def test_what_a_method_made_is_trained_again_by_each(
+    tmp_path: Path, first: Method, second: Method
+) -> None:
+    def train_by(method: Method, source: Checkpoint, out: Path) -> Checkpoint:
+        options = TrainingOptions(
+            out=out, steps=2, batch_size=4, method=method, track="none", every_steps=2
+        )
+        train_reranker(tiny_dataset(), source, RerankerOptions(precision="fp32"), options)
+        return read_source(str(out), Registry(str(tmp_path / "registry")))
+
+    once = train_by(first, tiny_checkpoint(), tmp_path / "first")
+    twice = train_by(second, once, tmp_path / "second")
+    added = {name for name in twice.weights if ".prefix." in name or ".adapter." in name}
+    before = {name for name in once.weights if ".prefix." in name or ".adapter." in name}
+    assert before <= added
+    if first == second:
+        # The same small weights were trained on, and none beside them.
+        assert before == added
+        moved = [name for name in added if (once.weights[name] != twice.weights[name]).any()]
+        assert bool(moved) == (first in ("prefix", "adapters"))
 
 
 def test_the_command_publishes_a_candidate_and_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.blended import Page
-from bench.late_interaction import _alone, _blended
+from bench.late_interaction.worth import _alone, _blended
 from sidecar.domain import Floats, Weights
 from sidecar.ranking.blend import blend, order, relevance
 

@@ -214,25 +214,30 @@ class TextRanker:
         trace = Trace(self._metrics)
         raw: list[float | None] = [None] * len(query.texts)
         waiting = [place for place, text in enumerate(query.texts) if text]
+        # The last of each kind.
+        errors: dict[DegradedReason, Exception] = {}
         with trace.stage("score", len(waiting)):
             try:
                 vector = (await self._inference.encode_queries(encoder, [query.query], deadline))[0]
                 for start in range(0, len(waiting), _CHUNK):
                     places = waiting[start : start + _CHUNK]
-                    vectors = await self._inference.encode_passages(
+                    vectors, failed = await self._inference.read_passages(
                         encoder,
                         [query.texts[place][: query.characters] for place in places],
                         deadline,
                     )
-                    cosines = np.clip(vectors @ vector, -1.0, 1.0).tolist()
-                    for place, cosine in zip(places, cosines, strict=True):
-                        raw[place] = cosine
-            except DeadlineExceeded:
-                done = sum(cosine is not None for cosine in raw)
-                trace.degrade(
-                    DegradedReason.DEADLINE,
-                    f"the encoder read {done} of {len(waiting)} texts in time",
-                )
+                    cosines = np.clip(vectors @ vector, -1.0, 1.0)
+                    for place, cosine in zip(places, cosines.tolist(), strict=True):
+                        raw[place] = None if math.isnan(cosine) else cosine
+                    errors |= {_reason(error): error for error in failed.values()}
+                    if np.isnan(cosines).sum() > len(failed):
+                        raise DeadlineExceeded("the time was used up")
+            except Exception as error:  # what was read until then is an answer all the same
+                errors[_reason(error)] = error
+        done = sum(cosine is not None for cosine in raw)
+        for reason, error in errors.items():
+            why = " in time" if reason is DegradedReason.DEADLINE else f": {error}"
+            trace.degrade(reason, f"the encoder read {done} of {len(waiting)} texts{why}")
         scores = [0.0 if cosine is None else (1.0 + cosine) / 2 for cosine in raw]
         return _ranking(raw, scores, encoder.ref, trace.degraded)
 
@@ -275,6 +280,16 @@ def _unknown_language(model: str, language: str) -> Degradation:
         DegradedReason.MODEL_UNAVAILABLE,
         f"{model} does not know the query's language {language or 'unknown'!r}; the encoder "
         "compared query and text",
+    )
+
+
+def _reason(error: Exception) -> DegradedReason:
+    if isinstance(error, DeadlineExceeded):
+        return DegradedReason.DEADLINE
+    return (
+        DegradedReason.OVERLOAD
+        if isinstance(error, Overloaded)
+        else DegradedReason.MODEL_UNAVAILABLE
     )
 
 

@@ -7,7 +7,7 @@ Texts are tokenised in threads, then wait in the queue as tokens. Ranking awaits
 import asyncio
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, TypeVar
@@ -101,7 +101,7 @@ class Inference:
         found = {text: row for text, row in zip(queries, known, strict=True) if row is not None}
         missing = [query for query in dict.fromkeys(queries) if query not in found]
         if missing:
-            vectors = await self._encode(
+            vectors, errors = await self._encode(
                 encoder,
                 Priority.QUERY,
                 encoder.tokenise_queries,
@@ -110,15 +110,27 @@ class Inference:
                 spent,
                 lambda place, row: self._queries.put(ref, missing[place], row.copy()),
             )
-            found.update(zip(missing, vectors, strict=True))
+            found.update(zip(missing, _whole(vectors, errors), strict=True))
         return np.stack([found[query] for query in queries])
 
     async def encode_passages(
         self, encoder: EncoderModel, passages: Sequence[str], deadline: Deadline
     ) -> Floats:
         """float32 [passages, d] of length 1. Raises as `encode_queries`."""
+        return _whole(*await self.read_passages(encoder, passages, deadline))
+
+    async def read_passages(
+        self, encoder: EncoderModel, passages: Sequence[str], deadline: Deadline
+    ) -> tuple[Floats, dict[int, Exception]]:
+        """float32 [passages, d] of length 1, NaN where there was no time; and the places that
+        failed, and why.
+
+        Raises:
+            DeadlineExceeded: there was no time for any.
+            Overloaded: too much waits for a model already.
+        """
         if not passages:
-            return np.zeros((0, encoder.dimensions), np.float32)
+            return np.zeros((0, encoder.dimensions), np.float32), {}
         tokenise = encoder.tokenise_passages
         return await self._encode(
             encoder, Priority.PASSAGE, tokenise, passages, deadline, _unspent, lambda *_: None
@@ -237,7 +249,7 @@ class Inference:
         deadline: Deadline,
         spent: Spent,
         keep: Callable[[int, Floats], None],
-    ) -> Floats:
+    ) -> tuple[Floats, dict[int, Exception]]:
         began = time.perf_counter()
         tokens: list[Tokens] = []
         for piece in _pieces(texts):
@@ -246,7 +258,8 @@ class Inference:
         cost = self._costs.setdefault(encoder.ref, Cost(self._clock))
         width = encoder.dimensions
         runner = Runner(encoder.ref, encoder.backend_name, width, encoder.run, cost)
-        vectors: list[Floats] = []
+        vectors = np.full((len(tokens), width), np.nan, np.float32)
+        errors: dict[int, Exception] = {}
         start = 0
         while start < len(tokens):
             count = self._fitting(priority, [len(row) for row in tokens[start:]])
@@ -258,13 +271,12 @@ class Inference:
                 lambda place, row, first=start: keep(first + place, row),  # type: ignore[misc]
             )
             await self._wait(ticket, deadline, spent)
-            if ticket.errors:
-                raise next(iter(ticket.errors.values()))
-            if not ticket.done.all():
-                raise DeadlineExceeded("The time was used up before or while a model was running.")
-            vectors.append(ticket.values)
+            vectors[start : start + count] = ticket.values
+            errors.update({start + place: error for place, error in ticket.errors.items()})
+            if ticket.done.sum() + len(ticket.errors) < count:
+                break  # time ran out
             start += count
-        return np.concatenate(vectors)
+        return vectors, errors
 
     def _fitting(self, priority: Priority, tokens: Sequence[float]) -> int:
         room = self._workers.room(priority)
@@ -295,6 +307,15 @@ class Inference:
             self._workers.cancel(ticket)
         spent("queue", ticket.waited, len(ticket.tokens))
         spent("inference", ticket.ran, int(ticket.done.sum()))
+
+
+def _whole(vectors: Floats, errors: Mapping[int, Exception]) -> Floats:
+    """The vectors, where none is lacking; else raises why."""
+    if errors:
+        raise next(iter(errors.values()))
+    if np.isnan(vectors).any():
+        raise DeadlineExceeded("The time was used up before or while a model was running.")
+    return vectors
 
 
 def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -3,17 +3,29 @@
 import asyncio
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cohere
 import httpx
+import numpy as np
 import pytest
 
+from neuralrank.errors import Overloaded
+from neuralrank.tokens import Tokens
 from sidecar.deadline import Deadline
+from sidecar.domain import Floats
 from sidecar.http.texts import TextQuery, TextRanker
-from tests.unit.sidecar.parts import Bench, WordJudge, serving, shop, vector
+from tests.unit.sidecar.parts import (
+    Bench,
+    WordEncoder,
+    WordJudge,
+    read_back,
+    serving,
+    shop,
+    vector,
+)
 from tests.unit.sidecar.test_cascade import Fixed
 from tests.unit.sidecar.test_service import Gate, entered
 from tests.unit.sidecar.web import URL, application, web
@@ -170,6 +182,69 @@ async def test_a_named_model_that_does_not_know_the_language_says_so(bench: Benc
     assert answer.json()["model"] == "words@000000000001"
     assert "does not know the query's language 'zh'" in answer.json()["meta"]["warnings"][0]
     assert answer.headers["x-neuralrank-degraded"] == "model_unavailable"
+
+
+@pytest.mark.parametrize("bad", ["poison", "nan"])
+async def test_a_text_that_the_encoder_can_not_read_costs_itself_alone(bad: str) -> None:
+    bench = Bench(shop(), Picky())
+    try:
+        documents = [f"kettle {number}" for number in range(40)]
+        documents[20] = bad
+        answer = await ask(bench, "/v1/rerank", {"query": "kettle", "documents": documents})
+        assert answer.status_code == 200
+        last = answer.json()["results"][-1]
+        assert (last["index"], last["relevance_score"]) == (20, 0.0)
+        assert all(row["relevance_score"] > 0.9 for row in answer.json()["results"][:-1])
+        assert answer.headers["x-neuralrank-degraded"] == "model_unavailable"
+        assert "the encoder read 39 of 40 texts" in answer.json()["meta"]["warnings"][0]
+        alone = await ask(bench, "/v1/rerank", {"query": "kettle", "documents": [bad]})
+        assert alone.status_code == 503
+    finally:
+        bench.close()
+
+
+class Picky(WordEncoder):
+    """What contains "poison" raises, "nan" gives NaN."""
+
+    def run(self, batch: Sequence[Tokens]) -> Floats:
+        texts = [read_back(tokens.ids) for tokens in batch]
+        if any("poison" in text for text in texts):
+            raise ZeroDivisionError("poison")
+        rows = super().run(batch)
+        rows[["nan" in text for text in texts]] = np.nan
+        return rows
+
+
+@pytest.mark.parametrize("reader", ["encoder", "cross_encoder"])
+async def test_what_was_read_before_an_overload_is_answered(reader: str) -> None:
+    bench = Bench(shop(), judge=WordJudge() if reader == "cross_encoder" else None,
+                  queue_tokens=2_000)  # fmt: skip
+    method = "read_passages" if reader == "encoder" else "score"
+    work = getattr(bench.inference, method)
+    times = 0
+
+    async def full(*arguments: Any) -> Any:
+        nonlocal times
+        times += 1
+        if times > 1:
+            raise Overloaded("full")
+        return await work(*arguments)
+
+    setattr(bench.inference, method, full)
+    try:
+        documents = [f"kettle {number:04d} " + "x" * 50 for number in range(40)]
+        body = {"query": "kettle", "documents": documents}
+        answer = await ask(bench, "/v1/rerank", body)
+        assert answer.status_code == 200
+        scores = [row["relevance_score"] for row in answer.json()["results"]]
+        assert 0 < sum(score > 0 for score in scores) < 40
+        assert answer.headers["x-neuralrank-degraded"] == "overload"
+        assert "of 40" in answer.json()["meta"]["warnings"][0]
+        body["documents"] = ["another"]
+        refused = await ask(bench, "/v1/rerank", body)
+        assert refused.status_code == 429
+    finally:
+        bench.close()
 
 
 GOOD = {"query": QUERY, "documents": DOCUMENTS}

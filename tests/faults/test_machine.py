@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,14 +12,17 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
 from bench.faulty import FaultProxy
+from bench.running import Running, free_port
 from bench.scripted import Shop
+from bench.swaps import tiny_cross_encoder
 from neuralrank.client import Client
 from neuralrank.registry import Registry
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.settings import SidecarSettings
 from tests.faults.account import Account, ask, connect, request
 from tests.faults.conftest import PRODUCTS, START
 from tests.unit.conftest import tiny_bundle
@@ -186,9 +190,6 @@ async def test_a_clock_that_jumps_changes_neither_deadlines_nor_ages(
     assert json.loads(last)["time"][:10] == f"{day:%Y-%m-%d}"
 
 
-@pytest.mark.skipif(
-    "processes" not in SidecarSettings.model_fields, reason="this sidecar has one process"
-)
 async def test_a_worker_killed_in_the_middle_of_its_work_is_replaced(
     start: START, account: Account, opensearch: FaultProxy
 ) -> None:
@@ -211,18 +212,78 @@ async def test_a_worker_killed_in_the_middle_of_its_work_is_replaced(
         outcomes = [outcome for part in await asyncio.gather(*asking) for outcome in part]
         assert {outcome.status for outcome in outcomes} <= {"OK", "UNAVAILABLE"}
         await opensearch.set("none")
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            now = {child.pid for child in sidecar.children()}
-            if len(now) == 2 and min(first) not in now:
-                break
-            await asyncio.sleep(0.1)
-        else:
-            pytest.fail(f"workers {now}, at first {first}")
-        async with connect(sidecar.address) as fresh:
-            await asyncio.wait_for(fresh.channel_ready(), 30)
-            for outcome in await ask(fresh, [request(user=f"v{n}") for n in range(8)], account):
-                assert outcome.status == "OK", outcome.message
+        await _replaced(sidecar, first, min(first), account)
+
+
+async def test_a_worker_killed_in_a_model_run_costs_its_own_requests_only(
+    start: START, account: Account, registry: str, tmp_path: Path
+) -> None:
+    # A model so slow that a run is under way whenever the worker is killed.
+    models = Registry(str(tmp_path / "models"))
+    models.publish(Registry(registry).get("tiny-encoder"))
+    models.publish(tiny_cross_encoder(tmp_path / "slow", 9, layers=40))
+    port = free_port()
+    sidecar = start(
+        registry=models.url, processes=2, http_listen=f"127.0.0.1:{port}", max_deadline_ms=5_000
+    )
+    await asyncio.to_thread(sidecar.ready)
+    first = {child.pid for child in sidecar.children()}
+    async with connect(sidecar.address) as one, connect(sidecar.address) as other:
+        await asyncio.gather(one.channel_ready(), other.channel_ready())
+        asking = [
+            asyncio.create_task(ask(channel, [_new(f"{name}{n}") for n in range(3)], account))
+            for name, channel in (("one", one), ("other", other))
+        ]
+        victim = await _in_a_run(first, port)
+        os.kill(victim, signal.SIGKILL)
+        account.fault("worker killed in a model run")
+        outcomes = [outcome for part in await asyncio.gather(*asking) for outcome in part]
+        # Answered by the other, or told at once: `ask` fails for who is left waiting.
+        assert {outcome.status for outcome in outcomes} <= {"OK", "UNAVAILABLE"}
+        assert "UNAVAILABLE" in {outcome.status for outcome in outcomes}
+    await _replaced(sidecar, first, victim, account)
+
+
+def _new(name: str) -> pb.RankRequest:
+    """One whose texts nobody sent before, for a cross-encoder to read all of them."""
+    texts = [f"{name} text {n} ".ljust(90, "x") for n in range(100)]
+    return pb.RankRequest(
+        query=f"query {name}",
+        candidates=[pb.Candidate(id=str(n), text=text) for n, text in enumerate(texts)],
+        options=pb.RankOptions(deadline_ms=3_000, max_reranked=100),
+    )
+
+
+async def _in_a_run(workers: set[int], port: int) -> int:
+    """The first of two workers, with metrics on `port` and the next, that runs a model."""
+    async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(20):
+        while True:
+            for place in (port, port + 1):
+                text = (await client.get(f"http://127.0.0.1:{place}/metrics")).text
+                runs = re.search(r"^neuralrank_queued_runs (\S+)$", text, re.MULTILINE)
+                if runs and float(runs[1]):
+                    return next(pid for pid in workers if place in _listening(pid))
+
+
+def _listening(pid: int) -> set[int]:
+    rows = psutil.Process(pid).net_connections("tcp")
+    return {row.laddr.port for row in rows if row.status == psutil.CONN_LISTEN}
+
+
+async def _replaced(sidecar: Running, first: set[int], victim: int, account: Account) -> None:
+    """Another worker takes the place of the one that was killed, and both serve."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        now = {child.pid for child in sidecar.children()}
+        if len(now) == 2 and victim not in now:
+            break
+        await asyncio.sleep(0.1)
+    else:
+        pytest.fail(f"workers {now}, at first {first}")
+    async with connect(sidecar.address) as fresh:
+        await asyncio.wait_for(fresh.channel_ready(), 30)
+        for outcome in await ask(fresh, [request(user=f"v{n}") for n in range(8)], account):
+            assert outcome.status == "OK", outcome.message
 
 
 async def _statuses(address: str) -> list[pb.BundleStatus]:

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from neuralrank.errors import InvalidSettings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+from sidecar.access.watch import FileWatch
 from sidecar.server import Sidecar
 from tests.unit.sidecar.parts import Clock
 from tests.unit.sidecar.secured import Files, secured
@@ -114,6 +116,33 @@ async def test_a_new_certificate_serves_the_next_connection(tmp_path: Path, file
         clock.now += 10
         assert await rank(made, trusting(following)) == "OK"
         assert await rank(made, trusting(files)) == "UNAVAILABLE"
+
+
+async def test_a_new_certificate_serves_the_next_connection_of_http(
+    tmp_path: Path, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "next").mkdir()
+    following = Files(tmp_path / "next")
+    # Looked at with every handshake, and not once a second.
+    monkeypatch.setattr("sidecar.access.tls.FileWatch", partial(FileWatch, every=0.0))
+
+    async def served(made: Sidecar, trusted: Files) -> bool:
+        context = ssl.create_default_context(cafile=str(trusted.ca))
+        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+            try:
+                answer = await client.get(f"https://127.0.0.1:{made.http_port}/healthz")
+            except httpx.ConnectError:
+                return False
+        return answer.status_code == 200
+
+    async with secured(tmp_path, **files.settings(), http_listen="127.0.0.1:0") as made:
+        assert await served(made, files)
+        # In the middle of a change they don't belong together: the old ones serve on.
+        files.key.write_bytes(following.key.read_bytes())
+        assert await served(made, files)
+        files.certificate.write_bytes(following.certificate.read_bytes())
+        assert await served(made, following)
+        assert not await served(made, files)
 
 
 @pytest.mark.parametrize("broken", ["certificate", "key", "ca"])

@@ -1,7 +1,9 @@
 """The table of docs/metrics.md, and the metrics that there are, in the same shape."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
@@ -22,6 +24,7 @@ class Row:
     says: str
 
 
+@cache
 def documented() -> dict[str, Row]:
     found = {}
     for line in DOCS.read_text("utf-8").splitlines():
@@ -30,6 +33,16 @@ def documented() -> dict[str, Row]:
             _, kind, labels, says = (cell.strip() for cell in line.strip("|").split("|"))
             found[match[1]] = Row(match[1], kind, _labels(labels), says)
     return found
+
+
+def undocumented(used: Iterable[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+    """Of metric, label and value those whose value is none of those that the table lists for it."""
+    rows = documented()
+    return {
+        (name, label, value)
+        for name, label, value in used
+        if name in rows and rows[name].labels[label] and value not in rows[name].labels[label]
+    }
 
 
 def _labels(text: str) -> dict[str, tuple[str, ...]]:

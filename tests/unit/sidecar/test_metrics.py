@@ -1,6 +1,7 @@
 """Metrics: what they count, and that the documentation and they say the same."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trace import STAGES
 from tests.unit.sidecar import metric_table
 from tests.unit.sidecar.parts import Bench, WordJudge, request
+from tests.unit.sidecar.secured import secured
 
 DOCUMENTED = metric_table.documented()
 LABELS = metric_table.label_names()
@@ -46,6 +48,37 @@ def test_the_values_of_a_label_are_documented(
 ) -> None:
     name, label = key
     assert set(DOCUMENTED[name].labels[label]) == set(values)
+
+
+SOURCES = "".join(
+    path.read_text("utf-8")
+    for folder in ("sidecar", "neuralrank/backends")
+    for path in (Path(__file__).resolve().parents[3] / folder).rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_value_that_is_documented_is_somewhere_in_the_code(name: str) -> None:
+    for label, values in DOCUMENTED[name].labels.items():
+        for value in values:
+            # Stages and states are listed in tests above; gRPC's methods are the service's.
+            assert f'"{value}"' in SOURCES or f"def {value}(" in SOURCES, (label, value)
+
+
+async def test_what_a_whole_sidecar_shows_has_documented_labels(tmp_path: Path) -> None:
+    async with secured(tmp_path) as made:
+        await made.loaded()
+        shown = {
+            (family.name + ("_total" if family.type == "counter" else ""), label, value)
+            for family in made.metrics.registry.collect()
+            for sample in family.samples
+            for label, value in sample.labels.items()
+            if label != "le"
+        }
+    assert {("neuralrank_cache_bytes", "cache", "taste")} < shown
+    assert (
+        metric_table.undocumented(row for row in shown if row[1] in LABELS.get(row[0], ())) == set()
+    )
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:

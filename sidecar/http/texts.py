@@ -235,8 +235,8 @@ class TextRanker:
             except Exception as error:  # what was read until then is an answer all the same
                 errors[_reason(error)] = error
         done = sum(cosine is not None for cosine in raw)
-        for reason, error in errors.items():
-            why = " in time" if reason is DegradedReason.DEADLINE else f": {error}"
+        for reason, found in errors.items():
+            why = " in time" if reason is DegradedReason.DEADLINE else f": {found}"
             trace.degrade(reason, f"the encoder read {done} of {len(waiting)} texts{why}")
         scores = [0.0 if cosine is None else (1.0 + cosine) / 2 for cosine in raw]
         return _ranking(raw, scores, encoder.ref, trace.degraded)

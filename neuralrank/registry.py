@@ -11,7 +11,6 @@ the same moment, the later one wins.
 """
 
 import hashlib
-import shutil
 import tempfile
 import uuid
 from pathlib import Path
@@ -24,7 +23,7 @@ from neuralrank.bundle import MANIFEST, Bundle, Kind, Manifest, parse_manifest, 
 from neuralrank.candidates import Candidate, parse_candidate
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
 from neuralrank.in_service import NONE, InService, Published, Trial, parse_in_service
-from neuralrank.whole_file import write_whole
+from neuralrank.whole_file import whole_folder, write_whole
 
 __all__ = ["Registry"]
 
@@ -181,13 +180,18 @@ class Registry:
         name = bundle.manifest.name
         target = f"{self._root}/{name}/{bundle.hash}"
         if not self._fs.exists(f"{target}/{MANIFEST}"):
-            if candidate and self._pin(bundle.manifest):
-                self.record(bundle.ref, Candidate())
             temporary = f"{self._root}/{name}/.{uuid.uuid4().hex}"
-            self._fs.makedirs(temporary, exist_ok=True)
-            for file in [*bundle.manifest.files, MANIFEST]:  # the manifest last
-                self._fs.put_file(str(bundle.path / file), f"{temporary}/{file}")
-            self._fs.mv(temporary, target, recursive=True)
+            try:
+                self._fs.makedirs(temporary, exist_ok=True)
+                for file in [*bundle.manifest.files, MANIFEST]:  # the manifest last
+                    self._fs.put_file(str(bundle.path / file), f"{temporary}/{file}")
+                if candidate and self._pin(bundle.manifest):
+                    self.record(bundle.ref, Candidate())
+                self._fs.mv(temporary, target, recursive=True)
+            except BaseException:
+                if self._fs.exists(temporary):
+                    self._fs.rm(temporary, recursive=True)
+                raise
             if not candidate and self.in_service(name).serving == NONE:
                 # A person's own act: it serves, and the candidates of its name go on waiting.
                 self.promote(bundle.ref)
@@ -346,11 +350,8 @@ class Registry:
         return bundle
 
     def _fetch(self, folder: str, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{uuid.uuid4().hex}"
-        self._fs.get(folder, str(temporary), recursive=True)
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.rename(path)
+        with whole_folder(path) as unfinished:
+            self._fs.get(f"{folder}/", str(unfinished), recursive=True)
 
 
 def _alike(served: Manifest, new: Manifest) -> bool:

@@ -1,12 +1,15 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["whole_file", "write_whole"]
+from neuralrank.full_disk import naming
+
+__all__ = ["whole_file", "whole_folder", "write_whole"]
 
 
 @contextmanager
@@ -21,12 +24,29 @@ def whole_file(path: Path) -> Iterator[Path]:
     # It ends as the file does: some writers look at that.
     unfinished = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
-        yield unfinished
-        with unfinished.open("rb") as stream:
-            os.fsync(stream.fileno())
+        with naming(path):
+            yield unfinished
+            with unfinished.open("rb") as stream:
+                os.fsync(stream.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of `path` and all that is in it when the block
+    ends. If the block fails, nothing changes. Raises as `whole_file`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    try:
+        unfinished.mkdir()
+        with naming(path):
+            yield unfinished
+        shutil.rmtree(path, ignore_errors=True)
+        unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -4,10 +4,12 @@ This is the one place that may import every stage: it wires them together.
 """
 
 import sys
+from typing import NoReturn
 
 import typer
 
 from neuralrank.errors import NeuralrankError, Unsupported, exit_code
+from neuralrank.full_disk import no_room, out_of_room
 
 __all__ = ["app", "main"]
 
@@ -53,5 +55,14 @@ def main() -> None:
                 "`train`: `pip install 'neuralrank[train]'`, or `make setup-train` in a checkout."
             ) from error
     except NeuralrankError as error:
-        print(f"neuralrank: {error}", file=sys.stderr)
-        sys.exit(exit_code(error))
+        _fail(error)
+    except Exception as error:
+        # Whoever writes where there is no room stops so, with nothing half-written in place.
+        if not out_of_room(error):
+            raise
+        _fail(Unsupported(no_room(error)))
+
+
+def _fail(error: NeuralrankError) -> NoReturn:
+    print(f"neuralrank: {error}", file=sys.stderr)
+    sys.exit(exit_code(error))

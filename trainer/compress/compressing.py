@@ -5,7 +5,6 @@ away is learnt back from its scores.
 """
 
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from neuralrank.models import Checkpoint, measured
 from neuralrank.models.bert import Precision, Weights, write_bert
 from neuralrank.registry import Registry
 from neuralrank.tokens import Tokens
+from neuralrank.whole_file import whole_folder
 from trainer.compress.importance import measure_importance
 from trainer.compress.measuring import Bench, Row
 from trainer.compress.pruning import Kept, choose, cut, kept_layers, silence
@@ -232,30 +232,35 @@ class _Variants:
         precision: Precision,
         metrics: Mapping[str, float] | None = None,
     ) -> Bundle:
-        folder = self._empty(variant)
-        graph = write_bert(checkpoint.weights, checkpoint.config, "score", precision)
-        onnx.save(graph, str(folder / MODEL))
-        return measured(folder, self._fields(precision, metrics or {}))
+        def write(model: Path) -> None:
+            graph = write_bert(checkpoint.weights, checkpoint.config, "score", precision)
+            onnx.save(graph, str(model))
+
+        return self._bundle(variant, write, self._fields(precision, metrics or {}))
 
     def by_onnxruntime(
         self, whole: Bundle, calibration: list[Feeds]
     ) -> Iterator[tuple[str, Bundle]]:
         """The same model as ONNX Runtime's tools round it."""
-        folder = self._empty("ort-dynamic")
-        dynamic_int8(whole.model, folder / MODEL)
-        yield "int8, ONNX Runtime dynamic", measured(folder, self._fields("int8 dynamic", {}))
+        fields = self._fields("int8 dynamic", {})
+        made = self._bundle("ort-dynamic", lambda model: dynamic_int8(whole.model, model), fields)
+        yield "int8, ONNX Runtime dynamic", made
         inputs = {entry.name for entry in onnx.load(whole.model).graph.input}
         feeds = [{n: v for n, v in batch.items() if n in inputs} for batch in calibration]
-        folder = self._empty("ort-static")
-        static_int8(whole.model, folder / MODEL, feeds)
-        yield "int8, ONNX Runtime static", measured(folder, self._fields("int8 static", {}))
+        fields = self._fields("int8 static", {})
+        made = self._bundle(
+            "ort-static", lambda model: static_int8(whole.model, model, feeds), fields
+        )
+        yield "int8, ONNX Runtime static", made
 
-    def _empty(self, variant: str) -> Path:
-        folder = self.folder / variant
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        (folder / TOKENIZER).write_bytes(self.source.tokenizer)
-        return folder
+    def _bundle(
+        self, variant: str, write: Callable[[Path], None], fields: dict[str, Any]
+    ) -> Bundle:
+        with whole_folder(self.folder / variant) as unfinished:
+            (unfinished / TOKENIZER).write_bytes(self.source.tokenizer)
+            write(unfinished / MODEL)
+            measured(unfinished, fields)
+        return Bundle.open(self.folder / variant)
 
     def _fields(self, precision: str, metrics: Mapping[str, float]) -> dict[str, Any]:
         known = self.source.fields

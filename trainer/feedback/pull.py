@@ -4,7 +4,6 @@ First the documents as they are, in pieces; then all of them are looked through 
 wish is left out and counted. Interrupted at any point, the same call goes on where it was.
 """
 
-import errno
 import shutil
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unsupported
+from neuralrank.full_disk import out_of_room
 from neuralrank.judging import unknown_items
 from trainer.dataset.checks import milliseconds
 from trainer.feedback.cleaning import (
@@ -92,7 +92,7 @@ def pull(
         return run.clean(round(now().timestamp() * 1000))
     except BaseException as error:
         kept = run.kept()
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if out_of_room(error):
             raise Unsupported(
                 f"The disk of {folder} is full. {kept} Free some space first."
             ) from error

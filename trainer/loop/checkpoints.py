@@ -8,7 +8,6 @@
 No pickle: neither written nor read.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -25,10 +24,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from neuralrank.errors import InvalidInput, Unsupported
+from neuralrank.full_disk import out_of_room
 
 __all__ = ["Checkpoints", "Progress"]
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass
@@ -166,10 +164,7 @@ class Checkpoints:
             yield
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            full = getattr(error, "errno", None) in _FULL or any(
-                f"os error {number}" in str(error) for number in _FULL
-            )
-            if not full:
+            if not out_of_room(error):
                 raise
             last = self.steps()[-1:]
             kept = f"The last good one is {self.path(last[0])}" if last else "There is none yet"

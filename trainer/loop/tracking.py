@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from neuralrank.errors import Unavailable, Unsupported
+from neuralrank.full_disk import naming
 from trainer.loop.options import TrainingOptions
 
 __all__ = ["Log", "Shown", "bar", "tracker"]
@@ -55,15 +56,21 @@ def tracker(
 def _tensorboard(folder: Path, config: Mapping[str, Any]) -> Iterator[Log]:
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder)) as writer:
+    with naming(folder):
+        writer = SummaryWriter(str(folder))
         rows = "\n".join(f"| {name} | {value} |" for name, value in config.items())
         writer.add_text("options", f"| option | value |\n|---|---|\n{rows}")
 
-        def log(step: int, values: Mapping[str, float]) -> None:
+    def log(step: int, values: Mapping[str, float]) -> None:
+        with naming(folder):
             for name, value in values.items():
                 writer.add_scalar(name, value, step)
 
+    try:
         yield log
+    finally:
+        with naming(folder):
+            writer.close()
 
 
 @contextmanager

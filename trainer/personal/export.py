@@ -1,6 +1,5 @@
 """From a trained ranker to a bundle that is known to compute the same."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from neuralrank.bundle import MODEL, Bundle, write_bundle
 from neuralrank.errors import InvalidBundle
 from neuralrank.personal_inputs import ACTIONS, FEATURES, HEADS, PAIRS, Event
 from neuralrank.personal_ranker import ITEMS, PersonalRanker, golden_scores
+from neuralrank.whole_file import whole_folder
 from trainer.personal.graph import write_graph
 from trainer.personal.lists import List, Lists
 from trainer.personal.ranker import RankerModel
@@ -58,7 +58,8 @@ def export(
     folder: Path,
     fields: Mapping[str, Any],
 ) -> tuple[Bundle, Agreement]:
-    """Writes the bundle of a model into a folder, replacing what is there.
+    """Writes the bundle of a model into a folder, replacing what is there; where it raises, nothing
+    is replaced.
 
     Args:
         sample: real lists on which it is compared with torch, through the code that serves.
@@ -66,9 +67,22 @@ def export(
 
     Raises:
         InvalidBundle: the runtime can't load it, or it does not compute what torch does.
+        OSError: such as from a full disk.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    with whole_folder(folder) as unfinished:
+        agreement = _export(model, lists, sample, scale, unfinished, fields)
+    return Bundle.open(folder), agreement
+
+
+def _export(
+    model: RankerModel,
+    lists: Lists,
+    sample: Sequence[List],
+    scale: Scale,
+    folder: Path,
+    fields: Mapping[str, Any],
+) -> Agreement:
+    """Fills an empty folder with the bundle, and compares it with torch."""
     onnx.save(write_graph(model, scale.heads, scale.low, scale.high), str(folder / MODEL))
     if model.shape.items:
         shop = lists.behaviour.shop
@@ -105,7 +119,7 @@ def export(
     given["metrics"] = {**given.get("metrics", {}), **agreement.metrics()}
     bundle = write_bundle(folder, given)
     PersonalRanker.load(bundle)
-    return bundle, agreement
+    return agreement
 
 
 def _compare(

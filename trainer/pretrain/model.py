@@ -14,6 +14,7 @@ from transformers import BertConfig, BertForPreTraining, BertModel, PreTrainedTo
 from neuralrank.errors import InvalidInput
 from neuralrank.models import Checkpoint
 from neuralrank.models.bert import BertConfig as Sizes
+from neuralrank.whole_file import whole_folder
 from trainer.pretrain.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN
 from trainer.text.model import TextModel
 
@@ -74,7 +75,12 @@ class Pretraining(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes what `save_pretrained` of model and tokenizer write, and what an encoder's
-        prefixes and pooling are, where the checkpoint knew them."""
+        prefixes and pooling are, where the checkpoint knew them; all of it or, where it raises,
+        nothing."""
+        with whole_folder(folder) as unfinished:
+            self._save(unfinished)
+
+    def _save(self, folder: Path) -> None:
         tokenizer = Tokenizer.from_buffer(self.checkpoint.tokenizer)
         roles = {
             role: name

@@ -5,7 +5,6 @@ through torch's exporter. The bundle is then run by the code that serves it and 
 one that does not load or that orders otherwise is never published.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,13 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from neuralrank.bundle import MODEL, TOKENIZER, Bundle
+from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidBundle
 from neuralrank.models import measured
 from neuralrank.models.bert import Precision, write_bert
+from neuralrank.whole_file import whole_folder
 from trainer.text.model import TextModel, sizes_of, weights_of
 from trainer.text.reading import Reader
 from trainer.text.scoring import encode, score_pairs
@@ -66,7 +66,8 @@ def export(
     precision: Precision,
     sample: Sequence[Pair],
 ) -> tuple[Bundle, Agreement]:
-    """Writes the bundle of a model into a folder, replacing what is there.
+    """Writes the bundle of a model into a folder, replacing what is there; where it raises, nothing
+    is replaced.
 
     Args:
         model: with whatever small weights it was trained with merged in.
@@ -77,12 +78,12 @@ def export(
 
     Raises:
         InvalidBundle: the runtime can't load it, or it does not compute what torch does.
+        OSError: such as from a full disk.
     """
     reader = Reader(tokenizer, int(fields["max_tokens"]))
     wanted = _torch(model, reader, sample, fields)
-    exact = folder.with_name(f".{folder.name}.fp32")
-    try:
-        made = _write(model, tokenizer, exact, fields, "fp32")
+    with whole_folder(folder) as unfinished:
+        made = _write(model, tokenizer, unfinished, fields, "fp32")
         agreement = _compare(wanted, _served(made, sample))
         if agreement.difference > _EXACT or agreement.order < 1.0:
             raise InvalidBundle(
@@ -92,7 +93,7 @@ def export(
                 "report this."
             )
         if precision == "int8":
-            made = _write(model, tokenizer, folder, fields, "int8")
+            made = _write(model, tokenizer, unfinished, fields, "int8")
             agreement = _compare(wanted, _served(made, sample))
             if agreement.correlation < _ROUNDED:
                 raise InvalidBundle(
@@ -101,11 +102,9 @@ def export(
                     "It is not published; export it with --bundle-precision fp32."
                 )
         metrics = {**fields.get("metrics", {}), **agreement.metrics()}
-        return _write(
-            model, tokenizer, folder, {**fields, "metrics": metrics}, precision
-        ), agreement
-    finally:
-        shutil.rmtree(exact, ignore_errors=True)
+        found = made.manifest.model_dump(exclude={"files"})
+        write_bundle(unfinished, {**found, "metrics": metrics})
+    return Bundle.open(folder), agreement
 
 
 def _write(
@@ -115,8 +114,6 @@ def _write(
     fields: Mapping[str, Any],
     precision: Precision,
 ) -> Bundle:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     graph = write_bert(weights_of(model), sizes_of(model), model.head, precision)
     onnx.save(graph, str(folder / MODEL))
     (folder / TOKENIZER).write_bytes(tokenizer)

@@ -1,5 +1,7 @@
 """A bundle is made of a trained model, compared, and refused where it is not the same."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from neuralrank.bundle import Bundle  # noqa: E402
 from neuralrank.cross_encoder import CrossEncoder  # noqa: E402
 from neuralrank.encoder import Encoder  # noqa: E402
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound  # noqa: E402
+from neuralrank.models.bert import write_bert  # noqa: E402
 from neuralrank.registry import Registry  # noqa: E402
 from tests.unit.conftest import tiny_bundle, tiny_tokenizer  # noqa: E402
 from tests.unit.models.test_hugging_face import bert_folder  # noqa: E402
+from tests.unit.room import room_for  # noqa: E402
 from tests.unit.trainer.text.conftest import PAIRS, tiny_checkpoint  # noqa: E402
 from trainer.text import Reader, TextModel, export, read_source, score_pairs  # noqa: E402
 
@@ -80,15 +84,18 @@ def test_a_graph_that_computes_something_else_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_graph_that_does_not_load_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_graph_that_does_not_load_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     import sys
 
     import onnx
     from onnx import TensorProto, helper
 
-    def broken(*_: Any) -> onnx.ModelProto:
+    def broken(*given: Any) -> onnx.ModelProto:
+        if given[-1] != precision:
+            return write_bert(*given)
         inputs = [
             helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
             for name in ("input_ids", "attention_mask")
@@ -99,7 +106,22 @@ def test_a_graph_that_does_not_load_is_refused(
 
     monkeypatch.setattr(sys.modules["trainer.text.export"], "write_bert", broken)
     with pytest.raises(InvalidBundle, match="can't be loaded"):
-        exported(tmp_path / "bundle")
+        exported(tmp_path / "bundle", precision)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_without_room_nothing_is_left_and_what_was_there_stays(
+    tmp_path: Path, precision: str
+) -> None:
+    with room_for(10_000), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+        exported(tmp_path / "bundle", precision)
+    assert not list(tmp_path.iterdir())
+    _, earlier, _ = exported(tmp_path / "bundle", precision)
+    with room_for(10_000), pytest.raises(OSError, match=str(tmp_path / "bundle")):
+        exported(tmp_path / "bundle", precision, licence="MIT")
+    assert Bundle.open(tmp_path / "bundle") == earlier
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
@@ -109,6 +131,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         model.classifier.bias.fill_(float("nan"))
     with pytest.raises(InvalidBundle):
         export(model, checkpoint.tokenizer, tmp_path / "bundle", FIELDS, "fp32", CLEAN)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_source_is_whatever_holds_weights(tmp_path: Path) -> None:

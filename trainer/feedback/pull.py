@@ -37,7 +37,7 @@ from trainer.feedback.pieces import Pieces
 from trainer.feedback.reading import Reader
 from trainer.feedback.rows import EVENT_FIELDS, QUERY_FIELDS, event_row, query_row
 
-__all__ = ["Request", "moment", "pull"]
+__all__ = ["Progress", "Request", "counted", "moment", "pull", "summary"]
 
 _RAW: Final = "raw"
 _COUNTED: Final = {
@@ -242,19 +242,16 @@ class _Pull:
                         kept = table.filter(pc.equal(reasons, "")).select(schema.names)
                         writer.write_table(kept)
                         refused.write_table(_refused(name, table, reasons))
-                        counts.update(_counted(name, kept))
+                        counts.update(counted(kept))
                         users.update(pc.unique(kept["user"]).to_pylist())
                         done += table.num_rows
                         self._progress("cleaning", done, total)
                 temporary.replace(self._folder / f"{name}.parquet")
         dropped.replace(self._folder / "dropped.parquet")
-        counts["users"] = len(users - {""})
         pulled = self._pulled.model_copy(
             update={
                 "complete": True,
-                "counts": {
-                    name: counts[name] for name in ("queries", *_COUNTED.values(), "other", "users")
-                },
+                "counts": summary(counts, users),
                 "dropped": {reason: verdicts.counts[reason] for reason in REASONS},
             }
         )
@@ -326,13 +323,20 @@ def _untold(_what: str, _done: int, _total: int) -> None:
     """Where nobody looks."""
 
 
-def _counted(name: str, kept: pa.Table) -> Counter[str]:
-    if name == "queries":
+def counted(kept: pa.Table) -> Counter[str]:
+    """Queries, or events by what was done."""
+    if "action" not in kept.column_names:
         return Counter(queries=kept.num_rows)
     counts: Counter[str] = Counter()
     for entry in pc.value_counts(kept["action"]).to_pylist():
         counts[_COUNTED.get(entry["values"], "other")] += entry["counts"]
     return counts
+
+
+def summary(counts: Counter[str], users: set[str]) -> dict[str, int]:
+    """What `pull.json` says of counts and of users, of whom "" is nobody."""
+    counted = {name: counts[name] for name in ("queries", *_COUNTED.values(), "other")}
+    return {**counted, "users": len(users - {""})}
 
 
 def _refused(name: str, table: pa.Table, reasons: pa.Array) -> pa.Table:

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -14,12 +14,14 @@ from neuralrank.candidates import Candidate
 from neuralrank.errors import InvalidInput, NeuralrankError
 from neuralrank.registry import Registry
 from trainer.dataset import Dataset
+from trainer.dataset.checks import milliseconds
 from trainer.evaluation.evaluation import HeldBack, held_back
 from trainer.evaluation.held_back import catalogue
 from trainer.evaluation.scoring import Track
 from trainer.gate import FORGOTTEN, JUDGED, Rules, measured, promoted
 from trainer.update.memory import Memory
 from trainer.update.state import Open, Round, State, locked, read_state, write_state
+from trainer.update.window import Window
 
 __all__ = ["Learner", "Options", "Stages"]
 
@@ -30,8 +32,8 @@ class Stages(Protocol):
     """What a round is made of, besides remembering and comparing. Each may be called again for the
     same folder after it was interrupted, and then goes on."""
 
-    def pull(self, since: str, until: str, folder: Path) -> Mapping[str, int] | None:
-        """Brings the events of a window (ISO 8601) to a folder; counts, or None for no events."""
+    def pull(self, window: Window, folder: Path) -> Mapping[str, int] | None:
+        """Brings the logs of a window to a folder; counts, or None for no events."""
 
     def dataset(self, logs: Path, folder: Path) -> None:
         """Makes a dataset of logs."""
@@ -61,6 +63,8 @@ class Options:
     judgments: Dataset | None = None
     # Folders of rounds that stay.
     keep: int = 3
+    # Seconds before the present at which a round ends: so long, what comes of a page is waited for.
+    lag: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.replay < 1:
@@ -137,10 +141,10 @@ class Learner:
         current = state.current or Open(
             number=state.rounds[-1].number + 1 if state.rounds else 1,
             since=state.until,
-            until=now.isoformat(),
+            until=(now - timedelta(seconds=self.options.lag)).isoformat(),
+            seen=now.isoformat(),
             parent=self.registry.resolve(self.name),
         )
-        write_state(self.folder, state.model_copy(update={"current": current}))
         result = Round(
             number=current.number,
             outcome="nothing",
@@ -150,7 +154,17 @@ class Learner:
             reason="No events in the window.",
         )
         work = self._work(current.number)
-        counts = self.stages.pull(current.since, current.until, work / "logs")
+        if milliseconds(current.since, "since") >= milliseconds(current.until, "until"):
+            return result  # all that there is may still go on
+        write_state(self.folder, state.model_copy(update={"current": current}))
+        before = self._work(state.rounds[-1].number) / "logs" if state.rounds else None
+        seen = current.seen or current.until  # "": of an earlier version
+        window = Window(current.since, current.until, seen, before)
+        try:
+            counts = self.stages.pull(window, work / "logs")
+        except InvalidInput:  # the same window can't be had any more
+            self._leave_window(state, work)
+            raise
         if counts is None:
             self._leave_window(state, work)
             return result

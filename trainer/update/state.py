@@ -69,8 +69,10 @@ class Open(_Model):
     """A round that is under way."""
 
     number: Annotated[int, Field(ge=1)]
+    # Of the pages that it learns from; what came of them is read up to `seen`.
     since: str
     until: str
+    seen: str = ""
     parent: str = ""
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 import typer
 
-from neuralrank import ubi
 from neuralrank.cli.gate_options import GATE, Margin, MaxP, MinGain, MinSize
 from neuralrank.cli.registry_options import RegistryUrl
 from neuralrank.cli.train import train
@@ -26,6 +25,7 @@ from neuralrank.settings import Settings, load_settings
 if TYPE_CHECKING:
     from trainer.loop import TrainingOptions
     from trainer.update.state import Round
+    from trainer.update.window import Window
 
 __all__ = ["update"]
 
@@ -58,6 +58,14 @@ def update(
         str,
         typer.Option(metavar="TIME", help="A round every so often, as 30m, 1h, 1d. Default: once."),
     ] = "",
+    lag: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="A round ends so long before now, as 10m, 1h, 1d, and reads what came of its "
+            "pages up to now: how long clicks and purchases, and the index, may take. 0s: none.",
+        ),
+    ] = "10m",
     index: OnlyItemsOf = "",
     loss: Annotated[str, typer.Option(help="bce, pairwise or lambda.")] = "bce",
     replay: Annotated[
@@ -112,6 +120,9 @@ def update(
     from trainer.gate import Rules
     from trainer.update.rounds import Learner, Options
 
+    interval = _seconds("--every", every) if every else 0.0
+    if every and not interval:
+        raise InvalidInput(f"--every got {every!r}; allowed is more than nothing, as 30m.")
     settings = load_settings(registry=registry)
     found = Registry(settings.registry_path)
     options = Options(
@@ -120,6 +131,7 @@ def update(
         rules=Rules(min_gain=min_gain, max_p=max_p, margin=margin, min_size=min_size),
         promote=promote,
         judgments=Dataset.open(judgments) if judgments else None,
+        lag=_seconds("--lag", lag),
     )
     stages = _Stages(settings, found, catalogue, index, loss, Shares(dev, test), encoder, training)
     learner = Learner(
@@ -140,7 +152,7 @@ def update(
             return
         typer.echo(_words(done))
 
-    learner.run(_seconds(every), done=say, failed=_failed)
+    learner.run(interval, done=say, failed=_failed)
 
 
 @dataclass(frozen=True)
@@ -156,15 +168,11 @@ class _Stages:
     encoder: str
     training: "TrainingOptions"
 
-    def pull(self, since: str, until: str, folder: Path) -> Mapping[str, int] | None:
-        from trainer.feedback import Request, pull
+    def pull(self, window: "Window", folder: Path) -> Mapping[str, int] | None:
+        from trainer.update.window import pull_window
 
-        window = {"range": {"timestamp": {"gte": since, "lt": until}}}
         with closing(connect(self.settings, timeout=120.0)) as client:
-            counted = client.count(index=ubi.EVENTS_INDEX, body={"query": window})
-            if not counted["count"]:
-                return None
-            return pull(client, folder, Request(since, until, self.index)).counts
+            return pull_window(client, window, folder, self.index)
 
     def dataset(self, logs: Path, folder: Path) -> None:
         from neuralrank.cli.train.dataset import finders
@@ -218,10 +226,8 @@ def _words(done: "Round") -> str:
     return f"round {done.number}: {done.candidate} {service}. {measured}. {done.reason}"
 
 
-def _seconds(every: str) -> float:
-    if not every:
-        return 0.0
-    found = re.fullmatch(r"(\d+)([smhd])", every.strip())
-    if not found or not int(found[1]):
-        raise InvalidInput(f"--every got {every!r}; allowed is a number of s, m, h or d, as 30m.")
+def _seconds(flag: str, text: str) -> float:
+    found = re.fullmatch(r"(\d+)([smhd])", text.strip())
+    if not found:
+        raise InvalidInput(f"{flag} got {text!r}; allowed is a number of s, m, h or d, as 30m.")
     return float(int(found[1]) * _UNITS[found[2]])

@@ -37,7 +37,9 @@ def test_a_wrong_schedule_says_what_is_allowed(
     assert not (tmp_path / "state/state.json").exists()
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--replay", "1.0"), ("--from", "yesterday")])
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--replay", "1.0"), ("--from", "yesterday"), ("--lag", "-5m")]
+)
 @pytest.mark.usefixtures("registry")
 def test_wrong_options_are_named(tmp_path: Path, flag: str, value: str) -> None:
     error = typed(tmp_path, flag, value)

@@ -18,6 +18,7 @@ from tests.unit.trainer.test_gate import seeded
 from trainer.gate import Rules
 from trainer.update.rounds import Learner, Options
 from trainer.update.state import Round, locked, read_state
+from trainer.update.window import Window
 
 SINCE = "2026-01-01T00:00:00+00:00"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -30,6 +31,7 @@ class Shop:
     def __init__(self, folder: Path, registry: Registry) -> None:
         self._folder, self._registry = folder, registry
         self.windows: list[tuple[str, str]] = []
+        self.pulled: list[Window] = []
         self.events = True
         self.measurable = True
         self.trained = 0
@@ -37,9 +39,10 @@ class Shop:
         self.trainings = 0
         self.fails: dict[str, BaseException] = {}
 
-    def pull(self, since: str, until: str, folder: Path) -> Mapping[str, int] | None:
+    def pull(self, window: Window, folder: Path) -> Mapping[str, int] | None:
         self._fail("pull")
-        self.windows.append((since, until))
+        self.windows.append((window.since, window.until))
+        self.pulled.append(window)
         folder.mkdir(parents=True, exist_ok=True)
         return {"clicks": 7} if self.events else None
 
@@ -118,6 +121,38 @@ def test_a_better_model_serves_and_the_next_round_begins_where_this_one_ended(
     assert state is not None
     assert [r.number for r in state.rounds] == [1, 2]
     assert state.current is None
+
+
+def test_a_round_ends_before_the_present_and_knows_what_the_one_before_took(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    shop.trained = shop.liked = 2
+    one(tmp_path, shop, registry, lag=600.0)
+    shop.trained = shop.liked = 3
+    one(tmp_path, shop, registry, hours=1, lag=600.0)
+    early = NOON - timedelta(minutes=10)
+    hour = timedelta(hours=1)
+    logs = tmp_path / "state/rounds/0001/logs"
+    assert shop.pulled == [
+        Window(SINCE, early.isoformat(), NOON.isoformat()),
+        Window(early.isoformat(), (early + hour).isoformat(), (NOON + hour).isoformat(), logs),
+    ]
+    assert logs.is_dir()
+    # All that happened since may still go on.
+    assert one(tmp_path, shop, registry, hours=1, lag=600.0).outcome == "nothing"
+    assert len(shop.pulled) == 2
+
+
+def test_a_window_that_can_not_be_had_any_more_is_begun_anew(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    """Such as one that was half pulled with another --index."""
+    shop.trained = shop.liked = 2
+    shop.fails["pull"] = InvalidInput("logs holds a pull with no --index; asked for is --index x")
+    with pytest.raises(InvalidInput, match="--index x"):
+        one(tmp_path, shop, registry)
+    assert one(tmp_path, shop, registry, hours=1).outcome == "promoted"
+    assert shop.windows == [(SINCE, (NOON + timedelta(hours=1)).isoformat())]
 
 
 def test_forgetting_is_reported_and_keeps_a_candidate_out(

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import cohere
+import grpc
 import httpx
 import pytest
 import trustme
 
 from neuralrank.errors import Unsupported
 from neuralrank.settings import Settings
+from neuralrank.v1 import ranking_pb2 as pb
+from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings
 
@@ -73,6 +76,36 @@ async def test_both_languages_are_ranked_by_what_serves_them(running: Sidecar) -
     assert chinese.json()["model"].startswith("neuralrank-small@")
     assert [row["index"] for row in chinese.json()["results"]] == [1, 0]
     assert ready.status_code == 200
+
+
+async def test_a_thousand_long_documents_cost_no_page_of_others_a_part(stack: Settings) -> None:
+    documents = [
+        f"mouse {n} " + f"silent wireless device {n} with buttons " * 16 for n in range(1_000)
+    ]
+    rows = [pb.Candidate(id=str(n), text=f"mouse {n}") for n in range(20)]
+    times = {"http_deadline_ms": 60_000, "max_deadline_ms": 60_000}
+    async with sidecar(stack, **times, http_max_body_bytes=2**24) as made:
+        await made.loaded()
+        address = f"127.0.0.1:{made.port}"
+        async with (
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{made.http_port}", timeout=90) as client,
+            grpc.aio.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel,
+        ):
+            body = {"query": QUERY, "documents": documents}
+            many = asyncio.ensure_future(client.post("/v1/rerank", json=body))
+            stub = pb_grpc.RankingStub(channel)
+            asked, notes = 0, set()
+            while not many.done() and asked < 200:
+                request = pb.RankRequest(query=f"wireless mouse {asked}", candidates=rows)
+                request.options.deadline_ms = 20_000
+                answer = await stub.Rank(request, timeout=30)
+                notes |= {pb.DegradedReason.Name(note.reason) for note in answer.degraded}
+                asked += 1
+            scored = await many
+    assert scored.status_code == 200
+    assert "x-neuralrank-degraded" not in scored.headers
+    assert asked >= 3
+    assert notes == set()
 
 
 async def test_https_has_the_certificate_and_the_tokens_of_grpc(

@@ -35,6 +35,7 @@ from tests.unit.conftest import tiny_bundle
 INDEX = "sidecar_test_products"
 BARE = "sidecar_test_bare"
 EVENTS = "sidecar_test_events"
+AGAIN = "sidecar_test_again"
 # Generous: tests share two cores with a node and a sidecar.
 DEADLINE_MS = 5_000
 
@@ -329,6 +330,31 @@ async def test_an_index_of_another_encoder_is_a_mismatch(
 async def test_an_index_that_is_not_there_is_not_found(running: Sidecar) -> None:
     with pytest.raises(NotFound, match="no such index"):
         await rank(running, index="sidecar_test_none")
+
+
+async def test_an_index_that_was_made_again_under_its_name_is_read_anew(
+    stack: Settings, cluster: OpenSearch
+) -> None:
+    async def dropped(made: Sidecar, price: float) -> int:
+        """Makes the index and asks for the item with the version that it has in it."""
+        cluster.indices.delete(index=AGAIN, ignore_unavailable=True)
+        body = {"id": "A", "title": "Apple MacBook", "price": price}
+        cluster.indices.create(index=AGAIN)
+        written = cluster.index(index=AGAIN, body=body, id="A", refresh=True)
+        assert written["_seq_no"] == 0
+        candidates = [pb.Candidate(id="A", version=0)]
+        request = pb.RankRequest(index=AGAIN, candidates=candidates)
+        request.options.filters.max_price = 60
+        request.options.deadline_ms = DEADLINE_MS
+        return int((await on(made, "rank", request)).total_dropped)
+
+    try:
+        async with sidecar(stack, index_ttl_seconds=0) as made:
+            await made.loaded()
+            assert await dropped(made, 100.0) == 1
+            assert await dropped(made, 50.0) == 0
+    finally:
+        cluster.indices.delete(index=AGAIN, ignore_unavailable=True)
 
 
 async def test_health_and_reflection_speak_for_the_service(running: Sidecar) -> None:

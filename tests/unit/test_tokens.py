@@ -154,7 +154,13 @@ def test_a_tokenizer_whose_template_names_a_token_that_is_not_there_is_refused()
 def test_bundles_with_the_same_vocabulary_share_a_tokenizer_while_one_is_loaded(
     tmp_path: Path,
 ) -> None:
-    first, second = (tiny_bundle(tmp_path / name, "encoder") for name in "ab")
+    def own(folder: Path) -> Bundle:
+        """Of a vocabulary that no other test holds a tokenizer of."""
+        made = tiny_bundle(folder, "encoder")
+        made.tokenizer.write_bytes(made.tokenizer.read_bytes() + b"\n")
+        return write_bundle(folder, made.manifest.model_dump(mode="json", exclude={"files"}))
+
+    first, second = own(tmp_path / "a"), own(tmp_path / "b")
     cutting, whole = load_tokenizer(first), load_tokenizer(first, cutting=False)
     assert load_tokenizer(second) is cutting
     assert load_tokenizer(second, cutting=False) is whole

@@ -1,13 +1,23 @@
 """The flags of the gate, for the commands that send a candidate through it."""
 
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-__all__ = ["GATE", "Margin", "MaxP", "MinGain", "MinSize"]
+__all__ = ["GATE", "JudgedBy", "Margin", "MaxP", "MinGain", "MinSize"]
 
 GATE: Final = "Gate"
 
+JudgedBy = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DATASET",
+        help="A dataset of judgments, whose test part says what is relevant; the clicks of logged "
+        "pages are those of the other dataset. Default: that says both.",
+        rich_help_panel=GATE,
+    ),
+]
 MinGain = Annotated[
     float,
     typer.Option(min=0, max=1, help="nDCG@10 must rise by more than this.", rich_help_panel=GATE),

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from neuralrank.bundle import parse_ref
 from neuralrank.candidates import Candidate
-from neuralrank.cli.gate_options import GATE, Margin, MaxP, MinGain, MinSize
+from neuralrank.cli.gate_options import GATE, JudgedBy, Margin, MaxP, MinGain, MinSize
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry, say_done
 from neuralrank.errors import EXIT_CODE, InvalidInput
 from neuralrank.registry import Registry
@@ -44,6 +44,7 @@ def promote(
             rich_help_panel=GATE,
         ),
     ] = None,
+    judgments: JudgedBy = None,
     min_gain: MinGain = 0.0,
     max_p: MaxP = 1.0,
     margin: Margin = 0.02,
@@ -92,7 +93,7 @@ def promote(
 ) -> None:
     """Puts a bundle into service; every sidecar of the registry follows within seconds.
 
-    Examples: neuralrank models promote my-ranker@0f1e --dataset data
+    Examples: neuralrank models promote my-ranker@0f1e --dataset data --judgments judged
 
               neuralrank models promote my-ranker@0f1e --canary 5
 
@@ -111,6 +112,8 @@ def promote(
         raise typer.BadParameter(
             "give one of --canary, --shadow, or of --max-slowdown, --dataset, --force at a time"
         )
+    if judgments is not None and dataset is None:
+        raise typer.BadParameter("--judgments goes with --dataset, which has the logged pages")
     if force != bool(reason.strip()):
         raise typer.BadParameter("--force needs --reason, and --reason goes with --force")
     if given:
@@ -134,7 +137,7 @@ def promote(
         from trainer.gate import Rules
 
         rules = Rules(min_gain=min_gain, max_p=max_p, margin=margin, min_size=min_size)
-        candidate = _compared(target, full, dataset, rules)
+        candidate = _compared(target, full, dataset, judgments, rules)
     if candidate is None:
         target.promote(full, max_slowdown=max_slowdown)
     else:
@@ -196,19 +199,33 @@ def _row(ref: str, service: str, candidate: Candidate) -> dict[str, object]:
     return {"ref": ref, "service": service, **candidate.model_dump(mode="json")}
 
 
-def _compared(target: Registry, ref: str, dataset: Path, rules: "Rules") -> Candidate:
+def _compared(
+    target: Registry, ref: str, dataset: Path, judgments: Path | None, rules: "Rules"
+) -> Candidate:
+    """
+    Raises:
+        InvalidInput: judgments are given for a personal ranker, or nothing is kept back.
+    """
     from neuralrank.progress import tracked
     from trainer.dataset import Dataset
-    from trainer.evaluation.evaluation import held_back
+    from trainer.evaluation.evaluation import combined, held_back
     from trainer.gate import measured
 
     if target.manifest(ref).kind == "personal_ranker":
+        if judgments is not None:
+            raise InvalidInput(
+                f"--judgments got {judgments}; {ref} is a personal ranker, which is judged by what "
+                "users chose. Leave it out."
+            )
         from trainer.personal import gate
 
         cache = load_settings().item_vectors
         return gate.measured(target, ref, Dataset.open(dataset), str(dataset), rules, cache)
-    material = held_back(Dataset.open(dataset))
-    return measured(target, ref, material, str(dataset), rules, tracked)
+    data = Dataset.open(dataset)
+    if judgments is None:
+        return measured(target, ref, held_back(data), str(dataset), rules, tracked)
+    material = combined(data, Dataset.open(judgments))
+    return measured(target, ref, material, f"{dataset}, {judgments}", rules, tracked)
 
 
 def _check_newest(target: Registry, name: str) -> None:

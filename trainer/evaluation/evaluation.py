@@ -41,6 +41,7 @@ __all__ = [
     "OfJudgments",
     "OfPages",
     "Segment",
+    "combined",
     "evaluate",
     "held_back",
     "versus",
@@ -155,6 +156,23 @@ def held_back(data: Dataset) -> HeldBack:
             "dataset`)."
         )
     return found
+
+
+def combined(data: Dataset, judgments: Dataset) -> HeldBack:
+    """What judgments keep back, with the pages that a dataset of logs keeps back: one says what is
+    relevant, the other what users do.
+
+    Raises:
+        InvalidInput: nothing of the judgments is kept back, or they are of one class only.
+    """
+    judged = judged_part(judgments, "test")
+    if judged is None:
+        raise InvalidInput(
+            f"The judgments ({judgments.description.source}) have nothing to measure with: their "
+            "test part has no labelled pairs. Take a larger --test in `neuralrank train dataset`."
+        )
+    items = {**catalogue(judgments), **catalogue(data)}
+    return HeldBack(items, judged, _dev(judgments), logged_pages(data))
 
 
 def evaluate(

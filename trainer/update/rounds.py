@@ -15,8 +15,7 @@ from neuralrank.errors import InvalidInput, NeuralrankError
 from neuralrank.registry import Registry
 from trainer.dataset import Dataset
 from trainer.dataset.checks import milliseconds
-from trainer.evaluation.evaluation import HeldBack, held_back
-from trainer.evaluation.held_back import catalogue
+from trainer.evaluation.evaluation import HeldBack, combined, held_back
 from trainer.evaluation.scoring import Track
 from trainer.gate import FORGOTTEN, JUDGED, Rules, measured, promoted
 from trainer.update.memory import Memory
@@ -223,9 +222,7 @@ class Learner:
             return self.registry.candidate(ref) or Candidate(reason="It is what served before.")
         material = _material(data)
         if self.options.judgments is not None:
-            kept = held_back(self.options.judgments)
-            items = {**kept.items, **catalogue(data)}
-            material = HeldBack(items, kept.judged, kept.dev, material.pages if material else None)
+            material = combined(data, self.options.judgments)
         if material is None:
             raise InvalidInput(
                 "Nothing of this window is kept back to measure with. Take a larger --test, or "

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from neuralrank.cli.gate_options import JudgedBy
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.progress import tracked
@@ -32,6 +33,7 @@ def evaluate(
     baseline: Annotated[
         str, typer.Option(metavar="REF", help="A bundle to compare with, on the same pairs.")
     ] = "",
+    judgments: JudgedBy = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="HTML", help="Where the report goes: one page, without network."),
@@ -56,12 +58,13 @@ def evaluate(
     teaches which relevance is which grade, and nothing else.
     """
     from trainer.dataset import Dataset
+    from trainer.evaluation.evaluation import combined, held_back, versus
     from trainer.evaluation.evaluation import evaluate as measure
-    from trainer.evaluation.evaluation import held_back, versus
     from trainer.evaluation.scoring import find_bundle, load_scorer
 
     known = open_registry(registry)
-    material = held_back(Dataset.open(dataset))
+    data = Dataset.open(dataset)
+    material = combined(data, Dataset.open(judgments)) if judgments else held_back(data)
     systems = [
         measure(load_scorer(find_bundle(ref, known)), material, tracked, robust=robustness)
         for ref in (bundle, baseline)
@@ -69,6 +72,7 @@ def evaluate(
     ]
     answer: dict[str, Any] = {
         "dataset": str(dataset),
+        "judgments": str(judgments) if judgments else None,
         "bundle": systems[0].ref,
         "baseline": systems[1].ref if baseline else None,
         **_counts(material),
@@ -81,6 +85,7 @@ def evaluate(
 
         facts = {
             "dataset": str(dataset),
+            **({"judgments": str(judgments)} if judgments else {}),
             "baseline": answer["baseline"] or "none",
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }

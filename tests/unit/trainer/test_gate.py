@@ -176,6 +176,35 @@ def test_a_candidate_that_is_worse_stays_one_with_the_reason(
     assert registry.resolve("ranker") == first
 
 
+def test_judgments_say_what_is_relevant_and_logged_pages_what_is_clicked(
+    tmp_path: Path, refs: tuple[str, str]
+) -> None:
+    """One dataset has judgments or logs; the gate asks both at once."""
+    dataset(examples=[]).write(tmp_path / "logs")
+    _, second = refs
+    assert run("promote", second, "--dataset", tmp_path / "logs").exit_code == 3
+    assert "no labelled pair" in listed()[second]["reason"]
+    options = ("--dataset", tmp_path / "logs", "--judgments", tmp_path / "data", "--margin", "1")
+    done = run("promote", second, *options)
+    assert done.exit_code == 0, done.output
+    row = listed()[second]
+    by_name = {check["name"]: check for check in row["checks"]}
+    assert by_name["nDCG@10 on held-back judgments"]["candidate"] == 1.0
+    assert "3 pages" in by_name["clicks a page (DR estimate)"]["words"]
+    assert row["dataset"] == f"{tmp_path / 'logs'}, {tmp_path / 'data'}"
+
+
+def test_judgments_without_a_labelled_pair_or_a_dataset_are_refused(
+    tmp_path: Path, refs: tuple[str, str]
+) -> None:
+    dataset(examples=[]).write(tmp_path / "empty")
+    options = ("--dataset", tmp_path / "data", "--judgments", tmp_path / "empty")
+    error = run("promote", refs[1], *options).exception
+    assert isinstance(error, InvalidInput)
+    assert "test part has no labelled pairs" in str(error)
+    assert run("promote", refs[1], "--judgments", tmp_path / "data").exit_code == 2
+
+
 def test_a_person_may_force_it_with_a_reason(registry: Registry, refs: tuple[str, str]) -> None:
     _, second = refs
     assert run("promote", second).exit_code == 3  # it was not compared

@@ -236,6 +236,19 @@ def test_the_command_prints_everything_and_writes_a_page_without_network(
     assert "3 queries judged by judgment, 3 logged pages" in shown.stdout
 
 
+def test_judgments_of_one_dataset_and_pages_of_another(tmp_path: Path, registry: Registry) -> None:
+    dataset(examples=[]).write(tmp_path / "logs")
+    dataset(impressions=[]).write(tmp_path / "judged")
+    ref = registry.publish(tiny_bundle(tmp_path / "1", "cross_encoder")).ref
+    options = ("--bundle", ref, "--no-robustness", "--json")
+    done = run(tmp_path / "logs", "--judgments", tmp_path / "judged", *options)
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    assert (answer["judged_by"], answer["queries"], answer["pages"]) == ("judgment", 3, 3)
+    assert set(answer["systems"][ref]) >= {"nDCG@10", "counterfactual"}
+    assert answer["judgments"] == str(tmp_path / "judged")
+
+
 def test_a_bundle_that_does_not_load_is_named(tmp_path: Path, registry: Registry) -> None:
     dataset().write(tmp_path / "data")
     bundle = registry.publish(tiny_bundle(tmp_path / "1", "cross_encoder"))

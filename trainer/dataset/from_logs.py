@@ -149,12 +149,13 @@ def _pairs(pages: Sequence[Page], part_of: dict[str, str]) -> _Pairs:
             position.append(place)
             outcome.append(page.outcomes.get(item, 0))
             train.append(part_of[page.key] == "train")
-    highest = max(outcome, default=1) or 1
+    # Of the train part alone, else what happens later would change what is learned.
+    highest = max((value for value, early in zip(outcome, train, strict=True) if early), default=1)
     return _Pairs(
         list(numbers),
         np.array(of, np.int64),
         np.array(position, np.int64),
-        np.array(outcome, np.float64) / highest,
+        np.minimum(np.array(outcome, np.float64) / (highest or 1), 1.0),
         np.array(train, np.bool_),
     )
 

@@ -2,10 +2,10 @@
 
 Of a pair of query and item, looks are Σ θ over the positions at which it was shown, how often it
 was looked at in all likelihood, and its gain is the sum of what users did, a click as 1 over the
-highest outcome that the logs hold (with purchases 1/3). The label is gain over looks, the maximum
-likelihood estimate of how much it is liked when it is looked at (for θ·γ small), drawn to the mean
-of all by as much as one look: a pair that was looked at half a time and clicked once is no sure
-thing. Without correction θ is 1 everywhere, and the label is the click rate.
+highest outcome that the train part holds (with purchases 1/3). The label is gain over looks, the
+maximum likelihood estimate of how much it is liked when it is looked at (for θ·γ small), drawn to
+the mean of all by as much as one look: a pair that was looked at half a time and clicked once is no
+sure thing. Without correction θ is 1 everywhere, and the label is the click rate.
 
 What was shown and brought nothing has the label 0, if it was looked at once at least; less says
 nothing of it. The weight of an example is how many looks its label rests on, over the mean of all.

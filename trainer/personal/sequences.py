@@ -25,6 +25,8 @@ __all__ = ["Histories", "Numbers", "read_histories", "read_targets"]
 Numbers = NDArray[np.int64]
 
 _ENDING_BYTES: Final = 16
+# A share of users that no chance explains.
+_MOST: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,10 @@ def read_targets(path: Path, histories: Histories) -> tuple[list[int], Numbers]:
 
     Raises:
         NotFound: there is no such file.
-        InvalidInput: a line is of another shape, or its user or item is unknown.
+        InvalidInput: a line is of another shape, its user or item is unknown, or the histories hold
+            what is to be guessed.
     """
+    lines: list[int] = []
     places: list[int] = []
     targets: list[int] = []
     seen: set[str] = set()
@@ -135,9 +139,34 @@ def read_targets(path: Path, histories: Histories) -> tuple[list[int], Numbers]:
         if item not in histories.numbers:
             raise InvalidInput(f"{path}:{number}: the item {item!r} is not in the catalogue.")
         seen.add(user)
+        lines.append(number)
         places.append(histories.places[user])
         targets.append(histories.numbers[item])
-    return places, np.array(targets, np.int64)
+    found = np.array(targets, np.int64)
+    _check_leak(path, lines, histories, places, found)
+    return places, found
+
+
+def _check_leak(
+    path: Path, lines: Sequence[int], histories: Histories, places: Sequence[int], targets: Numbers
+) -> None:
+    """
+    Raises:
+        InvalidInput: of most users the last item of the history is the target, and it is not so
+            that most of them take the same item again and again.
+    """
+    rows = [histories.rows[place] for place in places]
+    given = np.array([row[-1] for row in rows]) == targets
+    again = np.array([len(row) > 1 and row[-1] == row[-2] for row in rows])
+    if given.mean() <= _MOST or again.mean() > _MOST:
+        return
+    first = int(np.argmax(given))
+    user, item = histories.users[places[first]], histories.items[targets[first]]
+    raise InvalidInput(
+        f"{path}:{lines[first]}: the item {item!r} is the last one of the history of {user!r}, as "
+        f"of {given.mean():.0%} of users: what is to be guessed is given. Take the targets out of "
+        "the histories."
+    )
 
 
 def _lines(path: Path, second: str) -> Iterator[tuple[int, str, str]]:

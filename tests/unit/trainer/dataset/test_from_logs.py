@@ -253,6 +253,29 @@ def test_negatives_seen_first_then_what_a_search_finds() -> None:
     assert rows["k2"]["query_id"] == query_id("kettle")
 
 
+def test_a_purchase_in_the_test_part_changes_nothing_that_is_learned() -> None:
+    asked = [
+        {"query_id": f"p{n}", "time": n, "user_query": text}
+        for n, text in enumerate(("kettle", "kettle", "kettle number", "dish 洗碗机"), start=1)
+    ]
+    events = [row for n in range(1, 4) for row in shown(f"p{n}", n, "k1", "k2")]
+    events += [
+        *shown("p4", 4, "z1", "z2"),
+        act("p1", 2, "click", "k2"),
+        act("p3", 4, "click", "k2"),
+    ]
+    times = {
+        "train_until": "1970-01-01T00:00:00.003Z", "dev_until": "1970-01-01T00:00:00.004Z",
+        "shares": Shares(0, 0), "propensities": "none",
+    }  # fmt: skip
+    before = build(logs(asked, events), **times)
+    after = build(logs(asked, [*events, act("p4", 5, "purchase", "z1")]), **times)
+    assert before.of("examples", "train") == after.of("examples", "train")
+    assert max(before.of("examples", "train")["label"].to_pylist()) > 0
+    bought = [row for row in after.of("examples", "test").to_pylist() if row["item_id"] == "z1"]
+    assert 0 < bought[0]["label"] <= 1
+
+
 def test_logs_that_nothing_can_be_learned_from() -> None:
     asked = [{"query_id": "p1", "time": 1, "user_query": "kettle"}]
     with pytest.raises(InvalidInput, match="One class only: nobody clicked"):

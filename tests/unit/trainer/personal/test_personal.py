@@ -112,6 +112,20 @@ def test_targets_must_be_of_known_users_and_items(tmp_path: Path) -> None:
         read_targets(tmp_path / "none.tsv", histories)
 
 
+def test_histories_that_hold_the_targets_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "t.tsv"
+    file.write_text("a\tx\nb\tz\nc\ty\n")
+    items = ["x", "y", "z"]
+    left = Histories.of(items, {"a": ["x", "y"], "b": ["x", "z"], "c": ["x", "y"]})
+    with pytest.raises(
+        InvalidInput, match=r"t\.tsv:2: the item 'z' is the last .* of 67% of users"
+    ):
+        read_targets(file, left)
+    # One of three may take the same again, and where most always do, it is no sign of anything.
+    read_targets(file, Histories.of(items, {"a": ["x", "y"], "b": ["x", "z"], "c": ["y", "x"]}))
+    read_targets(file, Histories.of(items, {"a": ["x", "x"], "b": ["z", "z"], "c": ["y", "y"]}))
+
+
 def test_ranks_count_what_is_ahead_and_ties_go_by_priority() -> None:
     scores = np.array([[3, 1, 2, 2], [0, 0, 0, 0], [-np.inf, np.nan, 5, 1]], np.float32)
     priority = np.array([3, 2, 1, 0])

@@ -142,7 +142,8 @@ class Manifest(_Model):
     # Where it comes from, and under which licence.
     source: _Text = ""
     licence: _Text = ""
-    # The bundle that it was trained from, as name@hash, and the period of the feedback.
+    # The bundle that it was trained from, as name@hash, and the period of the feedback, an interval
+    # of ISO 8601: SINCE/UNTIL.
     parent: _Text = ""
     training_window: _Text = ""
     # Metrics at publication, by name and data set.

@@ -132,6 +132,11 @@ class Window(_Model):
     since: str = Field(default="", alias="from")
     until: str = ""
 
+    @property
+    def interval(self) -> str:
+        """As ISO 8601 writes an interval, SINCE/UNTIL; empty where there is no time."""
+        return f"{self.since}/{self.until}" if self.since else ""
+
 
 class Split(_Model):
     """Where the parts end, ISO 8601 in UTC: train before `train_until`, dev from there to

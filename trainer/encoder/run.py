@@ -10,14 +10,15 @@ from accelerate import PartialState
 from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidSettings
 from neuralrank.models import Checkpoint
-from neuralrank.models.bert import Precision
+from neuralrank.models.bert import Head, Precision
 from trainer.dataset import Dataset
 from trainer.encoder.examples import Examples
 from trainer.encoder.search import Search
-from trainer.encoder.task import Contrast, contrastive
+from trainer.encoder.task import METRIC, Contrast, contrastive
 from trainer.loop import Outcome, TrainingOptions, train
+from trainer.loop.trials import search
 from trainer.text.export import Agreement, export
-from trainer.text.methods import adapt, merged
+from trainer.text.methods import Adapted, adapt, merged
 from trainer.text.model import TextModel
 from trainer.text.reading import Reader
 from trainer.text.sources import BUNDLE
@@ -26,6 +27,7 @@ __all__ = ["EncoderOptions", "Trained", "train_encoder"]
 
 # Texts on which the bundle is compared with torch.
 _SAMPLE = 64
+_WORDS = "embeddings.word_embeddings.weight"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Trained:
     outcome: Outcome
     bundle: Bundle
     agreement: Agreement
+    # What the search of `trials` chose.
+    chosen: dict[str, float]
 
 
 def train_encoder(
@@ -76,8 +80,13 @@ def train_encoder(
     options: EncoderOptions,
     training: TrainingOptions,
     progress: Callable[[str], None] = lambda _: None,
+    *,
+    trials: int = 0,
 ) -> Trained | None:
     """Trains, or goes on where the run was interrupted, and exports the best weights.
+
+    Args:
+        trials: so many trainings with other learning rates; the best one counts.
 
     Returns:
         None in all but the first of several processes.
@@ -89,8 +98,7 @@ def train_encoder(
     """
     fields = dict(checkpoint.fields)
     prefixes = (str(fields.get("query_prefix", "")), str(fields.get("passage_prefix", "")))
-    model = TextModel(checkpoint, "cls" if checkpoint.head == "cls" else "mean", seed=training.seed)
-    dimensions = _dimensions(options, int(model.bert.config.hidden_size))
+    dimensions = _dimensions(options, int(checkpoint.weights[_WORDS].shape[1]))
     examples = Examples.of(data, "train", options.positive_from)
     dev = Search.of(data, "dev", options.dev_items)
     if not dev.query_texts:
@@ -98,7 +106,6 @@ def train_encoder(
             "The dataset's part dev has no example: there is nothing to stop by. Make it with "
             "`neuralrank train dataset` from more data."
         )
-    adapted = adapt(model, training.method, training.total_steps(len(examples)))
     reader = Reader.of(checkpoint, training.max_length)
     contrast = Contrast(options.temperature, options.negatives, dimensions)
     identity: dict[str, Any] = {
@@ -110,18 +117,27 @@ def train_encoder(
         "negatives": options.negatives,
         "dimensions": list(dimensions),
     }
-    task = contrastive(adapted, reader, prefixes, examples, dev, contrast, identity)
-    outcome = train(task, training)
+
+    def fit(chosen: TrainingOptions) -> tuple[Adapted, Outcome]:
+        head: Head = "cls" if checkpoint.head == "cls" else "mean"
+        model = TextModel(checkpoint, head, seed=chosen.seed)
+        adapted = adapt(model, chosen.method, chosen.total_steps(len(examples)))
+        task = contrastive(adapted, reader, prefixes, examples, dev, contrast, identity)
+        return adapted, train(task, chosen)
+
+    used, values = training, dict[str, float]()
+    if trials:
+        used, values = search(training, trials, lambda each: fit(each)[1], METRIC)
+    adapted, outcome = fit(used)
     if not PartialState().is_main_process:
         return None
     progress("writing the bundle and comparing it with torch")
-    best = merged(task.model)
-    window = data.description.window
+    best = merged(adapted.model)
     given = {
         **{name: value for name, value in fields.items() if name not in ("kind", "metrics")},
         "name": options.name or fields.get("name", "encoder"),
         "max_tokens": reader.max_tokens,
-        "training_window": f"{window.since} to {window.until}" if window.since else "",
+        "training_window": data.description.window.interval,
         "matryoshka": dimensions[1:],
         "metrics": {f"dev {name}": value for name, value in outcome.best.items()},
     }
@@ -131,7 +147,7 @@ def train_encoder(
     bundle, agreement = export(
         best, checkpoint.tokenizer, Path(training.out) / BUNDLE, given, options.precision, sample
     )
-    return Trained(outcome, bundle, agreement)
+    return Trained(outcome, bundle, agreement, values)
 
 
 def _dimensions(options: EncoderOptions, hidden: int) -> tuple[int, ...]:

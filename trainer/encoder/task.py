@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from trainer.text.methods import Adapted
 from trainer.text.reading import Reader
 from trainer.text.scoring import run
 
-__all__ = ["Contrast", "contrastive"]
+__all__ = ["METRIC", "Contrast", "contrastive"]
+
+METRIC: Final = "nDCG@10"
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def contrastive(
         batch=batch,
         loss=loss,
         evaluate=evaluate,
-        metric="nDCG@10",
+        metric=METRIC,
         describe=lambda row: repr(train.query_texts[train.query[row]][:40]),
         extra=adapted.extra,
     )

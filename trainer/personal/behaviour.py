@@ -145,10 +145,9 @@ def from_dataset(
     train = Part(visits("train", rows["train"]), _histories(rows["train"]))
     dev = Part(visits(held, known_users), _histories(rows[held]))
     vectors = encode([texts[query] for query in asked]) if asked else shop.vectors[:0]
-    window = data.description.window
     return Behaviour(
         shop, train, dev, vectors, f"{data.description.source} {data.description.created}",
-        f"{window.since}/{window.until}" if window.since else "",
+        data.description.window.interval,
     )  # fmt: skip
 
 

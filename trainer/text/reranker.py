@@ -113,7 +113,6 @@ def train_reranker(
     adapted, outcome = fit(chosen)
     if not processes().is_main_process:
         return Reranked(outcome, None, None, values)
-    window = dataset.description.window
     fields = {
         "name": options.name or _name(source),
         "languages": options.languages or source.fields.get("languages", ()),
@@ -121,7 +120,7 @@ def train_reranker(
         "licence": source.fields.get("licence", ""),
         "source": source.fields.get("source", ""),
         "parent": source.fields.get("parent", ""),
-        "training_window": f"{window.since}/{window.until}" if window.since else "",
+        "training_window": dataset.description.window.interval,
         "metrics": {
             f"dev {METRIC}": outcome.best[METRIC],
             f"dev {METRIC} before": outcome.before[METRIC],

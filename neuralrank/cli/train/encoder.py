@@ -1,6 +1,5 @@
 """`neuralrank train encoder`: the bi-encoder, fine-tuned on what answers which query."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
@@ -8,12 +7,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from neuralrank.cli.registry_options import Json
+from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
-from neuralrank.cli.train.options import Publish, training_flags
+from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
 from neuralrank.errors import InvalidSettings
-from neuralrank.registry import Registry
-from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
     from trainer.loop import TrainingOptions
@@ -24,10 +21,8 @@ __all__ = ["encoder"]
 @train.command()
 @training_flags(learning_rate=2e-5, batch_size=32)
 def encoder(
-    dataset: Annotated[
-        Path,
-        typer.Option(metavar="FOLDER", help="The dataset, of `neuralrank train dataset`."),
-    ],
+    dataset: DatasetFolder,
+    training: "TrainingOptions",
     source: Annotated[
         str,
         typer.Option(
@@ -58,20 +53,20 @@ def encoder(
         int,
         typer.Option(min=1, help="Items that are searched at an evaluation, at most."),
     ] = 2_000,
+    trials: Trials = 0,
     name: Annotated[
         str, typer.Option(help="The bundle's name. Default: that of what it starts from.")
     ] = "",
     bundle_precision: Annotated[
         str, typer.Option(metavar="int8|fp32", help="Of the bundle's linear layers.")
     ] = "int8",
+    registry: RegistryUrl = None,
     publish: Publish = True,
     as_json: Json = False,
-    *,
-    training: "TrainingOptions",
 ) -> None:
     """Fine-tunes the encoder: what answers a query comes near to it.
 
-    Example: neuralrank train encoder --dataset data --out encoder-run
+    Example: neuralrank train encoder data --out encoder-run
 
     Contrastive (InfoNCE): the right item of each query against those of the others and against
     judged negatives; what is known to answer a query is never its negative. Training stops when
@@ -98,17 +93,22 @@ def encoder(
         precision=bundle_precision,  # type: ignore[arg-type]
     )
     err = Console(stderr=True)
-    registry = Registry(load_settings().registry_path)
+    found = open_registry(registry)
     data = Dataset.open(dataset)
-    start = read_source(source, registry, lambda what: err.print(what, style="dim"))
+    start = read_source(source, found, lambda what: err.print(what, style="dim"))
     trained = train_encoder(
-        data, start, options, training, lambda what: err.print(what, style="dim")
+        data, start, options, training, lambda what: err.print(what, style="dim"), trials=trials
     )
     if trained is None:
         return
-    bundle = registry.publish(trained.bundle, candidate=True) if publish else trained.bundle
+    bundle = found.publish(trained.bundle, candidate=True) if publish else trained.bundle
     if as_json:
-        summary = {**trained.outcome.json(), "bundle": bundle.ref, "path": str(bundle.path)}
+        summary = {
+            **trained.outcome.json(),
+            "chosen": trained.chosen,
+            "bundle": bundle.ref,
+            "path": str(bundle.path),
+        }
         typer.echo(orjson.dumps(summary).decode())
         return
     table = Table(box=None, pad_edge=False)
@@ -118,6 +118,9 @@ def encoder(
         table.add_row(metric, f"{trained.outcome.before[metric]:.4f}", f"{value:.4f}")
     out = Console()
     out.print(table, highlight=False)
+    if trained.chosen:
+        values = ", ".join(f"{name} {value:.3g}" for name, value in trained.chosen.items())
+        out.print(f"\nchosen of {trials} trials: {values}", highlight=False)
     *longer, last = (bundle.manifest.dimensions, *bundle.manifest.matryoshka)
     lengths = f"{', '.join(map(str, longer))} or {last}" if longer else str(last)
     out.print(
@@ -126,7 +129,7 @@ def encoder(
         highlight=False,
     )
     if publish:
-        role = "In service" if registry.serves(bundle.ref) else "A candidate"
+        role = "In service" if found.serves(bundle.ref) else "A candidate"
         out.print(
             f"{role}. An index's vectors by it: neuralrank reencode NAME --encoder {bundle.ref}",
             highlight=False,

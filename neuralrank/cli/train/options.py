@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-__all__ = ["DatasetFolder", "OnlyItemsOf", "Publish", "training_flags"]
+__all__ = ["DatasetFolder", "OnlyItemsOf", "Publish", "Trials", "training_flags"]
 
 DatasetFolder = Annotated[
     Path, typer.Argument(metavar="DATASET", help="A folder of `neuralrank train dataset`.")
@@ -29,6 +29,9 @@ OnlyItemsOf = Annotated[
         metavar="NAME",
         help="Leave out events on items that this index or alias does not hold.",
     ),
+]
+Trials = Annotated[
+    int, typer.Option(min=0, help="Search the options with so many trainings. 0: do not.")
 ]
 Publish = Annotated[
     bool,

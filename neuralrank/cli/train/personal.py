@@ -12,7 +12,7 @@ from rich.table import Table
 
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
-from neuralrank.cli.train.options import Publish, training_flags
+from neuralrank.cli.train.options import Publish, Trials, training_flags
 from neuralrank.encoder import Encoder
 from neuralrank.errors import EXIT_CODE, InvalidInput, InvalidSettings, NotFound
 from neuralrank.progress import progress_bar
@@ -67,9 +67,7 @@ def personal(
     dev_lists: Annotated[
         int, typer.Option(help="Pages and users of the dev part that are evaluated, each.")
     ] = 500,
-    trials: Annotated[
-        int, typer.Option(min=0, help="Search the options with so many trainings. 0: do not.")
-    ] = 0,
+    trials: Trials = 0,
     name: Annotated[str, typer.Option(help="The bundle's name.")] = "personal-ranker",
     registry: RegistryUrl = None,
     publish: Publish = True,

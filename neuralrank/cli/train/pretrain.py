@@ -8,12 +8,11 @@ import typer
 from rich.console import Console
 
 from neuralrank.catalogue import Catalogue
+from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import training_flags
 from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.product import Product
-from neuralrank.registry import Registry
-from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
     from trainer.loop import TrainingOptions
@@ -60,6 +59,7 @@ def pretrain(
     layers: Annotated[int, typer.Option(min=1, help="Of a new model.")] = 4,
     hidden: Annotated[int, typer.Option(min=8, help="Width of a new model.")] = 256,
     heads: Annotated[int, typer.Option(min=1, help="Attention heads of a new model.")] = 4,
+    registry: RegistryUrl = None,
     *,
     training: "TrainingOptions",
 ) -> None:
@@ -87,8 +87,8 @@ def pretrain(
     out = Console(stderr=True)
     corpus = split_off(_texts(catalogue or [], queries, dataset), training.seed)
     if source:
-        registry = Registry(load_settings().registry_path)
-        start = with_mask(read_source(source, registry, lambda what: out.print(what, style="dim")))
+        found = open_registry(registry)
+        start = with_mask(read_source(source, found, lambda what: out.print(what, style="dim")))
     else:
         tokenizer = train_tokenizer(corpus.texts(), vocabulary)
         start = from_scratch(

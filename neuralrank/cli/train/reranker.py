@@ -10,7 +10,7 @@ from rich.table import Table
 
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
-from neuralrank.cli.train.options import DatasetFolder, Publish, training_flags
+from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
 
 if TYPE_CHECKING:
     from trainer.loop import TrainingOptions
@@ -51,9 +51,7 @@ def reranker(
     dev_queries: Annotated[
         int, typer.Option(min=0, help="Dev queries that are evaluated. 0: all.")
     ] = 500,
-    trials: Annotated[
-        int, typer.Option(min=0, help="Search the options with so many trainings. 0: do not.")
-    ] = 0,
+    trials: Trials = 0,
     name: Annotated[str, typer.Option(help="The bundle's name. Default: the source's.")] = "",
     languages: Annotated[
         str,

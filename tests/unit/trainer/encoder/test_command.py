@@ -35,15 +35,15 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def command(registry: Registry, *arguments: str | Path) -> Any:
-    environment = {"NEURALRANK_REGISTRY": registry.url, "COLUMNS": "200"}
-    return CliRunner().invoke(app, ["train", "encoder", *map(str, arguments)], env=environment)
+    given = ["train", "encoder", *map(str, arguments), "--registry", registry.url]
+    return CliRunner().invoke(app, given, env={"COLUMNS": "200"})
 
 
 def test_a_bundle_becomes_a_better_candidate_of_its_own_name(
     registry: Registry, dataset: Path, tmp_path: Path
 ) -> None:
     before = registry.resolve("shop")
-    given = ["--dataset", dataset, "--from", "shop", "--out", tmp_path / "run", *TRAINING]
+    given = [dataset, "--from", "shop", "--out", tmp_path / "run", *TRAINING]
     done = command(registry, *given, "--json")
     assert done.exit_code == 0, done.output
     summary = json.loads(done.stdout)
@@ -65,7 +65,7 @@ def test_without_publishing_it_stays_in_the_run(
     registry: Registry, dataset: Path, tmp_path: Path
 ) -> None:
     before = registry.refs()
-    arguments = ["--dataset", dataset, "--from", "shop", "--out", tmp_path / "run", *TRAINING]
+    arguments = [dataset, "--from", "shop", "--out", tmp_path / "run", *TRAINING]
     done = command(registry, *arguments, "--no-publish", "--dimensions", "16,8")
     assert done.exit_code == 0, done.output
     assert registry.refs() == before
@@ -80,7 +80,6 @@ def test_without_publishing_it_stays_in_the_run(
         (["--dimensions", "a"], InvalidSettings, "whole numbers by commas"),
         (["--from", "nothing"], NotFound, "No source 'nothing'"),
         (["--positive-from", "1", "--method", "none"], InvalidSettings, "--method is none"),
-        (["--dataset", "no-folder"], NotFound, "There is no dataset in no-folder"),
     ],
 )
 def test_what_can_not_be_used_is_said(
@@ -91,10 +90,35 @@ def test_what_can_not_be_used_is_said(
     error: type[Exception],
     words: str,
 ) -> None:
-    given = ["--dataset", dataset, "--from", "shop", "--out", tmp_path / "run", *arguments]
+    given = [dataset, "--from", "shop", "--out", tmp_path / "run", *arguments]
     done = command(registry, *given)
     assert isinstance(done.exception, error)
     assert words in str(done.exception)
+
+
+def test_a_dataset_that_is_not_there_is_said(registry: Registry, tmp_path: Path) -> None:
+    done = command(registry, "no-folder", "--from", "shop", "--out", tmp_path / "run")
+    assert isinstance(done.exception, NotFound)
+    assert "There is no dataset in no-folder" in str(done.exception)
+
+
+def test_trials_are_made_and_the_best_one_counts(
+    registry: Registry, dataset: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    given = [dataset, "--from", "shop", "--out", out, *TRAINING, "--no-publish"]
+    done = command(registry, *given, "--trials", "2", "--json")
+    assert done.exit_code == 0, done.output
+    summary = json.loads(done.stdout)
+    assert set(summary["chosen"]) == {"learning_rate", "weight_decay", "warmup"}
+    results = [json.loads(file.read_text()) for file in out.glob("trials/*/result.json")]
+    assert len(results) == 2
+    assert summary["best"]["nDCG@10"] == max(result["best"]["nDCG@10"] for result in results)
+    # Resumed, it makes none anew; one more is one more.
+    again = command(registry, *given, "--trials", "3")
+    assert again.exit_code == 0, again.output
+    assert "chosen of 3 trials: learning_rate" in again.stdout
+    assert len(list(out.glob("trials/*/result.json"))) == 3
 
 
 def test_one_class_only_is_said(registry: Registry, tmp_path: Path) -> None:
@@ -102,7 +126,7 @@ def test_one_class_only_is_said(registry: Registry, tmp_path: Path) -> None:
     right = data.examples.filter(pc.equal(data.examples["query_id"], "l"))
     dev = data.of("examples", "dev")
     replace(data, examples=pa.concat_tables([right, dev])).write(tmp_path / "one")
-    done = command(registry, "--dataset", tmp_path / "one", "--from", "shop", "--out",
+    done = command(registry, tmp_path / "one", "--from", "shop", "--out",
                    tmp_path / "run", *TRAINING)  # fmt: skip
     assert isinstance(done.exception, InvalidInput)
     assert "nothing to tell them from" in str(done.exception)

@@ -13,6 +13,7 @@ from neuralrank.matryoshka import cut
 from neuralrank.models import Checkpoint
 from tests.unit.trainer.encoder.shop import shop
 from tests.unit.trainer.text.conftest import tiny_checkpoint
+from trainer.dataset import Window
 from trainer.encoder import EncoderOptions, Trained, train_encoder
 from trainer.encoder.examples import Examples
 from trainer.encoder.search import Search, measured
@@ -68,6 +69,16 @@ def test_the_bundle_may_be_cut_where_it_was_trained_for(trained: Trained) -> Non
     queries = cut(encoder.encode_queries(search.query_texts), 8)
     found = measured(search, queries, cut(encoder.encode_passages(search.item_texts), 8), ())
     assert found["nDCG@10"] == trained.outcome.best["nDCG@10 of 8 dimensions"]
+
+
+def test_the_window_of_the_feedback_is_an_interval_of_iso_8601(tmp_path: Path) -> None:
+    window = Window(**{"from": "2026-01-01T00:00:00Z", "until": "2026-02-01T00:00:00Z"})
+    data = shop()
+    data = replace(data, description=data.description.model_copy(update={"window": window}))
+    found = train_encoder(data, checkpoint(), OPTIONS, training(tmp_path, steps=1))
+    assert found
+    manifest = found.bundle.manifest
+    assert manifest.training_window == "2026-01-01T00:00:00Z/2026-02-01T00:00:00Z"
 
 
 def test_done_is_done(trained: Trained) -> None:

@@ -29,7 +29,7 @@ from neuralrank.personal_inputs import (
     pairs,
 )
 
-__all__ = ["ITEMS", "PersonalRanker", "golden_scores"]
+__all__ = ["ITEMS", "PersonalRanker", "golden_scores", "item_numbers"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -80,7 +80,7 @@ class PersonalRanker:
                 f"{sorted(_INPUTS)}."
             )
         self._inputs = inputs
-        self._items = _known_items(bundle)
+        self._items = item_numbers(bundle)
 
     @classmethod
     def load(cls, bundle: Bundle, threads: int = 0) -> Self:
@@ -243,8 +243,12 @@ def _check(model: PersonalRanker) -> None:
                 )
 
 
-def _known_items(bundle: Bundle) -> dict[str, int]:
-    """Numbers of items by id, from 1."""
+def item_numbers(bundle: Bundle) -> dict[str, int]:
+    """Numbers of the items that have an embedding, by id, from 1.
+
+    Raises:
+        InvalidBundle: its list of them is damaged.
+    """
     if ITEMS not in bundle.manifest.files:
         return {}
     try:

@@ -19,8 +19,8 @@ from trainer.evaluation.relevance import MAIN, METRICS
 from trainer.evaluation.scoring import Track, load_scorer
 
 __all__ = [
-    "FORGOTTEN", "JUDGED", "Rules", "allowed", "checks", "gained", "kept", "loss", "measured",
-    "opponent", "promoted",
+    "FORGOTTEN", "JUDGED", "Rules", "allowed", "checks", "forgotten", "gained", "kept", "loss",
+    "measured", "opponent", "promoted",
 ]  # fmt: skip
 
 # The check of held-back judgments, and that of what earlier test parts held.
@@ -111,7 +111,7 @@ def measured(
         if old is not None:
             mine = evaluate(after, old, track, robust=False)
             theirs = evaluate(before, old, track, robust=False)
-            found += tuple(_forgotten(mine, theirs, rules))
+            found += tuple(_old_queries(mine, theirs, rules))
     except InvalidBundle as error:
         found = (Check(name=_LOADS, passed=False, words=str(error)),)
     result = Candidate().compared_with(serving, found, dataset, datetime.now(UTC))
@@ -139,14 +139,12 @@ def opponent(registry: Registry, ref: str) -> str:
     return serving
 
 
-def _forgotten(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator[Check]:
+def _old_queries(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator[Check]:
     mine, theirs = candidate.judgments, serving.judgments
     if mine is None or theirs is None:
         return
     value, before = mine.order.mean(METRICS[MAIN]), theirs.order.mean(METRICS[MAIN])
-    queries = len(mine.order.queries)
-    check = kept(FORGOTTEN, f" ({queries:,} queries)", value, before, rules)
-    yield check.model_copy(update={"passed": True}) if queries < rules.min_size else check
+    yield forgotten(len(mine.order.queries), "queries", value, before, rules)
 
 
 def checks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator[Check]:
@@ -203,6 +201,16 @@ def kept(name: str, of: str, value: float, before: float, rules: Rules) -> Check
         candidate=value,
         serving=before,
     )
+
+
+def forgotten(size: int, what: str, value: float, before: float, rules: Rules) -> Check:
+    """What was lost on old test parts; of few, anything may be.
+
+    Args:
+        size: how many it was measured on, and `what` they are.
+    """
+    check = kept(FORGOTTEN, f" ({size:,} {what})", value, before, rules)
+    return check.model_copy(update={"passed": True}) if size < rules.min_size else check
 
 
 def _clicks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:

@@ -4,10 +4,8 @@ learned, swapped in, and seen in what new users get."""
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -15,95 +13,23 @@ from opensearchpy import OpenSearch
 
 from bench.running import Running
 from neuralrank.client import Client
-from neuralrank.opensearch import connect
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
-from neuralrank.writing import bulk_write
-from opensearch_config import apply_ubi
 from tests.conftest import neuralrank
+from tests.integration.conftest import log
+from tests.integration.habits import catalogue as products
+from tests.integration.habits import event, habits, item
 
 BEGIN = datetime(2016, 3, 1, tzinfo=UTC)
 INDEX = "personal_habits"
-# Who looks at the first of a pair goes on to the second.
-PAIRS = {"kettle": "tea", "camera": "tripod"}
-KINDS = {
-    "kettle": "electric kettle {}, stainless steel",
-    "tea": "green tea leaves {}, loose",
-    "camera": "digital camera {}, 24 megapixels",
-    "tripod": "aluminium tripod {}, foldable",
-}
-OF_A_KIND, USERS = 8, 90
-
-
-def item(kind: str, number: int) -> str:
-    return f"{kind}-{number}"
-
-
-def event(user: str, query_id: str, action: str, name: str, place: int, at: datetime) -> Any:
-    return "ubi_events", {
-        "user_id": user, "client_id": f"habit-{user}", "query_id": query_id,
-        "action_name": action, "timestamp": at.isoformat(), "user_query": "",
-        "event_attributes": {"object": {"object_id": name}, "position": {"ordinal": place}},
-    }  # fmt: skip
-
-
-def habits() -> list[Any]:
-    """Each user views two of a kind after a search for it, and then buys what goes with it after a
-    search that says nothing."""
-    chance = Random(4)
-    documents: list[Any] = []
-
-    def page(user: str, text: str, shown: list[str], chosen: list[str], at: datetime) -> None:
-        name = f"habit-{len(documents)}"
-        asked = {"client_id": f"habit-{user}", "user_id": user, "query_id": name}
-        stamp = {"timestamp": at.isoformat(), "user_query": text}
-        documents.append(("ubi_queries", asked | stamp))
-        for place, one in enumerate(shown, start=1):
-            documents.append(event(user, name, "impression", one, place, at))
-        for place, one in enumerate(chosen, start=1):
-            acted = at + timedelta(seconds=20 * place)
-            documents.append(event(user, name, "click", one, shown.index(one) + 1, acted))
-
-    for number in range(USERS):
-        kind = list(PAIRS)[number % 2]
-        user, at = f"trained-{number}", BEGIN + timedelta(hours=number)
-        own = [item(kind, n) for n in chance.sample(range(OF_A_KIND), 4)]
-        page(user, f"{kind} for home {number % 9}", own, own[:2], at)
-        mixed = [item(other, chance.randrange(OF_A_KIND)) for other in KINDS]
-        chance.shuffle(mixed)
-        liked = [one for one in mixed if one.startswith(PAIRS[kind])]
-        later = at + timedelta(minutes=20)
-        page(user, f"present number {number % 30}", mixed, liked, later)
-    return documents
+USERS = 90
 
 
 @pytest.fixture
-def client(stack: Settings) -> Iterator[OpenSearch]:
-    with closing(connect(stack, timeout=120.0)) as opened:
-        apply_ubi(opened)
-        yield opened
-        opened.delete_by_query(
-            index="ubi_events,ubi_queries",
-            body={"query": {"prefix": {"client_id": "habit-"}}},
-            params={"refresh": "true"},
-        )
-        opened.indices.delete(index=f"{INDEX}*", params={"ignore_unavailable": "true"})
-
-
-@pytest.fixture
-def registry(stack: Settings, tmp_path: Path) -> Registry:
-    """With the stack's encoder, and nothing else."""
-    found = Registry(str(tmp_path / "models"))
-    every = Registry(stack.registry_path).list()
-    found.publish(next(one for one in every if one.manifest.kind == "encoder"))
-    return found
-
-
-def log(client: OpenSearch, documents: list[Any], prefix: str) -> None:
-    for index in ("ubi_queries", "ubi_events"):
-        rows = [(f"{prefix}-{n}", row) for n, (to, row) in enumerate(documents) if to == index]
-        assert not list(bulk_write(client, index, rows, refresh=True))
+def client(logging_client: OpenSearch) -> Iterator[OpenSearch]:
+    yield logging_client
+    logging_client.indices.delete(index=f"{INDEX}*", params={"ignore_unavailable": "true"})
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -127,15 +53,10 @@ def test_a_habit_is_learned_from_logs_and_served_to_new_users(
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    rows = [
-        {"id": item(kind, n), "title": title.format(n), "price": 20.0}
-        for kind, title in KINDS.items()
-        for n in range(OF_A_KIND)
-    ]
     catalogue = tmp_path / "catalogue.jsonl"
-    catalogue.write_text("\n".join(map(json.dumps, rows)))
+    catalogue.write_text("\n".join(map(json.dumps, products())))
     run("index", catalogue, "--index", INDEX)
-    log(client, habits(), "habit")
+    log(client, habits(BEGIN, timedelta(hours=1), range(USERS)), "habit")
     # Two whom no training has seen.
     now = datetime.now(UTC)
     views = [

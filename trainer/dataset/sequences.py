@@ -29,7 +29,7 @@ class _Step:
 
 
 def read_sequences(logs: Logs, known: set[str], times: Times) -> pa.Table:
-    """SEQUENCES of all users who did two things or more.
+    """SEQUENCES of all users who did something.
 
     A user has one in train: what happened before `train_until`. What came in dev and in test has
     one each, up to the last step that began then; that step is what is to be guessed, and in no
@@ -78,7 +78,7 @@ def _until(steps: list[_Step], times: Times, part: str) -> list[_Step]:
 
 
 def _row(user: str, steps: list[_Step], split: str) -> list[dict[str, Any]]:
-    if len(steps) < 2:
+    if not steps:
         return []
     return [
         {

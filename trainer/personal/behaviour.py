@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from neuralrank.errors import InvalidInput
 from neuralrank.personal_inputs import action_numbers
 from trainer.dataset import Dataset
+from trainer.dataset.checks import milliseconds
 from trainer.dataset.finding import Bm25
 from trainer.personal.sequences import Histories, Numbers
 from trainer.personal.shop import Shop
@@ -36,6 +37,8 @@ class History:
 
     items: Numbers
     actions: Numbers
+    # The first that may be guessed, 1 or more: those before are given.
+    first: int = 1
 
     def __len__(self) -> int:
         return len(self.items)
@@ -88,11 +91,6 @@ class Behaviour:
     window: str = ""
 
     def __post_init__(self) -> None:
-        if not self.train.histories:
-            raise InvalidInput(
-                "No user of the train part did two things or more: there is nothing personal to "
-                "learn from. Are events logged with a user_id, and is it the same catalogue?"
-            )
         if not len(self.dev):
             raise InvalidInput(
                 "The part that is kept back has no user who did something, and no page with a "
@@ -100,18 +98,27 @@ class Behaviour:
                 "longer time, or with a larger --dev and --test."
             )
 
+    def counts(self) -> Numbers:
+        """Steps of the train part's histories on each item, int64 [items]."""
+        steps = [one.items for one in self.train.histories]
+        every = np.concatenate([np.zeros(0, np.int64), *steps])
+        return np.bincount(every, minlength=len(self.shop.ids))
+
 
 def from_dataset(
     data: Dataset, shop: Shop, encode: Callable[[Sequence[str]], Floats], held: str = "dev"
 ) -> Behaviour:
     """
+    Where the dataset has a window, what users did in it is to be guessed, and what they did before
+    is given. Who did nothing in it is there to be remembered: any step may be guessed.
+
     Args:
         shop: of the dataset's items, in their order.
         encode: vectors of queries, float32 [n, d].
         held: the part to stop by, or to measure with: "dev" or "test".
 
     Raises:
-        InvalidInput: it holds nothing to learn from, or to stop by.
+        InvalidInput: it holds nothing to stop by.
     """
     rows = {part: _rows(data, part, shop) for part in ("train", held)}
     texts = data.query_texts()
@@ -185,11 +192,16 @@ class _Row:
 
 
 def _rows(data: Dataset, part: str, shop: Shop) -> dict[str, _Row]:
+    since = data.description.window.since
+    begins = milliseconds(since, "dataset.json: window.from") if since else None
     found = {}
     for row in data.of("sequences", part).to_pylist():
         items = np.array([shop.numbers[name] for name in row["items"]], np.int64)
-        history = History(items, action_numbers(row["actions"]))
-        found[row["user_id"]] = _Row(history, np.array(row["times"], np.int64))
+        times = np.array(row["times"], np.int64)
+        given = int((times < begins).sum()) if begins is not None else 0
+        first = max(given, 1) if given < len(items) else 1
+        history = History(items, action_numbers(row["actions"]), first)
+        found[row["user_id"]] = _Row(history, times)
     return found
 
 

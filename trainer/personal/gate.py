@@ -6,6 +6,8 @@ looked at, and users by what they did next.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache as cached
 from pathlib import Path
@@ -16,35 +18,46 @@ import numpy as np
 from neuralrank.bundle import Bundle
 from neuralrank.candidates import Candidate, Check
 from neuralrank.encoder import Encoder
-from neuralrank.errors import InvalidBundle
+from neuralrank.errors import InvalidBundle, InvalidInput
 from neuralrank.evaluation import Judged
 from neuralrank.personal_inputs import HEADS
 from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.registry import Registry
 from trainer.dataset import Dataset
-from trainer.gate import Rules, gained, kept, opponent
+from trainer.gate import Rules, forgotten, gained, kept, opponent
 from trainer.personal.behaviour import Behaviour, from_dataset
 from trainer.personal.export import served_scores
 from trainer.personal.lists import Lists, ndcg
 from trainer.personal.shop import Shop
 
-__all__ = ["measured"]
+__all__ = ["CHOSEN", "measured"]
 
 _METRIC: Final = "nDCG@10"
-_ALL: Final = f"{_METRIC} of what users chose"
+# The check of all lists.
+CHOSEN: Final = f"{_METRIC} of what users chose"
 _OF: Final = {HEADS[0]: "clicks after a search", HEADS[1]: "what users did next"}
 # Pages and users, each, and items that a next one is looked for among.
 _LISTS, _AMONG = 1_000, 2_000
+# By head, of each list.
+_Values = dict[str, list[float]]
 
 
 def measured(
-    registry: Registry, ref: str, data: Dataset, dataset: str, rules: Rules, cache: Path
+    registry: Registry,
+    ref: str,
+    data: Dataset,
+    dataset: str,
+    rules: Rules,
+    cache: Path,
+    old: Dataset | None = None,
 ) -> Candidate:
     """Compares a personal ranker with the one that serves in its place, and records it.
 
     Args:
         dataset: where the data comes from, for the record.
         cache: the folder where vectors of items are kept.
+        old: kept back of earlier times, of items that `data` has; what is forgotten of it counts
+            as a head does.
 
     Raises:
         NotFound: there is no such bundle, or not the encoder whose vectors it reads.
@@ -54,16 +67,25 @@ def measured(
     serving = opponent(registry, ref)
 
     @cached
-    def behaviour(encoder: str) -> Behaviour:
+    def behaviours(encoder: str) -> list[Behaviour]:
         # Mostly both read the same one's vectors.
         read = Encoder.load(registry.get(encoder))
         shop = Shop.of(data.items, read, cache, lambda *_: None)
-        return from_dataset(data, shop, read.encode_queries, "test")
+        found = [from_dataset(data, shop, read.encode_queries, "test")]
+        if old is not None:
+            with suppress(InvalidInput):  # it holds nothing to measure with
+                known = replace(old, items=data.items)
+                found.append(from_dataset(known, shop, read.encode_queries, "test"))
+        return found
 
-    theirs = _values(registry.get(serving), behaviour)
+    theirs = _values(registry.get(serving), behaviours)
     try:
-        mine = _values(registry.get(ref), behaviour)
-        found = tuple(_checks(mine, theirs, rules))
+        mine = _values(registry.get(ref), behaviours)
+        found = tuple(_checks(mine[0], theirs[0], rules))
+        if len(theirs) > 1:
+            value, before = (_flat(side[1]) for side in (mine, theirs))
+            means = float(np.mean(value)), float(np.mean(before))
+            found += (forgotten(len(value), "lists", *means, rules),)
     except InvalidBundle as error:
         found = (Check(name="loads", passed=False, words=str(error)),)
     result = Candidate().compared_with(serving, found, dataset, datetime.now(UTC))
@@ -71,26 +93,28 @@ def measured(
     return result
 
 
-def _values(bundle: Bundle, behaviour: Callable[[str], Behaviour]) -> dict[str, list[float]]:
-    """nDCG@10 of each list of the test part, by head; the same lists for every bundle."""
+def _values(bundle: Bundle, behaviours: Callable[[str], list[Behaviour]]) -> list[_Values]:
+    """nDCG@10 of each list of each test part; the same lists for every bundle."""
     model = PersonalRanker.load(bundle)
-    did = behaviour(model.encoder)
-    # Negatives and ids are the training's; here nothing is drawn, and the bundle has its own ids.
-    lists = Lists.of(did, model.events, 0, np.zeros(len(did.shop.ids), np.int64))
-    values: dict[str, list[float]] = {}
-    for one in lists.held(_LISTS, _AMONG):
-        scores = served_scores(model, lists, one)
-        values.setdefault(HEADS[one.head], []).append(ndcg(one.gains, scores))
-    return values
+    found = []
+    for did in behaviours(model.encoder):
+        # Negatives and ids are the training's; nothing is drawn here, and a bundle has its own ids.
+        lists = Lists.of(did, model.events, 0, np.zeros(len(did.shop.ids), np.int64))
+        values: _Values = {}
+        for one in lists.held(_LISTS, _AMONG):
+            scores = served_scores(model, lists, one)
+            values.setdefault(HEADS[one.head], []).append(ndcg(one.gains, scores))
+        found.append(values)
+    return found
 
 
-def _checks(
-    mine: dict[str, list[float]], theirs: dict[str, list[float]], rules: Rules
-) -> Iterator[Check]:
-    ours, others = (
-        _judged([value for found in side.values() for value in found]) for side in (mine, theirs)
-    )
-    yield gained(_ALL, f" ({len(ours.queries):,} lists)", ours, others, _METRIC, rules)
+def _flat(values: _Values) -> list[float]:
+    return [value for found in values.values() for value in found]
+
+
+def _checks(mine: _Values, theirs: _Values, rules: Rules) -> Iterator[Check]:
+    ours, others = (_judged(_flat(side)) for side in (mine, theirs))
+    yield gained(CHOSEN, f" ({len(ours.queries):,} lists)", ours, others, _METRIC, rules)
     for head, values in mine.items():
         if len(values) < rules.min_size:
             continue

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from neuralrank.bundle import Bundle
-from neuralrank.errors import InvalidSettings
-from neuralrank.personal_inputs import FEATURES, HEADS, PAIRS
+from neuralrank.errors import InvalidInput, InvalidSettings
+from neuralrank.personal_inputs import HEADS
 from trainer.loop import Outcome, Rows, Task, TrainingOptions, processes, train
 from trainer.loop.trials import search
 from trainer.personal.behaviour import Behaviour
 from trainer.personal.export import Agreement, Scale, export
 from trainer.personal.lists import Batch, List, Lists, chosen_loss, ndcg
-from trainer.personal.ranker import RankerModel, RankerShape
-from trainer.personal.sequences import Numbers
+from trainer.personal.ranker import RankerModel
+from trainer.personal.source import Source, beginning, known_items
 from trainer.text.sources import BUNDLE
 
-__all__ = ["METRIC", "Floor", "PersonalOptions", "Personalised", "known_items", "train_personal"]
+__all__ = ["METRIC", "Floor", "PersonalOptions", "Personalised", "train_personal"]
 
 METRIC: Final = "nDCG@10"
 # Lists on which the bundle is compared with torch, and that are scored at once.
@@ -94,11 +94,16 @@ def train_personal(
     training: TrainingOptions,
     *,
     trials: int = 0,
+    source: Source | None = None,
 ) -> Personalised:
     """Trains, or goes on, and makes a bundle of the best checkpoint in the run's folder.
 
+    Args:
+        source: is trained further; its items keep their embeddings. None: a new one.
+
     Raises:
-        InvalidInput: as `trainer.loop.train`.
+        InvalidInput: nobody of the train part has something to be guessed; or as
+            `trainer.loop.train`.
         InvalidSettings: an option that this training has no use for.
         InvalidBundle: the bundle does not compute what torch does.
     """
@@ -107,13 +112,18 @@ def train_personal(
             f"--method is {training.method}; the personal ranker is small, and all of it is "
             "trained: allowed is full."
         )
-    known = known_items(behaviour, options.id_events)
+    if not behaviour.train.histories:
+        raise InvalidInput(
+            "No user of the train part did two things or more: there is nothing personal to "
+            "learn from. Are events logged with a user_id, and is it the same catalogue?"
+        )
+    known = known_items(behaviour, options.id_events, source.items if source else ())
     lists = Lists.of(behaviour, options.events, options.list_size, known)
     dev = lists.held(options.dev_lists, options.dev_items)
 
     def fit(chosen: TrainingOptions) -> tuple[RankerModel, Outcome]:
-        model = untrained(lists, options, chosen.seed)
-        return model, train(_task(model, lists, dev, options), chosen)
+        model = beginning(lists, options.width, chosen.seed, source)
+        return model, train(_task(model, lists, dev, options, source), chosen)
 
     used, values = training, dict[str, float]()
     if trials:
@@ -127,6 +137,7 @@ def train_personal(
     fields = {
         "name": options.name,
         "source": behaviour.source,
+        "parent": source.ref if source else "",
         "training_window": behaviour.window,
         "metrics": {f"dev {name}": value for name, value in metrics.items()},
     }
@@ -137,34 +148,10 @@ def train_personal(
     return Personalised(outcome, model, bundle, agreement, values, floor)
 
 
-def known_items(behaviour: Behaviour, least: int) -> Numbers:
-    """Numbers of id embeddings by item, int64 [items]; 0: the item has too few events for one.
-
-    Args:
-        least: events of the train part; 0: no item has one.
-    """
-    counts = np.bincount(
-        np.concatenate([one.items for one in behaviour.train.histories]),
-        minlength=len(behaviour.shop.ids),
-    )
-    often = (counts >= least) & (least > 0)
-    return np.where(often, np.cumsum(often), 0).astype(np.int64)
-
-
-def untrained(lists: Lists, options: PersonalOptions, seed: int) -> RankerModel:
-    torch.manual_seed(seed)
-    model = RankerModel(
-        RankerShape(
-            lists.behaviour.shop.vectors.shape[1], len(FEATURES), len(PAIRS),
-            items=int(lists.known.max(initial=0)), width=options.width,
-        )
-    )  # fmt: skip
-    with torch.no_grad():
-        lists.standardise(model, np.random.default_rng(seed))
-    return model
-
-
-def _task(model: RankerModel, lists: Lists, dev: Sequence[List], options: PersonalOptions) -> Task:
+def _task(
+    model: RankerModel, lists: Lists, dev: Sequence[List], options: PersonalOptions,
+    source: Source | None,
+) -> Task:  # fmt: skip
     train_part = lists.behaviour.train
     searched = [float(visit.gains.sum()) for visit in train_part.visits]
     gains = torch.tensor([float(np.mean(searched)) if searched else 1.0, 1.0])
@@ -183,6 +170,7 @@ def _task(model: RankerModel, lists: Lists, dev: Sequence[List], options: Person
         "task": "personal",
         "data": lists.behaviour.source,
         "encoder": lists.behaviour.shop.encoder,
+        "from": source.ref if source else "",
         "events": options.events,
         "list_size": options.list_size,
         "width": options.width,

@@ -73,17 +73,13 @@ class Lists:
 
     @classmethod
     def of(cls, behaviour: Behaviour, events: int, listed: int, known: Numbers) -> "Lists":
-        counts = np.bincount(
-            np.concatenate([one.items for one in behaviour.train.histories]),
-            minlength=len(behaviour.shop.ids),
-        ).astype(np.float64)
         # Half by chance, half by how popular they are: only rare ones would be too easy.
-        popular = counts**0.75
-        share = 0.5 / len(counts) + 0.5 * popular / popular.sum()
+        popular = behaviour.counts() ** 0.75
+        share = 0.5 / len(popular) + 0.5 * popular / max(float(popular.sum()), 1.0)
         return cls(behaviour, events, listed, known, np.cumsum(share) / share.sum())
 
     def of_rows(self, rows: Sequence[int], random: np.random.Generator) -> list[List]:
-        """Examples of the train part; of a history any step but the first is to be guessed."""
+        """Examples of the train part; of a history any step that is not given is to be guessed."""
         part = self.behaviour.train
         found = []
         for row in rows:
@@ -91,7 +87,8 @@ class Lists:
                 found.append(self.visit(part, row))
             else:
                 history = part.histories[row - len(part.visits)]
-                found.append(self._guess(history, int(random.integers(1, len(history))), random))
+                place = int(random.integers(history.first, len(history)))
+                found.append(self._guess(history, place, random))
         return found
 
     def visit(self, part: Part, row: int) -> List:

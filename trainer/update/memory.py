@@ -1,4 +1,4 @@
-"""What is remembered of earlier datasets: a sample of their queries, of bounded size.
+"""What is remembered of earlier datasets for a ranker of texts: a sample of their queries.
 
 A model that is trained on new data alone forgets the old. Experience replay mixes old examples in:
 Chaudhry et al., "On Tiny Episodic Memories in Continual Learning" (2019). Which ones: each query
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,10 +23,10 @@ from neuralrank.judging import query_key
 from trainer.dataset import Dataset, Description
 from trainer.dataset.splits import place
 
-__all__ = ["Memory", "remembered"]
+__all__ = ["SALT", "Memory", "all_items", "remembered", "sample"]
 
 # Another salt than that of any split: what is remembered must not hang on what is measured with.
-_SALT: Final = 20_190
+SALT: Final = 20_190
 _TABLES: Final = ("queries", "examples", "impressions")
 _TRAINED: Final = "trained.txt"
 Tables = Mapping[str, pa.Table]
@@ -34,7 +34,7 @@ Tables = Mapping[str, pa.Table]
 
 @dataclass(frozen=True)
 class Memory:
-    """What rounds leave to the next one.
+    """What rounds leave to the next one, of bounded size.
 
     `replay`: examples of train parts. `old`: what test parts held. `trained`: a hash of every query
     that was ever trained on, so that none of them measures later.
@@ -45,7 +45,7 @@ class Memory:
     trained: frozenset[str] = frozenset()
 
     @classmethod
-    def open(cls, folder: Path) -> "Memory":
+    def open(cls, folder: Path) -> Self:
         """
         Raises:
             NotFound, InvalidInput: it is not there, or damaged.
@@ -82,31 +82,45 @@ class Memory:
         Args:
             share: of the train examples that are to be remembered ones, in [0, 1).
         """
+        but = _keys(new.queries) | self.measured()
+        new = self.apart(new)
+        if self.replay is None or not share:
+            return new
         tables = {name: getattr(new, name) for name in _TABLES}
-        measured = _keys(self.old.queries) if self.old is not None else set()
-        split = tables["queries"]["split"].to_pylist()
-        keys = [query_key(text) for text in tables["queries"]["text"].to_pylist()]
+        fresh = new.of("examples", "train").num_rows
+        wanted = round(fresh * share / (1 - share))
+        taken = _enough(self.replay, but, wanted)
+        items = all_items([new.items, self.replay.items])
+        return replace(new, items=items, **_joined([tables, taken]))
+
+    def measured(self) -> set[str]:
+        """Keys of the queries that say what was forgotten."""
+        return _keys(self.old.queries) if self.old is not None else set()
+
+    def apart(self, new: Dataset) -> Dataset:
+        """The new dataset without queries that measure what is forgotten in train and dev, and
+        without those that were trained on in dev and test."""
+        measured = self.measured()
+        split = new.queries["split"].to_pylist()
+        named = [query_key(text) for text in new.queries["text"].to_pylist()]
         kept = {
             key
-            for key, part in zip(keys, split, strict=True)
+            for key, part in zip(named, split, strict=True)
             if not (part != "test" and key in measured)
             and not (part != "train" and _hash(key) in self.trained)
         }
-        tables = _of_keys(tables, kept)
-        items = [new.items]
-        if self.replay is not None and share:
-            fresh = pc.sum(pc.equal(tables["examples"]["split"], "train")).as_py() or 0
-            wanted = round(fresh * share / (1 - share))
-            taken = _enough(self.replay, set(keys) | measured, wanted)
-            tables = _joined([tables, taken])
-            items.append(self.replay.items)
         source = f"{new.description.source}, with remembered examples"
         return replace(
             new,
             description=new.description.model_copy(update={"source": source}),
-            items=_items(items),
-            **tables,
+            **_of_keys({name: getattr(new, name) for name in _TABLES}, kept),
         )
+
+    @staticmethod
+    def examples(data: Dataset) -> list[str]:
+        """Of each example of the train part, what it is remembered by."""
+        names: list[str] = data.of("examples", "train")["query_id"].to_pylist()
+        return names
 
     def after(self, data: Dataset, most: int) -> "Memory":
         """What is remembered after a round on a mixed dataset.
@@ -114,12 +128,15 @@ class Memory:
         Args:
             most: queries, of each kind.
         """
-        new = {_hash(key) for key in _keys(data.of("queries", "train"))}
         return Memory(
             remembered(self.replay, data, "train", most),
             remembered(self.old, data, "test", most),
-            self.trained | new,
+            self.trained_with(data),
         )
+
+    def trained_with(self, data: Dataset) -> frozenset[str]:
+        """`trained`, and the queries of a train part."""
+        return self.trained | {_hash(key) for key in _keys(data.of("queries", "train"))}
 
 
 def remembered(
@@ -130,12 +147,24 @@ def remembered(
     Of a query that is in both, the new examples count. Logged pages are kept of the test part only.
     """
     tables = _joined([_part(data, part) for data in (new, old) if data is not None])
-    ordered = sorted(_keys(tables["queries"]), key=lambda key: (place(key, _SALT), key))
+    ordered = sorted(_keys(tables["queries"]), key=lambda key: (place(key, SALT), key))
     tables = _of_keys(tables, set(ordered[:most]))
     if part == "train":
         tables["impressions"] = tables["impressions"].slice(0, 0)
-    used = pa.concat_tables([tables[name].select(["item_id"]) for name in _TABLES[1:]])
-    items = _items([data.items for data in (new, old) if data is not None])
+    return sample(part, new, old, tables)
+
+
+def sample(part: str, new: Dataset, old: Dataset | None, tables: Tables) -> Dataset:
+    """What is remembered, with the items that it names.
+
+    Args:
+        tables: of those that datasets have, without the items.
+    """
+    items = all_items([data.items for data in (new, old) if data is not None])
+    named = [tables[name]["item_id"] for name in ("examples", "impressions") if name in tables]
+    if "sequences" in tables:
+        named.append(pc.list_flatten(tables["sequences"]["items"]))
+    used = pa.chunked_array([chunk for column in named for chunk in column.chunks], pa.string())
     return Dataset(
         Description(
             source=f"remembered of {part} parts",
@@ -143,7 +172,7 @@ def remembered(
             labels=new.description.labels,
             propensities=new.description.propensities,
         ),
-        items=items.filter(pc.is_in(items["item_id"], used["item_id"])),
+        items=items.filter(pc.is_in(items["item_id"], used)),
         **tables,
     )
 
@@ -159,7 +188,7 @@ def _enough(replay: Dataset, but: set[str], most: int) -> dict[str, pa.Table]:
     )
     taken: set[str] = set()
     total = 0
-    ordered = sorted((place(query_key(text), _SALT), query_key(text), q) for q, text in rows)
+    ordered = sorted((place(query_key(text), SALT), query_key(text), q) for q, text in rows)
     for _, key, query in ordered:
         if key not in but and total < most:
             taken.add(key)
@@ -187,11 +216,11 @@ def _joined(parts: Sequence[Tables]) -> dict[str, pa.Table]:
     return {name: pa.concat_tables(tables) for name, tables in taken.items()}
 
 
-def _of_keys(tables: Tables, keys: set[str]) -> dict[str, pa.Table]:
+def _of_keys(tables: Tables, wanted: set[str]) -> dict[str, pa.Table]:
     """The queries with these texts, and what belongs to them."""
     queries = tables["queries"]
     texts = queries["text"].to_pylist()
-    queries = queries.filter(pa.array([query_key(text) in keys for text in texts], pa.bool_()))
+    queries = queries.filter(pa.array([query_key(text) in wanted for text in texts], pa.bool_()))
     ids = queries["query_id"]
     return {
         "queries": queries,
@@ -202,7 +231,7 @@ def _of_keys(tables: Tables, keys: set[str]) -> dict[str, pa.Table]:
     }
 
 
-def _items(tables: Sequence[pa.Table]) -> pa.Table:
+def all_items(tables: Sequence[pa.Table]) -> pa.Table:
     """All items, each as the first table has it."""
     found = tables[0]
     for table in tables[1:]:

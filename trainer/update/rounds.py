@@ -3,21 +3,18 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
-
-import pyarrow.compute as pc
 
 from neuralrank.candidates import Candidate
 from neuralrank.errors import InvalidInput, NeuralrankError
 from neuralrank.registry import Registry
 from trainer.dataset import Dataset
 from trainer.dataset.checks import milliseconds
-from trainer.evaluation.evaluation import HeldBack, combined, held_back
-from trainer.evaluation.scoring import Track
-from trainer.gate import FORGOTTEN, JUDGED, Rules, measured, promoted
+from trainer.gate import FORGOTTEN, promoted
+from trainer.update.kinds import Kind
 from trainer.update.memory import Memory
 from trainer.update.state import Open, Round, State, locked, read_state, write_state
 from trainer.update.window import Window
@@ -52,14 +49,11 @@ class Options:
     # Share of the train examples that are remembered ones. More: less is forgotten, and less new is
     # learned.
     replay: float = 0.5
-    # The most queries that are remembered, of train parts and of test parts.
+    # The most queries (users, for a personal ranker) that are remembered, of train parts and of
+    # test parts.
     memory: int = 5_000
-    # What a candidate must show.
-    rules: Rules = field(default_factory=Rules)
-    # Whether one that passes is put into service.
+    # Whether a candidate that passes is put into service.
     promote: bool = True
-    # Judgments that measure every round, in the place of the clicks of its own test part.
-    judgments: Dataset | None = None
     # Folders of rounds that stay.
     keep: int = 3
     # Seconds before the present at which a round ends: so long, what comes of a page is waited for.
@@ -86,8 +80,8 @@ class Learner:
     since: str
     stages: Stages
     registry: Registry
+    kind: Kind
     options: Options
-    track: Track
 
     def run(
         self,
@@ -167,7 +161,8 @@ class Learner:
         if counts is None:
             self._leave_window(state, work)
             return result
-        memory = Memory.open(self._work(state.learned.number)) if state.learned else Memory()
+        kept = self.kind.memory
+        memory = kept.open(self._work(state.learned.number)) if state.learned else kept()
         try:
             if not (work / "data" / _DATASET).is_file():
                 self.stages.dataset(work / "logs", work / "new")
@@ -175,7 +170,7 @@ class Learner:
                 memory.mixed(new, self.options.replay).write(work / "data")
             ref = self.stages.train(work / "data", current.parent, work / "run")
             data = Dataset.open(work / "data")
-            found = self._judged(ref, data, memory, str(work / "data"))
+            found = self._compared(ref, data, memory, work / "data")
         except InvalidInput:  # too little happened to learn from, or to measure with
             self._leave_window(state, work, kept=True)
             raise
@@ -185,13 +180,13 @@ class Learner:
             serves = True
         memory.after(data, self.options.memory).write(work)
         by_name = {check.name: check for check in found.checks}
-        judged, forgotten = by_name.get(JUDGED), by_name.get(FORGOTTEN)
+        judged, forgotten = by_name.get(self.kind.main), by_name.get(FORGOTTEN)
         result = result.model_copy(
             update={
                 "outcome": "promoted" if serves else "candidate",
                 "candidate": ref,
                 "reason": found.reason,
-                "counts": {**counts, **_learned(work, data)},
+                "counts": {**counts, **_learned(work, data, memory)},
                 "before": judged.serving if judged else None,
                 "after": judged.candidate if judged else None,
                 "old_before": forgotten.serving if forgotten else None,
@@ -216,36 +211,18 @@ class Learner:
         if kept and work.exists():
             work.rename(failed)
 
-    def _judged(self, ref: str, data: Dataset, memory: Memory, where: str) -> Candidate:
+    def _compared(self, ref: str, data: Dataset, memory: Memory, where: Path) -> Candidate:
         if self.registry.resolve(self.name) == ref:
             # It was interrupted right after the promotion, or training has changed nothing.
             return self.registry.candidate(ref) or Candidate(reason="It is what served before.")
-        material = _material(data)
-        if self.options.judgments is not None:
-            material = combined(data, self.options.judgments)
-        if material is None:
-            raise InvalidInput(
-                "Nothing of this window is kept back to measure with. Take a larger --test, or "
-                "give judgments (--judgments)."
-            )
-        old = _material(memory.old) if memory.old is not None else None
-        return measured(self.registry, ref, material, where, self.options.rules, self.track, old)
+        return self.kind.compared(ref, data, memory.old, str(where))
 
 
-def _learned(work: Path, data: Dataset) -> dict[str, int]:
+def _learned(work: Path, data: Dataset, memory: Memory) -> dict[str, int]:
     """How many examples it was trained on, and how many of them were remembered ones."""
-    new = Dataset.open(work / "new").of("queries", "train")["query_id"]
-    examples = data.of("examples", "train")
-    fresh = int(pc.sum(pc.is_in(examples["query_id"], new)).as_py() or 0)
+    new = set(memory.examples(Dataset.open(work / "new")))
+    examples = memory.examples(data)
     return {
-        "train examples": examples.num_rows,
-        "remembered examples": examples.num_rows - fresh,
+        "train examples": len(examples),
+        "remembered examples": sum(name not in new for name in examples),
     }
-
-
-def _material(data: Dataset) -> HeldBack | None:
-    """What is kept back; None where that is nothing, or of one class only."""
-    try:
-        return held_back(data)
-    except InvalidInput:
-        return None

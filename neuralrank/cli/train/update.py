@@ -3,8 +3,6 @@
 import re
 import sys
 from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -16,16 +14,17 @@ from neuralrank.cli.gate_options import GATE, Margin, MaxP, MinGain, MinSize
 from neuralrank.cli.registry_options import RegistryUrl
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import OnlyItemsOf, training_flags
-from neuralrank.errors import InvalidInput
-from neuralrank.opensearch import connect
+from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.progress import tracked
 from neuralrank.registry import Registry
-from neuralrank.settings import Settings, load_settings
+from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
+    from trainer.gate import Rules
     from trainer.loop import TrainingOptions
+    from trainer.update.kinds import Kind
+    from trainer.update.rounds import Stages
     from trainer.update.state import Round
-    from trainer.update.window import Window
 
 __all__ = ["update"]
 
@@ -38,7 +37,9 @@ def update(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="Of the bundles: what serves under it is trained further."
+            metavar="NAME",
+            help="Of the bundles: what serves under it is trained further. A cross-encoder or a "
+            "personal ranker.",
         ),
     ],
     training: "TrainingOptions",
@@ -67,24 +68,42 @@ def update(
         ),
     ] = "10m",
     index: OnlyItemsOf = "",
-    loss: Annotated[str, typer.Option(help="bce, pairwise or lambda.")] = "bce",
+    loss: Annotated[
+        str,
+        typer.Option(help="Of a cross-encoder: bce (the default), pairwise or lambda."),
+    ] = "",
     replay: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the examples that are remembered ones.")
     ] = 0.5,
     memory: Annotated[
-        int, typer.Option(min=1, help="The most queries that are remembered.")
+        int,
+        typer.Option(min=1, help="The most queries (personal ranker: users) that are remembered."),
     ] = 5_000,
     dev: Annotated[float, typer.Option(help="Share of a window's pages in dev.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share of a window's pages in test.")] = 0.2,
     encoder: Annotated[
-        str, typer.Option(metavar="REF", help="For hard negatives; none: by BM25 alone.")
+        str,
+        typer.Option(
+            metavar="REF",
+            help="For a cross-encoder's hard negatives; none: by BM25 alone. A personal ranker "
+            "names its own.",
+        ),
     ] = "",
+    id_events: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Of a personal ranker: items with so many events get an embedding of their id, "
+            "beside those that have one. 0: no more. Default: 5.",
+            show_default=False,
+        ),
+    ] = None,
     judgments: Annotated[
         Path | None,
         typer.Option(
             metavar="DATASET",
-            help="A dataset of judgments, whose test part measures every round. Default: the "
-            "clicks of the window's own test part.",
+            help="Of a cross-encoder: a dataset of judgments, whose test part measures every "
+            "round. Default: the clicks of the window's own test part.",
             rich_help_panel=GATE,
         ),
     ] = None,
@@ -108,13 +127,14 @@ def update(
     """Learns on: pulls what users did since the last time, mixes in what is remembered, fine-tunes
     the bundle in service, and promotes the result if it is better.
 
-    Example: neuralrank train update my-ranker --catalogue products.jsonl --out learning --every 1h
+    Examples: neuralrank train update my-ranker --catalogue products.jsonl --out learning --every 1h
+
+              neuralrank train update personal-ranker --catalogue products.jsonl --out habits
 
     Ctrl-C at any point: the same command goes on where it was. With --every, a round that fails
     (OpenSearch is down, nobody clicked) is tried again at its next time. What was forgotten of
     earlier test parts is reported, and keeps a candidate out if it is more than --margin.
     """
-    from trainer.dataset import Dataset
     from trainer.dataset.splits import Shares
     from trainer.feedback.pull import moment
     from trainer.gate import Rules
@@ -125,24 +145,16 @@ def update(
         raise InvalidInput(f"--every got {every!r}; allowed is more than nothing, as 30m.")
     settings = load_settings(registry=registry)
     found = Registry(settings.registry_path)
-    options = Options(
-        replay=replay,
-        memory=memory,
-        rules=Rules(min_gain=min_gain, max_p=max_p, margin=margin, min_size=min_size),
-        promote=promote,
-        judgments=Dataset.open(judgments) if judgments else None,
-        lag=_seconds("--lag", lag),
-    )
-    stages = _Stages(settings, found, catalogue, index, loss, Shares(dev, test), encoder, training)
-    learner = Learner(
-        training.out,
-        name,
-        moment(since, datetime.now(UTC), "--from").isoformat(),
-        stages,
-        found,
-        options,
-        tracked,
-    )
+    options = Options(replay, memory, promote, lag=_seconds("--lag", lag))
+    begin = moment(since, datetime.now(UTC), "--from").isoformat()
+    rules = Rules(min_gain=min_gain, max_p=max_p, margin=margin, min_size=min_size)
+    common = {
+        "settings": settings, "registry": found, "catalogue": catalogue, "index": index,
+        "shares": Shares(dev, test), "training": training,
+    }  # fmt: skip
+    served = found.manifest(found.resolve(name)).kind
+    kind, stages = _learned(served, rules, common, loss, encoder, judgments, id_events)
+    learner = Learner(training.out, name, begin, stages, found, kind, options)
 
     def say(done: "Round") -> None:
         forgotten = done.forgotten
@@ -155,59 +167,45 @@ def update(
     learner.run(interval, done=say, failed=_failed)
 
 
-@dataclass(frozen=True)
-class _Stages:
-    """Rounds on the logs of OpenSearch, for a cross-encoder."""
+def _learned(
+    kind: str, rules: "Rules", common: Mapping[str, Any], loss: str, encoder: str,
+    judgments: Path | None, id_events: int | None,
+) -> "tuple[Kind, Stages]":  # fmt: skip
+    """How bundles of a kind learn on.
 
-    settings: Settings
-    registry: Registry
-    catalogue: Path
-    index: str
-    loss: str
-    shares: Any
-    encoder: str
-    training: "TrainingOptions"
+    Args:
+        common: what stages of all kinds have.
 
-    def pull(self, window: "Window", folder: Path) -> Mapping[str, int] | None:
-        from trainer.update.window import pull_window
+    Raises:
+        InvalidInput: they don't.
+        InvalidSettings: an option is of another kind.
+    """
+    from neuralrank.cli.train.update_stages import PersonalStages, TextStages
+    from trainer.dataset import Dataset
+    from trainer.update.kinds import OfTexts, OfUsers
 
-        with closing(connect(self.settings, timeout=120.0)) as client:
-            return pull_window(client, window, folder, self.index)
-
-    def dataset(self, logs: Path, folder: Path) -> None:
-        from neuralrank.cli.train.dataset import finders
-        from trainer.dataset.from_logs import LogOptions, from_logs
-        from trainer.dataset.items import read_items
-        from trainer.feedback import Logs
-
-        items, headlines = read_items(self.catalogue)
-        from_logs(
-            Logs.open(logs),
-            items,
-            finders(items, headlines, self.encoder, _untold),
-            LogOptions(shares=self.shares),
-            f"logs: {logs}",
-            _untold,
-        ).write(folder)
-
-    def train(self, dataset: Path, parent: str, folder: Path) -> str:
-        from trainer.dataset import Dataset
-        from trainer.text import read_source
-        from trainer.text.reranker import RerankerOptions, train_reranker
-
-        result = train_reranker(
-            Dataset.open(dataset),
-            read_source(parent, self.registry),
-            RerankerOptions(loss=self.loss),  # type: ignore[arg-type]  # checked there
-            replace(self.training, out=folder),
-        )
-        if result.bundle is None:
-            raise InvalidInput("`train update` runs in one process; start it without torchrun.")
-        return self.registry.publish(result.bundle, candidate=True).ref
+    registry = common["registry"]
+    match kind:
+        case "cross_encoder":
+            _refuse(kind, {"--id-events": id_events})
+            judged = Dataset.open(judgments) if judgments else None
+            made = TextStages(**common, loss=loss or "bce", encoder=encoder)
+            return OfTexts(registry, rules, tracked, judged), made
+        case "personal_ranker":
+            _refuse(kind, {"--loss": loss, "--encoder": encoder, "--judgments": judgments})
+            personal = PersonalStages(**common, id_events=5 if id_events is None else id_events)
+            return OfUsers(registry, rules, common["settings"].item_vectors), personal
+    raise InvalidInput(
+        f"What serves is of kind {kind}; allowed are cross_encoder and personal_ranker. A new "
+        "encoder needs every vector of the index anew: `neuralrank train encoder`, then "
+        "`neuralrank reencode`."
+    )
 
 
-def _untold(what: str, done: int, total: int) -> None:
-    """Nobody watches a schedule."""
+def _refuse(kind: str, given: Mapping[str, object]) -> None:
+    for flag, value in given.items():
+        if value not in (None, ""):
+            raise InvalidSettings(f"{flag} got {value}; what serves is a {kind}. Leave it out.")
 
 
 def _failed(error: Exception) -> None:

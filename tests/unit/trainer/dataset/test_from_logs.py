@@ -122,8 +122,8 @@ def test_what_began_before_is_not_to_be_guessed_after() -> None:
     assert sequences((10, "click", "k1"), (90, "click", "k2"), (110, "purchase", "k2")) == [
         ("train", ["k1", "k2"], ["click", "click"]),
     ]
-    # A user with one step has nothing to be guessed from.
-    assert sequences((10, "click", "k1")) == []
+    # One step alone is no more to be guessed than the first of many, and known of who did it.
+    assert sequences((10, "click", "k1")) == [("train", ["k1"], ["click"])]
 
 
 def test_words_of_both_scripts() -> None:

@@ -12,17 +12,18 @@ from neuralrank.bundle import Bundle, write_bundle  # noqa: E402
 from neuralrank.errors import Diverged, InvalidBundle, InvalidInput, InvalidSettings  # noqa: E402
 from neuralrank.personal_inputs import ACTIONS, Event, steps  # noqa: E402
 from neuralrank.personal_ranker import PersonalRanker  # noqa: E402
+from tests.unit.conftest import tiny_bundle, tiny_ranker  # noqa: E402
 from tests.unit.trainer.personal.shop import ITEMS, KINDS, behaviour  # noqa: E402
 from trainer.loop import TrainingOptions  # noqa: E402
-from trainer.personal.behaviour import Behaviour, Part  # noqa: E402
+from trainer.personal.behaviour import Behaviour, History, Part  # noqa: E402
 from trainer.personal.learning import (  # noqa: E402
+    Personalised,
     PersonalOptions,
-    known_items,
     train_personal,
-    untrained,
 )
 from trainer.personal.lists import Lists  # noqa: E402
 from trainer.personal.ranker import RankerModel  # noqa: E402
+from trainer.personal.source import beginning, known_items, read_source  # noqa: E402
 
 OPTIONS = PersonalOptions(events=6, list_size=12, width=16, id_events=4, dev_items=ITEMS)
 
@@ -38,7 +39,7 @@ def data() -> Behaviour:
 
 
 @pytest.fixture(scope="module")
-def bundle(data: Behaviour, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def trained(data: Behaviour, tmp_path_factory: pytest.TempPathFactory) -> Personalised:
     done = train_personal(data, OPTIONS, training(tmp_path_factory.mktemp("run")))
     assert done.outcome.best["nDCG@10 search"] > 0.85
     assert done.outcome.best["nDCG@10 recommendation"] > 0.5
@@ -47,8 +48,13 @@ def bundle(data: Behaviour, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     assert done.agreement is not None
     assert done.agreement.difference < 1e-4
     assert done.agreement.order == 1.0
-    assert done.bundle is not None
-    return done.bundle
+    return done
+
+
+@pytest.fixture(scope="module")
+def bundle(trained: Personalised) -> Bundle:
+    assert trained.bundle is not None
+    return trained.bundle
 
 
 def score(
@@ -118,6 +124,10 @@ def test_without_pages_it_recommends_and_a_search_takes_that_head(
     assert "items.json" not in done.bundle.manifest.files
     model = PersonalRanker.load(done.bundle)
     assert score(model, data, [0]) == pytest.approx(score(model, data, [0], searched=True))
+    # Trained further where pages are clicked, searches begin with what they had until now.
+    last = read_source(done.bundle).weights["score.5.weight"]
+    assert last.shape == (2, OPTIONS.width // 2)
+    assert (last[0] == last[1]).all()
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(
@@ -146,6 +156,48 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert again.bundle.hash == whole.bundle.hash
 
 
+def test_what_a_bundle_holds_is_trained_further(
+    data: Behaviour, trained: Personalised, bundle: Bundle, tmp_path: Path
+) -> None:
+    source = read_source(bundle)
+    assert (source.width, source.events) == (OPTIONS.width, OPTIONS.events)
+    lists = Lists.of(data, source.events, OPTIONS.list_size, known_items(data, OPTIONS.id_events))
+    for name, value in beginning(lists, 4, 1, source).state_dict().items():
+        torch.testing.assert_close(value, trained.model.state_dict()[name])
+    done = train_personal(data, OPTIONS, training(tmp_path / "run", steps=1), source=source)
+    assert done.outcome.before == pytest.approx(trained.outcome.best, abs=1e-3)
+    assert done.bundle is not None
+    assert done.bundle.manifest.parent == bundle.ref
+    # Items keep their embeddings however few events they have by now, wherever they stand.
+    fewer = replace(source, items={name: n for name, n in source.items.items() if n > 1})
+    lists = replace(lists, known=known_items(data, 10**6, fewer.items))
+    moved = beginning(lists, 4, 1, fewer)
+    assert moved.shape.items == trained.model.shape.items - 1
+    torch.testing.assert_close(moved.identity.weight[1:], trained.model.identity.weight[2:])
+
+
+def test_another_bundle_is_not_trained_further(
+    data: Behaviour, bundle: Bundle, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidBundle, match="not personal_ranker"):
+        read_source(tiny_bundle(tmp_path / "e", "encoder"))
+    with pytest.raises(InvalidBundle, match="reads other columns than this version"):
+        read_source(tiny_ranker(tmp_path / "p", "e@0"))
+    source = read_source(bundle)
+    centre = {"centre": np.zeros(3, np.float32)}
+    wide = replace(source, weights={**source.weights, **centre})
+    with pytest.raises(InvalidBundle, match="can't be trained further"):
+        train_personal(data, OPTIONS, training(tmp_path / "run"), source=wide)
+
+
+def test_what_was_done_before_the_window_is_given(data: Behaviour) -> None:
+    long = History(np.arange(6), np.ones(6, np.int64), first=4)
+    lists = Lists.of(replace(data, train=Part((), (long,))), 6, 12, np.zeros(ITEMS, np.int64))
+    found = lists.of_rows([0] * 40, np.random.default_rng(1))
+    assert {int(one.items[0]) for one in found} == {4, 5}
+    assert min(len(one.history) for one in found) == 4
+
+
 def test_a_loss_that_is_no_number_stops_it_and_names_the_batch(
     data: Behaviour, tmp_path: Path
 ) -> None:
@@ -157,8 +209,9 @@ def test_a_loss_that_is_no_number_stops_it_and_names_the_batch(
 
 
 def test_nothing_to_learn_from_or_to_stop_by_is_said(data: Behaviour, tmp_path: Path) -> None:
+    nobody = replace(data, train=Part(data.train.visits))
     with pytest.raises(InvalidInput, match="No user of the train part did two things"):
-        replace(data, train=Part(data.train.visits))
+        train_personal(nobody, OPTIONS, training(tmp_path))
     with pytest.raises(InvalidInput, match="nothing to stop by"):
         replace(data, dev=Part())
     with pytest.raises(InvalidSettings, match="--method is lora"):
@@ -207,7 +260,7 @@ def test_what_is_chosen_comes_nearer_to_who_chose_it(data: Behaviour, tmp_path: 
         with torch.no_grad():
             return model.eval().read(batch.inputs)[1].cosine
 
-    before = cosines(untrained(lists, OPTIONS, 0))
+    before = cosines(beginning(lists, OPTIONS.width, 0))
     after = cosines(train_personal(data, OPTIONS, training(tmp_path / "run")).model)
     others_before, others_after = before[:, 1:].mean(1), after[:, 1:].mean(1)
     # Nearer to what was bought than before, and more so than to anything else.

@@ -28,7 +28,9 @@ from trainer.dataset import (
     Dataset,
     Description,
 )
-from trainer.dataset.format import Split
+from trainer.dataset.format import Split, Window
+from trainer.gate import FORGOTTEN, Rules
+from trainer.personal import gate
 from trainer.personal.behaviour import from_dataset
 from trainer.personal.shop import Shop
 
@@ -142,6 +144,16 @@ def test_pages_and_histories_are_read_without_what_came_later() -> None:
     (later,) = found.dev.visits
     assert later.history.items.tolist() == [2, 3]
     assert [h.items.tolist() for h in found.dev.histories] == [[2, 3, 5]]
+    assert {h.first for h in found.train.histories} == {1}
+    # Of a window, only what was done in it is to be guessed; who did nothing in it is remembered.
+    window = Window.model_validate({"from": iso(3 * DAY), "until": iso(20 * DAY)})
+    description = dataset.description.model_copy(update={"window": window})
+    found = from_dataset(replace(dataset, description=description), shop, encode)
+    assert [h.first for h in found.train.histories] == [1, 1]
+    window = Window.model_validate({"from": iso(5 * DAY + 1), "until": iso(20 * DAY)})
+    description = dataset.description.model_copy(update={"window": window})
+    found = from_dataset(replace(dataset, description=description), shop, encode)
+    assert [h.first for h in found.train.histories] == [2, 1]
 
 
 def test_a_dataset_becomes_a_bundle_of_the_registry(registry: Registry, tmp_path: Path) -> None:
@@ -250,6 +262,14 @@ def test_a_later_bundle_must_be_better_at_what_users_chose(
     check = found.checks[0]
     assert check.candidate is not None
     assert check.serving is not None
+    # What was kept back earlier counts too, however good it is now.
+    kept = Dataset.open(tmp_path / "test")
+    found = gate.measured(
+        registry, made[1], kept, "data", Rules(min_size=2), tmp_path / "home", kept
+    )
+    forgot = {check.name: check for check in found.checks}[FORGOTTEN]
+    assert (forgot.candidate, forgot.serving) == (check.candidate, check.serving)
+    assert "(2 lists)" in forgot.words
     accepted = promote()
     better = check.candidate > check.serving
     assert (accepted.exit_code == 0) == better, accepted.output

@@ -6,8 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from neuralrank.cli.commands import app
-from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
 from neuralrank.registry import Registry
+from tests.unit.conftest import tiny_bundle, tiny_ranker
 from tests.unit.trainer.test_gate import seeded
 from trainer.update.state import Round, State, locked, write_state
 
@@ -20,9 +21,9 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     return made
 
 
-def typed(tmp_path: Path, *more: str) -> BaseException | None:
+def typed(tmp_path: Path, *more: str, name: str = "ranker") -> BaseException | None:
     files = ("--catalogue", str(tmp_path / "catalogue.jsonl"), "--out", str(tmp_path / "state"))
-    done = CliRunner().invoke(app, ["train", "update", "ranker", *files, *more])
+    done = CliRunner().invoke(app, ["train", "update", name, *files, *more])
     return done.exception
 
 
@@ -52,6 +53,24 @@ def test_a_name_under_which_nothing_serves_is_named(tmp_path: Path) -> None:
     error = typed(tmp_path)
     assert isinstance(error, NotFound)
     assert "ranker" in str(error)
+
+
+def test_only_rankers_learn_on_and_each_has_its_own_options(
+    tmp_path: Path, registry: Registry
+) -> None:
+    registry.publish(tiny_bundle(tmp_path / "e", "encoder", name="ranker"))
+    error = typed(tmp_path)
+    assert isinstance(error, InvalidInput)
+    assert "of kind encoder; allowed are cross_encoder and personal_ranker" in str(error)
+    assert "neuralrank reencode" in str(error)
+    registry.publish(tiny_ranker(tmp_path / "p", "e@0", name="for-users"))
+    for flag, value in (("--loss", "bce"), ("--encoder", "e"), ("--judgments", "data")):
+        error = typed(tmp_path, flag, value, name="for-users")
+        assert isinstance(error, InvalidSettings)
+        assert f"{flag} got {value}; what serves is a personal_ranker" in str(error)
+    registry.publish(tiny_bundle(tmp_path / "c", "cross_encoder", name="for-texts"))
+    error = typed(tmp_path, "--id-events", "3", name="for-texts")
+    assert isinstance(error, InvalidSettings)
 
 
 def test_opensearch_that_is_away_costs_nothing_that_was_done(

@@ -16,6 +16,7 @@ from neuralrank.registry import Registry
 from tests.unit.trainer.evaluation.shop import as_ranked_by, untracked
 from tests.unit.trainer.test_gate import seeded
 from trainer.gate import Rules
+from trainer.update.kinds import OfTexts
 from trainer.update.rounds import Learner, Options
 from trainer.update.state import Round, locked, read_state
 from trainer.update.window import Window
@@ -96,8 +97,9 @@ def one(tmp_path: Path, shop: Shop, registry: Registry, hours: int = 0, **option
 def learner(
     tmp_path: Path, shop: Shop, registry: Registry, name: str = "ranker", **options: Any
 ) -> Learner:
-    chosen = Options(rules=Rules(min_size=1), **options)
-    return Learner(tmp_path / "state", name, SINCE, shop, registry, chosen, untracked)
+    judgments = options.pop("judgments", None)
+    kind = OfTexts(registry, Rules(min_size=1), untracked, judgments)
+    return Learner(tmp_path / "state", name, SINCE, shop, registry, kind, Options(**options))
 
 
 def test_a_better_model_serves_and_the_next_round_begins_where_this_one_ended(

@@ -1,0 +1,90 @@
+"""What continual learning must know of a kind of bundle: what is remembered for it, and how a
+candidate is compared."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from neuralrank.candidates import Candidate
+from neuralrank.errors import InvalidInput
+from neuralrank.registry import Registry
+from trainer.dataset import Dataset
+from trainer.evaluation.evaluation import HeldBack, combined, held_back
+from trainer.evaluation.scoring import Track
+from trainer.gate import JUDGED, Rules, measured
+from trainer.personal import gate as personal_gate
+from trainer.update.memory import Memory
+from trainer.update.users import UserMemory
+
+__all__ = ["Kind", "OfTexts", "OfUsers"]
+
+
+class Kind(Protocol):
+    """A kind of bundle that learns on."""
+
+    @property
+    def memory(self) -> type[Memory]:
+        """What is remembered."""
+
+    @property
+    def main(self) -> str:
+        """The check whose numbers are a round's `before` and `after`."""
+
+    def compared(self, ref: str, data: Dataset, old: Dataset | None, where: str) -> Candidate:
+        """Compares a candidate with what serves, and records what was found.
+
+        Args:
+            old: kept back of earlier rounds, to measure what was forgotten.
+            where: the data lies, for the record.
+
+        Raises:
+            InvalidInput: nothing of the data is kept back to measure with.
+        """
+
+
+@dataclass(frozen=True)
+class OfTexts:
+    """A ranker of texts."""
+
+    registry: Registry
+    rules: Rules
+    track: Track
+    # Judgments that measure every round, in the place of the clicks of its own test part.
+    judgments: Dataset | None = None
+    memory: ClassVar = Memory
+    main: ClassVar = JUDGED
+
+    def compared(self, ref: str, data: Dataset, old: Dataset | None, where: str) -> Candidate:
+        material = _material(data)
+        if self.judgments is not None:
+            material = combined(data, self.judgments)
+        if material is None:
+            raise InvalidInput(
+                "Nothing of this window is kept back to measure with. Take a larger --test, or "
+                "give judgments (--judgments)."
+            )
+        before = _material(old) if old is not None else None
+        return measured(self.registry, ref, material, where, self.rules, self.track, before)
+
+
+@dataclass(frozen=True)
+class OfUsers:
+    """A personal ranker."""
+
+    registry: Registry
+    rules: Rules
+    # The folder where vectors of items are kept.
+    cache: Path
+    memory: ClassVar = UserMemory
+    main: ClassVar = personal_gate.CHOSEN
+
+    def compared(self, ref: str, data: Dataset, old: Dataset | None, where: str) -> Candidate:
+        return personal_gate.measured(self.registry, ref, data, where, self.rules, self.cache, old)
+
+
+def _material(data: Dataset) -> HeldBack | None:
+    """What is kept back; None where that is nothing, or of one class only."""
+    try:
+        return held_back(data)
+    except InvalidInput:
+        return None

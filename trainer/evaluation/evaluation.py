@@ -75,15 +75,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class OfJudgments:
-    """What judged queries say."""
+    """What judged queries say, or lists of which users chose something."""
 
     source: Source
+    # What was put in order, in words.
+    words: str
     pairs: int
     without_relevant: int
     order: Ranked
     auc: Mapping[str, float | None]
+    # Empty and None where scores are no relevance of one query and one item.
     classification: Mapping[str, Any]
-    calibration: Calibrated
+    calibration: Calibrated | None
     segments: tuple[Segment, ...]
     exposure: Exposure
     robustness: tuple[Robustness, ...]
@@ -124,11 +127,14 @@ class Evaluation:
                     name: [round(x, 4) for x in part.order.interval(key)]
                     for name, key in METRICS.items()
                 },
-                "calibration": part.calibration.numbers(),
-                "classification": part.classification,
-                "robustness": {row.name: row.numbers() for row in part.robustness},
                 "exposure": part.exposure.numbers(),
             }
+            if part.calibration is not None:
+                found |= {
+                    "calibration": part.calibration.numbers(),
+                    "classification": part.classification,
+                    "robustness": {row.name: row.numbers() for row in part.robustness},
+                }
         if self.clicks is not None:
             found["counterfactual"] = {
                 "pages": self.clicks.pages,
@@ -236,6 +242,9 @@ def _of_judgments(
     rows = robustness(scorer, judged, scores, items, track) if robust else []
     return OfJudgments(
         source=judged.source,
+        words=f"The judged items of {len(order.queries):,} queries ({judged.pairs:,} pairs, from "
+        f"{judged.source}s), put in order by the model alone. {judged.without_relevant:,} more "
+        "queries have no relevant item, and are left out.",
         pairs=judged.pairs,
         without_relevant=judged.without_relevant,
         order=order,

@@ -19,7 +19,7 @@ import numpy as np
 from trainer.evaluation.held_back import Item, Judged
 from trainer.evaluation.scoring import Scores
 
-__all__ = ["Exposure", "exposure"]
+__all__ = ["Exposure", "exposed", "exposure"]
 
 _PLACES: Final = 10
 # The most used fifth of the items is popular; the share is Abdollahpouri's.
@@ -73,17 +73,31 @@ class Exposure:
 def exposure(judged: Judged, scores: Scores, items: Mapping[str, Item]) -> Exposure:
     """What the first ten places of every judged query show."""
     pages = {query: _page(scores[query], judged.labels[query]) for query in judged.labels}
+    return exposed(pages, judged.labels, {i for row in judged.labels.values() for i in row}, items)
+
+
+def exposed(
+    pages: Mapping[str, Sequence[str]],
+    labels: Mapping[str, Mapping[str, float]],
+    everything: set[str],
+    items: Mapping[str, Item],
+) -> Exposure:
+    """
+    Args:
+        pages: what is shown, the first ten places at most, by name.
+        labels: by page and item; of each page one above 0 at least.
+        everything: that could have been shown.
+    """
     gets: dict[str, float] = {}
     merits: dict[str, float] = {}
     for query, page in pages.items():
         for place, item in enumerate(page, start=1):
             gets[item] = gets.get(item, 0.0) + 1 / math.log2(1 + place)
         # A query's merit is as much as its exposure: long pools weigh no more than short ones.
-        total = sum(judged.labels[query].values())
+        total = sum(labels[query].values())
         given = sum(1 / math.log2(1 + place) for place in range(1, len(page) + 1))
-        for item, label in judged.labels[query].items():
+        for item, label in labels[query].items():
             merits[item] = merits.get(item, 0.0) + given * label / total
-    everything = {item for row in judged.labels.values() for item in row}
     by_brand = _shares(gets, items), _shares(merits, items)
     brands = sorted(by_brand[0] | by_brand[1], key=lambda name: -by_brand[0].get(name, 0.0))
     rows = [(name, by_brand[0].get(name, 0.0), by_brand[1].get(name, 0.0)) for name in brands]

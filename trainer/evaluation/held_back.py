@@ -19,7 +19,8 @@ from trainer.evaluation.counterfactual import Logged, cross_fitted
 
 __all__ = ["Catalogue", "Item", "Judged", "Pages", "catalogue", "judged_part", "logged_pages"]
 
-Source = Literal["judgment", "click"]
+# choice: what users did, which a personal ranker is measured with.
+Source = Literal["judgment", "click", "choice"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from neuralrank.report import Cell, Column, Plot, Report, Section, Table, bars, lines
 from trainer.evaluation.evaluation import CLICKS, Evaluation, Segment, versus
-from trainer.evaluation.relevance import METRICS
+from trainer.evaluation.relevance import MAIN, METRICS
 
 __all__ = ["report"]
 
@@ -61,21 +61,18 @@ def _order(systems: Sequence[Evaluation], difference: Mapping[str, Any] | None) 
     plot = bars(
         [f"{name} {ref}" if len(systems) > 1 else name for ref, name, _ in names],
         [parts[ref].order.mean(key) for ref, _, key in names],
-        "Means over judged queries with 95% intervals (bootstrap over queries).",
+        "Means with 95% intervals (bootstrap over queries, or lists).",
         intervals=[parts[ref].order.interval(key) for ref, _, key in names],
     )
-    first = judged[0]
-    words = (
-        f"The judged items of {len(first.order.queries):,} queries ({first.pairs:,} pairs, from "
-        f"{first.source}s), put in order by the model alone. {first.without_relevant:,} more "
-        "queries have no relevant item, and are left out."
-    )
-    return Section("Order", [words], [Table(columns, rows)], [plot])
+    return Section("Order", [judged[0].words], [Table(columns, rows)], [plot])
 
 
 def _numbers(systems: Sequence[Evaluation]) -> Iterator[Section]:
     """Calibration and classification."""
     judged = {s.ref: s.judgments for s in systems if s.judgments is not None}
+    calibrated = {ref: c for ref, p in judged.items() if (c := p.calibration) is not None}
+    if not calibrated:
+        return
     yield Section(
         "Calibration",
         [
@@ -85,7 +82,7 @@ def _numbers(systems: Sequence[Evaluation]) -> Iterator[Section]:
         [
             Table(
                 [Column("bundle"), Column("ECE", _NUMBER), Column("Brier", _NUMBER)],
-                [[ref, p.calibration.ece, p.calibration.brier] for ref, p in judged.items()],
+                [[ref, found.ece, found.brier] for ref, found in calibrated.items()],
             )
         ],
         [
@@ -94,10 +91,10 @@ def _numbers(systems: Sequence[Evaluation]) -> Iterator[Section]:
                     "as it should be": ([0.0, 1.0], [0.0, 1.0]),
                     **{
                         ref: (
-                            [predicted for predicted, _, _ in part.calibration.bins],
-                            [relevant for _, relevant, _ in part.calibration.bins],
+                            [predicted for predicted, _, _ in found.bins],
+                            [relevant for _, relevant, _ in found.bins],
                         )
-                        for ref, part in judged.items()
+                        for ref, found in calibrated.items()
                     },
                 },
                 "Reliability, by tenths of the model's relevance.",
@@ -172,7 +169,7 @@ def _segments(systems: Sequence[Evaluation]) -> Section:
         [s.dimension, s.name, s.size, s.metric, s.value, *(value(o, key) for o in others)]
         for key, s in first.items()
     ]
-    shown = [s for s in first.values() if s.metric != "clicks a page"][:_BARS]
+    shown = [s for s in first.values() if s.metric == MAIN][:_BARS]
     plots: list[Plot] = []
     if shown:
         plots.append(

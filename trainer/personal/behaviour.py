@@ -7,7 +7,7 @@ looked at. A history is one user's steps; each but the first may be guessed from
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,16 +39,19 @@ class History:
     actions: Numbers
     # The first that may be guessed, 1 or more: those before are given.
     first: int = 1
+    # "": nobody known.
+    user: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
 
     def before(self, place: int) -> "History":
         """The steps before the one at a place."""
-        return History(self.items[:place], self.actions[:place])
+        return History(self.items[:place], self.actions[:place], user=self.user)
 
-
-_NOBODY: Final = History(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    @classmethod
+    def empty(cls, user: str) -> Self:
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), user=user)
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,9 @@ def from_dataset(
                 known[query] = words.scores(texts[query])
             items = np.array([shop.numbers[name] for name in page["items"]], np.int64)
             row = of_user.get(page["user"])
-            history = row.history.before(row.until(page["time"])) if row else _NOBODY
+            history = (
+                row.history.before(row.until(page["time"])) if row else History.empty(page["user"])
+            )
             match = known[query][items]
             found.append(
                 Visit(
@@ -200,7 +205,7 @@ def _rows(data: Dataset, part: str, shop: Shop) -> dict[str, _Row]:
         times = np.array(row["times"], np.int64)
         given = int((times < begins).sum()) if begins is not None else 0
         first = max(given, 1) if given < len(items) else 1
-        history = History(items, action_numbers(row["actions"]), first)
+        history = History(items, action_numbers(row["actions"]), first, row["user_id"])
         found[row["user_id"]] = _Row(history, times)
     return found
 

@@ -20,14 +20,12 @@ from neuralrank.candidates import Candidate, Check
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidBundle, InvalidInput
 from neuralrank.evaluation import Judged
-from neuralrank.personal_inputs import HEADS
 from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.registry import Registry
 from trainer.dataset import Dataset
 from trainer.gate import Rules, forgotten, gained, kept, opponent
 from trainer.personal.behaviour import Behaviour, from_dataset
-from trainer.personal.export import served_scores
-from trainer.personal.lists import Lists, ndcg
+from trainer.personal.evaluation import OF, scored
 from trainer.personal.shop import Shop
 
 __all__ = ["CHOSEN", "measured"]
@@ -35,9 +33,6 @@ __all__ = ["CHOSEN", "measured"]
 _METRIC: Final = "nDCG@10"
 # The check of all lists.
 CHOSEN: Final = f"{_METRIC} of what users chose"
-_OF: Final = {HEADS[0]: "clicks after a search", HEADS[1]: "what users did next"}
-# Pages and users, each, and items that a next one is looked for among.
-_LISTS, _AMONG = 1_000, 2_000
 # By head, of each list.
 _Values = dict[str, list[float]]
 
@@ -98,12 +93,9 @@ def _values(bundle: Bundle, behaviours: Callable[[str], list[Behaviour]]) -> lis
     model = PersonalRanker.load(bundle)
     found = []
     for did in behaviours(model.encoder):
-        # Negatives and ids are the training's; nothing is drawn here, and a bundle has its own ids.
-        lists = Lists.of(did, model.events, 0, np.zeros(len(did.shop.ids), np.int64))
         values: _Values = {}
-        for one in lists.held(_LISTS, _AMONG):
-            scores = served_scores(model, lists, one)
-            values.setdefault(HEADS[one.head], []).append(ndcg(one.gains, scores))
+        for one in scored(model, did):
+            values.setdefault(one.head, []).append(one.ndcg)
         found.append(values)
     return found
 
@@ -119,7 +111,7 @@ def _checks(mine: _Values, theirs: _Values, rules: Rules) -> Iterator[Check]:
         if len(values) < rules.min_size:
             continue
         value, before = float(np.mean(values)), float(np.mean(theirs[head]))
-        yield kept(f"{_METRIC} of {_OF[head]}", f" ({len(values):,})", value, before, rules)
+        yield kept(f"{_METRIC} of {OF[head]}", f" ({len(values):,})", value, before, rules)
 
 
 def _judged(values: list[float]) -> Judged:

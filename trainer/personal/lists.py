@@ -15,7 +15,7 @@ from trainer.personal.behaviour import Behaviour, History, Part
 from trainer.personal.ranker import Inputs, RankerModel
 from trainer.personal.sequences import Numbers
 
-__all__ = ["Batch", "List", "Lists", "chosen_loss", "ndcg"]
+__all__ = ["Batch", "List", "Lists", "best_first", "chosen_loss", "ndcg"]
 
 Floats = NDArray[np.float32]
 
@@ -201,9 +201,14 @@ def ndcg(gains: Floats, scores: Floats) -> float:
         scores: float32 [n].
     """
     looks = 1.0 / np.log2(2.0 + np.arange(_CUTOFF))
-    order = np.lexsort((gains, -scores))[:_CUTOFF]
+    order = best_first(gains, scores)[:_CUTOFF]
     best = np.sort(gains)[::-1][:_CUTOFF]
     return float(gains[order] @ looks[: len(order)]) / float(best @ looks[: len(best)])
+
+
+def best_first(gains: Floats, scores: Floats) -> NDArray[np.intp]:
+    """Places of a list's items by their scores; of equal ones those that were chosen come last."""
+    return np.lexsort((gains, -scores))
 
 
 def chosen_loss(scores: Tensor, batch: Batch, mean_gains: Tensor) -> Tensor:

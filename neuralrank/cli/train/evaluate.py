@@ -13,10 +13,15 @@ from rich.table import Table
 from neuralrank.cli.gate_options import JudgedBy
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
+from neuralrank.errors import InvalidInput
 from neuralrank.progress import tracked
+from neuralrank.registry import Registry
+from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
-    from trainer.evaluation.evaluation import HeldBack
+    from neuralrank.bundle import Bundle
+    from trainer.dataset import Dataset
+    from trainer.evaluation.evaluation import Evaluation, HeldBack
 
 __all__ = ["evaluate"]
 
@@ -52,30 +57,40 @@ def evaluate(
     Example: neuralrank train evaluate data --bundle my-ranker@0f1e --baseline my-ranker --out
     report.html
 
-    Order (nDCG@10, MRR@10, Recall@k, HitRate@10, AUC), grades, calibration, segments, robustness,
-    exposure, coverage and diversity of judged queries; and of logged pages, the clicks that they
-    would have got in the model's order (IPS, self-normalised IPS, doubly robust). The dev part
-    teaches which relevance is which grade, and nothing else.
+    Of rankers of texts: order (nDCG@10, MRR@10, Recall@k, HitRate@10, AUC), grades, calibration,
+    segments, robustness, exposure, coverage and diversity of judged queries; and of logged pages,
+    the clicks that they would have got in the model's order (IPS, self-normalised IPS, doubly
+    robust). The dev part teaches which relevance is which grade, and nothing else. Of personal
+    rankers: order of pages by what was clicked on them and of next items among many, AUC, new and
+    returning users, exposure and coverage.
     """
     from trainer.dataset import Dataset
-    from trainer.evaluation.evaluation import combined, held_back, versus
-    from trainer.evaluation.evaluation import evaluate as measure
-    from trainer.evaluation.scoring import find_bundle, load_scorer
+    from trainer.evaluation.evaluation import versus
+    from trainer.evaluation.scoring import find_bundle
 
     known = open_registry(registry)
+    bundles = [find_bundle(ref, known) for ref in (bundle, baseline) if ref]
+    personal = [one.manifest.kind == "personal_ranker" for one in bundles]
+    if any(personal) and not all(personal):
+        kinds = " and ".join(f"{one.ref} of kind {one.manifest.kind}" for one in bundles)
+        raise InvalidInput(f"Got {kinds}; a personal ranker is compared with personal rankers.")
+    if all(personal) and judgments:
+        raise InvalidInput(
+            f"--judgments got {judgments}; a personal ranker is measured by what users did. Leave "
+            "it out."
+        )
     data = Dataset.open(dataset)
-    material = combined(data, Dataset.open(judgments)) if judgments else held_back(data)
-    systems = [
-        measure(load_scorer(find_bundle(ref, known)), material, tracked, robust=robustness)
-        for ref in (bundle, baseline)
-        if ref
-    ]
+    judged = Dataset.open(judgments) if judgments else None
+    if all(personal):
+        systems, counts = _of_users(bundles, data, known)
+    else:
+        systems, counts = _of_texts(bundles, data, judged, robustness)
     answer: dict[str, Any] = {
         "dataset": str(dataset),
         "judgments": str(judgments) if judgments else None,
         "bundle": systems[0].ref,
         "baseline": systems[1].ref if baseline else None,
-        **_counts(material),
+        **counts,
         "systems": {system.ref: system.numbers() for system in systems},
     }
     if baseline:
@@ -95,6 +110,27 @@ def evaluate(
         typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
     else:
         _show(answer)
+
+
+def _of_texts(
+    bundles: "list[Bundle]", data: "Dataset", judgments: "Dataset | None", robust: bool
+) -> "tuple[list[Evaluation], dict[str, Any]]":
+    from trainer.evaluation.evaluation import combined, evaluate, held_back
+    from trainer.evaluation.scoring import load_scorer
+
+    material = combined(data, judgments) if judgments else held_back(data)
+    systems = [evaluate(load_scorer(one), material, tracked, robust=robust) for one in bundles]
+    return systems, _counts(material)
+
+
+def _of_users(
+    bundles: "list[Bundle]", data: "Dataset", registry: Registry
+) -> "tuple[list[Evaluation], dict[str, Any]]":
+    from trainer.personal.evaluation import evaluate, of_lists
+
+    cache = load_settings().item_vectors
+    systems = [evaluate(one, data, registry, cache) for one in bundles]
+    return systems, {"lists": of_lists(systems[0])}
 
 
 def _counts(material: "HeldBack") -> dict[str, Any]:
@@ -132,9 +168,21 @@ def _show(answer: dict[str, Any]) -> None:
         for name in first["counterfactual"]["clicks_a_page"]:
             every = [n["counterfactual"]["clicks_a_page"][name] for n in systems.values()]
             add(f"clicks a page, {name}", [numbers["value"] for numbers in every])
+    if "lists" in answer:
+        for at, row in enumerate(first["segments"]):
+            values = [numbers["segments"][at]["value"] for numbers in systems.values()]
+            add(f"{row['metric']} of {row['dimension']}, {row['name']} ({row['size']:,})", values)
+        for name in ("popular_exposure", "popular_merit", "catalogue_coverage"):
+            add(name, [numbers["exposure"][name] for numbers in systems.values()])
     out = Console() if sys.stdout.isatty() else Console(width=160)
     out.print(table)
-    judged = f"{answer['queries']:,} queries judged by {answer['judged_by'] or 'nobody'}"
-    out.print(f"{judged}, {answer['pages']:,} logged pages", style="dim", highlight=False)
+    out.print(_measured_on(answer), style="dim", highlight=False)
     if "report" in answer:
         out.print(f"report: {answer['report']}", highlight=False, soft_wrap=True)
+
+
+def _measured_on(answer: dict[str, Any]) -> str:
+    if "lists" in answer:
+        return ", ".join(f"{count:,} by {what}" for what, count in answer["lists"].items())
+    judged = f"{answer['queries']:,} queries judged by {answer['judged_by'] or 'nobody'}"
+    return f"{judged}, {answer['pages']:,} logged pages"

@@ -100,6 +100,20 @@ def data() -> Dataset:
     )
 
 
+def held_for_test() -> Dataset:
+    """The same, whose dev part is its test part."""
+    kept = data()
+    later = {"split": "test"}
+    tables = {}
+    for name in ("queries", "sequences", "impressions", "examples"):
+        table = getattr(kept, name)
+        rows = [row | (later if row["split"] == "dev" else {}) for row in table.to_pylist()]
+        tables[name] = pa.Table.from_pylist(rows, table.schema)
+    split = Split(train_until=iso(TRAIN_UNTIL), dev_until=iso(TRAIN_UNTIL))
+    description = kept.description.model_copy(update={"split": split})
+    return replace(kept, description=description, **tables)
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     """One tiny encoder, in service."""
@@ -227,17 +241,8 @@ def test_a_registry_without_encoder_is_said(tmp_path: Path) -> None:
 def test_a_later_bundle_must_be_better_at_what_users_chose(
     registry: Registry, tmp_path: Path
 ) -> None:
-    kept = data()
-    later = {"split": "test"}
-    tables = {}
-    for name in ("queries", "sequences", "impressions", "examples"):
-        table = getattr(kept, name)
-        rows = [row | (later if row["split"] == "dev" else {}) for row in table.to_pylist()]
-        tables[name] = pa.Table.from_pylist(rows, table.schema)
-    split = Split(train_until=iso(TRAIN_UNTIL), dev_until=iso(TRAIN_UNTIL))
-    description = kept.description.model_copy(update={"split": split})
-    replace(kept, description=description, **tables).write(tmp_path / "test")
-    kept.write(tmp_path / "data")
+    held_for_test().write(tmp_path / "test")
+    data().write(tmp_path / "data")
     made = []
     for seed, steps in ((0, 1), (1, 40)):
         options = ["--steps", str(steps), "--seed", str(seed), "--every-steps", "40"]

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from neuralrank.cli.train import train
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.progress import progress_bar
+from neuralrank.progress import told
 from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
@@ -99,20 +98,7 @@ def dataset(
             f"--propensities got {propensities!r}; allowed are {', '.join(ESTIMATORS)}."
         )
     shares = Shares(dev, test)
-    bar = progress_bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    tasks: dict[str, Any] = {}
-
-    def show(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done, total=total)
-
-    with bar:
+    with told() as show:
         if logs:
             from trainer.feedback import Logs
 

@@ -6,20 +6,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import OnlyItemsOf
 from neuralrank.opensearch import connect
-from neuralrank.progress import progress_bar
+from neuralrank.progress import told
 from neuralrank.settings import load_settings
 
 __all__ = ["pull"]
@@ -67,21 +59,7 @@ def pull(
     from trainer.feedback import pull as fetch
 
     request = Request(since, until, index, Limits(bot_rate, clock_skew), patience)
-    bar = progress_bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    tasks: dict[str, TaskID] = {}
-
-    def show(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done, total=total)
-
-    with closing(connect(load_settings(), timeout=120.0)) as client, bar:
+    with closing(connect(load_settings(), timeout=120.0)) as client, told() as show:
         try:
             pulled = fetch(client, out, request, progress=show)
         except KeyboardInterrupt as error:

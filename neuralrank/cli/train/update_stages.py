@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from neuralrank.bundle import parse_ref
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.opensearch import connect
+from neuralrank.progress import told
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 
@@ -44,8 +45,8 @@ class _Stages:
     def pull(self, window: "Window", folder: Path) -> Mapping[str, int] | None:
         from trainer.update.window import pull_window
 
-        with closing(connect(self.settings, timeout=120.0)) as client:
-            return pull_window(client, window, folder, self.index)
+        with closing(connect(self.settings, timeout=120.0)) as client, told() as tell:
+            return pull_window(client, window, folder, self.index, progress=tell)
 
     def dataset(self, logs: Path, folder: Path) -> None:
         from neuralrank.cli.train.dataset import finders
@@ -54,14 +55,16 @@ class _Stages:
         from trainer.feedback import Logs
 
         items, headlines = read_items(self.catalogue)
-        from_logs(
-            Logs.open(logs),
-            items,
-            finders(items, headlines, self.finder, _untold),
-            LogOptions(shares=self.shares),
-            f"logs: {logs}",
-            _untold,
-        ).write(folder)
+        with told() as tell:
+            made = from_logs(
+                Logs.open(logs),
+                items,
+                finders(items, headlines, self.finder, tell),
+                LogOptions(shares=self.shares),
+                f"logs: {logs}",
+                tell,
+            )
+        made.write(folder)
 
     def published(self, bundle: "Bundle | None") -> str:
         if bundle is None:
@@ -117,7 +120,11 @@ class PersonalStages(_Stages):
                 "anew? Then train anew: neuralrank train personal."
             ) from error
         data = Dataset.open(dataset)
-        shop = Shop.of(data.items, encoder, self.settings.item_vectors, lambda *_: None)
+        with told() as tell:
+            shop = Shop.of(
+                data.items, encoder, self.settings.item_vectors,
+                lambda done, total: tell("encoding items", done, total),
+            )  # fmt: skip
         rate = self.training.learning_rate or _PERSONAL_RATE
         result = train_personal(
             from_dataset(data, shop, encoder.encode_queries),
@@ -129,7 +136,3 @@ class PersonalStages(_Stages):
             source=source,
         )  # fmt: skip
         return self.published(result.bundle)
-
-
-def _untold(what: str, done: int, total: int) -> None:
-    """Nobody watches a schedule."""

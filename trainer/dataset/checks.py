@@ -54,7 +54,10 @@ def check(data: "Dataset") -> None:
     _sequences(data.sequences)
     for part in ("examples", "impressions"):
         table = getattr(data, part)
-        _known(table["query_id"], data.queries["query_id"], f"{part}.parquet: query_id")
+        asked = table["query_id"]
+        if part == "impressions":  # "": recommended
+            asked = asked.filter(pc.not_equal(asked, ""))
+        _known(asked, data.queries["query_id"], f"{part}.parquet: query_id")
         _known(table["item_id"], data.items["item_id"], f"{part}.parquet: item_id")
     steps = pc.list_flatten(data.sequences["items"])
     _known(steps, data.items["item_id"], "sequences.parquet: items")

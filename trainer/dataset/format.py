@@ -97,7 +97,7 @@ SEQUENCES: Final = pa.schema(
 )
 IMPRESSIONS: Final = pa.schema(
     [
-        pa.field("query_id", pa.string(), nullable=False),
+        pa.field("query_id", pa.string(), nullable=False),  # "": recommended, without a query
         pa.field("user_id", pa.string(), nullable=False),  # "": nobody's
         pa.field("time", pa.int64(), nullable=False),  # ms since 1970
         pa.field("page_id", pa.string(), nullable=False),  # rows of one page share it
@@ -106,7 +106,7 @@ IMPRESSIONS: Final = pa.schema(
         pa.field("clicked", pa.bool_(), nullable=False),
         # The estimated probability that what stands there is looked at, in (0, 1].
         pa.field("propensity", pa.float32(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),  # that of its query
+        pa.field("split", pa.string(), nullable=False),  # that of its query; without, of its time
     ]
 )
 _PARTS: Final[Mapping[str, pa.Schema]] = {

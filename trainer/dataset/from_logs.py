@@ -81,7 +81,9 @@ def from_logs(
     names: list[str] = items["item_id"].to_pylist()
     row_of = {name: row for row, name in enumerate(names)}
     skipped: Counter[str] = Counter()
-    pages = read_pages(logs, set(row_of), skipped)
+    found = read_pages(logs, set(row_of), skipped)
+    pages = [page for page in found if page.key]
+    recommended = [page for page in found if not page.key]
     if not pages:
         raise InvalidInput(
             "The logs hold no page with a query and with items of the catalogue: "
@@ -98,7 +100,7 @@ def from_logs(
     kept = [page for page in pages if times.part(page.time) == part_of.get(page.key)]
     skipped["pages of queries that are in another part"] += len(pages) - len(kept)
     pairs = _pairs(kept, part_of)
-    found, features = _look(pairs, kept, row_of, finders, progress)
+    searched, features = _look(pairs, kept, row_of, finders, progress)
     train = pairs.train
     if not (pairs.gain[train] > 0).any():
         raise InvalidInput(
@@ -111,7 +113,7 @@ def from_logs(
     gain = _sums(pairs, pairs.gain)
     learned = _sums(pairs, train) > 0
     labelled = label(looks, gain, learned)
-    examples = _examples(pairs, labelled, found, part_of, row_of, options)
+    examples = _examples(pairs, labelled, searched, part_of, row_of, options)
     used = {key for key, _ in pairs.keys}
     counts = Counter(page.key for page in pages)
     return Dataset(
@@ -125,6 +127,7 @@ def from_logs(
             ),
             counts={
                 "pages": dict(Counter(part_of[page.key] for page in kept)),
+                "recommendations": dict(Counter(times.part(page.time) for page in recommended)),
                 "skipped": dict(skipped),
                 "propensities": theta.note,
                 **_counts(examples),
@@ -136,7 +139,11 @@ def from_logs(
             [row | {"item_id": names[row["item_id"]]} for row in examples], EXAMPLES
         ),
         sequences=read_sequences(logs, set(row_of), times),
-        impressions=_impressions(kept, part_of, theta),
+        impressions=_impressions(
+            [(page, query_id(page.key), part_of[page.key]) for page in kept]
+            + [(page, "", times.part(page.time)) for page in recommended],
+            theta,
+        ),
     )
 
 
@@ -258,10 +265,16 @@ def _queries(
     )
 
 
-def _impressions(pages: Sequence[Page], part_of: dict[str, str], theta: Theta) -> pa.Table:
+def _impressions(pages: Sequence[tuple[Page, str, str]], theta: Theta) -> pa.Table:
+    """What was shown. Of recommendations too, places are looked at as in what a search found: of
+    them alone, each user's own, there is nothing to estimate it by.
+
+    Args:
+        pages: each with its query's id, "" for none, and its part.
+    """
     rows = [
         {
-            "query_id": query_id(page.key),
+            "query_id": query,
             "user_id": page.user,
             "time": page.time,
             "page_id": page.page_id,
@@ -269,9 +282,9 @@ def _impressions(pages: Sequence[Page], part_of: dict[str, str], theta: Theta) -
             "position": place,
             "clicked": page.outcomes.get(item, 0) >= OUTCOMES["click"],
             "propensity": float(theta.values[min(place, len(theta.values)) - 1]),
-            "split": part_of[page.key],
+            "split": part,
         }
-        for page in pages
+        for page, query, part in pages
         for item, place in page.positions.items()
     ]
     return pa.Table.from_pylist(rows, IMPRESSIONS)

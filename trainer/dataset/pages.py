@@ -24,7 +24,7 @@ OUTCOMES: Final[Mapping[str, int]] = {"click": 1, "add_to_cart": 2, "purchase": 
 
 @dataclass
 class Page:
-    """What one user saw for one query."""
+    """What one user saw for one query, or, without a text, was recommended."""
 
     page_id: str
     time: int  # ms since 1970
@@ -40,7 +40,7 @@ class Page:
 
 
 def read_pages(logs: Logs, known: set[str], skipped: Counter[str]) -> list[Page]:
-    """All pages of which is known what stood on them, in order of time.
+    """All pages of which is known what stood on them, in order of time; recommendations too.
 
     Args:
         known: the items that there are; others are left out.
@@ -105,9 +105,6 @@ def _zero_based(logs: Logs) -> set[str]:
 
 def _usable(pages: Iterable[Page], known: set[str], skipped: Counter[str]) -> Iterator[Page]:
     for page in pages:
-        if not page.text.strip():
-            skipped["pages without a query text"] += 1
-            continue
         for item in [item for item in page.positions if item not in known]:
             skipped["items that are not in the catalogue"] += 1
             del page.positions[item]

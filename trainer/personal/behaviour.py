@@ -1,7 +1,8 @@
 """What users did, as lists of items of which one or some were chosen: what a ranker learns from.
 
-A visit is a page that was shown for a query; what was clicked counts by how rarely its place is
-looked at. A history is one user's steps; each but the first may be guessed from those before it.
+A visit is a page that was shown for a query, or recommended; what was clicked counts by how rarely
+its place is looked at. A history is one user's steps; each but the first may be guessed from those
+before it.
 """
 
 from collections import defaultdict
@@ -60,10 +61,10 @@ class Visit:
 
     # What its user did before.
     history: History
-    # Its place in `Behaviour.queries`.
+    # Its place in `Behaviour.queries`; -1: recommended, without a query.
     query: int
     # What was shown: int64 [n], float32 [n] that is above 0 where it was clicked, and float32 [n],
-    # how well words match, 1 for the best of the page.
+    # how well words match, 1 for the best of the page, NaN without a query.
     items: Numbers
     gains: Floats
     retrieval: Floats
@@ -101,6 +102,11 @@ class Behaviour:
                 "longer time, or with a larger --dev and --test."
             )
 
+    @property
+    def searched(self) -> bool:
+        """Whether a page of the train part was shown for a query."""
+        return any(visit.query >= 0 for visit in self.train.visits)
+
     def counts(self) -> Numbers:
         """Steps of the train part's histories on each item, int64 [items]."""
         steps = [one.items for one in self.train.histories]
@@ -126,7 +132,10 @@ def from_dataset(
     rows = {part: _rows(data, part, shop) for part in ("train", held)}
     texts = data.query_texts()
     pages = {part: _pages(data, part) for part in rows}
+    # What is recommended is learned from; what measures that head is what users did next.
+    pages[held] = [page for page in pages[held] if page["query_id"]]
     asked = list(dict.fromkeys(page["query_id"] for part in pages.values() for page in part))
+    asked = [query for query in asked if query]
     place = {query: number for number, query in enumerate(asked)}
     words = Bm25(data.items["text"].to_pylist()) if asked else None
     known: dict[str, Floats] = {}
@@ -135,21 +144,22 @@ def from_dataset(
         found = []
         for page in pages[part]:
             query = page["query_id"]
-            if words is not None and query not in known:
-                known.clear()  # pages come by query
-                known[query] = words.scores(texts[query])
             items = np.array([shop.numbers[name] for name in page["items"]], np.int64)
             row = of_user.get(page["user"])
             history = (
                 row.history.before(row.until(page["time"])) if row else History.empty(page["user"])
             )
+            gains = np.array(page["gains"], np.float32)
+            if not query:
+                unknown = np.full(len(items), np.nan, np.float32)
+                found.append(Visit(history, -1, items, gains, unknown))
+                continue
+            if words is not None and query not in known:
+                known.clear()  # pages come by query
+                known[query] = words.scores(texts[query])
             match = known[query][items]
-            found.append(
-                Visit(
-                    history, place[query], items, np.array(page["gains"], np.float32),
-                    np.asarray(match / max(float(match.max()), 1e-6), np.float32),
-                )
-            )  # fmt: skip
+            retrieval = np.asarray(match / max(float(match.max()), 1e-6), np.float32)
+            found.append(Visit(history, place[query], items, gains, retrieval))
         return tuple(found)
 
     # Who did something there is known with all that went before; others by what they did in train.

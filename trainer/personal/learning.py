@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuralrank.bundle import Bundle
@@ -13,7 +14,7 @@ from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.personal_inputs import HEADS
 from trainer.loop import Outcome, Rows, Task, TrainingOptions, processes, train
 from trainer.loop.trials import search
-from trainer.personal.behaviour import Behaviour
+from trainer.personal.behaviour import Behaviour, Part
 from trainer.personal.export import Agreement, Scale, export
 from trainer.personal.lists import Batch, List, Lists, chosen_loss, ndcg
 from trainer.personal.ranker import RankerModel
@@ -153,8 +154,7 @@ def _task(
     source: Source | None,
 ) -> Task:  # fmt: skip
     train_part = lists.behaviour.train
-    searched = [float(visit.gains.sum()) for visit in train_part.visits]
-    gains = torch.tensor([float(np.mean(searched)) if searched else 1.0, 1.0])
+    gains = torch.from_numpy(_mean_gains(train_part))
 
     def batch(rows: Rows, random: np.random.Generator) -> Batch:
         return lists.batch(lists.of_rows(rows.tolist(), random), random)
@@ -187,6 +187,16 @@ def _task(
         describe=describe,
         all_weights_used=True,
     )
+
+
+def _mean_gains(part: Part) -> NDArray[np.float32]:
+    """Of a list, by head, float32 [heads]: a step of a history gains 1."""
+    of_pages = [
+        [float(visit.gains.sum()) for visit in part.visits if (visit.query >= 0) == searched]
+        for searched in (True, False)
+    ]
+    of_pages[1] += [1.0] * len(part.histories)
+    return np.array([np.mean(gains) if gains else 1.0 for gains in of_pages], np.float32)
 
 
 def _scores(model: nn.Module, lists: Lists, dev: Sequence[List]) -> list[Any]:
@@ -228,7 +238,7 @@ def _floor(model: RankerModel, lists: Lists, dev: Sequence[List]) -> Floor:
 
 def _scale(model: RankerModel, lists: Lists, dev: Sequence[List]) -> Scale:
     """Of the heads that were trained: recommendation always, search where pages were clicked."""
-    trained = [place for place in range(len(HEADS)) if place or lists.behaviour.train.visits]
+    trained = [place for place in range(len(HEADS)) if place or lists.behaviour.searched]
     some = [*dev, *lists.of_rows(range(min(200, len(lists.behaviour.train))), _fixed())]
     with torch.no_grad():
         found = list(zip(some, _scores(model.eval(), lists, some), strict=True))

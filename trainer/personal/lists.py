@@ -93,7 +93,8 @@ class Lists:
 
     def visit(self, part: Part, row: int) -> List:
         visit = part.visits[row]
-        return List(visit.history, _SEARCH, visit.query, visit.items, visit.gains, visit.retrieval)
+        head = _SEARCH if visit.query >= 0 else _RECOMMENDATION
+        return List(visit.history, head, visit.query, visit.items, visit.gains, visit.retrieval)
 
     def guess_of(self, history: History, place: int, others: Numbers) -> List:
         """The step at a place among others that were not chosen."""

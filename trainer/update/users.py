@@ -43,6 +43,10 @@ class UserMemory(Memory):
             share: of the train part's users that are to be remembered ones, in [0, 1).
         """
         made = self.apart(new)
+        # What is recommended is of no query, and learned from; it measures nothing.
+        recommended = new.impressions.filter(pc.equal(new.impressions["query_id"], ""))
+        impressions = pa.concat_tables([made.impressions, recommended])
+        made = replace(made, impressions=impressions)
         if self.replay is None or self.old is None:
             return made
         known = _by_user(self.replay)

@@ -180,6 +180,8 @@ def _show(made: "Dataset", out: Path) -> None:
     if description.propensities.estimator:
         values = ", ".join(f"{value:.3f}" for value in description.propensities.values[:10])
         table.add_row("propensities", f"{description.propensities.estimator}: {values}")
+    if recommended := description.counts.get("recommendations"):
+        table.add_row("recommended", f"{sum(recommended.values()):,} pages")
     for name, count in description.counts.get("skipped", {}).items():
         table.add_row("left out", f"{count:,} {name}")
     if unknown := description.counts.get("unknown_items"):

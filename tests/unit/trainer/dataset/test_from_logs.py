@@ -16,6 +16,7 @@ from trainer.dataset.negatives import Finders, Found, added
 from trainer.dataset.pages import read_pages
 from trainer.dataset.sequences import read_sequences
 from trainer.dataset.splits import Shares, Times
+from trainer.evaluation.held_back import logged_pages
 from trainer.feedback import EVENTS, QUERIES, Logs, Pulled
 
 TITLES = {
@@ -82,16 +83,15 @@ def test_pages_as_shops_log_them() -> None:
     skipped: Counter[str] = Counter()
     pages = read_pages(found, set(TITLES), skipped)
     assert [(page.page_id, page.key, page.user) for page in pages] == [
-        ("p1", "kettle", "u"), ("p2", "洗碗机", ""), ("p5", "kettle", ""),
+        ("p1", "kettle", "u"), ("p2", "洗碗机", ""), ("p3", "", ""), ("p5", "kettle", ""),
     ]  # fmt: skip
     assert [page.positions for page in pages] == [
-        {"k1": 1, "k2": 2}, {"z1": 1, "z2": 2}, {"k1": 1, "k2": 2},
+        {"k1": 1, "k2": 2}, {"z1": 1, "z2": 2}, {"k1": 1}, {"k1": 1, "k2": 2},
     ]  # fmt: skip
-    assert [page.outcomes for page in pages] == [{"k2": 3}, {"z2": 1}, {}]
+    assert [page.outcomes for page in pages] == [{"k2": 3}, {"z2": 1}, {}, {}]
     assert skipped == {
         "acts on what was not shown": 1,
         "items that are not in the catalogue": 1,
-        "pages without a query text": 1,
         "pages of which is not known what stood on them": 1,
     }
 
@@ -274,6 +274,29 @@ def test_a_purchase_in_the_test_part_changes_nothing_that_is_learned() -> None:
     assert max(before.of("examples", "train")["label"].to_pylist()) > 0
     bought = [row for row in after.of("examples", "test").to_pylist() if row["item_id"] == "z1"]
     assert 0 < bought[0]["label"] <= 1
+
+
+def test_what_was_recommended_is_kept_without_a_query() -> None:
+    asked = [{"query_id": f"p{n}", "time": n, "user_query": "kettle"} for n in (1, 2, 3)]
+    asked += [{"query_id": f"r{n}", "time": n, "user_query": "", "user": "u"} for n in (2, 5)]
+    events = [row for n in (1, 2, 3) for row in shown(f"p{n}", n, "k1", "k2")]
+    events += [row for n in (2, 5) for row in shown(f"r{n}", n, "z1", "z2", "gone")]
+    events += [act("p1", 1, "click", "k2"), act("r2", 3, "click", "z2", "u")]
+    made = build(
+        logs(asked, events), shares=Shares(0, 0), propensities="none",
+        train_until="1970-01-01T00:00:00.004Z", dev_until="1970-01-01T00:00:00.005Z",
+    )  # fmt: skip
+    rows = [row for row in made.impressions.to_pylist() if not row["query_id"]]
+    names = ("page_id", "item_id", "position", "clicked", "split")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        ("r2", "z1", 1, False, "train"), ("r2", "z2", 2, True, "train"),
+        ("r5", "z1", 1, False, "test"), ("r5", "z2", 2, False, "test"),
+    ]  # fmt: skip
+    assert {row["user_id"] for row in rows} == {"u"}
+    # A ranker of texts learns nothing from it, and is not measured by it.
+    assert made.queries["text"].to_pylist() == ["kettle"]
+    assert logged_pages(made) is None
+    assert made.description.counts["recommendations"] == {"train": 1, "test": 1}
 
 
 def test_logs_that_nothing_can_be_learned_from() -> None:

@@ -15,7 +15,7 @@ from neuralrank.personal_ranker import PersonalRanker  # noqa: E402
 from tests.unit.conftest import tiny_bundle, tiny_ranker  # noqa: E402
 from tests.unit.trainer.personal.shop import ITEMS, KINDS, behaviour  # noqa: E402
 from trainer.loop import TrainingOptions  # noqa: E402
-from trainer.personal.behaviour import Behaviour, History, Part  # noqa: E402
+from trainer.personal.behaviour import Behaviour, History, Part, Visit  # noqa: E402
 from trainer.personal.learning import (  # noqa: E402
     Personalised,
     PersonalOptions,
@@ -128,6 +128,35 @@ def test_without_pages_it_recommends_and_a_search_takes_that_head(
     last = read_source(done.bundle).weights["score.5.weight"]
     assert last.shape == (2, OPTIONS.width // 2)
     assert (last[0] == last[1]).all()
+
+
+def test_what_was_recommended_and_not_clicked_teaches_the_second_head(
+    data: Behaviour, tmp_path: Path
+) -> None:
+    """Whatever users did, they pass over one kind when it is recommended."""
+    random = np.random.default_rng(1)
+    passed_over, liked = 0, 1
+
+    def recommended(history: History) -> Visit:
+        two = np.array([kind + KINDS * random.integers(ITEMS // KINDS) for kind in (0, 1)])
+        gains = np.where(two % KINDS == liked, 3.0, 0.0).astype(np.float32)
+        return Visit(history, -1, two, gains, np.full(2, np.nan, np.float32))
+
+    histories = data.train.histories
+    shown = tuple(recommended(one) for one in histories)
+    means = {}
+    for name, visits in (("without", ()), ("with", shown)):
+        given = replace(data, train=Part(visits, histories), dev=Part((), data.dev.histories))
+        assert not given.searched
+        done = train_personal(given, replace(OPTIONS, id_events=0), training(tmp_path / name))
+        assert done.bundle is not None
+        assert done.bundle.manifest.personal is not None
+        assert done.bundle.manifest.personal.heads == ("recommendation",)
+        # Of somebody who likes other things.
+        scores = score(PersonalRanker.load(done.bundle), given, [2, 6, 3, 7])
+        kinds = np.arange(ITEMS) % KINDS
+        means[name] = scores[kinds == liked].mean() - scores[kinds == passed_over].mean()
+    assert means["with"] > means["without"] + 0.1
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(

@@ -100,6 +100,36 @@ def data() -> Dataset:
     )
 
 
+def recommended(name: str, user: str, time: int, split: str) -> list[dict[str, Any]]:
+    """A page of no query, of which the second was clicked."""
+    return [
+        {"query_id": "", "user_id": user, "time": time, "page_id": name, "item_id": item,
+         "position": place, "clicked": place == 2, "propensity": 1.0 / place, "split": split}
+        for place, item in enumerate(["4", "0"], start=1)
+    ]  # fmt: skip
+
+
+def test_what_was_recommended_is_learned_from_with_what_came_before() -> None:
+    given = data()
+    rows = [*recommended("r1", "u", 5 * DAY, "train"), *recommended("r2", "v", 11 * DAY, "dev")]
+    rows = [*given.impressions.to_pylist(), *rows]
+    given = replace(given, impressions=pa.Table.from_pylist(rows, IMPRESSIONS))
+    given.check()
+    ids = tuple(given.items["item_id"].to_pylist())
+    vectors = np.eye(len(ids), dtype=np.float32)
+    columns = Columns.of([""] * len(ids), [[]] * len(ids), [None] * len(ids), {})
+    things = Shop(ids, vectors, columns, "enc@0123456789ab")
+    found = from_dataset(given, things, lambda texts: np.zeros((len(texts), len(ids)), np.float32))
+    (visit,) = [one for one in found.train.visits if one.query < 0]
+    assert visit.items.tolist() == [4, 0]
+    assert visit.gains.tolist() == [0.0, 2.0]
+    assert np.isnan(visit.retrieval).all()
+    assert visit.history.items.tolist() == [0]  # u, before that day
+    assert found.searched
+    # What measures that head is what users did next.
+    assert all(one.query >= 0 for one in found.dev.visits)
+
+
 def held_for_test() -> Dataset:
     """The same, whose dev part is its test part."""
     kept = data()

@@ -123,6 +123,22 @@ def test_of_who_saw_a_page_and_did_nothing_later_it_is_known_what_came_before() 
     assert pages_of(memory.old, "test") == {"kept"}
 
 
+def test_what_was_recommended_is_of_no_query_and_kept() -> None:
+    memory = UserMemory()
+    first = window(did("u", "01", 1), did("v", "2", 1), pages=(seen("u", "r1", query=""),))
+    found = memory.mixed(first, 0.5)
+    found.check()
+    assert pages_of(found, "train") == {"r1"}
+    memory = memory.after(found, 10)
+    second = window(
+        did("w", "12", 2), did("x", "3", 2),
+        pages=(seen("w", "r2", query=""), seen("w", "p2"), seen("w", "r3", "", "test")),
+    )  # fmt: skip
+    found = memory.mixed(second, 0.5)
+    found.check()
+    assert pages_of(found, "train") == {"r1", "r2", "p2"}
+
+
 def test_it_never_grows_beyond_its_size() -> None:
     memory = UserMemory()
     for day in range(1, 7):

@@ -55,8 +55,8 @@ class InService(_Model):
     # The bundle that serves. Empty: the newest. "none": none does until one is promoted.
     serving: _Hash | Literal["", "none"] = ""
     # What served before, oldest first: a rollback takes the last. The same bundle never twice in a
-    # row.
-    history: Annotated[tuple[_Hash, ...], Field(max_length=_HISTORY)] = ()
+    # row. "none", at the beginning: nothing did.
+    history: Annotated[tuple[_Hash | Literal["none"], ...], Field(max_length=_HISTORY)] = ()
     canary: Trial | None = None
     shadow: Trial | None = None
     # How many times slower than the one in service the pinned bundle may be. None: the sidecar's
@@ -86,21 +86,22 @@ class InService(_Model):
         """With a bundle pinned; what served until now comes back with `rolled_back`."""
         order = self.order(published)
         if self.serving:
-            served = [old for old in order[:1] if old != digits]
+            served = [old for old in order[:1] or [NONE] if old != digits]
             history = (*self.history, *served)
         else:
             history = tuple(old for old in reversed(order) if old != digits)
         return self._serving(digits, history[-_HISTORY:], max_slowdown)
 
     def rolled_back(self, name: str, published: Sequence[Published]) -> "InService":
-        """With what served before in service; pinned, so that nothing newer takes its place.
+        """With what served before in service, which may be nothing; pinned, so that nothing newer
+        takes its place.
 
         Raises:
             NotFound: nothing served before.
         """
         there = {entry.hash for entry in published}
         if self.serving:
-            past = [digits for digits in self.history if digits in there]
+            past = [digits for digits in self.history if digits in {*there, NONE}]
         else:
             past = self.order(published)[:0:-1]  # without the newest, oldest first
         past = [digits for digits in past if digits != self.serving]

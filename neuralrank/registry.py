@@ -241,7 +241,8 @@ class Registry:
         return bundle.ref
 
     def rollback(self, name: str) -> str:
-        """Puts what served before back into service, and returns its `name@hash`.
+        """Puts what served before back into service, and returns its `name@hash`; "" for nothing,
+        where the first bundle of a name had been promoted.
 
         Raises:
             NotFound: nothing served before.
@@ -249,7 +250,7 @@ class Registry:
         self.resolve(name)  # NotFound with a list, for a name that is not there
         state = self.in_service(name).rolled_back(name, self.published(name))
         self._write(name, state)
-        return f"{name}@{state.serving}"
+        return "" if state.serving == NONE else f"{name}@{state.serving}"
 
     def try_out(self, ref: str, role: Literal["canary", "shadow"], percent: float) -> str:
         """Tries a candidate beside the served bundle; at 0 percent, ends that.

@@ -160,9 +160,14 @@ def rollback(
 ) -> None:
     """Puts the bundle that served before back into service, and keeps it there.
 
-    Again: the one before that. New bundles then wait for `promote`.
+    Again: the one before that. New bundles then wait for `promote`. Before the first bundle of a
+    name that was promoted over another name's, nothing of that name served.
     """
-    say_done(open_registry(registry).rollback(name), "serving", "is in service again", as_json)
+    done = open_registry(registry).rollback(name)
+    if done:
+        say_done(done, "serving", "is in service again", as_json)
+    else:
+        say_done(name, "none", "has no bundle in service again: another name answers", as_json)
 
 
 def candidates(

@@ -69,7 +69,9 @@ def test_under_a_pin_on_nothing_only_a_promotion_serves() -> None:
     with pytest.raises(InvalidInput, match="or alone"):
         state.trying("canary", Trial(hash=A), published(A, B))
     promoted = state.promoted(A, published(A, B))
-    assert (promoted.order(published(A, B)), promoted.history) == ([A], ())
+    assert promoted.order(published(A, B)) == [A]
+    assert promoted.promoted(B, published(A, B)).history == (NONE, A)
+    assert promoted.rolled_back("x", published(A, B)).order(published(A, B)) == []
 
 
 def test_the_served_bundle_is_no_candidate_of_itself() -> None:

@@ -139,6 +139,10 @@ def test_a_new_name_is_no_way_round_the_gate(registry: Registry, tmp_path: Path)
     assert registry.resolve("shop") == new.ref
     assert registry.answering(later.manifest) == new.ref
     assert registry.resolve("small") == served.ref
+    registry.promote(later.ref)
+    assert registry.rollback("shop") == new.ref
+    assert registry.rollback("shop") == ""
+    assert registry.answering(new.manifest) == served.ref
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,8 @@ def test_a_new_name_is_compared_with_what_answers_today(
     row = listed()[new]
     assert (row["outcome"], row["service"], row["against"]) == ("passed", "serving", first)
     assert (registry.resolve("a-shop"), registry.resolve("ranker")) == (new, first)
+    assert "another name answers" in run("rollback", "a-shop").stdout
+    assert not registry.serves(new)
 
 
 def test_a_new_name_may_be_forced_by_a_person(

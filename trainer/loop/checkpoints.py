@@ -40,6 +40,8 @@ class Progress:
     seconds: float = 0.0
     before: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    # Of the steps since the last evaluation.
+    losses: list[float] = field(default_factory=list)
     # Of mixed precision in fp16.
     scaler: dict[str, float] | None = None
 

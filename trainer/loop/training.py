@@ -90,17 +90,17 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
         if not progress.before:
             progress.before = loop.evaluate()
             log(0, _named("dev", progress.before))
-        losses: list[float] = []
         while progress.step < total and not early():
             loss, numbers, stop = loop.step(progress.step, interrupted.is_set())
             progress.step += 1
-            losses.append(loss)
+            progress.losses.append(loss)
             log(progress.step, _named("train", {"loss": loss, **numbers}))
             shown.step(progress.step, loss)
             if progress.step % every == 0 or progress.step == total:
                 metrics = loop.evaluate()
-                entry = {"step": progress.step, "loss": sum(losses) / len(losses), **metrics}
-                losses.clear()
+                mean = sum(progress.losses) / len(progress.losses)
+                entry = {"step": progress.step, "loss": mean, **metrics}
+                progress.losses.clear()
                 _judge(progress, entry, task)
                 log(progress.step, _named("dev", metrics))
                 shown.evaluated(progress.step, entry)

@@ -1,11 +1,14 @@
 """`neuralrank train compress`, from a dataset to a candidate in the registry."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from neuralrank.bundle import Bundle
@@ -17,8 +20,10 @@ from tests.unit.conftest import HIDDEN, LAYERS, tiny_bundle
 from tests.unit.trainer.text.conftest import tiny_checkpoint
 from tests.unit.trainer.text.test_reranker import tiny_dataset
 from trainer.compress.compressing import CompressOptions, compress
+from trainer.compress.measuring import Row
 from trainer.loop import TrainingOptions
-from trainer.text import read_source
+from trainer.text import Reader, TextModel, read_source, score_pairs
+from trainer.text.judged import Judged
 from trainer.text.reranker import RerankerOptions, train_reranker
 
 
@@ -40,6 +45,22 @@ def test_each_step_is_measured_and_the_smaller_one_serves(tmp_path: Path) -> Non
         "pruned and distilled, int8, ONNX Runtime static",
     ]
     assert made.rows[0].correlation == 1.0
+    # The held-back query has one right item, so that nDCG is 1 / log2(1 + its place).
+    held = Judged.of(tiny_dataset(), "test")
+    with torch.no_grad():
+        before = score_pairs(
+            TextModel(tiny_checkpoint(), "score").eval(),
+            Reader.of(tiny_checkpoint()),
+            [(held.queries[0], held.texts[item]) for item in held.item],
+        )
+    texts = [held.texts[item] for item in held.item]
+    after = CrossEncoder.load(made.bundle).score(held.queries[0], texts)
+    for row, scores in ((made.rows[0], before), (made.rows[4], np.asarray(after))):
+        place = 1 + int((scores > scores[held.label.argmax()]).sum())
+        assert row.ndcg == pytest.approx(1 / np.log2(1 + place), abs=1e-4), row.what
+    for row in made.rows:
+        assert row.milliseconds > 0
+        assert 0 < row.ndcg <= 1
     assert made.rows[3].megabytes < 0.75 * made.rows[0].megabytes
     # Distilled, it is nearer to what it was than pruned alone.
     assert made.rows[3].correlation >= made.rows[2].correlation
@@ -76,6 +97,22 @@ def test_the_command_publishes_a_candidate(tmp_path: Path) -> None:
     assert result["ref"] in registry.refs()
     # A candidate does not serve by itself.
     assert registry.resolve(served.manifest.name) == served.ref
+
+
+def test_the_table_has_size_time_and_ndcg(capsys: Any) -> None:
+    from neuralrank.cli.train.compress import _print
+
+    rows = (
+        Row("as it was, fp32", 12.34, 56.7, 0.71534, 1.0),
+        Row("pruned, fp32", 6.1, 30.2, 0.6, 0.91),
+    )
+    _print(rows)
+    lines = [re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["MB", "ms / 100 pairs", "nDCG@10", "correlation"],
+        ["as it was, fp32", "12.3", "57", "0.7153", "1.0000"],
+        ["pruned, fp32", "6.1", "30", "0.6000", "0.9100"],
+    ]
 
 
 @pytest.mark.parametrize("again", ["update", "adapters", "compress"])

@@ -12,6 +12,7 @@ from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.matryoshka import cut
 from neuralrank.models import Checkpoint
 from tests.unit.trainer.encoder.shop import shop
+from tests.unit.trainer.interrupts import interrupt_at
 from tests.unit.trainer.text.conftest import tiny_checkpoint
 from trainer.dataset import Window
 from trainer.encoder import EncoderOptions, Trained, train_encoder
@@ -85,6 +86,18 @@ def test_done_is_done(trained: Trained) -> None:
     again = run(OPTIONS, training(trained.outcome.out))
     assert again.outcome.history == trained.outcome.history
     assert again.bundle.hash == trained.bundle.hash
+
+
+def test_interrupted_it_goes_on_as_if_it_had_not_been(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(monkeypatch, 7)
+    with pytest.raises(KeyboardInterrupt, match="step 9 of 12"):
+        run(OPTIONS, training(tmp_path))
+    assert not (tmp_path / "bundle").exists()
+    resumed = run(OPTIONS, training(tmp_path))
+    assert resumed.outcome.history == trained.outcome.history
+    assert resumed.bundle.hash == trained.bundle.hash
 
 
 def test_lora_trains_few_weights_and_is_merged_into_the_bundle(tmp_path: Path) -> None:

@@ -121,9 +121,11 @@ def test_interrupted_it_writes_a_checkpoint_of_that_step(options: TrainingOption
         train(line_task(interrupt), options)
     assert Checkpoints(options.out, 2).steps() == [5, 9]
     whole, rest = line_task(), line_task()
-    train(rest, options)
-    train(whole, replace(options, out=options.out / "whole"))
+    outcome = train(rest, options)
+    expected = train(whole, replace(options, out=options.out / "whole"))
     assert equal(weights(rest), weights(whole))
+    # Its losses are means from one evaluation to the next, also across the interruption.
+    assert outcome.history == expected.history
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer, BertForPreTraining
 
 from neuralrank.errors import InvalidInput
 from neuralrank.models import Checkpoint, checkpoint
+from tests.unit.trainer.interrupts import interrupt_at
 from tests.unit.trainer.pretrain.test_tokenizer import TITLES
 from trainer.loop import Outcome, TrainingOptions, train
 from trainer.pretrain.collating import masks_for
@@ -34,12 +35,9 @@ def tiny(corpus: Corpus) -> Checkpoint:
     return from_scratch(tokenizer, layers=2, hidden=32, heads=2, seed=0)
 
 
-@pytest.fixture(scope="module")
-def run(
-    tiny: Checkpoint, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Pretraining, Outcome]:
-    options = TrainingOptions(
-        out=tmp_path_factory.mktemp("run"),
+def training(out: Path) -> TrainingOptions:
+    return TrainingOptions(
+        out=out,
         steps=24,
         batch_size=16,
         learning_rate=1e-2,
@@ -48,6 +46,13 @@ def run(
         patience=0,
         every_steps=12,
     )
+
+
+@pytest.fixture(scope="module")
+def run(
+    tiny: Checkpoint, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Pretraining, Outcome]:
+    options = training(tmp_path_factory.mktemp("run"))
     model = Pretraining(tiny, seed=0)
     return model, train(pretraining(model, corpus, options), options)
 
@@ -58,6 +63,25 @@ def test_the_loss_falls_from_that_of_a_guess(run: tuple[Pretraining, Outcome]) -
     assert outcome.before["dev_loss"] == pytest.approx(guess, rel=0.1)
     assert outcome.best["dev_loss"] < outcome.before["dev_loss"] - 0.5
     assert set(outcome.best) == {"dev_loss", "masked_accuracy", "next_accuracy"}
+
+
+def test_interrupted_it_goes_on_as_if_it_had_not_been(
+    run: tuple[Pretraining, Outcome],
+    tiny: Checkpoint,
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, expected = run
+    options = training(tmp_path)
+    interrupt_at(monkeypatch, 14)
+    with pytest.raises(KeyboardInterrupt, match="step 16 of 24"):
+        train(pretraining(Pretraining(tiny, seed=0), corpus, options), options)
+    model = Pretraining(tiny, seed=0)
+    outcome = train(pretraining(model, corpus, options), options)
+    assert outcome.history == expected.history
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, model.state_dict()[name]), name
 
 
 def test_what_is_saved_is_where_other_trainings_start(

@@ -37,7 +37,7 @@ __all__ = ["Window", "pull_window"]
 
 _PULLED: Final = "pulled"
 _TAKEN: Final = "taken.parquet"
-_ROWS: Final = pa.schema([("id", pa.string()), ("time", pa.int64())])
+_ROWS: Final = pa.schema([("table", pa.string()), ("id", pa.string()), ("time", pa.int64())])
 _SINCE: Final = b"since"
 _LIMITS: Final = Limits()
 
@@ -62,7 +62,7 @@ class _Taken:
     `since`, ms: all of that time and later are here; what is older is not looked at again.
     """
 
-    rows: pa.Table  # _ROWS, of both indexes
+    rows: pa.Table  # _ROWS; two tables may have the same id
     since: int
 
     @classmethod
@@ -130,18 +130,21 @@ def _cut(
     lag = milliseconds(window.seen, "seen") - until
     before = taken.rows if taken is not None else _ROWS.empty_table()
     shown = _shown(logs)
-    queries = logs.queries.filter(_mine(logs.queries, before, shown, until))
-    events = logs.events.filter(_mine(logs.events, before, shown, until))
+    tables = {
+        name: table.filter(_mine(name, table, before, shown, until))
+        for name, table in (("queries", logs.queries), ("events", logs.events))
+    }
+    queries, events = tables["queries"], tables["events"]
     if not events.num_rows:
         return None
-    found = pa.concat_tables([before, *(table.select(_ROWS.names) for table in (queries, events))])
+    found = pa.concat_tables([before, *(_rows(name, table) for name, table in tables.items())])
     since = until - lag
     again = found.filter(pc.greater_equal(found["time"], since))
-    users = {user for table in (queries, events) for user in pc.unique(table["user"]).to_pylist()}
+    users = {user for table in tables.values() for user in pc.unique(table["user"]).to_pylist()}
     counts = summary(counted(queries) + counted(events), users)
     (pulled,) = logs.pulled
     try:
-        for name, table in (("queries", queries), ("events", events)):
+        for name, table in tables.items():
             with whole_file(folder / f"{name}.parquet") as file:
                 pq.write_table(table, file, compression="zstd")
         _Taken(again, since).write(folder)
@@ -171,12 +174,20 @@ def _shown(logs: Logs) -> dict[str, int]:
     return times
 
 
-def _mine(table: pa.Table, before: pa.Table, shown: Mapping[str, int], until: int) -> pa.Array:
+def _rows(name: str, table: pa.Table) -> pa.Table:
+    names = pa.repeat(name, table.num_rows)
+    return pa.table([names, table["id"], table["time"]], schema=_ROWS)
+
+
+def _mine(
+    name: str, table: pa.Table, before: pa.Table, shown: Mapping[str, int], until: int
+) -> pa.Array:
     """Which rows are this round's: of pages (or, of none, themselves) before its end, and not taken
     yet."""
     rows = zip(table["query_id"].to_pylist(), table["time"].to_pylist(), strict=True)
     early = [(shown[query] if query else time) < until for query, time in rows]
-    fresh = pc.invert(pc.is_in(table["id"], before["id"]))
+    known = before.filter(pc.equal(before["table"], name))["id"]
+    fresh = pc.invert(pc.is_in(table["id"], known))
     return pc.and_(pa.array(early, pa.bool_()), fresh)
 
 

@@ -87,6 +87,16 @@ def test_what_is_indexed_late_is_taken_by_the_next_round(tmp_path: Path) -> None
     assert second.events["item_id"].to_pylist() == ["b", "a"]
 
 
+def test_a_query_and_an_event_may_have_the_same_id(tmp_path: Path) -> None:
+    shelf = [
+        ("ubi_queries", 0.0, query(50, "q") | {"_id": "1"}),
+        ("ubi_events", 0.0, event(51, "impression", "a")),
+        ("ubi_events", 0.0, event(70, "click", "b", query="") | {"_id": "1"}),
+    ]
+    first, second = rounds(Living(shelf), tmp_path, [80.0, 200.0], lag=20.0)
+    assert first.queries["id"].to_pylist() == second.events["id"].to_pylist() == ["1"]
+
+
 pages = st.lists(
     st.tuples(
         st.integers(0, 300),  # when it is shown

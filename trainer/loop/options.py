@@ -15,8 +15,9 @@ Track = Literal["tensorboard", "wandb", "none"]
 
 # What must stay when a run is resumed: the batches and the shapes of the weights hang on it.
 _FIXED: Final = ("batch_size", "accumulate", "seed", "method", "max_length")
+_EPOCHS: Final = 3.0
 _FROM_ZERO: Final = (
-    *("steps", "learning_rate", "weight_decay", "clip"),
+    *("epochs", "steps", "learning_rate", "weight_decay", "clip"),
     *("patience", "seed", "every_steps"),
 )
 # All weights of a trained model want small steps, few new ones large steps.
@@ -45,8 +46,8 @@ class TrainingOptions:
     # The run's folder: checkpoints/, logs/, options.json, result.json. The same folder again: the
     # run goes on where it stopped.
     out: Path
-    # How often every example is seen, at least.
-    epochs: float = 3.0
+    # How often every example is seen, at least. 0: what suits what is trained, mostly three times.
+    epochs: float = _EPOCHS
     # Optimiser steps; 0: as many as the epochs take.
     steps: int = 0
     # Examples in one forward pass, over all processes together.
@@ -86,8 +87,6 @@ class TrainingOptions:
         for name in _FROM_ZERO:
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise _invalid(name, value, "0 or more")
-        if not 0 < self.epochs < math.inf:
-            raise _invalid("epochs", self.epochs, "more than 0")
         if not 0 <= self.warmup < 1:
             raise _invalid("warmup", self.warmup, "from 0 to below 1")
         if self.max_length and not 8 <= self.max_length <= 8192:
@@ -101,7 +100,7 @@ class TrainingOptions:
     def total_steps(self, examples: int) -> int:
         """Optimiser steps of the whole run."""
         a_step = self.batch_size * self.accumulate
-        return self.steps or max(1, math.ceil(self.epochs * examples / a_step))
+        return self.steps or max(1, math.ceil((self.epochs or _EPOCHS) * examples / a_step))
 
     def between_evaluations(self, total: int) -> int:
         """Steps from one evaluation to the next."""

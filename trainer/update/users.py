@@ -88,7 +88,7 @@ class UserMemory(Memory):
         old, known = _by_user(self.old), _by_user(self.replay)
         # With a page and no sequence, a user is measured as one who had done nothing.
         measured = {*old, *(self.old.impressions["user_id"].to_pylist() if self.old else ())}
-        measured |= set(data.of("impressions", "test")["user_id"].to_pylist()) - {""}
+        measured |= set(_shown(data, "test")["user_id"].to_pylist()) - {""}
         measured |= {user for user, rows in came.items() if _guessable(rows.get("test"))}
         measured = set(_lowest(measured, most))
         for user, rows in came.items():
@@ -115,7 +115,7 @@ def _remembered(
 ) -> Dataset:
     """Users with their sequences and newest pages of a part."""
     users = sorted(users)
-    shown = new.of("impressions", part)
+    shown = _shown(new, part)
     if old is not None:
         shown = _union(shown, old.impressions, "page_id")
     shown = _newest(_of(shown, "user_id", users))
@@ -129,6 +129,12 @@ def _remembered(
         "sequences": pa.Table.from_pylist(sequences, SEQUENCES),
     }
     return sample(part, new, old, tables)
+
+
+def _shown(data: Dataset, part: str) -> pa.Table:
+    """Pages of a part; of the test part those of searches, since no others measure."""
+    shown = data.of("impressions", part)
+    return shown.filter(pc.not_equal(shown["query_id"], "")) if part == "test" else shown
 
 
 def _continued(rows: Sequence[_Row], known: Mapping[str, _Row]) -> list[_Row]:

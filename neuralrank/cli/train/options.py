@@ -59,7 +59,12 @@ _FLAGS: Final[dict[str, tuple[Any, Any]]] = {
         ],
         inspect.Parameter.empty,
     ),
-    "epochs": (Annotated[float, _flag("How often every example is seen.")], 3.0),
+    "epochs": (
+        Annotated[
+            float, _flag("How often every example is seen. 0: what suits what is trained.", min=0)
+        ],
+        3.0,
+    ),
     "steps": (
         Annotated[int, _flag("Optimiser steps. 0: as many as --epochs takes.", min=0)],
         0,

@@ -32,7 +32,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 @train.command()
-@training_flags(epochs=1.0)
+@training_flags(epochs=0.0)
 def update(
     name: Annotated[
         str,
@@ -133,7 +133,8 @@ def update(
 
     Ctrl-C at any point: the same command goes on where it was. With --every, a round that fails
     (OpenSearch is down, nobody clicked) is tried again at its next time. What was forgotten of
-    earlier test parts is reported, and keeps a candidate out if it is more than --margin.
+    earlier test parts is reported, and keeps a candidate out if it is more than --margin. Where
+    --epochs is 0, a cross-encoder has 1 and a personal ranker 10.
     """
     from trainer.dataset.splits import Shares
     from trainer.feedback.pull import moment
@@ -148,11 +149,11 @@ def update(
     options = Options(replay, memory, promote, lag=_seconds("--lag", lag))
     begin = moment(since, datetime.now(UTC), "--from").isoformat()
     rules = Rules(min_gain=min_gain, max_p=max_p, margin=margin, min_size=min_size)
+    served = found.manifest(found.resolve(name)).kind
     common = {
         "settings": settings, "registry": found, "catalogue": catalogue, "index": index,
         "shares": Shares(dev, test), "training": training,
     }  # fmt: skip
-    served = found.manifest(found.resolve(name)).kind
     kind, stages = _learned(served, rules, common, loss, encoder, judgments, id_events)
     learner = Learner(training.out, name, begin, stages, found, kind, options)
 

@@ -23,6 +23,9 @@ __all__ = ["PersonalStages", "TextStages"]
 
 # Of a personal ranker that is trained further; the first training's is three times as high.
 _PERSONAL_RATE: Final = 1e-3
+# Of a history, an epoch guesses one step by chance; of what a cross-encoder reads, it reads all.
+_PERSONAL_EPOCHS: Final = 10.0
+_TEXT_EPOCHS: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,10 @@ class TextStages(_Stages):
     def finder(self) -> str:
         return self.encoder
 
+    @property
+    def epochs(self) -> float:
+        return self.training.epochs or _TEXT_EPOCHS
+
     def train(self, dataset: Path, parent: str, folder: Path) -> str:
         from trainer.dataset import Dataset
         from trainer.text import read_source
@@ -92,7 +99,7 @@ class TextStages(_Stages):
             Dataset.open(dataset),
             read_source(parent, self.registry),
             RerankerOptions(loss=self.loss),  # type: ignore[arg-type]  # checked there
-            replace(self.training, out=folder),
+            replace(self.training, out=folder, epochs=self.epochs),
         )
         return self.published(result.bundle)
 
@@ -102,6 +109,10 @@ class PersonalStages(_Stages):
     """For a personal ranker, on the vectors of the encoder that it was made for."""
 
     id_events: int
+
+    @property
+    def epochs(self) -> float:
+        return self.training.epochs or _PERSONAL_EPOCHS
 
     def train(self, dataset: Path, parent: str, folder: Path) -> str:
         from neuralrank.encoder import Encoder
@@ -132,7 +143,7 @@ class PersonalStages(_Stages):
                 events=source.events, width=source.width, id_events=self.id_events,
                 name=parse_ref(parent)[0],
             ),
-            replace(self.training, out=folder, learning_rate=rate),
+            replace(self.training, out=folder, learning_rate=rate, epochs=self.epochs),
             source=source,
         )  # fmt: skip
         return self.published(result.bundle)

@@ -6,10 +6,12 @@ import pytest
 from typer.testing import CliRunner
 
 from neuralrank.cli.commands import app
+from neuralrank.cli.train.update_stages import PersonalStages, TextStages
 from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
 from neuralrank.registry import Registry
 from tests.unit.conftest import tiny_bundle, tiny_ranker
 from tests.unit.trainer.test_gate import seeded
+from trainer.update.rounds import Learner
 from trainer.update.state import Round, State, locked, write_state
 
 
@@ -71,6 +73,27 @@ def test_only_rankers_learn_on_and_each_has_its_own_options(
     registry.publish(tiny_bundle(tmp_path / "c", "cross_encoder", name="for-texts"))
     error = typed(tmp_path, "--id-events", "3", name="for-texts")
     assert isinstance(error, InvalidSettings)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "epochs"),
+    [("for-users", (), 10.0), ("for-users", ("--epochs", "1"), 1.0), ("ranker", (), 1.0)],
+)
+def test_a_personal_ranker_has_more_epochs_unless_told(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch,
+    name: str, given: tuple[str, ...], epochs: float,
+) -> None:  # fmt: skip
+    registry.publish(tiny_ranker(tmp_path / "p", "e@0", name="for-users"))
+    registry.publish(seeded(tmp_path / "1", 1))
+    found: list[float] = []
+    monkeypatch.setattr(Learner, "run", lambda self, *_, **__: found.append(_epochs(self)))
+    assert typed(tmp_path, *given, name=name) is None
+    assert found == [epochs]
+
+
+def _epochs(learner: Learner) -> float:
+    assert isinstance(learner.stages, PersonalStages | TextStages)
+    return learner.stages.epochs
 
 
 def test_opensearch_that_is_away_costs_nothing_that_was_done(

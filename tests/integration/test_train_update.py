@@ -156,6 +156,14 @@ def test_a_personal_ranker_learns_on_from_what_its_users_did_before(
     rows = json.loads(neuralrank("models", "candidates", "--json", **where).stdout)
     (row,) = (row for row in rows if row["ref"] == two["candidate"])
     assert "nDCG@10 of what users chose" in {check["name"] for check in row["checks"]}
+    measured = train(
+        *("evaluate", tmp_path / "state/rounds/0002/data", "--bundle", two["candidate"]),
+        *("--baseline", serving, "--out", tmp_path / "report.html"),
+    )
+    assert set(measured["systems"]) == {two["candidate"], serving}
+    values = {ref: found["nDCG@10"] for ref, found in measured["systems"].items()}
+    assert values[serving] == pytest.approx(two["before"], abs=1e-4)
+    assert values[two["candidate"]] == pytest.approx(two["after"], abs=1e-4)
     # Who came back is known by what they did before.
     mixed = Dataset.open(tmp_path / "state/rounds/0002/data").of("sequences", "train")
     users = dict(zip(mixed["user_id"].to_pylist(), mixed["items"].to_pylist(), strict=True))

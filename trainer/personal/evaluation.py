@@ -16,6 +16,7 @@ from neuralrank.personal_inputs import HEADS
 from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.registry import Registry
 from trainer.dataset import Dataset
+from trainer.dataset.checks import milliseconds
 from trainer.evaluation.evaluation import Evaluation, OfJudgments, Segment
 from trainer.evaluation.exposure import Exposure, exposed
 from trainer.evaluation.held_back import catalogue
@@ -126,13 +127,19 @@ def _area(one: Scored) -> float | None:
 
 
 def _known(data: Dataset) -> set[str]:
-    """Users who were there before the test part."""
-    return {
+    """Users who were there before the test part, or before the window: `train update` puts what it
+    remembers of a user before what they did in the test part."""
+    found = {
         user
         for part in ("train", "dev")
         for table in ("sequences", "impressions")
         for user in data.of(table, part)["user_id"].to_pylist()
     }
+    if since := data.description.window.since:
+        begins = milliseconds(since, "dataset.json: window.from")
+        rows = data.of("sequences", "test").to_pylist()
+        found |= {row["user_id"] for row in rows if row["times"][0] < begins}
+    return found
 
 
 def _segments(found: Sequence[Scored], order: Judged, known: set[str]) -> Iterator[Segment]:

@@ -1,6 +1,7 @@
 """`neuralrank train evaluate` of personal rankers, on what users chose."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput
 from neuralrank.registry import Registry
 from tests.unit.conftest import tiny_bundle, tiny_ranker
-from tests.unit.trainer.personal.test_train_command import held_for_test
-from trainer.dataset import Dataset
+from tests.unit.trainer.personal.test_train_command import DAY, held_for_test, iso
+from trainer.dataset import Dataset, Window
 from trainer.personal.behaviour import History
 from trainer.personal.evaluation import Scored, evaluate
 from trainer.personal.lists import List
@@ -86,6 +87,24 @@ def test_who_was_not_there_before_is_new(registry: Registry, tmp_path: Path) -> 
     found = evaluate(registry.get("near"), data, registry, tmp_path / "home").segments
     assert found["users", "new"].size == found["users", "returning"].size == 1
     assert ("next items of users", "new") not in found
+
+
+def test_who_is_remembered_from_before_the_window_is_returning(
+    registry: Registry, tmp_path: Path
+) -> None:
+    made = held_for_test()
+    others = [row for row in made.sequences.to_pylist() if row["split"] == "test"]
+    alone = replace(
+        made,
+        sequences=made.sequences.from_pylist(others, made.sequences.schema),
+        impressions=made.impressions.slice(0, 0),
+    )
+    for begin, name in ((DAY, "new"), (DAY + 1, "returning")):
+        window = Window.model_validate({"from": iso(begin), "until": iso(20 * DAY)})
+        description = alone.description.model_copy(update={"window": window})
+        data = replace(alone, description=description)
+        found = evaluate(registry.get("near"), data, registry, tmp_path / "home").segments
+        assert found["users", name].size == 1
 
 
 def test_a_personal_ranker_is_compared_with_its_like(registry: Registry, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def out_of_room(error: BaseException) -> bool:
 def no_room(error: BaseException) -> str:
     """What to tell a person: what is full, what is kept, and what to do."""
     target = getattr(error, "filename2", None) or getattr(error, "filename", None)
-    reason = getattr(error, "strerror", None) or str(error)
+    # SQLAlchemy says the whole statement after the first line.
+    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
     where = f"for {target}" if target else "of one of the folders that this command writes to"
     return (
         f"No room on the disk {where} ({reason}). Nothing half-written was left in the place of "

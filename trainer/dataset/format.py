@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuralrank.errors import InvalidInput, NotFound, Unsupported
+from neuralrank.full_disk import out_of_room
 
 __all__ = [
     "EXAMPLES",
@@ -240,7 +241,7 @@ class Dataset:
             (temporary / _DESCRIPTION).write_text(f"{text}\n", "utf-8")
             _swap(temporary, folder)
         except OSError as error:
-            kind = Unsupported if error.errno == 28 else InvalidInput
+            kind = Unsupported if out_of_room(error) else InvalidInput
             raise kind(
                 f"{folder} can't be written: {error.strerror or error}. What was there is as it "
                 "was."

@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 
 from neuralrank.errors import Diverged, InvalidSettings
+from neuralrank.full_disk import naming
 from trainer.loop.options import TrainingOptions
 from trainer.loop.task import Outcome
 
@@ -47,12 +48,13 @@ def search(
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options.out.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{options.out / 'trials.db'}",
-        study_name="trials",
-        direction="minimize" if lower_is_better else "maximize",
-        load_if_exists=True,
-    )
+    with naming(options.out / "trials.db"):
+        study = optuna.create_study(
+            storage=f"sqlite:///{options.out / 'trials.db'}",
+            study_name="trials",
+            direction="minimize" if lower_is_better else "maximize",
+            load_if_exists=True,
+        )
     known = study.get_trials(deepcopy=False)
     # Another seed for what is new: the same would try the same again.
     study.sampler = optuna.samplers.TPESampler(seed=options.seed + len(known))

@@ -1,11 +1,12 @@
 """The loop: learns, resumes as if uninterrupted, stops early, refuses what is wrong."""
 
+import errno
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from neuralrank.errors import InvalidInput, InvalidSettings, Unsupported  # noqa: E402
+from tests.unit.room import room_for  # noqa: E402
 from tests.unit.trainer.loop.conftest import EXAMPLES, line_task  # noqa: E402
 from trainer.loop import TrainingOptions, train  # noqa: E402
 from trainer.loop.batches import rows  # noqa: E402
@@ -245,27 +247,33 @@ def test_a_full_disk_is_a_clear_error_and_keeps_the_last_checkpoint(
     options: TrainingOptions,
 ) -> None:
     wide = torch.nn.Linear(3, 4096)  # 64 kB of weights, twice that of moments
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room = ExitStack()
 
     def evaluate(_: Any) -> dict[str, float]:
         nonlocal count
         count += 1
         if count == 3:  # from the second checkpoint on, no file may grow beyond 16 kB
-            resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, limits[1]))
+            room.enter_context(room_for(2**14))
         return {"quality": float(count)}
 
     count = 0
     task = line_task(model=wide, evaluate=evaluate)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        with pytest.raises(Unsupported, match=r"No room.*step-00000005") as caught:
-            train(task, options)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
+    with room, pytest.raises(Unsupported, match=r"No room.*step-00000005") as caught:
+        train(task, options)
     assert "same command" in str(caught.value)
     assert [path.name for path in (options.out / "checkpoints").iterdir()] == ["step-00000005"]
     assert train(task, options).steps == 20
+
+
+# TensorBoard writes in a thread, which raises there too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_log_without_room_is_named_and_the_run_goes_on_later(options: TrainingOptions) -> None:
+    logged = replace(options, track="tensorboard", every_steps=10)
+    full = pytest.raises(OSError, match=os.strerror(errno.EFBIG))
+    with room_for(2_500), full as caught:
+        train(line_task(), logged)
+    assert caught.value.filename == str(options.out / "logs")
+    assert train(line_task(), logged).steps == 20
 
 
 def test_tensorboard_gets_losses_and_metrics(options: TrainingOptions) -> None:

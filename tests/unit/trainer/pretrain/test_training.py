@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer, BertForPreTraining
 
 from neuralrank.errors import InvalidInput
 from neuralrank.models import Checkpoint, checkpoint
+from tests.unit.room import room_for
 from tests.unit.trainer.interrupts import interrupt_at
 from tests.unit.trainer.pretrain.test_tokenizer import TITLES
 from trainer.loop import Outcome, TrainingOptions, train
@@ -103,6 +104,17 @@ def test_what_is_saved_is_where_other_trainings_start(
     mine = Tokenizer.from_buffer(model.checkpoint.tokenizer)
     for text in ("phone case", "婴儿奶粉"):
         assert AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"] == mine.encode(text).ids
+
+
+def test_without_room_no_half_model_is_left(
+    run: tuple[Pretraining, Outcome], tmp_path: Path
+) -> None:
+    model, _ = run
+    with room_for(20_000), pytest.raises(OSError, match=str(tmp_path / "model")):
+        model.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+    model.save(tmp_path / "model")
+    checkpoint(str(tmp_path / "model"))
 
 
 def test_heads_go_on_where_an_earlier_pretraining_ended(

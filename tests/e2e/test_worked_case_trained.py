@@ -19,15 +19,11 @@ from tests.e2e.shop import CATALOGUE, open_shop  # noqa: E402
 from trainer.dataset import Dataset  # noqa: E402
 from trainer.loop import TrainingOptions  # noqa: E402
 from trainer.personal.behaviour import Behaviour, from_dataset  # noqa: E402
-from trainer.personal.learning import (  # noqa: E402
-    PersonalOptions,
-    known_items,
-    train_personal,
-    untrained,
-)
+from trainer.personal.learning import PersonalOptions, train_personal  # noqa: E402
 from trainer.personal.lists import Lists  # noqa: E402
 from trainer.personal.ranker import RankerModel  # noqa: E402
 from trainer.personal.shop import Shop  # noqa: E402
+from trainer.personal.source import beginning, known_items  # noqa: E402
 
 OPTIONS = PersonalOptions(id_events=1, dev_items=200)
 
@@ -72,7 +68,7 @@ def test_what_was_bought_and_who_bought_it_come_nearer_to_each_other(
 ) -> None:
     known = known_items(behaviour, OPTIONS.id_events)
     lists = Lists.of(behaviour, OPTIONS.events, OPTIONS.list_size, known)
-    fresh = untrained(lists, OPTIONS, 0)
+    fresh = beginning(lists, OPTIONS.width, 0)
     training = TrainingOptions(
         tmp_path / "run", epochs=40, batch_size=8, learning_rate=3e-3, track="none", patience=0
     )

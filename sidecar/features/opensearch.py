@@ -99,7 +99,9 @@ class OpenSearchFeatures:
         )
         with _understood():
             uuids = [_inner(body, "settings", "index").get("uuid") for body in answer.values()]
-            notes = [_inner(body, "mappings", "_meta", "neuralrank") for body in answer.values()]
+            said = [_inner(body, "mappings", "_meta", "neuralrank") for body in answer.values()]
+            # An index that says nothing, beside one that does, has no vectors of ours.
+            notes = [note for note in said if note]
             encoders = {str(note.get("encoder", "")) for note in notes}
             dimensions = {int(note.get("dimensions") or 0) for note in notes}
             packed = {

@@ -123,8 +123,8 @@ def test_a_pull_that_is_killed_goes_on_where_it_was(
     liked = dataset.examples.filter(pc.greater(dataset.examples["label"], 0))
     assert set(liked["item_id"].to_pylist()) == {"i2"}
     assert dataset.of("impressions", "train").num_rows == parts["train"] * SHOWN
-    # All of a user's steps are one item, so there is nothing to be guessed.
-    assert dataset.sequences.num_rows == 0
+    # All of a user's steps are one item.
+    assert dataset.sequences["items"].to_pylist() == [["i2"]] * 3
 
 
 def test_a_point_in_time_that_ends_and_a_node_that_goes_away(

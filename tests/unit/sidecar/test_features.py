@@ -113,3 +113,17 @@ async def test_an_index_that_was_made_again_under_its_name_is_another() -> None:
         for uuid in ("one", "two")
     ]
     assert found[0].generation != found[1].generation
+
+
+async def test_an_index_that_says_nothing_beside_one_that_does_mismatches_nothing() -> None:
+    said = {"encoder": "e@1", "dimensions": 4, "packed_vectors": {"text_vector": "packed"}}
+    meta = {
+        "shop": {
+            "mappings": {"_meta": {"neuralrank": said}},
+            "settings": {"index": {"uuid": "u1"}},
+        },
+        "blog": {"settings": {"index": {"uuid": "u2"}}},
+    }
+    info = await features(Client({}, meta)).index("both", 5.0)
+    assert (info.encoder, info.packed, info.dimensions) == ("e@1", "packed", 4)
+    assert info.generation == "blog/u2,shop/u1"

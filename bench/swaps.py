@@ -49,12 +49,12 @@ _TEXTS: Final = (
 )
 # What is measured: which bundles, how many swaps, seconds from one to the next, requests a second.
 _ROWS: Final = (
-    ("1,000 swaps of tiny bundles, two a second", "tiny", 1_000, 0.5, 40.0),
+    ("1,000 swaps of tiny bundles, four a second", "tiny", 1_000, 0.25, 40.0),
     ("300 swaps of tiny bundles, without a pause", "tiny", 300, 0.0, 40.0),
-    ("100 swaps of the default, one in two seconds", "default", 100, 2.0, 10.0),
-    ("100 swaps of the default, without a pause", "default", 100, 0.0, 10.0),
+    ("60 swaps of the default, one in two seconds", "default", 60, 2.0, 10.0),
+    ("60 swaps of the default, without a pause", "default", 60, 0.0, 10.0),
 )
-_SETTLE_SECONDS: Final = 30.0
+_SETTLE_SECONDS: Final = 15.0
 # Answers of a row that are compared, evenly spread.
 _COMPARED: Final = 3_000
 _NO_PROXY: Final = [("grpc.enable_http_proxy", 0)]

@@ -96,18 +96,8 @@ def pages(
 def _page(found: Found, vectors: Floats, encoder: Encoder) -> Page:
     count = len(found.candidates)
     scores = [np.nan if score is None else score for _, score in found.candidates]
-    candidates = Candidates(
-        ids=[id_ for id_, _ in found.candidates],
-        texts=[None] * count,
-        retrieval=np.array(scores, np.float32),
-        vectors=vectors,
-        has_vector=np.ones(count, bool),
-        brands=[None] * count,
-        prices=np.full(count, np.nan),
-        in_stock=np.full(count, -1, np.int8),
-        categories=[()] * count,
-        attributes=[None] * count,
-        versions=[None] * count,
+    candidates = Candidates.bare(
+        [id_ for id_, _ in found.candidates], [None] * count, np.array(scores, np.float32), vectors
     )
     near = similarities(candidates, encoder, encoder.encode_queries([found.text])[0], None)
     given = retrieval(candidates.retrieval, has_query=True)

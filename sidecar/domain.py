@@ -184,6 +184,30 @@ class Candidates:
     # None: not given.
     versions: list[int | None]
 
+    @classmethod
+    def bare(
+        cls, ids: Sequence[str], texts: Sequence[str | None], retrieval: Floats, vectors: Floats
+    ) -> "Candidates":
+        """Candidates of which nothing else is given.
+
+        Args:
+            vectors: float32 [n, d] of all of them, or [n, 0] of none.
+        """
+        count = len(ids)
+        return cls(
+            ids=list(ids),
+            texts=list(texts),
+            retrieval=retrieval,
+            vectors=vectors,
+            has_vector=np.full(count, vectors.shape[1] > 0),
+            brands=[None] * count,
+            prices=np.full(count, np.nan),
+            in_stock=np.full(count, -1, np.int8),
+            categories=[()] * count,
+            attributes=[None] * count,
+            versions=[None] * count,
+        )
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -308,16 +308,5 @@ def _nothing_read(degraded: Sequence[Degradation]) -> NeuralrankError:
 def _candidates(texts: Sequence[str]) -> Candidates:
     """The texts as candidates of which nothing else is known; their ids are their places."""
     count = len(texts)
-    return Candidates(
-        ids=[str(place) for place in range(count)],
-        texts=list(texts),
-        retrieval=np.full(count, np.nan, np.float32),
-        vectors=np.zeros((count, 0), np.float32),
-        has_vector=np.zeros(count, bool),
-        brands=[None] * count,
-        prices=np.full(count, np.nan),
-        in_stock=np.full(count, -1, np.int8),
-        categories=[()] * count,
-        attributes=[None] * count,
-        versions=[None] * count,
-    )
+    none, no_vectors = np.full(count, np.nan, np.float32), np.zeros((count, 0), np.float32)
+    return Candidates.bare([str(place) for place in range(count)], texts, none, no_vectors)

@@ -166,24 +166,13 @@ def test_a_caller_with_many_requests_has_one_share_and_they_are_served_alike(
         assert abs(sum(counts) - served[id(other)]) <= WINDOW + 60
 
 
-def test_one_request_of_a_thousand_candidates_does_not_starve_another_of_the_same_caller() -> None:
-    made = queue()
-    made.add(job(*[10] * 1_000, caller="shop"))
-    for _ in range(50):
-        made.take()
-    small = job(*[10] * 5, caller="shop")
-    made.add(small)
-    made.take()
-    made.take()
-    assert not small.waiting
-
-
-def test_one_with_a_thousand_candidates_does_not_starve_another() -> None:
+@pytest.mark.parametrize("other", ["large", "small"], ids=["same caller", "another caller"])
+def test_one_with_a_thousand_candidates_does_not_starve_another(other: str) -> None:
     made = queue()
     made.add(job(*[10] * 1_000, caller="large"))
     for _ in range(50):
         made.take()
-    small = job(*[10] * 5, caller="small")
+    small = job(*[10] * 5, caller=other)
     made.add(small)
     made.take()
     made.take()

@@ -15,7 +15,7 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-__all__ = ["Running", "Usage", "free_port"]
+__all__ = ["Running", "Usage", "free_port", "usage"]
 
 # The checkout, so that the modules are found from whatever folder the benchmark runs in.
 _ROOT = Path(__file__).parent.parent
@@ -35,6 +35,17 @@ class Usage:
     rss_mb: float
     files: int
     threads: int
+
+
+def usage(pid: int) -> Usage:
+    """What a process and its children use."""
+    parent = psutil.Process(pid)
+    family = [parent, *parent.children(recursive=True)]
+    return Usage(
+        sum(process.memory_info().rss for process in family) / 2**20,
+        sum(process.num_fds() for process in family),
+        sum(process.num_threads() for process in family),
+    )
 
 
 class Running:
@@ -103,13 +114,7 @@ class Running:
         raise RuntimeError(f"The sidecar was not ready within {seconds:.0f} s:\n{tail}")
 
     def usage(self) -> Usage:
-        parent = psutil.Process(self.process.pid)
-        family = [parent, *parent.children(recursive=True)]
-        return Usage(
-            sum(process.memory_info().rss for process in family) / 2**20,
-            sum(process.num_fds() for process in family),
-            sum(process.num_threads() for process in family),
-        )
+        return usage(self.process.pid)
 
     def children(self) -> list[psutil.Process]:
         """Its worker processes, where it has some."""

@@ -50,6 +50,12 @@ class CrossEncoder:
         return self.bundle.ref
 
     @property
+    def vocabulary(self) -> str:
+        """Two models with the same one make the same of a text in `tokenise`."""
+        manifest = self.bundle.manifest
+        return f"{manifest.files[self.bundle.tokenizer.name]} {manifest.max_tokens}"
+
+    @property
     def backend_name(self) -> str:
         return self._backend.name
 

@@ -1,4 +1,4 @@
-"""A cache of what models computed, bounded in bytes and keyed by the bundle that computed it."""
+"""A cache of what models computed, bounded in bytes and keyed by what computed it."""
 
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
@@ -24,7 +24,8 @@ def text_bytes(*texts: str) -> int:
 
 class BundleCache(Generic[_Value]):
     """The values used last, by bundle and key. For one thread. A swapped bundle has another ref, so
-    that nothing of the old one is ever found for the new one."""
+    that nothing of the old one is ever found for the new one. Tokens are kept by the vocabulary in
+    the place of the bundle, and are never forgotten but for newer ones."""
 
     def __init__(
         self,

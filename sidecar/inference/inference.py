@@ -154,8 +154,9 @@ class Inference:
         Raises:
             DeadlineExceeded: it could not be done in time.
         """
-        ref = model.ref
-        known = self._tokens.get(ref, [query, *texts])
+        # A model that was trained from another reads the same tokens.
+        vocabulary = model.vocabulary
+        known = self._tokens.get(vocabulary, [query, *texts])
         found = {t: i for t, i in zip([query, *texts], known, strict=True) if i is not None}
         missing = [text for text in dict.fromkeys([query, *texts]) if text not in found]
         start = time.perf_counter()
@@ -164,7 +165,7 @@ class Inference:
                 ids = await self.in_thread(partial(model.tokenise, piece), deadline)
                 found.update(zip(piece, ids, strict=True))
                 for text, row in zip(piece, ids, strict=True):
-                    self._tokens.put(ref, text, row)
+                    self._tokens.put(vocabulary, text, row)
         pairs = [model.pair(found[query], found[text]) for text in texts]
         spent("tokenise", time.perf_counter() - start, len(texts))
         return pairs
@@ -233,7 +234,7 @@ class Inference:
         """Drops what a bundle computed that serves no more."""
         self._costs.pop(ref, None)
         self._workers.forget(ref)
-        for cache in (self._queries, self._tokens, self._scores):
+        for cache in (self._queries, self._scores):
             await cache.forget(ref)
 
     def close(self) -> None:

@@ -101,6 +101,7 @@ class WordJudge:
     """A cross-encoder: 4 for each word that query and text share, from -4."""
 
     ref: str = "judge@000000000002"
+    vocabulary: str = "characters"
     backend_name: str = "words"
     languages: tuple[str, ...] = ("en",)
     calls: list[list[str]] = field(default_factory=list)

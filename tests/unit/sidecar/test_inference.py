@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neuralrank.errors import DeadlineExceeded, Overloaded, Unavailable
-from neuralrank.tokens import Tokens
+from neuralrank.tokens import Ids, Tokens
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
@@ -276,11 +276,33 @@ async def test_what_was_computed_is_kept_by_bundle_and_dropped_with_it() -> None
         await made.forget(ref)
     sizes = [
         metrics.registry.get_sample_value("neuralrank_cache_bytes", {"cache": name})
-        for name in ("query", "token", "score")
+        for name in ("query", "score")
     ]
-    assert sizes == [0.0, 0.0, 0.0]
+    assert sizes == [0.0, 0.0]
     await ask()
     assert (len(judge.texts), len(encoder.calls)) == (6, 2)
+    made.close()
+
+
+async def test_a_model_with_the_same_vocabulary_finds_the_tokens_of_the_one_before() -> None:
+    made = inference(token_cache_bytes=9_999)
+    tokenised: list[str] = []
+
+    class Counting(WordJudge):
+        def tokenise(self, texts: Sequence[str]) -> list[Ids]:
+            tokenised.extend(texts)
+            return super().tokenise(texts)
+
+    old, new = Counting(), Counting(ref="judge@00000000000b")
+    await made.pairs(old, "red", ["red car"], SOON)
+    await made.forget(old.ref)
+    pairs = await made.pairs(new, "red", ["red car"], SOON)
+    assert tokenised == ["red", "red car"]
+    other = Counting(ref="judge@00000000000c", vocabulary="others")
+    assert read_back((await made.pairs(other, "red", ["red car"], SOON))[0].ids) == read_back(
+        pairs[0].ids
+    )
+    assert tokenised == ["red", "red car"] * 2
     made.close()
 
 

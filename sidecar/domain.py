@@ -235,11 +235,14 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each part of the score counts: each ≥ 0, not all zero."""
+    """How much each part of the score counts: each ≥ 0, not all zero. `cross_encoder`, in [0, 1],
+    is its share within relevance, among the candidates that it has read."""
 
     relevance: float
     affinity: float
     retrieval: float
+    # Measured: docs/decisions/004-blend.md.
+    cross_encoder: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,9 @@ class SidecarSettings(BaseSettings):
     weight_relevance: _Weight = 1.0
     weight_affinity: _Weight = 0.5
     weight_retrieval: _Weight = 0.8
+    # How much of relevance the cross-encoder's order is, among the candidates that it has read.
+    # More: for one that was trained on the shop's own data and has earned it (`neuralrank tune`).
+    weight_cross_encoder: float = Field(default=0.2, ge=0, le=1)
 
     # --- Users
 

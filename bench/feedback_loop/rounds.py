@@ -52,7 +52,8 @@ class Plan:
     epochs: float = 8.0
     learning_rate: float = 5e-4
     batch_size: int = 32
-    max_length: int = 32
+    # As much as is read in service: the query, and the first 150 characters of a text.
+    max_length: int = 64
 
 
 @dataclass(frozen=True)

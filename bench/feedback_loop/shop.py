@@ -45,7 +45,7 @@ _RANKING: Final[Mapping[str, Any]] = {
     "max_reranked": 50,
     "deadline_ms": 5_000,
     "fusion": "rrf",
-    "weights": {"relevance": 1.0, "retrieval": 0.5, "affinity": 0.0},
+    "weights": {"relevance": 1.0, "retrieval": 0.5, "affinity": 0.0, "cross_encoder": 1.0},
 }
 _SIDECAR: Final = {
     "NEURALRANK_SIDECAR_REGISTRY_POLL_SECONDS": "1",

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 PARTS: Final = ("relevance", "affinity", "retrieval")
+_WEIGHTS: Final = (*PARTS, "cross_encoder")
 _Count = Annotated[int, Field(ge=1, le=10_000)]
 _Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 # What a search may try, beside `weights.PART` and `boosts.FIELD`: all that needs no index.
@@ -79,6 +80,8 @@ class Weights(_Model):
     relevance: _Weight | None = None
     affinity: _Weight | None = None
     retrieval: _Weight | None = None
+    # The share of its order within relevance, among what it has read.
+    cross_encoder: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _not_all_zero(self) -> Self:
@@ -172,13 +175,12 @@ class Search(_Model):
             head, _, rest = name.partition(".")
             if not (
                 name in _SEARCHED
-                or (head == "weights" and rest in PARTS)
+                or (head == "weights" and rest in _WEIGHTS)
                 or (head == "boosts" and rest)
             ):
+                allowed = [*_SEARCHED, *(f"weights.{each}" for each in _WEIGHTS)]
                 raise ValueError(
-                    f"can't search {name!r}; allowed are "
-                    f"{', '.join(_SEARCHED)}, {', '.join(f'weights.{part}' for part in PARTS)} and "
-                    "boosts.FIELD"
+                    f"can't search {name!r}; allowed are {', '.join(allowed)} and boosts.FIELD"
                 )
             if name == "fusion" and set(choice.one_of) - {"weights", "rrf"}:
                 raise ValueError("fusion must be one_of weights, rrf")
@@ -193,13 +195,15 @@ def _check_numbers(name: str, numbers: Sequence[Any]) -> None:
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise ValueError(f"{name} can't be {number!r}; it must be a number")
         least = 1 if name in _WHOLE and name != "max_reranked" else 0
+        most = 1.0 if name == "weights.cross_encoder" else math.inf
         if (
             not math.isfinite(number)
-            or number < least
+            or not least <= number <= most
             or (name in _WHOLE and number != int(number))
         ):
             kind = "a whole number" if name in _WHOLE else "a number"
-            raise ValueError(f"{name} can't be {number!r}; it must be {kind} from {least}")
+            upto = f" to {most:g}" if most < math.inf else ""
+            raise ValueError(f"{name} can't be {number!r}; it must be {kind} from {least}{upto}")
 
 
 class Spec(_Model):

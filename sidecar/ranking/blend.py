@@ -29,9 +29,6 @@ _QUERY_SHARE: Final = 0.55
 _CONTEXT_SHARE: Final = 0.45
 # An order without scores says who comes first, not by how much: it counts half.
 _ORDER_FLOOR: Final = 0.5
-# What the cross-encoder counts among those that it read, where vectors say something too. Measured:
-# docs/decisions/004-blend.md.
-_CROSS_ENCODER_SHARE: Final = 0.2
 # The most that is believed of a candidate of which nothing is known.
 _UNKNOWN_RELEVANCE: Final = 0.5
 # The first ranking, which feedback is taken from: the user has no part in it.
@@ -81,38 +78,40 @@ def relevance(
     query_match: Floats,
     context_match: Floats,
     cross_encoder: Floats,
-    share: float = _CROSS_ENCODER_SHARE,
+    share: float,
+    found: Floats | None = None,
 ) -> Floats:
     """How well a candidate answers the query, from vectors and a cross-encoder that read some.
 
     Among those that were read, the cross-encoder's order is mixed in with their mean and spread
     kept: so read and unread lie on one scale, and being read is neither a bonus nor a penalty.
 
-    Without vectors the reading is all there is. A candidate of which nothing is known, where of
-    others something is, gets their lower quartile: by what else it has alone it would be ahead of
-    all that were looked at.
+    Where no candidate has a vector, that scale is the caller's own: those that were read move among
+    themselves by it, and the others have no relevance. Without either, the reading is all there is.
+
+    A candidate of which nothing is known, where of others something is, gets their lower quartile:
+    by what else it has alone it would be ahead of all that were looked at.
 
     Args:
         query_match: calibrated cosine of query and item; NaN: no vector.
         context_match: the same to the centroid of `feedback`; for similar items, the share of the
             candidate's categories that the item has too. NaN: none.
         cross_encoder: calibrated score; NaN: not read.
-        share: what that counts among those that were read, where vectors say something too.
+        share: of the cross-encoder's order among those that were read, in [0, 1].
+        found: `retrieval`; None where the caller gave no scores, or they are to count nothing.
     """
     shares = np.array([_QUERY_SHARE, _CONTEXT_SHARE], np.float32)
     match, _ = _weighted_mean([query_match, context_match], shares)
     match = np.where(np.isnan(query_match), np.float32("nan"), match)
     read, known = ~np.isnan(cross_encoder), ~np.isnan(match)
-    if known.any() and read.any():
+    if read.any() and known.any():
         # One without vector is taken for an average one of those that were read.
         compared = read & known if (read & known).any() else known
         match = np.where(read & ~known, np.mean(match[compared]), match).astype(np.float32)
-        # In float64: the mean of scores that differ in their last digit would be off by as much.
-        scores, own = cross_encoder[read].astype(np.float64), match[read]
-        spread = float(scores.std())
-        standard = (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
-        part = np.float32(share)
-        match[read] = (1 - part) * own + part * (own.mean() + standard * own.std())
+        match[read] = _mixed(match[read], cross_encoder[read], share)
+    elif read.any() and found is not None:
+        match[read] = _mixed(found[read], cross_encoder[read], share)
+        return _unit(match)
     elif read.any():
         match = cross_encoder.copy()
     known = ~np.isnan(match)
@@ -120,6 +119,17 @@ def relevance(
         unknown = min(float(np.quantile(match[known], 0.25)), _UNKNOWN_RELEVANCE)
         match = np.where(known, match, np.float32(unknown))
     return _unit(match)
+
+
+def _mixed(own: Floats, scores: Floats, share: float) -> Floats:
+    """The order of `scores` mixed into `own`, whose mean and spread stay; float32 [n] each."""
+    # In float64: the mean of scores that differ in their last digit would be off by as much.
+    wide = scores.astype(np.float64)
+    spread = float(wide.std())
+    standard = (wide - wide.mean()) / spread if spread > 0 else np.zeros_like(wide)
+    part = np.float32(share)
+    mixed = (1 - part) * own + part * (own.mean() + standard * own.std())
+    return np.asarray(mixed, np.float32)
 
 
 def affinity(user_match: Floats, category: Floats, brand: Floats) -> Floats:

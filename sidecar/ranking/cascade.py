@@ -7,7 +7,6 @@ says so. Whatever fails on the way to OpenSearch or in a model costs quality, no
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -105,10 +104,6 @@ class Ranker:
         needy = max(asked.values(), key=lambda way: (way.weights.relevance, way.weights.affinity))
         gathered = await self._gatherer.gather(needy, serving, deadline, trace)
         space = gathered.space
-        if gathered.late:
-            # A cross-encoder would have time for one or two, and without vectors their scores and
-            # the others' have no scale in common: the page would be worse than as it came.
-            asked = {name: replace(way, bundle="none") for name, way in asked.items()}
 
         dimensions = space.encoder.dimensions if space.encoder else 0
         candidates = complete(query.candidates, gathered.items, dimensions, vectors=space.vectors)

@@ -30,12 +30,21 @@ class Parts:
     def blend(self, cross: Floats) -> tuple[tuple[Floats, Floats, Floats], Blend]:
         """Relevance, affinity and retrieval as they count, and the blended scores, given what a
         cross-encoder has read."""
-        match = relevance(self.similarities.query_match, self.context, cross)
+        weights = self.query.weights
+        # An order without scores is no scale to measure a reading by.
+        scored = weights.retrieval > 0 and not np.isnan(self.query.candidates.retrieval).all()
+        match = relevance(
+            self.similarities.query_match,
+            self.context,
+            cross,
+            weights.cross_encoder,
+            self.retrieval if scored else None,
+        )
         parts = (match, self.affinity, self.retrieval)
         if self.query.fusion is Fusion.RRF:
             match, taste, found = (by_place(part, self.kept) for part in parts)
             parts = (match, taste, found)
-        return parts, blend(*parts, self.query.weights)
+        return parts, blend(*parts, weights)
 
 
 @dataclass(frozen=True, slots=True)

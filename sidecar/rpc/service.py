@@ -56,7 +56,10 @@ class RankingService(pb_grpc.RankingServicer):
         self._settings = settings
         self._clock = clock
         self._weights = Weights(
-            settings.weight_relevance, settings.weight_affinity, settings.weight_retrieval
+            settings.weight_relevance,
+            settings.weight_affinity,
+            settings.weight_retrieval,
+            settings.weight_cross_encoder,
         )
         self._certified = bool(settings.tls_client_ca)
         self.admission = Admission(settings, metrics, clock)

@@ -31,7 +31,7 @@ def test_it_is_the_order_that_a_sidecar_makes(page: Page) -> None:
     logits = floats(-3, 5, 4, NAN, NAN)
     nothing = np.full(5, np.nan, np.float32)
     # Relevance as shipped; the default weights of relevance and retrieval are 1 and 0.8.
-    parts = relevance(page.match, page.context, logits)
+    parts = relevance(page.match, page.context, logits, Weights(1.0, 0.5, 0.8).cross_encoder)
     scores = blend(parts, nothing, page.retrieval, Weights(1.0, 0.5, 0.8)).scores
     np.testing.assert_array_equal(page.order(logits, 0.2), order(scores, page.scores_in))
     assert page.names(page.order()) == ["a", "b", "c", "d", "e"]

@@ -9,6 +9,8 @@ from sidecar.domain import Floats, Weights
 from sidecar.ranking.blend import affinity, blend, by_place, feedback, order, relevance, retrieval
 
 NAN = np.float32("nan")
+# The default one.
+SHARE = Weights(1.0, 0.0, 0.0).cross_encoder
 PART = st.one_of(st.just(float("nan")), st.floats(0, 1, width=32))
 SCORE = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False, width=32))
 WEIGHT = st.floats(0, 1_000)
@@ -96,14 +98,15 @@ def test_negative_scores_are_scaled_between_least_and_most() -> None:
 
 @given(parts())
 def test_relevance_is_bounded_and_present_wherever_something_is_known(rows: Floats) -> None:
-    mixed = relevance(rows[:, 0], rows[:, 1], rows[:, 2])
+    mixed = relevance(rows[:, 0], rows[:, 1], rows[:, 2], SHARE)
     assert in_unit(mixed)
     known = ~np.isnan(rows[:, 0]) | ~np.isnan(rows[:, 2])
     assert np.isnan(mixed).all() if not known.any() else not np.isnan(mixed).any()
 
 
 def test_one_of_which_nothing_is_known_does_not_pass_those_that_were_compared() -> None:
-    mixed = relevance(floats(0.9, 0.7, 0.6, NAN), floats(NAN, NAN, NAN, NAN), np.full(4, NAN))
+    nothing = np.full(4, NAN)
+    mixed = relevance(floats(0.9, 0.7, 0.6, NAN), nothing, nothing, SHARE)
     assert mixed[3] < mixed[0]
     assert mixed[3] <= 0.5
 
@@ -111,8 +114,8 @@ def test_one_of_which_nothing_is_known_does_not_pass_those_that_were_compared() 
 @given(parts())
 def test_being_read_is_neither_a_bonus_nor_a_penalty(rows: Floats) -> None:
     rows = rows[~np.isnan(rows[:, 0])]
-    unread = relevance(rows[:, 0], rows[:, 1], np.full(len(rows), NAN))
-    mixed = relevance(rows[:, 0], rows[:, 1], rows[:, 2])
+    unread = relevance(rows[:, 0], rows[:, 1], np.full(len(rows), NAN), SHARE)
+    mixed = relevance(rows[:, 0], rows[:, 1], rows[:, 2], SHARE)
     read = ~np.isnan(rows[:, 2])
     assert mixed[~read] == pytest.approx(unread[~read])
     if read.any() and in_unit(mixed) and ((mixed > 0) & (mixed < 1)).all():  # nothing was clipped
@@ -121,15 +124,40 @@ def test_being_read_is_neither_a_bonus_nor_a_penalty(rows: Floats) -> None:
 
 def test_a_cross_encoder_turns_the_order_of_near_equals() -> None:
     match, none = floats(0.810, 0.809, 0.7, 0.6, 0.4), np.full(5, NAN)
-    mixed = relevance(match, none, floats(0.1, 0.9, 0.2, 0.1, NAN))
+    mixed = relevance(match, none, floats(0.1, 0.9, 0.2, 0.1, NAN), SHARE)
     assert mixed[1] > mixed[0] > mixed[2]
-    assert relevance(match, none, none) == pytest.approx(match)
+    assert relevance(match, none, none, SHARE) == pytest.approx(match)
 
 
-def test_without_vectors_the_reading_is_the_relevance() -> None:
-    mixed = relevance(floats(NAN, NAN), floats(NAN, NAN), floats(0.9, NAN))
+def test_the_share_is_how_far_a_cross_encoder_turns_the_order_of_what_it_read() -> None:
+    match, none, read = floats(0.9, 0.5, 0.4, 0.3), np.full(4, NAN), floats(0.1, 0.2, 0.3, NAN)
+    orders = [
+        np.argsort(-relevance(match, none, read, share), kind="stable").tolist()
+        for share in (0.0, 0.2, 1.0)
+    ]
+    assert orders[:2] == [[0, 1, 2, 3]] * 2
+    assert orders[2] == [2, 1, 0, 3]
+    assert relevance(match, none, read, 0.0) == pytest.approx(match)
+    for found in (match, None):  # without vectors, too
+        assert relevance(none, none, read, 1.0, found)[:3].argsort().tolist() == [0, 1, 2]
+
+
+def test_without_vectors_and_scores_that_count_the_reading_is_the_relevance() -> None:
+    mixed = relevance(floats(NAN, NAN), floats(NAN, NAN), floats(0.9, NAN), SHARE)
     assert mixed[0] == pytest.approx(0.9)
     assert 0 < mixed[1] <= 0.5
+
+
+@given(parts(), st.floats(0, 1))
+def test_without_vectors_what_was_read_moves_on_the_scale_of_the_callers_scores(
+    rows: Floats, share: float
+) -> None:
+    none, found = np.full(len(rows), NAN), retrieval(rows[:, 0], has_query=True)
+    mixed = relevance(none, none, rows[:, 2], share, found)
+    read = ~np.isnan(rows[:, 2])
+    assert np.isnan(mixed[~read]).all()
+    if read.any() and ((mixed[read] > 0) & (mixed[read] < 1)).all():  # nothing was clipped
+        assert mixed[read].mean() == pytest.approx(found[read].mean(), abs=1e-4)
 
 
 def test_feedback_points_to_what_the_best_have_in_common() -> None:

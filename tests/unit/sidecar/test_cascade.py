@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuralrank.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
+from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import Floats, Interaction, Profile, Ranking
 from sidecar.inference.cost import Cost
@@ -284,6 +284,39 @@ async def test_the_best_are_read_first_and_no_more_than_asked(bench: Bench) -> N
     assert bench.judge.texts == ["apple computer"]
 
 
+def texts_alone(*scores: float | None) -> pb.RankRequest:
+    """Candidates that are in no index: a, b, c and so on, of which b and d are asked for."""
+    texts = ("kettle", "red phone", "lamp", "red phone")
+    rows = [
+        pb.Candidate(id="abcd"[place], text=text) for place, text in enumerate(texts[: len(scores)])
+    ]
+    for row, score in zip(rows, scores, strict=True):
+        if score is not None:
+            row.retrieval_score = score
+    return pb.RankRequest(query="red phone", language="en", candidates=rows)
+
+
+async def test_without_vectors_those_that_are_read_move_on_the_scale_of_the_callers_scores(
+    bench: Bench,
+) -> None:
+    asked = texts_alone(10.0, 9.9, 9.0, 2.0)
+    assert ids(await bench.rank(asked)) == ["b", "a", "c", "d"]
+    asked.options.weights.cross_encoder = 0.0
+    assert ids(await bench.rank(asked)) == ["a", "b", "c", "d"]
+    asked.options.weights.cross_encoder = 1.0
+    assert ids(await bench.rank(asked)) == ["b", "d", "a", "c"]
+    # What is not read keeps its place among what is.
+    asked.options.max_reranked = 3
+    assert ids(await bench.rank(asked)) == ["b", "a", "c", "d"]
+
+
+async def test_without_vectors_and_scores_the_reading_makes_the_order(bench: Bench) -> None:
+    assert ids(await bench.rank(texts_alone(None, None, None, None))) == ["b", "d", "a", "c"]
+    asked = texts_alone(10.0, 9.9, 9.0, 2.0)
+    asked.options.weights.retrieval = 0.0
+    assert ids(await bench.rank(asked)) == ["b", "d", "a", "c"]
+
+
 async def test_a_cross_encoder_that_fails_costs_no_page(bench: Bench) -> None:
     assert bench.judge is not None
     bench.judge.error = RuntimeError("out of memory")
@@ -428,20 +461,6 @@ async def test_after_the_deadline_nothing_is_begun_and_an_answer_is_given(bench:
     assert (bench.encoder.calls, bench.judge.calls) == ([], [])
     assert len(ranking.results) == 4
     assert "deadline" in reasons(ranking)
-
-
-async def test_without_time_for_the_querys_vector_nothing_is_read_and_the_order_stays(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def late(*_: object) -> Floats:
-        raise DeadlineExceeded("3 ms are left, a query takes 5.")
-
-    monkeypatch.setattr(bench.inference, "encode_queries", late)
-    assert bench.judge is not None
-    ranking = await bench.rank(request("C", "A", "B", query="computer"))
-    assert ids(ranking) == ["C", "A", "B"]
-    assert reasons(ranking) == {"deadline"}
-    assert bench.judge.texts == []
 
 
 async def test_stages_are_reported_in_order(bench: Bench) -> None:

@@ -70,8 +70,16 @@ BROKEN: dict[str, tuple[Change, str]] = {
         options(weights=pb.Weights(retrieval=math.inf)),
         "weights.retrieval is inf",
     ),
+    "cross_encoder's weight above 1": (
+        options(weights=pb.Weights(cross_encoder=1.5)),
+        "weights.cross_encoder is 1.5; allowed is 0 to 1",
+    ),
+    "cross_encoder's weight is no number": (
+        options(weights=pb.Weights(cross_encoder=math.nan)),
+        "weights.cross_encoder is nan; allowed is 0 to 1",
+    ),
     "weights all 0": (
-        options(weights=pb.Weights(relevance=0, affinity=0, retrieval=0)),
+        options(weights=pb.Weights(relevance=0, affinity=0, retrieval=0, cross_encoder=1)),
         "weights are all 0",
     ),
     "prices crossed": (filters(min_price=10, max_price=5), "min_price is 10, above max_price 5"),
@@ -246,6 +254,8 @@ def test_vectors_are_brought_to_length_one_and_a_zero_vector_is_none() -> None:
 def test_weights_that_are_left_out_are_the_settings() -> None:
     request = pb.RankRequest(options=pb.RankOptions(weights=pb.Weights(affinity=3)))
     assert read_rank(request, WEIGHTS).weights == Weights(1.0, 3.0, 0.5)
+    request.options.weights.cross_encoder = 0.75
+    assert read_rank(request, WEIGHTS).weights == Weights(1.0, 3.0, 0.5, 0.75)
 
 
 def test_a_blank_query_is_no_query() -> None:

@@ -46,7 +46,9 @@ FILTERS = message(
     exclude_brands=st.lists(TEXT, max_size=3), min_price=st.floats(), max_price=st.floats(),
     in_stock_only=st.booleans(), attributes=st.lists(RULE, max_size=2),
 )  # fmt: skip
-GIVEN_WEIGHTS = message(pb.Weights, relevance=FLOAT, affinity=FLOAT, retrieval=FLOAT)
+GIVEN_WEIGHTS = message(
+    pb.Weights, relevance=FLOAT, affinity=FLOAT, retrieval=FLOAT, cross_encoder=GOOD | FLOAT
+)
 ARM = message(pb.Arm, bundle=TEXT, weights=GIVEN_WEIGHTS, fusion=st.integers(0, 3))
 GOOD_ARM = message(pb.Arm, bundle=TEXT, fusion=st.integers(0, 2))
 EXPERIMENT = message(
@@ -103,6 +105,7 @@ def check(query: RankQuery) -> None:
     weights = (query.weights.relevance, query.weights.affinity, query.weights.retrieval)
     assert min(weights) >= 0
     assert 0 < sum(weights) < float("inf")
+    assert 0 <= query.weights.cross_encoder <= 1
 
 
 @settings(max_examples=150, deadline=None)

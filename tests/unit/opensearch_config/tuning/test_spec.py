@@ -58,7 +58,13 @@ def test_a_short_spec_has_defaults(tmp_path: Path) -> None:
         (
             "    weights:\n      relevence: 1",
             6,
-            "'relevance'? Allowed are affinity, relevance, retr",
+            "'relevance'? Allowed are affinity, cross_encoder, relev",
+        ),
+        ("    weights: {cross_encoder: 2}", 5, "less than or equal to 1"),
+        (
+            "search: {over: {weights.cross_encoder: {low: 0, high: 2}}}",
+            5,
+            "weights.cross_encoder can't be 2.0; it must be a number from 0 to 1",
         ),
         ("    boosts: {title: -2}", 5, "variants[0].boosts.title: got -2"),
         ("    rank: false\n    window: 5", 4, "rank: false, and window, which need ranking"),

@@ -5,6 +5,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeSet;
 import java.util.regex.Pattern;
 
@@ -39,8 +40,13 @@ final class Checks {
         "affinity",
         number(0, Float.MAX_VALUE),
         "retrieval",
-        number(0, Float.MAX_VALUE)
+        number(0, Float.MAX_VALUE),
+        "cross_encoder",
+        number(0, 1)
     );
+
+    /** What the score is made of; at least one of them must weigh something. */
+    private static final Set<String> PARTS = Set.of("relevance", "affinity", "retrieval");
 
     private static final Map<String, Check> RULE = Map.of(
         "name",
@@ -157,8 +163,10 @@ final class Checks {
 
     private static Object weights(String path, Object value) {
         Map<String, Object> read = object(path, value, WEIGHTS);
-        if (read.size() == WEIGHTS.size() && read.values().stream().allMatch(weight -> (Double) weight == 0)) {
-            throw new IllegalArgumentException(path + " are all zero; at least one must be above zero");
+        if (PARTS.stream().allMatch(part -> Double.valueOf(0).equals(read.get(part)))) {
+            throw new IllegalArgumentException(
+                path + " are all zero; at least one of relevance, affinity and retrieval must be above zero"
+            );
         }
         return read;
     }

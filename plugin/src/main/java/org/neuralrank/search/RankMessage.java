@@ -113,6 +113,9 @@ final class RankMessage {
         if (given.has("retrieval")) {
             message.setRetrieval(given.number("retrieval").floatValue());
         }
+        if (given.has("cross_encoder")) {
+            message.setCrossEncoder(given.number("cross_encoder").floatValue());
+        }
         return message.build();
     }
 

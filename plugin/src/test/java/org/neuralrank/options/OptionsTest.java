@@ -63,6 +63,11 @@ public class OptionsTest {
         refused(Map.of("min_score", 1.5), "from 0.0 to 1.0");
         refused(Map.of("weights", Map.of("relevance", -1)), "weights.relevance is [-1]");
         refused(Map.of("weights", Map.of("relevance", 0, "affinity", 0, "retrieval", 0)), "all zero");
+        refused(
+            Map.of("weights", Map.of("relevance", 0, "affinity", 0, "retrieval", 0, "cross_encoder", 1)),
+            "all zero"
+        );
+        refused(Map.of("weights", Map.of("cross_encoder", 1.5)), "weights.cross_encoder is [1.5]", "from 0.0 to 1.0");
         refused(Map.of("filters", Map.of("min_price", 5, "max_price", 1)), "min_price 5.0 above max_price 1.0");
         refused(Map.of("filters", Map.of("attributes", List.of(Map.of("name", "x")))), "attributes[0]", "values");
         refused(Map.of("filters", List.of()), "(list)", "exclude_purchased");

@@ -439,7 +439,7 @@ public class ProcessorsTest {
                     "min_score",
                     0.5,
                     "weights",
-                    Map.of("affinity", 2),
+                    Map.of("affinity", 2, "cross_encoder", 0.75),
                     "bundle",
                     "none",
                     "fusion",
@@ -453,6 +453,7 @@ public class ProcessorsTest {
         assertEquals(50, options.getDeadlineMs());
         assertEquals(0.5f, options.getMinScore(), 0);
         assertEquals(2f, options.getWeights().getAffinity(), 0);
+        assertEquals(0.75f, options.getWeights().getCrossEncoder(), 0);
         assertFalse(options.getWeights().hasRelevance());
         assertEquals("none", options.getBundle());
         assertEquals(Fusion.FUSION_RRF, options.getFusion());

@@ -8,25 +8,35 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuralrank.models import Checkpoint
 from neuralrank.tokens import read_tokenizer
 from trainer.loop import Rows, Task, TrainingOptions
 from trainer.pretrain.collating import Batch, Collator, masks_for
 from trainer.pretrain.masking import IGNORED
-from trainer.pretrain.model import Pretraining
 from trainer.pretrain.texts import Corpus, Pair
+from trainer.text.methods import Adapted
 
-__all__ = ["pretraining"]
+__all__ = ["METRIC", "pretraining"]
+
+METRIC: Final = "dev_loss"
 
 # What is hidden of the part that is held back is the same at every evaluation.
 _DEV_SEED: Final = 20_190
 _DEFAULT_TOKENS: Final = 128
+_POSITIONS: Final = "embeddings.position_embeddings.weight"
 
 
-def pretraining(model: Pretraining, corpus: Corpus, options: TrainingOptions) -> Task:
+def pretraining(
+    adapted: Adapted, start: Checkpoint, corpus: Corpus, options: TrainingOptions
+) -> Task:
     """The task: both losses added up, as in the paper; the loss on the part that is held back is
-    what early stopping follows."""
-    tokenizer = read_tokenizer(model.checkpoint.tokenizer, "tokenizer.json")
-    longest = int(model.inner.config.max_position_embeddings)
+    what early stopping follows.
+
+    Args:
+        adapted: a `Pretraining` of `start`, as it is trained.
+    """
+    tokenizer = read_tokenizer(start.tokenizer, "tokenizer.json")
+    longest = len(start.weights[_POSITIONS]) - start.config.first_position
     collate = Collator(
         tokenizer, masks_for(tokenizer), min(options.max_length or _DEFAULT_TOKENS, longest)
     )
@@ -43,16 +53,17 @@ def pretraining(model: Pretraining, corpus: Corpus, options: TrainingOptions) ->
     return Task(
         identity={
             "what": "pretrain",
-            "source": model.checkpoint.fields.get("source", ""),
+            "source": start.fields.get("source", ""),
             "corpus": _fingerprint(corpus),
         },
-        model=model,
+        model=adapted.model,
         examples=len(corpus.train),
         batch=batch,
-        loss=_loss,
+        loss=lambda model, batch: _loss(model, batch) + adapted.penalty(),
         evaluate=evaluate,
-        metric="dev_loss",
+        metric=METRIC,
         lower_is_better=True,
+        extra=adapted.extra,
         describe=lambda row: repr(corpus.train[row].first[:40]),
     )
 

@@ -1,19 +1,19 @@
 """Which weights are trained: all, or small ones beside those that are there."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
-from peft import AdaLoraConfig, LoraConfig, get_peft_model
+from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from trainer.loop import Method, Stateful
 from trainer.text.additions import add_bottlenecks, add_prefixes
 from trainer.text.model import TextModel
 
-__all__ = ["Adapted", "adapt", "merged"]
+__all__ = ["Adapted", "adapt", "low_rank", "merged"]
 
 _RANK: Final = 8
 _PREFIX: Final = 16
@@ -52,35 +52,12 @@ def adapt(model: TextModel, method: Method, total_steps: int) -> Adapted:
       Fine-Tuning" (2023).
     - prefix, adapters: see `trainer.text.additions`.
     """
-    head = ["pooler", "classifier"] if model.head == "score" else None
-    linear = _linear_layers(model)
-    if method == "lora":
-        config = LoraConfig(
-            r=_RANK,
-            lora_alpha=2 * _RANK,
-            lora_dropout=0.05,
-            target_modules=linear,
-            modules_to_save=head,
-        )
-        return Adapted(get_peft_model(model, config))
-    if method == "adalora":
-        adaptive = AdaLoraConfig(
-            init_r=_RANK + _RANK // 2,
-            target_r=_RANK,
-            lora_alpha=2 * _RANK,
-            lora_dropout=0.05,
-            target_modules=linear,
-            modules_to_save=head,
-            tinit=total_steps // 10,
-            tfinal=total_steps // 3,
-            deltaT=max(1, total_steps // 50),
-            total_step=total_steps,
-        )
-        wrapped = get_peft_model(model, adaptive)
-        return Adapted(wrapped, _Ranks(wrapped), adaptive.orth_reg_weight)
+    head = ["pooler", "classifier"] if model.head == "score" else []
+    if method in ("lora", "adalora"):
+        return low_rank(model, method, total_steps, head)
     if method != "full":
         model.requires_grad_(False)
-        for part in head or []:
+        for part in head:
             (model.bert.pooler if part == "pooler" else model.classifier).requires_grad_(True)
         if method == "prefix":
             add_prefixes(model.bert, _PREFIX)
@@ -89,7 +66,41 @@ def adapt(model: TextModel, method: Method, total_steps: int) -> Adapted:
     return Adapted(model)
 
 
-def _linear_layers(model: TextModel) -> list[str]:
+def low_rank(
+    model: nn.Module, method: Literal["lora", "adalora"], total_steps: int, head: Sequence[str]
+) -> Adapted:
+    """Matrices of low rank beside every linear layer of a BERT's layers.
+
+    Args:
+        head: parts of the model that are trained whole beside them, by the last of their names.
+    """
+    linear, whole = _linear_layers(model), list(head) or None
+    if method == "lora":
+        config = LoraConfig(
+            r=_RANK,
+            lora_alpha=2 * _RANK,
+            lora_dropout=0.05,
+            target_modules=linear,
+            modules_to_save=whole,
+        )
+        return Adapted(get_peft_model(model, config))
+    adaptive = AdaLoraConfig(
+        init_r=_RANK + _RANK // 2,
+        target_r=_RANK,
+        lora_alpha=2 * _RANK,
+        lora_dropout=0.05,
+        target_modules=linear,
+        modules_to_save=whole,
+        tinit=total_steps // 10,
+        tfinal=total_steps // 3,
+        deltaT=max(1, total_steps // 50),
+        total_step=total_steps,
+    )
+    wrapped = get_peft_model(model, adaptive)
+    return Adapted(wrapped, _Ranks(wrapped), adaptive.orth_reg_weight)
+
+
+def _linear_layers(model: nn.Module) -> list[str]:
     """Names of the linear layers of a BERT's layers; bottlenecks of an earlier training are none of
     them."""
     return [
@@ -99,13 +110,12 @@ def _linear_layers(model: TextModel) -> list[str]:
     ]
 
 
-def merged(model: nn.Module) -> TextModel:
-    """A copy with a method's small weights added to those beside which they were trained."""
-    if isinstance(model, TextModel):
-        return copy.deepcopy(model)
+def merged(model: nn.Module) -> Any:
+    """A copy of the model that `adapt` was given, with a method's small weights added to those
+    beside which they were trained."""
+    copied = copy.deepcopy(model)
     # peft marks its modules while it unloads them.
-    plain: TextModel = copy.deepcopy(model).merge_and_unload()
-    return plain.eval()
+    return copied.merge_and_unload().eval() if isinstance(copied, PeftModel) else copied
 
 
 class _Ranks:

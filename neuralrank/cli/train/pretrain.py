@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import orjson
 import typer
 from rich.console import Console
 
 from neuralrank.catalogue import Catalogue
-from neuralrank.cli.registry_options import RegistryUrl, open_registry
+from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
-from neuralrank.cli.train.options import training_flags
-from neuralrank.errors import InvalidInput, InvalidSettings
+from neuralrank.cli.train.options import Trials, training_flags
+from neuralrank.errors import InvalidInput
 from neuralrank.product import Product
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ __all__ = ["pretrain"]
 
 
 @train.command()
-@training_flags(learning_rate=1e-4, epochs=10.0)
+@training_flags(epochs=10.0)
 def pretrain(
     catalogue: Annotated[
         list[Path] | None,
@@ -59,7 +60,9 @@ def pretrain(
     layers: Annotated[int, typer.Option(min=1, help="Of a new model.")] = 4,
     hidden: Annotated[int, typer.Option(min=8, help="Width of a new model.")] = 256,
     heads: Annotated[int, typer.Option(min=1, help="Attention heads of a new model.")] = 4,
+    trials: Trials = 0,
     registry: RegistryUrl = None,
+    as_json: Json = False,
     *,
     training: "TrainingOptions",
 ) -> None:
@@ -71,19 +74,12 @@ def pretrain(
     is held back; the loss on it says when to stop. FOLDER/model is then a Hugging Face folder, for
     `--from` of the other trainings.
     """
-    from accelerate import PartialState
-
-    from trainer import loop
-    from trainer.pretrain.model import Pretraining, from_scratch, with_mask
-    from trainer.pretrain.task import pretraining
+    from trainer.pretrain.model import from_scratch, with_mask
+    from trainer.pretrain.run import run_pretraining
     from trainer.pretrain.texts import split_off
     from trainer.pretrain.tokenizer import train_tokenizer
     from trainer.text import read_source
 
-    if training.method != "full":
-        raise InvalidSettings(
-            f"--method is {training.method}; pretraining changes all weights: full."
-        )
     out = Console(stderr=True)
     corpus = split_off(_texts(catalogue or [], queries, dataset), training.seed)
     if source:
@@ -94,19 +90,23 @@ def pretrain(
         start = from_scratch(
             tokenizer, layers=layers, hidden=hidden, heads=heads, seed=training.seed
         )
-    model = Pretraining(start, training.seed)
-    outcome = loop.train(pretraining(model, corpus, training), training)
-    if not PartialState().is_main_process:
+    done = run_pretraining(start, corpus, training, new=not source, trials=trials)
+    if done is None:
         return
-    folder = training.out / "model"
-    model.save(folder)
+    outcome = done.outcome
+    if as_json:
+        summary = {**outcome.json(), "chosen": done.chosen, "path": str(done.folder)}
+        typer.echo(orjson.dumps(summary).decode())
+        return
     before, best = outcome.before, outcome.best
+    chosen = ", ".join(f"{name} {value:.3g}" for name, value in done.chosen.items())
     Console().print(
         f"loss {before['dev_loss']:.3f} → {best['dev_loss']:.3f}, masked words "
         f"{before['masked_accuracy']:.1%} → {best['masked_accuracy']:.1%}, descriptions "
         f"{before['next_accuracy']:.1%} → {best['next_accuracy']:.1%}, best after "
-        f"{outcome.best_step:,} of {outcome.steps:,} steps\n{folder}: for --from of the other "
-        "trainings",
+        f"{outcome.best_step:,} of {outcome.steps:,} steps\n"
+        + (f"chosen of {trials} trials: {chosen}\n" if chosen else "")
+        + f"{done.folder}: for --from of the other trainings",
         highlight=False,
     )
 

@@ -44,9 +44,11 @@ def test_a_new_model_is_made_of_catalogue_queries_and_dataset_and_goes_on(
     # Further, from there.
     source = str(tmp_path / "run" / "model")
     more = command(
-        "--catalogue", catalogue, "--from", source, "--out", tmp_path / "more", *TRAINING
+        *("--catalogue", catalogue, "--from", source, "--out", tmp_path / "more", *TRAINING),
+        *("--method", "lora", "--json"),
     )
     assert more.exit_code == 0, more.output
+    assert json.loads(more.stdout)["path"] == str(tmp_path / "more" / "model")
     again = checkpoint(str(tmp_path / "more" / "model"))
     assert again.tokenizer == made.tokenizer
 
@@ -57,12 +59,15 @@ def test_a_new_model_is_made_of_catalogue_queries_and_dataset_and_goes_on(
         ([], InvalidInput, "that is too few"),
         (["--queries", "none.txt"], InvalidInput, "none.txt can't be read"),
         (["--catalogue", "none.jsonl"], NotFound, "none.jsonl"),
-        (["--method", "lora"], InvalidSettings, "pretraining changes all weights"),
+        (["--method", "lora"], InvalidSettings, "lora without --from"),
+        (["--method", "prefix"], InvalidSettings, "takes full, lora or adalora"),
     ],
 )
 def test_what_can_not_be_used_is_said(
-    tmp_path: Path, arguments: list[str], error: type[Exception], words: str
+    catalogue: Path, tmp_path: Path, arguments: list[str], error: type[Exception], words: str
 ) -> None:
+    if "--method" in arguments:
+        arguments = ["--catalogue", str(catalogue), *SIZES, *arguments]
     done = command("--out", tmp_path / "run", *arguments)
     assert isinstance(done.exception, error)
     assert words in str(done.exception)

@@ -1,5 +1,6 @@
 """A two-layer model that is pretrained on the examples: what falls, what is kept, what is read."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from neuralrank.models import Checkpoint, checkpoint
 from tests.unit.room import room_for
 from tests.unit.trainer.interrupts import interrupt_at
 from tests.unit.trainer.pretrain.test_tokenizer import TITLES
-from trainer.loop import Outcome, TrainingOptions, train
+from trainer.loop import Method, Outcome, TrainingOptions, train
 from trainer.pretrain.collating import masks_for
 from trainer.pretrain.model import Pretraining, from_scratch, with_mask
+from trainer.pretrain.run import run_pretraining
 from trainer.pretrain.task import pretraining
 from trainer.pretrain.texts import Corpus, Pair, split_off
 from trainer.pretrain.tokenizer import train_tokenizer
+from trainer.text.methods import Adapted
 from trainer.text.model import TextModel, weights_of
 
 PAIRS = [Pair(title, title[:12]) for title in TITLES[::8]]
@@ -55,7 +58,7 @@ def run(
 ) -> tuple[Pretraining, Outcome]:
     options = training(tmp_path_factory.mktemp("run"))
     model = Pretraining(tiny, seed=0)
-    return model, train(pretraining(model, corpus, options), options)
+    return model, train(pretraining(Adapted(model), tiny, corpus, options), options)
 
 
 def test_the_loss_falls_from_that_of_a_guess(run: tuple[Pretraining, Outcome]) -> None:
@@ -77,9 +80,9 @@ def test_interrupted_it_goes_on_as_if_it_had_not_been(
     options = training(tmp_path)
     interrupt_at(monkeypatch, 14)
     with pytest.raises(KeyboardInterrupt, match="step 16 of 24"):
-        train(pretraining(Pretraining(tiny, seed=0), corpus, options), options)
+        train(pretraining(Adapted(Pretraining(tiny, seed=0)), tiny, corpus, options), options)
     model = Pretraining(tiny, seed=0)
-    outcome = train(pretraining(model, corpus, options), options)
+    outcome = train(pretraining(Adapted(model), tiny, corpus, options), options)
     assert outcome.history == expected.history
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, model.state_dict()[name]), name
@@ -125,6 +128,42 @@ def test_heads_go_on_where_an_earlier_pretraining_ended(
     again = Pretraining(checkpoint(str(tmp_path)), seed=9)
     for name, weight in model.inner.state_dict().items():
         assert torch.equal(weight, again.inner.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+def test_small_weights_are_added_to_those_that_it_goes_on_from(
+    tiny: Checkpoint, corpus: Corpus, tmp_path: Path, method: Method
+) -> None:
+    options = replace(training(tmp_path), method=method)
+    done = run_pretraining(tiny, corpus, options, new=False)
+    assert done is not None
+    assert done.outcome.best["dev_loss"] < done.outcome.before["dev_loss"]
+    found = checkpoint(str(done.folder)).weights
+    changed = {n for n, w in found.items() if not np.array_equal(w, tiny.weights.get(n))}
+    assert "embeddings.word_embeddings.weight" not in changed
+    assert "encoder.layer.1.output.dense.weight" in changed
+    assert not any("lora" in name for name in found)
+    # What was saved is what was measured.
+    saved = Pretraining(checkpoint(str(done.folder)), seed=0)
+    again = pretraining(Adapted(saved), tiny, corpus, options)
+    again.model.eval()
+    with torch.no_grad():
+        measured = again.evaluate(again.model)
+    assert measured["dev_loss"] == pytest.approx(done.outcome.best["dev_loss"], abs=1e-4)
+
+
+def test_trials_choose_the_lowest_loss(tiny: Checkpoint, corpus: Corpus, tmp_path: Path) -> None:
+    options = replace(training(tmp_path), steps=4, every_steps=0)
+    done = run_pretraining(tiny, corpus, options, new=True, trials=2)
+    assert done is not None
+    assert "learning_rate" in done.chosen
+    losses = [
+        json.loads(file.read_text())["best"]["dev_loss"]
+        for file in (tmp_path / "trials").glob("*/result.json")
+    ]
+    assert len(losses) == 2
+    assert done.outcome.best["dev_loss"] == min(losses)
+    assert checkpoint(str(done.folder)).config.layers == 2
 
 
 def test_only_hidden_tokens_get_logits(tiny: Checkpoint) -> None:

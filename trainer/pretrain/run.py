@@ -1,0 +1,92 @@
+"""`train pretrain`: from texts and a start to a folder that other trainings start from."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal, cast
+
+from accelerate import PartialState
+
+from neuralrank.errors import InvalidSettings
+from neuralrank.models import Checkpoint
+from trainer.loop import Outcome, TrainingOptions, train
+from trainer.loop.trials import search
+from trainer.pretrain.model import Pretraining
+from trainer.pretrain.task import METRIC, pretraining
+from trainer.pretrain.texts import Corpus
+from trainer.text.methods import Adapted, low_rank, merged
+
+__all__ = ["MODEL", "Pretrained", "run_pretraining"]
+
+# In the run's folder.
+MODEL: Final = "model"
+_RATE: Final = 1e-4
+# Trained whole beside matrices of low rank: they are new in most checkpoints.
+_HEADS: Final = ("pooler", "transform", "seq_relationship")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """`folder`: a Hugging Face one; `chosen`: what trials found, by option."""
+
+    outcome: Outcome
+    folder: Path
+    chosen: dict[str, float] = field(default_factory=dict)
+
+
+def run_pretraining(
+    start: Checkpoint,
+    corpus: Corpus,
+    training: TrainingOptions,
+    *,
+    new: bool,
+    trials: int = 0,
+) -> Pretrained | None:
+    """Trains, and writes the model; None in all processes but the main one.
+
+    Args:
+        new: whether the weights are random.
+        trials: how many trainings the search for options may take.
+
+    Raises:
+        InvalidSettings: a method that does not go with this start; or as `trainer.loop.search`.
+        InvalidInput: as `trainer.loop.train`.
+    """
+    _check_method(training.method, new)
+    if training.method == "full" and not training.learning_rate:
+        training = replace(training, learning_rate=_RATE)
+
+    def fit(chosen: TrainingOptions) -> tuple[Adapted, Outcome]:
+        adapted = _adapted(Pretraining(start, chosen.seed), chosen, len(corpus.train))
+        return adapted, train(pretraining(adapted, start, corpus, chosen), chosen)
+
+    values = dict[str, float]()
+    if trials:
+        training, values = search(
+            training, trials, lambda each: fit(each)[1], METRIC, lower_is_better=True
+        )
+    adapted, outcome = fit(training)
+    if not PartialState().is_main_process:
+        return None
+    folder = Path(training.out) / MODEL
+    merged(adapted.model).save(folder)
+    return Pretrained(outcome, folder, values)
+
+
+def _check_method(method: str, new: bool) -> None:
+    if method in ("prefix", "adapters"):
+        raise InvalidSettings(
+            f"--method is {method}; pretraining takes full, lora or adalora: what it writes is a "
+            "Hugging Face folder, which has no place for a prefix or bottlenecks."
+        )
+    if method != "full" and new:
+        raise InvalidSettings(
+            f"--method is {method} without --from: a new model has nothing yet that small weights "
+            "could be trained beside. Give --from, or --method full."
+        )
+
+
+def _adapted(model: Pretraining, options: TrainingOptions, examples: int) -> Adapted:
+    if options.method == "full":
+        return Adapted(model)
+    method = cast(Literal["lora", "adalora"], options.method)
+    return low_rank(model, method, options.total_steps(examples), _HEADS)

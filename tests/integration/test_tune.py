@@ -110,6 +110,7 @@ search:
   held_back: 0.5
   over:
     weights.retrieval: {low: 0, high: 1}
+    weights.cross_encoder: {low: 0, high: 1}
     window: {low: 20, high: 100}
     boosts.title: {low: 1, high: 6}
     fusion: {one_of: [weights, rrf]}
@@ -141,6 +142,7 @@ search:
     versus = rows["words only"]["versus_first"]
     assert versus["wins"] + versus["losses"] <= 4
     assert found["search"]["trials"] == 3
+    assert 0 <= found["search"]["best"]["weights.cross_encoder"] <= 1
     assert found["search"]["held_back"]["queries"] == 2
     assert "other index against as it is" in page.read_text(encoding="utf-8")
     assert left(client) == []

@@ -237,6 +237,31 @@ def test_an_explanation_is_of_the_new_score_by_its_parts(searches: Searches, fus
     assert found_by_words
 
 
+def test_the_cross_encoders_weight_is_how_far_it_moves_what_it_has_read(
+    searches: Searches,
+) -> None:
+    def relevance(**options: Any) -> dict[str, float]:
+        # As much time as it wants: all that it may read is read each time.
+        given = {"bundle": "neuralrank-small", "deadline_ms": 2_000, "max_reranked": 5}
+        ext = {"neural_rank": {**given, **options}}
+        answer = searches.ranked({**BODY, "explain": True, "ext": ext})
+        return {
+            hit["_id"]: round(part["value"], 5)
+            for hit in answer["hits"]["hits"]
+            for part in hit["_explanation"]["details"]
+            if part["description"].startswith("relevance:")
+        }
+
+    without, usual = relevance(bundle="none"), relevance()
+    assert relevance(weights={"cross_encoder": 0}) == without
+    assert relevance(weights={"cross_encoder": 0.2}) == usual
+    moved = relevance(weights={"cross_encoder": 1})
+    read = {item for item in moved.keys() & without.keys() if moved[item] != without[item]}
+    assert 0 < len(read) <= 5
+    for item in read & usual.keys():
+        assert abs(moved[item] - without[item]) > abs(usual[item] - without[item])
+
+
 def test_max_score_is_the_best_of_the_whole_order(searches: Searches) -> None:
     first, second = (searches.ranked({**BODY, "from": start}) for start in (0, 10))
     assert first["hits"]["max_score"] == second["hits"]["max_score"]

@@ -94,7 +94,10 @@ def test_an_index_of_an_encoder_that_the_sidecar_lacks_keeps_the_page_and_is_nam
     ("options", "words"),
     [
         ({"usr": "A"}, "unknown key [usr]; allowed are [bundle, deadline_ms, ef_search, enabled,"),
-        ({"weights": {"relevence": 1}}, "[relevence]; allowed are [affinity, cross_encoder, relevance, retrieval"),
+        (
+            {"weights": {"relevence": 1}},
+            "[relevence]; allowed are [affinity, cross_encoder, relevance, retrieval",
+        ),
         ({"filters": {"price": 1}}, "unknown key [price]; allowed are [attributes, exclude_brands"),
         ({"window": "wide"}, "window is [wide] (string); allowed is an integer from 1 to 10000"),
         ({"user_id": ["A"]}, "user_id is [[A]] (list); allowed is a string"),

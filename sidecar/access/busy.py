@@ -17,6 +17,10 @@ __all__ = ["Busy"]
 
 # Seconds over which it is averaged, exponentially: a burst of requests is shorter.
 _SPAN_S: Final = 0.05
+# The most that counts of one piece of work. A machine that stands still for a moment, or a pause of
+# the interpreter, is no load: those who come after it must not be refused for it. Work without end
+# is many pieces.
+_PIECE_S: Final = 0.02
 # How often it is said how long the loop worked, in seconds: seldom enough to cost nothing.
 _SAID_S: Final = 0.1
 
@@ -45,12 +49,13 @@ class Busy:
 
     def note(self, working: float, idle: float) -> None:
         """That it worked for so many seconds and then was idle for so many."""
-        span = max(0.0, working) + max(0.0, idle)
-        kept = math.exp(-span / _SPAN_S)
-        self._working = self._working * kept + max(0.0, working)
-        self._whole = self._whole * kept + span
-        self._unsaid += max(0.0, working)
-        self._since += span
+        working, idle = max(0.0, working), max(0.0, idle)
+        self._unsaid += working
+        self._since += working + idle
+        counted = min(working, _PIECE_S)
+        kept = math.exp(-(counted + idle) / _SPAN_S)
+        self._working = self._working * kept + counted
+        self._whole = self._whole * kept + counted + idle
         if self._since >= _SAID_S:
             self._worked(self._unsaid)
             self._unsaid = self._since = 0.0

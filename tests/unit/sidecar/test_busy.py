@@ -36,6 +36,18 @@ def test_a_burst_does_not_make_it_busy_and_saturation_does() -> None:
     assert busy.share < 0.5
 
 
+def test_a_machine_that_stood_still_is_not_busy() -> None:
+    made = admission(85)
+    for _ in range(10):
+        made.busy.note(working=0.006, idle=0.019)
+    with made.admitted("caught in the middle"):
+        made.busy.note(working=0.2, idle=0.0)
+        # Those who came meanwhile, one after the other.
+        for _ in range(8):
+            with made.admitted("came meanwhile"):
+                made.busy.note(working=0.003, idle=0.0)
+
+
 def test_busy_it_refuses_and_idle_it_admits() -> None:
     made = admission(85)
     with made.admitted("a"):

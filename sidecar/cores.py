@@ -7,9 +7,10 @@ run on all cores (docs/decisions/007-one-queue.md).
 
 import os
 import sys
+import threading
 from dataclasses import dataclass
 
-__all__ = ["Share", "available_cores", "share"]
+__all__ = ["Share", "available_cores", "share", "step_back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,17 @@ def share(threads: int, workers: int) -> Share:
     cores = threads or available_cores()
     workers = workers or cores + 1
     return Share(cores, max(1, cores // max(1, workers - 1)), workers)
+
+
+def step_back(nice: int) -> None:
+    """Lowers the priority of this thread: where there are too few cores for all, the thread that
+    answers requests goes first, and models are asked for less. Only on Linux are priorities those
+    of threads; elsewhere nothing is done.
+
+    Args:
+        nice: how much lower, 0 to 19, each step about a fifth less of a core that is wanted by all.
+    """
+    if nice and sys.platform == "linux":
+        thread = threading.get_native_id()
+        before = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, min(19, before + nice))

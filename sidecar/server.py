@@ -112,6 +112,7 @@ class Sidecar:
             max_slowdown=settings.max_slowdown,
             asked_bundles=settings.asked_bundles,
             asked_seconds=settings.asked_seconds,
+            nice=settings.model_nice,
         )
         self._inference = Inference(
             self.metrics,
@@ -121,6 +122,7 @@ class Sidecar:
             query_cache_bytes=settings.query_cache_bytes,
             token_cache_bytes=settings.token_cache_bytes,
             score_cache_bytes=settings.score_cache_bytes,
+            nice=settings.model_nice,
             clock=clock,
         )
         self.models.on_freed(self._inference.forget)

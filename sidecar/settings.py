@@ -231,6 +231,10 @@ class SidecarSettings(BaseSettings):
     # a batch of pairs; the others share the cores. 0: one for each core and the one for queries,
     # which is the most throughput on a processor. On a GPU: 2.
     workers: int = Field(default=0, ge=0, le=256)
+    # How much lower the priority of the threads is that run and load models (nice, on Linux).
+    # Higher: beyond its capacity a sidecar still answers in time, and reads less; but models get
+    # less of cores that other programs outside of its container want too. 0: the same priority.
+    model_nice: int = Field(default=5, ge=0, le=19)
     # Tokens in one model run, padding included. Larger: a little less time a token; smaller: the
     # deadline is looked at more often, and others get their turn sooner.
     batch_tokens: int = Field(default=256, ge=1, le=65_536)

@@ -54,6 +54,7 @@ class Inference:
         query_cache_bytes: int,
         token_cache_bytes: int,
         score_cache_bytes: int,
+        nice: int = 0,
         clock: Clock = time.monotonic,
     ) -> None:
         """
@@ -64,11 +65,13 @@ class Inference:
             query_cache_bytes: for vectors of queries.
             token_cache_bytes: for tokens of texts that cross-encoders read.
             score_cache_bytes: for scores of pairs that they have read.
+            nice: how much lower the priority of threads is that run models.
         """
         self._clock = clock
         self._workers = Workers(
-            metrics, clock, workers=workers, batch_tokens=batch_tokens, queue_tokens=queue_tokens
-        )
+            metrics, clock, workers=workers, batch_tokens=batch_tokens, queue_tokens=queue_tokens,
+            nice=nice,
+        )  # fmt: skip
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tokens")
         self._costs: dict[str, Cost] = {}
         self._queries: BundleCache[Floats] = BundleCache(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuralrank.errors import DeadlineExceeded, Unavailable
+from sidecar.cores import step_back
 from sidecar.deadline import Clock
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
@@ -30,13 +31,22 @@ class Workers:
     batch of pairs."""
 
     def __init__(
-        self, metrics: Metrics, clock: Clock, *, workers: int, batch_tokens: int, queue_tokens: int
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        workers: int,
+        batch_tokens: int,
+        queue_tokens: int,
+        nice: int = 0,
     ) -> None:
         """
         Args:
             batch_tokens: padded tokens in one run.
             queue_tokens: that may wait.
+            nice: how much lower the workers' priority is.
         """
+        self._nice = nice
         self._metrics = metrics
         self._clock = clock
         self._changed = threading.Condition()
@@ -125,6 +135,7 @@ class Workers:
             thread.start()
 
     def _work(self, lane: Priority) -> None:
+        step_back(self._nice)
         while (entries := self._next(lane)) is not None:
             try:
                 self._run(entries)

@@ -22,7 +22,7 @@ from typing import TypeVar
 from neuralrank.backends import Choice
 from neuralrank.bundle import parse_ref
 from neuralrank.errors import NeuralrankError
-from sidecar.cores import Share
+from sidecar.cores import Share, step_back
 from sidecar.deadline import Clock
 from sidecar.models.loading import BundleSource, check_speed, load_bundle
 from sidecar.models.plan import Plan, Reader
@@ -49,6 +49,7 @@ class Models:
         max_slowdown: float = 2.0,
         asked_bundles: int = 4,
         asked_seconds: float = 3_600.0,
+        nice: int = 0,
         clock: Clock = time.monotonic,
     ) -> None:
         """
@@ -58,6 +59,7 @@ class Models:
                 its place.
             asked_bundles: the most that are loaded because requests asked for them by hash.
             asked_seconds: how long such a bundle stays after it was last asked for.
+            nice: how much lower the priority of the thread is that loads and checks bundles.
         """
         self._source = source
         self._reader = Reader(source)
@@ -76,7 +78,9 @@ class Models:
         self._wake = asyncio.Event()
         self._on_freed: list[Callable[[str], Awaitable[None]]] = []
         self._telling: set[asyncio.Future[None]] = set()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="models")
+        self._pool = ThreadPoolExecutor(
+            1, thread_name_prefix="models", initializer=step_back, initargs=(nice,)
+        )
         # How a shadow compares; None for what is none.
         self.agreement: Callable[[str], Agreement | None] = lambda _: None
         self.serving = Serving(

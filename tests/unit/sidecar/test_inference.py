@@ -1,6 +1,8 @@
 """The queue with threads, and the caches before it: everyone is answered, nothing runs twice."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -129,6 +131,24 @@ async def test_a_cancelled_and_an_expired_request_cost_nothing(model: Held) -> N
     await made.encode_queries(model, ["after"], SOON)
     made.close()
     assert model.batches == [["hold"], ["after"]]
+
+
+async def test_models_run_at_a_lower_priority_where_threads_have_one() -> None:
+    found: list[int] = []
+
+    class Looking(WordEncoder):
+        def run(self, batch: Sequence[Tokens]) -> Floats:
+            found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return super().run(batch)
+
+    usual = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    for nice in (0, 3):
+        made = inference(nice=nice)
+        await made.encode_queries(Looking(), ["red"], SOON)
+        made.close()
+    lower = min(19, usual + 3) if sys.platform == "linux" else usual
+    assert found == [usual, lower]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == usual
 
 
 async def test_a_request_that_has_expired_on_arrival_is_not_tokenised() -> None:

@@ -159,8 +159,9 @@ class Inference:
         """
         # A model that was trained from another reads the same tokens.
         vocabulary = model.vocabulary
-        known = self._tokens.get(vocabulary, [query, *texts])
-        found = {t: i for t, i in zip([query, *texts], known, strict=True) if i is not None}
+        # Texts come again; a query mostly does not, and has its scores where it does.
+        known = self._tokens.get(vocabulary, texts)
+        found = {t: i for t, i in zip(texts, known, strict=True) if i is not None}
         missing = [text for text in dict.fromkeys([query, *texts]) if text not in found]
         start = time.perf_counter()
         if missing:
@@ -168,7 +169,8 @@ class Inference:
                 ids = await self.in_thread(partial(model.tokenise, piece), deadline)
                 found.update(zip(piece, ids, strict=True))
                 for text, row in zip(piece, ids, strict=True):
-                    self._tokens.put(vocabulary, text, row)
+                    if text != query:
+                        self._tokens.put(vocabulary, text, row)
         pairs = [model.pair(found[query], found[text]) for text in texts]
         spent("tokenise", time.perf_counter() - start, len(texts))
         return pairs

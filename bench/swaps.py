@@ -200,11 +200,11 @@ async def swap_under_load(
                 for number in range(swaps):
                     await asyncio.sleep(max(0.0, begun + number * every - time.perf_counter()))
                     ref = refs[(number + 1) % len(refs)]
-                    seconds, usage = await loop.run_in_executor(operator, _swap, ref)
+                    seconds, used = await loop.run_in_executor(operator, _swap, ref)
                     done.seconds.append(seconds)
-                    done.rss_mb.append(usage.rss_mb)
-                    done.threads.append(usage.threads)
-                    done.files.append(usage.files)
+                    done.rss_mb.append(used.rss_mb)
+                    done.threads.append(used.threads)
+                    done.files.append(used.files)
             finally:
                 stop.set()
                 await load

@@ -245,6 +245,11 @@ class Bundle:
     def tokenizer(self) -> Path:
         return self.path / TOKENIZER
 
+    @property
+    def vocabulary(self) -> str:
+        """SHA-256 of the tokenizer's file: bundles with the same one split texts alike."""
+        return self.manifest.files[TOKENIZER]
+
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest of the bundle in a folder, without verifying the files.

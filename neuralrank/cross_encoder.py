@@ -52,8 +52,7 @@ class CrossEncoder:
     @property
     def vocabulary(self) -> str:
         """Two models with the same one make the same of a text in `tokenise`."""
-        manifest = self.bundle.manifest
-        return f"{manifest.files[self.bundle.tokenizer.name]} {manifest.max_tokens}"
+        return f"{self.bundle.vocabulary} {self.bundle.manifest.max_tokens}"
 
     @property
     def backend_name(self) -> str:

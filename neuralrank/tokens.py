@@ -59,7 +59,7 @@ def load_tokenizer(bundle: Bundle, *, cutting: bool = True) -> Tokenizer:
         InvalidBundle: the file is not a tokenizer.
     """
     longest = bundle.manifest.max_tokens if cutting else None
-    key = (bundle.manifest.files[bundle.tokenizer.name], longest)
+    key = (bundle.vocabulary, longest)
     tokenizer = _shared.get(key)
     if tokenizer is None:
         tokenizer = read_tokenizer(bundle.tokenizer.read_bytes(), str(bundle.tokenizer))

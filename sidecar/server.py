@@ -126,7 +126,9 @@ class Sidecar:
             clock=clock,
         )
         self.models.on_freed(self._inference.forget)
-        self._shadow = Shadow(self.metrics, lambda: self._service.admission.in_flight > 0)
+        self._shadow = Shadow(
+            self.metrics, lambda: self._service.admission.in_flight > 0, nice=settings.model_nice
+        )
         self.models.on_freed(self._shadow.forget)
         self.models.agreement = self._shadow.agreement
         self._items = items = ItemStore(

@@ -20,3 +20,9 @@ class Checkpoint:
     tokenizer: bytes = field(repr=False)
     # Of a bundle's manifest, as far as the source knows them.
     fields: dict[str, Any]
+
+    @property
+    def positions(self) -> int:
+        """The most tokens that it can read."""
+        table = self.weights["embeddings.position_embeddings.weight"]
+        return len(table) - self.config.first_position

@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from sidecar.cores import step_back
 from sidecar.deadline import Clock
 from sidecar.domain import Floats
 from sidecar.models.serving import Agreement, CrossEncoderModel, Serving
@@ -55,6 +56,7 @@ class Shadow:
         *,
         limit: int = 64,
         seconds: float = 5.0,
+        nice: int = 0,
         clock: Clock = time.monotonic,
     ) -> None:
         """
@@ -62,11 +64,13 @@ class Shadow:
             busy: whether any request is in work.
             limit: requests that may wait to be scored again; one more is dropped.
             seconds: how long one may wait before it is dropped.
+            nice: how much lower the priority of its thread is.
         """
         self._metrics = metrics
         self._busy = busy
         self._limit = limit
         self._seconds = seconds
+        self._nice = nice
         self._clock = clock
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
@@ -126,6 +130,7 @@ class Shadow:
             self._changed.notify()
 
     def _work(self) -> None:
+        step_back(self._nice)
         while (job := self._next()) is not None:
             try:
                 scores = self._score(job)

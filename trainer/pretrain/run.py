@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final
 
 from accelerate import PartialState
 
@@ -15,10 +15,10 @@ from trainer.pretrain.task import METRIC, pretraining
 from trainer.pretrain.texts import Corpus
 from trainer.text.methods import Adapted, low_rank, merged
 
-__all__ = ["MODEL", "Pretrained", "run_pretraining"]
+__all__ = ["Pretrained", "run_pretraining"]
 
 # In the run's folder.
-MODEL: Final = "model"
+_MODEL: Final = "model"
 _RATE: Final = 1e-4
 # Trained whole beside matrices of low rank: they are new in most checkpoints.
 _HEADS: Final = ("pooler", "transform", "seq_relationship")
@@ -67,7 +67,7 @@ def run_pretraining(
     adapted, outcome = fit(training)
     if not PartialState().is_main_process:
         return None
-    folder = Path(training.out) / MODEL
+    folder = Path(training.out) / _MODEL
     merged(adapted.model).save(folder)
     return Pretrained(outcome, folder, values)
 
@@ -86,7 +86,7 @@ def _check_method(method: str, new: bool) -> None:
 
 
 def _adapted(model: Pretraining, options: TrainingOptions, examples: int) -> Adapted:
-    if options.method == "full":
-        return Adapted(model)
-    method = cast(Literal["lora", "adalora"], options.method)
-    return low_rank(model, method, options.total_steps(examples), _HEADS)
+    method = options.method
+    if method in ("lora", "adalora"):
+        return low_rank(model, method, options.total_steps(examples), _HEADS)
+    return Adapted(model)

@@ -23,7 +23,6 @@ METRIC: Final = "dev_loss"
 # What is hidden of the part that is held back is the same at every evaluation.
 _DEV_SEED: Final = 20_190
 _DEFAULT_TOKENS: Final = 128
-_POSITIONS: Final = "embeddings.position_embeddings.weight"
 
 
 def pretraining(
@@ -36,10 +35,8 @@ def pretraining(
         adapted: a `Pretraining` of `start`, as it is trained.
     """
     tokenizer = read_tokenizer(start.tokenizer, "tokenizer.json")
-    longest = len(start.weights[_POSITIONS]) - start.config.first_position
-    collate = Collator(
-        tokenizer, masks_for(tokenizer), min(options.max_length or _DEFAULT_TOKENS, longest)
-    )
+    longest = min(options.max_length or _DEFAULT_TOKENS, start.positions)
+    collate = Collator(tokenizer, masks_for(tokenizer), longest)
 
     def batch(rows: Rows, random: np.random.Generator) -> Batch:
         return collate([corpus.train[row] for row in rows.tolist()], corpus.train, random)

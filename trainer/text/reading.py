@@ -34,10 +34,8 @@ class Reader:
     @classmethod
     def of(cls, checkpoint: Checkpoint, max_tokens: int = 0) -> "Reader":
         """The reader of a checkpoint; without `max_tokens` it cuts where that says."""
-        positions = checkpoint.weights["embeddings.position_embeddings.weight"].shape[0]
-        longest = positions - checkpoint.config.first_position
-        wanted = max_tokens or int(checkpoint.fields.get("max_tokens", longest))
-        return cls(checkpoint.tokenizer, min(wanted, longest))
+        wanted = max_tokens or int(checkpoint.fields.get("max_tokens", checkpoint.positions))
+        return cls(checkpoint.tokenizer, min(wanted, checkpoint.positions))
 
     def halves(self, texts: Sequence[str]) -> list[Ids]:
         """Queries or items by themselves, int32 [n] each: one half of a pair."""

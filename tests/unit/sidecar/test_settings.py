@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from neuralrank.errors import InvalidSettings
+from sidecar.domain import Weights
 from sidecar.settings import SidecarSettings, load_sidecar_settings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "services.md"
@@ -47,6 +48,10 @@ def test_weights_must_not_all_be_0(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"{PREFIX}WEIGHT_{part}", "0")
     with pytest.raises(InvalidSettings, match="all weights are 0"):
         load_sidecar_settings()
+
+
+def test_a_cross_encoder_weighs_the_same_where_no_setting_is_read() -> None:
+    assert SidecarSettings().weight_cross_encoder == Weights(1.0, 0.0, 0.0).cross_encoder
 
 
 def test_a_flag_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,14 +101,14 @@ def _source(part: str, why: Why) -> str:
     said: Mapping[str, Any] = why.parts
     match part:
         case "relevance":
-            reasons = [
-                f"{label} {said[key]:.3f}"
-                for key, label in (
-                    ("query_similarity", "cosine to the query"),
-                    ("cross_encoder_logit", "cross-encoder's logit"),
-                )
-                if key in said
-            ]
+            reasons = []
+            if "query_similarity" in said:
+                reasons.append(f"cosine to the query {said['query_similarity']:.3f}")
+            if "cross_encoder_logit" in said:
+                words = f"cross-encoder's logit {said['cross_encoder_logit']:.3f}"
+                # Sidecars of before don't say it.
+                share = said.get("weights", {}).get("cross_encoder")
+                reasons.append(words if share is None else f"{words}, whose order is {share:.0%}")
         case "affinity":
             reasons = []
             if "user_similarity" in said:

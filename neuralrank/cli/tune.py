@@ -171,6 +171,7 @@ def _show_search(out: Console, found: Mapping[str, Any]) -> None:
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in found["best"].items()
     )
+    best = best or "none was better; it stays as it is"
     out.print(f"\nSearch from {found['variant']}, {found['trials']} trials: {best}", markup=False)
     for key, what in (("tuned_on", "tuned on"), ("held_back", "held back")):
         part = found[key]

@@ -180,7 +180,7 @@ def _search(found: Mapping[str, Any]) -> Section:
     best = Table(
         [Column("what"), Column("value", ".4g")],
         [[name, value] for name, value in found["best"].items()],
-        "Found",
+        "Found" if found["best"] else "Found: no trial was better than the variant as it is",
     )
     return Section(
         f"Search from {found['variant']}",

@@ -72,6 +72,9 @@ def search(
         where: index and pipeline of the variant.
         base: its own answers, by query.
 
+    Returns:
+        What was found; `best` is empty where no trial was better than the variant as it is.
+
     Raises:
         InvalidInput: there are too few queries, or a field that is to be boosted is not there.
     """
@@ -104,17 +107,21 @@ def search(
         progress(number + 1, options.trials)
     best = max(trials, key=lambda row: row["value"])
     unseen = questions.only(judge_by)
-    found = judge(unseen.grades, run_of(_answers(at, best["chosen"], unseen)))
     start = judge(unseen.grades, run_of({query: base[query] for query in judge_by}))
-    start_seen = judge(seen.grades, run_of({query: base[query] for query in tune_on}))
+    start_seen = judge(seen.grades, run_of({query: base[query] for query in tune_on})).mean(METRIC)
+    # With few trials, none may be as good as what the variant has already.
+    if better := best["value"] > start_seen:
+        found = judge(unseen.grades, run_of(_answers(at, best["chosen"], unseen)))
+    else:
+        found = start
     return {
         "variant": planned.name,
         "trials": len(trials),
-        "best": best["chosen"],
+        "best": best["chosen"] if better else {},
         "tuned_on": {
             "queries": len(tune_on),
-            METRIC: round(best["value"], 4),
-            f"{METRIC}_before": round(start_seen.mean(METRIC), 4),
+            METRIC: round(max(best["value"], start_seen), 4),
+            f"{METRIC}_before": round(start_seen, 4),
         },
         "held_back": {
             "queries": len(judge_by),

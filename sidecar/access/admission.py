@@ -1,6 +1,7 @@
 """Who is asking, and whether this request is let in. The same for gRPC and HTTP."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from neuralrank.errors import (
     Unavailable,
 )
 from sidecar.access.busy import Busy
+from sidecar.access.effort import Effort
 from sidecar.access.limits import CallerLimits
 from sidecar.access.tokens import Tokens
 from sidecar.deadline import Clock
@@ -40,6 +42,7 @@ class Admission:
         self._max_busy = settings.max_busy_percent / 100
         self.busy = Busy(clock, metrics.worked)
         metrics.watch_busy(lambda: self.busy.share)
+        self._effort = Effort(lambda: self.busy.total)
         self._tokens = Tokens(Path(settings.tokens), clock) if settings.tokens else None
         self._limits = CallerLimits(
             rate=settings.caller_rate,
@@ -74,18 +77,21 @@ class Admission:
         return shown or peer
 
     @contextmanager
-    def admitted(self, caller: str) -> Iterator[None]:
+    def admitted(self, caller: str, within: float = math.inf) -> Iterator[None]:
         """Counts a request as in work while it is held.
+
+        Args:
+            within: in how many seconds it has to be answered.
 
         Raises:
             Unavailable: this sidecar is stopping.
-            Overloaded: too many requests are in work.
+            Overloaded: too many requests are in work, or too many to answer this one in time.
             RateExceeded: this caller has its share.
         """
         with ExitStack() as held:
             # The sidecar's own limit first: a request that is refused anyway costs the caller
             # nothing of its rate.
-            self._check()
+            self._check(within)
             try:
                 held.enter_context(self._limits.admitted(caller))
             except RateExceeded as error:
@@ -97,6 +103,7 @@ class Admission:
                 yield
             finally:
                 self._in_flight -= 1
+                self._effort.ended()
                 if not self._in_flight:
                     self._idle.set()
                 self._metrics.in_flight.dec()
@@ -114,7 +121,7 @@ class Admission:
         """Waits until no request is in work."""
         await self._idle.wait()
 
-    def _check(self) -> None:
+    def _check(self, within: float) -> None:
         if self._closed:
             self._refuse(
                 "stopping",
@@ -139,6 +146,17 @@ class Admission:
                 ),
             )
 
+        if (wait := self._in_flight * self._effort.seconds) > within:
+            self._refuse(
+                "late",
+                Overloaded(
+                    f"{self._in_flight} requests are in work, which take {wait * 1_000:.0f} ms of "
+                    f"one core; this one is to be answered in {within * 1_000:.0f} ms. Try again "
+                    "later, give it a longer deadline, or add a sidecar."
+                ),
+            )
+
     def _refuse(self, reason: str, error: NeuralrankError) -> NoReturn:
+        self._effort.refused()
         self._metrics.refused(reason)
         raise error

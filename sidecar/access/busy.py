@@ -35,6 +35,8 @@ class Busy:
         """
         self._clock = clock
         self._worked = worked
+        # Seconds of work since the beginning, of each piece no more than counts.
+        self.total = 0.0
         self._working = 0.0
         self._whole = 0.0
         # Seconds of work, and in all, of which `worked` was not told.
@@ -53,9 +55,11 @@ class Busy:
         self._unsaid += working
         self._since += working + idle
         counted = min(working, _PIECE_S)
-        kept = math.exp(-(counted + idle) / _SPAN_S)
-        self._working = self._working * kept + counted
-        self._whole = self._whole * kept + counted + idle
+        self.total += counted
+        # The older, the less, within a piece too: a long idleness counts no more than the span.
+        worked, idled = math.exp(-counted / _SPAN_S), math.exp(-idle / _SPAN_S)
+        self._working = (self._working * worked + 1.0 - worked) * idled
+        self._whole = 1.0 - (1.0 - self._whole) * worked * idled
         if self._since >= _SAID_S:
             self._worked(self._unsaid)
             self._unsaid = self._since = 0.0

@@ -159,7 +159,8 @@ class Ranker:
                     name: explain(
                         Evidence(
                             candidates, near, *one.parts, one.logits, one.blended,
-                            gathered.taste, space.encoder, bool(query.similar_to),
+                            asked[name].weights.cross_encoder, gathered.taste, space.encoder,
+                            bool(query.similar_to),
                         ),
                         kept,
                         page.ranked,

@@ -1,6 +1,6 @@
 """Why a result stands where it stands, in numbers and in one sentence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -39,6 +39,8 @@ class Evidence:
     retrieval: Floats
     logits: Floats
     blend: Blend
+    # The cross-encoder's share of relevance, of what it has read.
+    cross_share: float
     taste: Taste | None
     encoder: EncoderModel | None
     # Relevance is nearness to an item, not to a query.
@@ -64,7 +66,9 @@ def explain(
     summaries = _summaries(parts[shown], differences, moves, evidence.query_is_item)
     shares = list(map(tuple, evidence.blend.weights[shown].tolist()))
     # A few different ones: which parts a candidate has.
-    known = {share: Weights(*share) for share in set(shares)}
+    known = {
+        share: replace(Weights(*share), cross_encoder=evidence.cross_share) for share in set(shares)
+    }
     weights = [known[share] for share in shares]
     near = evidence.similarities
     relevance, affinity, retrieval, logits, query, user, score = (

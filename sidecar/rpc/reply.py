@@ -76,6 +76,8 @@ def _explain(message: pb.Explanation, explanation: Explanation) -> None:
     weights.relevance = explanation.weights.relevance
     weights.affinity = explanation.weights.affinity
     weights.retrieval = explanation.weights.retrieval
+    if explanation.cross_encoder_logit is not None:
+        weights.cross_encoder = explanation.weights.cross_encoder
     if explanation.because_of:
         message.because_of.extend(explanation.because_of)
     message.summary = explanation.summary

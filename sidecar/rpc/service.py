@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from math import ceil
 from typing import Any, TypeVar
 
 import grpc
@@ -65,8 +65,9 @@ class RankingService(pb_grpc.RankingServicer):
         self.admission = Admission(settings, metrics, clock)
 
     async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:
+        milliseconds = request.options.deadline_ms or self._settings.deadline_ms
+
         async def answer() -> pb.RankResponse:
-            milliseconds = request.options.deadline_ms or self._settings.deadline_ms
             # First: reading 10,000 candidates takes as long as a deadline may be.
             deadline = self._deadline("Rank", context, milliseconds)
             query = read_rank(request, self._weights, self._settings.max_candidates)
@@ -80,7 +81,13 @@ class RankingService(pb_grpc.RankingServicer):
             )
             return reply
 
-        return await self._answer("Rank", context, answer, request_id=request.request_id)
+        return await self._answer(
+            "Rank",
+            context,
+            answer,
+            within=milliseconds / 1_000,
+            request_id=request.request_id,
+        )
 
     async def Encode(self, request: pb.EncodeRequest, context: Any) -> pb.EncodeResponse:
         async def answer() -> pb.EncodeResponse:
@@ -139,6 +146,7 @@ class RankingService(pb_grpc.RankingServicer):
         work: Callable[[], Awaitable[_Reply]],
         *,
         counted: bool = True,
+        within: float = math.inf,
         request_id: str = "",
     ) -> _Reply:
         """The reply of `work`, or its error as a gRPC status."""
@@ -149,12 +157,12 @@ class RankingService(pb_grpc.RankingServicer):
             try:
                 # Who asks what does not count was known before it was read.
                 caller = self._caller(context) if counted else ""
-                with self.admission.admitted(caller) if counted else nullcontext():
+                with self.admission.admitted(caller, within) if counted else nullcontext():
                     return await work()
             except NeuralrankError as error:
                 status, message = grpc_status(error), str(error)
                 if isinstance(error, RateExceeded) and error.retry_after is not None:
-                    milliseconds = str(ceil(error.retry_after * 1_000))
+                    milliseconds = str(math.ceil(error.retry_after * 1_000))
                     context.set_trailing_metadata(((_PUSHBACK, milliseconds),))
             except asyncio.CancelledError:
                 status = "CANCELLED"

@@ -142,7 +142,10 @@ search:
     versus = rows["words only"]["versus_first"]
     assert versus["wins"] + versus["losses"] <= 4
     assert found["search"]["trials"] == 3
-    assert 0 <= found["search"]["best"]["weights.cross_encoder"] <= 1
+    assert all(0 <= each["weights.cross_encoder"] <= 1 for each in found["search"]["tried"])
+    tuned = found["search"]["tuned_on"]
+    assert bool(found["search"]["best"]) == (tuned["nDCG@10"] > tuned["nDCG@10_before"])
+    assert max(found["search"]["history"]) <= tuned["nDCG@10"]
     assert found["search"]["held_back"]["queries"] == 2
     assert "other index against as it is" in page.read_text(encoding="utf-8")
     assert left(client) == []

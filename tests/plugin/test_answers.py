@@ -262,6 +262,17 @@ def test_the_cross_encoders_weight_is_how_far_it_moves_what_it_has_read(
         assert abs(moved[item] - without[item]) > abs(usual[item] - without[item])
 
 
+def test_an_explanation_says_what_the_cross_encoder_counts(searches: Searches) -> None:
+    options = {"bundle": "neuralrank-small", "deadline_ms": 2_000, "max_reranked": 5}
+    weights = {"cross_encoder": 0.75}
+    ext = {"neural_rank": {**options, "weights": weights, "explain": True}}
+    rows = report(searches.ranked({**BODY, "ext": ext}))["results"]
+    read = [row for row in rows if "cross_encoder_logit" in row]
+    assert 0 < len(read) <= 5
+    assert {row["weights"]["cross_encoder"] for row in read} == {0.75}
+    assert all("cross_encoder" not in row["weights"] for row in rows if row not in read)
+
+
 def test_max_score_is_the_best_of_the_whole_order(searches: Searches) -> None:
     first, second = (searches.ranked({**BODY, "from": start}) for start in (0, 10))
     assert first["hits"]["max_score"] == second["hits"]["max_score"]

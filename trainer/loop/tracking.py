@@ -1,6 +1,7 @@
 """Where a training shows what it does: TensorBoard or Weights & Biases, and the terminal."""
 
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,11 +67,28 @@ def _tensorboard(folder: Path, config: Mapping[str, Any]) -> Iterator[Log]:
             for name, value in values.items():
                 writer.add_scalar(name, value, step)
 
+    with _said_once():
+        try:
+            yield log
+        finally:
+            with naming(folder):
+                writer.close()
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """TensorBoard's thread prints the traceback of an error that it hands on to us as well."""
+    shown = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, OSError):
+            shown(args)
+
+    threading.excepthook = hook
     try:
-        yield log
+        yield
     finally:
-        with naming(folder):
-            writer.close()
+        threading.excepthook = shown
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -34,6 +35,15 @@ def test_a_burst_does_not_make_it_busy_and_saturation_does() -> None:
     assert busy.share > 0.95
     busy.note(working=0.0, idle=0.05)
     assert busy.share < 0.5
+
+
+@pytest.mark.parametrize("idle", [0.1, 1.0, 60.0])
+def test_however_long_it_was_idle_work_is_seen_as_soon(idle: float) -> None:
+    busy = Busy(lambda: 0.0)
+    busy.note(working=0.0, idle=idle)
+    for _ in range(20):
+        busy.note(working=0.005, idle=0.0)
+    assert busy.share == pytest.approx(0.86, abs=0.03)  # 100 ms of work: 1 − e⁻²
 
 
 def test_a_machine_that_stood_still_is_not_busy() -> None:
@@ -75,6 +85,54 @@ def test_why_a_request_was_refused_and_how_busy_it_is_are_seen_from_outside() ->
     for reason in ("busy", "in_flight"):
         name = "neuralrank_refused_requests_total"
         assert value(metrics, name, reason=reason) == 1, reason
+
+
+def ended(made: Admission, count: int, seconds: float) -> None:
+    """So many requests, one after the other, each with so much work."""
+    for _ in range(count):
+        with made.admitted("calm"):
+            made.busy.note(working=seconds, idle=0.02)
+
+
+def test_a_burst_is_let_in_as_far_as_its_deadline_goes() -> None:
+    metrics = Metrics()
+    made = admission(85, metrics)
+    ended(made, 100, 0.004)
+    with ExitStack() as held:
+        # 50 ms hold twelve requests of 4 ms, before the loop is seen to be busy with them.
+        for _ in range(13):
+            held.enter_context(made.admitted("burst", 0.05))
+        with pytest.raises(Overloaded, match=r"13 requests.*take 52 ms.*answered in 50 ms"):
+            made.admitted("burst", 0.05).__enter__()
+        held.enter_context(made.admitted("patient", 0.5))
+        held.enter_context(made.admitted("without a deadline"))
+    assert value(metrics, "neuralrank_refused_requests_total", reason="late") == 1
+    with made.admitted("when it is over", 0.05):
+        pass
+
+
+def test_nothing_is_refused_as_late_before_anything_has_ended() -> None:
+    made = admission(85)
+    with ExitStack() as held:
+        for _ in range(64):
+            held.enter_context(made.admitted("burst", 0.001))
+
+
+def test_what_refusing_costs_does_not_make_requests_dearer() -> None:
+    made = admission(85)
+    ended(made, 100, 0.004)
+    for _ in range(50):
+        with made.admitted("a"):
+            for _ in range(10):
+                made.busy.note(working=0.02, idle=0.0)
+            with pytest.raises(Overloaded, match="at work for"):
+                made.admitted("b").__enter__()
+            made.busy.note(working=0.0, idle=1.0)
+    with ExitStack() as held:
+        for _ in range(13):
+            held.enter_context(made.admitted("burst", 0.05))
+        with pytest.raises(Overloaded):
+            made.admitted("burst", 0.05).__enter__()
 
 
 def test_work_is_counted_whole_however_short_it_is() -> None:

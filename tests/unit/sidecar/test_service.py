@@ -59,6 +59,20 @@ def count(bench: Bench, method: str, status: str) -> float:
     return bench.metrics.registry.get_sample_value("neuralrank_requests_total", labels) or 0.0
 
 
+async def test_what_a_cross_encoder_counts_is_said_of_those_that_it_read(bench: Bench) -> None:
+    weights = pb.Weights(cross_encoder=0.75)
+    options = pb.RankOptions(explain=True, max_reranked=2, weights=weights)
+    async with serving(bench) as stub:
+        answer = await stub.Rank(request(query="apple computer", options=options))
+    said = [hit.explanation for hit in answer.results]
+    read = [why.HasField("cross_encoder_logit") for why in said]
+    assert sum(read) == 2 < len(read)
+    assert [why.weights.HasField("cross_encoder") for why in said] == read
+    assert {why.weights.cross_encoder for why in said if why.HasField("cross_encoder_logit")} == {
+        0.75
+    }
+
+
 async def test_rank_answers_with_the_request_id_and_lists_drops_only_explained(
     bench: Bench,
 ) -> None:

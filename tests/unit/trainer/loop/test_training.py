@@ -265,8 +265,8 @@ def test_a_full_disk_is_a_clear_error_and_keeps_the_last_checkpoint(
     assert train(task, options).steps == 20
 
 
-# TensorBoard writes in a thread, which raises there too.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+# TensorBoard writes in a thread: no traceback of it is to be seen.
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_log_without_room_is_named_and_the_run_goes_on_later(options: TrainingOptions) -> None:
     logged = replace(options, track="tensorboard", every_steps=10)
     full = pytest.raises(OSError, match=os.strerror(errno.EFBIG))

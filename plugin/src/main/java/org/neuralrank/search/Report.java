@@ -147,6 +147,9 @@ final class Report {
         if (inForce.hasRetrieval()) {
             weights.put("retrieval", inForce.getRetrieval());
         }
+        if (inForce.hasCrossEncoder()) {
+            weights.put("cross_encoder", inForce.getCrossEncoder());
+        }
         entry.put("weights", weights);
         entry.put("because_of", new ArrayList<>(said.getBecauseOfList()));
         entry.put("summary", said.getSummary());

@@ -96,6 +96,8 @@ class Admission:
                 held.enter_context(self._limits.admitted(caller))
             except RateExceeded as error:
                 self._refuse("caller_limit", error)
+            if not self._in_flight:
+                self._effort.began()
             self._in_flight += 1
             self._idle.clear()
             self._metrics.in_flight.inc()
@@ -157,6 +159,6 @@ class Admission:
             )
 
     def _refuse(self, reason: str, error: NeuralrankError) -> NoReturn:
-        self._effort.refused()
+        self._effort.refused(late=reason == "late")
         self._metrics.refused(reason)
         raise error

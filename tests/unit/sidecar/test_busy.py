@@ -111,6 +111,46 @@ def test_a_burst_is_let_in_as_far_as_its_deadline_goes() -> None:
         pass
 
 
+def test_what_the_loop_does_while_there_is_no_request_is_not_charged_to_one() -> None:
+    made = admission(85)
+    ended(made, 100, 0.004)
+    for _ in range(1_000):  # a night of polls and scrapes
+        made.busy.note(working=0.01, idle=1.0)
+    with ExitStack() as held:
+        for _ in range(13):
+            held.enter_context(made.admitted("burst", 0.05))
+
+
+def test_one_dear_request_has_no_others_refused() -> None:
+    made = admission(85)
+    ended(made, 100, 0.002)
+    with made.admitted("a thousand texts"):
+        for _ in range(100):
+            made.busy.note(working=0.02, idle=0.02)
+    with ExitStack() as held:
+        for _ in range(17):
+            held.enter_context(made.admitted("burst", 0.05))
+
+
+def test_a_wrong_idea_of_what_requests_take_is_given_up() -> None:
+    made = admission(85)
+    ended(made, 200, 0.02)  # at first all were dear; now they take 2 ms, ten at a time
+    refused = 0
+    for _ in range(100):
+        with ExitStack() as held:
+            for _ in range(10):
+                try:
+                    held.enter_context(made.admitted("a", 0.05))
+                except Overloaded:
+                    refused += 1
+                else:
+                    made.busy.note(working=0.002, idle=0.002)
+    with ExitStack() as held:
+        for _ in range(10):
+            held.enter_context(made.admitted("a", 0.05))
+    assert 0 < refused < 200
+
+
 def test_nothing_is_refused_as_late_before_anything_has_ended() -> None:
     made = admission(85)
     with ExitStack() as held:

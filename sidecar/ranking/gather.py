@@ -29,13 +29,17 @@ _NOBODY = Profile()
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """`query_vector` float32 [d] of length 1: the query's, or that of the item of `similar_to`."""
+    """`query_vector` float32 [d] of length 1: the query's, or that of the item of `similar_to`.
+
+    `late`: the deadline left no time for the query's.
+    """
 
     space: Space
     profile: Profile
     taste: Taste | None
     items: Mapping[str, Item]
     query_vector: Floats | None
+    late: bool = False
 
 
 class Gatherer:
@@ -104,12 +108,12 @@ class Gatherer:
             # The group wraps what its tasks raise; the caller is to see the error itself.
             raise errors.exceptions[0] from None
         profile, taste = user.result()
-        query_vector = vector.result()
+        query_vector, late = vector.result()
         if query.similar_to:
             item = items.result().get(query.similar_to)
             if item is not None and space.vectors:
                 query_vector = item.vector
-        return Gathered(space, profile, taste, items.result(), query_vector)
+        return Gathered(space, profile, taste, items.result(), query_vector, late)
 
     async def _user(
         self,
@@ -183,23 +187,25 @@ class Gatherer:
 
     async def _query_vector(
         self, query: RankQuery, space: Space, deadline: Deadline, trace: Trace, *, wanted: bool
-    ) -> Floats | None:
+    ) -> tuple[Floats | None, bool]:
+        """The vector, and whether it is lacking for lack of time."""
         # Encoding is the dearest step of a small request: not for items that have no vectors, and
         # not where what comes of it would count nothing.
         comparable = space.vectors or bool(query.candidates.has_vector.any())
         wanted = wanted and bool(query.query) and not query.similar_to
         if not (wanted and comparable and len(query.candidates) and space.encoder):
-            return None
+            return None, False
         try:
             vectors = await self._inference.encode_queries(
                 space.encoder, [query.query], deadline, trace.spend
             )
-            return np.asarray(vectors[0], np.float32)
+            return np.asarray(vectors[0], np.float32), False
         except (DeadlineExceeded, Overloaded) as error:
             trace.degrade(_reason(error), f"query vector: {error}")
+            return None, isinstance(error, DeadlineExceeded)
         except Exception as error:  # a model that fails must not cost the page
             trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"{space.encoder.ref}: {error}")
-        return None
+        return None, False
 
 
 def _reason(error: NeuralrankError) -> DegradedReason:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuralrank.errors import InvalidInput, NotFound, Unavailable
+from neuralrank.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import Floats, Interaction, Profile, Ranking
 from sidecar.inference.cost import Cost
@@ -461,6 +461,20 @@ async def test_after_the_deadline_nothing_is_begun_and_an_answer_is_given(bench:
     assert (bench.encoder.calls, bench.judge.calls) == ([], [])
     assert len(ranking.results) == 4
     assert "deadline" in reasons(ranking)
+
+
+async def test_without_time_for_the_querys_vector_nothing_is_read_and_the_order_stays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(*_: object) -> Floats:
+        raise DeadlineExceeded("3 ms are left, a query takes 5.")
+
+    monkeypatch.setattr(bench.inference, "encode_queries", late)
+    assert bench.judge is not None
+    ranking = await bench.rank(request("C", "A", "B", query="computer"))
+    assert ids(ranking) == ["C", "A", "B"]
+    assert reasons(ranking) == {"deadline"}
+    assert bench.judge.texts == []
 
 
 async def test_stages_are_reported_in_order(bench: Bench) -> None:

@@ -63,6 +63,12 @@ def test_totals_and_aggregations_can_count_neighbours(searches: Searches) -> Non
     assert unasked["aggregations"] == plain["aggregations"]
 
 
+def test_without_a_query_all_are_counted_already(searches: Searches) -> None:
+    ext = {"neural_rank": {"user_id": "A", "totals": "both"}}
+    answer = searches.ranked({"size": 5, "ext": ext})
+    assert answer["hits"]["total"] == searches.plain({"size": 5})["hits"]["total"]
+
+
 @pytest.mark.parametrize("track", [False, 5])
 def test_totals_that_are_not_wanted_are_not_made_up(
     searches: Searches, order: list[str], track: Any

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuralrank.errors import InvalidInput
-from tests.e2e.shop import INDEX
+from tests.e2e.shop import INDEX, event, eventually
 from tests.plugin.conftest import QUERY, WINDOW, Searches, ids, reasons, report
 
 BODY: dict[str, Any] = {"query": QUERY, "_source": False}
@@ -241,6 +241,52 @@ def test_where_hits_are_dropped_the_list_ends_with_the_window(
     assert all(reasons(found) == set() for found in pages)
     if "filters" in options:
         assert "Apple" not in {hit["_source"]["brand"] for hit in hits}
+
+
+def test_where_the_user_has_blocked_a_hit_the_list_ends_with_the_window(
+    searches: Searches,
+) -> None:
+    plain = ids(searches.plain({**BODY, "size": 100}))
+    blocked = {plain[2], plain[-1]}
+    for item in blocked:
+        body = event("blocker", "block", item)
+        searches.client.index(index="ubi_events", body=body, params={"refresh": "true"})
+    ext = {"neural_rank": {**NARROW["neural_rank"], "user_id": "blocker"}}
+
+    def dropped() -> bool:
+        return bool(report(searches.any({**BODY, "ext": ext})).get("dropped_count"))
+
+    assert eventually(dropped, 30)
+    found = ids(searches.any({**BODY, "size": 100, "ext": ext}))
+    assert 9 <= len(found) <= 14
+    assert not blocked & set(found)
+
+
+def test_filters_of_a_pipeline_hold_on_all_pages_whoever_searches(searches: Searches) -> None:
+    query = {"terms": {"brand.keyword": ["Apple", "Sony"]}}
+    pipeline = {
+        "request_processors": [{"neural_recall": {"timeout_ms": 5_000}}],
+        "response_processors": [
+            {"neural_rank": {"bundle": "none", "filters": {"exclude_brands": ["Apple"]}}}
+        ],
+    }
+    plain = searches.plain({"query": query, "size": 100})["hits"]["hits"]
+    kept = {hit["_id"] for hit in plain if hit["_source"]["brand"] == "Sony"}
+    assert 1 < len(kept) < len(plain)
+    flat = []
+    for start in range(len(kept) + 1):
+        body = {"query": query, "from": start, "size": 1, "search_pipeline": pipeline}
+        flat.append(ids(searches.client.search(index=INDEX, body=body)))
+    assert [len(found) for found in flat] == [1] * len(kept) + [0]
+    assert {one for found in flat for one in found} == kept
+
+
+def test_a_page_after_the_window_is_shown_with_what_the_pipeline_did(searches: Searches) -> None:
+    body = {**BODY, "from": 20, "size": 5, "ext": NARROW}
+    shown = searches.ranked(body, notes=AFTER)
+    verbose = searches.ranked(body, notes=AFTER, verbose_pipeline="true")
+    assert verbose["hits"] == shown["hits"]
+    assert {step["status"] for step in verbose["processor_results"]} == {"success"}
 
 
 def test_a_page_beyond_the_limit_of_the_index_is_refused_as_without_the_plugin(

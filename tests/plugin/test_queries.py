@@ -1,10 +1,14 @@
 """Whatever the query is: its hits are re-ranked, none of them is lost, its conditions hold."""
 
+import base64
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from neuralrank.errors import InvalidInput
+from tests.e2e.shop import INDEX
 from tests.plugin.conftest import FIELDS, QUERY, TEXT, Searches, ids, report
 
 APPLE = {"term": {"brand.keyword": "Apple"}}
@@ -169,6 +173,168 @@ def test_neighbours_are_held_to_the_conditions_of_the_query(
     answer = searches.ranked({**body, "size": 30})
     assert {hit["_source"]["brand"] for hit in answer["hits"]["hits"]} == {"Apple"}
     assert len(ids(answer)) > len(ids(searches.plain({**body, "size": 30}))), "neighbours came"
+
+
+# The shop, and with each item, nested and as children, in which sizes it is offered: 42 is Apple's.
+OFFERS = "plugin-tests-offers"
+NESTED = {"nested": {"path": "offers", "query": {"term": {"offers.size": "42"}}}}
+JOINED: dict[str, dict[str, Any]] = {
+    "nested": {"bool": {"must": [MAC, NESTED]}},
+    "nested, with text": {
+        "bool": {
+            "must": [
+                MAC,
+                {
+                    "nested": {
+                        "path": "offers",
+                        "query": {
+                            "bool": {
+                                "must": [{"match": {"offers.name": "offer"}}],
+                                "filter": [{"term": {"offers.size": "42"}}],
+                            }
+                        },
+                    }
+                },
+            ]
+        }
+    },
+    "has_child": {
+        "bool": {
+            "must": [MAC, {"has_child": {"type": "offer", "query": {"term": {"size": "42"}}}}],
+        }
+    },
+    "has_child, with text": {
+        "bool": {
+            "must": [
+                MAC,
+                {
+                    "has_child": {
+                        "type": "offer",
+                        "max_children": 1,
+                        "query": {
+                            "bool": {
+                                "must": [{"match": {"name": "offer"}}],
+                                "filter": [{"term": {"size": "42"}}],
+                            }
+                        },
+                    }
+                },
+            ]
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def offers(searches: Searches) -> Iterator[str]:
+    client = searches.client
+    (shop,) = client.indices.get(index=INDEX).values()
+    fields = {"size": {"type": "keyword"}, "name": {"type": "text"}}
+    join = {"type": "join", "relations": {"item": "offer"}}
+    shop["mappings"]["properties"] |= {
+        **fields,
+        "offers": {"type": "nested", "properties": fields},
+        "join": join,
+    }
+    settings: dict[str, Any] = {"knn": True, "number_of_replicas": 0}
+    if "analysis" in shop["settings"]["index"]:
+        settings["analysis"] = shop["settings"]["index"]["analysis"]
+    client.indices.delete(index=OFFERS, params={"ignore_unavailable": "true"})
+    client.indices.create(
+        index=OFFERS, body={"settings": {"index": settings}, "mappings": shop["mappings"]}
+    )
+    script = """
+        def size = ctx._source.brand == 'Apple' ? '42' : '40';
+        ctx._source.offers = [['size': size, 'name': 'an offer']];
+        ctx._source.join = 'item';
+    """
+    client.reindex(
+        body={"source": {"index": INDEX}, "dest": {"index": OFFERS}, "script": {"source": script}}
+    )
+    client.indices.refresh(index=OFFERS)
+    found = client.search(index=OFFERS, body={"size": 1_000, "_source": ["brand"]})
+    lines: list[dict[str, Any]] = []
+    for hit in found["hits"]["hits"]:
+        size = "42" if hit["_source"].get("brand") == "Apple" else "40"
+        join_to = {"name": "offer", "parent": hit["_id"]}
+        lines.append({"index": {"_id": f"offer-{hit['_id']}", "routing": hit["_id"]}})
+        lines.append({"size": size, "name": "an offer", "join": join_to})
+    client.bulk(body=lines, index=OFFERS, params={"refresh": "true"})
+    yield OFFERS
+    client.indices.delete(index=OFFERS)
+
+
+@pytest.mark.parametrize("query", JOINED.values(), ids=JOINED)
+def test_neighbours_are_held_to_conditions_on_what_is_joined(
+    searches: Searches, offers: str, query: dict[str, Any]
+) -> None:
+    body = {"query": query, "size": 30}
+    answer = searches.ranked(body, offers)
+    assert {hit["_source"]["brand"] for hit in answer["hits"]["hits"]} == {"Apple"}
+    assert len(ids(answer)) > len(ids(searches.plain(body, offers))), "neighbours came"
+
+
+def knn(searches: Searches, **more: Any) -> dict[str, Any]:
+    vector = searches.client.get(index=INDEX, id="A")["_source"]["text_vector"]
+    return {"knn": {"text_vector": {"vector": vector, "k": 2, **more}}}
+
+
+@pytest.mark.parametrize("ext", [{"user_id": "B"}, {"query_text": "laptop"}])
+def test_neighbours_are_held_to_the_filter_of_a_vector_query(
+    searches: Searches, ext: dict[str, str]
+) -> None:
+    body = {"query": knn(searches, filter=APPLE), "size": 30, "ext": {"neural_rank": ext}}
+    answer = searches.ranked(body)
+    assert {hit["_source"]["brand"] for hit in answer["hits"]["hits"]} == {"Apple"}
+    assert len(ids(answer)) > len(ids(searches.plain(body))), "neighbours came"
+    free = searches.ranked({**body, "query": knn(searches)})
+    assert len({hit["_source"]["brand"] for hit in free["hits"]["hits"]}) > 1
+
+
+def test_neighbours_are_held_to_the_conditions_of_words_or_vectors(searches: Searches) -> None:
+    words = {"bool": {"must": [MAC], "filter": [APPLE]}}
+    query = {"bool": {"should": [words, knn(searches, filter=APPLE)]}}
+    answer = searches.ranked({"query": query, "size": 30})
+    assert {hit["_source"]["brand"] for hit in answer["hits"]["hits"]} == {"Apple"}
+
+
+def test_neighbours_are_held_to_the_conditions_of_a_wrapped_query(searches: Searches) -> None:
+    inner = {"bool": {"must": [MAC], "filter": [APPLE]}}
+    wrapped = base64.b64encode(json.dumps(inner).encode()).decode()
+    ext = {"neural_rank": {"query_text": "mac laptop"}}
+    body = {"query": {"wrapper": {"query": wrapped}}, "size": 30, "ext": ext}
+    answer = searches.ranked(body)
+    assert {hit["_source"]["brand"] for hit in answer["hits"]["hits"]} == {"Apple"}
+
+
+@pytest.mark.parametrize("where", ["filter", "must_not"])
+def test_neighbours_are_held_to_conditions_on_derived_fields(
+    searches: Searches, where: str
+) -> None:
+    script = "def brand = doc['brand.keyword']; if (brand.size() > 0) { emit(brand.value) }"
+    body = {
+        "derived": {"maker": {"type": "keyword", "script": {"source": script}}},
+        "query": {
+            "bool": {
+                "must": [{"match": {"title": "wireless headphones"}}],
+                where: [{"term": {"maker": "Sony"}}],
+            }
+        },
+        "size": 30,
+    }
+    answer = searches.ranked(body)
+    brands = {hit["_source"]["brand"] for hit in answer["hits"]["hits"]}
+    assert brands == {"Sony"} if where == "filter" else "Sony" not in brands
+    assert len(ids(answer)) > len(ids(searches.plain(body))), "neighbours came"
+
+
+def test_no_neighbours_where_nobody_can_tell_what_a_query_excludes(searches: Searches) -> None:
+    query = {"function_score": {"query": QUERY, "min_score": 3}}
+    body = {"query": query, "size": 100, "ext": {"neural_rank": {"window": 100}}}
+    answer = searches.ranked(body, notes=frozenset({"not_applicable"}))
+    (note,) = report(answer)["degraded"]
+    assert "can't be held to the conditions of [function_score with min_score]" in note["detail"]
+    assert set(ids(answer)) == set(ids(searches.plain(body)))
 
 
 def test_an_alternative_without_conditions_lets_all_neighbours_in(searches: Searches) -> None:

@@ -31,7 +31,8 @@ final class Further {
 
     /**
      * For the part of the page that comes after the window's hits, in the order of the caller's query: so pages go on
-     * after the window without a hit that comes twice or never. Null where there is no such part.
+     * after the window without a hit that comes twice or never. Null where there is no such part, and for a hybrid
+     * query: its scores are normalised by a pipeline, which this search goes without, and over the window alone.
      *
      * @param window     the caller's hits that are in the window
      * @param ranked     how many hits the window came to, with neighbours and without what was dropped
@@ -43,7 +44,7 @@ final class Further {
         boolean isAll = !inquiry.widened() || window.length < request.source().size();
         int from = window.length + first - ranked;
         int size = Math.min(wanted, inquiry.target().maxResultWindow() - from);
-        if (isAll || size <= 0) {
+        if (isAll || size <= 0 || isHybrid()) {
             return null;
         }
         SearchRequest search = copy();
@@ -56,6 +57,11 @@ final class Further {
             search.source().postFilter(unseen);
         }
         return search;
+    }
+
+    private boolean isHybrid() {
+        QueryBuilder query = request.source().query();
+        return query != null && query.getName().equals(HardFilters.HYBRID);
     }
 
     /** What was not on an earlier page: neither a neighbour nor, of collapsed hits, one of a neighbour's group. */
@@ -80,11 +86,15 @@ final class Further {
     }
 
     /**
-     * For totals and aggregations of what the caller's query finds and the neighbours together.
+     * For totals and aggregations of what the caller's query finds and the neighbours together. Null where there is
+     * no query: all are counted already.
      *
      * @param leftMs time for it
      */
     SearchRequest counts(List<SearchHit> neighbours, long leftMs) {
+        if (request.source().query() == null) {
+            return null;
+        }
         SearchRequest search = copy();
         SearchSourceBuilder source = search.source().from(0).size(0).suggest(null).highlighter(null).explain(false);
         source.clearRescorers();
@@ -109,7 +119,11 @@ final class Further {
     }
 
     private SearchRequest copy() {
-        SearchSourceBuilder source = request.source().shallowCopy().profile(false).searchPipelineSource(null);
+        SearchSourceBuilder source = request.source()
+            .shallowCopy()
+            .profile(false)
+            .searchPipelineSource(null)
+            .verbosePipeline(false); // Refused without a pipeline.
         // An index's default pipeline would call this search again, and again.
         return new SearchRequest(request).source(source).pipeline("_none");
     }

@@ -1,111 +1,252 @@
 package org.neuralrank.search;
 
+import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
+import java.util.TreeSet;
 import org.apache.lucene.search.BooleanClause;
 import org.opensearch.common.lucene.search.Queries;
+import org.opensearch.core.common.bytes.BytesArray;
+import org.opensearch.core.common.bytes.BytesReference;
+import org.opensearch.core.xcontent.NamedXContentRegistry;
+import org.opensearch.core.xcontent.XContentParser;
+import org.opensearch.index.query.AbstractQueryBuilder;
 import org.opensearch.index.query.BoolQueryBuilder;
 import org.opensearch.index.query.BoostingQueryBuilder;
 import org.opensearch.index.query.ConstantScoreQueryBuilder;
 import org.opensearch.index.query.DisMaxQueryBuilder;
+import org.opensearch.index.query.MatchAllQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilderVisitor;
+import org.opensearch.index.query.WrapperQueryBuilder;
 import org.opensearch.index.query.functionscore.FunctionScoreQueryBuilder;
 import org.opensearch.index.query.functionscore.ScriptScoreQueryBuilder;
 
 /**
  * The conditions of a query that every hit must meet whatever the text, so that neighbours of a vector are held to
- * them too: {@code filter} and {@code must_not} clauses, required clauses that match no text, the post filter. Of
- * alternatives (dis_max, should, hybrid), those of one of them.
+ * them too: {@code filter} and {@code must_not} clauses, required clauses that match no text, the filter of a vector
+ * query, the post filter. Of alternatives (dis_max, should, hybrid), those of one of them.
  */
 final class HardFilters {
 
     /** Clauses that select rather than search, and so are conditions even where they stand in {@code must}. */
     private static final Set<String> SELECTING = Set.of(
+        "distance_feature",
+        "exists",
+        "geo_bounding_box",
+        "geo_distance",
+        "geo_polygon",
+        "geo_shape",
+        "ids",
+        "match_none",
+        "parent_id",
+        "prefix",
+        "range",
+        "rank_feature",
+        "regexp",
+        "script",
         "term",
         "terms",
         "terms_set",
-        "range",
-        "exists",
-        "ids",
-        "prefix",
         "wildcard",
-        "regexp",
-        "script",
-        "geo_distance",
-        "geo_bounding_box",
-        "geo_polygon",
-        "geo_shape"
+        "xy_shape"
+    );
+
+    /** Clauses that search: neighbours are what was meant by them, and need not match them. */
+    private static final Set<String> SEARCHING = Set.of(
+        "combined_fields",
+        "common",
+        "field_masking_span",
+        "fuzzy",
+        "intervals",
+        "match",
+        "match_bool_prefix",
+        "match_phrase",
+        "match_phrase_prefix",
+        "more_like_this",
+        "multi_match",
+        "query_string",
+        "simple_query_string",
+        "span_containing",
+        "span_first",
+        "span_multi",
+        "span_near",
+        "span_not",
+        "span_or",
+        "span_term",
+        "span_within"
     );
 
     /** The query of neural-search. */
-    private static final String HYBRID = "hybrid";
+    static final String HYBRID = "hybrid";
 
-    private HardFilters() {}
+    private final NamedXContentRegistry registry;
+    private final BoolQueryBuilder conditions = new BoolQueryBuilder();
+    private final Set<String> opaque = new TreeSet<>();
+    private boolean searches;
+    private boolean filtersVectors;
+
+    private HardFilters(NamedXContentRegistry registry) {
+        this.registry = registry;
+    }
+
+    /** @param registry parses what other plugins' clauses are made of */
+    static HardFilters of(QueryBuilder query, QueryBuilder postFilter, NamedXContentRegistry registry) {
+        HardFilters found = new HardFilters(registry);
+        found.collect(query);
+        if (postFilter != null) {
+            found.conditions.filter(postFilter);
+        }
+        return found;
+    }
 
     /** One query with all conditions, or null where there are none. */
-    static QueryBuilder of(QueryBuilder query, QueryBuilder postFilter) {
-        BoolQueryBuilder conditions = new BoolQueryBuilder();
-        collect(query, conditions);
-        if (postFilter != null) {
-            conditions.filter(postFilter);
-        }
+    QueryBuilder query() {
         return conditions.hasClauses() ? conditions : null;
     }
 
-    private static void collect(QueryBuilder query, BoolQueryBuilder into) {
+    /** Clauses of which it can't be told what they exclude: where there are any, {@link #query} is not all. */
+    Set<String> opaque() {
+        return opaque;
+    }
+
+    private void collect(QueryBuilder query) {
         switch (query) {
             case null -> {
             }
+            case MatchAllQueryBuilder all -> {
+            }
             case BoolQueryBuilder bool -> {
-                bool.filter().forEach(into::filter);
-                bool.mustNot().forEach(into::mustNot);
-                bool.must().forEach(clause -> collect(clause, into));
-                if (needsOneOf(bool)) {
-                    collectAny(bool.should(), into);
-                }
+                bool.filter().forEach(conditions::filter);
+                bool.mustNot().forEach(conditions::mustNot);
+                bool.must().forEach(this::collect);
+                collectAny(bool.should(), needed(bool));
             }
-            case DisMaxQueryBuilder alternatives -> collectAny(alternatives.innerQueries(), into);
-            case FunctionScoreQueryBuilder function -> collect(function.query(), into);
-            case ScriptScoreQueryBuilder script -> collect(script.query(), into);
-            case BoostingQueryBuilder boosting -> collect(boosting.positiveQuery(), into);
-            case ConstantScoreQueryBuilder constant -> {
-                if (QueryText.of(constant.innerQuery()).isEmpty()) {
-                    into.filter(constant.innerQuery());
-                }
-            }
+            case DisMaxQueryBuilder alternatives -> collectAny(alternatives.innerQueries(), 1);
+            case FunctionScoreQueryBuilder scored -> collectScored(scored, scored.query(), scored.getMinScore());
+            case ScriptScoreQueryBuilder scored -> collectScored(scored, scored.query(), scored.getMinScore());
+            case BoostingQueryBuilder boosting -> collect(boosting.positiveQuery());
+            case ConstantScoreQueryBuilder constant -> collect(constant.innerQuery());
             default -> {
                 if (SELECTING.contains(query.getName())) {
-                    into.filter(query);
-                } else if (query.getName().equals(HYBRID)) {
-                    collectAny(inner(query), into);
+                    conditions.filter(query);
+                } else if (SEARCHING.contains(query.getName())) {
+                    searches = true;
+                } else {
+                    try {
+                        collectOther(query);
+                    } catch (IOException | RuntimeException e) {
+                        opaque.add(query.getName());
+                    }
                 }
             }
         }
     }
 
-    /** Of alternatives, a hit meets the conditions of one; if one of them has none, there is none. */
-    private static void collectAny(List<QueryBuilder> alternatives, BoolQueryBuilder into) {
-        BoolQueryBuilder any = new BoolQueryBuilder();
-        for (QueryBuilder alternative : alternatives) {
-            BoolQueryBuilder conditions = new BoolQueryBuilder();
-            collect(alternative, conditions);
-            if (!conditions.hasClauses()) {
-                return;
-            }
-            any.should(conditions);
+    /** A least score is of the query's own scores, which neighbours have none of. */
+    private void collectScored(QueryBuilder scored, QueryBuilder inner, Float minScore) {
+        if (minScore != null) {
+            opaque.add(scored.getName() + " with min_score");
         }
-        if (any.hasClauses()) {
-            into.filter(any);
+        collect(inner);
+    }
+
+    private void collectOther(QueryBuilder query) throws IOException {
+        switch (query.getName()) {
+            case HYBRID -> collectAny(inner(query), 1);
+            case "knn", "neural", "neural_sparse" -> collectVector(query);
+            case "nested", "has_child", "has_parent" -> collectJoined(query);
+            case "wrapper" -> {
+                BytesReference json = new BytesArray(((WrapperQueryBuilder) query).source());
+                try (XContentParser parser = Clauses.parser(json, registry)) {
+                    collect(AbstractQueryBuilder.parseInnerQueryBuilder(parser));
+                }
+            }
+            default -> opaque.add(query.getName());
         }
     }
 
-    private static boolean needsOneOf(BoolQueryBuilder bool) {
-        if (bool.minimumShouldMatch() == null) {
-            return bool.must().isEmpty() && bool.filter().isEmpty();
+    /** What a vector query finds lies within its filter; a sparse one has it among its method's parameters. */
+    private void collectVector(QueryBuilder query) throws IOException {
+        searches = true;
+        for (Object field : Clauses.content(query).values()) {
+            if (field instanceof Map<?, ?> vector) {
+                addFilter(vector);
+                if (vector.get("method_parameters") instanceof Map<?, ?> method) {
+                    addFilter(method);
+                }
+            }
         }
-        return Queries.calculateMinShouldMatch(bool.should().size(), bool.minimumShouldMatch()) > 0;
+    }
+
+    @SuppressWarnings("unchecked")
+    private void addFilter(Map<?, ?> parameters) throws IOException {
+        if (parameters.get("filter") instanceof Map<?, ?> filter) {
+            filtersVectors = true;
+            conditions.filter(Clauses.parse((Map<String, ?>) filter, registry));
+        }
+    }
+
+    /** What is joined must meet the conditions of the query on it; where that searches for nothing, all of it. */
+    @SuppressWarnings("unchecked")
+    private void collectJoined(QueryBuilder query) throws IOException {
+        Map<String, Object> join = Clauses.content(query);
+        HardFilters joined = of(Clauses.parse((Map<String, ?>) join.get("query"), registry), null, registry);
+        opaque.addAll(joined.opaque);
+        if (!joined.searches) {
+            conditions.filter(query);
+            return;
+        }
+        searches = true;
+        if (joined.filtersVectors) {
+            // Such a filter may be on what is joined or on what it is joined to.
+            opaque.add(query.getName() + " with a filtered vector");
+        }
+        if (joined.query() != null) {
+            join.put("query", Clauses.asMap(joined.query()));
+            // More may meet the conditions than match; and nothing is shown of them.
+            join.remove("max_children");
+            join.remove("inner_hits");
+            conditions.filter(Clauses.parse(Map.of(query.getName(), join), registry));
+        }
+    }
+
+    /** A hit meets the conditions of as many alternatives as are needed; those without conditions are always met. */
+    private void collectAny(List<QueryBuilder> alternatives, int needed) {
+        if (needed <= 0) {
+            return;
+        }
+        BoolQueryBuilder any = new BoolQueryBuilder();
+        Set<String> unknown = new TreeSet<>();
+        int left = needed;
+        for (QueryBuilder alternative : alternatives) {
+            HardFilters its = of(alternative, null, registry);
+            searches |= its.searches;
+            filtersVectors |= its.filtersVectors;
+            unknown.addAll(its.opaque);
+            if (its.query() != null) {
+                any.should(its.query());
+            } else if (its.opaque.isEmpty()) {
+                left--;
+            }
+        }
+        if (left <= 0) {
+            return;
+        }
+        opaque.addAll(unknown);
+        if (any.hasClauses()) {
+            conditions.filter(left > 1 ? any.minimumShouldMatch(left) : any);
+        }
+    }
+
+    /** How many of its {@code should} clauses a hit must match. */
+    private static int needed(BoolQueryBuilder bool) {
+        if (bool.minimumShouldMatch() == null) {
+            return bool.must().isEmpty() && bool.filter().isEmpty() ? 1 : 0;
+        }
+        return Queries.calculateMinShouldMatch(bool.should().size(), bool.minimumShouldMatch());
     }
 
     /** The queries that one of another plugin's class is made of: all that is known of it is that it can be visited. */

@@ -103,7 +103,8 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
         if (leftAlone == null && asked.from() + asked.size() > target.maxResultWindow()) {
             leftAlone = LeftAlone.BEYOND_LIMIT;
         }
-        boolean widen = leftAlone == null && asked.hasPurpose(asked.options());
+        // Also for who asks for nothing: only neural_rank knows whether its pipeline has filters.
+        boolean widen = leftAlone == null;
         Recall recall = null;
         if (widen && options.flag("vector", true)) {
             int timeoutMs = options.integer("timeout_ms", node.timeoutMs().getAsInt());

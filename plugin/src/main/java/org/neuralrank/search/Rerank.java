@@ -160,7 +160,8 @@ final class Rerank {
             boolean both = options.text("totals", "query").equals("both") && !neighbours.isEmpty();
             counting = both ? further.counts(neighbours, timeoutMs - spentMs() - rankMs) : null;
             int ranked = ranking.places().size();
-            rest = endsWithTheWindow() ? null : further.after(response.getHits().getHits(), ranked, neighbours);
+            SearchHit[] window = response.getHits().getHits();
+            rest = endsWithTheWindow(ranking, candidates) ? null : further.after(window, ranked, neighbours);
         } catch (RuntimeException e) {
             defect(e);
             return;
@@ -192,8 +193,12 @@ final class Rerank {
     }
 
     /** What lies after the window was looked at by nobody, and so could break what the caller was promised. */
-    private boolean endsWithTheWindow() {
-        return options.has("filters") || (options.has("min_score") && options.number("min_score") > 0);
+    private boolean endsWithTheWindow(Ranking ranking, Candidates candidates) {
+        // The item that similar ones are asked for is dropped too, but comes once only; a user may block many.
+        boolean hasItem = !inquiry.target().name().isEmpty() && candidates.get(inquiry.asked().similarTo()) != null;
+        return options.has("filters")
+            || (options.has("min_score") && options.number("min_score") > 0)
+            || ranking.reply().getTotalDropped() > (hasItem ? 1 : 0);
     }
 
     private void count(SearchRequest counting, Consumer<SearchResponse> then) {

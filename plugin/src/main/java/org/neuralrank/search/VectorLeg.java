@@ -1,9 +1,11 @@
 package org.neuralrank.search;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Collectors;
 import org.neuralrank.options.Options;
 import org.neuralrank.sidecar.Note;
@@ -18,11 +20,9 @@ import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.xcontent.XContentType;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.common.bytes.BytesReference;
-import org.opensearch.core.xcontent.DeprecationHandler;
 import org.opensearch.core.xcontent.ToXContent;
 import org.opensearch.core.xcontent.XContentBuilder;
 import org.opensearch.core.xcontent.XContentParser;
-import org.opensearch.index.query.AbstractQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.builder.SearchSourceBuilder;
@@ -100,9 +100,19 @@ final class VectorLeg {
     }
 
     private void encode(SearchRequest request, Recall recall) {
+        HardFilters conditions = HardFilters.of(
+            request.source().query(),
+            request.source().postFilter(),
+            node.registry()
+        );
+        if (!conditions.opaque().isEmpty()) {
+            String opaque = "neighbours can't be held to the conditions of " + conditions.opaque();
+            recall.complete(without(Reason.NOT_APPLICABLE, opaque));
+            return;
+        }
+        QueryBuilder filter = conditions.query();
         // Copied now: the processor changes the request as soon as this returns.
         SearchRequest search = likeThe(request);
-        QueryBuilder filter = HardFilters.of(request.source().query(), request.source().postFilter());
         long startedAt = System.nanoTime();
         node.sidecar()
             .encode(
@@ -214,17 +224,7 @@ final class VectorLeg {
                 filter.toXContent(json, ToXContent.EMPTY_PARAMS);
             }
             json.endObject().endObject().endObject();
-            try (
-                XContentParser parser = XContentType.JSON.xContent()
-                    .createParser(
-                        node.registry(),
-                        DeprecationHandler.IGNORE_DEPRECATIONS,
-                        BytesReference.bytes(json).streamInput()
-                    )
-            ) {
-                parser.nextToken();
-                return AbstractQueryBuilder.parseInnerQueryBuilder(parser);
-            }
+            return Clauses.parse(json, node.registry());
         }
     }
 
@@ -241,7 +241,7 @@ final class VectorLeg {
     /** A search over the same documents whose hits show the same things as the caller's; its query comes later. */
     private SearchRequest likeThe(SearchRequest request) {
         SearchSourceBuilder theirs = request.source();
-        SearchSourceBuilder source = new SearchSourceBuilder().from(0)
+        SearchSourceBuilder source = withDerivedFields(theirs).from(0)
             .size(k())
             .trackTotalHits(false)
             .seqNoAndPrimaryTerm(true)
@@ -290,5 +290,35 @@ final class VectorLeg {
             search.allowPartialSearchResults(request.allowPartialSearchResults());
         }
         return search;
+    }
+
+    /** The conditions may be on fields that only this search has. Those of its body can be had by parsing alone. */
+    private SearchSourceBuilder withDerivedFields(SearchSourceBuilder theirs) {
+        SearchSourceBuilder source = new SearchSourceBuilder();
+        if (theirs.getDerivedFieldsObject() != null) {
+            try (XContentBuilder json = XContentBuilder.builder(XContentType.JSON.xContent())) {
+                json.map(Map.of("derived", theirs.getDerivedFieldsObject()));
+                try (XContentParser parser = Clauses.parser(BytesReference.bytes(json), node.registry())) {
+                    source.parseXContent(parser);
+                }
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        }
+        if (theirs.getDerivedFields() != null) {
+            theirs.getDerivedFields()
+                .forEach(
+                    field -> source.derivedField(
+                        field.getName(),
+                        field.getType(),
+                        field.getScript(),
+                        field.getProperties(),
+                        field.getPrefilterField(),
+                        field.getFormat(),
+                        field.getIgnoreMalformed()
+                    )
+                );
+        }
+        return source;
     }
 }

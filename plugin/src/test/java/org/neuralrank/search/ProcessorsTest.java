@@ -49,9 +49,12 @@ import org.opensearch.common.unit.TimeValue;
 import org.opensearch.core.ParseField;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
+import org.opensearch.index.mapper.DerivedField;
 import org.opensearch.index.query.MatchAllQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilders;
+import org.opensearch.index.query.WrapperQueryBuilder;
+import org.opensearch.script.Script;
 import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.builder.SearchSourceBuilder;
@@ -316,6 +319,26 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void neighboursAreNotSearchedWhereNobodyCanTellTheConditions() throws Exception {
+        SearchSourceBuilder source = new SearchSourceBuilder().query(new WrapperQueryBuilder("{\"nonsense\":{}}"));
+        SearchResponse response = search(request(source, Map.of("query_text", "x")));
+        assertEquals(List.of("c", "b", "a"), ids(response));
+        assertEquals(List.of("not_applicable"), reasons(response));
+        assertTrue(report(response).toString(), report(response).toString().contains("the conditions of [wrapper]"));
+        assertTrue(server.encoded.isEmpty());
+    }
+
+    @Test
+    public void conditionsMayBeOnFieldsOfThisSearchOnly() throws Exception {
+        Script script = new Script("emit('a')");
+        search(request(match("x").derivedField("maker", "keyword", script), null));
+        DerivedField copied = vectorSearches.get(0).source().getDerivedFields().get(0);
+        assertEquals("maker", copied.getName());
+        assertEquals("keyword", copied.getType());
+        assertEquals(script, copied.getScript());
+    }
+
+    @Test
     public void theGraphIsSearchedAsFarAsAsked() throws Exception {
         search(request(match("x"), Map.of("ef_search", 7)));
         assertEquals(7, ((Map<?, ?>) clauses.get(0).get("text_vector")).get("k"));
@@ -335,13 +358,17 @@ public class ProcessorsTest {
     @Test
     public void pagesGoOnAfterTheWindow() throws Exception {
         further = () -> Hits.response(Hits.hit("d", 0.5f), Hits.hit("e", 0.4f));
-        SearchSourceBuilder source = match("x").from(2).size(4).postFilter(QueryBuilders.termQuery("brand", "B"));
+        SearchSourceBuilder source = match("x").from(2)
+            .size(4)
+            .postFilter(QueryBuilders.termQuery("brand", "B"))
+            .verbosePipeline(true);
         SearchResponse response = search(request(source, null), Map.of("window", 3));
         assertEquals(List.of("b", "a", "d", "e"), ids(response));
         assertEquals(0f, response.getHits().getAt(3).getScore(), 0);
         assertEquals(List.of("partial_window"), reasons(response));
         SearchSourceBuilder rest = furtherSearches.get(0).source();
         assertEquals("_none", furtherSearches.get(0).pipeline());
+        assertFalse("is refused without a pipeline", rest.verbosePipeline());
         assertEquals("after the window's three", 3, rest.from());
         assertEquals(2, rest.size());
         String kept = rest.postFilter().toString();
@@ -376,6 +403,54 @@ public class ProcessorsTest {
         }
     }
 
+    /** The reply that ranks all but the first candidate. */
+    private static RankResponse withoutTheFirst(RankRequest request) {
+        RankResponse all = FakeSidecar.reversed(request);
+        return all.toBuilder().removeResults(all.getResultsCount() - 1).setTotalDropped(1).build();
+    }
+
+    @Test
+    public void whereTheUserHasBlockedAHitTheListEndsWithTheWindow() throws Exception {
+        server.rank = ProcessorsTest::withoutTheFirst;
+        SearchRequest request = request(match("x").size(9), Map.of("user_id", "A"));
+        assertEquals(List.of("n", "c", "b"), ids(search(request, Map.of("window", 3))));
+    }
+
+    @Test
+    public void theItemThatSimilarOnesAreAskedForEndsNoList() throws Exception {
+        server.rank = ProcessorsTest::withoutTheFirst;
+        further = () -> Hits.response(Hits.hit("d", 0.5f));
+        SearchRequest request = request(match("x").size(4), Map.of("similar_to", "a"));
+        assertEquals(List.of("n", "c", "b", "d"), ids(search(request, Map.of("window", 3))));
+    }
+
+    @Test
+    public void ofAHybridQueryTheListEndsWithTheWindow() throws Exception {
+        QueryBuilder hybrid = new QueriesTest.Hybrid(List.of(QueryBuilders.matchQuery("title", "x")));
+        SearchRequest request = request(new SearchSourceBuilder().query(hybrid).size(9), null);
+        assertEquals(List.of("n", "c", "b", "a"), ids(search(request, Map.of("window", 3))));
+        server.close();
+        request = request(new SearchSourceBuilder().query(hybrid).from(2).size(9), null);
+        assertEquals(List.of("c"), ids(search(request, Map.of("window", 3))));
+    }
+
+    @Test
+    public void filtersOfThePipelineSeeTheWholeWindowWhoeverSearches() throws Exception {
+        SearchSourceBuilder source = new SearchSourceBuilder().query(QueryBuilders.termQuery("brand", "B")).size(1);
+        SearchRequest request = request(source, null);
+        context = new PipelineProcessingContext();
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            SearchRequest sent = recall(request, Map.of("window", 3));
+            assertEquals(3, sent.source().size());
+            Map<String, Object> filters = Map.of("filters", new HashMap<>(Map.of("max_price", 9)));
+            SearchResponse found = Hits.response(Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1));
+            assertEquals(List.of("c"), ids(rank(sent, found, filters)));
+        }
+        assertEquals(3, server.ranked.get(0).getCandidatesCount());
+        assertTrue("there is no vector to search with", server.encoded.isEmpty());
+    }
+
     @Test
     public void aPageThatCanNotBeHadIsAFailureOfTheSearch() {
         further = () -> {
@@ -402,6 +477,15 @@ public class ProcessorsTest {
         response = search(request(match("x"), Map.of("totals", "both")));
         assertEquals(4, response.getHits().getTotalHits().value());
         assertEquals(List.of("features_unavailable"), reasons(response));
+    }
+
+    @Test
+    public void withoutAQueryAllAreCountedAlready() throws Exception {
+        SearchResponse response = search(request(new SearchSourceBuilder(), Map.of("user_id", "A", "totals", "both")));
+        assertEquals(true, report(response).get("reranked"));
+        assertEquals(List.of(), reasons(response));
+        assertEquals(4, response.getHits().getTotalHits().value());
+        assertTrue(furtherSearches.isEmpty());
     }
 
     @Test

@@ -18,22 +18,46 @@ import static org.opensearch.index.query.QueryBuilders.rangeQuery;
 import static org.opensearch.index.query.QueryBuilders.simpleQueryStringQuery;
 import static org.opensearch.index.query.QueryBuilders.termQuery;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.stream.Stream;
 import org.apache.lucene.search.BooleanClause;
 import org.apache.lucene.search.MatchNoDocsQuery;
 import org.apache.lucene.search.Query;
 import org.apache.lucene.search.join.ScoreMode;
 import org.junit.Test;
+import org.opensearch.common.settings.Settings;
+import org.opensearch.core.ParseField;
 import org.opensearch.core.common.io.stream.StreamOutput;
+import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.core.xcontent.XContentBuilder;
 import org.opensearch.index.query.AbstractQueryBuilder;
 import org.opensearch.index.query.BoolQueryBuilder;
 import org.opensearch.index.query.CombinedFieldsQueryBuilder;
+import org.opensearch.index.query.MatchNoneQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilderVisitor;
 import org.opensearch.index.query.QueryShardContext;
+import org.opensearch.index.query.WrapperQueryBuilder;
+import org.opensearch.search.SearchModule;
 
 public class QueriesTest {
+
+    private static final NamedXContentRegistry REGISTRY = new NamedXContentRegistry(
+        Stream.concat(
+            new SearchModule(Settings.EMPTY, List.of()).getNamedXContents().stream(),
+            Stream.of(
+                new NamedXContentRegistry.Entry(
+                    QueryBuilder.class,
+                    new ParseField("knn"),
+                    parser -> new Foreign("knn", parser.map())
+                )
+            )
+        ).toList()
+    );
 
     @Test
     public void textIsFoundWhereverItIsSearchedFor() {
@@ -85,7 +109,7 @@ public class QueriesTest {
 
     @Test
     public void conditionsOfTheQueryBindNeighboursToo() {
-        BoolQueryBuilder conditions = (BoolQueryBuilder) HardFilters.of(
+        BoolQueryBuilder conditions = (BoolQueryBuilder) conditions(
             functionScoreQuery(
                 boolQuery().must(matchQuery("title", "x"))
                     .must(termQuery("brand", "Apple"))
@@ -106,9 +130,9 @@ public class QueriesTest {
 
     @Test
     public void aPlainQueryHasNoConditions() {
-        assertNull(HardFilters.of(matchQuery("title", "x"), null));
-        assertNull(HardFilters.of(matchAllQuery(), null));
-        assertNull(HardFilters.of(null, null));
+        assertNull(conditions(matchQuery("title", "x"), null));
+        assertNull(conditions(matchAllQuery(), null));
+        assertNull(conditions(null, null));
     }
 
     @Test
@@ -119,19 +143,19 @@ public class QueriesTest {
             boolQuery().should(boolQuery().filter(termQuery("brand", "Apple")))
                 .should(boolQuery().filter(rangeQuery("price").lte(5)))
         );
-        assertEquals(either, HardFilters.of(disMaxQuery().add(apple).add(cheap), null));
-        assertEquals(either, HardFilters.of(boolQuery().should(apple).should(cheap), null));
-        assertEquals(either, HardFilters.of(boolQuery().must(boolQuery().should(apple).should(cheap)), null));
-        assertEquals(either, HardFilters.of(new Hybrid(List.of(apple, cheap)), null));
-        assertNull(HardFilters.of(disMaxQuery().add(apple).add(matchQuery("title", "z")), null));
-        assertNull(HardFilters.of(new Hybrid(List.of(apple, matchAllQuery())), null));
+        assertEquals(either, conditions(disMaxQuery().add(apple).add(cheap), null));
+        assertEquals(either, conditions(boolQuery().should(apple).should(cheap), null));
+        assertEquals(either, conditions(boolQuery().must(boolQuery().should(apple).should(cheap)), null));
+        assertEquals(either, conditions(new Hybrid(List.of(apple, cheap)), null));
+        assertNull(conditions(disMaxQuery().add(apple).add(matchQuery("title", "z")), null));
+        assertNull(conditions(new Hybrid(List.of(apple, matchAllQuery())), null));
     }
 
     @Test
     public void whatOnlyRaisesAScoreIsNoCondition() {
         BoolQueryBuilder optional = boolQuery().must(matchQuery("title", "x")).should(termQuery("brand", "Apple"));
-        assertNull(HardFilters.of(optional, null));
-        assertTrue(HardFilters.of(optional.minimumShouldMatch(1), null).toString().contains("Apple"));
+        assertNull(conditions(optional, null));
+        assertTrue(conditions(optional.minimumShouldMatch(1), null).toString().contains("Apple"));
     }
 
     @Test
@@ -139,12 +163,163 @@ public class QueriesTest {
         assertEquals("x", QueryText.of(new Hybrid(List.of(matchQuery("title", "x"), termQuery("brand", "Apple")))));
     }
 
+    @Test
+    public void asManyConditionsAreMetAsAlternativesAreNeeded() {
+        BoolQueryBuilder two = boolQuery().should(termQuery("brand", "Apple"))
+            .should(rangeQuery("price").lte(5))
+            .minimumShouldMatch(2);
+        BoolQueryBuilder found = (BoolQueryBuilder) conditions(two, null);
+        assertEquals("2", ((BoolQueryBuilder) found.filter().get(0)).minimumShouldMatch());
+        found = (BoolQueryBuilder) conditions(two.should(matchQuery("title", "x")), null);
+        assertNull("one of the two may be the text", ((BoolQueryBuilder) found.filter().get(0)).minimumShouldMatch());
+    }
+
+    @Test
+    public void whatIsJoinedIsACondition() {
+        QueryBuilder size = nestedQuery("offers", termQuery("offers.size", "42"), ScoreMode.Avg);
+        assertEquals(boolQuery().filter(size), conditions(boolQuery().must(matchQuery("title", "x")).must(size), null));
+        assertEquals(boolQuery().filter(size), conditions(size, null));
+        QueryBuilder any = nestedQuery("offers", matchAllQuery(), ScoreMode.Avg);
+        assertEquals(boolQuery().filter(any), conditions(any, null));
+    }
+
+    @Test
+    public void ofJoinedTextTheConditionsHold() {
+        QueryBuilder text = matchQuery("offers.name", "x");
+        assertNull(conditions(nestedQuery("offers", text, ScoreMode.Max), null));
+        QueryBuilder size = termQuery("offers.size", "42");
+        assertEquals(
+            boolQuery().filter(nestedQuery("offers", boolQuery().filter(size), ScoreMode.Max)),
+            conditions(nestedQuery("offers", boolQuery().must(text).filter(size), ScoreMode.Max), null)
+        );
+    }
+
+    @Test
+    public void whatMatchesNothingIsACondition() {
+        QueryBuilder none = new MatchNoneQueryBuilder();
+        assertEquals(boolQuery().filter(none), conditions(none, null));
+    }
+
+    @Test
+    public void conditionsHoldUnderEqualScores() {
+        QueryBuilder apple = termQuery("brand", "Apple");
+        QueryBuilder query = constantScoreQuery(boolQuery().must(matchQuery("title", "x")).filter(apple));
+        assertEquals(boolQuery().filter(apple), conditions(query, null));
+    }
+
+    @Test
+    public void theFilterOfAVectorQueryIsACondition() {
+        QueryBuilder apple = termQuery("brand", "Apple");
+        for (String name : List.of("knn", "neural")) {
+            Foreign vector = new Foreign(name, Map.of("v", Map.of("k", 5, "filter", asMap(apple))));
+            assertEquals(boolQuery().filter(apple), conditions(vector, null));
+            QueryBuilder words = boolQuery().must(matchQuery("title", "x")).filter(apple);
+            QueryBuilder either = boolQuery().filter(
+                boolQuery().should(boolQuery().filter(apple)).should(boolQuery().filter(apple))
+            );
+            assertEquals(either, conditions(boolQuery().should(words).should(vector), null));
+            assertEquals(either, conditions(new Hybrid(List.of(words, vector)), null));
+            assertNull(conditions(new Foreign(name, Map.of("v", Map.of("k", 5))), null));
+        }
+        Map<String, ?> method = Map.of("method_parameters", Map.of("filter", asMap(apple)));
+        assertEquals(boolQuery().filter(apple), conditions(new Foreign("neural_sparse", Map.of("v", method)), null));
+    }
+
+    @Test
+    public void theFilterOfANestedVectorMayBeOnAnything() {
+        Foreign free = new Foreign("knn", Map.of("v", Map.of("k", 5)));
+        assertNull(conditions(nestedQuery("offers", free, ScoreMode.Max), null));
+        Foreign filtered = new Foreign("knn", Map.of("v", Map.of("filter", asMap(termQuery("brand", "Apple")))));
+        QueryBuilder nested = nestedQuery("offers", boolQuery().must(boolQuery().should(filtered)), ScoreMode.Max);
+        assertEquals(Set.of("nested with a filtered vector"), opaque(nested));
+    }
+
+    @Test
+    public void aWrappedQueryIsLookedInto() {
+        QueryBuilder apple = termQuery("brand", "Apple");
+        QueryBuilder wrapped = boolQuery().must(matchQuery("title", "x")).filter(apple);
+        assertEquals(boolQuery().filter(apple), conditions(new WrapperQueryBuilder(wrapped.toString()), null));
+    }
+
+    @Test
+    public void whereItCanNotBeToldWhatAQueryExcludesThatIsSaid() {
+        QueryBuilder text = matchQuery("title", "x");
+        QueryBuilder learned = new Foreign("sltr", Map.of("model", "m"));
+        assertEquals(Set.of("sltr"), opaque(boolQuery().must(text).must(learned)));
+        assertEquals(Set.of("sltr"), opaque(constantScoreQuery(boolQuery().must(learned))));
+        assertEquals(Set.of("wrapper"), opaque(new WrapperQueryBuilder("{\"nonsense\":{}}")));
+        assertEquals(Set.of("function_score with min_score"), opaque(functionScoreQuery(text).setMinScore(2)));
+        assertEquals("a filter is taken as it is", Set.of(), opaque(boolQuery().must(text).filter(learned)));
+        assertEquals("only raises a score", Set.of(), opaque(boolQuery().must(text).should(learned)));
+        assertEquals("the text alone will do", Set.of(), opaque(boolQuery().should(text).should(learned)));
+        QueryBuilder apple = boolQuery().must(text).filter(termQuery("brand", "Apple"));
+        assertEquals(Set.of("sltr"), opaque(boolQuery().should(apple).should(learned)));
+    }
+
+    private static QueryBuilder conditions(QueryBuilder query, QueryBuilder postFilter) {
+        HardFilters found = HardFilters.of(query, postFilter, REGISTRY);
+        assertEquals(Set.of(), found.opaque());
+        return found.query();
+    }
+
+    private static Set<String> opaque(QueryBuilder query) {
+        return HardFilters.of(query, null, REGISTRY).opaque();
+    }
+
+    private static Map<String, Object> asMap(QueryBuilder query) {
+        try {
+            return Clauses.asMap(query);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    /** A query of another plugin: all that is known of it is what it says. */
+    private static final class Foreign extends AbstractQueryBuilder<Foreign> {
+
+        private final String name;
+        private final Map<String, ?> content;
+
+        private Foreign(String name, Map<String, ?> content) {
+            this.name = name;
+            this.content = content;
+        }
+
+        @Override
+        public String getWriteableName() {
+            return name;
+        }
+
+        @Override
+        protected void doWriteTo(StreamOutput out) {}
+
+        @Override
+        protected void doXContent(XContentBuilder builder, Params params) throws IOException {
+            builder.field(name, content);
+        }
+
+        @Override
+        protected Query doToQuery(QueryShardContext context) {
+            return new MatchNoDocsQuery();
+        }
+
+        @Override
+        protected boolean doEquals(Foreign other) {
+            return name.equals(other.name) && content.equals(other.content);
+        }
+
+        @Override
+        protected int doHashCode() {
+            return content.hashCode();
+        }
+    }
+
     /** The query of neural-search, which is not published for tests: this is how it is visited. */
-    private static final class Hybrid extends AbstractQueryBuilder<Hybrid> {
+    static final class Hybrid extends AbstractQueryBuilder<Hybrid> {
 
         private final List<QueryBuilder> queries;
 
-        private Hybrid(List<QueryBuilder> queries) {
+        Hybrid(List<QueryBuilder> queries) {
             this.queries = queries;
         }
 

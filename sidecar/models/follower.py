@@ -22,6 +22,7 @@ from typing import TypeVar
 from neuralrank.backends import Choice
 from neuralrank.bundle import parse_ref
 from neuralrank.errors import NeuralrankError
+from neuralrank.in_service import NONE
 from sidecar.cores import Share, step_back
 from sidecar.deadline import Clock
 from sidecar.models.loading import BundleSource, check_speed, load_bundle
@@ -70,7 +71,8 @@ class Models:
         self._asked_seconds = asked_seconds
         self._clock = clock
         self._plan = Plan()
-        # With the fingerprint of what was refused: other files get another chance.
+        # With the fingerprint of what was refused: other files get another chance. "" has one at
+        # each look.
         self._refused: dict[str, tuple[Status, str]] = {}
         self._loading: dict[str, Status] = {}
         self._asked: dict[str, float] = {}
@@ -120,7 +122,7 @@ class Models:
         await self._look_again(plan)
         self.serving = replace(self.serving, published=plan.refs - self._refused.keys())
         for ref, reason in plan.problems.items():
-            await self._refuse(ref, reason)
+            self._refuse(ref, reason, "")
         for name, order in plan.orders.items():
             await self._serve(name, order, plan)
         for ref in self._needed(plan):
@@ -181,24 +183,27 @@ class Models:
     async def _look_again(self, plan: Plan) -> None:
         """Forgets the refusal of what was replaced or removed since."""
         for ref, (_, before) in list(self._refused.items()):
-            gone = ref not in plan.refs and ref not in plan.problems
-            if gone or await self._fingerprint(ref) != before:
+            if ref in plan.problems:  # this look has read it again
+                continue
+            if ref not in plan.refs or await self._fingerprint(ref) != before:
                 del self._refused[ref]
 
     async def _serve(self, name: str, order: Collection[str], plan: Plan) -> None:
-        """Has the first of a name's bundles answer that can be served."""
+        """Has the first of a name's bundles answer that can be served, or none where the registry
+        says so. A name that is only missing there keeps what it has."""
+        answering = dict(self.serving.current or {})
+        current = answering.pop(name, "")
+        if current and not order and plan.states[name].serving == NONE:
+            self.serving = replace(self.serving, current=answering)
+            _log.info("bundle withdrawn", extra={"bundle": current})
         for ref in order:
             if ref in self._refused:
                 continue
-            current = (self.serving.current or {}).get(name, "")
             if ref == current:
                 return
-            if ref in self.serving.loaded or await self._load(ref, self._incumbent(name, plan)):
-                if ref in self.serving.loaded:
-                    self.serving = replace(
-                        self.serving, current={**(self.serving.current or {}), name: ref}
-                    )
-                    _log.info("bundle serving", extra={"bundle": ref, "before": current})
+            if await self._load(ref, self._incumbent(name, plan)):
+                self.serving = replace(self.serving, current={**answering, name: ref})
+                _log.info("bundle serving", extra={"bundle": ref, "before": current})
                 return
 
     def _incumbent(self, name: str, plan: Plan) -> tuple[Loaded, float] | None:
@@ -208,37 +213,45 @@ class Models:
         return (current, limit) if current is not None else None
 
     async def _load(self, ref: str, incumbent: tuple[Loaded, float] | None) -> bool:
-        """Loads a bundle, or refuses it."""
+        """Loads a bundle, or refuses it. One that is loaded already, since it is tried or was asked
+        for by hash, was compared to none yet: it is, before it takes a place."""
         if ref in self._refused:
             return False
-        name, digits = parse_ref(ref)
-        self._loading[ref] = Status(name, digits, "", (), State.LOADING)
+        # Before anything is read: a file that comes meanwhile makes another fingerprint.
+        before = await self._fingerprint(ref)
+        known = ref in self.serving.loaded
+        if not known:
+            self._loading[ref] = Status(*parse_ref(ref), "", (), State.LOADING)
         try:
             loaded = await self._in_thread(self._checked, ref, incumbent)
         except Exception as error:  # whatever a file does, the others go on serving
             # A disk or network that failed is tried again at the next look, a bundle is not.
             changes = isinstance(error, OSError)
-            await self._refuse(ref, str(error) or type(error).__name__, again=changes)
+            self._refuse(ref, str(error) or type(error).__name__, "" if changes else before)
             return False
         finally:
             self._loading.pop(ref, None)
+        if known:
+            return True
         self.serving = replace(self.serving, loaded={**self.serving.loaded, ref: loaded})
         loop = asyncio.get_running_loop()
         weakref.finalize(loaded.model, self._freed, ref, loop).atexit = False
         return True
 
     def _checked(self, ref: str, incumbent: tuple[Loaded, float] | None) -> Loaded:
-        loaded = load_bundle(self._source, ref, self._share, self._choice)
+        loaded = self.serving.loaded.get(ref)
+        if loaded is None:
+            loaded = load_bundle(self._source, ref, self._share, self._choice)
         if incumbent is not None:
             check_speed(incumbent[0], loaded, incumbent[1])
         return loaded
 
-    async def _refuse(self, ref: str, reason: str, *, again: bool = False) -> None:
+    def _refuse(self, ref: str, reason: str, fingerprint: str) -> None:
         if ref in self._refused and self._refused[ref][0].reason == reason:
             return
         name, digits = parse_ref(ref)
         status = Status(name, digits, "", (), State.REFUSED, reason)
-        self._refused[ref] = (status, "" if again else await self._fingerprint(ref))
+        self._refused[ref] = (status, fingerprint)
         _log.error("bundle refused", extra={"bundle": ref, "reason": reason})
 
     async def _fingerprint(self, ref: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from neuralrank.bundle import Manifest, parse_ref
 from neuralrank.errors import InvalidInput, NeuralrankError
@@ -9,6 +10,9 @@ from neuralrank.in_service import InService, Published
 from sidecar.models.loading import BundleSource
 
 __all__ = ["Plan", "Reader"]
+
+# What is wrong with one file and not with the registry: as one that only another user may read.
+_OF_ONE_FILE: Final = (PermissionError, IsADirectoryError, NotADirectoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Plan:
     # By name: what may serve, the one that should first.
     orders: Mapping[str, Sequence[str]] = field(default_factory=dict)
     states: Mapping[str, InService] = field(default_factory=dict)
-    # Why the manifest of a published bundle is not understood.
+    # Why the manifest of a published bundle, or what is in service of a name, can't be read.
     problems: Mapping[str, str] = field(default_factory=dict)
 
     def trial(self, name: str, role: str) -> tuple[str, float] | None:
@@ -42,8 +46,8 @@ class Plan:
 
 
 class Reader:
-    """Looks at a registry. Manifests are read once: a bundle is never changed; one that is not
-    understood is read again each time."""
+    """Looks at a registry. Manifests are read once: a bundle is never changed; one that can't be
+    read or is not understood is read again each time."""
 
     def __init__(self, source: BundleSource) -> None:
         self._source = source
@@ -62,7 +66,7 @@ class Reader:
             if ref not in self._manifests:
                 try:
                     self._manifests[ref] = self._source.manifest(ref)
-                except NeuralrankError as error:
+                except (NeuralrankError, *_OF_ONE_FILE) as error:
                     problems[ref] = str(error)
                     continue
             by_name[name].append(Published(digits, self._manifests[ref].created))
@@ -78,6 +82,6 @@ class Reader:
         """What serves; where that can't be read, what was read last."""
         try:
             return self._source.in_service(name)
-        except InvalidInput as error:
+        except (InvalidInput, *_OF_ONE_FILE) as error:
             problems[f"{name}@serving.json"] = str(error)
             return self._states.get(name, InService())

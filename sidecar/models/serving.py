@@ -241,10 +241,10 @@ class Serving:
         """The default if it serves the language, else the first by name that does, else None."""
         answering = self._answering("cross_encoder")
         default, _ = parse_ref(self.default_cross_encoder)
-        names = sorted(answering, key=lambda name: (name != default, name))
         if self.default_cross_encoder in self.loaded:
+            # By its hash, also where nothing of its name is in service.
             answering[default] = self.loaded[self.default_cross_encoder]
-        for name in names:
+        for name in sorted(answering, key=lambda name: (name != default, name)):
             found = answering[name]
             if found.cross_encoder is not None and found.cross_encoder.supports(language):
                 return found.cross_encoder, found.cost

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from neuralrank.bundle import MANIFEST, MODEL, Bundle, Manifest, content_hash
 from neuralrank.errors import InvalidBundle, NotFound, Unavailable
+from neuralrank.in_service import InService
 from neuralrank.registry import Registry
 from sidecar.models.follower import Models
 from sidecar.models.loading import check_speed, load_bundle
@@ -248,6 +250,53 @@ async def test_promotion_and_rollback_are_followed(
     assert row(models, second).roles == (Role.SERVING,)
 
 
+async def test_a_rollback_to_nothing_has_another_name_answer_in_running_sidecars_too(
+    registry: Registry, models: Models, tmp_path: Path
+) -> None:
+    other = registry.publish(cross_encoder(tmp_path, 1, name="neuralrank-small")).ref
+    shop = registry.publish(cross_encoder(tmp_path, 2, name="a-shop"), candidate=True).ref
+    registry.promote(shop)
+    await models.refresh()
+    assert scored(models) == shop
+    assert registry.rollback("a-shop") == ""
+    await models.refresh()
+    assert scored(models) == other
+    assert set(models.serving.loaded) == {other}
+    registry.promote(shop)
+    await models.refresh()
+    assert scored(models) == shop
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["alone", "beside a candidate"])
+async def test_what_the_registry_does_not_list_for_a_moment_goes_on_answering(
+    registry: Registry,
+    models: Models,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    waits: bool,
+) -> None:
+    registry.publish(cross_encoder(tmp_path, 1, name="neuralrank-small"))
+    shop = registry.publish(cross_encoder(tmp_path, 2, name="a-shop")).ref
+    if waits:  # of the name that is left one bundle is listed, which may not serve
+        registry.publish(cross_encoder(tmp_path, 3, name="a-shop"), candidate=True)
+    await models.refresh()
+    refs = [ref for ref in registry.refs() if ref != shop]
+    monkeypatch.setattr(registry, "refs", lambda: refs)
+    await models.refresh()
+    assert scored(models) == shop
+
+
+async def test_a_candidate_that_settings_name_by_its_hash_is_the_default_cross_encoder(
+    registry: Registry, tmp_path: Path
+) -> None:
+    registry.publish(cross_encoder(tmp_path, 1, name="neuralrank-small"))
+    shop = registry.publish(cross_encoder(tmp_path, 2, name="z-shop"), candidate=True).ref
+    models = Models(registry, share=ONE_CORE, default_cross_encoder=shop)
+    await models.refresh()
+    assert scored(models) == shop
+    models.close()
+
+
 def truncated(bundle: Bundle) -> None:
     bundle.model.write_bytes(bundle.model.read_bytes()[:1_000])
 
@@ -345,6 +394,50 @@ async def test_a_refused_bundle_is_looked_at_again_when_its_files_change(
     assert row(models, bundle.ref).state is State.SERVING
 
 
+async def test_a_bundle_whose_last_file_comes_while_it_is_looked_at_serves_at_the_next_look(
+    registry: Registry, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = registry.publish(cross_encoder(tmp_path, 1))
+    late = bundle.model.rename(tmp_path / MODEL)
+    get = registry.get
+
+    def arriving(ref: str) -> Bundle:
+        try:
+            return get(ref)
+        finally:
+            if late.exists():
+                late.rename(bundle.model)
+
+    monkeypatch.setattr(registry, "get", arriving)
+    await models.refresh()
+    assert "missing" in row(models, bundle.ref).reason
+    await models.refresh()
+    assert scored(models) == bundle.ref
+
+
+async def test_a_manifest_that_is_whole_only_after_it_was_read_serves_at_the_next_look(
+    registry: Registry, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = registry.publish(cross_encoder(tmp_path, 1))
+    file = bundle.path / MANIFEST
+    whole = file.read_text()
+    file.write_text(whole[:100])
+    read = registry.manifest
+
+    def arriving(ref: str) -> Manifest:
+        try:
+            return read(ref)
+        finally:
+            if file.stat().st_size < len(whole):
+                file.write_text(whole)
+
+    monkeypatch.setattr(registry, "manifest", arriving)
+    await models.refresh()
+    assert row(models, bundle.ref).state is State.REFUSED
+    await models.refresh()
+    assert scored(models) == bundle.ref
+
+
 async def test_after_a_restart_a_refused_bundle_does_not_keep_the_one_before_it_from_serving(
     registry: Registry, models: Models, tmp_path: Path
 ) -> None:
@@ -379,6 +472,53 @@ async def test_a_slower_bundle_is_refused_unless_its_promotion_allows_it(
     registry.rollback("tiny-cross-encoder")
     await models.refresh()
     assert scored(models) == fast.ref
+    models.close()
+
+
+@pytest.mark.parametrize("known", ["canary", "shadow", "by its hash"])
+async def test_a_bundle_that_is_loaded_already_takes_no_place_that_it_is_too_slow_for(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
+    fast = registry.publish(cross_encoder(tmp_path, 1)).ref
+    slow = registry.publish(cross_encoder(tmp_path, 2), candidate=True).ref
+    if known in ("canary", "shadow"):
+        registry.try_out(slow, known, 20.0)
+    await models.refresh()
+    if known == "by its hash":
+        with pytest.raises(Unavailable):
+            models.serving.cross_encoder(slow)
+        await models.refresh()
+    tried = models.serving.loaded[slow]
+    seconds = {fast: 0.002, slow: 0.008}
+    runs: list[str] = []
+
+    def run(ref: str) -> float:
+        assert threading.current_thread() is not threading.main_thread()
+        runs.append(ref)
+        return seconds[ref]
+
+    def work(loaded: Loaded) -> str:
+        return loaded.status.ref
+
+    monkeypatch.setattr("sidecar.models.loading._work", work)
+    monkeypatch.setattr("sidecar.models.loading._seconds", run)
+    registry.promote(slow)
+    await models.refresh()
+    assert scored(models) == fast
+    assert row(models, slow).state is State.REFUSED
+    assert "4.0 times as long; allowed is 3 times" in row(models, slow).reason
+    compared = len(runs)
+    await models.refresh()
+    assert len(runs) == compared  # not at every look
+    # One that a request asked for by its hash goes on answering there.
+    assert (models.serving.loaded.get(slow) is tried) is (known == "by its hash")
+    registry.promote(slow, max_slowdown=5.0)
+    await models.refresh()
+    assert scored(models) == slow
+    compared = len(runs)
+    await models.refresh()
+    assert len(runs) == compared
     models.close()
 
 
@@ -486,6 +626,87 @@ async def test_a_damaged_serving_file_changes_nothing_and_is_said(
     state.write_bytes(before)
     await models.refresh()
     assert all(status.state is not State.REFUSED for status in models.statuses)
+
+
+DENIED = PermissionError(13, "Permission denied")  # as root no file is unreadable
+
+
+@pytest.mark.parametrize("error", [DENIED, IsADirectoryError(21, "Is a directory")], ids=repr)
+async def test_a_manifest_that_can_not_be_read_concerns_its_own_bundle_alone(
+    registry: Registry,
+    models: Models,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+) -> None:
+    first, second = (registry.publish(cross_encoder(tmp_path, day)).ref for day in (1, 2))
+    bad = registry.publish(cross_encoder(tmp_path, 3, name="other")).ref
+    read = registry.manifest
+
+    def unreadable(ref: str) -> Manifest:
+        if ref == bad:
+            raise error
+        return read(ref)
+
+    monkeypatch.setattr(registry, "manifest", unreadable)
+    await models.refresh()  # as after a restart: nothing was read before
+    assert scored(models) == second
+    assert row(models, bad).state is State.REFUSED
+    assert str(error) in row(models, bad).reason
+    with monkeypatch.context() as readable:
+        readable.setattr(registry, "manifest", read)
+        registry.promote(first)
+    await models.refresh()
+    assert scored(models) == first
+    monkeypatch.setattr(registry, "manifest", read)
+    await models.refresh()
+    assert models.serving.cross_encoder("other")[0].ref == bad
+
+
+async def test_a_serving_file_that_can_not_be_read_changes_nothing_of_its_name_alone(
+    registry: Registry, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = (registry.publish(cross_encoder(tmp_path, day)).ref for day in (1, 2))
+    pinned, newer = (
+        registry.publish(cross_encoder(tmp_path, day, name="other")).ref for day in (3, 4)
+    )
+    registry.promote(pinned)
+    await models.refresh()
+    registry.promote(newer)
+    registry.promote(first)
+    read = registry.in_service
+
+    def unreadable(name: str) -> InService:
+        if name == "other":
+            raise DENIED
+        return read(name)
+
+    monkeypatch.setattr(registry, "in_service", unreadable)
+    await models.refresh()
+    assert models.serving.current == {"other": pinned, "tiny-cross-encoder": first}
+    assert "denied" in row(models, "other@serving.json").reason
+    monkeypatch.setattr(registry, "in_service", read)
+    await models.refresh()
+    assert models.serving.current == {"other": newer, "tiny-cross-encoder": first}
+    assert all(status.state is not State.REFUSED for status in models.statuses)
+
+
+async def test_an_outage_while_manifests_are_read_says_nothing_of_a_bundle(
+    registry: Registry, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = registry.publish(cross_encoder(tmp_path, 1)).ref
+    await models.refresh()
+    new = registry.publish(cross_encoder(tmp_path, 2)).ref
+
+    def away(_: str) -> Manifest:
+        raise TimeoutError("the network is away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(registry, "manifest", away)
+        await models.refresh()
+    assert [status.ref for status in models.statuses] == [old]
+    await models.refresh()
+    assert scored(models) == new
 
 
 async def test_a_disk_that_failed_is_asked_again(

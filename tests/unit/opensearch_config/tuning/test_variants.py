@@ -107,7 +107,7 @@ def test_the_pipeline_is_the_files_with_the_variants_numbers(tmp_path: Path) -> 
     assert (recall["window"], recall["ef_search"], recall["timeout_ms"]) == (50, 77, 900)
     assert (recall["k"], recall["vector_field"]) == (100, "text_vector")
     assert (rank["fusion"], rank["bundle"], rank["weights"]) == ("rrf", "none", {"retrieval": 0.0})
-    assert rank["text_fields"]
+    assert recall["text_fields"]
     assert found.explored == 100
 
 

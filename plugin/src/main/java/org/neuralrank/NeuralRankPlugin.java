@@ -14,14 +14,17 @@ import org.neuralrank.nodes.StatsAction;
 import org.neuralrank.options.ForeignSection;
 import org.neuralrank.options.RankSection;
 import org.neuralrank.options.ReportSection;
+import org.neuralrank.search.CrossCluster;
 import org.neuralrank.search.Indices;
 import org.neuralrank.search.Node;
 import org.neuralrank.search.QueryLog;
 import org.neuralrank.search.RankProcessor;
 import org.neuralrank.search.RecallProcessor;
+import org.neuralrank.search.UbiResponse;
 import org.neuralrank.sidecar.CallerHeaders;
 import org.neuralrank.sidecar.Sidecar;
 import org.opensearch.action.ActionRequest;
+import org.opensearch.action.support.ActionFilter;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
 import org.opensearch.cluster.node.DiscoveryNodes;
 import org.opensearch.cluster.service.ClusterService;
@@ -189,6 +192,11 @@ public final class NeuralRankPlugin extends Plugin
     public Collection<RestHeaderDefinition> getRestHeaders() {
         // Several values are joined, and the sidecar passes over what is then no trace: a strange header fails nothing.
         return CallerHeaders.KEPT.stream().map(name -> new RestHeaderDefinition(name, true)).toList();
+    }
+
+    @Override
+    public List<ActionFilter> getActionFilters() {
+        return List.of(new CrossCluster(node.threadPool().getThreadContext()), new UbiResponse());
     }
 
     @Override

@@ -41,15 +41,18 @@ public final class HealthAction extends ReportingAction {
     }
 
     @Override
-    Map<String, Object> summary(List<Map<String, Object>> reports) {
-        return Map.of("status", status(reports));
+    Map<String, Object> summary(List<Map<String, Object>> reports, int silent) {
+        return Map.of("status", status(reports, silent));
     }
 
     /**
      * {@code green}: every node reaches every sidecar; {@code yellow}: every node reaches one; {@code red}: some node
-     * reaches none, and its searches keep their original order.
+     * reaches none, and its searches keep their original order, or did not answer; or there is no node.
      */
-    static String status(List<Map<String, Object>> reports) {
+    static String status(List<Map<String, Object>> reports, int silent) {
+        if (reports.isEmpty() || silent > 0) {
+            return "red";
+        }
         boolean all = true;
         for (Map<String, Object> report : reports) {
             long serving = 0;

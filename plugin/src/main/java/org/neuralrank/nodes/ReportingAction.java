@@ -43,8 +43,12 @@ abstract class ReportingAction extends TransportNodesAction<
     /** Of this node. */
     abstract Map<String, Object> report();
 
-    /** What the reports of all nodes come to. */
-    abstract Map<String, Object> summary(List<Map<String, Object>> reports);
+    /**
+     * What the reports of all nodes come to.
+     *
+     * @param silent how many nodes were asked and have none
+     */
+    abstract Map<String, Object> summary(List<Map<String, Object>> reports, int silent);
 
     @Override
     protected NodesReport newResponse(
@@ -52,7 +56,7 @@ abstract class ReportingAction extends TransportNodesAction<
         List<NodeReport> nodes,
         List<FailedNodeException> failures
     ) {
-        Map<String, Object> summary = summary(nodes.stream().map(NodeReport::content).toList());
+        Map<String, Object> summary = summary(nodes.stream().map(NodeReport::content).toList(), failures.size());
         return new NodesReport(clusterService.getClusterName(), nodes, failures, summary);
     }
 

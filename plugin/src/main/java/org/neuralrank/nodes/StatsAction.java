@@ -48,7 +48,7 @@ public final class StatsAction extends ReportingAction {
     }
 
     @Override
-    Map<String, Object> summary(List<Map<String, Object>> reports) {
+    Map<String, Object> summary(List<Map<String, Object>> reports, int silent) {
         return Map.of("total", total(reports.stream().map(report -> (Map<?, ?>) report.get(COUNTERS)).toList()));
     }
 

@@ -51,19 +51,22 @@ public final class ForeignSection extends SearchExtBuilder {
         if (section instanceof ForeignSection own) {
             return own.content;
         }
-        try (XContentBuilder builder = XContentBuilder.builder(XContentType.JSON.xContent())) {
-            builder.startObject();
-            section.toXContent(builder, ToXContent.EMPTY_PARAMS);
-            builder.endObject();
-            Map<String, Object> written = XContentHelper.convertToMap(
-                BytesReference.bytes(builder),
-                false,
-                XContentType.JSON
-            ).v2();
+        try {
+            Map<String, Object> written = written(section);
             Object inner = written.get(section.getWriteableName());
             return inner instanceof Map ? (Map<String, Object>) inner : written;
         } catch (IOException | RuntimeException e) {
             return Map.of();
+        }
+    }
+
+    /** What any section writes into {@code ext}, by key. */
+    public static Map<String, Object> written(SearchExtBuilder section) throws IOException {
+        try (XContentBuilder builder = XContentBuilder.builder(XContentType.JSON.xContent())) {
+            builder.startObject();
+            section.toXContent(builder, ToXContent.EMPTY_PARAMS);
+            builder.endObject();
+            return XContentHelper.convertToMap(BytesReference.bytes(builder), false, XContentType.JSON).v2();
         }
     }
 

@@ -21,9 +21,21 @@ public final class ReportSection extends SearchExtBuilder {
     public static final String NAME = "neural_rank_report";
 
     private final Map<String, Object> content;
+    // Only of JSON: who reads it from another node has not seen what was written beside it either.
+    private final Map<String, Object> beside;
 
     public ReportSection(Map<String, Object> content) {
+        this(content, Map.of());
+    }
+
+    private ReportSection(Map<String, Object> content, Map<String, Object> beside) {
         this.content = content;
+        this.beside = beside;
+    }
+
+    /** This report, and in JSON what another plugin has in {@code ext} without a section of its own. */
+    public ReportSection beside(Map<String, Object> others) {
+        return new ReportSection(content, others);
     }
 
     public ReportSection(StreamInput in) throws IOException {
@@ -54,7 +66,7 @@ public final class ReportSection extends SearchExtBuilder {
 
     @Override
     public XContentBuilder toXContent(XContentBuilder builder, Params params) throws IOException {
-        return builder.field(RankSection.NAME, content);
+        return builder.field(RankSection.NAME, content).mapContents(beside);
     }
 
     @Override

@@ -86,7 +86,7 @@ record Asked(
     }
 
     /** As OpenSearch has it where nothing was said: with stored or script fields, it leaves the source out. */
-    private static FetchSourceContext fetchSource(SearchSourceBuilder source) {
+    static FetchSourceContext fetchSource(SearchSourceBuilder source) {
         if (source.fetchSource() != null) {
             return source.fetchSource();
         }
@@ -108,7 +108,9 @@ record Asked(
 
     private static String text(Map<String, Object> section, String key) {
         Object value = section.get(key);
-        return value == null ? "" : value.toString();
+        // UBI's user_query may be an object, with what was typed in its text.
+        Object said = value instanceof Map<?, ?> inner ? inner.get("text") : value;
+        return said == null ? "" : said.toString();
     }
 
     /** What {@code ext.ubi} says under a key, empty for nothing. */

@@ -3,6 +3,7 @@ package org.neuralrank.search;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 import org.neuralrank.options.Options;
 import org.opensearch.common.regex.Regex;
@@ -38,29 +39,53 @@ record ItemFields(List<String> text, String brand, String price, String inStock,
         );
     }
 
-    private List<String> all() {
-        return Stream.concat(text.stream(), Stream.of(brand, price, inStock, category, attributes)).distinct().toList();
+    /**
+     * Fields that {@code text_fields} and {@code fields} name and that a search did not fetch, so that the ranker can't
+     * read them.
+     *
+     * @param options in force
+     * @param fetched what the search fetched; null means everything
+     */
+    static List<String> notFetched(Options options, FetchSourceContext fetched) {
+        if (fetched == null) {
+            return List.of();
+        }
+        List<String> named = new ArrayList<>();
+        if (options.has("text_fields")) {
+            named.addAll(options.strings("text_fields"));
+        }
+        options.inner("fields").asMap().values().forEach(name -> named.add((String) name));
+        return named.stream()
+            .distinct()
+            .filter(name -> !fetched.fetchSource() || fetched.getFilter().apply(Map.of(name, true)).isEmpty())
+            .toList();
     }
 
     /**
      * What to fetch so that the ranker has its fields and the caller can still be given exactly what was asked.
      *
      * @param asked what the caller asked for; null means everything
+     * @param also  fields that are needed beside the ranker's; empty names are none
      */
-    FetchSourceContext fetch(FetchSourceContext asked) {
+    FetchSourceContext fetch(FetchSourceContext asked, String... also) {
         if (asked == null || (asked.fetchSource() && asked.includes().length == 0 && asked.excludes().length == 0)) {
             return asked;
         }
+        List<String> all = Stream.of(text, List.of(brand, price, inStock, category, attributes), List.of(also))
+            .flatMap(List::stream)
+            .filter(name -> !name.isEmpty())
+            .distinct()
+            .toList();
         if (!asked.fetchSource()) {
-            return new FetchSourceContext(true, all().toArray(String[]::new), null);
+            return new FetchSourceContext(true, all.toArray(String[]::new), null);
         }
         List<String> includes = new ArrayList<>(Arrays.asList(asked.includes()));
         if (!includes.isEmpty()) {
-            includes.addAll(all());
+            includes.addAll(all);
         }
         // Exclusions are kept as far as possible: they often keep large vectors away.
         List<String> excludes = Arrays.stream(asked.excludes())
-            .filter(pattern -> all().stream().noneMatch(field -> hides(pattern, field)))
+            .filter(pattern -> all.stream().noneMatch(field -> hides(pattern, field)))
             .toList();
         return new FetchSourceContext(true, includes.toArray(String[]::new), excludes.toArray(String[]::new));
     }

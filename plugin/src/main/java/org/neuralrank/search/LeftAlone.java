@@ -1,7 +1,9 @@
 package org.neuralrank.search;
 
 import java.util.Locale;
+import org.neuralrank.options.Options;
 import org.opensearch.action.search.SearchRequest;
+import org.opensearch.common.util.concurrent.ThreadContext;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.sort.ScoreSortBuilder;
 import org.opensearch.search.sort.SortOrder;
@@ -9,6 +11,7 @@ import org.opensearch.search.sort.SortOrder;
 /** The kinds of search that are not re-ranked. */
 public enum LeftAlone {
     DISABLED("ext.neural_rank.enabled is false"),
+    CROSS_CLUSTER("another cluster merges these hits with its own"),
     SCROLL("a scroll reads everything in its own order"),
     SIZE_ZERO("size is 0"),
     SORT("the search is sorted by something other than _score"),
@@ -33,8 +36,14 @@ public enum LeftAlone {
         return name().toLowerCase(Locale.ROOT);
     }
 
-    /** The reason to leave a search alone because of its shape, or null. */
-    static LeftAlone becauseOf(SearchRequest request) {
+    /** The reason to leave a search alone because of who sent it, what they said or its shape, or null. */
+    static LeftAlone becauseOf(SearchRequest request, Options said, ThreadContext context) {
+        if (CrossCluster.asks(context)) {
+            return CROSS_CLUSTER;
+        }
+        if (!said.flag("enabled", true)) {
+            return DISABLED;
+        }
         SearchSourceBuilder source = request.source();
         if (request.scroll() != null) {
             return SCROLL;

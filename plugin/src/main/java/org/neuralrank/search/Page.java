@@ -9,7 +9,6 @@ import java.util.Map;
 import org.apache.lucene.search.TotalHits;
 import org.neuralrank.options.ReportSection;
 import org.opensearch.action.search.SearchResponse;
-import org.opensearch.action.search.SearchResponseSections;
 import org.opensearch.common.xcontent.XContentType;
 import org.opensearch.common.xcontent.support.XContentMapValues;
 import org.opensearch.core.common.bytes.BytesReference;
@@ -18,6 +17,7 @@ import org.opensearch.index.seqno.SequenceNumbers;
 import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.SearchHits;
+import org.opensearch.search.aggregations.Aggregations;
 import org.opensearch.search.aggregations.InternalAggregations;
 import org.opensearch.search.fetch.subphase.FetchSourceContext;
 import org.opensearch.search.internal.InternalSearchResponse;
@@ -110,21 +110,30 @@ final class Page {
             old.getCollapseField(),
             collapseValues
         );
-        SearchResponseSections sections = response.getInternalResponse();
         // Another report of ours, e.g. of a pipeline before this one, would be a second key of the same name.
-        List<SearchExtBuilder> ext = new ArrayList<>(sections.getSearchExtBuilders());
+        List<SearchExtBuilder> ext = new ArrayList<>(response.getInternalResponse().getSearchExtBuilders());
         ext.removeIf(section -> section instanceof ReportSection);
         ext.add(report.toSection());
+        return of(response, hits, counted.getAggregations(), ext);
+    }
+
+    /** A response with other hits, aggregations and sections of {@code ext}; all else is as it was. */
+    static SearchResponse of(
+        SearchResponse response,
+        SearchHits hits,
+        Aggregations aggregations,
+        List<SearchExtBuilder> ext
+    ) {
         InternalSearchResponse rebuilt = new InternalSearchResponse(
             hits,
-            (InternalAggregations) counted.getAggregations(),
+            (InternalAggregations) aggregations,
             response.getSuggest(),
             response.getProfileResults().isEmpty() ? null : new SearchProfileShardResults(response.getProfileResults()),
             response.isTimedOut(),
             response.isTerminatedEarly(),
             response.getNumReducePhases(),
             ext,
-            sections.getProcessorResult()
+            response.getInternalResponse().getProcessorResult()
         );
         return new SearchResponse(
             rebuilt,

@@ -43,8 +43,18 @@ public final class QueryLog {
         this.stats = stats;
     }
 
-    /** Writes one page, if it took part and can be told from others. */
-    void add(Asked asked, Trial trial, List<Ranking.Place> page) {
+    /** The ids that events have the hits of a page by: the values of the caller's field, else the documents' ids. */
+    static List<String> ids(Asked asked, List<Ranking.Place> page) {
+        String field = asked.ubi("object_id_field");
+        return page.stream().map(place -> id(place.entry().hit(), field)).toList();
+    }
+
+    /**
+     * Writes one page, if it took part and can be told from others.
+     *
+     * @param ids of its hits
+     */
+    void add(Asked asked, Trial trial, List<String> ids) {
         if (trial == null || !trial.tookPart() || asked.ubi("query_id").isEmpty()) {
             return;
         }
@@ -54,7 +64,7 @@ public final class QueryLog {
             return;
         }
         try {
-            indexing.accept(new IndexRequest(INDEX).source(document(asked, trial, page)), new ActionListener<>() {
+            indexing.accept(new IndexRequest(INDEX).source(document(asked, trial, ids)), new ActionListener<>() {
                 @Override
                 public void onResponse(IndexResponse written) {
                     stats.logged(true);
@@ -75,7 +85,7 @@ public final class QueryLog {
         warnings.notLogged(why, error);
     }
 
-    private static Map<String, Object> document(Asked asked, Trial trial, List<Ranking.Place> page) {
+    private static Map<String, Object> document(Asked asked, Trial trial, List<String> ids) {
         Map<String, Object> document = new LinkedHashMap<>();
         document.put("timestamp", Instant.now().toString());
         document.put("query_id", asked.ubi("query_id"));
@@ -88,15 +98,13 @@ public final class QueryLog {
         String typed = asked.ubi("user_query");
         document.put("user_query", typed.isEmpty() ? asked.queryText() : typed);
         document.values().removeIf(value -> value.equals(""));
-        String field = asked.ubi("object_id_field");
-        document.put("query_response_hit_ids", page.stream().map(place -> id(place.entry().hit(), field)).toList());
+        document.put("query_response_hit_ids", ids);
         Map<String, Object> attributes = new LinkedHashMap<>(asked.ubiAttributes());
         attributes.putAll(trial.attributes());
         document.put("query_attributes", attributes);
         return document;
     }
 
-    /** The id that events have the hit by: the field's value, else the document's. */
     private static String id(SearchHit hit, String field) {
         Object value = field.isEmpty() || !hit.hasSource()
             ? null

@@ -76,6 +76,12 @@ public final class RankProcessor extends AbstractProcessor implements SearchResp
             if (inquiry == null) {
                 inquiry = withoutRecall(request);
             }
+            if (inquiry.leftAlone() == LeftAlone.CROSS_CLUSTER) {
+                node.stats().request();
+                node.stats().leftAlone(inquiry.leftAlone().key());
+                listener.onResponse(response); // Without a report, which the other cluster may not be able to read.
+                return;
+            }
             Options options = inquiry.recallOptions().overriddenBy(config).overriddenBy(inquiry.asked().options());
             rerank = new Rerank(node, warnings, inquiry, options, request, response, listener);
         } catch (RuntimeException e) {
@@ -88,9 +94,7 @@ public final class RankProcessor extends AbstractProcessor implements SearchResp
 
     private Inquiry withoutRecall(SearchRequest request) {
         Asked asked = Asked.of(request);
-        LeftAlone leftAlone = asked.options().flag("enabled", true)
-            ? LeftAlone.becauseOf(request)
-            : LeftAlone.DISABLED;
+        LeftAlone leftAlone = LeftAlone.becauseOf(request, asked.options(), node.threadPool().getThreadContext());
         Indices.Target target = node.indices().apply(request, VectorLeg.DEFAULT_FIELD);
         return new Inquiry(asked, Options.NONE, leftAlone, false, target, null);
     }

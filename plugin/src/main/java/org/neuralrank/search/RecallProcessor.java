@@ -97,9 +97,7 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
         Options options = config.overriddenBy(asked.options());
         Indices.Target target = node.indices().apply(request, options.text("vector_field", VectorLeg.DEFAULT_FIELD));
         int window = Math.min(options.integer("window", DEFAULT_WINDOW), target.maxResultWindow());
-        LeftAlone leftAlone = asked.options().flag("enabled", true)
-            ? LeftAlone.becauseOf(request)
-            : LeftAlone.DISABLED;
+        LeftAlone leftAlone = LeftAlone.becauseOf(request, asked.options(), node.threadPool().getThreadContext());
         if (leftAlone == null && asked.from() + asked.size() > target.maxResultWindow()) {
             leftAlone = LeftAlone.BEYOND_LIMIT;
         }
@@ -117,7 +115,7 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
             source.from(0)
                 .size(window)
                 .seqNoAndPrimaryTerm(true)
-                .fetchSource(ItemFields.of(options).fetch(asked.fetchSource()));
+                .fetchSource(ItemFields.of(options).fetch(asked.fetchSource(), asked.ubi("object_id_field")));
         }
         request.source(source);
         new Inquiry(asked, config, leftAlone, widen, target, recall).putInto(context);

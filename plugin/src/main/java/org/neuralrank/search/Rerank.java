@@ -30,6 +30,7 @@ final class Rerank {
     private final ActionListener<SearchResponse> listener;
     private final Page page;
     private final Further further;
+    private final List<String> notFetched;
     private final Report report = new Report();
     private final long startedAt = System.nanoTime();
     private final int timeoutMs;
@@ -52,6 +53,7 @@ final class Rerank {
         this.listener = listener;
         this.page = new Page(response, inquiry);
         this.further = new Further(request, inquiry);
+        this.notFetched = ItemFields.notFetched(options, Asked.fetchSource(request.source()));
         this.timeoutMs = options.integer("timeout_ms", node.timeoutMs().getAsInt());
     }
 
@@ -78,6 +80,11 @@ final class Rerank {
             report.vectors(neighbours);
             if (!inquiry.asked().similarTo().isEmpty() && inquiry.target().name().isEmpty()) {
                 report.note(new Note(Reason.NOT_APPLICABLE, "similar_to needs a search of one index or alias"));
+            }
+            if (!notFetched.isEmpty()) {
+                String detail = "not fetched, so that the ranker can't read them: " + String.join(", ", notFetched)
+                    + "; name them at neural_recall, or in _source";
+                report.note(new Note(Reason.FEATURES_UNAVAILABLE, detail));
             }
             SearchHits hits = response.getHits();
             boolean hasText = !inquiry.asked().queryText().isEmpty();
@@ -182,8 +189,10 @@ final class Rerank {
             Trial trial = Trial.of(ranking.reply(), shown);
             report.trial(trial);
             close();
+            // While the hits still have what the caller did not ask for.
+            List<String> ids = QueryLog.ids(inquiry.asked(), shown);
             ranked = page.ranked(ranking, shown, counted, report);
-            node.queryLog().add(inquiry.asked(), trial, shown);
+            node.queryLog().add(inquiry.asked(), trial, ids);
             node.stats().reranked();
         } catch (RuntimeException e) {
             defect(e);

@@ -58,6 +58,10 @@ final class Channels implements AutoCloseable {
             return channel.getState(true) != ConnectivityState.TRANSIENT_FAILURE;
         }
 
+        private boolean isConnected() {
+            return channel.getState(true) == ConnectivityState.READY;
+        }
+
         /** Whether its breaker lets a call through; who is let through must report the outcome. */
         private boolean admits(Kind kind) {
             Breaker.Permit permit = breaker(kind).acquire();
@@ -115,16 +119,18 @@ final class Channels implements AutoCloseable {
         return null;
     }
 
-    /** Another one than this that is connected, or null. */
-    Line otherThan(Line tried, Kind kind) {
+    /**
+     * Where to ask once more after a call that did nothing: another one that is connected; else the same, if it still
+     * is: its name may stand for several machines, of which its channel takes the next. Null if there is neither.
+     */
+    Line secondAfter(Line tried, Kind kind) {
         // It takes no turn of its own: with two sidecars, the same one would always come first.
         for (Line line : from(turn.get())) {
-            boolean connected = line.channel().getState(true) == ConnectivityState.READY;
-            if (line != tried && connected && line.admits(kind)) {
+            if (line != tried && line.isConnected() && line.admits(kind)) {
                 return line;
             }
         }
-        return null;
+        return tried.isConnected() ? tried : null;
     }
 
     private List<Line> from(int number) {

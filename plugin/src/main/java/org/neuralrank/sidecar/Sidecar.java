@@ -198,18 +198,23 @@ public final class Sidecar implements Closeable {
             new Answer<>(next.line().breaker(kind), timeoutMs, reading, listener, next.otherwise())
         );
         attempt.accept(new Attempt(first, () -> {
-            Channels.Line other = current.otherThan(first, kind);
-            if (other != null) {
-                attempt.accept(new Attempt(other, () -> false));
+            Channels.Line second = current.secondAfter(first, kind);
+            if (second == null) {
+                return false;
             }
-            return other != null;
+            if (second != first) {
+                first.breaker(kind).failed();
+            }
+            // The same one's breaker hears of the second try only: a search counts once.
+            attempt.accept(new Attempt(second, () -> false));
+            return true;
         }));
     }
 
     /**
      * One try of a call.
      *
-     * @param otherwise tries another sidecar, where nothing was done by this one; false if there is none
+     * @param otherwise asks once more, where nothing was done by this one; false if there is nobody to ask
      */
     private record Attempt(Channels.Line line, BooleanSupplier otherwise) {}
 
@@ -244,9 +249,13 @@ public final class Sidecar implements Closeable {
         @Override
         public void onError(Throwable error) {
             Status status = Status.fromThrowable(error);
-            // Ranking and encoding change nothing, so asking twice is safe.
-            if (status.getCode() == Status.Code.UNAVAILABLE && otherwise.getAsBoolean()) {
-                breaker.failed();
+            // UNAVAILABLE means that nothing was done; CANCELLED, which is never this side's doing, that the sidecar
+            // stopped before it began. Ranking and encoding change nothing, so asking twice is safe.
+            boolean untouched = switch (status.getCode()) {
+                case UNAVAILABLE, CANCELLED -> true;
+                default -> false;
+            };
+            if (untouched && otherwise.getAsBoolean()) {
                 return;
             }
             String said = switch (status.getCode()) {

@@ -53,9 +53,15 @@ public class NodesReportTest {
 
     @Test
     public void theStatusIsThatOfTheNodeWhichSeesLeast() {
-        assertEquals("green", HealthAction.status(List.of(sees(true, true), sees(true, true))));
-        assertEquals("yellow", HealthAction.status(List.of(sees(true, true), sees(false, true))));
-        assertEquals("red", HealthAction.status(List.of(sees(true, true), sees(false, false))));
+        assertEquals("green", HealthAction.status(List.of(sees(true, true), sees(true, true)), 0));
+        assertEquals("yellow", HealthAction.status(List.of(sees(true, true), sees(false, true)), 0));
+        assertEquals("red", HealthAction.status(List.of(sees(true, true), sees(false, false)), 0));
+    }
+
+    @Test
+    public void nodesThatDoNotAnswerAreNotWell() {
+        assertEquals("red", HealthAction.status(List.of(sees(true, true)), 1));
+        assertEquals("red", HealthAction.status(List.of(), 0));
     }
 
     @Test

@@ -58,6 +58,14 @@ public class AskedTest {
     }
 
     @Test
+    public void whatWasTypedMayBeAnObject() throws IOException {
+        assertEquals("red shoe", asked(Hits.section("ubi", "{\"user_query\":\"red shoe\"}")).ubi("user_query"));
+        SearchExtBuilder object = Hits.section("ubi", "{\"user_query\":{\"text\":\"red shoe\",\"facets\":[]}}");
+        assertEquals("red shoe", asked(object).ubi("user_query"));
+        assertEquals("", asked(Hits.section("ubi", "{\"user_query\":{}}")).ubi("user_query"));
+    }
+
+    @Test
     public void thePageHasOpenSearchsDefaults() {
         assertEquals(0, asked().from());
         assertEquals(10, asked().size());

@@ -146,6 +146,33 @@ public class ConnectionsTest {
         }
     }
 
+    /** Behind one name there may be several, of which the channel takes another for the second try. */
+    @Test
+    public void oneNameIsAskedOnceMore() throws Exception {
+        try (Sidecar sidecar = sidecar(Access.open(), one.endpoint())) {
+            for (Status nothingDone : List.of(Status.UNAVAILABLE, Status.CANCELLED)) {
+                int before = one.ranked.size();
+                one.rank = request -> {
+                    one.rank = FakeSidecar::reversed;
+                    throw nothingDone.asRuntimeException();
+                };
+                rank(sidecar);
+                assertEquals(before + 2, one.ranked.size());
+            }
+        }
+    }
+
+    @Test
+    public void twoTriesOfOneNameAreOneFailure() throws Exception {
+        try (Sidecar sidecar = sidecar(Access.open(), one.endpoint())) {
+            one.rank = request -> { throw Status.UNAVAILABLE.withDescription("is stopping").asRuntimeException(); };
+            for (int i = 0; i < 5; i++) {
+                assertEquals(Reason.SIDECAR_UNAVAILABLE, failure(sidecar).note().reason());
+            }
+            assertEquals("the breaker opens after the third", 6, one.ranked.size());
+        }
+    }
+
     @Test
     public void otherRefusalsAreNotAskedOfAnother() throws Exception {
         try (Sidecar sidecar = sidecar(Access.open(), one.endpoint(), two.endpoint())) {

@@ -42,12 +42,14 @@ import org.neuralrank.v1.RankResponse;
 import org.opensearch.action.index.IndexRequest;
 import org.opensearch.action.index.IndexResponse;
 import org.neuralrank.v1.Weights;
+import org.opensearch.action.search.SearchAction;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.core.ParseField;
 import org.opensearch.core.action.ActionListener;
+import org.opensearch.core.common.transport.TransportAddress;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.index.mapper.DerivedField;
 import org.opensearch.index.query.MatchAllQueryBuilder;
@@ -288,6 +290,38 @@ public class ProcessorsTest {
         SearchResponse some = search(request(match("x").fetchSource("price", null).seqNoAndPrimaryTerm(true), null));
         assertEquals(Map.of("price", 5), some.getHits().getAt(0).getSourceAsMap());
         assertEquals(7, some.getHits().getAt(0).getSeqNo());
+    }
+
+    @Test
+    public void fieldsThatOnlyTheRankerNamesAreSaidToBeMissing() throws Exception {
+        Map<String, Object> names = Map.of("text_fields", List.of("title", "brand"), "fields", Map.of("price", "cost"));
+        for (Map<String, Object> recall : List.of(Map.<String, Object>of(), names)) {
+            for (SearchSourceBuilder source : List.of(match("x"), match("x").fetchSource("title", null), match("x").fetchSource(false))) {
+                context = new PipelineProcessingContext();
+                try (var ignored = threadPool.getThreadContext().stashContext()) {
+                    threadPool.getThreadContext().putHeader("caller", "kept");
+                    SearchRequest sent = recall(request(source, null), recall);
+                    SearchResponse response = rank(sent, Hits.response(Hits.hit("a", 3)), names);
+                    boolean missing = recall.isEmpty() && source.fetchSource() != null;
+                    assertEquals(missing ? List.of("features_unavailable") : List.of(), reasons(response));
+                    String said = report(response).get("degraded").toString();
+                    // What neural_recall fetches anyway is not named.
+                    assertEquals(said, missing, said.contains("not fetched, so that the ranker can't read them: cost;"));
+                }
+            }
+        }
+    }
+
+    @Test
+    public void withoutRecallTheRankerHasWhatTheCallerAskedFor() throws Exception {
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            SearchRequest request = request(match("x").fetchSource("maker", "maker.id"), null);
+            Map<String, Object> fields = Map.of("brand", "maker.name", "category", "maker.id", "price", "cost");
+            SearchResponse response = rank(request, Hits.response(Hits.hit("a", 3)), Map.of("fields", fields));
+            String said = report(response).get("degraded").toString();
+            assertTrue(said, said.contains("maker.id") && said.contains("cost") && !said.contains("maker.name"));
+        }
     }
 
     @Test
@@ -570,9 +604,13 @@ public class ProcessorsTest {
         return reply.build();
     }
 
-    /** A search with {@code ext.ubi}. */
     private SearchResponse logged(String ubi) throws Exception {
-        SearchRequest request = request(match("x").size(3), Map.of("user_id", "u", "experiment", EXPERIMENT));
+        return logged(match("x"), ubi);
+    }
+
+    /** A search with {@code ext.ubi}. */
+    private SearchResponse logged(SearchSourceBuilder source, String ubi) throws Exception {
+        SearchRequest request = request(source.size(3), Map.of("user_id", "u", "experiment", EXPERIMENT));
         List<SearchExtBuilder> sections = new ArrayList<>(request.source().ext());
         sections.add(Hits.section("ubi", ubi));
         request.source().ext(sections);
@@ -653,6 +691,21 @@ public class ProcessorsTest {
         Map<String, Object> page = written.get(0).sourceAsMap();
         assertEquals(List.of("item n", "item c", "item b"), page.get("query_response_hit_ids"));
         assertEquals("typed", page.get("user_query"));
+    }
+
+    @Test
+    public void theIdsOfEventsAreFetchedAndLoggedThoughTheyAreNotShown() throws Exception {
+        server.rank = ProcessorsTest::interleaved;
+        neighbours = () -> new SearchHit[] { Hits.hit("products", "n", 1, "{\"sku\":\"sku-n\"}") };
+        for (SearchSourceBuilder source : List.of(match("x").fetchSource(false), match("x").fetchSource("title", "sku"))) {
+            written.clear();
+            SearchResponse response = logged(source, "{\"query_id\":\"q\",\"object_id_field\":\"sku\"}");
+            assertEquals(List.of("sku-n", "c", "b"), written.get(0).sourceAsMap().get("query_response_hit_ids"));
+            assertFalse(response.getHits().getAt(0).hasSource() && response.getHits().getAt(0).getSourceAsMap().containsKey("sku"));
+            var fetched = vectorSearches.get(vectorSearches.size() - 1).source().fetchSource();
+            assertTrue(Arrays.asList(fetched.includes()).contains("sku"));
+            assertFalse(Arrays.asList(fetched.excludes()).contains("sku"));
+        }
     }
 
     @Test
@@ -737,6 +790,43 @@ public class ProcessorsTest {
         }
         assertTrue(server.ranked.isEmpty());
         assertTrue(server.encoded.isEmpty());
+    }
+
+    /** It may lack the plugin, and then could not read a report. */
+    @Test
+    public void theSearchOfAnotherClusterComesBackAsItWas() throws Exception {
+        SearchResponse found = Hits.response(Hits.hit("a", 3), Hits.hit("b", 2));
+        for (boolean local : new boolean[] { true, false }) {
+            for (Map<String, ?> ext : List.of(Map.of("user_id", "A"), Map.of("enabled", false))) {
+                context = new PipelineProcessingContext();
+                try (var ignored = threadPool.getThreadContext().stashContext()) {
+                    threadPool.getThreadContext().putHeader("caller", "kept");
+                    SearchRequest request = request(match("x").size(2), ext);
+                    if (!local) {
+                        request.remoteAddress(new TransportAddress(TransportAddress.META_ADDRESS, 9300));
+                    }
+                    new CrossCluster(threadPool.getThreadContext()).apply(
+                        null,
+                        SearchAction.NAME,
+                        request,
+                        ActionListener.wrap(answer -> {}, error -> {}),
+                        (task, action, sent, listener) -> {}
+                    );
+                    if (local) {
+                        assertFalse(CrossCluster.asks(threadPool.getThreadContext()));
+                        continue;
+                    }
+                    assertSame("without neural_recall", found, rank(request, found));
+                    context = new PipelineProcessingContext();
+                    recall(request, Map.of());
+                    assertEquals(2, request.source().size());
+                    assertEquals("shards don't need it", List.of(), request.source().ext());
+                    assertSame(found, rank(request, found));
+                }
+            }
+        }
+        assertTrue(server.ranked.isEmpty() && server.encoded.isEmpty());
+        assertEquals(Map.of("cross_cluster", 4L), stats.asMap().get("left_alone"));
     }
 
     @Test

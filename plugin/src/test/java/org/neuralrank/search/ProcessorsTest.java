@@ -296,7 +296,11 @@ public class ProcessorsTest {
     public void fieldsThatOnlyTheRankerNamesAreSaidToBeMissing() throws Exception {
         Map<String, Object> names = Map.of("text_fields", List.of("title", "brand"), "fields", Map.of("price", "cost"));
         for (Map<String, Object> recall : List.of(Map.<String, Object>of(), names)) {
-            for (SearchSourceBuilder source : List.of(match("x"), match("x").fetchSource("title", null), match("x").fetchSource(false))) {
+            for (SearchSourceBuilder source : List.of(
+                match("x"),
+                match("x").fetchSource("title", null),
+                match("x").fetchSource(false)
+            )) {
                 context = new PipelineProcessingContext();
                 try (var ignored = threadPool.getThreadContext().stashContext()) {
                     threadPool.getThreadContext().putHeader("caller", "kept");
@@ -697,11 +701,15 @@ public class ProcessorsTest {
     public void theIdsOfEventsAreFetchedAndLoggedThoughTheyAreNotShown() throws Exception {
         server.rank = ProcessorsTest::interleaved;
         neighbours = () -> new SearchHit[] { Hits.hit("products", "n", 1, "{\"sku\":\"sku-n\"}") };
-        for (SearchSourceBuilder source : List.of(match("x").fetchSource(false), match("x").fetchSource("title", "sku"))) {
+        for (SearchSourceBuilder source : List.of(
+            match("x").fetchSource(false),
+            match("x").fetchSource("title", "sku")
+        )) {
             written.clear();
             SearchResponse response = logged(source, "{\"query_id\":\"q\",\"object_id_field\":\"sku\"}");
             assertEquals(List.of("sku-n", "c", "b"), written.get(0).sourceAsMap().get("query_response_hit_ids"));
-            assertFalse(response.getHits().getAt(0).hasSource() && response.getHits().getAt(0).getSourceAsMap().containsKey("sku"));
+            SearchHit shown = response.getHits().getAt(0);
+            assertFalse(shown.hasSource() && shown.getSourceAsMap().containsKey("sku"));
             var fetched = vectorSearches.get(vectorSearches.size() - 1).source().fetchSource();
             assertTrue(Arrays.asList(fetched.includes()).contains("sku"));
             assertFalse(Arrays.asList(fetched.excludes()).contains("sku"));

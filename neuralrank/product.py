@@ -22,6 +22,7 @@ __all__ = [
     "document",
     "headline",
     "passage",
+    "strings",
 ]
 
 # One value of an attribute, or several. A list may mix them.
@@ -184,9 +185,9 @@ def passage(item: Product | Mapping[str, Any], characters: int = 1000) -> str:
     source = document(item) if isinstance(item, Product) else item
     parts = [
         *_head(source),
-        "; ".join(_attribute_lines(source.get("attributes") or {})),
-        str(source.get("bullet_points") or ""),
-        str(source.get("description") or ""),
+        "; ".join(_attribute_lines(source.get("attributes"))),
+        "\n".join(strings(source.get("bullet_points"))),
+        "\n".join(strings(source.get("description"))),
     ]
     text = clean("\n".join(part for part in parts if part))
     if len(text) <= characters:
@@ -197,16 +198,28 @@ def passage(item: Product | Mapping[str, Any], characters: int = 1000) -> str:
     return cut[:space] if space > characters - 40 else cut
 
 
+def strings(value: Any) -> list[str]:
+    """What a field of a document holds, as texts, whatever its shape: an index may be one that
+    others write. The plugin reads fields alike."""
+    if isinstance(value, str):
+        return [value] if value and not value.isspace() else []
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [text for one in value for text in strings(one)]
+    if isinstance(value, bool):
+        return [str(value).lower()]
+    return [] if value is None else [str(value)]
+
+
 def _head(source: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """Title, brand, category and color; empty what the title says already."""
-    title = str(source.get("title") or "")
-    category = source.get("category") or ()
+    title = " ".join(strings(source.get("title")))
     brand, color = (
         value if value.casefold() not in title.casefold() else ""
-        for value in (str(source.get(name) or "") for name in ("brand", "color"))
+        for value in (", ".join(strings(source.get(name))) for name in ("brand", "color"))
     )
-    path = category if isinstance(category, str) else " > ".join(map(str, category))
-    return title, brand, path, color
+    return title, brand, " > ".join(strings(source.get("category"))), color
 
 
 def _flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -240,9 +253,9 @@ def _check_scalar(name: str, value: Any) -> None:
         )
 
 
-def _attribute_lines(attributes: Mapping[str, Any]) -> Iterable[str]:
+def _attribute_lines(attributes: Any) -> Iterable[str]:
     """Name and value of each; a true one gives its name, a false one nothing."""
-    for name, value in attributes.items():
+    for name, value in attributes.items() if isinstance(attributes, Mapping) else ():
         if value is not False:
             yield _words(name) if value is True else f"{_words(name)} {_value_text(value)}"
 

@@ -147,6 +147,12 @@ class Item:
     attributes: Attributes = field(default_factory=dict)
     version: int = -1
 
+    def vector_of(self, dimensions: int) -> Floats | None:
+        """The vector if it is of that length. In an index whose vectors are cut, a document that
+        others wrote has none of the encoder's."""
+        vector = self.vector
+        return vector if vector is not None and len(vector) == dimensions else None
+
     @property
     def size(self) -> int:
         """Roughly the bytes that it takes in memory."""

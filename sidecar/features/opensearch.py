@@ -5,6 +5,7 @@ last, and raises `Unavailable` when they are over, whatever the network does.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from opensearchpy import AsyncOpenSearch
 
 from neuralrank.errors import Unavailable
 from neuralrank.packing import unpack
-from neuralrank.product import PASSAGE_FIELDS, passage
+from neuralrank.product import PASSAGE_FIELDS, passage, strings
 from neuralrank.text import clean
 from neuralrank.ubi import ITEM_PATH, user_events
 from sidecar.domain import Attributes, Floats, Interaction, Item, Profile
@@ -179,16 +180,14 @@ class OpenSearchFeatures:
 
     def _item(self, hit: Mapping[str, Any], field: str) -> Item:
         source: Mapping[str, Any] = hit.get("_source") or {}
-        category = source.get("category") or ()
-        price = source.get("price")
         return Item(
             id=hit["_id"],
             vector=_vector(source.get(field)),
             text=passage(source, self._text_characters),
-            brand=str(source.get("brand") or ""),
-            price=float(price) if isinstance(price, int | float) else float("nan"),
-            in_stock=source.get("in_stock") is not False,
-            category=(category,) if isinstance(category, str) else tuple(map(str, category)),
+            brand=next(iter(strings(source.get("brand"))), ""),
+            price=_number(source.get("price")),
+            in_stock=source.get("in_stock") not in (False, "false"),
+            category=tuple(strings(source.get("category"))),
             attributes=_attributes(source),
             version=int(hit.get("_seq_no", -1)),
         )
@@ -279,8 +278,9 @@ def _vector(value: Any) -> Floats | None:
         if not isinstance(value, list) or not value:
             return None
         try:
-            vector = np.array(value, np.float32)
-        except (TypeError, ValueError):
+            with np.errstate(over="ignore"):
+                vector = np.array(value, np.float32)
+        except (OverflowError, TypeError, ValueError):
             return None
     norm = float(np.linalg.norm(vector))
     if vector.ndim != 1 or not np.isfinite(norm) or norm == 0.0:
@@ -290,18 +290,23 @@ def _vector(value: Any) -> Floats | None:
 
 def _attributes(source: Mapping[str, Any]) -> Attributes:
     """Attributes as lists of strings; the colour, which is a field of its own, among them."""
-    given = source.get("attributes")
-    values = dict(given) if isinstance(given, Mapping) else {}
-    if source.get("color"):
-        values.setdefault("color", source["color"])
+    given = {"color": source.get("color")}, source.get("attributes")
     return {
-        str(name): tuple(_word(entry) for entry in (value if isinstance(value, list) else [value]))
-        for name, value in values.items()
+        str(name): tuple(texts)
+        for named in given
+        if isinstance(named, Mapping)
+        for name, value in named.items()
+        if (texts := strings(value))
     }
 
 
-def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _number(value: Any) -> float:
+    """NaN where it is no number."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except (OverflowError, ValueError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def _interaction(hit: Mapping[str, Any]) -> Interaction:

@@ -123,7 +123,7 @@ class Users:
         if queries:
             encoded = await self._inference.encode_queries(encoder, queries, deadline)
             vectors = dict(zip(queries, encoded, strict=True))
-        found = taste(profile, items, vectors, self._half_life_days)
+        found = taste(profile, items, vectors, self._half_life_days, encoder.dimensions)
         if lasting and found.size <= self._tastes.maxsize:
             self._tastes[key] = found
         return found, problem

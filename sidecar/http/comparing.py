@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
+from neuralrank.errors import NeuralrankError
 from sidecar.deadline import Deadline
 from sidecar.domain import Participation
 from sidecar.http.texts import TextQuery, TextRanker, TextRanking, TextScore
@@ -19,7 +20,7 @@ async def rank_in_experiment(
 
     Raises:
         NotFound: a model that was named is not served; also where another arm would get it.
-        NeuralrankError: as `TextRanker.rank`.
+        NeuralrankError: as `TextRanker.rank`; of both arms, where they are interleaved.
     """
     experiment = query.experiment
     if experiment is None:
@@ -34,11 +35,25 @@ async def rank_in_experiment(
         return replace(await ranker.rank(chosen, deadline), experiment=joined)
     chance = coin(experiment, query.user, query.query)
     made: dict[str, TextRanking] = {}
-    # Who reads first has more of the deadline: neither model always does.
-    for name in sorted(ARMS, reverse=bool(chance.getrandbits(1))):
-        model = experiment.arms[name].bundle
-        made[name] = await ranker.rank(replace(query, model=model), deadline)
-    return _interleaved(made, chance, joined)
+    errors: dict[str, NeuralrankError] = {}
+    # Half of the time for who reads first, and what is left for the other: neither model always is
+    # the one.
+    first, second = sorted(ARMS, reverse=bool(chance.getrandbits(1)))
+    half = Deadline.after(deadline.remaining() / 2, deadline.clock)
+    for name, until in ((first, half), (second, deadline)):
+        try:
+            chosen = replace(query, model=experiment.arms[name].bundle)
+            made[name] = await ranker.rank(chosen, until)
+        except NeuralrankError as error:
+            errors[name] = error
+    if len(made) == len(ARMS):
+        return _interleaved(made, chance, joined)
+    if not made:
+        raise errors[second]
+    # One ranking is an answer, and no comparison.
+    ((failed, why),) = errors.items()
+    (ranking,) = made.values()
+    return replace(ranking, experiment=replace(joined, left_out=f"arm {failed} failed: {why}"))
 
 
 def _interleaved(

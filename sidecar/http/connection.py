@@ -31,6 +31,8 @@ class Patience:
     head: float = 10.0
     # From there to the end of the body.
     body: float = 10.0
+    # Without taking any of an answer that waits.
+    answer: float = 10.0
 
 
 class Connection(HttpToolsProtocol):
@@ -44,6 +46,7 @@ class Connection(HttpToolsProtocol):
         self._patience = patience
         self._most = self.limit_concurrency
         self._timer: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._subject = ""
         self._in_head = False
 
@@ -54,6 +57,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_looking()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -83,6 +87,14 @@ class Connection(HttpToolsProtocol):
             self._wait(self.timeout_keep_alive)
         super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._look_later()
+
+    def resume_writing(self) -> None:
+        self._stop_looking()
+        super().resume_writing()
+
     def timeout_keep_alive_handler(self) -> None:
         self._drop()
 
@@ -107,6 +119,23 @@ class Connection(HttpToolsProtocol):
             self._wait(self._patience.head)
         else:
             self._drop()
+
+    def _look_later(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self._look = self.loop.call_later(self._patience.answer, self._looked, waiting)
+
+    def _stop_looking(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+    def _looked(self, waiting: int) -> None:
+        """Ends the connection if of so many bytes that waited before none was taken: the next
+        answer would wait for them for ever, and the connection with it."""
+        if self.transport.get_write_buffer_size() < waiting:
+            self._look_later()
+        else:
+            self.transport.abort()
 
     def _drop(self) -> None:
         """Closes it; with what the other end does not read, soon after."""

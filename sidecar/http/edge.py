@@ -158,8 +158,12 @@ class Edge:
         )
         if body is None:  # the caller has hung up: nobody reads an answer
             return
+        # Sent when its place is free again: who does not read an answer holds none.
+        made: list[Message] = []
         with self._admission.admitted(caller):
-            await self._app(scope, Whole(body, receive), answer)
+            await self._app(scope, Whole(body, receive), _keeping(made))
+        for message in made:
+            await answer(message)
 
     def _check(self, headers: Mapping[str, str]) -> None:
         given = headers.get(REQUEST_ID, "")
@@ -169,6 +173,15 @@ class Edge:
                 "ones of ASCII without blanks. Shorten it or leave it out."
             )
         check_length(headers.get("content-length", ""), self._max_bytes)
+
+
+def _keeping(messages: list[Message]) -> _Send:
+    """`send` that puts them there."""
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    return send
 
 
 class _Answer:

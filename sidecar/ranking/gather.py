@@ -111,8 +111,8 @@ class Gatherer:
         query_vector, late = vector.result()
         if query.similar_to:
             item = items.result().get(query.similar_to)
-            if item is not None and space.vectors:
-                query_vector = item.vector
+            if item is not None and space.vectors and space.encoder is not None:
+                query_vector = item.vector_of(space.encoder.dimensions)
         return Gathered(space, profile, taste, items.result(), query_vector, late)
 
     async def _user(
@@ -144,6 +144,9 @@ class Gatherer:
                 )
             except NeuralrankError as error:
                 trace.degrade(_reason(error), f"profile: {error}")
+                return profile or _NOBODY, None
+            except Exception as error:  # a model that fails must not cost the page
+                trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"profile: {error}")
                 return profile or _NOBODY, None
         if problem:
             trace.degrade(_reason(problem), f"profile: {problem}")

@@ -86,12 +86,14 @@ def taste(
     items: Mapping[str, Item],
     query_vectors: Mapping[str, Floats],
     half_life_days: float,
+    dimensions: int,
 ) -> Taste:
     """Interest is the mean of the vectors of what a user touched, weighted by action and recency.
 
     An interaction's weight is its action's times 0.5 ^ (age / half life), age counted from the
     user's newest interaction: someone who comes back after a year is not forgotten.
     Interactions whose item is not in `items` and whose query is not in `query_vectors` don't count.
+    Of an item whose vector has not so many `dimensions` as the encoder's, brand and category do.
     """
     rows = profile.interactions
     weights = _weights(profile, half_life_days)
@@ -105,7 +107,7 @@ def taste(
         if weight <= 0.0:
             continue
         item = items.get(row.item_id) if row.item_id else None
-        vector = item.vector if item is not None else None
+        vector = item.vector_of(dimensions) if item is not None else None
         if not row.item_id:
             vector = query_vectors.get(row.query.strip())
         if item is None and vector is None:

@@ -52,11 +52,11 @@ class Trace:
         self._metrics.stage(name, seconds)
 
     def degrade(self, reason: DegradedReason, detail: str) -> None:
-        """Notes it once, however often it is found."""
-        key = (reason, detail)
-        if key not in self._degraded:
-            self._degraded[key] = Degradation(reason, detail)
+        """Notes it once, however often it is found; an answer counts once for each reason, whatever
+        the details."""
+        if all(reason is not noted for noted, _ in self._degraded):
             self._metrics.degraded(reason.value)
+        self._degraded.setdefault((reason, detail), Degradation(reason, detail))
 
     def finish(self) -> None:
         """The answer is made: counts it as partial where something was left out of it."""

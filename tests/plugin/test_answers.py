@@ -39,6 +39,22 @@ def test_totals_and_aggregations_are_those_of_the_query(
     assert answer["hits"]["total"] == plain["hits"]["total"]
 
 
+@pytest.mark.parametrize("source", [True, False])
+def test_rules_on_colours_hold_for_documents_with_other_attributes(
+    searches: Searches, source: bool
+) -> None:
+    everything = searches.plain({"query": {"match_all": {}}, "size": 200})
+    black = {
+        hit["_id"] for hit in everything["hits"]["hits"] if hit["_source"].get("color") == "black"
+    }
+    rule = {"name": "color", "values": ["Black"]}
+    for exclude in (False, True):
+        ext = {"neural_rank": {"filters": {"attributes": [{**rule, "exclude": exclude}]}}}
+        found = ids(searches.ranked({**BODY, "size": WINDOW, "_source": source, "ext": ext}))
+        assert found
+        assert black.isdisjoint(found) if exclude else black.issuperset(found)
+
+
 def test_totals_and_aggregations_can_count_neighbours(searches: Searches) -> None:
     aggs = {
         "brands": {"terms": {"field": "brand.keyword", "size": 100}},

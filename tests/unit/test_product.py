@@ -159,6 +159,22 @@ def test_a_passage_says_first_what_it_is() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"brand": ["Apple", "Beats"]}, "kettle\nApple, Beats"),
+        ({"category": 17}, "kettle\n17"),
+        ({"attributes": [{"name": "color", "value": "red"}]}, "kettle"),
+        ({"attributes": "red"}, "kettle"),
+        ({"bullet_points": ["fast", "quiet"]}, "kettle\nfast\nquiet"),
+    ],
+)
+def test_a_passage_is_made_of_documents_that_others_wrote(
+    fields: dict[str, Any], text: str
+) -> None:
+    assert passage({"title": "kettle", **fields}) == text
+
+
 def test_a_long_passage_ends_at_a_word() -> None:
     product = Product.from_row({"id": "1", "title": "kettle", "description": "boils water " * 500})
     text = passage(product, characters=100)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Never
 
 import numpy as np
 import pytest
@@ -531,6 +533,36 @@ async def test_queries_without_a_click_count_for_the_user() -> None:
         assert set(ids(ranking)[:2]) == {"C", "D"}
     finally:
         bench.close()
+
+
+async def test_an_encoder_that_fails_costs_no_page_of_a_user_who_searched() -> None:
+    def fails(_: object) -> Never:
+        raise RuntimeError("the graph failed")
+
+    searched = Interaction("", "search", 2 * HOUR, "phone")
+    bought = Interaction("B", "purchase", HOUR)
+    catalogue = shop()
+    catalogue.users = {"s": Profile((searched, bought), purchased=frozenset({"B"}))}
+    bench = Bench(catalogue)
+    bench.encoder.run = fails  # type: ignore[method-assign]
+    try:
+        options = pb.RankOptions(filters=pb.Filters(exclude_purchased=True), bundle="none")
+        ranking = await bench.rank(request(query="computer", user="s", options=options))
+        assert sorted(ids(ranking)) == ["A", "C", "D"]
+        assert reasons(ranking) == {"model_unavailable"}
+    finally:
+        bench.close()
+
+
+@pytest.mark.parametrize("asked", [{"user": "a"}, {"similar_to": "A"}])
+async def test_a_vector_of_another_length_in_the_index_is_none(
+    bench: Bench, asked: dict[str, str]
+) -> None:
+    foreign = replace(bench.catalogue.contents["A"], vector=vector("apple")[:4])
+    bench.catalogue.contents["A"] = foreign
+    ranking = await bench.rank(request("B", "C", "D", query="computer", **asked))  # type: ignore[arg-type]
+    assert sorted(ids(ranking)) == ["B", "C", "D"]
+    assert reasons(ranking) == set()
 
 
 NAMES = st.sampled_from(["A", "B", "C", "D", "ghost", "other"])

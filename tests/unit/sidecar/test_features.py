@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neuralrank.packing import pack
 from sidecar.features.opensearch import IndexInfo, OpenSearchFeatures
@@ -127,3 +129,52 @@ async def test_an_index_that_says_nothing_beside_one_that_does_mismatches_nothin
     info = await features(Client({}, meta)).index("both", 5.0)
     assert (info.encoder, info.packed, info.dimensions) == ("e@1", "packed", 4)
     assert info.generation == "blog/u2,shop/u1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"brand": ["Apple", "Beats"]}, {"brand": "Apple"}),
+        ({"brand": 4711}, {"brand": "4711"}),
+        ({"category": 17}, {"category": ("17",)}),
+        ({"category": ["Home", ["Kettles", None, " "]]}, {"category": ("Home", "Kettles")}),
+        ({"price": "12.5"}, {"price": 12.5}),
+        ({"price": 10**400}, {"price": pytest.approx(float("nan"), nan_ok=True)}),
+        ({"in_stock": "false"}, {"in_stock": False}),
+        ({"attributes": "red"}, {"attributes": {}}),
+        ({"attributes": [{"name": "size", "value": 3}]}, {"attributes": {}}),
+        ({"attributes": {"size": {"cm": 3}, "new": True}},
+         {"attributes": {"size": ("3",), "new": ("true",)}}),
+        ({"color": "Red"}, {"attributes": {"color": ("Red",)}}),
+        ({"color": "Red", "attributes": {"color": ["Ruby"]}}, {"attributes": {"color": ("Ruby",)}}),
+        ({"color": ["Red", "blue"], "attributes": {"color": None}},
+         {"attributes": {"color": ("Red", "blue")}}),
+    ],
+)  # fmt: skip
+async def test_fields_of_an_index_that_others_write_are_read_as_far_as_they_go(
+    fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    (item,) = await features(Client({"a": document(packed=False) | fields})).items(
+        PLAIN, ["a"], 5.0
+    )
+    assert {name: getattr(item, name) for name in expected} == expected
+
+
+FIELDS = (
+    "title", "brand", "category", "color", "attributes", "bullet_points", "description", "price",
+    "in_stock", "text_vector",
+)  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON))
+async def test_a_document_of_any_shape_costs_the_others_nothing(odd: dict[str, Any]) -> None:
+    client = Client({"a": document(packed=False), "b": document(packed=False) | odd})
+    items = await features(client).items(PLAIN, ["a", "b"], 5.0)
+    assert [item.id for item in items] == ["a", "b"]
+    assert items[0].text == "kettle"

@@ -1,11 +1,18 @@
 """Experiments over HTTP: two models compared on users of a rerank API."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.unit.sidecar.parts import Bench, WordJudge
+from neuralrank.errors import DeadlineExceeded, Unavailable
+from sidecar.deadline import Deadline
+from sidecar.domain import Arm, Experiment, Fusion, Mode
+from sidecar.http.comparing import rank_in_experiment
+from sidecar.http.texts import RELEVANCE_ALONE, TextQuery, TextRanker, TextRanking
+from tests.unit.sidecar.parts import Bench, WordJudge, serving
+from tests.unit.sidecar.test_cascade import Fixed
 from tests.unit.sidecar.web import web
 
 DOCUMENTS = ["blue phone", "red kettle", "red phone", "huawei computer"]
@@ -78,3 +85,71 @@ async def test_what_is_no_experiment_is_refused(
         answer = await client.post("/v1/rerank", json=body)
     assert answer.status_code == status, answer.text
     assert words in answer.json()["message"]
+
+
+class Judges:
+    """Two cross-encoders that take a second of the bench's clock for a pair, and their pages."""
+
+    def __init__(self) -> None:
+        self.first = WordJudge(seconds=1.0)
+        self.second = WordJudge(ref="second@000000000009", seconds=1.0)
+        self.bench = Bench(judge=self.first, cost=Fixed())
+        self.first.clock = self.second.clock = self.bench.clock
+        models = self.bench.models
+        other = serving(None, self.second, Fixed())
+        models.serving = replace(models.serving, loaded=models.serving.loaded | other.loaded)
+
+    async def page(self, query: str, seconds: float) -> TextRanking:
+        arms = {
+            name: Arm(ref, RELEVANCE_ALONE, Fusion.WEIGHTS)
+            for name, ref in (("A", self.first.ref), ("B", self.second.ref))
+        }
+        bench = self.bench
+        asked = TextQuery(
+            query,
+            DOCUMENTS,
+            100,
+            user="u",
+            experiment=Experiment("models", Mode.INTERLEAVE, arms),
+        )
+        ranker = TextRanker(bench.ranker, bench.models, bench.inference, bench.metrics)
+        return await rank_in_experiment(ranker, asked, Deadline.after(seconds, bench.clock))
+
+
+@pytest.fixture
+def judges() -> Iterator[Judges]:
+    made = Judges()
+    yield made
+    made.bench.close()
+
+
+@pytest.mark.parametrize("query", ["red kettle", "blue kettle", "red phones", "blue phone"])
+async def test_of_a_short_time_each_model_of_an_interleaved_answer_has_half(
+    judges: Judges, query: str
+) -> None:
+    page = await judges.page(query, 4.1)
+    assert page.model == f"{judges.first.ref}, {judges.second.ref}"
+    assert page.experiment is not None
+    assert page.experiment.left_out == ""
+    assert set(page.teams.values()) == {"A", "B"}
+    assert {note.reason.value for note in page.degraded} == {"deadline"}
+
+
+async def test_of_an_interleaved_answer_that_one_model_can_not_give_the_other_does(
+    judges: Judges,
+) -> None:
+    judges.second.error = RuntimeError("out of memory")
+    page = await judges.page("red kettle", 60.0)
+    assert page.model == judges.first.ref
+    assert page.experiment is not None
+    assert page.experiment.left_out.startswith("arm B failed: Not one text could be scored")
+    assert page.teams == {}
+    assert page.scores[0].index == 1
+
+
+async def test_an_interleaved_answer_that_no_model_can_give_is_an_error(judges: Judges) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await judges.page("red kettle", 0.5)
+    judges.first.error = judges.second.error = RuntimeError("out of memory")
+    with pytest.raises(Unavailable):
+        await judges.page("red kettle", 60.0)

@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 import pytest
 
+from neuralrank.errors import Unavailable
 from sidecar.domain import DegradedReason
 from sidecar.models.serving import State
 from sidecar.telemetry.metrics import Metrics
@@ -117,6 +119,26 @@ async def test_an_answer_is_partial_when_something_was_left_out_and_not_for_a_ne
         assert value(bench.metrics, "neuralrank_degraded_answers_total", reason="no_user") == 1
         await bench.rank(request(query="苹果"))  # no cross-encoder for Chinese
         assert value(bench.metrics, "neuralrank_partial_answers_total") == 1
+    finally:
+        bench.close()
+
+
+async def test_an_answer_with_two_details_of_a_reason_counts_once() -> None:
+    bench = Bench()
+    try:
+
+        async def silent(*_: object) -> Never:
+            raise Unavailable("down")
+
+        await bench.rank(request(query="apple"))  # the index is known from here on
+        bench.clock.now += 1.0
+        bench.catalogue.events = silent  # type: ignore[method-assign]
+        bench.catalogue.items = silent  # type: ignore[method-assign]
+        ranking = await bench.rank(request("new", query="apple", user="a"))
+        failed = [one for one in ranking.degraded if one.reason.value == "features_unavailable"]
+        assert len(failed) == 2
+        name = "neuralrank_degraded_answers_total"
+        assert value(bench.metrics, name, reason="features_unavailable") == 1
     finally:
         bench.close()
 

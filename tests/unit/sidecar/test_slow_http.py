@@ -1,6 +1,7 @@
 """HTTP clients that are silent, slow or many, over real sockets: they lose their own connection."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from sidecar.http.connection import Patience
@@ -35,6 +37,7 @@ async def served(
     connections: int = 100,
     handshake: float = SHORT,
     body: float = SHORT,
+    answer: float = 20.0,
     tls: ssl.SSLContext | None = None,
     **settings: Any,
 ) -> AsyncIterator[HttpServer]:
@@ -43,7 +46,7 @@ async def served(
         "127.0.0.1",
         0,
         connections=connections,
-        patience=Patience(handshake, body),
+        patience=Patience(handshake, body, answer),
         tls=tls,
     )
     await server.start()
@@ -132,3 +135,46 @@ async def test_a_handshake_of_tls_is_not_waited_for(bench: Bench, tmp_path: Path
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         assert await end(reader) == b""
         writer.close()
+
+
+def post(**body: Any) -> bytes:
+    data = orjson.dumps(body)
+    return HEAD + f"Content-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+async def asks_for_more_than_fits(server: HttpServer) -> socket.socket:
+    """A connection that has asked for an answer that no buffer takes whole, and for another."""
+    loop = asyncio.get_running_loop()
+    made = socket.socket()
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    await loop.sock_connect(made, ("127.0.0.1", server.port))
+    texts = [f"red kettle {n} " + "x" * 100_000 for n in range(100)]
+    for sent in (post(query="red kettle", texts=texts, return_text=True), post(**ASKED)):
+        await loop.sock_sendall(made, sent)
+    return made
+
+
+async def test_who_does_not_read_an_answer_holds_no_place(bench: Bench) -> None:
+    patient = {"handshake": 20.0, "body": 20.0}
+    async with served(bench, max_in_flight=1, **patient) as server, client(server) as http:
+        unread = await asks_for_more_than_fits(server)
+        assert bench.judge is not None
+        async with asyncio.timeout(20):
+            while "blue phone" not in bench.judge.texts:  # the second, behind the first
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(SHORT)
+        assert (await http.post("/rerank", json=ASKED)).status_code == 200
+        unread.close()
+
+
+async def test_an_answer_that_is_not_taken_is_not_waited_for(bench: Bench) -> None:
+    async with served(bench, handshake=20.0, body=20.0, answer=SHORT) as server:
+        unread = await asks_for_more_than_fits(server)
+        open_ones = server._server.server_state.connections
+        async with asyncio.timeout(20):
+            while not open_ones:
+                await asyncio.sleep(0.01)
+            while open_ones:
+                await asyncio.sleep(0.01)
+        unread.close()

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from sidecar.domain import Interaction, Profile
 from sidecar.ranking.taste import ACTION_WEIGHTS, Taste, query_texts, taste
-from tests.unit.sidecar.parts import shop, vector
+from tests.unit.sidecar.parts import DIMENSIONS, item, shop, vector
 
 DAY = 86_400_000
 ITEMS = shop().contents
 
 
 def of(*interactions: Interaction) -> Taste:
-    return taste(Profile(interactions=interactions), ITEMS, {}, 7.0)
+    return taste(Profile(interactions=interactions), ITEMS, {}, 7.0, DIMENSIONS)
 
 
 def near(found: Taste, name: str) -> float:
@@ -57,10 +57,18 @@ def test_an_item_that_is_gone_counts_nothing() -> None:
     assert near(found, "A") == pytest.approx(1.0)
 
 
+def test_of_an_item_whose_vector_has_another_length_the_brand_counts() -> None:
+    items = {**ITEMS, "short": item("short", "dell computer", vector=vector("dell")[:4])}
+    rows = (Interaction("short", "click", DAY), Interaction("C", "click", DAY))
+    found = taste(Profile(interactions=rows), items, {}, 7.0, DIMENSIONS)
+    assert near(found, "C") == pytest.approx(1.0)
+    assert found.brands == pytest.approx({"dell": 0.5, "huawei": 0.5})
+
+
 def test_a_query_without_item_counts_by_its_vector() -> None:
     profile = Profile(interactions=(Interaction("", "search", DAY, " red kettle "),))
     assert query_texts(profile) == ["red kettle"]
-    found = taste(profile, {}, {"red kettle": vector("red kettle")}, 7.0)
+    found = taste(profile, {}, {"red kettle": vector("red kettle")}, 7.0, DIMENSIONS)
     assert found.interest == pytest.approx(vector("red kettle"))
     assert found.item_ids == ("",)
 

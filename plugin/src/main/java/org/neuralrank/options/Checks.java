@@ -95,6 +95,8 @@ final class Checks {
         text(256),
         "category",
         text(256),
+        "color",
+        text(256),
         "attributes",
         text(256)
     );

@@ -25,6 +25,12 @@ final class Candidates {
     private static final int MOST = 10_000;
     // Cross-encoders read some 512 tokens; more would only be carried.
     private static final int LONGEST_TEXT = 4_000;
+    // The contract's limits of one candidate: a hit with more is cut, or the whole page would be refused.
+    private static final int MOST_CATEGORIES = 100;
+    private static final int MOST_ATTRIBUTES = 1_000;
+    private static final int MOST_VALUES = 1_000;
+    private static final int LONGEST_NAME = 1_024;
+    private static final int LONGEST_VALUE = 32_766;
 
     /**
      * A hit to rank.
@@ -164,7 +170,7 @@ final class Candidates {
         }
         List<String> brands = strings(at(source, fields.brand()));
         if (!brands.isEmpty()) {
-            message.setBrand(brands.get(0));
+            message.setBrand(cut(brands.get(0), LONGEST_NAME));
         }
         Double price = number(at(source, fields.price()));
         if (price != null) {
@@ -174,16 +180,21 @@ final class Candidates {
         if (inStock instanceof Boolean || "true".equals(inStock) || "false".equals(inStock)) {
             message.setInStock(Boolean.parseBoolean(inStock.toString()));
         }
-        message.addAllCategory(strings(at(source, fields.category())));
+        message.addAllCategory(some(at(source, fields.category()), MOST_CATEGORIES, LONGEST_NAME));
+        // A field of its own, and an attribute to rules, as where the sidecar reads it.
+        putAttribute(message, "color", at(source, fields.color()));
         if (at(source, fields.attributes()) instanceof Map<?, ?> attributes) {
-            attributes.forEach((name, value) -> {
-                List<String> values = strings(value);
-                if (!values.isEmpty()) {
-                    message.putAttributes(name.toString(), StringList.newBuilder().addAllValues(values).build());
-                }
-            });
+            attributes.forEach((name, value) -> putAttribute(message, name.toString(), value));
         }
         return message.build();
+    }
+
+    private static void putAttribute(Candidate.Builder message, String name, Object value) {
+        List<String> values = some(value, MOST_VALUES, LONGEST_VALUE);
+        // Not cut: no rule can ask for a longer name.
+        if (!values.isEmpty() && name.length() <= LONGEST_NAME && message.getAttributesCount() < MOST_ATTRIBUTES) {
+            message.putAttributes(name, StringList.newBuilder().addAllValues(values).build());
+        }
     }
 
     private static String text(Map<String, Object> source, List<String> fields) {
@@ -194,13 +205,16 @@ final class Candidates {
                 lines.add(line);
             }
         }
-        String text = lines.toString();
-        if (text.length() <= LONGEST_TEXT) {
+        return cut(lines.toString(), LONGEST_TEXT);
+    }
+
+    private static String cut(String text, int longest) {
+        if (text.length() <= longest) {
             return text;
         }
         // Never between the halves of a character that takes two.
-        boolean splits = Character.isHighSurrogate(text.charAt(LONGEST_TEXT - 1));
-        return text.substring(0, splits ? LONGEST_TEXT - 1 : LONGEST_TEXT);
+        boolean splits = Character.isHighSurrogate(text.charAt(longest - 1));
+        return text.substring(0, splits ? longest - 1 : longest);
     }
 
     private static Object at(Map<String, Object> source, String path) {
@@ -221,6 +235,10 @@ final class Candidates {
             case Map<?, ?> map -> map.values().stream().flatMap(one -> strings(one).stream()).toList();
             default -> value.toString().isBlank() ? List.of() : List.of(value.toString());
         };
+    }
+
+    private static List<String> some(Object value, int most, int longest) {
+        return strings(value).stream().limit(most).map(text -> cut(text, longest)).toList();
     }
 
     private static Double number(Object value) {

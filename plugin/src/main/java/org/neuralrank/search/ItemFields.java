@@ -15,7 +15,15 @@ import org.opensearch.search.fetch.subphase.FetchSourceContext;
  * @param text       what is read as text, the most telling first
  * @param brand      and the following: the names of the fields that filters and explanations need
  */
-record ItemFields(List<String> text, String brand, String price, String inStock, String category, String attributes) {
+record ItemFields(
+    List<String> text,
+    String brand,
+    String price,
+    String inStock,
+    String category,
+    String color,
+    String attributes
+) {
 
     private static final List<String> DEFAULT_TEXT = List.of(
         "title",
@@ -35,6 +43,7 @@ record ItemFields(List<String> text, String brand, String price, String inStock,
             fields.text("price", "price"),
             fields.text("in_stock", "in_stock"),
             fields.text("category", "category"),
+            fields.text("color", "color"),
             fields.text("attributes", "attributes")
         );
     }
@@ -71,7 +80,7 @@ record ItemFields(List<String> text, String brand, String price, String inStock,
         if (asked == null || (asked.fetchSource() && asked.includes().length == 0 && asked.excludes().length == 0)) {
             return asked;
         }
-        List<String> all = Stream.of(text, List.of(brand, price, inStock, category, attributes), List.of(also))
+        List<String> all = Stream.of(text, List.of(brand, price, inStock, category, color, attributes), List.of(also))
             .flatMap(List::stream)
             .filter(name -> !name.isEmpty())
             .distinct()

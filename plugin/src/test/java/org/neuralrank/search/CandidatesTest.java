@@ -9,6 +9,8 @@ import static org.junit.Assert.assertTrue;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import org.junit.Test;
 import org.neuralrank.options.Options;
 import org.neuralrank.v1.Candidate;
@@ -84,6 +86,58 @@ public class CandidatesTest {
         assertEquals(List.of("c1", "c2"), message.getCategoryList());
         assertEquals(Set.of("color", "size"), message.getAttributesMap().keySet());
         assertEquals(List.of("black", "red"), message.getAttributesMap().get("color").getValuesList());
+    }
+
+    private static Candidate message(String source) {
+        SearchHit[] hits = { Hits.hit("p", "a", 1, source) };
+        return Candidates.of(hits, List.of(), true, null).toMessages(FIELDS).get(0);
+    }
+
+    @Test
+    public void aColourIsAnAttributeToo() {
+        Candidate both = message("{\"color\":\"black\",\"attributes\":{\"size\":13}}");
+        assertEquals(Set.of("color", "size"), both.getAttributesMap().keySet());
+        assertEquals(List.of("black"), both.getAttributesMap().get("color").getValuesList());
+        Candidate alone = message("{\"color\":[\"black\",\"red\"]}");
+        assertEquals(List.of("black", "red"), alone.getAttributesMap().get("color").getValuesList());
+        Candidate named = message("{\"color\":\"black\",\"attributes\":{\"color\":\"night\"}}");
+        assertEquals(List.of("night"), named.getAttributesMap().get("color").getValuesList());
+        Candidate empty = message("{\"color\":\"black\",\"attributes\":{\"color\":null}}");
+        assertEquals(List.of("black"), empty.getAttributesMap().get("color").getValuesList());
+        assertTrue(List.of(FIELDS.fetch(FetchSourceContext.DO_NOT_FETCH_SOURCE).includes()).contains("color"));
+    }
+
+    @Test
+    public void whatIsTooMuchForTheContractIsCut() {
+        String many = IntStream.range(0, 1_100).mapToObj(n -> "\"v" + n + "\"").collect(Collectors.joining(","));
+        String names = IntStream.range(0, 1_100).mapToObj(n -> "\"n" + n + "\":1").collect(Collectors.joining(","));
+        String name = "b".repeat(2_000);
+        // The last character that fits takes two, of which one would not.
+        String value = "v".repeat(32_765) + "\uD83D\uDE00";
+        Candidate message = message(
+            "{\"title\":\"" + value + "\",\"brand\":\"" + name + "\",\"category\":[\"" + name + "\"," + many + "],"
+                + "\"color\":[\"" + value + "\"," + many + "],\"attributes\":{\"" + name + "\":1," + names + "}}"
+        );
+        assertEquals(4_000, message.getText().length());
+        assertEquals(name.substring(0, 1_024), message.getBrand());
+        assertEquals(100, message.getCategoryCount());
+        assertEquals(name.substring(0, 1_024), message.getCategory(0));
+        assertEquals(1_000, message.getAttributesCount());
+        assertFalse(message.containsAttributes(name));
+        List<String> colors = message.getAttributesMap().get("color").getValuesList();
+        assertEquals(1_000, colors.size());
+        assertEquals("v".repeat(32_765), colors.get(0));
+    }
+
+    @Test
+    public void fieldsOfAnyShapeAreReadAsFarAsTheyGo() {
+        Candidate message = message(
+            "{\"brand\":[\"Apple\",\"Beats\"],\"category\":17,\"price\":[5],\"attributes\":[{\"name\":\"size\",\"value\":3}]}"
+        );
+        assertEquals("Apple", message.getBrand());
+        assertEquals(List.of("17"), message.getCategoryList());
+        assertFalse(message.hasPrice());
+        assertEquals(0, message.getAttributesCount());
     }
 
     @Test

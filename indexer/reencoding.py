@@ -11,7 +11,7 @@ pass knows what it need not copy, also after an interruption.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -19,10 +19,11 @@ from opensearchpy import OpenSearch
 
 from indexer.run import PassageEncoder
 from indexer.unfinished import give_up
-from neuralrank.errors import InvalidInput, NeuralrankError
+from neuralrank.errors import InvalidInput
 from neuralrank.generation import Generation, create, find_unfinished
 from neuralrank.matryoshka import cut
 from neuralrank.packing import PACKED, VECTOR, pack
+from neuralrank.point_in_time import WHOLE, point_in_time
 from neuralrank.product import headline
 from neuralrank.succession import Live, move_other_aliases, read_only
 from neuralrank.writing import bulk_write
@@ -218,13 +219,9 @@ class _Copy:
     def _opened(self, index: str) -> Iterator[tuple[str, int]]:
         """A point in time of an index as it is now, and how many documents it has."""
         self._client.indices.refresh(index=index)
-        point = self._client.create_pit(index=index, params={"keep_alive": _KEEP_ALIVE})["pit_id"]
-        try:
+        with point_in_time(self._client, index, _KEEP_ALIVE) as point:
             answer = self._search({"size": 0, "track_total_hits": True, "pit": {"id": point}})
             yield point, int(answer["hits"]["total"]["value"])
-        finally:
-            with suppress(NeuralrankError):  # it ends by itself, too
-                self._client.delete_pit(body={"pit_id": [point]})
 
     def _hits(self, point: str) -> Iterator[Mapping[str, Any]]:
         """Id, version and sequence number of every document, without its content."""
@@ -246,4 +243,4 @@ class _Copy:
 
     def _search(self, body: Mapping[str, Any]) -> Any:
         # The index may have our own pipeline as its default, which would rank what is listed.
-        return self._client.search(body=body, params={"search_pipeline": "_none"})
+        return self._client.search(body=body, params={"search_pipeline": "_none", **WHOLE})

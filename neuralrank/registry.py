@@ -4,15 +4,17 @@
     <registry>/<name>/serving.json              which of them is in service (`in_service`)
     <registry>/<name>/<hash>.candidate.json     what a candidate has shown (`candidates`)
 
-Publishing copies to a temporary folder and then renames, so that a reader never sees half a bundle;
-`serving.json` is replaced in one step (a rename, or one put of an object store). Bundles of a
-remote registry are copied to a local cache before they are opened. Of two writers of one name at
-the same moment, the later one wins.
+A reader never sees half a bundle: on a local disk, publishing copies to a temporary folder and then
+renames it; elsewhere the manifest, without which there is no bundle, is put last. `serving.json` is
+replaced in one step (a rename, or one put of an object store). Bundles of a remote registry are
+copied to a local cache before they are opened. Of two writers of one name at the same moment, the
+later one wins.
 """
 
 import hashlib
 import tempfile
-import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -167,7 +169,8 @@ class Registry:
             return InService()
 
     def publish(self, bundle: Bundle, *, candidate: bool = False) -> Bundle:
-        """Copies a bundle into the registry; one that is there already is left as it is.
+        """Copies a bundle into the registry; one that is there already is left as it is, unless a
+        file of it is missing or cut short: then it is copied anew.
 
         Args:
             candidate: it must not serve before it is promoted: what serves now is pinned first, and
@@ -179,19 +182,15 @@ class Registry:
         """
         name = bundle.manifest.name
         target = f"{self._root}/{name}/{bundle.hash}"
-        if not self._fs.exists(f"{target}/{MANIFEST}"):
-            temporary = f"{self._root}/{name}/.{uuid.uuid4().hex}"
-            try:
-                self._fs.makedirs(temporary, exist_ok=True)
-                for file in [*bundle.manifest.files, MANIFEST]:  # the manifest last
-                    self._fs.put_file(str(bundle.path / file), f"{temporary}/{file}")
-                if candidate and self._pin(bundle.manifest):
+        self._fs.invalidate_cache()
+        if not self._holds(bundle, target):
+            known = self._fs.exists(f"{target}/{MANIFEST}")
+            with self._filling(target) as folder:
+                for file in bundle.manifest.files:
+                    self._fs.put_file(str(bundle.path / file), f"{folder}/{file}")
+                if candidate and not known and self._pin(bundle.manifest):
                     self.record(bundle.ref, Candidate())
-                self._fs.mv(temporary, target, recursive=True)
-            except BaseException:
-                if self._fs.exists(temporary):
-                    self._fs.rm(temporary, recursive=True)
-                raise
+                self._fs.put_file(str(bundle.path / MANIFEST), f"{folder}/{MANIFEST}")
             if not candidate and self.in_service(name).serving == NONE:
                 # A person's own act: it serves, and the candidates of its name go on waiting.
                 self.promote(bundle.ref)
@@ -333,6 +332,35 @@ class Registry:
     def _folder(self, ref: str) -> str:
         name, digits = parse_ref(ref)
         return f"{self._root}/{name}/{digits}"
+
+    def _holds(self, bundle: Bundle, target: str) -> bool:
+        """Whether all files of a bundle are there, as long as they are; reads no content."""
+        found = self._fs.find(target, detail=True).items()
+        sizes = {path.rsplit("/", 1)[-1]: info["size"] for path, info in found}
+        # The manifest may be another: what was measured is no content.
+        return MANIFEST in sizes and all(
+            sizes.get(file) == (bundle.path / file).stat().st_size for file in bundle.manifest.files
+        )
+
+    @contextmanager
+    def _filling(self, target: str) -> Iterator[str]:
+        """Where to put the files of a bundle, the manifest last. If the block fails, there is
+        none."""
+        if self._local:
+            with whole_folder(Path(target)) as unfinished:
+                yield str(unfinished)
+            return
+        # An object store renames nothing: that would be a copy of one file after another, in
+        # whatever order.
+        self._fs.makedirs(target, exist_ok=True)
+        if self._fs.exists(f"{target}/{MANIFEST}"):
+            self._fs.rm_file(f"{target}/{MANIFEST}")
+        try:
+            yield target
+        except BaseException:
+            with suppress(Exception):  # with the network gone too; the error says why it failed
+                self._fs.rm(target, recursive=True)
+            raise
 
     def _open(self, ref: str) -> Bundle:
         name, digits = parse_ref(ref)

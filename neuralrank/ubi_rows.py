@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
+from neuralrank.point_in_time import WHOLE, point_in_time
+
 __all__ = ["HAS_QUERY", "Row", "during", "joined", "read_rows"]
 
 _BATCH: Final = 5_000
@@ -36,9 +38,9 @@ def read_rows(
     Raises:
         NotFound: there is no such index.
         InvalidInput: OpenSearch does not accept a filter.
+        Unavailable: a shard can't be read, so that some would be missing.
     """
-    point = client.create_pit(index=index, params={"keep_alive": _KEEP_ALIVE})["pit_id"]
-    try:
+    with point_in_time(client, index, _KEEP_ALIVE) as point:
         after: list[Any] = []
         while True:
             body: dict[str, Any] = {
@@ -52,14 +54,12 @@ def read_rows(
             }
             if after:
                 body["search_after"] = after
-            hits = client.search(body=body)["hits"]["hits"]
+            hits = client.search(body=body, params=WHOLE)["hits"]["hits"]
             for hit in hits:
                 yield hit.get("_source") or {}
             if len(hits) < _BATCH:
                 return
             after = hits[-1]["sort"]
-    finally:
-        client.delete_pit(body={"pit_id": [point]})
 
 
 def joined(queries: Iterator[Row], events: Iterator[Row]) -> Iterator[tuple[list[Row], list[Row]]]:

@@ -1,15 +1,14 @@
 """`neuralrank evaluate personal`: how well the personal ranker guesses what users do next."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import orjson
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +17,9 @@ from neuralrank.errors import InvalidInput
 from neuralrank.product import Product, headline
 from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
+
+if TYPE_CHECKING:
+    from trainer.personal import Content
 
 __all__ = ["personal"]
 
@@ -51,8 +53,8 @@ def personal(
     All learn from the histories alone; the targets only measure. Item and user ids, and their
     order, are seen by none.
 
-    What is learned is kept by the content of catalogue and histories: other targets of the same
-    take a minute. Ctrl-C stops; the same command goes on.
+    What is learned is kept by the content of catalogue and histories, and by encoder: other targets
+    of the same take a minute. Ctrl-C stops; the same command goes on.
     """
     from trainer.personal import compare, read_histories, read_targets
 
@@ -110,12 +112,13 @@ def _headlines(path: Path) -> dict[str, str]:
     return texts
 
 
-def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> NDArray[np.float32]:
-    """Vectors of texts by the default encoder, float32 [texts, dimensions]; made once."""
+def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> "Content":
+    """Of texts, by the default encoder; made once."""
     from neuralrank.encoder import Encoder
     from neuralrank.registry import Registry
     from neuralrank.stack.ranking import fill_registry
     from trainer.dataset.finding import item_vectors
+    from trainer.personal import Content
 
     url = load_settings().registry_path
     fill_registry(url, watcher.say)
@@ -126,9 +129,11 @@ def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> NDArray[np
         )
     with progress_bar() as bar:
         task = bar.add_task(f"content: {bundle.ref}", total=len(texts))
-        return item_vectors(
+        vectors = item_vectors(
             Encoder.load(bundle), texts, folder, lambda done, _: bar.update(task, completed=done)
         )
+    digest = hashlib.sha256("\0".join([bundle.ref, *texts]).encode()).hexdigest()
+    return Content(digest, vectors)
 
 
 class _Terminal:

@@ -18,6 +18,7 @@ from opensearchpy import OpenSearch
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable
 from neuralrank.matryoshka import cut
 from neuralrank.packing import PACKED, VECTOR, unpack
+from neuralrank.point_in_time import WHOLE, point_in_time
 from neuralrank.writing import bulk_write
 from opensearch_config.engine import require_engine
 from opensearch_config.tuning.variants import Planned, Source
@@ -151,28 +152,22 @@ class Bench:
         with a derived source closes the vectors' file under it, and each search that reads a whole
         `_source` fails from then on (opensearch-project/k-NN, issue 3191).
         """
-        point = self._client.create_pit(
-            index=self._source.index, params={"keep_alive": _KEEP_ALIVE}
-        )["pit_id"]
-        body: dict[str, Any] = {
-            "size": _BATCH,
-            "pit": {"id": point, "keep_alive": _KEEP_ALIVE},
-            "sort": [{"_shard_doc": "asc"}],
-            "_source": {"excludes": [VECTOR]},
-            "track_total_hits": False,
-        }
-        try:
+        with point_in_time(self._client, self._source.index, _KEEP_ALIVE) as point:
+            body: dict[str, Any] = {
+                "size": _BATCH,
+                "pit": {"id": point, "keep_alive": _KEEP_ALIVE},
+                "sort": [{"_shard_doc": "asc"}],
+                "_source": {"excludes": [VECTOR]},
+                "track_total_hits": False,
+            }
             while True:
-                answer = self._client.search(body=body, params={"search_pipeline": "_none"})
-                hits = answer["hits"]["hits"]
+                params = {"search_pipeline": "_none", **WHOLE}
+                hits = self._client.search(body=body, params=params)["hits"]["hits"]
                 if hits:
                     yield {hit["_id"]: hit["_source"] for hit in hits}
                 if len(hits) < _BATCH:
                     return
                 body["search_after"] = hits[-1]["sort"]
-        finally:
-            with suppress(NeuralrankError):  # it ends by itself, too
-                self._client.delete_pit(body={"pit_id": [point]})
 
     def _with_vectors(self, batch: Mapping[str, dict[str, Any]], width: int) -> None:
         """Puts the vectors back, cut to `width`: from their packed form, where there is one."""

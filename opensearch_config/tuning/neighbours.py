@@ -13,6 +13,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.client import Client
 from neuralrank.packing import VECTOR
+from neuralrank.point_in_time import WHOLE
 from opensearch_config.tuning.journal import Journal
 from opensearch_config.tuning.questions import Questions
 from opensearch_config.tuning.variants import Planned, Source
@@ -21,7 +22,8 @@ __all__ = ["Neighbours"]
 
 # Queries in one Encode: the sidecar's bound is 256.
 _BATCH: Final = 64
-_PLAIN: Final = {"search_pipeline": "_none"}
+# What a lost shard leaves out would count as missed.
+_PLAIN: Final = {"search_pipeline": "_none", **WHOLE}
 
 
 class Neighbours:

@@ -63,6 +63,84 @@ def test_half_a_publication_is_invisible(tmp_path: Path, encoder_bundle: Bundle)
     assert registry.refs() == [encoder_bundle.ref]
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_publication_to_a_store_that_is_interrupted_shows_nothing_and_can_be_repeated(
+    tmp_path: Path, encoder_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    registry = Registry(f"memory://{tmp_path.name}", cache=tmp_path / "cache")
+    store = type(registry._fs)
+
+    def down(*_: Any, **__: Any) -> None:
+        raise ConnectionError("the network went")
+
+    with monkeypatch.context() as patch:
+        for name in ("put_file", "cp_file"):
+
+            def write(
+                self: Any, one: str, other: str, *, done: Any = getattr(store, name), **more: Any
+            ) -> None:
+                if other.endswith(f"/{encoder_bundle.hash}/{MODEL}"):
+                    if gone:
+                        patch.setattr(store, "rm", down)
+                    down()
+                done(self, one, other, **more)
+
+            patch.setattr(store, name, write)
+        with pytest.raises(ConnectionError, match="the network went"):
+            registry.publish(encoder_bundle)
+        assert registry.refs() == []
+    assert gone or registry._fs.find(registry._root) == []
+    assert registry.publish(encoder_bundle).ref == encoder_bundle.ref
+    assert registry.refs() == [encoder_bundle.ref]
+
+
+def test_a_store_sees_the_manifest_last(
+    tmp_path: Path, encoder_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(f"memory://{tmp_path.name}", cache=tmp_path / "cache")
+    seen: list[bool] = []
+    put = type(registry._fs).put_file
+
+    def write(self: Any, one: str, other: str, **more: Any) -> None:
+        seen.append(registry.refs() != [])
+        put(self, one, other, **more)
+        if not other.endswith("/manifest.json"):
+            seen.append(registry.refs() != [])
+
+    monkeypatch.setattr(type(registry._fs), "put_file", write)
+    registry.publish(encoder_bundle)
+    assert seen
+    assert not any(seen)
+    # Over a half bundle too.
+    registry._fs.rm(f"{registry._folder(encoder_bundle.ref)}/{MODEL}")
+    seen.clear()
+    registry.publish(encoder_bundle)
+    assert seen
+    assert not any(seen)
+
+
+@pytest.mark.parametrize("half", ["missing", "short"])
+@pytest.mark.parametrize("candidate", [False, True])
+def test_publishing_again_makes_half_a_bundle_whole(
+    registry: Registry, tmp_path: Path, half: str, candidate: bool
+) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle", "encoder")
+    registry.publish(bundle)
+    other = registry.publish(tiny_bundle(tmp_path / "2", "encoder", parent="2"), candidate=True)
+    state = registry.in_service("tiny-encoder")
+    model = f"{registry._folder(bundle.ref)}/{MODEL}"
+    if half == "missing":
+        registry._fs.rm_file(model)
+    else:
+        registry._fs.pipe_file(model, b"half")
+    registry.publish(bundle, candidate=candidate)
+    elsewhere = Registry(registry.url, cache=tmp_path / "elsewhere")
+    assert elsewhere.get(bundle.ref).hash == bundle.hash
+    # It is no candidate for that.
+    assert registry.in_service("tiny-encoder") == state
+    assert set(registry.candidates()) == {other.ref}
+
+
 def test_a_remote_registry_is_cached_locally(tmp_path: Path, encoder_bundle: Bundle) -> None:
     registry = Registry("memory://models", cache=tmp_path / "cache")
     published = registry.publish(encoder_bundle)

@@ -6,7 +6,8 @@ where it stood.
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,9 @@ _WORD: Final = re.compile(
 _NO_SPACES: Final = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 # Texts that are encoded before progress is told.
 _CHUNK: Final = 512
+# So many vectors of an encoder may be kept (150 MB with 384 numbers), or twice those asked for now.
+_KEPT: Final = 100_000
+_KEY_BYTES: Final = 16
 
 Floats = NDArray[np.float32]
 
@@ -80,25 +84,52 @@ def item_vectors(
     cache: Path,
     progress: Callable[[int, int], None],
 ) -> Floats:
-    """Vectors of the items, float32 [items, d]; encoded once for the same texts and encoder.
+    """Vectors of the items, float32 [items, d]; a text is encoded once by an encoder.
 
     Args:
-        cache: the folder where they are kept.
+        cache: the folder where they are kept, in one file for each encoder.
         progress: is told how many are done, of how many.
     """
-    digest = hashlib.sha256("\0".join([encoder.ref, *headlines]).encode()).hexdigest()[:24]
-    file = cache / f"{digest}.npy"
-    if file.is_file():
-        vectors: Floats = np.load(file, allow_pickle=False)
-        return vectors
-    parts = []
-    for start in range(0, len(headlines), _CHUNK):
-        parts.append(encoder.encode_passages(headlines[start : start + _CHUNK]))
-        progress(min(start + _CHUNK, len(headlines)), len(headlines))
-    made = np.concatenate(parts)
+    file = cache / f"{encoder.ref}.npz"
+    keys, vectors = _kept(file)
+    asked = [_key(text) for text in headlines]
+    row_of = {key: row for row, key in enumerate(keys)}
+    new = {key: text for key, text in zip(asked, headlines, strict=True) if key not in row_of}
+    if new:
+        parts = [vectors] if keys else []
+        texts = list(new.values())
+        for start in range(0, len(texts), _CHUNK):
+            parts.append(encoder.encode_passages(texts[start : start + _CHUNK]))
+            left = max(0, len(texts) - start - _CHUNK)
+            progress(len(headlines) - left, len(headlines))
+        keys, vectors = [*keys, *new], np.concatenate(parts)
+        row_of = {key: row for row, key in enumerate(keys)}
+        _keep(file, keys, vectors, dict.fromkeys(asked))
+    return vectors[[row_of[key] for key in asked]]
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=_KEY_BYTES).digest()
+
+
+def _kept(file: Path) -> tuple[list[bytes], Floats]:
+    """Keys of texts and their vectors, row by row; none where the file is missing or damaged."""
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
+            keys, vectors = found["keys"], found["vectors"]
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return [], np.empty((0, 0), np.float32)
+    return keys.view(f"V{_KEY_BYTES}").ravel().tolist(), vectors
+
+
+def _keep(file: Path, keys: Sequence[bytes], vectors: Floats, used: Collection[bytes]) -> None:
+    """Writes what is used now and, up to a bound, what was used before, the latest first: of
+    products that are gone the vectors go too, and shops that take turns keep theirs."""
+    row_of = {key: row for row, key in enumerate(keys)}
+    order = [*used, *(key for key in keys if key not in used)][: max(_KEPT, 2 * len(used))]
+    flat = np.frombuffer(b"".join(order), np.uint8).reshape(-1, _KEY_BYTES)
     with whole_file(file) as unfinished:
-        np.save(unfinished, made, allow_pickle=False)
-    return made
+        np.savez(unfinished, keys=flat, vectors=vectors[[row_of[key] for key in order]])
 
 
 def best(scores: Floats, count: int) -> NDArray[np.intp]:

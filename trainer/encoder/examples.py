@@ -88,8 +88,8 @@ class Examples:
             query[right],
             item[right],
             rows["weight"].to_numpy()[right],
-            tuple(np.unique(item[wrong & (query == place)]) for place in range(len(names))),
-            tuple(np.unique(item[~wrong & (query == place)]) for place in range(len(names))),
+            _by_query(query[wrong], item[wrong], len(names)),
+            _by_query(query[~wrong], item[~wrong], len(names)),
         )
 
     def __len__(self) -> int:
@@ -119,3 +119,13 @@ class Examples:
         chosen = random.permutation(known)[:count]
         rest = random.integers(0, len(self.item_texts), count - len(chosen))
         return np.concatenate([chosen, rest]).astype(np.int64)
+
+
+def _by_query(query: Places, item: Places, queries: int) -> tuple[Places, ...]:
+    """The items of each query, each once, in ascending order."""
+    order = np.lexsort((item, query))
+    query, item = query[order], item[order]
+    new = np.ones(len(item), bool)
+    new[1:] = (query[1:] != query[:-1]) | (item[1:] != item[:-1])
+    query, item = query[new], item[new]
+    return tuple(np.split(item, np.searchsorted(query, np.arange(1, queries))))

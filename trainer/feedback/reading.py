@@ -6,7 +6,6 @@ is the time of the last document and the ids that share it: reading goes on from
 leaves those out. Documents that arrive meanwhile with an older time are not seen.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
-from neuralrank.errors import NeuralrankError, NotFound, Overloaded, Unavailable
+from neuralrank.errors import NotFound, Overloaded, Unavailable
+from neuralrank.point_in_time import WHOLE, count_all, point_in_time
 
 __all__ = ["Place", "Reader"]
 
@@ -59,15 +59,15 @@ class Reader:
     sleep: Callable[[float], None] = time.sleep
 
     def count(self, since: int) -> int:
-        """Documents from a time (ms) on."""
-        return int(self.client.count(index=self.index, body=self._query(since))["count"])
+        """Documents from a time (ms) on. Raises as `batches`, at once."""
+        return count_all(self.client, self.index, self._query(since))
 
     def batches(self, place: Place) -> Iterator[list[Hit]]:
         """Hits behind a place, in order of time (`sort[0]`, ms).
 
         Raises:
             NotFound: there is no such index.
-            Unavailable, Overloaded: OpenSearch was away for longer than `patience`.
+            Unavailable, Overloaded: OpenSearch, or a shard, was away for longer than `patience`.
         """
         waited, wait = 0.0, _FIRST_WAIT
         while True:
@@ -86,14 +86,13 @@ class Reader:
 
     def _from(self, place: Place) -> Iterator[list[Hit]]:
         """From a place on, through one point in time."""
-        point = self.client.create_pit(index=self.index, params={"keep_alive": _KEEP_ALIVE})
         after: list[Any] = []
-        try:
+        with point_in_time(self.client, self.index, _KEEP_ALIVE) as point:
             while True:
                 body: dict[str, Any] = {
                     **self._query(place.time),
                     "size": _BATCH,
-                    "pit": {"id": point["pit_id"], "keep_alive": _KEEP_ALIVE},
+                    "pit": {"id": point, "keep_alive": _KEEP_ALIVE},
                     "sort": [{"timestamp": "asc"}, {"_shard_doc": "asc"}],
                     "_source": list(self.fields),
                     "track_total_hits": False,
@@ -101,7 +100,7 @@ class Reader:
                 if after:
                     body["search_after"] = after
                 try:
-                    hits = self.client.search(body=body)["hits"]["hits"]
+                    hits = self.client.search(body=body, params=WHOLE)["hits"]["hits"]
                 except NotFound as error:
                     raise Unavailable(f"The point in time is no more: {error}") from error
                 fresh = [
@@ -114,10 +113,6 @@ class Reader:
                 if len(hits) < _BATCH:
                     return
                 after = hits[-1]["sort"]
-        finally:
-            # It ends by itself; an OpenSearch that is away must not hide why.
-            with contextlib.suppress(NeuralrankError):
-                self.client.delete_pit(body={"pit_id": [point["pit_id"]]})
 
     def _query(self, since: int) -> dict[str, Any]:
         bounds = {"gte": since, "lt": self.until, "format": "epoch_millis"}

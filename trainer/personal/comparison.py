@@ -1,7 +1,8 @@
 """Several systems on the same next items: made, kept for the next time, measured, compared.
 
-What is learned hangs on catalogue, histories and options alone, never on the targets; so it is kept
-under their hash, and the same histories with other targets are measured without training.
+What is learned hangs on catalogue, encoder, histories and options alone, never on the targets; so
+it is kept under their hash, and the same histories with other targets are measured without
+training.
 """
 
 import hashlib
@@ -44,7 +45,7 @@ from trainer.personal.sasrec import Sasrec, SequenceOptions, train_sasrec
 from trainer.personal.sequences import Histories, Numbers
 from trainer.personal.statistics import ItemStatistics
 
-__all__ = ["SYSTEMS", "Comparison", "Options", "Watcher", "compare"]
+__all__ = ["SYSTEMS", "Comparison", "Content", "Options", "Watcher", "compare"]
 
 SYSTEMS: Final = ("popularity", "item_knn", "matrix_factorisation", "sasrec", "neuralrank")
 _OWN: Final = "neuralrank"
@@ -61,6 +62,16 @@ class Options:
     sequence: SequenceOptions = field(default_factory=SequenceOptions)
     neural: NeuralOptions = field(default_factory=NeuralOptions)
     factorisations: tuple[tuple[str, int, float], ...] = FACTORISATIONS
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the items are, by themselves."""
+
+    # Of the encoder and of all that it read.
+    digest: str
+    # float32 [items, d].
+    vectors: Floats
 
 
 class Watcher(Protocol):
@@ -104,7 +115,7 @@ class Comparison:
 
 def compare(
     histories: Histories,
-    content: Callable[[], Floats],
+    content: Callable[[], Content],
     places: Sequence[int],
     targets: Numbers,
     chosen: Sequence[str],
@@ -115,7 +126,7 @@ def compare(
     """Makes the systems, or loads them, and measures them.
 
     Args:
-        content: gives float32 [items, d]; only asked where a system needs it.
+        content: of the items; only asked where a system needs it.
         places: of the users.
         targets: int64 [users], their next items.
         chosen: of SYSTEMS.
@@ -153,7 +164,7 @@ class _Made:
     """Makes each system once, from a folder where it was made before."""
 
     histories: Histories
-    content: Callable[[], Floats]
+    content: Callable[[], Content]
     folder: Path
     watcher: Watcher
     options: Options
@@ -209,14 +220,13 @@ class _Made:
 
     def _neural(self) -> Neural:
         options = self.options.neural
-        name = f"neuralrank-{_digest((options, self.options.sequence))}"
-        file = self.folder / f"{name}.safetensors"
         blind, sequence = self._sequence
         content = self.content()
-        full = Sources(
-            self.histories, self._statistics, centred(content), sequence, self.exclude_seen
-        )
-        model = ranker(content.shape[1], options)
+        name = f"neuralrank-{_digest((options, self.options.sequence), content.digest)}"
+        file = self.folder / f"{name}.safetensors"
+        vectors = centred(content.vectors)
+        full = Sources(self.histories, self._statistics, vectors, sequence, self.exclude_seen)
+        model = ranker(vectors.shape[1], options)
         if file.is_file():
             try:
                 load_model(model, file)
@@ -225,13 +235,11 @@ class _Made:
             return Neural(model, full, options)
         self.watcher.say("neuralrank: statistics without the last items")
         earlier, _ = self.histories.without_last()
-        before = Sources(
-            earlier, ItemStatistics.of(earlier), centred(content), blind, self.exclude_seen
-        )
+        before = Sources(earlier, ItemStatistics.of(earlier), vectors, blind, self.exclude_seen)
         users = min(options.users, len(earlier.rows))
         with self.watcher.bar("neuralrank: candidates of users", users) as advance:
             lists = chosen_lists(before, self.histories, options, advance)
-        train_ranker(model, lists, self.folder / name)
+        train_ranker(model, lists, self.folder / name, content.digest)
         with whole_file(file) as unfinished:
             save_model(model, str(unfinished))
         return Neural(model, full, options)
@@ -241,8 +249,9 @@ def _damaged(file: Path, error: Exception) -> InvalidInput:
     return InvalidInput(f"{file} can't be read ({error}). Delete it, and it is made anew.")
 
 
-def _digest(options: Any) -> str:
-    """Of options; what was made with others lies in another folder."""
+def _digest(options: Any, content: str = "") -> str:
+    """Of options, and of content where it is read; what was made with others lies in another
+    folder."""
     parts = options if isinstance(options, tuple) else (options,)
-    text = json.dumps([asdict(part) for part in parts], sort_keys=True)
+    text = json.dumps([asdict(part) for part in parts], sort_keys=True) + content
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -112,10 +112,14 @@ def chosen_lists(
     return Lists(before, users[kept].astype(np.int64), found, place[kept], options)
 
 
-def train_ranker(model: RankerModel, lists: "Lists", out: Path) -> None:
-    """Trains, or goes on; the weights are then the best ones."""
+def train_ranker(model: RankerModel, lists: "Lists", out: Path, content: str) -> None:
+    """Trains, or goes on; the weights are then the best ones.
+
+    Args:
+        content: the digest of what the vectors of content were made from.
+    """
     lists.standardise(model)
-    train(lists.task(model), lists.training(out))
+    train(lists.task(model, content), lists.training(out))
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ class Lists:
             every_steps=max(1, len(self._buckets().groups) // 2),
         )  # fmt: skip
 
-    def task(self, model: RankerModel) -> Task:
+    def task(self, model: RankerModel, content: str) -> Task:
         buckets = self._buckets()
 
         def batch(numbers: Rows, random: np.random.Generator) -> tuple[Inputs, Tensor]:
@@ -163,7 +167,11 @@ class Lists:
             return listwise_loss(model(inputs)[..., _HEAD], positive)
 
         return Task(
-            identity={"histories": self.sources.histories.hash, **asdict(self.options)},
+            identity={
+                "histories": self.sources.histories.hash,
+                "content": content,
+                **asdict(self.options),
+            },
             model=model,
             examples=len(buckets.groups),
             batch=batch,

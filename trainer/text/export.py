@@ -99,7 +99,8 @@ def export(
                 raise InvalidBundle(
                     f"In int8 the scores correlate with torch's by {agreement.correlation:.3f} "
                     f"only (at least {_ROUNDED} is wanted): rounding costs this model too much. "
-                    "It is not published; export it with --bundle-precision fp32."
+                    "It is not published; train it with --bundle-precision fp32. `train update` "
+                    "writes what it goes on from: fp32 where that is fp32."
                 )
         metrics = {**fields.get("metrics", {}), **agreement.metrics()}
         found = made.manifest.model_dump(exclude={"files"})

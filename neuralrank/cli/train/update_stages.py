@@ -95,10 +95,16 @@ class TextStages(_Stages):
         from trainer.text import read_source
         from trainer.text.reranker import RerankerOptions, train_reranker
 
+        # What serves in fp32 may do so because int8 costs that model too much.
+        served = self.registry.manifest(self.registry.resolve(parent)).precision
+        options = RerankerOptions(
+            loss=self.loss,  # type: ignore[arg-type]  # checked there
+            precision="fp32" if served == "fp32" else "int8",
+        )
         result = train_reranker(
             Dataset.open(dataset),
             read_source(parent, self.registry),
-            RerankerOptions(loss=self.loss),  # type: ignore[arg-type]  # checked there
+            options,
             replace(self.training, out=folder, epochs=self.epochs),
         )
         return self.published(result.bundle)

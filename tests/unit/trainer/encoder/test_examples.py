@@ -5,7 +5,7 @@ import pytest
 
 from neuralrank.errors import InvalidInput
 from tests.unit.trainer.encoder.shop import shop
-from trainer.encoder.examples import Examples
+from trainer.encoder.examples import Examples, _by_query
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +62,16 @@ def test_the_same_generator_gives_the_same_batch(examples: Examples) -> None:
 def test_a_part_without_right_items_is_said() -> None:
     with pytest.raises(InvalidInput, match=r"The part test has no example with a label of 0\.5"):
         Examples.of(shop(), "test", positive_from=0.5)
+
+
+def test_items_are_grouped_by_query_each_once_and_queries_without_any_have_none() -> None:
+    random = np.random.default_rng(0)
+    query, item = random.integers(1, 40, 200), random.integers(0, 9, 200)
+    query[query == 7] = 8
+    found = _by_query(query, item, 42)
+    assert [each.tolist() for each in found] == [
+        np.unique(item[query == place]).tolist() for place in range(42)
+    ]
+    none = np.empty(0, np.int64)
+    assert [each.tolist() for each in _by_query(none, none, 2)] == [[], []]
+    assert _by_query(none, none, 1)[0].dtype == np.int64

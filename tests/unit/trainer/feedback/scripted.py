@@ -25,7 +25,8 @@ class Cluster:
         return index == "shop"
 
     def count(self, index: str, body: Row) -> Row:
-        return {"count": len(self._found(self._documents(index), body))}
+        count = len(self._found(self._documents(index), body))
+        return {"count": count, "_shards": {"total": 1, "failed": 0}}
 
     def create_pit(self, index: str, params: Row) -> Row:
         assert params["keep_alive"]

@@ -346,3 +346,13 @@ def test_several_pulls_are_one_and_a_document_counts_once(tmp_path: Path) -> Non
 )
 def test_moments(text: str, expected: datetime) -> None:
     assert moment(text, NOW, "--from") == expected
+
+
+def test_a_count_without_a_shard_is_no_empty_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Cluster, "count", lambda *_, **__: {"count": 0, "_shards": {"total": 2, "failed": 1}}
+    )
+    with pytest.raises(Unavailable, match="1 of 2 shards of ubi_queries did not answer"):
+        fetch(many(), tmp_path)

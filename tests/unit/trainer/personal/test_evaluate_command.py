@@ -1,13 +1,16 @@
 """`neuralrank evaluate personal`, and that `neuralrank evaluate` is what it was."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import orjson
 import pytest
 from typer.testing import CliRunner
 
 pytest.importorskip("implicit")
 
+from neuralrank.cli import evaluate_personal
 from neuralrank.cli.commands import app
 
 
@@ -49,6 +52,26 @@ def test_a_table_is_printed_without_it(files: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "HitRate@10" in done.stdout
     assert "5 users" in done.stdout
+
+
+def test_content_is_told_apart_by_encoder_and_by_what_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest(ref: str, *texts: str) -> str:
+        encoder = SimpleNamespace(
+            ref=ref, encode_passages=lambda texts: np.zeros((len(texts), 4), np.float32)
+        )
+        monkeypatch.setattr("neuralrank.registry.Registry.first", lambda *_: encoder)
+        monkeypatch.setattr("neuralrank.encoder.Encoder.load", lambda _: encoder)
+        content = evaluate_personal._content(list(texts), tmp_path, evaluate_personal._Terminal())
+        assert content.vectors.shape == (len(texts), 4)
+        return content.digest
+
+    monkeypatch.setattr("neuralrank.stack.ranking.fill_registry", lambda *_: None)
+    found = [digest("e@1", "a", "b"), digest("e@2", "a", "b"), digest("e@1", "a", "c"),
+             digest("e@1", "b", "a")]  # fmt: skip
+    assert len(set(found)) == 4
+    assert digest("e@1", "a", "b") == found[0]
 
 
 def test_evaluate_without_a_word_judges_rankings() -> None:

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from neuralrank.errors import InvalidInput, NotFound  # noqa: E402
 from trainer.personal import (  # noqa: E402
     SYSTEMS,
+    Content,
     Histories,
     Options,
     compare,
@@ -207,10 +208,11 @@ def test_all_systems_guess_and_those_that_see_the_order_guess_best(tmp_path: Pat
     watcher = Silent()
     places = list(range(USERS))
 
-    def run() -> dict[str, dict[str, float]]:
+    def run(digest: str = "a") -> dict[str, dict[str, float]]:
         found = compare(
-            histories, lambda: content, places, wanted, SYSTEMS, tmp_path, watcher, options
-        )
+            histories, lambda: Content(digest, content), places, wanted, SYSTEMS, tmp_path,
+            watcher, options,
+        )  # fmt: skip
         assert found.json()["users"] == USERS
         assert set(found.margin()) == {"baseline", "HitRate@10", "nDCG@10"}
         systems: dict[str, dict[str, float]] = found.json()["systems"]
@@ -227,12 +229,19 @@ def test_all_systems_guess_and_those_that_see_the_order_guess_best(tmp_path: Pat
     assert before
     assert run() == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+    # With other titles, or by another encoder: what read them is trained anew, and nothing else.
+    run("b")
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert after.items() > before.items()
+    folders = {path.relative_to(tmp_path).parts[1] for path in after.keys() - before.keys()}
+    assert folders
+    assert all(name.startswith("neuralrank-") for name in folders)
 
 
 def test_an_unknown_system_is_refused(tmp_path: Path) -> None:
     histories = Histories.of(["a", "b"], {"1": ["a", "b"]})
     with pytest.raises(InvalidInput, match="allowed are popularity, item_knn"):
         compare(
-            histories, lambda: np.zeros((2, 2), np.float32), [0], np.array([1]), ["best"],
-            tmp_path, Silent(),
+            histories, lambda: Content("", np.zeros((2, 2), np.float32)), [0], np.array([1]),
+            ["best"], tmp_path, Silent(),
         )  # fmt: skip

@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from neuralrank.cli.train import update_stages
 from neuralrank.cli.train.update_stages import TextStages
 from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
+from tests.unit.conftest import tiny_bundle
 from tests.unit.test_progress import Screen
 from tests.unit.trainer.feedback.scripted import Cluster, event, query
 from trainer.dataset import Dataset
@@ -49,3 +52,25 @@ def test_a_round_shows_how_far_pull_and_dataset_are(
     assert Dataset.open(tmp_path / "data").examples.num_rows
     for words in ("queries", "events", "27/27", "cleaning", "36/36", "searching", "1/1"):
         assert (words in screen.getvalue()) is watched
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_round_writes_its_bundle_in_the_precision_of_what_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    registry = Registry(str(tmp_path / "models"))
+    parent = registry.publish(tiny_bundle(tmp_path / "one", "cross_encoder", precision))
+    asked: list[Any] = []
+
+    def train(_data: object, _source: object, options: object, _training: object) -> Any:
+        asked.append(options)
+        return SimpleNamespace(bundle=parent)
+
+    monkeypatch.setattr(Dataset, "open", lambda _: None)
+    monkeypatch.setattr("trainer.text.reranker.train_reranker", train)
+    stages = TextStages(
+        load_settings(), registry, tmp_path / "catalogue", "", Shares(0.0, 0.0),
+        TrainingOptions(out=tmp_path), "pairwise", "none",
+    )  # fmt: skip
+    assert stages.train(tmp_path / "data", parent.ref, tmp_path / "run") == parent.ref
+    assert [(options.precision, options.loss) for options in asked] == [(precision, "pairwise")]

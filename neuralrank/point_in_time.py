@@ -1,0 +1,55 @@
+"""Reading all that an index has, or failing.
+
+Where a shard fails or is late, OpenSearch answers 200 with what the others found, unless it is told
+not to. Whoever counts on having seen everything reads through these.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from opensearchpy import OpenSearch
+
+from neuralrank.errors import NeuralrankError, Unavailable
+
+__all__ = ["WHOLE", "count_all", "point_in_time"]
+
+# A search's parameters: an error where it can't be whole.
+WHOLE: Final = {"allow_partial_search_results": "false"}
+
+
+@contextmanager
+def point_in_time(client: OpenSearch, index: str, keep_alive: str) -> Iterator[str]:
+    """The id of a view of all shards of an index, as they are now. Search it with `WHOLE`.
+
+    Args:
+        keep_alive: how long it lives without a search ("5m").
+
+    Raises:
+        NotFound: there is no such index.
+        Unavailable: not all shards can be seen.
+    """
+    params = {"keep_alive": keep_alive, "allow_partial_pit_creation": "false"}
+    point = client.create_pit(index=index, params=params)["pit_id"]
+    try:
+        yield point
+    finally:
+        # It ends by itself; an OpenSearch that is away must not hide why.
+        with suppress(NeuralrankError):
+            client.delete_pit(body={"pit_id": [point]})
+
+
+def count_all(client: OpenSearch, index: str, body: dict[str, Any]) -> int:
+    """How many documents match.
+
+    Raises:
+        Unavailable: not all shards have counted; a count can't be told to fail then.
+    """
+    answer = client.count(index=index, body=body)
+    shards = answer["_shards"]
+    if shards["failed"]:
+        raise Unavailable(
+            f"{shards['failed']} of {shards['total']} shards of {index} did not answer. See "
+            "`GET _cluster/health` and OpenSearch's log."
+        )
+    return int(answer["count"])

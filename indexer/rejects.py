@@ -1,6 +1,7 @@
 """The file of rows that could not be used: JSON Lines of line, reason and row."""
 
 import errno
+import json
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,7 +40,7 @@ class Rejects:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self.path.open("wb")
-            self._file.write(orjson.dumps(entry, default=str, option=orjson.OPT_APPEND_NEWLINE))
+            self._file.write(_line(entry))
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise Unsupported(
@@ -50,3 +51,12 @@ class Rejects:
                 f"The rejects file {self.path} can't be written: {error.strerror or error}. Name "
                 "another one with --rejects."
             ) from error
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    """As JSON, whatever it is that was refused: also texts that are no Unicode, or huge numbers."""
+    try:
+        return orjson.dumps(entry, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:
+        text = json.dumps(entry, default=str, ensure_ascii=False)
+        return f"{text}\n".encode("utf-8", "replace")

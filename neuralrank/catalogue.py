@@ -9,6 +9,7 @@ import gzip
 import io
 import math
 import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -26,6 +27,8 @@ FORMATS: Final = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _PARQUET_BATCH: Final = 1000
 # A line beyond this is no product but a file that is not in lines.
 _MAX_LINE_BYTES: Final = 16 * 1024 * 1024
+# A row of CSV that runs over several lines ends by here, or one of its quotes is not closed.
+_MAX_RECORD: Final = 1024 * 1024
 # CSV fields that may hold JSON, since CSV itself has no lists and no objects.
 _JSON_FIELDS: Final = ("attributes", "category", "bullet_points")
 
@@ -125,24 +128,61 @@ class Catalogue:
             yield from self._cells(raw, text)
 
     def _cells(self, raw: IO[bytes], text: IO[str]) -> Iterator[Row]:
-        reader = csv.reader(text, delimiter="\t" if self._format == ".tsv" else ",")
-        header = [name.strip() for name in next(reader, [])]
+        tabs = self._format == ".tsv"
+        lines = _Lines(text)
+        reader = csv.reader(lines, delimiter="\t" if tabs else ",", strict=True)
+        header = self._header(reader)
+        # Up to this line, what stood behind an open quote is read again.
+        doubtful = 0
+        while True:
+            lines.begin()
+            try:
+                cells = next(reader, None)
+                if tabs and cells and any("\n" in cell and "\t" in cell for cell in cells):
+                    raise csv.Error("several lines with tabs are no cell")
+            except csv.Error as error:
+                wrong = lines.number
+                doubtful = max(doubtful, wrong)
+                problem = f"is not CSV: {error}"
+                if lines.back() or "end of data" in str(error):
+                    problem = f"opens a quote that is not closed (line {wrong}: {error})"
+                line = lines.first.rstrip("\r\n")
+                # Many exports to TSV know no quotes: there one is a character like any other.
+                cells = line.split("\t") if tabs else []
+                if len(cells) != len(header):
+                    yield Row(lines.number, _safe(line), problem)
+                    continue
+            if cells is None:
+                return
+            self._read = raw.tell() / self._size
+            if not cells:
+                continue
+            row = _separated_row(lines.number, header, cells)
+            odd = len(cells) < len(header) or (not tabs and any('"' in cell for cell in cells))
+            if odd and lines.number <= doubtful and not row.problem:
+                # Rather the rest of the text that the open quote began than a product.
+                row = Row(row.line, row.value, "comes after a quote that is not closed")
+            yield row
+
+    def _header(self, reader: Iterator[list[str]]) -> list[str]:
+        try:
+            header = [name.strip() for name in next(reader, [])]
+        except csv.Error as error:
+            raise InvalidInput(
+                f"{self.path} must begin with a line of column names, which is not CSV: {error}."
+            ) from error
+        if header != [_safe(name) for name in header]:
+            raise InvalidInput(
+                f"The column names of {self.path} are not UTF-8: {_safe(', '.join(header))[:200]}. "
+                'Save it as UTF-8 (in Excel: "CSV UTF-8"), or convert it, e.g. `iconv -f GBK -t '
+                "UTF-8`."
+            )
         if not {"id", "title"} <= set(header):
             raise InvalidInput(
                 f"{self.path} must begin with a line of column names, id and title among them; "
                 f"got {', '.join(header)[:200] or 'an empty file'}."
             )
-        while True:
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                yield Row(reader.line_num, "", f"is not CSV: {error}")
-                continue
-            if cells is None:
-                return
-            self._read = raw.tell() / self._size
-            if cells:
-                yield _separated_row(reader.line_num, header, cells)
+        return header
 
     def _parquet(self) -> Iterator[Row]:
         import pyarrow as pa
@@ -168,17 +208,63 @@ class Catalogue:
             ) from error
 
 
+class _Lines:
+    """The lines of a CSV file. Those of the record that is being read are kept: a quote that nobody
+    closes takes the lines behind it for its own, and they must not be lost with it."""
+
+    def __init__(self, text: Iterator[str]) -> None:
+        self._text = text
+        self._record: list[str] = []
+        self._again: deque[str] = deque()
+        self._size = 0
+        self.number = 0  # of the line read last
+
+    @property
+    def first(self) -> str:
+        return self._record[0]
+
+    def begin(self) -> None:
+        """A new record begins."""
+        self._record.clear()
+        self._size = 0
+
+    def back(self) -> bool:
+        """Goes back to behind the record's first line; whether it had more of them."""
+        rest = self._record[1:]
+        del self._record[1:]
+        self._again.extendleft(reversed(rest))
+        self.number -= len(rest)
+        return bool(rest)
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._text)
+        self._record.append(line)
+        self.number += 1
+        self._size += len(line)
+        if self._size > _MAX_RECORD and len(self._record) > 1:
+            raise csv.Error(f"it would be longer than {_MAX_RECORD} characters")
+        return line
+
+
+def _safe(text: str) -> str:
+    """Without the lone surrogates that stand for bytes that are no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _separated_row(line: int, header: list[str], cells: list[str]) -> Row:
     value: dict[str, Any] = {
         name: cell for name, cell in zip(header, cells, strict=False) if name and cell != ""
     }
-    if len(cells) > len(header):
-        return Row(line, value, f"has {len(cells)} cells; the header names {len(header)} columns")
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
-        safe = {name: cell.encode("utf-8", "replace").decode() for name, cell in value.items()}
+        safe = {name: _safe(cell) for name, cell in value.items()}
         return Row(line, safe, "is not UTF-8")
+    if len(cells) > len(header):
+        return Row(line, value, f"has {len(cells)} cells; the header names {len(header)} columns")
     for name in _JSON_FIELDS:
         cell = str(value.get(name, "")).strip()
         if cell[:1] in ("{", "["):

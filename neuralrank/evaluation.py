@@ -163,7 +163,7 @@ def compare(system: Judged, baseline: Judged, metric: str) -> Comparison:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise NotFound(f"There is no file {path}.") from error
     except UnicodeDecodeError as error:

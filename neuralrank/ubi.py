@@ -19,6 +19,7 @@ from neuralrank.errors import InvalidInput
 __all__ = [
     "ACTIONS",
     "EVENTS_INDEX",
+    "MAX_USER",
     "QUERIES_INDEX",
     "Event",
     "EventAttributes",
@@ -37,6 +38,10 @@ EVENTS_INDEX: Final = "ubi_events"
 
 # The actions that neuralrank knows the weight of. Any other name is allowed and weighs as a view.
 ACTIONS: Final = ("impression", "click", "watch", "view", "add_to_cart", "purchase")
+
+# The longest user_id and client_id. Longer ones are not indexed (`ignore_above`, as UBI has it): an
+# event would be written, and neither a profile nor `feedback forget` would ever find it.
+MAX_USER: Final = 100
 
 # Paths inside an event, for queries and aggregations.
 ITEM_PATH: Final = "event_attributes.object.object_id"
@@ -64,8 +69,19 @@ class _Document(BaseModel):
             raise InvalidInput("; ".join(_problems(error))) from error
 
     def document(self) -> dict[str, Any]:
-        """What is written to the index: without empty fields, time in UTC."""
-        return _without_empty(self.model_dump(mode="json"))
+        """What is written to the index: without empty fields, time in UTC.
+
+        Raises:
+            InvalidInput: it would not be found again by whose it is.
+        """
+        written = _without_empty(self.model_dump(mode="json"))
+        for name in ("user_id", "client_id"):
+            if len(written.get(name, "")) > MAX_USER:
+                raise InvalidInput(
+                    f"{name}: got {written[name][:20]!r}… of {len(written[name])} characters; "
+                    f"longer than {MAX_USER} is not indexed, e.g. take a hash of it"
+                )
+        return written
 
 
 def _now() -> datetime:
@@ -76,12 +92,15 @@ def _time(value: Any) -> Any:
     """UTC from ISO 8601 (without zone: UTC) or from milliseconds since 1970."""
     if isinstance(value, str) and re.fullmatch(r"\d{12,14}", value):
         value = int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return datetime.fromtimestamp(value / 1000, UTC)
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if isinstance(value, datetime):
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value / 1000, UTC)
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except (OverflowError, OSError) as error:
+        raise ValueError("is outside the years 1 to 9999 of UTC") from error
     raise ValueError("must be ISO 8601 or milliseconds since 1970")
 
 
@@ -201,6 +220,8 @@ def parse(lines: Iterable[bytes | str]) -> Iterator[Record | Rejected]:
     """
     action: tuple[str, str] | None = None
     for number, line in enumerate(lines, start=1):
+        if number == 1:
+            line = _without_mark(line)
         if not line.strip():
             continue
         text = line if isinstance(line, str) else line.decode("utf-8", "replace")
@@ -219,6 +240,13 @@ def parse(lines: Iterable[bytes | str]) -> Iterator[Record | Rejected]:
         except (InvalidInput, orjson.JSONDecodeError) as error:
             action = None
             yield Rejected(number, str(error), text.rstrip("\r\n"))
+
+
+def _without_mark(line: bytes | str) -> bytes | str:
+    """Some editors begin a file with a byte order mark, which JSON does not know."""
+    if isinstance(line, str):
+        return line.removeprefix("\ufeff")
+    return line.removeprefix(b"\xef\xbb\xbf")
 
 
 def user_events(user: str) -> dict[str, Any]:

@@ -33,8 +33,8 @@ class Change:
     """One thing in which the cluster differs from the files."""
 
     # "reindex" and "reload" are done by `opensearch_config.renewal`: the index is made anew behind
-    # its alias, from its own documents.
-    action: Literal["create", "update", "reindex", "reload"]
+    # its alias, from its own documents. A "conflict" is left as it is.
+    action: Literal["create", "update", "reindex", "reload", "conflict"]
     # What kind of thing, e.g. "search pipeline", and its name.
     kind: str
     name: str
@@ -60,7 +60,8 @@ def apply(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
     """Makes the cluster what the files say; run again, it changes nothing.
 
     Returns:
-        What was done, and what `renew` is for ("reindex", "reload").
+        What was done, what `renew` is for ("reindex", "reload"), and what can't be done in place
+        ("conflict").
 
     Raises:
         Unsupported, InvalidInput: as `diff`; also if OpenSearch does not accept a file.
@@ -132,13 +133,52 @@ def _ubi(client: OpenSearch, folder: Path) -> _Planned:
             )
             continue
         live = next(iter(client.indices.get_mapping(index=name).values()))["mappings"]
-        if details := tuple(differences(wanted["mappings"], live)):
+        # OpenSearch's UBI plugin makes these indexes too, with some fields as it likes them. They
+        # stay so: OpenSearch would refuse the whole mapping for one field that can't be changed.
+        if fields := _changeable(wanted["mappings"], live):
             yield (
-                Change("update", "index", name, details),
-                lambda name=name, wanted=wanted: client.indices.put_mapping(  # type: ignore[misc]
-                    index=name, body=wanted["mappings"]
+                Change("update", "index", name, tuple(differences(fields, live))),
+                lambda name=name, fields=fields: client.indices.put_mapping(  # type: ignore[misc]
+                    index=name, body=fields
                 ),
             )
+        if types := tuple(_conflicts(wanted["mappings"], live)):
+            yield Change("conflict", "index", name, types), lambda: None
+
+
+def _changeable(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a wanted mapping what a live index takes: fields that it lacks, and `ignore_above`."""
+    fields: dict[str, Any] = {}
+    known = live.get("properties", {})
+    for name, field in wanted.get("properties", {}).items():
+        if name not in known:
+            fields[name] = field
+        elif _type(field) != _type(known[name]):
+            continue
+        elif inner := _changeable(field, known[name]):
+            fields[name] = inner
+        elif field.get("ignore_above") not in (None, known[name].get("ignore_above")):
+            fields[name] = {**known[name], "ignore_above": field["ignore_above"]}
+    return {"properties": fields} if fields else {}
+
+
+def _conflicts(
+    wanted: Mapping[str, Any], live: Mapping[str, Any], above: str = ""
+) -> Iterator[str]:
+    """The fields that a live index has with another type, in words."""
+    known = live.get("properties", {})
+    for name, field in wanted.get("properties", {}).items():
+        if name not in known:
+            continue
+        mine, its = _type(field), _type(known[name])
+        if mine != its:
+            yield f"{above}{name} is {its}, the file says {mine}: only a new index can have it so"
+        else:
+            yield from _conflicts(field, known[name], f"{above}{name}.")
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    return str(field.get("type", "object"))
 
 
 def _template(client: OpenSearch, folder: Path) -> _Planned:

@@ -115,7 +115,7 @@ def read(path: Path) -> dict[str, Any]:
         InvalidInput: it is not a JSON object; the message names the line.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise NotFound(f"The configuration file {path} is missing. Put it back.") from error
     except ValueError as error:
@@ -151,7 +151,7 @@ def _lines(folder: Path, part: str, key: str, name: str) -> list[str]:
             f"{part}.{key} of settings/product.json is {name!r}; allowed are paths inside {folder}."
         )
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise NotFound(
             f"{part}.{key} of settings/product.json names {name!r}, and {path} is not there. "

@@ -85,7 +85,8 @@ def apply(
 
     Search pipelines, UBI indexes and the product component template are created and updated in
     place. A product index whose fields or analyzers differ is made anew from its own documents
-    behind its alias: searches go on, writes to it are refused meanwhile.
+    behind its alias: searches go on, writes to it are refused meanwhile. A conflict (a field of a
+    UBI index has another type) is shown and left as it is.
     """
     from opensearch_config import FOLDER
     from opensearch_config import apply as make
@@ -93,14 +94,16 @@ def apply(
 
     files = folder or FOLDER
     with closing(connect(load_settings(), timeout=120.0)) as client:
-        found = find(client, files)
-        planned = [change for change in found if reindex or change.action not in _RENEWALS]
+        found = [
+            change for change in find(client, files) if reindex or change.action not in _RENEWALS
+        ]
+        planned = [change for change in found if change.action != "conflict"]
         renewals = [change for change in planned if change.action in _RENEWALS]
         if not planned:
-            _show([], as_json, nothing="Nothing to do: the cluster is as the files say.")
+            _show(found, as_json, nothing="Nothing to do: the cluster is as the files say.")
             return
         if not yes:
-            _show(planned, as_json, nothing="")
+            _show(found, as_json, nothing="")
             if as_json or not (sys.stdin.isatty() and typer.confirm("Do this?", err=True)):
                 print("neuralrank: nothing was done; --yes does it", file=sys.stderr)
                 raise typer.Exit(DIFFERS)
@@ -175,7 +178,13 @@ def _show(changes: "list[Change]", as_json: bool, nothing: str) -> None:
     out = Console()
     if not changes and nothing:
         out.print(nothing)
-    styles = {"create": "green", "update": "yellow", "reindex": "magenta", "reload": "cyan"}
+    styles = {
+        "create": "green",
+        "update": "yellow",
+        "reindex": "magenta",
+        "reload": "cyan",
+        "conflict": "red",
+    }
     for change in changes:
         out.print(Text(f"{change.action:8}", styles[change.action]), change.kind, change.name)
         for detail in change.details:

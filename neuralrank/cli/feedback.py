@@ -194,6 +194,12 @@ def forget(
     """
     if not all(user.strip() for user in users):
         raise InvalidInput("A user is empty. Name the users whose events are to be deleted.")
+    if too_long := [user for user in users if len(user) > ubi.MAX_USER]:
+        raise InvalidInput(
+            f"{too_long[0][:20]!r}… has {len(too_long[0])} characters, and ids longer than "
+            f"{ubi.MAX_USER} are not indexed: no search finds their documents. Delete those by "
+            "_id. Nothing was deleted."
+        )
     which = {"bool": {"should": [ubi.user_events(user) for user in users]}}
     deleted = {}
     # Longer than other commands: it goes through all that the user did.

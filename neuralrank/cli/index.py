@@ -50,7 +50,7 @@ def index(
         str | None,
         typer.Option(
             metavar="REF",
-            help="The encoder bundle: name or name@hash. Default: the newest encoder there is.",
+            help="The encoder bundle: name or name@hash. Default: the newest encoder in service.",
         ),
     ] = None,
     vectors: Annotated[
@@ -159,7 +159,8 @@ def width_of(encoder: Encoder | None, dimensions: int) -> int:
 
 
 def load_encoder(settings: Settings, ref: str | None) -> Encoder:
-    """The encoder bundle of a name or name@hash; the newest one where none is named.
+    """The encoder bundle of a name or name@hash; the newest one in service where none is named. A
+    candidate is used by its name@hash only: the vectors of an index are what searches go by.
 
     Raises:
         NotFound: there is none.
@@ -173,4 +174,11 @@ def load_encoder(settings: Settings, ref: str | None) -> Encoder:
             f"No encoder is in the registry {settings.registry_path}. Add one with `neuralrank "
             "models add`, or index text only with --no-vectors."
         )
-    return Encoder.load(max(encoders, key=lambda bundle: bundle.manifest.created))
+    serving = [bundle for bundle in encoders if registry.serves(bundle.ref)]
+    if not serving:
+        raise NotFound(
+            f"No encoder of the registry {settings.registry_path} is in service. There is: "
+            f"{', '.join(bundle.ref for bundle in encoders)}. Name one with --encoder, or put one "
+            "into service with `neuralrank models promote`."
+        )
+    return Encoder.load(max(serving, key=lambda bundle: bundle.manifest.created))

@@ -26,7 +26,7 @@ def reencode(
         typer.Option(
             metavar="REF",
             help="The encoder bundle: name or name@hash; it need not be in service. Default: the "
-            "newest encoder there is.",
+            "newest encoder in service.",
         ),
     ] = None,
     dimensions: Dimensions = 0,

@@ -1,6 +1,7 @@
 """`neuralrank up | down | status`: the local stack."""
 
 import json
+import shlex
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -208,7 +209,7 @@ def _print(table: Table) -> None:
 def _command(name: str, home: Path) -> str:
     """The command line that means this stack."""
     default = load_settings().home.resolve() == home
-    return f"neuralrank {name}" + ("" if default else f" --home {home}")
+    return f"neuralrank {name}" + ("" if default else f" --home {shlex.quote(str(home))}")
 
 
 def _show_status(document: dict[str, Any]) -> None:

@@ -69,7 +69,11 @@ def read_pages(
 
 
 def _page(queries: Sequence[Row], events: Sequence[Row], skipped: Skipped) -> Page | None:
-    shown = [ubi.Query.from_row({**row, "timestamp": 0}) for row in queries]
+    try:
+        shown = [ubi.Query.from_row({**row, "timestamp": 0}) for row in queries]
+    except InvalidInput:
+        skipped["pages whose query is not UBI"] += 1
+        return None
     users = {query.user_id or query.client_id for query in shown} - {""}
     arms = {query.query_attributes.get(ARM, "") for query in shown}
     if len(users) != 1:

@@ -181,7 +181,9 @@ class Node:
             "HOME": str(self.folder),
             "OPENSEARCH_JAVA_HOME": str(self.jdk.home),
             "OPENSEARCH_JAVA_OPTS": f"-Xms{heap} -Xmx{heap}",
-            "OPENSEARCH_TMPDIR": str(self.folder / "tmp"),
+            # From the distribution, where its script goes first. That takes the options apart at
+            # blanks, so no path of the user's may be among them.
+            "OPENSEARCH_TMPDIR": "../tmp",
         }
         return start(
             [self.distribution / "bin" / "opensearch"],

@@ -1,9 +1,11 @@
 """Asks OpenSearch and the sidecar whether they serve. Nothing here waits longer than a moment."""
 
 import base64
+import http.client
 import json
 import ssl
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,12 +29,24 @@ PLUGINS: Final = ("opensearch-knn", "neural-rank")
 
 @dataclass(frozen=True)
 class OpenSearch:
-    """An OpenSearch's address and how to sign in there."""
+    """An OpenSearch's address and how to sign in there. User and password may stand in the address;
+    then they are taken out of it, so that no message shows them."""
 
     url: str
     user: str = ""
     password: str = ""
     verify_certs: bool = True
+
+    def __post_init__(self) -> None:
+        scheme, separator, rest = self.url.partition("://")
+        authority, slash, path = rest.partition("/")
+        known, at, host = authority.rpartition("@")
+        if at:
+            user, _, password = known.partition(":")
+            object.__setattr__(self, "url", f"{scheme}{separator}{host}{slash}{path}")
+            if not self.user:
+                object.__setattr__(self, "user", urllib.parse.unquote(user))
+                object.__setattr__(self, "password", urllib.parse.unquote(password))
 
     def get(self, path: str) -> Any:
         """The JSON that a path answers with.
@@ -59,7 +73,7 @@ class OpenSearch:
         except urllib.error.HTTPError as error:
             with error:
                 raise Unavailable(f"{self.url}{path} answered {error.code}.") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise Unavailable(f"{self.url} does not answer as OpenSearch: {reason}.") from error
 

@@ -87,7 +87,7 @@ def _rules(variant: Variant) -> list[str]:
     if variant.synonyms_file is None:
         return list(variant.synonyms)
     try:
-        text = variant.synonyms_file.read_text(encoding="utf-8")
+        text = variant.synonyms_file.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise NotFound(
             f"Variant {variant.name!r} names the synonyms {variant.synonyms_file}, and there is no "

@@ -83,7 +83,7 @@ def read_tokens(path: Path) -> tuple[tuple[bytes, str], ...]:
         InvalidSettings: as `Tokens`. A secret is in no message.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSettings(
             f"The tokens in {path} can't be read ({type(error).__name__}). Name a readable UTF-8 "

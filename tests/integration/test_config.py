@@ -13,7 +13,7 @@ from opensearchpy import OpenSearch
 from typer.testing import CliRunner
 
 from indexer import Catalogue, index_catalogue
-from neuralrank import errors
+from neuralrank import errors, ubi
 from neuralrank.cli.commands import app
 from neuralrank.opensearch import connect
 from neuralrank.settings import Settings
@@ -129,6 +129,96 @@ def test_a_file_that_opensearch_does_not_accept_is_named(
     edit(pipeline, lambda v: v["response_processors"].append({"no_such_processor": {}}))
     with pytest.raises(errors.InvalidInput, match=rf"{mark}_neural_rank.*no_such_processor"):
         apply(client, folder)
+
+
+# As OpenSearch's own UBI plugin makes its indexes (in part). It has no `user_id`: OpenSearch maps
+# it as it likes when the first event has one.
+THEIR_EVENTS = {
+    "properties": {
+        "action_name": {"type": "keyword", "ignore_above": 100},
+        "client_id": {"type": "keyword", "ignore_above": 100},
+        "user_id": {"type": "text", "fields": {"keyword": {"type": "keyword"}}},
+        "user_query": {"type": "keyword"},
+        "timestamp": {
+            "type": "date",
+            "format": "strict_date_time",
+            "ignore_malformed": True,
+            "doc_values": True,
+        },
+        "event_attributes": {
+            "dynamic": True,
+            "properties": {
+                "position": {"properties": {"ordinal": {"type": "integer"}}},
+                "object": {
+                    "properties": {
+                        "object_id": {"type": "keyword", "ignore_above": 256},
+                        "object_detail": {"type": "object"},
+                    }
+                },
+            },
+        },
+    }
+}
+THEIR_QUERIES = {
+    "dynamic": False,
+    "properties": {
+        "timestamp": {"type": "date", "format": "strict_date_time"},
+        "query_id": {"type": "keyword", "ignore_above": 100},
+        "query": {"type": "text"},
+        "user_query": {"type": "keyword"},
+        "query_attributes": {"type": "flat_object"},
+    },
+}
+
+
+def test_indexes_of_the_ubi_plugin_get_what_they_lack_and_stay_as_they_are(
+    client: OpenSearch, folder: Path, mark: str
+) -> None:
+    events, queries = f"{mark}_ubi_events", f"{mark}_ubi_queries"
+    client.indices.create(index=events, body={"mappings": THEIR_EVENTS})
+    client.indices.create(index=queries, body={"mappings": THEIR_QUERIES})
+    conflict = ("conflict", "index", events)
+    found = mine(apply(client, folder), mark)
+    assert [change for change in found if "index" in change] == [
+        ("update", "index", events),
+        conflict,
+        ("update", "index", queries),
+    ]
+    (left,) = (change for change in diff(client, folder) if mark in change.name)
+    assert left.details == (
+        "user_id is text, the file says keyword: only a new index can have it so",
+    )
+    mapping = client.indices.get_mapping(index=f"{mark}_ubi*")
+    fields = mapping[events]["mappings"]["properties"]
+    assert fields["user_id"]["type"] == "text"
+    assert fields["timestamp"]["format"] == "strict_date_time"
+    assert fields["session_id"] == {"type": "keyword", "ignore_above": 100}
+    item = fields["event_attributes"]["properties"]["object"]["properties"]
+    assert item["object_id"] == {"type": "keyword", "ignore_above": 512}
+    assert item["object_detail"] == {"type": "object"}
+    assert mapping[queries]["mappings"]["properties"]["user_id"]["type"] == "keyword"
+    # What neuralrank writes has times that they read.
+    whole_second = ubi.Query.from_row({"query_id": "q", "timestamp": "2026-01-02T03:04:05Z"})
+    for document in (whole_second, ubi.Query(query_id="q")):
+        client.index(index=queries, body=document.document())
+
+
+def test_a_conflict_is_nothing_to_do(
+    stack: Settings, client: OpenSearch, folder: Path, mark: str
+) -> None:
+    client.indices.create(index=f"{mark}_ubi_events", body={"mappings": THEIR_EVENTS})
+    environment = {"NEURALRANK_OPENSEARCH_URL": stack.opensearch_url, "COLUMNS": "200"}
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(
+            app, ["config", *arguments, "--folder", str(folder)], env=environment
+        )
+
+    done = run("apply", "--yes", "--no-reindex")
+    assert done.exit_code == 0, done.output
+    again = run("apply", "--no-reindex")
+    assert again.exit_code == 0
+    assert f"conflict index {mark}_ubi_events" in again.stdout
 
 
 def test_faiss_is_refused_before_it_ends_the_node(client: OpenSearch, folder: Path) -> None:

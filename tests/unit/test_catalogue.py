@@ -138,3 +138,93 @@ def test_an_unknown_format_lists_the_known_ones(tmp_path: Path, name: str) -> No
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="There is no file"):
         Catalogue(tmp_path / "a.jsonl")
+
+
+def test_a_quote_that_is_not_closed_costs_its_own_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    mugs = [{"id": str(n), "title": f"Mug {n}"} for n in range(2, 5000)]
+    path.write_text(
+        'id,title\n1,"Kettle 1.7 l\n' + "".join(f"{mug['id']},{mug['title']}\n" for mug in mugs)
+    )
+    first, *others = rows(path)
+    assert (first.line, first.value) == (2, '1,"Kettle 1.7 l')
+    assert first.problem == ("opens a quote that is not closed (line 5000: unexpected end of data)")
+    assert [row.value for row in others if not row.problem] == mugs
+
+
+def test_a_quote_that_the_next_one_closes_costs_its_own_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('id,title\n1,"Kettle\n2,Mug\n3,"Toaster, red"\n4,"a" b\n5,"last\n')
+    found = rows(path)
+    assert [(row.line, row.problem) for row in found if row.problem] == [
+        (2, "opens a quote that is not closed (line 4: ',' expected after '\"')"),
+        (5, "is not CSV: ',' expected after '\"'"),
+        (6, "opens a quote that is not closed (line 6: unexpected end of data)"),
+    ]
+    assert [row.value["id"] for row in found if not row.problem] == ["2", "3"]
+
+
+@pytest.mark.parametrize("rest", ['best "kettle", ever",5', 'best" kettle",5'])
+def test_the_rest_of_a_text_with_wrong_quotes_is_no_row(tmp_path: Path, rest: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f'id,title,price\n1,"The\n{rest}\n2,Mug,3\n')
+    found = rows(path)
+    assert [(row.line, row.problem.partition(" (")[0]) for row in found] == [
+        (2, "opens a quote that is not closed"),
+        (3, "comes after a quote that is not closed"),
+        (4, ""),
+    ]
+
+
+def test_a_quote_that_is_not_closed_is_not_looked_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neuralrank.catalogue._MAX_RECORD", 100)
+    path = tmp_path / "a.csv"
+    path.write_text('id,title\n1,"a\n' + 'x","y\n' * 1000)
+    first, *_ = rows(path)
+    assert "it would be longer than 100 characters" in first.problem
+
+
+@pytest.mark.parametrize(
+    ("title", "read"),
+    [
+        ('"Kettle', '"Kettle'),
+        ('"Pro" toaster', '"Pro" toaster'),
+        ('Toaster "Pro"', 'Toaster "Pro"'),
+        ('"a ""b""\nc"', 'a "b"\nc'),
+        ('"a\tb"', "a\tb"),
+    ],
+)
+def test_tsv_with_and_without_quotes(tmp_path: Path, title: str, read: str) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(f'id\ttitle\n1\t{title}\n2\tMug 12"\n3\tPan\n')
+    found = rows(path)
+    assert [(row.value["id"], row.value["title"], row.problem) for row in found] == [
+        ("1", read, ""),
+        ("2", 'Mug 12"', ""),
+        ("3", "Pan", ""),
+    ]
+
+
+def test_a_csv_that_is_not_utf_8_says_how_to_save_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("id,title,品牌\n1,kettle,Midea\n".encode("gbk"))
+    with pytest.raises(InvalidInput, match=r'are not UTF-8: id, title.*"CSV UTF-8"') as raised:
+        rows(path)
+    str(raised.value).encode()
+
+
+def test_a_csv_whose_first_line_is_not_csv(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('id,"title\n1,a\n')
+    with pytest.raises(InvalidInput, match="which is not CSV: unexpected end of data"):
+        rows(path)
+
+
+def test_a_row_that_is_not_utf_8_says_so_however_many_cells_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("id,title\n1,电饭煲,美的\n".encode("gbk"))
+    (row,) = rows(path)
+    assert row.problem == "is not UTF-8"
+    json.dumps(row.value, ensure_ascii=False).encode()

@@ -48,6 +48,13 @@ def test_the_interval_holds_the_mean() -> None:
     assert low < judged.mean("nDCG@10") < high
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_query(tmp_path: Path) -> None:
+    (tmp_path / "q.tsv").write_text("q1\tkettle\n", "utf-8-sig")
+    (tmp_path / "r.tsv").write_text("q1 0 A 3\nq1 0 B 1\n", "utf-8-sig")
+    assert read_queries(tmp_path / "q.tsv") == {"q1": "kettle"}
+    assert read_qrels(tmp_path / "r.tsv") == {"q1": {"A": 3, "B": 1}}
+
+
 def test_files_of_the_shared_shape_are_read(tmp_path: Path) -> None:
     (tmp_path / "q.tsv").write_text("q1\t1/2 inch binder\n\nq2\t电脑\n", encoding="utf-8")
     (tmp_path / "r.tsv").write_text("q1 0 B07 3\nq1\t0\tB08\t0\n", encoding="utf-8")

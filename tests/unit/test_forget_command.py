@@ -39,8 +39,8 @@ def test_what_changes_all_the_time_is_said() -> None:
     assert "5 documents of ubi_events were deleted" in str(done.exception)
 
 
-@pytest.mark.parametrize("users", [[""], ["A", " "]])
-def test_an_empty_user_deletes_nothing(users: list[str]) -> None:
+@pytest.mark.parametrize("users", [[""], ["A", " "], ["A", "x" * 101]])
+def test_a_user_who_can_not_be_found_deletes_nothing(users: list[str]) -> None:
     with answering((500, "not to be asked")) as opensearch:
         environment = {"NEURALRANK_OPENSEARCH_URL": opensearch.url}
         done = CliRunner().invoke(app, ["feedback", "forget", *users], env=environment)

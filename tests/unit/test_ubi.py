@@ -5,6 +5,7 @@ import pytest
 
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput
+from opensearch_config import ubi_indexes
 
 EVENT = {
     "action_name": "click",
@@ -63,6 +64,11 @@ def test_query_attributes_are_strings() -> None:
         ({"action_name": "click", "timestamp": "yesterday"}, "timestamp: got 'yesterday'"),
         ({"action_name": "click", "timestamp": True}, "timestamp: got 'True'; must be ISO 8601"),
         (
+            {"action_name": "click", "timestamp": "0001-01-01T00:00:00+08:00"},
+            "is outside the years 1 to 9999",
+        ),
+        ({"action_name": "click", "timestamp": 1e20}, "is outside the years 1 to 9999"),
+        (
             {"action_name": "click", "event_attributes": {"position": {"ordinal": -1}}},
             "event_attributes.position.ordinal: got '-1'",
         ),
@@ -74,6 +80,29 @@ def test_a_wrong_event_says_why(row: Any, says: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         ubi.Event.from_row(row)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["user_id", "client_id"])
+def test_whose_it_is_must_be_short_enough_to_be_found(name: str) -> None:
+    row = {"action_name": "click", name: "x" * 101}
+    event = ubi.Event.from_row(row)  # what others have written is read
+    with pytest.raises(InvalidInput, match=f"{name}: got .* of 101 characters; longer than 100"):
+        event.document()
+    (rejected,) = ubi.parse(lines(row))
+    assert isinstance(rejected, ubi.Rejected)
+    assert ubi.Event.from_row({"action_name": "click", name: "x" * 100}).document()
+
+
+def test_what_is_looked_up_by_is_indexed_as_long_as_it_may_be() -> None:
+    for index in ubi_indexes().values():
+        fields = index["mappings"]["properties"]
+        assert {fields[name]["ignore_above"] for name in ("user_id", "client_id")} == {ubi.MAX_USER}
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
+    text = json.dumps(EVENT)
+    for found in (ubi.parse([f"\ufeff{text}"]), ubi.parse([text.encode("utf-8-sig")])):
+        assert [type(item) for item in found] == [ubi.Record]
 
 
 def lines(*rows: Any) -> list[str]:

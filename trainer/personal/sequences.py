@@ -175,7 +175,8 @@ def _lines(path: Path, second: str) -> Iterator[tuple[int, str, str]]:
         raise NotFound(f"There is no file {path}.")
     count = 0
     try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as stream:
+        unzipped = gzip.open if path.suffix == ".gz" else open
+        with unzipped(path, "rt", encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, 1):
                 if not line.strip():
                     continue

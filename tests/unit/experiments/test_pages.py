@@ -61,6 +61,14 @@ def test_what_was_done_on_a_page_of_an_arm(monkeypatch: pytest.MonkeyPatch) -> N
     assert skipped == {}
 
 
+def test_a_query_that_is_not_ubi_costs_its_page_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = asked("1", arm="A")
+    odd["query_attributes"]["logged_in"] = True
+    found, skipped = read(monkeypatch, [odd, asked("2", arm="B")], [did("1", "click", "i")])
+    assert [page.arm for page in found] == ["B"]
+    assert skipped == {"pages whose query is not UBI": 1}
+
+
 def test_of_an_interleaved_page_an_item_is_whose_team_took_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -129,6 +129,15 @@ def test_lists_of_analysis_may_stand_in_files_of_their_own(folder: Path) -> None
     }
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(folder: Path) -> None:
+    add_synonyms(folder, "synonyms.txt")
+    (folder / "synonyms.txt").write_text("laptop, notebook\n", "utf-8-sig")
+    settings = folder / "settings" / "product.json"
+    settings.write_text(settings.read_text("utf-8"), "utf-8-sig")
+    found = product_index(folder=folder)["settings"]["analysis"]["filter"]["synonyms"]
+    assert found["synonyms"] == ["laptop, notebook"]
+
+
 def test_a_list_that_is_missing_or_outside_the_folder_is_named(folder: Path) -> None:
     add_synonyms(folder, "gone.txt")
     with pytest.raises(NotFound, match=r"synonyms\.synonyms_path.*gone\.txt"):

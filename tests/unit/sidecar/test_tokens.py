@@ -27,6 +27,12 @@ def test_a_token_names_its_caller(tmp_path: Path) -> None:
     assert tokens.caller(f"bearer  {CMS} ") == "cms"
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_caller(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_text(f"shop: {SHOP}\n", "utf-8-sig")
+    assert Tokens(path, Clock()).caller(f"Bearer {SHOP}") == "shop"
+
+
 @pytest.mark.parametrize(
     ("sent", "words"),
     [

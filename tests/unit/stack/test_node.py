@@ -12,7 +12,7 @@ from neuralrank.errors import InvalidSettings, Unsupported
 from neuralrank.stack.artifacts import Plugin, build_plugin, fetch, fingerprint
 from neuralrank.stack.node import Node, can_enter, check_space, node_folder
 from neuralrank.stack.options import UpOptions, pick_port
-from neuralrank.stack.processes import Account
+from neuralrank.stack.processes import Account, is_alive
 from neuralrank.stack.toolchain import Jdk
 
 STRANGER = Account("stranger", 54_321, 54_321)
@@ -150,3 +150,20 @@ def test_a_port_that_is_not_asked_for_stays(asked: int | None, current: int, por
 def test_a_heap_that_is_none_is_refused(tmp_path: Path, heap: str) -> None:
     with pytest.raises(InvalidSettings, match="write it as 512m or 2g"):
         UpOptions(home=tmp_path, registry="", heap=heap)
+
+
+def test_no_path_of_the_user_is_among_the_options_that_a_script_takes_apart(
+    tmp_path: Path,
+) -> None:
+    one = node(tmp_path / "My Projects")
+    (one.distribution / "bin").mkdir(parents=True)
+    (one.distribution / "config").mkdir()
+    (one.folder / "tmp").mkdir()
+    script = one.distribution / "bin" / "opensearch"
+    script.write_text('#!/bin/sh\ncd $OPENSEARCH_TMPDIR && echo "in $(pwd)"\n')
+    script.chmod(0o755)
+    log = tmp_path / "log"
+    process = one.start(log, "1g", "", "")
+    while is_alive(process):
+        pass
+    assert log.read_text() == f"in {one.folder / 'tmp'}\n"

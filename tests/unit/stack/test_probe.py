@@ -1,6 +1,8 @@
 """The probes against a real HTTP server and a real gRPC server of the test's own."""
 
+import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +67,32 @@ def cluster() -> Iterator[Cluster]:
     cluster.server.shutdown()
     thread.join()
     cluster.server.server_close()
+
+
+def test_a_port_that_speaks_no_http_is_down() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            caller, _ = listening.accept()
+            with caller:
+                caller.recv(1000)
+                caller.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert opensearch_status(OpenSearch(url)) == "down"
+        thread.join()
+
+
+def test_who_signs_in_may_stand_in_the_address_and_is_in_no_message(cluster: Cluster) -> None:
+    signed = OpenSearch(cluster.url.replace("://", "://admin:p%40ss@"))
+    assert (signed.url, signed.user, signed.password) == (cluster.url, "admin", "p@ss")
+    check_existing(signed)
+    assert cluster.authorization[0] == f"Basic {base64.b64encode(b'admin:p@ss').decode()}"
+    with pytest.raises(Unavailable) as error:
+        OpenSearch("http://admin:secret@host:none").get("/")
+    assert "secret" not in str(error.value)
 
 
 def test_a_cluster_with_everything_is_fine(cluster: Cluster) -> None:

@@ -78,6 +78,13 @@ def test_synonyms_are_of_queries_only_in_words_and_in_pairs(tmp_path: Path) -> N
     assert "tune_synonyms_english" not in product_index()["settings"]["analysis"]["filter"]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_synonym(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("sofa, couch\n", "utf-8-sig")
+    (found,) = planned(tmp_path, "synonyms_file: s.txt")
+    filters = found.body["settings"]["analysis"]["filter"]
+    assert filters["tune_synonyms_english"]["synonyms"] == ["sofa, couch"]
+
+
 def test_synonyms_that_are_not_there_are_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="'v0' names the synonyms"):
         planned(tmp_path, "synonyms_file: s.txt")

@@ -167,7 +167,9 @@ def _judgments(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Chec
         )
         return Check(name=JUDGED, passed=False, words=words)
     mine, theirs = candidate.judgments.order, serving.judgments.order
-    of = f" ({candidate.judgments.source}s, {len(mine.queries):,} queries)"
+    left = candidate.judgments.trained
+    of = f" ({candidate.judgments.source}s, {len(mine.queries):,} queries"
+    of += f"; {left:,} more are trained on and left out)" if left else ")"
     return gained(JUDGED, of, mine, theirs, METRICS[MAIN], rules)
 
 

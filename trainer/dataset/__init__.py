@@ -17,6 +17,7 @@ from trainer.dataset.format import (
     Propensities,
     Split,
     Window,
+    query_keys,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "Propensities",
     "Split",
     "Window",
+    "query_keys",
 ]

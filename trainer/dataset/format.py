@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuralrank.errors import InvalidInput, NotFound, Unsupported
 from neuralrank.full_disk import out_of_room
+from neuralrank.judging import query_key
 
 __all__ = [
     "EXAMPLES",
@@ -42,6 +43,7 @@ __all__ = [
     "Propensities",
     "Split",
     "Window",
+    "query_keys",
 ]
 
 # Parts in the order of time: what is learned from, what training is stopped by, what it is measured
@@ -283,6 +285,11 @@ class Dataset:
         return dict(
             zip(self.queries["query_id"].to_pylist(), self.queries["text"].to_pylist(), strict=True)
         )
+
+
+def query_keys(queries: pa.Table) -> set[str]:
+    """Keys of a table of queries, as `query_key` makes them of texts."""
+    return {query_key(text) for text in queries["text"].to_pylist()}
 
 
 def _read(path: Path) -> pa.Table:

@@ -85,7 +85,7 @@ def times_of(
     return times
 
 
-def place(key: str, salt: int = 0) -> float:
+def place(key: str, salt: int | str = 0) -> float:
     """A number in [0, 1) that hangs on a text alone."""
     digest = hashlib.sha256(f"{salt}:{key}".encode()).digest()
     return int.from_bytes(digest[: _BITS // 8], "big") / 2**_BITS

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
@@ -11,6 +13,9 @@ from neuralrank.product import headline
 from trainer.dataset import Dataset
 
 __all__ = ["Batch", "Examples"]
+
+# The weight (1: as many looks as the mean) at which a label of clicks counts by half.
+_HALF_KNOWN: Final = 0.5
 
 Places = NDArray[np.int64]
 
@@ -51,8 +56,9 @@ class Examples:
         """The pairs of one part.
 
         Args:
-            positive_from: the lowest label of a right item. What has a lower one, but above the
-                scale's lowest, is neither right nor wrong for its query.
+            positive_from: the lowest label of a right item; of clicks, as a share of the best of
+                its query (`_right`). What has a lower one, but above the scale's lowest, is neither
+                right nor wrong for its query.
 
         Raises:
             InvalidInput: the part has no example that high; or, in the part "train", none below.
@@ -71,7 +77,8 @@ class Examples:
         query = np.array([queries[name] for name in rows["query_id"].to_pylist()], np.int64)
         item = np.array([items[name] for name in rows["item_id"].to_pylist()], np.int64)
         label = rows["label"].to_numpy()
-        right, wrong = label >= positive_from, label <= data.description.labels.min
+        wrong = label <= data.description.labels.min
+        right = _right(rows, query, positive_from) & ~wrong
         if not right.any():
             raise InvalidInput(
                 f"The part {split} has no example with a label of {positive_from:g} or more "
@@ -129,3 +136,18 @@ def _by_query(query: Places, item: Places, queries: int) -> tuple[Places, ...]:
     new[1:] = (query[1:] != query[:-1]) | (item[1:] != item[:-1])
     query, item = query[new], item[new]
     return tuple(np.split(item, np.searchsorted(query, np.arange(1, queries))))
+
+
+def _right(rows: pa.Table, query: Places, positive_from: float) -> NDArray[np.bool_]:
+    """Which examples are high enough to be right: bool [examples].
+
+    Labels of clicks are rates. What everybody looks at is clicked by a third at best; what somebody
+    looked at once and clicked has nearly 1. So a label of clicks counts the less, the less it rests
+    on, and is compared with the best of its query.
+    """
+    label, weight = rows["label"].to_numpy(), rows["weight"].to_numpy()
+    clicked = np.array(rows["source"].to_pylist()) == "click"
+    known = np.where(clicked, label * weight / (weight + _HALF_KNOWN), label)
+    best = np.zeros(query.max(initial=0) + 1, known.dtype)
+    np.maximum.at(best, query[clicked], known[clicked])
+    return np.asarray(known >= positive_from * np.where(clicked, best[query], 1.0), np.bool_)

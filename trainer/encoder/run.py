@@ -42,7 +42,7 @@ class EncoderOptions:
     negatives: int = 2
     # Lengths of vector beside the whole one that shall serve; () for none.
     dimensions: tuple[int, ...] = ()
-    # The lowest label of a right item.
+    # The lowest label of a right item; of clicks, as a share of its query's best.
     positive_from: float = 0.5
     # How many items of the catalogue are searched at an evaluation, at most.
     dev_items: int = 2_000

@@ -2,15 +2,18 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from neuralrank.errors import InvalidInput
 from neuralrank.evaluation import Judged as Ranked
 from neuralrank.evaluation import compare
-from trainer.dataset import Dataset
+from neuralrank.judging import query_key
+from trainer.dataset import Dataset, query_keys
 from trainer.evaluation.counterfactual import Estimate, estimates, reranked
 from trainer.evaluation.exposure import Exposure, exposure
 from trainer.evaluation.held_back import (
@@ -90,6 +93,8 @@ class OfJudgments:
     segments: tuple[Segment, ...]
     exposure: Exposure
     robustness: tuple[Robustness, ...]
+    # Queries that were left out because they are trained on.
+    trained: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,19 +171,35 @@ def held_back(data: Dataset) -> HeldBack:
 
 def combined(data: Dataset, judgments: Dataset) -> HeldBack:
     """What judgments keep back, with the pages that a dataset of logs keeps back: one says what is
-    relevant, the other what users do.
+    relevant, the other what users do. Judged queries of the other's train part are left out: what
+    was trained on them would look better than it is.
 
     Raises:
         InvalidInput: nothing of the judgments is kept back, or they are of one class only.
     """
-    judged = judged_part(judgments, "test")
+    known = query_keys(data.of("queries", "train"))
+    apart = [query_key(text) not in known for text in judgments.queries["text"].to_pylist()]
+    queries = judgments.queries.filter(pa.array(apart, pa.bool_()))
+    rows = judgments.examples
+    rows = rows.filter(pc.is_in(rows["query_id"], queries["query_id"]))
+    kept = replace(judgments, queries=queries, examples=rows)
+    every, others = (
+        len(pc.unique(each.of("examples", "test")["query_id"])) for each in (judgments, kept)
+    )
+    judged = judged_part(kept, "test")
     if judged is None:
         raise InvalidInput(
-            f"The judgments ({judgments.description.source}) have nothing to measure with: their "
-            "test part has no labelled pairs. Take a larger --test in `neuralrank train dataset`."
+            f"The judgments ({judgments.description.source}) have nothing to measure with: "
+            + (
+                f"the train part of the dataset beside them has all {every:,} queries of their "
+                "test part. Judge others."
+                if every
+                else "their test part has no labelled pairs. Take a larger --test in `neuralrank "
+                "train dataset`."
+            )
         )
     items = {**catalogue(judgments), **catalogue(data)}
-    return HeldBack(items, judged, _dev(judgments), logged_pages(data))
+    return HeldBack(items, replace(judged, trained=every - others), _dev(kept), logged_pages(data))
 
 
 def evaluate(
@@ -244,7 +265,8 @@ def _of_judgments(
         source=judged.source,
         words=f"The judged items of {len(order.queries):,} queries ({judged.pairs:,} pairs, from "
         f"{judged.source}s), put in order by the model alone. {judged.without_relevant:,} more "
-        "queries have no relevant item, and are left out.",
+        "queries have no relevant item, and are left out"
+        + (f"; {judged.trained:,} are trained on, and are left out." if judged.trained else "."),
         pairs=judged.pairs,
         without_relevant=judged.without_relevant,
         order=order,
@@ -254,6 +276,7 @@ def _of_judgments(
         segments=_segments(judged, order, items),
         exposure=exposure(judged, scores, items),
         robustness=tuple(rows),
+        trained=judged.trained,
     )
 
 

@@ -51,6 +51,8 @@ class Judged:
     labels: Mapping[str, Mapping[str, float]]
     # Queries that were left out: none of their items is relevant.
     without_relevant: int
+    # … and those of judgments that the dataset beside them trains on.
+    trained: int = 0
 
     @property
     def pairs(self) -> int:

@@ -79,6 +79,16 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
             checkpoints.save(task.model, optimizer, extra, progress)
         accelerator.wait_for_everyone()
 
+    def evaluate() -> None:
+        metrics = loop.evaluate()
+        mean = sum(progress.losses) / len(progress.losses)
+        entry = {"step": progress.step, "loss": mean, **metrics}
+        progress.losses.clear()
+        _judge(progress, entry, task)
+        log(progress.step, _named("dev", metrics))
+        shown.evaluated(progress.step, entry)
+        save()
+
     def early() -> bool:
         return bool(options.patience) and progress.stale >= options.patience
 
@@ -97,14 +107,7 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
             log(progress.step, _named("train", {"loss": loss, **numbers}))
             shown.step(progress.step, loss)
             if progress.step % every == 0 or progress.step == total:
-                metrics = loop.evaluate()
-                mean = sum(progress.losses) / len(progress.losses)
-                entry = {"step": progress.step, "loss": mean, **metrics}
-                progress.losses.clear()
-                _judge(progress, entry, task)
-                log(progress.step, _named("dev", metrics))
-                shown.evaluated(progress.step, entry)
-                save()
+                evaluate()
             elif stop:
                 save()
             if stop and progress.step < total and not early():
@@ -112,6 +115,8 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
                     f"A checkpoint of step {progress.step} of {total} is in "
                     f"{checkpoints.path(progress.step)}; the same command goes on from there."
                 )
+        if not progress.history:  # interrupted before the first one, and --steps is lower now
+            evaluate()
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     checkpoints.load_model(progress.best_step, task.model)
     task.model.eval()

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 from neuralrank.candidates import Candidate
 from neuralrank.errors import InvalidInput
 from neuralrank.registry import Registry
-from trainer.dataset import Dataset
+from trainer.dataset import Dataset, query_keys
 from trainer.evaluation.evaluation import HeldBack, combined, held_back
 from trainer.evaluation.scoring import Track
 from trainer.gate import JUDGED, Rules, measured
@@ -29,6 +29,10 @@ class Kind(Protocol):
     @property
     def main(self) -> str:
         """The check whose numbers are a round's `before` and `after`."""
+
+    @property
+    def judged(self) -> frozenset[str]:
+        """Keys of queries that measure every round, and that none learns from."""
 
     def compared(self, ref: str, data: Dataset, old: Dataset | None, where: str) -> Candidate:
         """Compares a candidate with what serves, and records what was found.
@@ -54,6 +58,13 @@ class OfTexts:
     memory: ClassVar = Memory
     main: ClassVar = JUDGED
 
+    @property
+    def judged(self) -> frozenset[str]:
+        if self.judgments is None:
+            return frozenset()
+        parts = [self.judgments.of("queries", part) for part in ("dev", "test")]
+        return frozenset().union(*map(query_keys, parts))
+
     def compared(self, ref: str, data: Dataset, old: Dataset | None, where: str) -> Candidate:
         material = _material(data)
         if self.judgments is not None:
@@ -77,6 +88,7 @@ class OfUsers:
     cache: Path
     memory: ClassVar = UserMemory
     main: ClassVar = personal_gate.CHOSEN
+    judged: ClassVar = frozenset[str]()
 
     def compared(self, ref: str, data: Dataset, old: Dataset | None, where: str) -> Candidate:
         return personal_gate.measured(self.registry, ref, data, where, self.rules, self.cache, old)

@@ -20,10 +20,10 @@ import pyarrow.compute as pc
 
 from neuralrank.errors import NotFound, Unsupported
 from neuralrank.judging import query_key
-from trainer.dataset import Dataset, Description
+from trainer.dataset import Dataset, Description, query_keys
 from trainer.dataset.splits import place
 
-__all__ = ["SALT", "Memory", "all_items", "remembered", "sample"]
+__all__ = ["SALT", "Memory", "all_items", "remembered", "salt_of", "sample"]
 
 # Another salt than that of any split: what is remembered must not hang on what is measured with.
 SALT: Final = 20_190
@@ -37,12 +37,14 @@ class Memory:
     """What rounds leave to the next one, of bounded size.
 
     `replay`: examples of train parts. `old`: what test parts held. `trained`: a hash of every query
-    that was ever trained on, so that none of them measures later.
+    that was ever trained on, so that none of them measures later. `judged`: keys of queries that
+    judgments measure with; they are given, not kept.
     """
 
     replay: Dataset | None = None
     old: Dataset | None = None
     trained: frozenset[str] = frozenset()
+    judged: frozenset[str] = frozenset()
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -76,30 +78,32 @@ class Memory:
     def mixed(self, new: Dataset, share: float) -> Dataset:
         """The new dataset with remembered examples in its train part.
 
-        Queries of `old` leave the train and dev parts, else nothing could say what was forgotten;
-        queries that were trained on leave dev and test, which they would make too good.
+        Queries of `old` and `judged` ones leave the train and dev parts, else nothing could say
+        what was forgotten or learned; queries that were trained on leave dev and test, which they
+        would make too good. What is replayed is drawn anew for each window.
 
         Args:
             share: of the train examples that are to be remembered ones, in [0, 1).
         """
-        but = _keys(new.queries) | self.measured()
+        but = query_keys(new.queries) | self.measured()
         new = self.apart(new)
         if self.replay is None or not share:
             return new
         tables = {name: getattr(new, name) for name in _TABLES}
         fresh = new.of("examples", "train").num_rows
         wanted = round(fresh * share / (1 - share))
-        taken = _enough(self.replay, but, wanted)
+        taken = _enough(self.replay, but, wanted, salt_of(new))
         items = all_items([new.items, self.replay.items])
         return replace(new, items=items, **_joined([tables, taken]))
 
     def measured(self) -> set[str]:
-        """Keys of the queries that say what was forgotten."""
-        return _keys(self.old.queries) if self.old is not None else set()
+        """Keys of the queries that say what was forgotten, or learned."""
+        old = query_keys(self.old.queries) if self.old is not None else set()
+        return old | self.judged
 
     def apart(self, new: Dataset) -> Dataset:
-        """The new dataset without queries that measure what is forgotten in train and dev, and
-        without those that were trained on in dev and test."""
+        """The new dataset without queries that measure beside it in train and dev, and without
+        those that were trained on in dev and test."""
         measured = self.measured()
         split = new.queries["split"].to_pylist()
         named = [query_key(text) for text in new.queries["text"].to_pylist()]
@@ -132,11 +136,12 @@ class Memory:
             remembered(self.replay, data, "train", most),
             remembered(self.old, data, "test", most),
             self.trained_with(data),
+            self.judged,
         )
 
     def trained_with(self, data: Dataset) -> frozenset[str]:
         """`trained`, and the queries of a train part."""
-        return self.trained | {_hash(key) for key in _keys(data.of("queries", "train"))}
+        return self.trained | {_hash(key) for key in query_keys(data.of("queries", "train"))}
 
 
 def remembered(
@@ -147,7 +152,7 @@ def remembered(
     Of a query that is in both, the new examples count. Logged pages are kept of the test part only.
     """
     tables = _joined([_part(data, part) for data in (new, old) if data is not None])
-    ordered = sorted(_keys(tables["queries"]), key=lambda key: (place(key, SALT), key))
+    ordered = sorted(query_keys(tables["queries"]), key=lambda key: (place(key, SALT), key))
     tables = _of_keys(tables, set(ordered[:most]))
     if part == "train":
         tables["impressions"] = tables["impressions"].slice(0, 0)
@@ -177,7 +182,13 @@ def sample(part: str, new: Dataset, old: Dataset | None, tables: Tables) -> Data
     )
 
 
-def _enough(replay: Dataset, but: set[str], most: int) -> dict[str, pa.Table]:
+def salt_of(new: Dataset) -> str:
+    """For the draw of what is replayed with it: another in each window, so that all of the memory
+    is replayed in time, and the same one where a round goes on."""
+    return f"{SALT}:{new.description.window.since}"
+
+
+def _enough(replay: Dataset, but: set[str], most: int, salt: str) -> dict[str, pa.Table]:
     """Queries of the memory in a random order, until they have so many examples."""
     tables = {name: getattr(replay, name) for name in _TABLES}
     sizes: dict[str, int] = {}
@@ -188,7 +199,7 @@ def _enough(replay: Dataset, but: set[str], most: int) -> dict[str, pa.Table]:
     )
     taken: set[str] = set()
     total = 0
-    ordered = sorted((place(query_key(text), SALT), query_key(text), q) for q, text in rows)
+    ordered = sorted((place(query_key(text), salt), query_key(text), q) for q, text in rows)
     for _, key, query in ordered:
         if key not in but and total < most:
             taken.add(key)
@@ -209,8 +220,8 @@ def _joined(parts: Sequence[Tables]) -> dict[str, pa.Table]:
     known: set[str] = set()
     taken: dict[str, list[pa.Table]] = {name: [] for name in _TABLES}
     for tables in parts:
-        kept = _of_keys(tables, _keys(tables["queries"]) - known)
-        known |= _keys(kept["queries"])
+        kept = _of_keys(tables, query_keys(tables["queries"]) - known)
+        known |= query_keys(kept["queries"])
         for name in _TABLES:
             taken[name].append(kept[name])
     return {name: pa.concat_tables(tables) for name, tables in taken.items()}
@@ -238,10 +249,6 @@ def all_items(tables: Sequence[pa.Table]) -> pa.Table:
         new = pc.invert(pc.is_in(table["item_id"], found["item_id"]))
         found = pa.concat_tables([found, table.filter(new)])
     return found
-
-
-def _keys(queries: pa.Table) -> set[str]:
-    return {query_key(text) for text in queries["text"].to_pylist()}
 
 
 def _hash(key: str) -> str:

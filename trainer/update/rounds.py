@@ -3,13 +3,13 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
 from neuralrank.candidates import Candidate
-from neuralrank.errors import InvalidInput, NeuralrankError
+from neuralrank.errors import InvalidInput, NeuralrankError, NotFound
 from neuralrank.registry import Registry
 from trainer.dataset import Dataset
 from trainer.dataset.checks import milliseconds
@@ -123,7 +123,7 @@ class Learner:
 
         Raises:
             InvalidInput: the folder learns another name, or a stage can't use what there is.
-            NotFound: nothing serves under this name.
+            NotFound: nothing serves under this name, or what this round began with is gone.
         """
         state = read_state(self.folder) or State(name=self.name, until=self.since)
         if state.name != self.name:
@@ -163,6 +163,7 @@ class Learner:
             return result
         kept = self.kind.memory
         memory = kept.open(self._work(state.learned.number)) if state.learned else kept()
+        memory = replace(memory, judged=self.kind.judged)
         try:
             if not (work / "data" / _DATASET).is_file():
                 self.stages.dataset(work / "logs", work / "new")
@@ -171,7 +172,9 @@ class Learner:
             ref = self.stages.train(work / "data", current.parent, work / "run")
             data = Dataset.open(work / "data")
             found = self._compared(ref, data, memory, work / "data")
-        except InvalidInput:  # too little happened to learn from, or to measure with
+        except (InvalidInput, NotFound):
+            # Too little happened to learn from, or to measure with. Or the bundle that this round
+            # began with is gone, or its encoder: the next one begins with what serves then.
             self._leave_window(state, work, kept=True)
             raise
         serves = self.registry.resolve(self.name) == ref

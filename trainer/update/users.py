@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from trainer.dataset import SEQUENCES, Dataset
 from trainer.dataset.splits import place
-from trainer.update.memory import SALT, Memory, all_items, sample
+from trainer.update.memory import SALT, Memory, all_items, salt_of, sample
 
 __all__ = ["UserMemory"]
 
@@ -54,7 +54,7 @@ class UserMemory(Memory):
         came = {row["user_id"] for row in rows}
         fresh = sum(row["split"] == "train" and _guessable(row) for row in rows)
         others = {u: row for u, row in known.items() if u not in came and _guessable(row)}
-        taken = _lowest(others, round(fresh * share / (1 - share)))
+        taken = _lowest(others, round(fresh * share / (1 - share)), salt_of(new))
         users = {user: others[user] for user in taken}
         # A query measures, or is learned from.
         measures = [new.of("queries", "dev"), new.of("queries", "test"), self.old.queries]
@@ -192,8 +192,8 @@ def _guessable(row: _Row | None) -> bool:
     return row is not None and len(row["items"]) > 1
 
 
-def _lowest(users: Iterable[str], most: int) -> list[str]:
-    return sorted(users, key=lambda user: (place(user, SALT), user))[:most]
+def _lowest(users: Iterable[str], most: int, salt: int | str = SALT) -> list[str]:
+    return sorted(users, key=lambda user: (place(user, salt), user))[:most]
 
 
 def _of(table: pa.Table, column: str, values: Iterable[str]) -> pa.Table:

@@ -40,7 +40,12 @@ def encoder(
     ] = 0.05,
     positive_from: Annotated[
         float,
-        typer.Option(min=0, max=1, help="The lowest label of an item that answers its query."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="The lowest label of an item that answers its query; of clicks, as a share of the "
+            "query's best.",
+        ),
     ] = 0.5,
     dimensions: Annotated[
         str,

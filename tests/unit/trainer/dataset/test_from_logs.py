@@ -96,6 +96,18 @@ def test_pages_as_shops_log_them() -> None:
     }
 
 
+def test_a_place_that_nobody_looks_at_is_no_place() -> None:
+    """A shop that logs another number as `ordinal`."""
+    asked = [{"query_id": "p1", "time": 1, "user_query": "kettle"}]
+    asked += [{"query_id": "p2", "time": 2, "user_query": "kettle", "hits": ["k1"] * 500 + ["k2"]}]
+    events = [*shown("p1", 1, "k1"), *shown("p1", 1, "k2", first=500)]
+    events += [*shown("p1", 1, "k3", first=501), *shown("p1", 1, "k4", first=1_000_000)]
+    skipped: Counter[str] = Counter()
+    pages = read_pages(logs(asked, events), set(TITLES), skipped)
+    assert [page.positions for page in pages] == [{"k1": 1, "k2": 500}, {"k1": 1}]
+    assert skipped == {"items beyond place 500": 3}
+
+
 TIMES = Times(100, 200)
 
 

@@ -51,6 +51,20 @@ def test_harvest_needs_items_at_several_positions() -> None:
         harvest(logs)
 
 
+def test_a_place_that_is_seldom_seen_is_taken_for_the_one_above() -> None:
+    """One page went on to the places 4, 5 and 7, where nobody clicked."""
+    rows = [(0, 1, 100, 80), (0, 2, 100, 40), (1, 2, 100, 40), (1, 3, 100, 20)]
+    deep = seen(*rows, (2, 1, 9, 5), *((2, place, 1, 0) for place in (4, 5, 7)))
+    found = estimate(deep, np.arange(3.0).reshape(-1, 1))
+    assert found.estimator == "harvest"
+    assert found.values[:3] == pytest.approx(harvest(seen(*rows)).values, abs=1e-6)
+    assert found.values[3:].tolist() == [found.values[2]] * 4
+    assert found.note.endswith("one above: 4 to 5, 7")
+    # Where they are a fifth of what was shown or more, that would be too rough.
+    rows += [(2, place, 60, 1) for place in (4, 5)]
+    assert estimate(seen(*rows), np.arange(3.0).reshape(-1, 1)).estimator == "regression-em"
+
+
 def test_the_expectations_of_em_by_hand() -> None:
     """θ = 0.5 and γ = 0.4, shown 10 times, clicked 2: of the 8 without a click, 1 − θγ = 0.8, a
     look and no liking 0.5·0.6/0.8 = 0.375, liking and no look 0.4·0.5/0.8 = 0.25. So there were

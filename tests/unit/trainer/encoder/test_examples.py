@@ -1,10 +1,14 @@
 """What a bi-encoder learns from, of a dataset with three queries."""
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from neuralrank.errors import InvalidInput
 from tests.unit.trainer.encoder.shop import shop
+from trainer.dataset import EXAMPLES
 from trainer.encoder.examples import Examples, _by_query
 
 
@@ -28,6 +32,25 @@ def test_pairs_are_the_right_items_with_their_weights(examples: Examples) -> Non
     assert known == [["blue kettle\nBosch", "red kettle\nBosch", "teapot"], ["laptop\nDell"]]
     wrong = [sorted(examples.item_texts[i] for i in items) for items in examples.negatives]
     assert wrong == [["phone"], []]
+
+
+def test_clicks_are_right_by_the_best_of_their_query() -> None:
+    """Of 1,000 looks, 300 clicks; 130; 30; of one look, one click; of many, none."""
+    clicked = [("1", 0.3, 10.0), ("2", 0.13, 10.0), ("3", 0.03, 10.0), ("4", 0.7, 0.1)]
+    rows = [
+        {"query_id": "k", "item_id": item, "label": label, "weight": weight, "source": "click",
+         "negative": "", "split": "train"}
+        for item, label, weight in [*clicked, ("5", 0.0, 10.0)]
+    ]  # fmt: skip
+    data = replace(shop(), examples=pa.Table.from_pylist(rows, EXAMPLES))
+
+    def right(positive_from: float) -> list[str]:
+        made = Examples.of(data, "train", positive_from)
+        return [made.item_texts[item].split("\n")[0] for item in made.item]
+
+    assert right(0.5) == ["red kettle"]
+    assert right(0.4) == ["red kettle", "blue kettle", "laptop"]
+    assert right(0.0) == ["red kettle", "blue kettle", "teapot", "laptop"]  # "phone" never
 
 
 def test_in_a_batch_only_what_is_not_known_to_be_right_stands_against_a_query(

@@ -15,7 +15,7 @@ from neuralrank.errors import InvalidBundle, InvalidInput, NeuralrankError
 from neuralrank.registry import Registry
 from tests.unit.conftest import tiny_bundle
 from tests.unit.trainer.evaluation.shop import QUERY, ByWords, dataset, page, untracked
-from trainer.evaluation.evaluation import Evaluation, evaluate, held_back, versus
+from trainer.evaluation.evaluation import Evaluation, combined, evaluate, held_back, versus
 from trainer.evaluation.scoring import load_scorer
 
 
@@ -267,6 +267,29 @@ def test_the_command_prints_everything_and_writes_a_page_without_network(
     shown = run(tmp_path / "data", *options)
     assert "clicks a page, DR" in shown.stdout
     assert "3 queries judged by judgment, 3 logged pages" in shown.stdout
+
+
+def test_judged_queries_that_are_trained_on_measure_nothing(tmp_path: Path) -> None:
+    judged = dataset(impressions=[], sequences=[])
+    held = judged.queries.to_pylist()
+    logs = dataset(
+        queries=[row | {"split": "train"} for row in held if row["query_id"] in ("d1", "e1")]
+        + [row for row in held if row["query_id"] in ("t1", "e2")],
+        examples=[], impressions=[],
+    )  # fmt: skip
+    material = combined(logs, judged)
+    assert material.judged is not None
+    assert set(material.judged.labels) == {"e2", "e3"}
+    assert (material.judged.trained, material.judged.without_relevant) == (1, 1)
+    assert material.dev is None
+    found = evaluate(ByWords(tmp_path), material, untracked).judgments
+    assert found is not None
+    assert found.words.endswith("; 1 are trained on, and are left out.")
+    everything = dataset(
+        queries=[row | {"split": "train"} for row in held], examples=[], impressions=[]
+    )
+    with pytest.raises(InvalidInput, match="has all 4 queries of their test part"):
+        combined(everything, judged)
 
 
 def test_judgments_of_one_dataset_and_pages_of_another(tmp_path: Path, registry: Registry) -> None:

@@ -131,6 +131,26 @@ def test_interrupted_it_writes_a_checkpoint_of_that_step(options: TrainingOption
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_interrupted_before_the_first_evaluation_fewer_steps_are_evaluated(
+    options: TrainingOptions,
+) -> None:
+    def interrupt(batch: Any, _: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return batch
+
+    count = 0
+    with pytest.raises(KeyboardInterrupt, match="step 4 of 20"):
+        train(line_task(interrupt), options)
+    task = line_task(killing(0))
+    outcome = train(task, replace(options, steps=3))
+    assert (outcome.steps, outcome.best_step) == (4, 4)
+    assert outcome.best == {"quality": outcome.history[0]["quality"]}
+    assert train(line_task(killing(0)), replace(options, steps=3)).history == outcome.history
+
+
 def test_a_finished_run_is_not_trained_again(options: TrainingOptions) -> None:
     first = line_task()
     expected = train(first, options)

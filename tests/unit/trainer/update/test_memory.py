@@ -1,11 +1,12 @@
 """What is remembered: of bounded size, of every time alike, and of nothing that measures."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.unit.trainer.evaluation.shop import dataset
-from trainer.dataset import Dataset
+from trainer.dataset import Dataset, Window
 from trainer.update.memory import Memory, remembered
 
 
@@ -88,6 +89,35 @@ def test_remembered_examples_are_the_share_that_is_asked_for() -> None:
         replayed = {name for name in names(found, "train") if name.startswith("old-")}
         assert len(replayed) == expected
         assert len(names(found, "train")) == 10 + expected
+
+
+def of_window(data: Dataset, since: str) -> Dataset:
+    described = data.description.model_copy(update={"window": Window(since=since)})
+    return replace(data, description=described)
+
+
+def test_in_time_all_of_the_memory_is_replayed() -> None:
+    memory = Memory().after(asked(*(f"old-{n}" for n in range(50))), 100)
+    new = asked(*(f"new-{n}" for n in range(10)))
+    drawn = [
+        frozenset(names(memory.mixed(of_window(new, f"2026-01-{day:02}"), 0.5), "train"))
+        for day in range(1, 31)
+    ]
+    # Each of 50 is left out 30 times with probability (4/5)^30 = 0.1 %.
+    assert len(frozenset[str]().union(*drawn)) >= 10 + 48
+    # A round that goes on draws the same.
+    again = memory.mixed(of_window(new, "2026-01-01"), 0.5)
+    assert names(again, "train") == drawn[0]
+
+
+def test_what_judgments_measure_with_is_never_trained_on() -> None:
+    memory = Memory().after(joined(asked("a", "b"), asked("t", part="test")), 10)
+    memory = replace(memory, judged=frozenset({"text a", "text j", "text k"}))
+    new = joined(asked("c", "j"), asked("d", "k", part="dev"), asked("v", part="test"))
+    found = memory.mixed(new, 0.9)
+    assert names(found, "train") == {"b", "c"}
+    assert names(found, "dev") == {"d"}
+    assert names(found, "test") == {"v"}
 
 
 def test_what_was_trained_on_measures_nothing_and_what_measures_is_not_trained_on() -> None:

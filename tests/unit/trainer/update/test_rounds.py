@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
-from neuralrank.errors import InvalidInput, Overloaded, Unavailable
+from neuralrank.errors import InvalidInput, NotFound, Overloaded, Unavailable
 from neuralrank.registry import Registry
-from tests.unit.trainer.evaluation.shop import as_ranked_by, untracked
+from tests.unit.trainer.evaluation.shop import as_ranked_by, dataset, untracked
 from tests.unit.trainer.test_gate import seeded
+from trainer.dataset import Dataset
 from trainer.gate import Rules
 from trainer.update.kinds import OfTexts
 from trainer.update.rounds import Learner, Options
@@ -193,6 +194,22 @@ def test_judgments_can_measure_instead_of_clicks(
     assert one(tmp_path, shop, registry, judgments=judgments).outcome == "promoted"
 
 
+def test_queries_that_judgments_measure_with_are_not_trained_on(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    shop.trained = shop.liked = 2
+    parts = {"t1": "test", "d1": "dev"}
+    shown = as_ranked_by(seeded(tmp_path / "judge", 2))
+    tables = {
+        name: [row | {"split": parts.get(row["query_id"], "train")} for row in rows.to_pylist()]
+        for name, rows in (("queries", shown.queries), ("examples", shown.examples))
+    }
+    one(tmp_path, shop, registry, judgments=dataset(**tables, impressions=[]))
+    mixed = Dataset.open(tmp_path / "state/rounds/0001/data")
+    # In the window, t1 is in train and d1 in dev.
+    assert set(mixed.queries["query_id"].to_pylist()) == {"e1", "e2", "e3", "e4"}
+
+
 def test_promotion_can_be_left_to_a_person(tmp_path: Path, shop: Shop, registry: Registry) -> None:
     shop.trained = shop.liked = 2
     done = one(tmp_path, shop, registry, promote=False)
@@ -224,6 +241,20 @@ def test_too_little_to_learn_from_is_said_and_the_window_grows(
     shop.trained = shop.liked = 2
     assert one(tmp_path, shop, registry, hours=2).outcome == "promoted"
     assert shop.windows[2] == (SINCE, (NOON + timedelta(hours=2)).isoformat())
+
+
+def test_where_the_parent_is_gone_the_next_round_begins_with_what_serves(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    shop.fails["train"] = NotFound("ranker@0123 reads the vectors of an encoder that is gone.")
+    with pytest.raises(NotFound, match="encoder that is gone"):
+        one(tmp_path, shop, registry)
+    anew = registry.publish(seeded(tmp_path / "anew", 2)).ref
+    registry.promote(anew)
+    shop.trained = shop.liked = 3
+    done = one(tmp_path, shop, registry, hours=1)
+    assert (done.parent, done.outcome) == (anew, "promoted")
+    assert shop.windows[1] == (SINCE, (NOON + timedelta(hours=1)).isoformat())
 
 
 def test_nothing_to_measure_with_is_said_and_the_window_grows(

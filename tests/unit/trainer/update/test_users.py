@@ -1,12 +1,13 @@
 """Users that are remembered: what they did before is known, what measures is never learned."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.trainer.evaluation.shop import ITEM, dataset, page
-from trainer.dataset import Dataset
+from trainer.dataset import Dataset, Window
 from trainer.update.users import UserMemory
 
 THINGS = list(ITEM)
@@ -85,6 +86,16 @@ def test_remembered_users_are_the_share_that_is_asked_for_with_their_pages() -> 
         assert shown == {user.replace("old-", "p") for user in users}
         examples = memory.examples(found)
         assert len(examples) == len(set(examples)) == 10 + 1 + 2 * expected
+
+
+def test_in_time_all_remembered_users_are_replayed() -> None:
+    memory = UserMemory().after(window(*(did(f"old-{n}", "01", 1) for n in range(50))), 100)
+    new = window(*(did(f"new-{n}", "23", 2) for n in range(10)))
+    drawn: set[str] = set()
+    for day in range(30):
+        described = new.description.model_copy(update={"window": Window(since=f"day {day}")})
+        drawn |= set(steps(memory.mixed(replace(new, description=described), 0.5)))
+    assert len(drawn) >= 10 + 48
 
 
 def test_what_measures_is_never_learned() -> None:

@@ -19,13 +19,18 @@ from opensearchpy import OpenSearch
 
 from indexer.run import PassageEncoder
 from indexer.unfinished import give_up
-from neuralrank.errors import InvalidInput
+from neuralrank.errors import (
+    InvalidInput,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
 from neuralrank.generation import Generation, create, find_unfinished
 from neuralrank.matryoshka import cut
 from neuralrank.packing import PACKED, VECTOR, pack
 from neuralrank.point_in_time import WHOLE, point_in_time
 from neuralrank.product import headline
-from neuralrank.succession import Live, move_other_aliases, read_only
+from neuralrank.succession import Live, read_only
 from neuralrank.writing import bulk_write
 
 __all__ = ["Reencoded", "reencode"]
@@ -54,6 +59,7 @@ class Reencoded:
     seconds: float
     read_only_seconds: float  # how long writes were refused
     deleted: tuple[str, ...]  # earlier generations
+    warnings: tuple[str, ...]  # what could not be done after the switch
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,7 +88,8 @@ def reencode(
     Raises:
         InvalidInput: the index holds vectors of this encoder already; a document has no title to
             encode, or is refused by OpenSearch.
-        NotFound: `resume`, and there is nothing to resume.
+        NotFound: `resume`, and there is nothing to resume; the alias stands for another index by
+            now, or an index was deleted.
         Unavailable, Overloaded, Unsupported: OpenSearch does not answer, is too busy, or its disk
             is full. The alias is as it was; the message says what became of the new index.
     """
@@ -108,10 +115,12 @@ def reencode(
         with read_only(client, live.index):
             closed = time.monotonic()
             count = copy.catch_up()
-            deleted = generation.finish(client, count, keep)
-            move_other_aliases(client, live, generation)
+            switched = generation.finish(client, count, keep, replaces=live.index)
     except BaseException as error:
-        give_up(client, generation, error)
+        # Encoding took hours, and a document can be corrected; but a full disk needs the space, and
+        # an index that is gone or not live any more gives nothing to go on with.
+        resumable = not isinstance(error, Unsupported | NotFound)
+        give_up(client, generation, error, resumable=resumable)
         raise
     ended = time.monotonic()
     return Reencoded(
@@ -124,8 +133,13 @@ def reencode(
         copy.encoded,
         round(ended - began, 3),
         round(ended - closed, 3),
-        tuple(deleted),
+        switched.deleted,
+        switched.warnings,
     )
+
+
+class _PointGone(Unavailable):
+    """A point in time ends with its node, and when no page was asked for in `_KEEP_ALIVE`."""
 
 
 class _Copy:
@@ -150,6 +164,15 @@ class _Copy:
 
     def catch_up(self) -> int:
         """Makes the target hold what the source holds now; returns how many documents that is."""
+        while True:
+            before = self.encoded
+            try:
+                return self._pass()
+            except _PointGone:
+                if self.encoded == before:  # else the next pass has less to do
+                    raise
+
+    def _pass(self) -> int:
         there = {hit["_id"]: int(hit["_version"]) for hit in self._listed(self._target)}
         done = 0
         stale: list[str] = []
@@ -181,6 +204,12 @@ class _Copy:
             body={"ids": list(ids)},
             params={"_source_excludes": f"{VECTOR},{PACKED}"},
         )
+        for item in answer["docs"]:
+            if error := item.get("error"):  # not gone, such as of a shard that is away
+                raise Unavailable(
+                    f"OpenSearch could not read document {item['_id']!r} of {self._source}: "
+                    f"{error.get('reason', error)}."
+                )
         found = [item for item in answer["docs"] if item.get("found")]
         sources = {item["_id"]: item["_source"] for item in found}
         for identity, source in sources.items():
@@ -243,4 +272,10 @@ class _Copy:
 
     def _search(self, body: Mapping[str, Any]) -> Any:
         # The index may have our own pipeline as its default, which would rank what is listed.
-        return self._client.search(body=body, params={"search_pipeline": "_none", **WHOLE})
+        params = {"search_pipeline": "_none", **WHOLE}
+        try:
+            return self._client.search(body=body, params=params)
+        except NotFound as error:
+            raise _PointGone(
+                f"The point in time that documents are listed by is gone: {error}"
+            ) from error

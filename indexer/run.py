@@ -19,7 +19,7 @@ from opensearchpy import OpenSearch
 from indexer.rejects import Rejects
 from indexer.unfinished import give_up
 from neuralrank.catalogue import Catalogue, Row
-from neuralrank.errors import InvalidInput, NeuralrankError
+from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
 from neuralrank.generation import Generation, check_name, create, find_unfinished
 from neuralrank.matryoshka import cut
 from neuralrank.packing import PACKED, VECTOR, pack
@@ -61,6 +61,7 @@ class Summary:
     rejects: str  # the rejects file; empty: nothing was rejected
     resumed: int  # documents that an earlier run had written
     deleted: tuple[str, ...]  # earlier generations
+    warnings: tuple[str, ...]  # what could not be done after the switch
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -113,9 +114,11 @@ def index_catalogue(
             run.fill(catalogue)
         if run.written == 0:
             raise InvalidInput(_nothing_written(catalogue, run.read, rejects))
-        deleted = generation.finish(client, run.written, keep)
+        switched = generation.finish(client, run.written, keep)
     except BaseException as error:
-        give_up(client, generation, error)
+        # After any other, the catalogue would have to change, and what is written is of this one.
+        resumable = isinstance(error, KeyboardInterrupt | Unavailable | Overloaded)
+        give_up(client, generation, error, resumable=resumable)
         raise
     seconds = time.monotonic() - began
     return Summary(
@@ -129,7 +132,8 @@ def index_catalogue(
         encoder=encoder.ref if encoder else "",
         rejects=str(rejects) if rejected.count else "",
         resumed=run.resumed,
-        deleted=tuple(deleted),
+        deleted=switched.deleted,
+        warnings=switched.warnings,
     )
 
 

@@ -2,24 +2,31 @@
 
 from opensearchpy import OpenSearch
 
-from neuralrank.errors import NeuralrankError, Overloaded, Unavailable
+from neuralrank.errors import NeuralrankError
 from neuralrank.generation import Generation
 
 __all__ = ["give_up"]
 
 
-def give_up(client: OpenSearch, generation: Generation, error: BaseException) -> None:
+def give_up(
+    client: OpenSearch, generation: Generation, error: BaseException, *, resumable: bool
+) -> None:
     """Keeps what a later `--resume` can use, deletes the rest, and adds to the error which."""
     kept = (
-        f"{generation.alias!r} is as it was. The unfinished index {generation.index} is kept: go "
-        "on with --resume, or run without it to begin anew (that also deletes it)."
+        f"The unfinished index {generation.index} is kept: go on with --resume, or run without it "
+        "to begin anew (that also deletes it)."
     )
-    if isinstance(error, KeyboardInterrupt | Unavailable | Overloaded):
-        _append(error, kept)
-        return
     try:
-        generation.discard(client)
-        _append(error, f"{generation.alias!r} is as it was; the unfinished index was deleted.")
+        # An interruption, or an answer that did not come, may have been after the switch.
+        if generation.serves(client):
+            _append(error, f"{generation.alias!r} stands for the new index {generation.index}.")
+        elif resumable:
+            _append(error, f"{generation.alias!r} was left as it was. {kept}")
+        else:
+            generation.discard(client)
+            _append(
+                error, f"{generation.alias!r} was left as it was; the unfinished index was deleted."
+            )
     except NeuralrankError:
         _append(error, kept)
 

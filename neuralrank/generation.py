@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
-from neuralrank.errors import InvalidInput, NotFound, Unavailable
+from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable
 
 __all__ = [
     "Generation",
+    "Switched",
     "adopt",
     "alias_of",
     "check_name",
@@ -29,6 +30,16 @@ _GENERATION: Final = re.compile(r"(.+)-\d{14}-\d{2}")
 # In `_meta.neuralrank.state`: not (yet) complete, and complete.
 _BUILDING: Final = "building"
 _COMPLETE: Final = "complete"
+# Settings that teams set on the index that serves; the next one has them too.
+_HANDED_ON: Final = ("index.search.default_pipeline",)
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """What followed when an alias had moved."""
+
+    deleted: tuple[str, ...]  # earlier generations
+    warnings: tuple[str, ...]  # what could not be done, and what to do about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +53,19 @@ class Generation:
     # The settings that hold once it is filled.
     final_settings: Mapping[str, Any]
 
-    def finish(self, client: OpenSearch, expected: int, keep: int) -> list[str]:
-        """Makes it searchable, checks it and moves the alias to it.
+    def finish(
+        self, client: OpenSearch, expected: int, keep: int, replaces: str | None = None
+    ) -> Switched:
+        """Makes it searchable, checks it and moves the alias to it. The default pipeline of the
+        index before it comes along, and so do that index's other aliases, with filter and routing.
 
         Args:
             expected: how many documents it must hold.
             keep: how many earlier generations stay, for going back.
-
-        Returns:
-            The indexes that were deleted.
+            replaces: the index that its documents are from; None: they are from elsewhere.
 
         Raises:
-            NotFound: it was deleted meanwhile.
+            NotFound: it was deleted meanwhile, or the alias stands for another than `replaces`.
             Unavailable: it does not hold what it should. Either way the alias has not moved.
         """
         if _generations(client, self.alias).get(self.index, {}).get("state") != _BUILDING:
@@ -69,34 +81,86 @@ class Generation:
                 f"Index {self.index} holds {found} documents instead of {expected}; something else "
                 f"wrote to it or deleted it. {self.alias!r} was left as it was; index again."
             )
+        before = _serving(client, self.alias)
+        if replaces is not None and list(before) != [replaces]:
+            # Whoever moved it has newer documents than those that were copied.
+            raise NotFound(
+                f"{self.alias!r} was moved meanwhile: it stands for "
+                f"{', '.join(before) or 'nothing'}, and {self.index} was made from {replaces}. "
+                "Do it again."
+            )
+        if handed_on := {
+            name: value
+            for index in sorted(before)
+            for name, value in before[index]["settings"].items()
+            if name in _HANDED_ON
+        }:
+            client.indices.put_settings(index=self.index, body=handed_on)
+        client.indices.update_aliases(body={"actions": self._moves(before)})
+        # From here on it serves: whatever else fails must not look as if it did not.
+        warnings: list[str] = []
         meta = {**self.meta, "state": _COMPLETE, "documents": expected}
-        client.indices.put_mapping(index=self.index, body={"_meta": {"neuralrank": meta}})
-        actions: list[dict[str, Any]] = [
-            {"remove": {"index": index, "alias": self.alias}}
-            for index in _aliased(client, self.alias)
-        ]
-        actions.append({"add": {"index": self.index, "alias": self.alias, "is_write_index": True}})
-        client.indices.update_aliases(body={"actions": actions})
-        return self._delete_older(client, keep)
+        try:
+            client.indices.put_mapping(index=self.index, body={"_meta": {"neuralrank": meta}})
+        except NeuralrankError as error:
+            warnings.append(f"could not note in {self.index} that it is complete: {error}")
+        deleted = self._delete_older(client, keep, before, warnings)
+        return Switched(tuple(deleted), tuple(warnings))
+
+    def serves(self, client: OpenSearch) -> bool:
+        """Whether the alias stands for it."""
+        return self.index in _serving(client, self.alias)
 
     def discard(self, client: OpenSearch) -> None:
-        """Deletes it."""
-        client.indices.delete(index=self.index, params={"ignore_unavailable": "true"})
+        """Deletes it, unless the alias stands for it: searches would find nothing any more."""
+        if not self.serves(client):
+            client.indices.delete(index=self.index, params={"ignore_unavailable": "true"})
 
-    def _delete_older(self, client: OpenSearch, keep: int) -> list[str]:
+    def _moves(self, before: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What takes the alias to it from the indexes before, all in one step."""
+        moves: list[dict[str, Any]] = []
+        for index, body in before.items():
+            for name, options in body["aliases"].items():
+                if name == self.alias:
+                    moves.append({"remove": {"index": index, "alias": name}})
+                # Of an index that was made otherwise the other aliases are its own.
+                elif alias_of(index, [self.alias]):
+                    moves.append({"remove": {"index": index, "alias": name}})
+                    moves.append({"add": {"index": self.index, "alias": name, **options}})
+        moves.append({"add": {"index": self.index, "alias": self.alias, "is_write_index": True}})
+        return moves
+
+    def _delete_older(
+        self, client: OpenSearch, keep: int, before: Iterable[str], warnings: list[str]
+    ) -> list[str]:
         """Deletes earlier generations that `indexer` made: all but the `keep` newest complete
-        ones, and those that were never finished."""
-        earlier = {
-            index: meta
-            for index, meta in _generations(client, self.alias).items()
-            if index < self.index
-        }
-        complete = sorted(i for i, meta in earlier.items() if meta.get("state") == _COMPLETE)
+        ones, and those that were never finished. What served before counts as complete.
+
+        Args:
+            warnings: gets what could not be deleted, such as what a snapshot is being made of.
+        """
+        try:
+            found = _generations(client, self.alias)
+        except NeuralrankError as error:
+            warnings.append(f"could not look for earlier indexes to delete: {error}")
+            return []
+        earlier = {index: meta for index, meta in found.items() if index < self.index}
+        complete = sorted(
+            index
+            for index, meta in earlier.items()
+            if meta.get("state") == _COMPLETE or index in before
+        )
         kept = complete[len(complete) - keep :] if keep else []
-        unwanted = sorted(earlier.keys() - set(kept))
-        for index in unwanted:
-            client.indices.delete(index=index, params={"ignore_unavailable": "true"})
-        return unwanted
+        deleted = []
+        for index in sorted(earlier.keys() - set(kept)):
+            try:
+                client.indices.delete(index=index, params={"ignore_unavailable": "true"})
+                deleted.append(index)
+            except NeuralrankError as error:
+                warnings.append(
+                    f"could not delete {index}: {error} Delete it by hand, or the next run does."
+                )
+        return deleted
 
 
 def one_index(client: OpenSearch, name: str) -> tuple[str, dict[str, Any]]:
@@ -234,10 +298,15 @@ def free_name(client: OpenSearch, name: str) -> str:
     raise InvalidInput(f"There are 100 indexes {stem}-* already. Wait a second.")
 
 
-def _aliased(client: OpenSearch, alias: str) -> list[str]:
-    if not client.indices.exists_alias(name=alias):
-        return []
-    return sorted(client.indices.get_alias(name=alias))
+def _serving(client: OpenSearch, alias: str) -> dict[str, dict[str, Any]]:
+    """The indexes behind an alias, and what OpenSearch says of each, settings flat."""
+    try:
+        found: dict[str, dict[str, Any]] = client.indices.get(
+            index=alias, params={"flat_settings": "true"}
+        )
+    except NotFound:
+        return {}
+    return found
 
 
 def _generations(client: OpenSearch, name: str) -> dict[str, dict[str, Any]]:

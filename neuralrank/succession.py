@@ -1,4 +1,4 @@
-"""What an index hands on to the one that takes its place behind an alias.
+"""The index that serves, while another is made from it that takes its place behind the alias.
 
 Both ways to make an index anew, from other files (`opensearch_config`) and with another encoder
 (`indexer`), fill a generation of `neuralrank.generation` out of sight; here is what they do to the
@@ -13,9 +13,9 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.generation import Generation, alias_of, one_index
+from neuralrank.generation import alias_of, one_index
 
-__all__ = ["Live", "find_live", "move_other_aliases", "read_only"]
+__all__ = ["Live", "find_live", "read_only"]
 
 _BLOCK: Final = "index.blocks.write"
 
@@ -66,15 +66,3 @@ def read_only(client: OpenSearch, index: str) -> Iterator[None]:
         # It may be gone: with `keep` 0 it was an earlier generation of too many.
         with suppress(NotFound):
             client.indices.put_settings(index=index, body={_BLOCK: before})
-
-
-def move_other_aliases(client: OpenSearch, live: Live, generation: Generation) -> None:
-    """What else stood for the live index stands for the new one, with its filter and routing."""
-    actions: list[dict[str, Any]] = []
-    for name, body in live.body["aliases"].items():
-        if name != generation.alias:
-            actions.append({"add": {"index": generation.index, "alias": name, **body}})
-            if client.indices.exists(index=live.index):
-                actions.append({"remove": {"index": live.index, "alias": name}})
-    if actions:
-        client.indices.update_aliases(body={"actions": actions})

@@ -20,7 +20,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, Unavailable
 from neuralrank.generation import Generation, adopt, create, free_name
-from neuralrank.succession import find_live, move_other_aliases, read_only
+from neuralrank.succession import find_live, read_only
 from opensearch_config import files
 from opensearch_config.changes import Change
 
@@ -32,8 +32,6 @@ _READY: Final = 60
 # Documents in one bulk of a reindex: with vectors of 384 dimensions about 2 MB.
 _BATCH: Final = 500
 _BLOCK: Final = "index.blocks.write"
-# Settings of a live index that are not of the files and are kept.
-_KEPT_SETTINGS: Final = ("index.search.default_pipeline",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,7 @@ class Renewed:
     documents: int
     seconds: float
     deleted: tuple[str, ...]  # earlier generations
+    warnings: tuple[str, ...]  # what could not be done after the switch
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -75,26 +74,29 @@ def renew(
     live = find_live(client, change.name)
     source, meta = live.index, live.noted
     body = files.product_index(meta.get("encoder", ""), int(meta.get("dimensions", 0)), folder)
-    # A team's own fields and settings stay.
+    # A team's own fields stay.
     wanted = body["mappings"].get("properties", {})
     body["mappings"]["properties"] = _merged(live.body["mappings"].get("properties", {}), wanted)
-    flat = client.indices.get_settings(index=source, params={"flat_settings": "true"})
-    settings = flat[source]["settings"]
-    kept = {name: value for name, value in settings.items() if name in _KEPT_SETTINGS}
-    body["settings"] = {**body["settings"], **kept}
     with read_only(client, source):
         client.indices.refresh(index=source)
         count = int(client.count(index=source)["count"])
         make = _reindexed if change.action == "reindex" else _cloned
         generation = make(client, live.alias, source, body, meta, count, progress)
         try:
-            deleted = generation.finish(client, count, keep)
+            switched = generation.finish(client, count, keep, replaces=source)
         except BaseException:
             generation.discard(client)
             raise
-        move_other_aliases(client, live, generation)
     seconds = round(time.monotonic() - began, 3)
-    return Renewed(live.alias, source, generation.index, count, seconds, tuple(deleted))
+    return Renewed(
+        live.alias,
+        source,
+        generation.index,
+        count,
+        seconds,
+        switched.deleted,
+        switched.warnings,
+    )
 
 
 _Progress = Callable[[int, int], None] | None

@@ -122,6 +122,8 @@ def apply(
             f"{each.alias} → {each.index}: {each.documents:,} documents in {each.seconds:.1f} s",
             highlight=False,
         )
+        for warning in each.warnings:
+            Console().print(f"warning: {warning}", highlight=False)
 
 
 @config.command()

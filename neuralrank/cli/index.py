@@ -138,6 +138,8 @@ def index(
     )
     if summary.deleted:
         table.add_row("deleted", ", ".join(summary.deleted))
+    for warning in summary.warnings:
+        table.add_row("warning", warning)
     Console().print(table, highlight=False)
 
 

@@ -86,4 +86,6 @@ def reencode(
     table.add_row("read-only", f"{summary.read_only_seconds:,.1f} s")
     if summary.deleted:
         table.add_row("deleted", ", ".join(summary.deleted))
+    for warning in summary.warnings:
+        table.add_row("warning", warning)
     Console().print(table, highlight=False)

@@ -212,6 +212,103 @@ def test_the_alias_moves_and_one_earlier_generation_stays(
     assert (settings["refresh_interval"], settings["auto_expand_replicas"]) == ("1s", "0-1")
 
 
+def test_what_was_set_on_the_index_before_is_handed_on(
+    client: OpenSearch, name: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.jsonl", [product(1), product(2, language="zh")])
+    before = run(client, path, name).index
+
+    # Set while the next run is under way: what holds in the end counts.
+    def configure(_: int) -> None:
+        client.indices.put_settings(
+            index=name, body={"index.search.default_pipeline": "neural_rank_only"}
+        )
+        chinese = {"filter": {"term": {"language": "zh"}}, "routing": "a"}
+        client.indices.put_alias(index=before, name=f"{name}_zh", body=chinese)
+
+    after = run(client, path, name, LetterEncoder(configure)).index
+    found = client.indices.get(index=after, params={"flat_settings": "true"})[after]
+    assert found["settings"]["index.search.default_pipeline"] == "neural_rank_only"
+    assert found["aliases"][f"{name}_zh"] == {
+        "filter": {"term": {"language": "zh"}},
+        "index_routing": "a",
+        "search_routing": "a",
+    }
+    assert list(client.indices.get_alias(name=f"{name}_zh")) == [after]
+
+
+def test_an_index_that_was_made_otherwise_keeps_its_other_aliases(
+    client: OpenSearch, name: str, tmp_path: Path
+) -> None:
+    own = f"{name}.by-hand"
+    client.indices.create(index=own, body={"aliases": {name: {}, f"{name}_own": {}}})
+    made = run(client, write(tmp_path / "a.jsonl", [product(1)]), name).index
+    assert list(client.indices.get_alias(name=name)) == [made]
+    assert list(client.indices.get_alias(name=f"{name}_own")) == [own]
+
+
+def test_an_earlier_index_that_can_not_be_deleted_is_said_and_the_new_one_serves(
+    stack: Settings, client: OpenSearch, name: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.jsonl", [product(1)])
+    first, second = (run(client, path, name).index for _ in range(2))
+    # OpenSearch refuses as it does while a snapshot is made of it.
+    client.indices.put_settings(index=first, body={"index.blocks.read_only": True})
+    try:
+        done = command(stack, "index", str(path), "--index", name, "--no-vectors")
+        assert done.exit_code == 0, done.output
+        said = " ".join(done.stdout.split())
+        assert f"could not delete {first}" in said
+        assert "by hand" in said
+        (third,) = client.indices.get_alias(name=name)
+        assert third not in (first, second)
+        assert ids(client, name, {"match_all": {}}) == ["p1"]
+    finally:
+        client.indices.put_settings(index=first, body={"index.blocks.read_only": None})
+    summary = run(client, path, name)
+    assert (summary.deleted, summary.warnings) == ((first, second), ())
+
+
+def test_ctrl_c_while_earlier_indexes_are_deleted_leaves_the_new_one(
+    client: OpenSearch, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.jsonl", [product(1)])
+    run(client, path, name)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client.indices, "delete", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="stands for the new index"):
+            run(client, path, name, keep=0)
+    assert ids(client, name, {"match_all": {}}) == ["p1"]
+
+
+def test_a_switch_whose_answer_does_not_come_is_not_taken_back(
+    client: OpenSearch, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.jsonl", [product(1)])
+    before = run(client, path, name).index
+    switch = client.indices.update_aliases
+
+    def slow(**arguments: Any) -> None:
+        switch(**arguments)
+        raise errors.Unavailable("OpenSearch did not answer in time.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client.indices, "update_aliases", slow)
+        with pytest.raises(errors.Unavailable, match="stands for the new index"):
+            run(client, path, name)
+    (after,) = client.indices.get_alias(name=name)
+    assert after != before
+    # It is served, but what comes after the switch was not done: this does it.
+    assert run(client, path, name, resume=True).index == after
+    (mapping,) = client.indices.get_mapping(index=name).values()
+    assert mapping["mappings"]["_meta"]["neuralrank"]["state"] == "complete"
+    assert sorted(client.indices.get(index=f"{name}-*")) == [before, after]
+
+
 def test_an_index_that_is_no_alias_is_left_alone(
     stack: Settings, client: OpenSearch, name: str, tmp_path: Path
 ) -> None:
@@ -262,7 +359,7 @@ def test_read_only_in_the_middle_keeps_the_old_index_and_can_be_resumed(
         if call == 3:
             block(client, name, "write", True)
 
-    with pytest.raises(errors.Unavailable, match=r"read_only.*is as it was.*--resume"):
+    with pytest.raises(errors.Unavailable, match=r"read_only.*left as it was.*--resume"):
         run(client, path, name, LetterEncoder(read_only))
     assert list(client.indices.get_alias(name=name)) == [old.index]
     assert ids(client, name, {"match_all": {}}) == ["p1"]

@@ -21,6 +21,7 @@ from neuralrank.catalogue import Catalogue
 from neuralrank.cli.commands import app
 from neuralrank.client import Client
 from neuralrank.encoder import Encoder
+from neuralrank.generation import create
 from neuralrank.matryoshka import cut
 from neuralrank.opensearch import connect
 from neuralrank.packing import PACKED, VECTOR, unpack
@@ -253,13 +254,126 @@ def test_what_can_not_be_reencoded_is_said_and_changes_nothing(
         run(client, "nothing-there", FIRST)
     with pytest.raises(errors.InvalidInput, match="stands for"):
         run(client, "ubi_*", FIRST)
-    client.index(index=shop, id="bad", body={"id": "bad"})
-    before = generations(client, shop)
-    with pytest.raises(errors.InvalidInput, match=r"'bad' of .* has no title.*as it was"):
-        run(client, shop, Letters("second@000000000002"))
-    assert generations(client, shop) == before
+    assert len(generations(client, shop)) == 1
     with pytest.raises(errors.NotFound, match="leave out --resume"):
         run(client, shop, Letters("second@000000000002"), resume=True)
+
+
+def test_a_document_that_can_not_be_encoded_costs_nothing_that_is(
+    client: OpenSearch, shop: str
+) -> None:
+    (before,) = generations(client, shop)
+    client.index(index=shop, id="bad", body={"id": "bad"})
+    with pytest.raises(errors.InvalidInput, match=r"'bad' of .* has no title.*as it was.*--resume"):
+        run(client, shop, Letters("second@000000000002"))
+    assert list(client.indices.get_alias(name=shop)) == [before]
+    client.delete(index=shop, id="bad")
+    done = run(client, shop, Letters("second@000000000002"), resume=True)
+    assert done.documents == COUNT
+    assert 0 < done.encoded < COUNT
+
+
+def test_a_point_in_time_that_is_gone_is_opened_anew(
+    client: OpenSearch, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.reencoding._PAGE", 1_000)
+    encoder = Letters(
+        "second@000000000002", before=lambda call: client.delete_all_pits() if call < 2 else None
+    )
+    done = run(client, shop, encoder)
+    assert (done.documents, done.encoded) == (COUNT, COUNT)
+    assert len(sources(client, shop)) == COUNT
+
+
+def test_where_no_point_in_time_lasts_what_was_encoded_is_kept(
+    client: OpenSearch, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.reencoding._PAGE", 1_000)
+    (before,) = generations(client, shop)
+    create_pit = client.create_pit
+
+    def lost(call: int) -> None:
+        def gone(**arguments: Any) -> Any:
+            made = create_pit(**arguments)
+            client.delete_all_pits()
+            return made
+
+        if call == 0:
+            client.delete_all_pits()
+            monkeypatch.setattr(client, "create_pit", gone)
+
+    with pytest.raises(errors.Unavailable, match=r"point in time.*gone.*as it was.*--resume"):
+        run(client, shop, Letters("second@000000000002", before=lost))
+    assert list(client.indices.get_alias(name=shop)) == [before]
+    monkeypatch.setattr(client, "create_pit", create_pit)
+    done = run(client, shop, Letters("second@000000000002"), resume=True)
+    assert 0 < done.encoded < done.documents == COUNT
+
+
+def test_an_index_that_went_live_meanwhile_stays(client: OpenSearch, shop: str) -> None:
+    tonight = create(client, shop, product_index(), {"catalogue": "tonight"})
+
+    def overtaken(call: int) -> None:
+        if call == 1:
+            client.index(index=tonight.index, id="new", body={"id": "new", "title": "cup"})
+            tonight.finish(client, 1, keep=1)
+
+    with pytest.raises(errors.NotFound, match=rf"moved meanwhile.*{tonight.index}.*was deleted"):
+        run(client, shop, Letters("second@000000000002", before=overtaken))
+    assert list(client.indices.get_alias(name=shop)) == [tonight.index]
+    assert list(sources(client, shop)) == ["new"]
+    assert len(generations(client, shop)) == 2
+
+
+def test_a_shard_that_is_away_is_not_taken_for_documents_that_are_deleted(
+    client: OpenSearch, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{shop}half"
+    before = f"{name}-20260101000000-00"
+    body = product_index(FIRST.ref, FIRST.dimensions)
+    # On one node the second shard finds no place, and its documents are refused.
+    body["settings"]["index"] |= {
+        "number_of_shards": 2,
+        "routing.allocation.total_shards_per_node": 1,
+    }
+    body["aliases"] = {name: {}}
+    client.indices.create(index=before, body=body, params={"wait_for_active_shards": "0"})
+    lines = [
+        line
+        for n in range(20)
+        for line in ({"index": {"_id": str(n)}}, {"id": str(n), "title": f"kettle {n}"})
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    # The client's own method takes `timeout` for how long it waits itself.
+    client.transport.perform_request("POST", f"/{before}/_bulk?timeout=1s&refresh=true", body=text)
+    assert client.count(index=name)["count"] > 0
+    # It waits a minute for the shard, and then says nothing.
+    refresh = client.indices.refresh
+    monkeypatch.setattr(
+        client.indices, "refresh", lambda index: None if index == before else refresh(index=index)
+    )
+    with pytest.raises(errors.Unavailable, match=r"missing shards.*as it was.*--resume"):
+        run(client, name, Letters("second@000000000002"))
+    assert list(client.indices.get_alias(name=name)) == [before]
+
+
+def test_a_document_that_can_not_be_read_is_not_taken_for_a_deleted_one(
+    client: OpenSearch, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (before,) = generations(client, shop)
+    mget = client.mget
+
+    def away(**arguments: Any) -> Any:
+        answer = mget(**arguments)
+        # As of a shard that went between listing and reading.
+        reason = {"type": "no_shard_available_action_exception", "reason": "No shard available"}
+        answer["docs"][1] = {"_index": before, "_id": "p1", "error": reason}
+        return answer
+
+    monkeypatch.setattr(client, "mget", away)
+    with pytest.raises(errors.Unavailable, match=r"'p1'.*No shard available.*--resume"):
+        run(client, shop, Letters("second@000000000002"))
+    assert list(client.indices.get_alias(name=shop)) == [before]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from indexer import Catalogue, index_catalogue
 from neuralrank import errors
 from neuralrank.cli.commands import app
+from neuralrank.generation import create
 from neuralrank.opensearch import connect
 from neuralrank.settings import Settings
 from opensearch_config import FOLDER, Change, diff, lexical_query, product_index, renew
@@ -196,6 +197,41 @@ def test_documents_that_the_new_mapping_refuses_leave_everything_as_it_was(
         renew(client, change, folder)
     assert list(client.indices.get(index=f"{shop}-*")) == [change.name]
     client.index(index=shop, id="4", body={"title": "still written to"})
+
+
+def test_an_index_that_went_live_meanwhile_stays(
+    client: OpenSearch, folder: Path, shop: str
+) -> None:
+    with_synonyms(folder, "notebook, laptop")
+    change = planned(client, folder, shop)
+    tonight = create(client, shop, product_index(), {"catalogue": "tonight"})
+
+    with pytest.raises(errors.NotFound, match=f"moved meanwhile.*{tonight.index}"):
+        renew(client, change, folder, progress=lambda *_: tonight.finish(client, 0, keep=1))
+    assert list(client.indices.get_alias(name=shop)) == [tonight.index]
+    assert sorted(client.indices.get(index=f"{shop}-*")) == [change.name, tonight.index]
+
+
+def test_ctrl_c_while_earlier_indexes_are_deleted_leaves_the_new_one(
+    client: OpenSearch, folder: Path, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_synonyms(folder, "notebook, laptop")
+    change = planned(client, folder, shop)
+    (before,) = client.indices.get_alias(name=shop)
+    client.indices.put_alias(index=before, name=f"{shop}_other")
+    delete = client.indices.delete
+
+    def interrupted(**_: Any) -> None:
+        monkeypatch.setattr(client.indices, "delete", delete)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client.indices, "delete", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        renew(client, change, folder, keep=0)
+    (after,) = client.indices.get_alias(name=shop)
+    assert after != before
+    assert list(client.indices.get_alias(name=f"{shop}_other")) == [after]
+    assert search(client, shop, "notebook") == ["1"]
 
 
 def test_rules_that_opensearch_refuses_leave_everything_as_it_was(

@@ -17,6 +17,7 @@ from neuralrank import errors, ubi
 from neuralrank.cli.commands import app
 from neuralrank.opensearch import connect
 from neuralrank.settings import Settings
+from neuralrank.ubi_rows import during, read_rows
 from opensearch_config import FOLDER, apply, diff, product_index
 
 
@@ -201,6 +202,10 @@ def test_indexes_of_the_ubi_plugin_get_what_they_lack_and_stay_as_they_are(
     whole_second = ubi.Query.from_row({"query_id": "q", "timestamp": "2026-01-02T03:04:05Z"})
     for document in (whole_second, ubi.Query(query_id="q")):
         client.index(index=queries, body=document.document())
+    client.indices.refresh(index=queries)
+    # And is found there by days and by date math.
+    for since, until, count in (("2026-01-02", "2026-01-02", 1), ("now-1h", "", 1)):
+        assert len(list(read_rows(client, queries, during(since, until), ["query_id"]))) == count
 
 
 def test_a_conflict_is_nothing_to_do(

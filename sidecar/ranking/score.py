@@ -150,10 +150,10 @@ def _with_vectors(
     found: list[Floats] = []
     for position in np.flatnonzero(~has_vector).tolist():
         item = items[position]
-        # One of another length was written past the mapping's promise.
-        if item is not None and item.vector is not None and len(item.vector) == dimensions:
+        vector = item.vector_of(dimensions) if item is not None else None
+        if vector is not None:
             rows.append(position)
-            found.append(item.vector)
+            found.append(vector)
     if not rows:
         return matrix, has_vector
     stacked = np.concatenate(found).reshape(-1, dimensions)

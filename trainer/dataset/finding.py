@@ -7,7 +7,7 @@ where it stood.
 import hashlib
 import re
 import zipfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -91,20 +91,19 @@ def item_vectors(
         progress: is told how many are done, of how many.
     """
     file = cache / f"{encoder.ref}.npz"
-    keys, vectors = _kept(file)
+    row_of, vectors = _kept(file)
     asked = [_key(text) for text in headlines]
-    row_of = {key: row for row, key in enumerate(keys)}
     new = {key: text for key, text in zip(asked, headlines, strict=True) if key not in row_of}
     if new:
-        parts = [vectors] if keys else []
+        parts = [vectors] if row_of else []
         texts = list(new.values())
         for start in range(0, len(texts), _CHUNK):
             parts.append(encoder.encode_passages(texts[start : start + _CHUNK]))
             left = max(0, len(texts) - start - _CHUNK)
             progress(len(headlines) - left, len(headlines))
-        keys, vectors = [*keys, *new], np.concatenate(parts)
-        row_of = {key: row for row, key in enumerate(keys)}
-        _keep(file, keys, vectors, dict.fromkeys(asked))
+        row_of |= {key: row for row, key in enumerate(new, len(row_of))}
+        vectors = np.concatenate(parts)
+        _keep(file, row_of, vectors, dict.fromkeys(asked))
     return vectors[[row_of[key] for key in asked]]
 
 
@@ -112,21 +111,24 @@ def _key(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=_KEY_BYTES).digest()
 
 
-def _kept(file: Path) -> tuple[list[bytes], Floats]:
-    """Keys of texts and their vectors, row by row; none where the file is missing or damaged."""
+def _kept(file: Path) -> tuple[dict[bytes, int], Floats]:
+    """Rows by keys of texts, and their vectors; none where the file is missing or damaged."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
             keys, vectors = found["keys"], found["vectors"]
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return [], np.empty((0, 0), np.float32)
-    return keys.view(f"V{_KEY_BYTES}").ravel().tolist(), vectors
+        return {}, np.empty((0, 0), np.float32)
+    return {
+        key: row for row, key in enumerate(keys.view(f"V{_KEY_BYTES}").ravel().tolist())
+    }, vectors
 
 
-def _keep(file: Path, keys: Sequence[bytes], vectors: Floats, used: Collection[bytes]) -> None:
+def _keep(
+    file: Path, row_of: Mapping[bytes, int], vectors: Floats, used: Collection[bytes]
+) -> None:
     """Writes what is used now and, up to a bound, what was used before, the latest first: of
     products that are gone the vectors go too, and shops that take turns keep theirs."""
-    row_of = {key: row for row, key in enumerate(keys)}
-    order = [*used, *(key for key in keys if key not in used)][: max(_KEPT, 2 * len(used))]
+    order = [*used, *(key for key in row_of if key not in used)][: max(_KEPT, 2 * len(used))]
     flat = np.frombuffer(b"".join(order), np.uint8).reshape(-1, _KEY_BYTES)
     with whole_file(file) as unfinished:
         np.savez(unfinished, keys=flat, vectors=vectors[[row_of[key] for key in order]])

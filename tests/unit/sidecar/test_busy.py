@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -94,14 +95,21 @@ def ended(made: Admission, count: int, seconds: float) -> None:
             made.busy.note(working=seconds, idle=0.02)
 
 
+@contextmanager
+def burst(made: Admission, count: int, within: float = 0.05) -> Iterator[ExitStack]:
+    """So many requests at once, all let in, and held."""
+    with ExitStack() as held:
+        for _ in range(count):
+            held.enter_context(made.admitted("burst", within))
+        yield held
+
+
 def test_a_burst_is_let_in_as_far_as_its_deadline_goes() -> None:
     metrics = Metrics()
     made = admission(85, metrics)
     ended(made, 100, 0.004)
-    with ExitStack() as held:
-        # 50 ms hold twelve requests of 4 ms, before the loop is seen to be busy with them.
-        for _ in range(13):
-            held.enter_context(made.admitted("burst", 0.05))
+    # 50 ms hold twelve requests of 4 ms, before the loop is seen to be busy with them.
+    with burst(made, 13) as held:
         with pytest.raises(Overloaded, match=r"13 requests.*take 52 ms.*answered in 50 ms"):
             made.admitted("burst", 0.05).__enter__()
         held.enter_context(made.admitted("patient", 0.5))
@@ -116,9 +124,8 @@ def test_what_the_loop_does_while_there_is_no_request_is_not_charged_to_one() ->
     ended(made, 100, 0.004)
     for _ in range(1_000):  # a night of polls and scrapes
         made.busy.note(working=0.01, idle=1.0)
-    with ExitStack() as held:
-        for _ in range(13):
-            held.enter_context(made.admitted("burst", 0.05))
+    with burst(made, 13):
+        pass
 
 
 def test_one_dear_request_has_no_others_refused() -> None:
@@ -127,9 +134,8 @@ def test_one_dear_request_has_no_others_refused() -> None:
     with made.admitted("a thousand texts"):
         for _ in range(100):
             made.busy.note(working=0.02, idle=0.02)
-    with ExitStack() as held:
-        for _ in range(17):
-            held.enter_context(made.admitted("burst", 0.05))
+    with burst(made, 17):
+        pass
 
 
 def test_a_wrong_idea_of_what_requests_take_is_given_up() -> None:
@@ -145,17 +151,15 @@ def test_a_wrong_idea_of_what_requests_take_is_given_up() -> None:
                     refused += 1
                 else:
                     made.busy.note(working=0.002, idle=0.002)
-    with ExitStack() as held:
-        for _ in range(10):
-            held.enter_context(made.admitted("a", 0.05))
+    with burst(made, 10):
+        pass
     assert 0 < refused < 200
 
 
 def test_nothing_is_refused_as_late_before_anything_has_ended() -> None:
     made = admission(85)
-    with ExitStack() as held:
-        for _ in range(64):
-            held.enter_context(made.admitted("burst", 0.001))
+    with burst(made, 64, 0.001):
+        pass
 
 
 def test_what_refusing_costs_does_not_make_requests_dearer() -> None:
@@ -168,11 +172,8 @@ def test_what_refusing_costs_does_not_make_requests_dearer() -> None:
             with pytest.raises(Overloaded, match="at work for"):
                 made.admitted("b").__enter__()
             made.busy.note(working=0.0, idle=1.0)
-    with ExitStack() as held:
-        for _ in range(13):
-            held.enter_context(made.admitted("burst", 0.05))
-        with pytest.raises(Overloaded):
-            made.admitted("burst", 0.05).__enter__()
+    with burst(made, 13), pytest.raises(Overloaded):
+        made.admitted("burst", 0.05).__enter__()
 
 
 def test_work_is_counted_whole_however_short_it_is() -> None:

@@ -110,17 +110,23 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(options: TrainingOptions) ->
     assert equal(weights(task), weights(whole))
 
 
-def test_interrupted_it_writes_a_checkpoint_of_that_step(options: TrainingOptions) -> None:
+def interrupting(at: int) -> Any:
+    """Ctrl-C in the middle of batch number `at`, counted from 1."""
+    count = 0
+
     def interrupt(batch: Any, _: Any) -> Any:
         nonlocal count
         count += 1
-        if count == 8:
+        if count == at:
             os.kill(os.getpid(), signal.SIGINT)
         return batch
 
-    count = 0
+    return interrupt
+
+
+def test_interrupted_it_writes_a_checkpoint_of_that_step(options: TrainingOptions) -> None:
     with pytest.raises(KeyboardInterrupt, match=r"step 9 of 20.*same command goes on"):
-        train(line_task(interrupt), options)
+        train(line_task(interrupting(8)), options)
     assert Checkpoints(options.out, 2).steps() == [5, 9]
     whole, rest = line_task(), line_task()
     outcome = train(rest, options)
@@ -134,16 +140,8 @@ def test_interrupted_it_writes_a_checkpoint_of_that_step(options: TrainingOption
 def test_interrupted_before_the_first_evaluation_fewer_steps_are_evaluated(
     options: TrainingOptions,
 ) -> None:
-    def interrupt(batch: Any, _: Any) -> Any:
-        nonlocal count
-        count += 1
-        if count == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return batch
-
-    count = 0
     with pytest.raises(KeyboardInterrupt, match="step 4 of 20"):
-        train(line_task(interrupt), options)
+        train(line_task(interrupting(3)), options)
     task = line_task(killing(0))
     outcome = train(task, replace(options, steps=3))
     assert (outcome.steps, outcome.best_step) == (4, 4)

@@ -3,11 +3,8 @@ package org.neuralrank.search;
 import org.opensearch.action.ActionRequest;
 import org.opensearch.action.search.SearchAction;
 import org.opensearch.action.support.ActionFilter;
-import org.opensearch.action.support.ActionFilterChain;
 import org.opensearch.common.util.concurrent.ThreadContext;
 import org.opensearch.core.action.ActionListener;
-import org.opensearch.core.action.ActionResponse;
-import org.opensearch.tasks.Task;
 
 /**
  * Tells apart the searches that another cluster sends as its part of a cross-cluster search. It may lack this plugin,
@@ -16,7 +13,7 @@ import org.opensearch.tasks.Task;
  *
  * <p>Processors only see a copy of the request that does not say where it came from.
  */
-public final class CrossCluster implements ActionFilter {
+public final class CrossCluster extends ActionFilter.Simple {
 
     private static final String MARK = "neural_rank.from_another_cluster";
 
@@ -37,17 +34,11 @@ public final class CrossCluster implements ActionFilter {
     }
 
     @Override
-    public <Q extends ActionRequest, A extends ActionResponse> void apply(
-        Task task,
-        String action,
-        Q request,
-        ActionListener<A> listener,
-        ActionFilterChain<Q, A> chain
-    ) {
+    protected boolean apply(String action, ActionRequest request, ActionListener<?> listener) {
         // Searches of this cluster's own clients come by HTTP, and are coordinated by the node that they come to.
         if (SearchAction.NAME.equals(action) && request.remoteAddress() != null && !asks(context)) {
             context.putTransient(MARK, true);
         }
-        chain.proceed(task, action, request, listener);
+        return true;
     }
 }

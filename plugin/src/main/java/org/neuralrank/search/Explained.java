@@ -24,7 +24,9 @@ final class Explained {
                 of.add(Explanation.match(said.getQuerySimilarity(), "cosine of the query's vector and the item's"));
             }
             if (said.hasCrossEncoderLogit()) {
-                of.add(Explanation.match(said.getCrossEncoderLogit(), "cross-encoder, before calibration; its order counts " + weights.getCrossEncoder()));
+                // Sidecars of before don't say how much.
+                String share = weights.hasCrossEncoder() ? "; its order counts " + weights.getCrossEncoder() : "";
+                of.add(Explanation.match(said.getCrossEncoderLogit(), "cross-encoder, before calibration" + share));
             }
             parts.add(part("relevance: how well it answers the query", said.getRelevance(), weights.getRelevance(), of));
         }

@@ -47,11 +47,11 @@ public final class UbiResponse implements ActionFilter {
         ActionListener<A> listener,
         ActionFilterChain<Q, A> chain
     ) {
-        ActionListener<A> merging = ActionListener.delegateFailure(
-            listener,
-            (caller, response) -> caller.onResponse(withOneExt(response))
-        );
-        chain.proceed(task, action, request, SearchAction.NAME.equals(action) ? merging : listener);
+        // Every action of the node comes by here; only a search's answer is looked at.
+        ActionListener<A> next = SearchAction.NAME.equals(action)
+            ? ActionListener.delegateFailure(listener, (caller, response) -> caller.onResponse(withOneExt(response)))
+            : listener;
+        chain.proceed(task, action, request, next);
     }
 
     @SuppressWarnings("unchecked")

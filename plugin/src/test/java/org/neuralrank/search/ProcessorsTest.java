@@ -817,6 +817,7 @@ public class ProcessorsTest {
                         null,
                         SearchAction.NAME,
                         request,
+                        null,
                         ActionListener.wrap(answer -> {}, error -> {}),
                         (task, action, sent, listener) -> {}
                     );

@@ -118,9 +118,8 @@ def _kept(file: Path) -> tuple[dict[bytes, int], Floats]:
             keys, vectors = found["keys"], found["vectors"]
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return {}, np.empty((0, 0), np.float32)
-    return {
-        key: row for row, key in enumerate(keys.view(f"V{_KEY_BYTES}").ravel().tolist())
-    }, vectors
+    names = keys.view(f"V{_KEY_BYTES}").ravel().tolist()
+    return {key: row for row, key in enumerate(names)}, vectors
 
 
 def _keep(

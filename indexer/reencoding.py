@@ -28,7 +28,7 @@ from neuralrank.errors import (
 from neuralrank.generation import Generation, create, find_unfinished
 from neuralrank.matryoshka import cut
 from neuralrank.packing import PACKED, VECTOR, pack
-from neuralrank.point_in_time import WHOLE, point_in_time
+from neuralrank.point_in_time import AS_STORED, point_in_time
 from neuralrank.product import headline
 from neuralrank.succession import Live, read_only
 from neuralrank.writing import bulk_write
@@ -271,10 +271,8 @@ class _Copy:
             body["search_after"] = hits[-1]["sort"]
 
     def _search(self, body: Mapping[str, Any]) -> Any:
-        # The index may have our own pipeline as its default, which would rank what is listed.
-        params = {"search_pipeline": "_none", **WHOLE}
         try:
-            return self._client.search(body=body, params=params)
+            return self._client.search(body=body, params=AS_STORED)
         except NotFound as error:
             raise _PointGone(
                 f"The point in time that documents are listed by is gone: {error}"

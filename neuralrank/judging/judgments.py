@@ -17,7 +17,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
-from neuralrank.point_in_time import WHOLE
+from neuralrank.point_in_time import AS_STORED
 from neuralrank.whole_file import write_whole
 
 __all__ = ["Judgments", "query_id", "query_key", "unknown_in_words", "unknown_items"]
@@ -161,7 +161,7 @@ def unknown_items(client: OpenSearch, index: str, items: Iterable[str]) -> list[
     for start in range(0, len(ordered), _BATCH):
         batch = ordered[start : start + _BATCH]
         query = {"size": len(batch), "query": {"ids": {"values": batch}}, "_source": False}
-        found = client.search(index=index, body=query, params={"search_pipeline": "_none", **WHOLE})
+        found = client.search(index=index, body=query, params=AS_STORED)
         known = {hit["_id"] for hit in found["hits"]["hits"]}
         unknown += [item for item in batch if item not in known]
     return unknown

@@ -18,7 +18,7 @@ from opensearchpy import OpenSearch
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable
 from neuralrank.matryoshka import cut
 from neuralrank.packing import PACKED, VECTOR, unpack
-from neuralrank.point_in_time import WHOLE, point_in_time
+from neuralrank.point_in_time import AS_STORED, point_in_time
 from neuralrank.writing import bulk_write
 from opensearch_config.engine import require_engine
 from opensearch_config.tuning.variants import Planned, Source
@@ -161,8 +161,7 @@ class Bench:
                 "track_total_hits": False,
             }
             while True:
-                params = {"search_pipeline": "_none", **WHOLE}
-                hits = self._client.search(body=body, params=params)["hits"]["hits"]
+                hits = self._client.search(body=body, params=AS_STORED)["hits"]["hits"]
                 if hits:
                     yield {hit["_id"]: hit["_source"] for hit in hits}
                 if len(hits) < _BATCH:

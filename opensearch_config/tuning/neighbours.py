@@ -13,7 +13,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.client import Client
 from neuralrank.packing import VECTOR
-from neuralrank.point_in_time import WHOLE
+from neuralrank.point_in_time import AS_STORED
 from opensearch_config.tuning.journal import Journal
 from opensearch_config.tuning.questions import Questions
 from opensearch_config.tuning.variants import Planned, Source
@@ -22,8 +22,6 @@ __all__ = ["Neighbours"]
 
 # Queries in one Encode: the sidecar's bound is 256.
 _BATCH: Final = 64
-# What a lost shard leaves out would count as missed.
-_PLAIN: Final = {"search_pipeline": "_none", **WHOLE}
 
 
 class Neighbours:
@@ -99,7 +97,7 @@ class Neighbours:
 
     def _ids(self, index: str, query: Mapping[str, Any], size: int) -> Sequence[str]:
         body = {"query": dict(query), "size": size, "_source": False, "track_total_hits": False}
-        answer = self._client.search(index=index, body=body, params=_PLAIN)
+        answer = self._client.search(index=index, body=body, params=AS_STORED)
         return [str(hit["_id"]) for hit in answer["hits"]["hits"]]
 
     def _vector(self, index: str, query: str) -> NDArray[np.float32]:

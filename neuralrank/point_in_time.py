@@ -16,7 +16,7 @@ __all__ = ["AS_STORED", "WHOLE", "count_all", "point_in_time"]
 
 # A search's parameters: an error where it can't be whole.
 WHOLE: Final = {"allow_partial_search_results": "false"}
-# The same of an index that may have a search pipeline as its default, which would rank what is read.
+# The same where an index may have a default pipeline, which would rank what is read.
 AS_STORED: Final = {"search_pipeline": "_none", **WHOLE}
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.opensearch import connect
 from neuralrank.settings import load_settings
+from neuralrank.ubi_fields import USERS, conflicts, require_fields
 from neuralrank.writing import bulk_write
 
 __all__ = ["feedback"]
@@ -69,6 +71,7 @@ def load(
     rejected = 0
     with closing(connect(load_settings(), timeout=60.0)) as client, Rejects(where) as refused:
         apply_ubi(client)
+        warnings = _warned(client, *written)
         documents = ubi.parse(_lines(file))
         while batch := list(itertools.islice(documents, _BATCH)):
             records = [item for item in batch if isinstance(item, ubi.Record)]
@@ -96,6 +99,7 @@ def load(
         "events": written[ubi.EVENTS_INDEX],
         "rejected": rejected,
         "rejects": str(where) if rejected else "",
+        "warnings": warnings,
     }
     if as_json:
         typer.echo(orjson.dumps(summary).decode())
@@ -160,11 +164,12 @@ def log(
                 "out --index to log it anyway."
             )
         apply_ubi(opensearch)
+        warnings = _warned(opensearch, ubi.EVENTS_INDEX)
         refused = bulk_write(opensearch, ubi.EVENTS_INDEX, [(identity, row)], refresh=True)
     if refused:
         raise InvalidInput(f"OpenSearch refused the event: {refused[0].reason}.")
     if as_json:
-        typer.echo(orjson.dumps({"id": identity, "event": row}).decode())
+        typer.echo(orjson.dumps({"id": identity, "event": row, "warnings": warnings}).decode())
     else:
         on = f" on {item}" if item else ""
         Console().print(f"Logged: {user} {action}{on}.", highlight=False)
@@ -204,6 +209,8 @@ def forget(
     deleted = {}
     # Longer than other commands: it goes through all that the user did.
     with closing(connect(load_settings(), timeout=600.0)) as client:
+        for index in (ubi.EVENTS_INDEX, ubi.QUERIES_INDEX):
+            require_fields(client, index, *USERS)
         for index, name in ((ubi.EVENTS_INDEX, "events"), (ubi.QUERIES_INDEX, "queries")):
             count = _count if dry_run else _delete
             deleted[name] = count(client, index, which)
@@ -212,6 +219,19 @@ def forget(
         return
     what = f"{deleted['events']:,} events and {deleted['queries']:,} queries"
     Console().print(f"{what} would be deleted." if dry_run else f"{what} deleted.")
+
+
+def _warned(client: OpenSearch, *indexes: str) -> list[str]:
+    """What is written into these indexes and can't be found there, in words; to stderr, too."""
+    told = [
+        f"{problem}: what is written is kept, and profiles, judgments and experiments miss it "
+        "(`neuralrank config diff`)"
+        for index in indexes
+        for problem in conflicts(client, index, "timestamp", "query_id", "action_name", *USERS)
+    ]
+    for text in told:
+        print(f"neuralrank: {text}", file=sys.stderr)
+    return told
 
 
 def _count(client: OpenSearch, index: str, which: dict[str, Any]) -> int:

@@ -10,6 +10,7 @@ from opensearchpy import OpenSearch
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.experiments.attributes import ARM, ARMS, EXPERIMENT, TEAMS
+from neuralrank.ubi_fields import require_fields
 from neuralrank.ubi_rows import Row, during, joined, read_rows
 
 __all__ = ["ACTIONS", "Page", "Skipped", "read_pages"]
@@ -44,9 +45,13 @@ def read_pages(
     Raises:
         NotFound: there are no UBI indexes.
         InvalidInput: OpenSearch does not accept `since` or `until`.
+        Unsupported: an index has ids or times of a type that can't be read in order.
     """
+    named = f"query_attributes.{EXPERIMENT}"
+    require_fields(client, ubi.QUERIES_INDEX, "timestamp", "query_id", named)
+    require_fields(client, ubi.EVENTS_INDEX, "timestamp", "query_id", "action_name")
     then = during(since, until)
-    of_it = [*then, {"term": {f"query_attributes.{EXPERIMENT}": experiment}}]
+    of_it = [*then, {"term": {named: experiment}}]
     acted = [*then, {"terms": {"action_name": list(ACTIONS)}}]
     queries = read_rows(
         client,

@@ -14,9 +14,11 @@ from neuralrank.judging.judgments import (
     unknown_in_words,
     unknown_items,
 )
-from neuralrank.judging.pages import Page, Skipped, read_pages
+from neuralrank.judging.pages import BEYOND, LAST_PLACE, Page, Skipped, read_pages
 
 __all__ = [
+    "BEYOND",
+    "LAST_PLACE",
     "MODELS",
     "Answered",
     "Estimate",

@@ -12,9 +12,15 @@ from opensearchpy import OpenSearch
 
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.ubi_fields import require_fields
 from neuralrank.ubi_rows import HAS_QUERY, Row, during, joined, read_rows
 
-__all__ = ["Page", "Skipped", "read_pages"]
+__all__ = ["BEYOND", "LAST_PLACE", "Page", "Skipped", "read_pages"]
+
+# Nobody looks further down. An `ordinal` beyond it is another number, such as an id.
+LAST_PLACE: Final = 500
+# The reason why what stands there takes no part.
+BEYOND: Final = f"items beyond place {LAST_PLACE}"
 
 _IMPRESSION: Final = "impression"
 _CLICK: Final = "click"
@@ -41,7 +47,8 @@ def read_pages(
     What stood on a page: the items of its `impression` events at their position.ordinal (without
     one: where query_response_hit_ids has them); without such events, query_response_hit_ids.
     What was clicked: the items of its `click` events. Its query: user_query of ubi_queries, else
-    of an event. Each item counts once on a page, however often it was logged.
+    of an event. Each item counts once on a page, however often it was logged. Places beyond the
+    500th are none: they are counted and left out.
 
     Args:
         since, until: ISO 8601, or OpenSearch's date math ("now-30d"); empty: no bound. Of queries
@@ -50,7 +57,10 @@ def read_pages(
     Raises:
         NotFound: there are no UBI indexes.
         InvalidInput: OpenSearch does not accept `since` or `until`.
+        Unsupported: an index has ids or times of a type that can't be read in order.
     """
+    require_fields(client, ubi.QUERIES_INDEX, "timestamp", "query_id")
+    require_fields(client, ubi.EVENTS_INDEX, "timestamp", "query_id", "action_name")
     then = during(since, until)
     acted: list[Row] = [*then, {"terms": {"action_name": [_IMPRESSION, _CLICK]}}]
     _count_without_query(client, skipped, acted)
@@ -105,9 +115,13 @@ def _page(queries: Sequence[Row], events: Sequence[Row], skipped: Skipped) -> Pa
             place = event.ordinal if event.ordinal is not None else listed_at.get(event.item_id)
             if place is None:
                 skipped["impressions without a place"] += 1
+            elif place > LAST_PLACE:
+                skipped[BEYOND] += 1
             else:
                 shown.setdefault(event.item_id, place)
-    items = shown or listed_at
+    items = shown or {item: place for item, place in listed_at.items() if place < LAST_PLACE}
+    if not shown and len(listed_at) > len(items):
+        skipped[BEYOND] += len(listed_at) - len(items)
     if not items:
         skipped["pages of which is not known what stood on them"] += 1
         return None

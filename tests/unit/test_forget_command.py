@@ -7,9 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from neuralrank.cli.commands import app
-from neuralrank.errors import InvalidInput, Unavailable
+from neuralrank.errors import InvalidInput, Unavailable, Unsupported
 from tests.unit.answering import answering
 
+# What OpenSearch says of the types of both indexes' user ids.
+CAPS = (200, {"fields": {"user_id": {"keyword": {"type": "keyword"}}}})
 REFRESHED = (200, {"_shards": {"failed": 0}})
 
 
@@ -18,12 +20,13 @@ def deleted(count: int, conflicts: int = 0) -> tuple[int, dict[str, object]]:
 
 
 def test_what_changed_meanwhile_is_deleted_by_another_attempt() -> None:
-    answers = [REFRESHED, deleted(2, conflicts=1), REFRESHED, deleted(1), REFRESHED, deleted(4)]
+    events = [deleted(2, conflicts=1), REFRESHED, deleted(1)]
+    answers = [CAPS, CAPS, REFRESHED, *events, REFRESHED, deleted(4)]
     with answering(*answers) as opensearch:
         environment = {"NEURALRANK_OPENSEARCH_URL": opensearch.url}
         done = CliRunner().invoke(app, ["feedback", "forget", "A", "--json"], env=environment)
     assert json.loads(done.stdout) == {"events": 3, "queries": 4, "dry_run": False}
-    paths = [path.partition("?")[0] for _, path, _ in opensearch.asked]
+    paths = [path.partition("?")[0] for _, path, _ in opensearch.asked[2:]]
     assert paths == [
         f"/{index}/{verb}"
         for index in ("ubi_events", "ubi_events", "ubi_queries")
@@ -32,7 +35,7 @@ def test_what_changed_meanwhile_is_deleted_by_another_attempt() -> None:
 
 
 def test_what_changes_all_the_time_is_said() -> None:
-    with answering(REFRESHED, *([deleted(1, 1), REFRESHED] * 5)) as opensearch:
+    with answering(CAPS, CAPS, REFRESHED, *([deleted(1, 1), REFRESHED] * 5)) as opensearch:
         environment = {"NEURALRANK_OPENSEARCH_URL": opensearch.url}
         done = CliRunner().invoke(app, ["feedback", "forget", "A"], env=environment)
     assert isinstance(done.exception, Unavailable)
@@ -46,3 +49,13 @@ def test_a_user_who_can_not_be_found_deletes_nothing(users: list[str]) -> None:
         done = CliRunner().invoke(app, ["feedback", "forget", *users], env=environment)
     assert isinstance(done.exception, InvalidInput)
     assert opensearch.asked == []
+
+
+def test_users_that_no_search_finds_are_not_taken_for_forgotten() -> None:
+    text = {"fields": {"client_id": {"text": {"type": "text"}}}}
+    with answering(CAPS, (200, text), (500, "not to be asked")) as opensearch:
+        environment = {"NEURALRANK_OPENSEARCH_URL": opensearch.url}
+        done = CliRunner().invoke(app, ["feedback", "forget", "U-17"], env=environment)
+    assert isinstance(done.exception, Unsupported)
+    assert "client_id of ubi_queries is of type text; needed is keyword" in str(done.exception)
+    assert len(opensearch.asked) == 2

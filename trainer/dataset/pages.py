@@ -13,16 +13,12 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from neuralrank.judging import query_key
+from neuralrank.judging import BEYOND, LAST_PLACE, query_key
 from trainer.feedback import Logs
 
 __all__ = ["OUTCOMES", "Page", "read_pages"]
 
 _IMPRESSION: Final = "impression"
-# Nobody looks further down. An `ordinal` beyond it is another number, such as an id, and θ is
-# estimated for each place up to the last.
-_LAST_PLACE: Final = 500
-_BEYOND: Final = f"items beyond place {_LAST_PLACE}"
 # What a user did with an item, and what it says: who buys means it more than who clicks.
 OUTCOMES: Final[Mapping[str, int]] = {"click": 1, "add_to_cart": 2, "purchase": 3}
 
@@ -76,16 +72,16 @@ def read_pages(logs: Logs, known: set[str], skipped: Counter[str]) -> list[Page]
             place = listed[row["query_id"]].index(row["item_id"]) + 1
         if place is None or place < 1:
             skipped["impressions without a place"] += 1
-        elif place > _LAST_PLACE:
-            skipped[_BEYOND] += 1
+        elif place > LAST_PLACE:
+            skipped[BEYOND] += 1
         else:
             page.positions.setdefault(row["item_id"], place)
     for name, items in listed.items():
         if not pages[name].positions:
-            for place, item in enumerate(items[:_LAST_PLACE], start=1):
+            for place, item in enumerate(items[:LAST_PLACE], start=1):
                 pages[name].positions.setdefault(item, place)
-            if len(items) > _LAST_PLACE:
-                skipped[_BEYOND] += len(items) - _LAST_PLACE
+            if len(items) > LAST_PLACE:
+                skipped[BEYOND] += len(items) - LAST_PLACE
     for row in done:
         page = pages[row["query_id"]]
         if row["item_id"] in page.positions:

@@ -24,6 +24,7 @@ from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unsupported
 from neuralrank.full_disk import out_of_room
 from neuralrank.judging import unknown_items
+from neuralrank.ubi_fields import require_fields
 from trainer.dataset.checks import milliseconds
 from trainer.feedback.cleaning import (
     REASONS,
@@ -81,7 +82,8 @@ def pull(
             with another index or other limits.
         NotFound: there are no UBI indexes.
         Unavailable, Overloaded: OpenSearch was away for longer than it is waited for.
-        Unsupported: the disk is full. The message says what is kept.
+        Unsupported: the disk is full, and the message says what is kept; or an index has times of
+            another type than date.
     """
     pulled = _begin(folder, request, now())
     if pulled.complete:
@@ -202,6 +204,8 @@ class _Pull:
 
     def fetch(self) -> None:
         """Writes the pieces that are not there yet."""
+        for reader in self._readers.values():
+            require_fields(self._client, reader.index, "timestamp")
         found = {name: self._count(reader) for name, reader in self._readers.items()}
         if not found["events"]:
             raise InvalidInput(self._nothing())

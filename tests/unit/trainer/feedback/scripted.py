@@ -19,10 +19,16 @@ class Cluster:
         self.interrupt_after = -1  # searches until somebody presses Ctrl-C
         self.points: dict[str, list[Row]] = {}
         self.searches = 0
+        self.types = {"timestamp": "date"}
         self.indices = self
 
     def exists(self, index: str) -> bool:
         return index == "shop"
+
+    def field_caps(self, index: str, params: Row) -> Row:
+        self._documents(index)
+        names = params["fields"].split(",")
+        return {"fields": {name: {self.types[name]: {"type": self.types[name]}} for name in names}}
 
     def count(self, index: str, body: Row) -> Row:
         count = len(self._found(self._documents(index), body))

@@ -323,6 +323,14 @@ def test_no_ubi_at_all(tmp_path: Path) -> None:
         Logs.open(tmp_path)
 
 
+def test_times_of_another_type_are_no_empty_window(tmp_path: Path) -> None:
+    """In nanoseconds every document was "not UBI", as text none was in the window."""
+    cluster = many()
+    cluster.types["timestamp"] = "date_nanos"
+    with pytest.raises(Unsupported, match="timestamp of ubi_queries is of type date_nanos; needed"):
+        fetch(cluster, tmp_path)
+
+
 def test_several_pulls_are_one_and_a_document_counts_once(tmp_path: Path) -> None:
     cluster = many()
     fetch(cluster, tmp_path / "a", Request("2026-01-01", "2026-01-01T00:00:03"))

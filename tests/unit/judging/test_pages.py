@@ -1,0 +1,60 @@
+"""Pages out of rows of UBI's indexes, and what is left out of them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from neuralrank import ubi
+from neuralrank.judging import Page, Skipped, Tally, pages, read_pages
+
+Row = dict[str, Any]
+
+
+def event(action: str, item: str, ordinal: int | None = None) -> Row:
+    position = {} if ordinal is None else {"position": {"ordinal": ordinal}}
+    return {
+        "query_id": "1",
+        "action_name": action,
+        "event_attributes": {"object": {"object_id": item}, **position},
+    }
+
+
+def read(
+    monkeypatch: pytest.MonkeyPatch, query: Row, events: list[Row]
+) -> tuple[list[Page], Skipped]:
+    """What is made of the rows of one query."""
+
+    def rows(client: object, index: str, filters: object, fields: object) -> Iterator[Row]:
+        del client, filters, fields
+        return iter([query] if index == ubi.QUERIES_INDEX else events)
+
+    monkeypatch.setattr(pages, "read_rows", rows)
+    monkeypatch.setattr(pages, "_count_without_query", lambda *_: None)
+    monkeypatch.setattr(pages, "require_fields", lambda *_: None)
+    skipped = Skipped()
+    return list(read_pages(None, skipped)), skipped  # type: ignore[arg-type]
+
+
+def test_an_ordinal_that_is_no_place_costs_its_item_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id as `position.ordinal` made all of the page read down to it, in SDBN."""
+    shown = [event("impression", item, place) for place, item in enumerate("abc", 1)]
+    odd = [event("impression", "x", 1_000_000), event("click", "x"), event("click", "a")]
+    found, skipped = read(monkeypatch, {"query_id": "1", "user_query": "kettle"}, [*shown, *odd])
+    assert found == [Page("kettle", {"a": 1, "b": 2, "c": 3}, frozenset("a"))]
+    assert skipped == {"items beyond place 500": 1, "clicks on what was not shown": 1}
+    tally = Tally()
+    tally.add(found)
+    assert [(e.item, e.seen) for e in tally.estimates("sdbn")] == [("a", 1), ("b", 0), ("c", 0)]
+
+
+def test_of_a_long_response_the_first_five_hundred_were_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hits = [f"item-{place}" for place in range(10_000)]
+    asked = {"query_id": "1", "user_query": "kettle", "query_response_hit_ids": hits}
+    clicks = [event("click", "item-499"), event("click", "item-9999")]
+    (page,), skipped = read(monkeypatch, asked, clicks)
+    assert page.items == {item: place for place, item in enumerate(hits[:500])}
+    assert page.clicked == {"item-499"}
+    assert skipped["items beyond place 500"] == 9_500

@@ -1,7 +1,7 @@
 """A bundle measured on what a dataset keeps back, alone and against another."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -169,16 +169,22 @@ def held_back(data: Dataset) -> HeldBack:
     return found
 
 
-def combined(data: Dataset, judgments: Dataset) -> HeldBack:
+def combined(
+    data: Dataset, judgments: Dataset, trained: Callable[[str], bool] = lambda _: False
+) -> HeldBack:
     """What judgments keep back, with the pages that a dataset of logs keeps back: one says what is
     relevant, the other what users do. Judged queries of the other's train part are left out: what
     was trained on them would look better than it is.
+
+    Args:
+        trained: whether the query of a key was trained on before.
 
     Raises:
         InvalidInput: nothing of the judgments is kept back, or they are of one class only.
     """
     known = query_keys(data.of("queries", "train"))
-    apart = [query_key(text) not in known for text in judgments.queries["text"].to_pylist()]
+    keys = [query_key(text) for text in judgments.queries["text"].to_pylist()]
+    apart = [key not in known and not trained(key) for key in keys]
     queries = judgments.queries.filter(pa.array(apart, pa.bool_()))
     rows = judgments.examples
     rows = rows.filter(pc.is_in(rows["query_id"], queries["query_id"]))
@@ -191,8 +197,8 @@ def combined(data: Dataset, judgments: Dataset) -> HeldBack:
         raise InvalidInput(
             f"The judgments ({judgments.description.source}) have nothing to measure with: "
             + (
-                f"the train part of the dataset beside them has all {every:,} queries of their "
-                "test part. Judge others."
+                f"all {every:,} queries of their test part are trained on, in the dataset beside "
+                "them or before. Judge others."
                 if every
                 else "their test part has no labelled pairs. Take a larger --test in `neuralrank "
                 "train dataset`."

@@ -30,15 +30,19 @@ class Kind(Protocol):
     def main(self) -> str:
         """The check whose numbers are a round's `before` and `after`."""
 
-    @property
-    def judged(self) -> frozenset[str]:
-        """Keys of queries that measure every round, and that none learns from."""
+    def judged(self, memory: Memory) -> frozenset[str]:
+        """Keys of queries that measure this round and later ones, and that none learns from.
 
-    def compared(self, ref: str, data: Dataset, old: Dataset | None, where: str) -> Candidate:
+        Raises:
+            InvalidInput: earlier rounds have learned from all of them.
+        """
+
+    def compared(self, ref: str, data: Dataset, memory: Memory, where: str) -> Candidate:
         """Compares a candidate with what serves, and records what was found.
 
         Args:
-            old: kept back of earlier rounds, to measure what was forgotten.
+            memory: of earlier rounds. What it keeps back measures what was forgotten; what it was
+                trained on measures nothing.
             where: the data lies, for the record.
 
         Raises:
@@ -58,23 +62,30 @@ class OfTexts:
     memory: ClassVar = Memory
     main: ClassVar = JUDGED
 
-    @property
-    def judged(self) -> frozenset[str]:
+    def judged(self, memory: Memory) -> frozenset[str]:
         if self.judgments is None:
             return frozenset()
-        parts = [self.judgments.of("queries", part) for part in ("dev", "test")]
-        return frozenset().union(*map(query_keys, parts))
+        dev, test = (query_keys(self.judgments.of("queries", part)) for part in ("dev", "test"))
+        left = {key for key in test if not memory.trained_on(key)}
+        if test and not left:
+            raise InvalidInput(
+                f"Earlier rounds have learned from all {len(test):,} queries of the judgments' "
+                f"test part ({self.judgments.description.source}), so that none of them measures. "
+                "Judge other queries, or begin anew: another --out folder, and a bundle that has "
+                "not learned from them."
+            )
+        return frozenset(left | {key for key in dev if not memory.trained_on(key)})
 
-    def compared(self, ref: str, data: Dataset, old: Dataset | None, where: str) -> Candidate:
+    def compared(self, ref: str, data: Dataset, memory: Memory, where: str) -> Candidate:
         material = _material(data)
         if self.judgments is not None:
-            material = combined(data, self.judgments)
+            material = combined(data, self.judgments, memory.trained_on)
         if material is None:
             raise InvalidInput(
                 "Nothing of this window is kept back to measure with. Take a larger --test, or "
                 "give judgments (--judgments)."
             )
-        before = _material(old) if old is not None else None
+        before = _material(memory.old) if memory.old is not None else None
         return measured(self.registry, ref, material, where, self.rules, self.track, before)
 
 
@@ -88,10 +99,15 @@ class OfUsers:
     cache: Path
     memory: ClassVar = UserMemory
     main: ClassVar = personal_gate.CHOSEN
-    judged: ClassVar = frozenset[str]()
 
-    def compared(self, ref: str, data: Dataset, old: Dataset | None, where: str) -> Candidate:
-        return personal_gate.measured(self.registry, ref, data, where, self.rules, self.cache, old)
+    def judged(self, memory: Memory) -> frozenset[str]:
+        del memory
+        return frozenset()
+
+    def compared(self, ref: str, data: Dataset, memory: Memory, where: str) -> Candidate:
+        return personal_gate.measured(
+            self.registry, ref, data, where, self.rules, self.cache, memory.old
+        )
 
 
 def _material(data: Dataset) -> HeldBack | None:

@@ -96,6 +96,10 @@ class Memory:
         items = all_items([new.items, self.replay.items])
         return replace(new, items=items, **_joined([tables, taken]))
 
+    def trained_on(self, key: str) -> bool:
+        """Whether an earlier round has learned from the query of a key."""
+        return _hash(key) in self.trained
+
     def measured(self) -> set[str]:
         """Keys of the queries that say what was forgotten, or learned."""
         old = query_keys(self.old.queries) if self.old is not None else set()
@@ -111,7 +115,7 @@ class Memory:
             key
             for key, part in zip(named, split, strict=True)
             if not (part != "test" and key in measured)
-            and not (part != "train" and _hash(key) in self.trained)
+            and not (part != "train" and self.trained_on(key))
         }
         source = f"{new.description.source}, with remembered examples"
         return replace(

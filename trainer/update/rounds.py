@@ -163,8 +163,8 @@ class Learner:
             return result
         kept = self.kind.memory
         memory = kept.open(self._work(state.learned.number)) if state.learned else kept()
-        memory = replace(memory, judged=self.kind.judged)
         try:
+            memory = replace(memory, judged=self.kind.judged(memory))
             if not (work / "data" / _DATASET).is_file():
                 self.stages.dataset(work / "logs", work / "new")
                 new = Dataset.open(work / "new")
@@ -218,7 +218,7 @@ class Learner:
         if self.registry.resolve(self.name) == ref:
             # It was interrupted right after the promotion, or training has changed nothing.
             return self.registry.candidate(ref) or Candidate(reason="It is what served before.")
-        return self.kind.compared(ref, data, memory.old, str(where))
+        return self.kind.compared(ref, data, memory, str(where))
 
 
 def _learned(work: Path, data: Dataset, memory: Memory) -> dict[str, int]:

@@ -288,7 +288,7 @@ def test_judged_queries_that_are_trained_on_measure_nothing(tmp_path: Path) -> N
     everything = dataset(
         queries=[row | {"split": "train"} for row in held], examples=[], impressions=[]
     )
-    with pytest.raises(InvalidInput, match="has all 4 queries of their test part"):
+    with pytest.raises(InvalidInput, match="all 4 queries of their test part are trained on"):
         combined(everything, judged)
 
 

@@ -210,6 +210,45 @@ def test_queries_that_judgments_measure_with_are_not_trained_on(
     assert set(mixed.queries["query_id"].to_pylist()) == {"e1", "e2", "e3", "e4"}
 
 
+def judging(folder: Path, **parts: str) -> Dataset:
+    """Judgments as a bundle has it, with queries in other parts."""
+    shown = as_ranked_by(seeded(folder / "judge", 2))
+    tables = {
+        name: [row | {"split": parts[row["query_id"]]} for row in rows.to_pylist()
+               if row["query_id"] in parts]
+        for name, rows in (("queries", shown.queries), ("examples", shown.examples))
+    }  # fmt: skip
+    return dataset(**tables, impressions=[])
+
+
+def test_judgments_of_a_later_round_do_not_measure_with_what_was_trained_on(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    """The first round learns from t1; its own test part has e1 to e4."""
+    shop.trained = shop.liked = 2
+    one(tmp_path, shop, registry)
+    shop.trained = 3
+    judged = judging(tmp_path, t1="test", e2="test", e3="test")
+    done = one(tmp_path, shop, registry, hours=1, judgments=judged)
+    assert "(judgments, 2 queries; 1 more are trained on and left out)" in done.reason
+    # It measures nothing, so that it may be learned from.
+    mixed = Dataset.open(tmp_path / "state/rounds/0002/data")
+    assert set(mixed.of("queries", "train")["query_id"].to_pylist()) == {"t1"}
+
+
+def test_judgments_that_were_all_trained_on_are_refused_before_anything_is_trained(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    shop.trained = shop.liked = 2
+    one(tmp_path, shop, registry)
+    judged = judging(tmp_path, t1="test", d1="train")
+    with pytest.raises(InvalidInput, match="learned from all 1 queries of the judgments' test"):
+        one(tmp_path, shop, registry, hours=1, judgments=judged)
+    assert shop.trainings == 1
+    shop.trained = 3
+    assert one(tmp_path, shop, registry, hours=2).number == 2
+
+
 def test_promotion_can_be_left_to_a_person(tmp_path: Path, shop: Shop, registry: Registry) -> None:
     shop.trained = shop.liked = 2
     done = one(tmp_path, shop, registry, promote=False)

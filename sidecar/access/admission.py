@@ -1,13 +1,13 @@
 """Who is asking, and whether this request is let in. The same for gRPC and HTTP."""
 
 import asyncio
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 from neuralrank.errors import (
+    DeadlineExceeded,
     NeuralrankError,
     Overloaded,
     RateExceeded,
@@ -18,7 +18,7 @@ from sidecar.access.busy import Busy
 from sidecar.access.effort import Effort
 from sidecar.access.limits import CallerLimits
 from sidecar.access.tokens import Tokens
-from sidecar.deadline import Clock
+from sidecar.deadline import Clock, Deadline
 from sidecar.settings import SidecarSettings
 from sidecar.telemetry.calls import current
 from sidecar.telemetry.metrics import Metrics
@@ -77,21 +77,19 @@ class Admission:
         return shown or peer
 
     @contextmanager
-    def admitted(self, caller: str, within: float = math.inf) -> Iterator[None]:
+    def admitted(self, caller: str, deadline: Deadline) -> Iterator[None]:
         """Counts a request as in work while it is held.
-
-        Args:
-            within: in how many seconds it has to be answered.
 
         Raises:
             Unavailable: this sidecar is stopping.
+            DeadlineExceeded: the deadline has passed.
             Overloaded: too many requests are in work, or too many to answer this one in time.
             RateExceeded: this caller has its share.
         """
         with ExitStack() as held:
             # The sidecar's own limit first: a request that is refused anyway costs the caller
             # nothing of its rate.
-            self._check(within)
+            self._check(deadline)
             try:
                 held.enter_context(self._limits.admitted(caller))
             except RateExceeded as error:
@@ -123,11 +121,17 @@ class Admission:
         """Waits until no request is in work."""
         await self._idle.wait()
 
-    def _check(self, within: float) -> None:
+    def _check(self, deadline: Deadline) -> None:
         if self._closed:
             self._refuse(
                 "stopping",
                 Unavailable("This sidecar is stopping. Ask another, or again in a moment."),
+            )
+        if deadline.passed:
+            self._effort.refused(late=False)
+            raise DeadlineExceeded(
+                "The deadline had passed when the request arrived; nothing was done. Send a "
+                "longer one, and look at what delays requests on their way."
             )
         if self._in_flight >= self._max_in_flight:
             self._refuse(
@@ -147,14 +151,14 @@ class Admission:
                     "a sidecar."
                 ),
             )
-
-        if (wait := self._in_flight * self._effort.seconds) > within:
+        left = deadline.remaining()
+        if (wait := self._in_flight * self._effort.seconds) > left:
             self._refuse(
                 "late",
                 Overloaded(
                     f"{self._in_flight} requests are in work, which take {wait * 1_000:.0f} ms of "
-                    f"one core; this one is to be answered in {within * 1_000:.0f} ms. Try again "
-                    "later, give it a longer deadline, or add a sidecar."
+                    f"one core; for this one there are {left * 1_000:.0f} ms. Try again later, "
+                    "give it a longer deadline, or add a sidecar."
                 ),
             )
 

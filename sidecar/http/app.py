@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,13 +14,13 @@ from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 
 from neuralrank import __version__
-from neuralrank.errors import DeadlineExceeded, InvalidInput, NeuralrankError, Unavailable
+from neuralrank.errors import InvalidInput, NeuralrankError, Unavailable
 from sidecar.cores import share
-from sidecar.deadline import Clock, Deadline
+from sidecar.deadline import Allowance, Clock
 from sidecar.http.codec import Route, answer_json
 from sidecar.http.cohere import CohereRequest, CohereResponse, read_cohere, write_cohere
 from sidecar.http.comparing import rank_in_experiment
-from sidecar.http.edge import Admission, Edge, arrived, request_id
+from sidecar.http.edge import Admission, Edge, deadline, request_id
 from sidecar.http.problems import DEFECT, Problem, invalid, problem, status_problem
 from sidecar.http.tei import TeiError, TeiInfo, TeiRank, TeiRequest, read_tei, write_tei
 from sidecar.http.texts import TextQuery, TextRanker, TextRanking
@@ -30,9 +30,6 @@ from sidecar.telemetry.calls import Calls
 from sidecar.telemetry.metrics import Metrics
 
 __all__ = ["Parts", "build"]
-
-TIMEOUT: Final = "x-request-timeout-ms"
-_TIMEOUT_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +171,8 @@ def build(parts: Parts) -> Edge:
         parts.admission,
         parts.calls,
         parts.metrics,
+        Allowance.of(settings, parts.clock),
+        milliseconds=settings.http_deadline_ms,
         max_bytes=settings.http_max_body_bytes,
         body_seconds=settings.http_body_seconds,
     )
@@ -200,8 +199,8 @@ async def _answer(
     Raises:
         NeuralrankError: what it could not be answered for.
     """
-    deadline = _deadline(parts, request)
-    ranking = await _unless_gone(request, rank_in_experiment(parts.texts, query, deadline))
+    until = deadline(request.scope)
+    ranking = await _unless_gone(request, rank_in_experiment(parts.texts, query, until))
     headers = {}
     if ranking.degraded:
         reasons = dict.fromkeys(note.reason.value for note in ranking.degraded)
@@ -222,28 +221,6 @@ async def _unless_gone(request: Request, work: Awaitable[TextRanking]) -> TextRa
     finally:
         task.cancel()
         gone.cancel()
-
-
-def _deadline(parts: Parts, request: Request) -> Deadline:
-    """From the request's arrival, less the margin to answer in."""
-    settings = parts.settings
-    milliseconds = settings.http_deadline_ms
-    given = request.headers.get(TIMEOUT)
-    if given is not None:
-        usable = given.isascii() and given.isdigit() and len(given) <= _TIMEOUT_DIGITS
-        if not (usable and 1 <= int(given) <= 600_000):
-            raise InvalidInput(
-                f"{TIMEOUT} is {given[:80]!r}; allowed is a whole number of milliseconds from 1 to "
-                f"600000, of at most {_TIMEOUT_DIGITS} digits."
-            )
-        milliseconds = min(int(given), settings.max_deadline_ms)
-    left = milliseconds / 1_000 - (time.monotonic() - arrived(request.scope))
-    deadline = Deadline.after(left - settings.margin_ms / 1_000, parts.clock)
-    if deadline.passed:
-        raise DeadlineExceeded(
-            f"The {milliseconds} ms of this request were used up before it was begun. Give more."
-        )
-    return deadline
 
 
 def _check_ready(parts: Parts) -> None:

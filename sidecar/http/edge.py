@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol
 
 from neuralrank.errors import InvalidInput, NeuralrankError
+from sidecar.deadline import Allowance, Deadline
 from sidecar.http.body import Message, Receive, Whole, check_length, receive_body
 from sidecar.http.problems import DEFECT, grpc_name, problem, status_problem
 from sidecar.telemetry.calls import Call, Calls
@@ -28,6 +29,7 @@ __all__ = [
     "Admission",
     "Edge",
     "arrived",
+    "deadline",
     "request_id",
 ]
 
@@ -38,6 +40,7 @@ _Send = Callable[[Message], Awaitable[None]]
 _App = Callable[[_Scope, Receive, _Send], Awaitable[None]]
 
 REQUEST_ID: Final = "x-request-id"
+_TIMEOUT: Final = "x-request-timeout-ms"
 # The routes that cost something, and so are for callers that may ask.
 RERANK_PATHS: Final = ("/v1/rerank", "/v2/rerank", "/rerank")
 # Those that ask how the sidecar is.
@@ -47,13 +50,14 @@ SUBJECT: Final = "subject"
 # Every other path has one name in metrics: callers could make up any number of them.
 _OTHER: Final = "other"
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_TIMEOUT_DIGITS: Final = 9
 
 
 class Admission(Protocol):
     """Who asks and whether they are let in: the one that gRPC asks too."""
 
     def caller(self, authorization: str, subject: str, peer: str) -> str: ...
-    def admitted(self, caller: str) -> AbstractContextManager[None]: ...
+    def admitted(self, caller: str, deadline: Deadline) -> AbstractContextManager[None]: ...
 
 
 def request_id(scope: _Scope) -> str:
@@ -66,6 +70,13 @@ def arrived(scope: _Scope) -> float:
     return float(scope["state"]["arrived"])
 
 
+def deadline(scope: _Scope) -> Deadline:
+    """When the work of a request to `RERANK_PATHS` has to be done."""
+    found = scope["state"]["deadline"]
+    assert isinstance(found, Deadline)  # set before the route is called
+    return found
+
+
 class Edge:
     """ASGI middleware around all routes."""
 
@@ -75,7 +86,9 @@ class Edge:
         admission: Admission,
         calls: Calls,
         metrics: Metrics,
+        allowance: Allowance,
         *,
+        milliseconds: int,
         max_bytes: int,
         body_seconds: float,
     ) -> None:
@@ -83,6 +96,7 @@ class Edge:
         Args:
             admission: asked for requests to `RERANK_PATHS`; probes need nobody's leave.
             calls: opens these requests for logs and traces.
+            milliseconds: that such a request has where it does not say, from its arrival.
             max_bytes: the longest body that is received.
             body_seconds: how long a caller may take to send it.
         """
@@ -90,6 +104,8 @@ class Edge:
         self._admission = admission
         self._calls = calls
         self._metrics = metrics
+        self._allowance = allowance
+        self._milliseconds = milliseconds
         self._max_bytes = max_bytes
         self._body_seconds = body_seconds
 
@@ -153,6 +169,9 @@ class Edge:
             client[0] if client else "",
         )
         self._check(headers)
+        asked = _milliseconds(headers.get(_TIMEOUT), self._milliseconds) / 1_000
+        gone = time.monotonic() - arrived(scope)
+        until = scope["state"]["deadline"] = self._allowance.deadline(asked, gone=gone)
         body = await receive_body(
             receive, most=self._max_bytes, arrived=arrived(scope), seconds=self._body_seconds
         )
@@ -160,7 +179,7 @@ class Edge:
             return
         # Sent when its place is free again: who does not read an answer holds none.
         made: list[Message] = []
-        with self._admission.admitted(caller):
+        with self._admission.admitted(caller, until):
             await self._app(scope, Whole(body, receive), _keeping(made))
         for message in made:
             await answer(message)
@@ -173,6 +192,19 @@ class Edge:
                 "ones of ASCII without blanks. Shorten it or leave it out."
             )
         check_length(headers.get("content-length", ""), self._max_bytes)
+
+
+def _milliseconds(given: str | None, usual: int) -> int:
+    """What a request's timeout header says, or what is usual without one."""
+    if given is None:
+        return usual
+    usable = given.isascii() and given.isdigit() and len(given) <= _TIMEOUT_DIGITS
+    if not (usable and 1 <= int(given) <= 600_000):
+        raise InvalidInput(
+            f"{_TIMEOUT} is {given[:80]!r}; allowed is a whole number of milliseconds from 1 to "
+            f"600000, of at most {_TIMEOUT_DIGITS} digits."
+        )
+    return int(given)
 
 
 def _keeping(messages: list[Message]) -> _Send:

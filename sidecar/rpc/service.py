@@ -5,16 +5,15 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import grpc
 
-from neuralrank.errors import DeadlineExceeded, NeuralrankError, RateExceeded, grpc_status
+from neuralrank.errors import NeuralrankError, RateExceeded, grpc_status
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.access.admission import Admission
-from sidecar.deadline import Clock, Deadline
+from sidecar.deadline import Allowance, Clock, Deadline
 from sidecar.domain import Weights
 from sidecar.models.follower import Models
 from sidecar.ranking.cascade import Ranker
@@ -54,7 +53,7 @@ class RankingService(pb_grpc.RankingServicer):
         self._metrics = metrics
         self._calls = calls
         self._settings = settings
-        self._clock = clock
+        self._allowance = Allowance.of(settings, clock)
         self._weights = Weights(
             settings.weight_relevance,
             settings.weight_affinity,
@@ -65,11 +64,7 @@ class RankingService(pb_grpc.RankingServicer):
         self.admission = Admission(settings, metrics, clock)
 
     async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:
-        milliseconds = request.options.deadline_ms or self._settings.deadline_ms
-
-        async def answer() -> pb.RankResponse:
-            # First: reading 10,000 candidates takes as long as a deadline may be.
-            deadline = self._deadline("Rank", context, milliseconds)
+        async def answer(deadline: Deadline) -> pb.RankResponse:
             query = read_rank(request, self._weights, self._settings.max_candidates)
             ranking = await self._ranker.rank(query, deadline)
             start = time.perf_counter()
@@ -81,31 +76,25 @@ class RankingService(pb_grpc.RankingServicer):
             )
             return reply
 
-        return await self._answer(
-            "Rank",
-            context,
-            answer,
-            within=milliseconds / 1_000,
-            request_id=request.request_id,
-        )
+        milliseconds = request.options.deadline_ms or self._settings.deadline_ms
+        return await self._admit("Rank", context, milliseconds, answer, request.request_id)
 
     async def Encode(self, request: pb.EncodeRequest, context: Any) -> pb.EncodeResponse:
-        async def answer() -> pb.EncodeResponse:
-            deadline = self._deadline("Encode", context, self._settings.encode_deadline_ms)
+        async def answer(deadline: Deadline) -> pb.EncodeResponse:
             inputs = read_encode(request)
             encodings, encoder = await self._vectors.encode(
                 inputs, request.encoder, request.index, deadline
             )
             return write_encodings(encodings, encoder.ref)
 
-        return await self._answer("Encode", context, answer)
+        return await self._admit("Encode", context, self._settings.encode_deadline_ms, answer)
 
     async def ModelStatus(self, _request: Any, context: Any) -> pb.ModelStatusResponse:
         async def answer() -> pb.ModelStatusResponse:
             return write_status(self._models.statuses)
 
         # Free, and wanted most when the sidecar has too much to do.
-        return await self._answer("ModelStatus", context, answer, counted=False)
+        return await self._answer("ModelStatus", context, answer)
 
     def check_caller(self, context: Any) -> None:
         """To be asked before a message is decoded.
@@ -121,32 +110,41 @@ class RankingService(pb_grpc.RankingServicer):
         async def answer() -> None:
             raise error
 
-        await self._answer(method, context, answer, counted=False)
+        await self._answer(method, context, answer)
 
-    def _deadline(self, method: str, context: Any, milliseconds: int) -> Deadline:
-        """The earlier of gRPC's deadline and the request's own, less the margin to answer in."""
-        seconds = min(milliseconds, self._settings.max_deadline_ms) / 1_000
-        remaining = context.time_remaining()
-        if remaining is not None:
-            if remaining <= 0:
-                raise DeadlineExceeded(
-                    "The deadline had passed when the request arrived; nothing was done. Send a "
-                    "longer one, and look at what delays requests on their way."
-                )
-            seconds = min(seconds, remaining)
-        # Of a very short deadline a part at least is left to work in.
-        seconds -= min(self._settings.margin_ms / 1_000, seconds / 4)
-        self._metrics.deadline(method, seconds)
-        return Deadline.after(seconds, self._clock)
+    async def _admit(
+        self,
+        method: str,
+        context: Any,
+        milliseconds: int,
+        work: Callable[[Deadline], Awaitable[_Reply]],
+        request_id: str = "",
+    ) -> _Reply:
+        """The reply of `work`, if the request is let in.
+
+        Args:
+            milliseconds: that the request asks for; gRPC's own deadline may be earlier.
+        """
+
+        async def answer() -> _Reply:
+            caller = self._caller(context)
+            # First: reading 10,000 candidates takes as long as a deadline may be.
+            left = context.time_remaining()
+            deadline = self._allowance.deadline(
+                milliseconds / 1_000, math.inf if left is None else left
+            )
+            seconds = deadline.remaining()
+            with self.admission.admitted(caller, deadline):
+                self._metrics.deadline(method, seconds)
+                return await work(deadline)
+
+        return await self._answer(method, context, answer, request_id)
 
     async def _answer(
         self,
         method: str,
         context: Any,
         work: Callable[[], Awaitable[_Reply]],
-        *,
-        counted: bool = True,
-        within: float = math.inf,
         request_id: str = "",
     ) -> _Reply:
         """The reply of `work`, or its error as a gRPC status."""
@@ -155,10 +153,7 @@ class RankingService(pb_grpc.RankingServicer):
         metadata = context.invocation_metadata() or ()
         with self._calls.open(method, metadata, request_id) as call:
             try:
-                # Who asks what does not count was known before it was read.
-                caller = self._caller(context) if counted else ""
-                with self.admission.admitted(caller, within) if counted else nullcontext():
-                    return await work()
+                return await work()
             except NeuralrankError as error:
                 status, message = grpc_status(error), str(error)
                 if isinstance(error, RateExceeded) and error.retry_after is not None:

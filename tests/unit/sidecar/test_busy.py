@@ -1,15 +1,17 @@
 """Requests are refused while the event loop is never idle, and not for a burst."""
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 
-from neuralrank.errors import Overloaded
+from neuralrank.errors import DeadlineExceeded, Overloaded
 from sidecar.access.admission import Admission
 from sidecar.access.busy import Busy
+from sidecar.deadline import Deadline
 from sidecar.settings import SidecarSettings
 from sidecar.telemetry.metrics import Metrics
 
@@ -17,6 +19,10 @@ from sidecar.telemetry.metrics import Metrics
 def admission(percent: int, metrics: Metrics | None = None, **settings: int) -> Admission:
     made = SidecarSettings(max_busy_percent=percent, **settings)
     return Admission(made, metrics or Metrics(), lambda: 0.0)
+
+
+def asks(made: Admission, caller: str, within: float = math.inf) -> AbstractContextManager[None]:
+    return made.admitted(caller, Deadline(within, lambda: 0.0))
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
@@ -51,38 +57,38 @@ def test_a_machine_that_stood_still_is_not_busy() -> None:
     made = admission(85)
     for _ in range(10):
         made.busy.note(working=0.006, idle=0.019)
-    with made.admitted("caught in the middle"):
+    with asks(made, "caught in the middle"):
         made.busy.note(working=0.2, idle=0.0)
         # Those who came meanwhile, one after the other.
         for _ in range(8):
-            with made.admitted("came meanwhile"):
+            with asks(made, "came meanwhile"):
                 made.busy.note(working=0.003, idle=0.0)
 
 
 def test_busy_it_refuses_and_idle_it_admits() -> None:
     made = admission(85)
-    with made.admitted("a"):
+    with asks(made, "a"):
         made.busy.note(working=1.0, idle=0.0)
         with pytest.raises(Overloaded, match="at work for 100% of its time, allowed are 85%"):
-            made.admitted("b").__enter__()
+            asks(made, "b").__enter__()
         made.busy.note(working=0.0, idle=0.1)
-        with made.admitted("b"):
+        with asks(made, "b"):
             pass
 
 
 def test_why_a_request_was_refused_and_how_busy_it_is_are_seen_from_outside() -> None:
     metrics = Metrics()
     made = admission(85, metrics, max_in_flight=2)
-    with made.admitted("a"):
+    with asks(made, "a"):
         made.busy.note(working=1.0, idle=0.0)
         assert value(metrics, "neuralrank_busy_ratio") == 1.0
         with pytest.raises(Overloaded):
-            made.admitted("b").__enter__()
+            asks(made, "b").__enter__()
         made.busy.note(working=0.0, idle=1.0)
         assert value(metrics, "neuralrank_busy_ratio") < 0.01
         assert value(metrics, "neuralrank_busy_seconds_total") == 1.0
-        with made.admitted("b"), pytest.raises(Overloaded):
-            made.admitted("c").__enter__()
+        with asks(made, "b"), pytest.raises(Overloaded):
+            asks(made, "c").__enter__()
     for reason in ("busy", "in_flight"):
         name = "neuralrank_refused_requests_total"
         assert value(metrics, name, reason=reason) == 1, reason
@@ -91,7 +97,7 @@ def test_why_a_request_was_refused_and_how_busy_it_is_are_seen_from_outside() ->
 def ended(made: Admission, count: int, seconds: float) -> None:
     """So many requests, one after the other, each with so much work."""
     for _ in range(count):
-        with made.admitted("calm"):
+        with asks(made, "calm"):
             made.busy.note(working=seconds, idle=0.02)
 
 
@@ -100,7 +106,7 @@ def burst(made: Admission, count: int, within: float = 0.05) -> Iterator[ExitSta
     """So many requests at once, all let in, and held."""
     with ExitStack() as held:
         for _ in range(count):
-            held.enter_context(made.admitted("burst", within))
+            held.enter_context(asks(made, "burst", within))
         yield held
 
 
@@ -110,12 +116,12 @@ def test_a_burst_is_let_in_as_far_as_its_deadline_goes() -> None:
     ended(made, 100, 0.004)
     # 50 ms hold twelve requests of 4 ms, before the loop is seen to be busy with them.
     with burst(made, 13) as held:
-        with pytest.raises(Overloaded, match=r"13 requests.*take 52 ms.*answered in 50 ms"):
-            made.admitted("burst", 0.05).__enter__()
-        held.enter_context(made.admitted("patient", 0.5))
-        held.enter_context(made.admitted("without a deadline"))
+        with pytest.raises(Overloaded, match=r"13 requests.*take 52 ms.*are 50 ms"):
+            asks(made, "burst", 0.05).__enter__()
+        held.enter_context(asks(made, "patient", 0.5))
+        held.enter_context(asks(made, "without a deadline"))
     assert value(metrics, "neuralrank_refused_requests_total", reason="late") == 1
-    with made.admitted("when it is over", 0.05):
+    with asks(made, "when it is over", 0.05):
         pass
 
 
@@ -131,7 +137,7 @@ def test_what_the_loop_does_while_there_is_no_request_is_not_charged_to_one() ->
 def test_one_dear_request_has_no_others_refused() -> None:
     made = admission(85)
     ended(made, 100, 0.002)
-    with made.admitted("a thousand texts"):
+    with asks(made, "a thousand texts"):
         for _ in range(100):
             made.busy.note(working=0.02, idle=0.02)
     with burst(made, 17):
@@ -146,7 +152,7 @@ def test_a_wrong_idea_of_what_requests_take_is_given_up() -> None:
         with ExitStack() as held:
             for _ in range(10):
                 try:
-                    held.enter_context(made.admitted("a", 0.05))
+                    held.enter_context(asks(made, "a", 0.05))
                 except Overloaded:
                     refused += 1
                 else:
@@ -162,18 +168,29 @@ def test_nothing_is_refused_as_late_before_anything_has_ended() -> None:
         pass
 
 
+def test_what_has_expired_is_no_refusal_and_costs_its_caller_nothing() -> None:
+    metrics = Metrics()
+    made = admission(85, metrics, caller_rate=1, caller_burst=1)
+    for _ in range(3):
+        with pytest.raises(DeadlineExceeded, match="had passed when the request arrived"):
+            asks(made, "a", 0.0).__enter__()
+    with asks(made, "a"):
+        pass
+    assert value(metrics, "neuralrank_refused_requests_total", reason="late") == 0
+
+
 def test_what_refusing_costs_does_not_make_requests_dearer() -> None:
     made = admission(85)
     ended(made, 100, 0.004)
     for _ in range(50):
-        with made.admitted("a"):
+        with asks(made, "a"):
             for _ in range(10):
                 made.busy.note(working=0.02, idle=0.0)
             with pytest.raises(Overloaded, match="at work for"):
-                made.admitted("b").__enter__()
+                asks(made, "b").__enter__()
             made.busy.note(working=0.0, idle=1.0)
     with burst(made, 13), pytest.raises(Overloaded):
-        made.admitted("burst", 0.05).__enter__()
+        asks(made, "burst", 0.05).__enter__()
 
 
 def test_work_is_counted_whole_however_short_it_is() -> None:
@@ -188,15 +205,15 @@ def test_work_is_counted_whole_however_short_it_is() -> None:
 def test_the_only_request_is_never_refused_for_what_others_did() -> None:
     made = admission(85)
     made.busy.note(working=1.0, idle=0.0)
-    with made.admitted("a"):
+    with asks(made, "a"):
         pass
 
 
 def test_100_never_refuses_for_it() -> None:
     made = admission(100)
-    with made.admitted("a"):
+    with asks(made, "a"):
         made.busy.note(working=1.0, idle=0.0)
-        with made.admitted("b"):
+        with asks(made, "b"):
             pass
 
 

@@ -1,5 +1,6 @@
 """Reads UBI's two indexes in the order of query_id, and joins queries and events as they come."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import groupby
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
+from neuralrank.errors import InvalidInput
 from neuralrank.point_in_time import WHOLE, point_in_time
 
 __all__ = ["HAS_QUERY", "Row", "during", "joined", "read_rows"]
@@ -17,11 +19,24 @@ _KEEP_ALIVE: Final = "5m"
 
 Row = Mapping[str, Any]
 
+# How both begin; OpenSearch reads the rest.
+_TIME: Final = re.compile(r"now|\d")
+
 HAS_QUERY: Final[Row] = {"exists": {"field": "query_id"}}
 
 
 def during(since: str, until: str) -> list[Row]:
-    """The filter for a time: ISO 8601, or OpenSearch's date math ("now-30d"); empty: no bound."""
+    """The filter for a time: ISO 8601, or OpenSearch's date math ("now-30d"); empty: no bound.
+
+    Raises:
+        InvalidInput: a bound is neither.
+    """
+    for bound in (since, until):
+        if bound and not _TIME.match(bound):
+            raise InvalidInput(
+                f"{bound!r} is no time; allowed are ISO 8601 (2026-11-01, 2026-11-01T08:00:00Z) "
+                "and date math (now, now-12h, now-30d)."
+            )
     bounds = {name: value for name, value in (("gte", since), ("lte", until)) if value}
     # Not the mapping's own: OpenSearch's UBI plugin makes indexes that know whole times only.
     written = {"format": "strict_date_optional_time||epoch_millis"}

@@ -201,8 +201,10 @@ def _template(client: OpenSearch, folder: Path) -> _Planned:
 
 def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
     """The product indexes in use whose fields or analyzers are not those of the files."""
-    mappings = client.indices.get_mapping(index="*", params={"expand_wildcards": "open"})
-    aliases = client.indices.get_alias(index="*", params={"expand_wildcards": "open"})
+    # Product indexes begin with a letter or a digit; of system indexes OpenSearch warns.
+    named = "*,-.*"
+    mappings = client.indices.get_mapping(index=named, params={"expand_wildcards": "open"})
+    aliases = client.indices.get_alias(index=named, params={"expand_wildcards": "open"})
     for index, body in sorted(mappings.items()):
         live = body["mappings"]
         meta = live.get("_meta", {}).get("neuralrank")

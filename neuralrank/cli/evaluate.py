@@ -79,7 +79,14 @@ def evaluate(
     results: dict[str, Judged] = {}
     report: dict[str, Any] = {}
     with closing(connect(settings)) as client, Client.of(settings) as ranker:
-        unknown = unknown_items(client, index, {item for row in kept.values() for item in row})
+        items = {item for row in kept.values() for item in row}
+        unknown = unknown_items(client, index, items)
+        if len(unknown) == len(items):
+            raise InvalidInput(
+                f"None of the {len(items):,} judged items is in the index {index!r}, such as "
+                f"{unknown[0]!r}: no ranking could find them. Name the index that the judgments "
+                "are of with --index, or other judgments."
+            )
         searches = _searches(client, ranker, index, deadline_ms)
         for name in chosen:
             results[name], report[name] = _judged(name, searches[name], judged_queries, kept)

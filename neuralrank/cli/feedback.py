@@ -56,7 +56,7 @@ def load(
 ) -> None:
     """Loads UBI queries and events into ubi_queries and ubi_events.
 
-    Example: neuralrank feedback load examples/feedback/events.ndjson
+    Example: neuralrank feedback load examples/events/ubi.ndjson
 
     A document keeps the _id of its bulk action; one without gets an id from its content. So a file
     can be loaded again without counting anything twice.
@@ -134,7 +134,7 @@ def log(
 ) -> None:
     """Logs one event; the very next search sees it.
 
-    Example: neuralrank feedback log --user A --action click --item macbook-air --query 电脑
+    Example: neuralrank feedback log --user A --action click --item laptop-thinkpad-x1 --query 电脑
     """
     from opensearch_config import apply_ubi
 

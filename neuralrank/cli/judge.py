@@ -21,6 +21,7 @@ from neuralrank.judging import (
     Skipped,
     ask_all,
     judgments_from_clicks,
+    queries_beside,
     unknown_in_words,
     unknown_items,
 )
@@ -112,7 +113,8 @@ def clicks(
     if not made.count:
         raise InvalidInput(
             f"No judgment came of {learned.pages:,} pages: {learned.too_rare:,} pairs were shown "
-            f"less than {min_impressions} times (--min-impressions). {_listed(learned.skipped)}"
+            f"less than {min_impressions} times (--min-impressions). "
+            f"{_listed(learned.skipped)}".rstrip()
         )
     report = _written(made, out, queries) | {
         "model": model,
@@ -187,7 +189,9 @@ def convert(
     queries: Annotated[
         Path | None,
         typer.Option(
-            metavar="TSV", help="The queries of a TREC file: id, tab, text. Without: ids as texts."
+            metavar="TSV",
+            help="The queries of a TREC file: id, tab, text. Without: FILE.queries.tsv beside it "
+            "(mine.qrels: mine.queries.tsv); where there is none, ids as texts.",
         ),
     ] = None,
     thresholds: Thresholds = "",
@@ -201,7 +205,10 @@ def convert(
     Import the result with PUT _plugins/_search_relevance/judgments. What a GET of that address
     answers can be read too; ratings of its click model are no grades and need --thresholds.
     """
-    made = Judgments.read(source, queries, _steps(thresholds))
+    beside = queries_beside(source)
+    made = Judgments.read(
+        source, queries or (beside if beside.is_file() else None), _steps(thresholds)
+    )
     unknown: list[str] = []
     if index:
         with closing(connect(load_settings())) as client:

@@ -33,7 +33,9 @@ def rank(
         str | None, typer.Option(help="In place of the file's index: fills in what is left out.")
     ] = None,
     top_k: Annotated[int | None, typer.Option(min=0, help="How many come back; 0: all.")] = None,
-    deadline_ms: Annotated[int | None, typer.Option(min=0, help="How long it may take.")] = None,
+    deadline_ms: Annotated[
+        int | None, typer.Option(min=0, help="How long it may take; 0: as the sidecar has it, 50.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Each hit's parts and why.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the RankResponse.")] = False,
 ) -> None:

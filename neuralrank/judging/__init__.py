@@ -9,6 +9,7 @@ from neuralrank.judging.clicks import MODELS, Estimate, Tally, grade
 from neuralrank.judging.from_clicks import Learned, judgments_from_clicks
 from neuralrank.judging.judgments import (
     Judgments,
+    queries_beside,
     query_id,
     query_key,
     unknown_in_words,
@@ -31,6 +32,7 @@ __all__ = [
     "ask_all",
     "grade",
     "judgments_from_clicks",
+    "queries_beside",
     "query_id",
     "query_key",
     "read_pages",

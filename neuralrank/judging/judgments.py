@@ -20,7 +20,14 @@ from neuralrank.evaluation import read_qrels, read_queries
 from neuralrank.point_in_time import AS_STORED
 from neuralrank.whole_file import write_whole
 
-__all__ = ["Judgments", "query_id", "query_key", "unknown_in_words", "unknown_items"]
+__all__ = [
+    "Judgments",
+    "queries_beside",
+    "query_id",
+    "query_key",
+    "unknown_in_words",
+    "unknown_items",
+]
 
 _IMPORT: Final = "IMPORT_JUDGMENT"
 _BATCH: Final = 1_000
@@ -37,6 +44,11 @@ def query_key(text: str) -> str:
 def query_id(key: str) -> str:
     """An id made of a query's key (`query_key`), the same wherever it is made."""
     return f"q{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def queries_beside(path: Path) -> Path:
+    """Where the queries of a TREC file are written: `mine.queries.tsv` of `mine.qrels`."""
+    return path.with_name(f"{path.stem}.queries.tsv")
 
 
 @dataclass
@@ -123,7 +135,7 @@ class Judgments:
             for query, grades in self.grades.items()
             for item, grade in grades.items()
         ]
-        beside = path.with_name(f"{path.stem}.queries.tsv") if queries else None
+        beside = queries_beside(path) if queries else None
         if beside:
             texts = [f"{query}\t{' '.join(self.texts[query].split())}\n" for query in self.grades]
             _replace(beside, "".join(texts).encode())

@@ -126,10 +126,12 @@ class OpenSearchFeatures:
         answer = await _within(
             timeout,
             self._client.indices.get_mapping(
+                # Of system indexes OpenSearch warns, and none of them has an encoder.
+                index="*,-.*",
                 params={
                     "filter_path": "*.mappings._meta.neuralrank.encoder",
                     "request_timeout": timeout,
-                }
+                },
             ),
         )
         found = {

@@ -57,6 +57,8 @@ def configure_logs(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Libraries' warnings would be lines that are no JSON.
+    logging.captureWarnings(True)
     # It logs every request as INFO, and every 404 as a warning; our own errors say it better.
     logging.getLogger("opensearch").setLevel(logging.ERROR)
 

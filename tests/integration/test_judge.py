@@ -168,6 +168,7 @@ def test_nothing_to_judge_is_said(stack: Settings, client: OpenSearch, tmp_path:
     assert list(tmp_path.iterdir()) == []
     done = run(stack, "judge", "clicks", "--out", "x.qrels", "--since", "yesterdayish")
     assert isinstance(done.exception, InvalidInput)
+    assert "'yesterdayish' is no time; allowed are ISO 8601" in str(done.exception)
 
 
 def test_a_person_answers_leaves_and_goes_on(
@@ -220,3 +221,7 @@ def test_evaluate_counts_and_lists_judged_items_that_are_not_there(
     assert answer["systems"]["lexical"]["RR@10"] == 1.0
     shown = run(stack, *command)
     assert "2 judged items are not in the index: gone-1, gone-2" in shown.stderr
+    qrels.write_text("1 0 gone-2 1\n1 0 gone-1 2\n")
+    measured = run(stack, *command)
+    assert isinstance(measured.exception, InvalidInput)
+    assert "None of the 2 judged items is in the index" in str(measured.exception)

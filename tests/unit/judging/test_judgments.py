@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
 from neuralrank.judging import Judgments, query_key, unknown_in_words
@@ -101,3 +103,16 @@ def test_of_many_unknown_items_the_first_are_named() -> None:
     many = unknown_in_words([f"i{n}" for n in range(1_020)])
     assert many.startswith("1,020 judged items are not in the index: i0, i1, ")
     assert many.endswith(", i19 and 1,000 more")
+
+
+def test_convert_reads_the_queries_that_lie_beside_the_file(tmp_path: Path) -> None:
+    source, out = tmp_path / "mine.qrels", tmp_path / "mine.json"
+    MADE.write(source)
+    done = CliRunner().invoke(app, ["judge", "convert", str(source), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    ratings = json.loads(out.read_text())["judgmentRatings"]
+    assert [entry["query"] for entry in ratings] == ["red kettle", "电脑"]
+    (tmp_path / "mine.queries.tsv").unlink()
+    CliRunner().invoke(app, ["judge", "convert", str(source), "--out", str(out)])
+    ratings = json.loads(out.read_text())["judgmentRatings"]
+    assert [entry["query"] for entry in ratings] == ["1", "2"]

@@ -41,6 +41,10 @@ class Client:
     async def get(self, **_: Any) -> Any:
         return self.meta
 
+    async def get_mapping(self, *, index: str, **_: Any) -> Any:
+        assert index == "*,-.*", "OpenSearch warns of requests that read system indexes"
+        return self.meta
+
 
 def features(client: Client) -> OpenSearchFeatures:
     return OpenSearchFeatures(
@@ -115,6 +119,14 @@ async def test_an_index_that_was_made_again_under_its_name_is_another() -> None:
         for uuid in ("one", "two")
     ]
     assert found[0].generation != found[1].generation
+
+
+async def test_encoders_are_those_that_indexes_of_products_name() -> None:
+    meta = {
+        "shop": {"mappings": {"_meta": {"neuralrank": {"encoder": "e@1"}}}},
+        "old": {"mappings": {"_meta": {"neuralrank": {"encoder": ""}}}},
+    }
+    assert await features(Client({}, meta)).encoders(5.0) == {"e@1"}
 
 
 async def test_an_index_that_says_nothing_beside_one_that_does_mismatches_nothing() -> None:

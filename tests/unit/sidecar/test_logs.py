@@ -1,0 +1,32 @@
+"""Every line of the log is JSON, whoever wrote it."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+from sidecar.telemetry.logs import configure_logs
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def test_a_librarys_warning_is_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        configure_logs("info")
+        warnings.warn("this goes\naway", FutureWarning, stacklevel=1)
+        logging.captureWarnings(False)
+    (line,) = capsys.readouterr().err.splitlines()
+    entry = json.loads(line)
+    assert (entry["level"], entry["logger"]) == ("WARNING", "py.warnings")
+    assert "this goes\naway" in entry["message"]

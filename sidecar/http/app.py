@@ -268,7 +268,9 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def unusable(request: Request, error: RequestValidationError) -> Response:
         model = TeiRequest if request.url.path == "/rerank" else CohereRequest
-        found = invalid(list(error.errors()), list(model.model_fields))
+        found = invalid(
+            list(error.errors()), list(model.model_fields), request.headers.get("content-type", "")
+        )
         return problem(request.url.path, found)
 
     @app.exception_handler(HTTPException)

@@ -79,16 +79,25 @@ def _answer(
     return JSONResponse(body, status, dict(headers))
 
 
-def invalid(errors: list[Mapping[str, Any]], allowed: list[str]) -> InvalidInput:
+def invalid(errors: list[Mapping[str, Any]], allowed: list[str], content_type: str) -> InvalidInput:
     """pydantic's findings in a body, in our words.
 
     Args:
         allowed: the names of the body's fields.
+        content_type: the request's header; the body is taken for JSON only where it says so.
     """
     if any(isinstance(entry.get("input"), bytes) for entry in errors):
+        said = f"Content-Type is {_shown(content_type)}" if content_type else "no Content-Type"
         return InvalidInput(
-            "The body is no JSON object. Send one, as Content-Type: application/json."
+            f"The body was not read as JSON: {said}; allowed is application/json. Send a JSON "
+            "object with Content-Type: application/json."
         )
+    for entry in errors:
+        if entry["type"] == "json_invalid":
+            why = entry.get("ctx", {}).get("error", entry["msg"])
+            return InvalidInput(
+                f"The body is no JSON: {why} at character {entry['loc'][-1]}. Send a JSON object."
+            )
     unknown = [str(entry["loc"][-1]) for entry in errors if entry["type"] == "extra_forbidden"]
     parts = []
     if unknown:

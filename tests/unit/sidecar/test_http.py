@@ -311,6 +311,25 @@ async def test_a_megabyte_of_text_is_cut_and_too_many_bytes_are_413(bench: Bench
     assert (streamed.status_code, streamed.json()["error_type"]) == (413, "Validation")
 
 
+@pytest.mark.parametrize(
+    ("content_type", "content", "said"),
+    [
+        # What curl says of a body where it is told nothing.
+        ("application/x-www-form-urlencoded", b'{"query": "a"}', "'application/x-www-form-urlenc"),
+        ("", b'{"query": "a"}', "no Content-Type; allowed is application/json"),
+        ("application/json", b"query=a", "a JSON value at character 0. Send a JSON object"),
+    ],
+)
+async def test_what_is_wrong_with_a_body_that_is_not_read_is_said(
+    bench: Bench, content_type: str, content: bytes, said: str
+) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    async with web(bench) as client:
+        answer = await client.post("/v1/rerank", content=content, headers=headers)
+    assert answer.status_code == 400
+    assert said in answer.json()["message"]
+
+
 async def test_a_body_that_does_not_come_is_given_up(bench: Bench) -> None:
     async def never() -> Any:
         yield b"{"

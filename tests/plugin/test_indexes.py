@@ -13,6 +13,8 @@ from tests.plugin.conftest import PIPELINE, QUERY, Searches, ids, reasons, repor
 
 COPY = "plugin-tests-copy"
 OTHER = "plugin-tests-other"
+# Not of the pattern that tests search by.
+BARE = "plugin-without-source"
 ALIAS, FILTERED, BOTH = "plugin-tests-alias", "plugin-tests-apple", "plugin-tests-both"
 BODY: dict[str, Any] = {"query": QUERY, "size": 30}
 APPLE = {"term": {"brand.keyword": "Apple"}}
@@ -93,6 +95,18 @@ def test_an_index_without_our_fields_alone_is_ranked_by_what_it_has(searches: Se
     assert sorted(ids(answer)) == ["o0", "o1", "o2"]
     (note,) = report(answer)["degraded"]
     assert "no index of this search has a knn_vector field [text_vector]" in note["detail"]
+
+
+def test_an_index_that_keeps_no_source_fails_no_search(searches: Searches) -> None:
+    client = searches.client
+    mappings = {"_source": {"enabled": False}, "properties": {"title": {"type": "text"}}}
+    client.indices.create(index=BARE, body={"mappings": mappings})
+    client.index(index=BARE, body={"title": "wireless phone"}, params={"refresh": "true"})
+    try:
+        answer = searches.ranked({**BODY, "_source": False}, BARE, notes=LACKING)
+    finally:
+        client.indices.delete(index=BARE)
+    assert len(ids(answer)) == 1
 
 
 @pytest.mark.parametrize("name", [OTHER, BOTH])

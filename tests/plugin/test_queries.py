@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from neuralrank.errors import InvalidInput
-from tests.e2e.shop import INDEX
-from tests.plugin.conftest import FIELDS, QUERY, TEXT, Searches, ids, report
+from tests.e2e.shop import INDEX, TOO_LATE
+from tests.plugin.conftest import FIELDS, QUERY, TEXT, Searches, ids, reasons, report
 
 APPLE = {"term": {"brand.keyword": "Apple"}}
 IN_STOCK = {"term": {"in_stock": True}}
@@ -65,6 +65,7 @@ WITH_TEXT: dict[str, dict[str, Any]] = {
         "script_score": {"query": QUERY, "script": {"source": "_score * doc['rating'].value"}}
     },
     "wrapper": {"wrapper": {"query": "eyJtYXRjaCI6eyJ0aXRsZSI6IndpcmVsZXNzIn19"}},
+    "template": {"template": {"match": {"title": "wireless"}}},
 }
 
 WITHOUT_TEXT: dict[str, dict[str, Any]] = {
@@ -87,13 +88,14 @@ WITHOUT_TEXT: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("query", WITH_TEXT.values(), ids=WITH_TEXT)
 def test_hits_are_ranked_and_none_is_lost(searches: Searches, query: dict[str, Any]) -> None:
-    if "wrapper" in query:
-        # It hides what was typed.
-        ext = {"neural_rank": {"query_text": "wireless", "window": 100}}
-    else:
-        ext = {"neural_rank": {"window": 100}}
+    said, notes = {}, frozenset[str]()
+    if query.keys() & {"wrapper", "template"}:
+        # They hide what was typed, and a template what it excludes.
+        said = {"query_text": "wireless"}
+        notes = frozenset({"not_applicable"} if "template" in query else ())
+    ext = {"neural_rank": {"window": 100, **said}}
     plain = searches.plain({"query": query, "size": 100})
-    answer = searches.ranked({"query": query, "size": 100, "ext": ext})
+    answer = searches.ranked({"query": query, "size": 100, "ext": ext}, notes=notes)
     assert plain["hits"]["total"]["value"] <= 100
     assert set(ids(plain)) <= set(ids(answer))
     assert len(ids(answer)) == len(set(ids(answer)))
@@ -122,6 +124,13 @@ def test_a_body_without_a_query_is_one_of_all(searches: Searches) -> None:
     searches.left_alone({}, "there is no query text, user, item or filter")
     ext = {"neural_rank": {"similar_to": "head-sony-xm5"}}
     assert "head-bose-qc" in ids(searches.ranked({"size": 3, "ext": ext}))
+
+
+def test_an_item_that_is_not_there_is_no_lack_of_a_model(searches: Searches) -> None:
+    answer = searches.any({"size": 3, "ext": {"neural_rank": {"similar_to": "nowhere"}}})
+    (note,) = report(answer)["degraded"]
+    assert note["reason"] == "not_applicable"
+    assert "has no item 'nowhere'" in note["detail"]
 
 
 # Finds one of Apple by its words.
@@ -326,6 +335,29 @@ def test_neighbours_are_held_to_conditions_on_derived_fields(
     brands = {hit["_source"]["brand"] for hit in answer["hits"]["hits"]}
     assert brands == {"Sony"} if where == "filter" else "Sony" not in brands
     assert len(ids(answer)) > len(ids(searches.plain(body))), "neighbours came"
+
+
+@pytest.mark.parametrize(
+    "must",
+    [
+        [{"query_string": {"query": "title:laptop AND brand.keyword:Apple"}}],
+        [{"query_string": {"query": "title:(mac laptop) -brand.keyword:Lenovo"}}],
+        [{"simple_query_string": {"query": "laptop + -thinkpad", "fields": ["title"]}}],
+        [MAC, {"match": {"in_stock": False}}],
+    ],
+    ids=["required", "excluded", "excluded, simple", "no text"],
+)
+def test_neighbours_are_held_to_what_a_query_says_of_fields(
+    searches: Searches, must: list[Any]
+) -> None:
+    body = {"query": {"bool": {"must": must}}, "size": 100}
+    found = set(ids(searches.plain(body)))
+    answer = searches.any(body)
+    assert not reasons(answer) & TOO_LATE
+    if len(must) == 1:
+        assert set(ids(answer)) == found
+    else:
+        assert not any(hit["_source"]["in_stock"] for hit in answer["hits"]["hits"])
 
 
 def test_no_neighbours_where_nobody_can_tell_what_a_query_excludes(searches: Searches) -> None:

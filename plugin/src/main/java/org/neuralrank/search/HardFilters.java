@@ -18,16 +18,20 @@ import org.opensearch.index.query.BoostingQueryBuilder;
 import org.opensearch.index.query.ConstantScoreQueryBuilder;
 import org.opensearch.index.query.DisMaxQueryBuilder;
 import org.opensearch.index.query.MatchAllQueryBuilder;
+import org.opensearch.index.query.MatchQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilderVisitor;
+import org.opensearch.index.query.QueryStringQueryBuilder;
+import org.opensearch.index.query.SimpleQueryStringBuilder;
 import org.opensearch.index.query.WrapperQueryBuilder;
 import org.opensearch.index.query.functionscore.FunctionScoreQueryBuilder;
 import org.opensearch.index.query.functionscore.ScriptScoreQueryBuilder;
 
 /**
  * The conditions of a query that every hit must meet whatever the text, so that neighbours of a vector are held to
- * them too: {@code filter} and {@code must_not} clauses, required clauses that match no text, the filter of a vector
- * query, the post filter. Of alternatives (dis_max, should, hybrid), those of one of them.
+ * them too: {@code filter} and {@code must_not} clauses, required clauses that match no text, query strings that
+ * require or exclude something, the filter of a vector query, the post filter. Of alternatives (dis_max, should,
+ * hybrid), those of one of them.
  */
 final class HardFilters {
 
@@ -129,6 +133,9 @@ final class HardFilters {
             case ScriptScoreQueryBuilder scored -> collectScored(scored, scored.query(), scored.getMinScore());
             case BoostingQueryBuilder boosting -> collect(boosting.positiveQuery());
             case ConstantScoreQueryBuilder constant -> collect(constant.innerQuery());
+            case MatchQueryBuilder exact when !QueryText.isText(exact.value()) -> conditions.filter(exact);
+            case QueryStringQueryBuilder said when QueryText.hasConditions(said) -> conditions.filter(said);
+            case SimpleQueryStringBuilder said when QueryText.hasConditions(said) -> conditions.filter(said);
             default -> {
                 if (SELECTING.contains(query.getName())) {
                     conditions.filter(query);

@@ -31,6 +31,7 @@ public final class Indices {
      * @param dimensions       of the vector field, 0 if not known or not the same everywhere
      * @param encoders         the encoders that {@code _meta.neuralrank.encoder} names, without repetition
      * @param maxResultWindow  the least {@code index.max_result_window}
+     * @param hasSource        whether fields can be fetched from the source of documents in all of them
      */
     public record Target(
         String name,
@@ -38,13 +39,14 @@ public final class Indices {
         Set<String> withoutVectors,
         int dimensions,
         Set<String> encoders,
-        int maxResultWindow
+        int maxResultWindow,
+        boolean hasSource
     ) {
         /** Nothing is known. */
-        public static final Target UNKNOWN = new Target("", false, Set.of(), 0, Set.of(), 10_000);
+        public static final Target UNKNOWN = new Target("", false, Set.of(), 0, Set.of(), 10_000, true);
     }
 
-    private record VectorMapping(boolean isVector, int dimensions, String encoder) {}
+    private record VectorMapping(boolean isVector, int dimensions, String encoder, boolean hasSource) {}
 
     private record MappingKey(String uuid, long version, String field) {}
 
@@ -90,6 +92,7 @@ public final class Indices {
         }
         boolean vectors = false;
         Set<String> withoutVectors = new TreeSet<>();
+        boolean hasSource = true;
         int window = Integer.MAX_VALUE;
         Set<Integer> dimensions = new TreeSet<>();
         Set<String> encoders = new TreeSet<>();
@@ -100,6 +103,7 @@ public final class Indices {
             }
             window = Math.min(window, IndexSettings.MAX_RESULT_WINDOW_SETTING.get(metadata.getSettings()));
             VectorMapping mapping = mapping(metadata, vectorField);
+            hasSource &= mapping.hasSource;
             if (mapping.isVector) {
                 vectors = true;
                 dimensions.add(mapping.dimensions);
@@ -115,7 +119,8 @@ public final class Indices {
             withoutVectors,
             dimensions.size() == 1 ? dimensions.iterator().next() : 0,
             encoders,
-            window
+            window,
+            hasSource
         );
     }
 
@@ -139,21 +144,23 @@ public final class Indices {
 
     private static VectorMapping read(IndexMetadata metadata, String field) {
         if (metadata.mapping() == null) {
-            return new VectorMapping(false, 0, "");
+            return new VectorMapping(false, 0, "", true);
         }
         Map<?, ?> root = metadata.mapping().sourceAsMap();
+        boolean hasSource = !(root.get("_source") instanceof Map<?, ?> source)
+            || !"false".equals(String.valueOf(source.get("enabled")));
         Object at = root;
         for (String step : field.split("\\.")) {
             boolean hasFields = at instanceof Map<?, ?> map && map.get("properties") instanceof Map<?, ?>;
             at = hasFields ? ((Map<?, ?>) ((Map<?, ?>) at).get("properties")).get(step) : null;
         }
         if (!(at instanceof Map<?, ?> mapped) || !"knn_vector".equals(mapped.get("type"))) {
-            return new VectorMapping(false, 0, "");
+            return new VectorMapping(false, 0, "", hasSource);
         }
         int dimensions = mapped.get("dimension") == null ? 0 : Integer.parseInt(mapped.get("dimension").toString());
         String encoder = root.get("_meta") instanceof Map<?, ?> meta
             && meta.get("neuralrank") instanceof Map<?, ?> ours
             && ours.get("encoder") instanceof String name ? name : "";
-        return new VectorMapping(true, dimensions, encoder);
+        return new VectorMapping(true, dimensions, encoder, hasSource);
     }
 }

@@ -1,10 +1,16 @@
 package org.neuralrank.search;
 
+import java.io.IOException;
 import org.neuralrank.options.Options;
+import org.opensearch.core.xcontent.ToXContentObject;
+import org.opensearch.core.xcontent.XContentBuilder;
 import org.opensearch.search.pipeline.PipelineProcessingContext;
 
 /**
  * What {@code neural_recall} leaves for {@code neural_rank} about one search.
+ *
+ * <p>A {@code template} query writes all that a pipeline's processors leave as JSON, to fill its variables with it, and
+ * fails where it can't. This is an empty object to it.
  *
  * @param asked         what the caller asked for
  * @param recallOptions the options of {@code neural_recall}, without the caller's
@@ -20,7 +26,7 @@ record Inquiry(
     boolean widened,
     Indices.Target target,
     Recall recall
-) {
+) implements ToXContentObject {
 
     private static final String ATTRIBUTE = "neural_rank.inquiry";
     private static final String DONE = "neural_rank.done";
@@ -31,6 +37,11 @@ record Inquiry(
 
     void putInto(PipelineProcessingContext context) {
         context.setAttribute(ATTRIBUTE, this);
+    }
+
+    @Override
+    public XContentBuilder toXContent(XContentBuilder builder, Params params) throws IOException {
+        return builder.startObject().endObject();
     }
 
     /** Whether an earlier {@code neural_rank} of the same pipeline has handled the search; says so from now on. */

@@ -70,6 +70,14 @@ record ItemFields(
             .toList();
     }
 
+    /** What a search for hits to rank fetches of their source; null means everything. */
+    static FetchSourceContext toFetch(Options options, Asked asked, Indices.Target target) {
+        // Named fields of a source that is not kept fail a search.
+        return target.hasSource()
+            ? of(options).fetch(asked.fetchSource(), asked.ubi("object_id_field"))
+            : asked.fetchSource();
+    }
+
     /**
      * What to fetch so that the ranker has its fields and the caller can still be given exactly what was asked.
      *

@@ -6,6 +6,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.regex.Pattern;
 import org.apache.lucene.search.BooleanClause;
 import org.neuralrank.options.ForeignSection;
 import org.opensearch.action.search.SearchRequest;
@@ -31,7 +32,29 @@ final class QueryText {
     /** The longest query that the sidecar takes, in code points. */
     static final int LONGEST = 2048;
 
+    /** What requires or excludes something in the language of {@code query_string}, a field's name among it. */
+    private static final Pattern CONDITIONS = Pattern.compile(
+        "(?:^|[\\s(])[+\\-!](?=\\S)|\\b(?:AND|NOT)\\b|&&|(?<!\\\\):"
+    );
+    /** The same in that of {@code simple_query_string}. */
+    private static final Pattern SIMPLE_CONDITIONS = Pattern.compile("(?:^|[\\s(|+])[+\\-](?=\\S)");
+
     private QueryText() {}
+
+    /** Whether what a {@code match} looks for was typed; a number or truth value in JSON says what a hit must have. */
+    static boolean isText(Object value) {
+        return !(value instanceof Boolean || value instanceof Number);
+    }
+
+    /** Whether it requires or excludes something, beside searching for words. */
+    static boolean hasConditions(QueryStringQueryBuilder query) {
+        return CONDITIONS.matcher(query.queryString()).find();
+    }
+
+    /** Whether it requires or excludes something, beside searching for words. */
+    static boolean hasConditions(SimpleQueryStringBuilder query) {
+        return SIMPLE_CONDITIONS.matcher(query.value()).find();
+    }
 
     /** The text of {@code ext.rerank.query_context}, empty without one. */
     static String ofRerankSection(SearchExtBuilder section, SearchRequest request) {
@@ -90,7 +113,7 @@ final class QueryText {
 
     private static Object textOf(QueryBuilder clause) {
         return switch (clause) {
-            case MatchQueryBuilder match -> match.value();
+            case MatchQueryBuilder match -> isText(match.value()) ? match.value() : null;
             case MultiMatchQueryBuilder match -> match.value();
             case MatchPhraseQueryBuilder match -> match.value();
             case MatchPhrasePrefixQueryBuilder match -> match.value();

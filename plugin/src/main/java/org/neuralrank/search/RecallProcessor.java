@@ -115,7 +115,7 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
             source.from(0)
                 .size(window)
                 .seqNoAndPrimaryTerm(true)
-                .fetchSource(ItemFields.of(options).fetch(asked.fetchSource(), asked.ubi("object_id_field")));
+                .fetchSource(ItemFields.toFetch(options, asked, target));
         }
         request.source(source);
         new Inquiry(asked, config, leftAlone, widen, target, recall).putInto(context);

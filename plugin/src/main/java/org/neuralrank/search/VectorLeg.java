@@ -245,7 +245,7 @@ final class VectorLeg {
             .size(k())
             .trackTotalHits(false)
             .seqNoAndPrimaryTerm(true)
-            .fetchSource(ItemFields.of(options).fetch(asked.fetchSource(), asked.ubi("object_id_field")))
+            .fetchSource(ItemFields.toFetch(options, asked, target))
             .version(theirs.version())
             .explain(theirs.explain());
         if (theirs.storedFields() != null) {

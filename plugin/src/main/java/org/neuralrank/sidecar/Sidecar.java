@@ -16,6 +16,7 @@ import java.util.function.BiConsumer;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 import java.util.function.LongSupplier;
+import org.neuralrank.v1.EncodeInput;
 import org.neuralrank.v1.EncodeRequest;
 import org.neuralrank.v1.EncodeResponse;
 import org.neuralrank.v1.RankRequest;
@@ -75,7 +76,16 @@ public final class Sidecar implements Closeable {
         Reading<EncodeResponse, T> reading,
         ActionListener<T> listener
     ) {
-        call(Channels.Kind.ENCODE, headers, timeoutMs, reading, listener, (stub, observer) -> stub.encode(request, observer));
+        boolean item = request.getInputsList().stream().anyMatch(EncodeInput::hasItemId);
+        call(
+            Channels.Kind.ENCODE,
+            headers,
+            timeoutMs,
+            notFound(item),
+            reading,
+            listener,
+            (stub, observer) -> stub.encode(request, observer)
+        );
     }
 
     /** Ranks candidates. The headers are those of {@link CallerHeaders}. */
@@ -86,7 +96,16 @@ public final class Sidecar implements Closeable {
         Reading<RankResponse, T> reading,
         ActionListener<T> listener
     ) {
-        call(Channels.Kind.RANK, headers, timeoutMs, reading, listener, (stub, observer) -> stub.rank(request, observer));
+        boolean item = !request.getSimilarTo().isEmpty();
+        call(
+            Channels.Kind.RANK,
+            headers,
+            timeoutMs,
+            notFound(item),
+            reading,
+            listener,
+            (stub, observer) -> stub.rank(request, observer)
+        );
     }
 
     /**
@@ -170,10 +189,16 @@ public final class Sidecar implements Closeable {
         channels.close();
     }
 
+    /** What it means that something is not there: of what a request names, items go out of a catalogue, models seldom. */
+    private static Reason notFound(boolean namesItem) {
+        return namesItem ? Reason.NOT_APPLICABLE : Reason.MODEL_UNAVAILABLE;
+    }
+
     private <R, T> void call(
         Channels.Kind kind,
         Metadata headers,
         long timeoutMs,
+        Reason notFound,
         Reading<R, T> reading,
         ActionListener<T> listener,
         BiConsumer<RankingGrpc.RankingStub, StreamObserver<R>> start
@@ -195,7 +220,7 @@ public final class Sidecar implements Closeable {
             RankingGrpc.newStub(next.line().channel())
                 .withInterceptors(MetadataUtils.newAttachHeadersInterceptor(headers))
                 .withDeadline(deadline),
-            new Answer<>(next.line().breaker(kind), timeoutMs, reading, listener, next.otherwise())
+            new Answer<>(next.line().breaker(kind), timeoutMs, notFound, reading, listener, next.otherwise())
         );
         attempt.accept(new Attempt(first, () -> {
             Channels.Line second = current.secondAfter(first, kind);
@@ -222,6 +247,7 @@ public final class Sidecar implements Closeable {
     private static final class Answer<R, T> implements StreamObserver<R> {
         private final Breaker breaker;
         private final long timeoutMs;
+        private final Reason notFound;
         private final Reading<R, T> reading;
         private final ActionListener<T> listener;
         private final BooleanSupplier otherwise;
@@ -230,12 +256,14 @@ public final class Sidecar implements Closeable {
         Answer(
             Breaker breaker,
             long timeoutMs,
+            Reason notFound,
             Reading<R, T> reading,
             ActionListener<T> listener,
             BooleanSupplier otherwise
         ) {
             this.breaker = breaker;
             this.timeoutMs = timeoutMs;
+            this.notFound = notFound;
             this.reading = reading;
             this.listener = listener;
             this.otherwise = otherwise;
@@ -267,7 +295,7 @@ public final class Sidecar implements Closeable {
                 case DEADLINE_EXCEEDED -> Reason.DEADLINE;
                 case RESOURCE_EXHAUSTED -> Reason.OVERLOAD;
                 case INVALID_ARGUMENT, OUT_OF_RANGE -> Reason.NOT_APPLICABLE;
-                case NOT_FOUND -> Reason.MODEL_UNAVAILABLE;
+                case NOT_FOUND -> notFound;
                 case FAILED_PRECONDITION -> Reason.ENCODER_MISMATCH;
                 case INTERNAL, UNKNOWN, DATA_LOSS, UNIMPLEMENTED -> Reason.BAD_REPLY;
                 default -> Reason.SIDECAR_UNAVAILABLE;

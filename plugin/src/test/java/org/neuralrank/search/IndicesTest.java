@@ -53,6 +53,7 @@ public class IndicesTest {
                 Metadata.builder()
                     .put(index("one", vectors("e@1"), 50), false)
                     .put(index("two", vectors("e@2"), 100), false)
+                    .put(index("bare", "{\"_source\":{\"enabled\":false},\"properties\":{}}", 100), false)
                     .put(index("plain", "{\"properties\":{\"text_vector\":{\"type\":\"text\"}}}", 100), false)
             )
             .build();
@@ -69,10 +70,16 @@ public class IndicesTest {
 
     @Test
     public void theMappingSaysWhatVectorsThereAre() {
-        assertEquals(new Indices.Target("one", true, Set.of(), 384, Set.of("e@1"), 50), of("text_vector", "one"));
+        assertEquals(new Indices.Target("one", true, Set.of(), 384, Set.of("e@1"), 50, true), of("text_vector", "one"));
         assertEquals(8, of("inner.v", "one").dimensions());
         assertFalse(of("other", "one").hasVectors());
         assertFalse("a text field is no vector", of("text_vector", "plain").hasVectors());
+    }
+
+    @Test
+    public void aSourceThatOneOfThemDoesNotKeepIsNotFetchedFrom() {
+        assertTrue(of("text_vector", "one", "plain").hasSource());
+        assertFalse(of("text_vector", "one", "bare").hasSource());
     }
 
     @Test

@@ -47,6 +47,7 @@ import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.common.unit.TimeValue;
+import org.opensearch.common.xcontent.json.JsonXContent;
 import org.opensearch.core.ParseField;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.common.transport.TransportAddress;
@@ -67,7 +68,7 @@ import org.opensearch.threadpool.ThreadPool;
 /** Whole searches through both processors, with a real thread pool and a sidecar over real gRPC. */
 public class ProcessorsTest {
 
-    private static final Indices.Target PRODUCTS = new Indices.Target("products", true, Set.of(), 3, Set.of("toy@1"), 10_000);
+    private static final Indices.Target PRODUCTS = products(true);
 
     private ThreadPool threadPool;
     private FakeSidecar server;
@@ -87,6 +88,10 @@ public class ProcessorsTest {
     private boolean hasLog = true;
     private Exception refusal;
     private PipelineProcessingContext context = new PipelineProcessingContext();
+
+    private static Indices.Target products(boolean hasSource) {
+        return new Indices.Target("products", true, Set.of(), 3, Set.of("toy@1"), 10_000, hasSource);
+    }
 
     @Before
     public void start() throws IOException {
@@ -290,6 +295,22 @@ public class ProcessorsTest {
         SearchResponse some = search(request(match("x").fetchSource("price", null).seqNoAndPrimaryTerm(true), null));
         assertEquals(Map.of("price", 5), some.getHits().getAt(0).getSourceAsMap());
         assertEquals(7, some.getHits().getAt(0).getSeqNo());
+    }
+
+    @Test
+    public void ofASourceThatIsNotKeptNoFieldsAreFetched() throws Exception {
+        target = products(false);
+        SearchRequest request = request(match("x").fetchSource(false), null);
+        assertEquals(true, report(search(request)).get("reranked"));
+        assertFalse(request.source().fetchSource().fetchSource());
+        assertFalse(vectorSearches.get(0).source().fetchSource().fetchSource());
+    }
+
+    @Test
+    public void whatIsLeftForTheRankerIsNothingToATemplateQuery() throws Exception {
+        recall(request(match("x"), null), Map.of());
+        // As a template query does with each attribute of the pipeline.
+        assertEquals("{}", JsonXContent.contentBuilder().value((Object) Inquiry.in(context)).toString());
     }
 
     @Test
@@ -861,7 +882,7 @@ public class ProcessorsTest {
 
     @Test
     public void anIndexWithoutVectorsIsRankedWithoutThem() throws Exception {
-        target = new Indices.Target("products", false, Set.of(), 0, Set.of(), 10_000);
+        target = new Indices.Target("products", false, Set.of(), 0, Set.of(), 10_000, true);
         assertLexicalOnly("not_applicable");
         assertTrue(server.encoded.isEmpty());
     }
@@ -869,8 +890,8 @@ public class ProcessorsTest {
     @Test
     public void indicesWithoutVectorsArePassedOverInSilenceWhereThatIsAsked() throws Exception {
         for (Indices.Target lacking : List.of(
-            new Indices.Target("", true, Set.of("notes"), 3, Set.of("toy@1"), 10_000),
-            new Indices.Target("notes", false, Set.of("notes"), 0, Set.of(), 10_000)
+            new Indices.Target("", true, Set.of("notes"), 3, Set.of("toy@1"), 10_000, true),
+            new Indices.Target("notes", false, Set.of("notes"), 0, Set.of(), 10_000, true)
         )) {
             target = lacking;
             assertEquals(List.of("not_applicable"), reasons(search(request(match("x"), null))));
@@ -895,14 +916,14 @@ public class ProcessorsTest {
 
     @Test
     public void vectorsOfAnotherEncoderAreNotSearched() throws Exception {
-        target = new Indices.Target("products", true, Set.of(), 3, Set.of("other@2"), 10_000);
+        target = new Indices.Target("products", true, Set.of(), 3, Set.of("other@2"), 10_000, true);
         assertLexicalOnly("encoder_mismatch");
-        target = new Indices.Target("products", true, Set.of(), 4, Set.of("toy@1"), 10_000);
+        target = new Indices.Target("products", true, Set.of(), 4, Set.of("toy@1"), 10_000, true);
         for (int i = 0; i < 4; i++) {
             assertLexicalOnly("encoder_mismatch");
         }
         assertEquals("one index's mismatch does not stop the others", 5, server.encoded.size());
-        target = new Indices.Target("", true, Set.of(), 3, Set.of("toy@1", "other@2"), 10_000);
+        target = new Indices.Target("", true, Set.of(), 3, Set.of("toy@1", "other@2"), 10_000, true);
         assertLexicalOnly("encoder_mismatch");
         assertTrue("nothing was searched with them", vectorSearches.isEmpty());
     }
@@ -969,6 +990,19 @@ public class ProcessorsTest {
             server.rank = FakeSidecar::reversed;
             search(request(match("x"), null));
         }
+    }
+
+    @Test
+    public void anItemThatIsNotThereIsNoLackOfAModel() throws Exception {
+        server.encode = request -> {
+            throw Status.NOT_FOUND.withDescription("no item i").asRuntimeException();
+        };
+        server.rank = request -> {
+            throw Status.NOT_FOUND.withDescription("no item i").asRuntimeException();
+        };
+        SearchResponse response = search(request(match("x"), Map.of("similar_to", "i")));
+        assertOriginal(response, "not_applicable");
+        assertEquals(List.of("not_applicable"), reasons(response));
     }
 
     @Test

@@ -136,6 +136,33 @@ public class QueriesTest {
     }
 
     @Test
+    public void aNumberOrATruthValueIsNoTextButACondition() {
+        QueryBuilder inStock = matchQuery("in_stock", true);
+        QueryBuilder query = boolQuery().must(matchQuery("title", "x")).must(inStock).must(matchQuery("rank", 3));
+        assertEquals(boolQuery().filter(inStock).filter(matchQuery("rank", 3)), conditions(query, null));
+        assertEquals("x", QueryText.of(query));
+        assertEquals("", QueryText.of(inStock));
+    }
+
+    @Test
+    public void aQueryStringThatRequiresOrExcludesBindsNeighbours() {
+        List<String> words = List.of("usb-c cable", "t-shirt - red", "a (b) \"c d\" e* f~1", "AT&T", "it\\:s", "Andes NOTE");
+        for (String free : words) {
+            assertNull(free, conditions(queryStringQuery(free), null));
+            assertNull(free, conditions(simpleQueryStringQuery(free), null));
+        }
+        for (String bound : List.of("a -case", "-case", "+a b", "a (-b c)")) {
+            assertEquals(boolQuery().filter(queryStringQuery(bound)), conditions(queryStringQuery(bound), null));
+            QueryBuilder simple = simpleQueryStringQuery(bound);
+            assertEquals(boolQuery().filter(simple), conditions(simple, null));
+        }
+        for (String bound : List.of("a NOT b", "a AND b", "a && b", "brand:Apple", "price:[1 TO 5]", "a !b")) {
+            assertEquals(boolQuery().filter(queryStringQuery(bound)), conditions(queryStringQuery(bound), null));
+            assertNull("no operators there", conditions(simpleQueryStringQuery(bound), null));
+        }
+    }
+
+    @Test
     public void ofAlternativesAHitMeetsTheConditionsOfOne() {
         QueryBuilder apple = boolQuery().must(matchQuery("title", "x")).filter(termQuery("brand", "Apple"));
         QueryBuilder cheap = boolQuery().must(matchQuery("title", "y")).filter(rangeQuery("price").lte(5));

@@ -161,8 +161,8 @@ def parse_in_service(data: bytes, origin: str) -> InService:
         return InService.model_validate_json(data)
     except ValidationError as error:
         raise InvalidInput(
-            f"{origin}: {first_problem(error)}. Write it with `neuralrank models promote`, or "
-            "delete it: the newest bundle then serves."
+            f"{origin}: {first_problem(error)}. Write it anew with `neuralrank models promote "
+            "NAME@HASH`, or delete it: the newest bundle then serves."
         ) from error
 
 

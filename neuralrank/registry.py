@@ -218,7 +218,8 @@ class Registry:
         self._replace(self._record(ref), candidate.model_dump_json(indent=2))
 
     def promote(self, ref: str, *, max_slowdown: float | None = None) -> str:
-        """Puts a bundle into service and pins it; a name alone follows its newest bundle again.
+        """Puts a bundle into service and pins it; a name alone follows its newest bundle again. A
+        `serving.json` that is damaged is written anew.
 
         Args:
             max_slowdown: how many times slower than the one before it may be.
@@ -231,12 +232,22 @@ class Registry:
             InvalidBundle: it is damaged.
         """
         name, digits = parse_ref(ref)
-        state = self.in_service(name)
+        try:
+            state = self.in_service(name)
+        except InvalidInput:
+            state = None
         if not digits:
-            self._write(name, state.model_copy(update={"serving": "", "history": ()}))
+            follows = {"serving": "", "history": ()}
+            self._write(name, (state or InService()).model_copy(update=follows))
             return self.resolve(name)
         bundle = self.get(ref)
-        self._write(name, state.promoted(bundle.hash, self.published(name), max_slowdown))
+        # Of what served before a damaged one, nothing is known.
+        after = (
+            state.promoted(bundle.hash, self.published(name), max_slowdown)
+            if state
+            else InService(serving=bundle.hash, max_slowdown=max_slowdown)
+        )
+        self._write(name, after)
         return bundle.ref
 
     def rollback(self, name: str) -> str:

@@ -72,12 +72,13 @@ def promoted(
             f"{ref} stays a candidate. {candidate.reason} Compare it with `--dataset DATASET`, or "
             "put it into service all the same with `--force --reason WHY`."
         )
-    serving = registry.answering(registry.manifest(ref))
-    if candidate.outcome == "passed" and candidate.against not in (serving, ""):
-        raise InvalidInput(
-            f"{ref} stays a candidate. It was compared with {candidate.against}, and "
-            f"{serving or 'nothing'} serves by now. Compare it anew with `--dataset DATASET`."
-        )
+    if candidate.outcome == "passed":
+        serving = registry.answering(registry.manifest(ref))
+        if candidate.against not in (serving, ""):
+            raise InvalidInput(
+                f"{ref} stays a candidate. It was compared with {candidate.against}, and "
+                f"{serving or 'nothing'} serves by now. Compare it anew with `--dataset DATASET`."
+            )
     return registry.promote(ref, max_slowdown=max_slowdown)
 
 

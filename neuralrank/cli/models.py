@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from neuralrank.bundle import Bundle
+from neuralrank.bundle import Bundle, parse_ref
 from neuralrank.cli import promotion
 from neuralrank.cli.registry_options import Json, Ref, RegistryUrl, open_registry, say_done
+from neuralrank.errors import InvalidInput
 from neuralrank.in_service import Published
 from neuralrank.models import add, add_defaults
 from neuralrank.models.bert import Precision
@@ -60,7 +61,13 @@ def _roles(registry: Registry, bundles: list[Bundle]) -> dict[str, str]:
             for bundle in bundles
             if bundle.manifest.name == name
         ]
-        state = registry.in_service(name)
+        try:
+            state = registry.in_service(name)
+        except InvalidInput as error:  # which does not keep the others from being listed
+            print(f"neuralrank: {error}", file=sys.stderr)
+            of_name = (ref for ref in roles if parse_ref(ref)[0] == name)
+            roles |= dict.fromkeys(of_name, "serving.json is damaged")
+            continue
         order = state.order(published)
         for digits, role in [
             *((d, "serving, pinned" if state.serving else "serving") for d in order[:1]),
@@ -189,7 +196,7 @@ def status(
     from neuralrank.client import Client
     from neuralrank.v1 import ranking_pb2 as pb
 
-    with Client(load_settings(sidecar=sidecar).sidecar) as client:
+    with Client.of(load_settings(sidecar=sidecar)) as client:
         answer = client.model_status()
     rows: list[dict[str, Any]] = [
         {

@@ -21,7 +21,7 @@ class Plan:
 
     # Everything that is published.
     refs: frozenset[str] = frozenset()
-    # By name: what may serve, the one that should first.
+    # By name: what may serve, the one that should first. Not of a name of which nothing is known.
     orders: Mapping[str, Sequence[str]] = field(default_factory=dict)
     states: Mapping[str, InService] = field(default_factory=dict)
     # Why the manifest of a published bundle, or what is in service of a name, can't be read.
@@ -73,15 +73,22 @@ class Reader:
         states, orders = {}, {}
         for name, published in by_name.items():
             state = self._state(name, problems)
-            states[name] = state
-            orders[name] = [f"{name}@{digits}" for digits in state.order(published)]
-        self._states = states
+            if state is not None:
+                states[name] = state
+                orders[name] = [f"{name}@{digits}" for digits in state.order(published)]
+        self._states |= states
         return Plan(frozenset(refs), orders, states, problems)
 
-    def _state(self, name: str, problems: dict[str, str]) -> InService:
-        """What serves; where that can't be read, what was read last."""
+    def _state(self, name: str, problems: dict[str, str]) -> InService | None:
+        """What serves; where that can't be read, what was read last. None: it never was, and so
+        nothing of the name serves: the newest may be a candidate that has shown nothing."""
         try:
             return self._source.in_service(name)
         except (InvalidInput, *_OF_ONE_FILE) as error:
-            problems[f"{name}@serving.json"] = str(error)
-            return self._states.get(name, InService())
+            known = self._states.get(name)
+            problems[f"{name}@serving.json"] = f"{error} Until it can be read, " + (
+                "what it said before holds."
+                if known is not None
+                else f"no bundle of {name} serves, since nothing says which one should."
+            )
+            return known

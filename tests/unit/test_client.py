@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from neuralrank import channel
 from neuralrank.channel import KEEPALIVE_MS, Access, Route
+from neuralrank.cli.commands import app
 from neuralrank.client import Client
 from neuralrank.errors import InvalidSettings, Overloaded, Unauthenticated, Unavailable
 from neuralrank.settings import Settings
@@ -76,6 +78,20 @@ async def test_settings_of_the_environment_are_used(
         assert await asyncio.to_thread(sidecar_status, at(made)) == "not_serving"
         monkeypatch.delenv("NEURALRANK_CLIENT_CA")
         assert await asyncio.to_thread(sidecar_status, at(made)) == "down"
+
+
+async def test_models_status_asks_a_secured_sidecar_as_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files(tmp_path)
+    (tmp_path / "tokens").write_text(f"shop: {SECRET}\n")
+    monkeypatch.setenv("NEURALRANK_CLIENT_CA", str(files.ca))
+    monkeypatch.setenv("NEURALRANK_CLIENT_TOKEN", SECRET)
+    async with secured(tmp_path, **files.settings(), tokens=str(tmp_path / "tokens")) as made:
+        asked = ["models", "status", "--sidecar", at(made), "--json"]
+        done = await asyncio.to_thread(CliRunner().invoke, app, asked)
+    assert done.exit_code == 0, done.exception
+    assert json.loads(done.stdout) == []
 
 
 def served(made: Sidecar) -> float:

@@ -41,6 +41,19 @@ def test_one_command_promotes_and_one_rolls_back(refs: list[str]) -> None:
     assert run("show", NAME)["ref"] == refs[2]
 
 
+def test_a_damaged_serving_file_is_said_beside_the_list_and_mended_by_a_promotion(
+    refs: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "registry" / NAME / "serving.json").write_text("{")
+    done = CliRunner().invoke(app, ["models", "list", "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    rows = json.loads(done.stdout)
+    assert [row["service"] for row in rows] == ["serving.json is damaged"] * 3
+    assert "models promote NAME@HASH" in done.stderr
+    run("promote", refs[1])
+    assert roles() == ["", "serving, pinned", ""]
+
+
 def test_trials_and_removal(refs: list[str]) -> None:
     assert run("promote", refs[2], "--canary", "5") == {"ref": refs[2], "service": "canary"}
     run("promote", refs[0], "--shadow", "100")

@@ -342,6 +342,21 @@ def test_a_damaged_state_of_service_is_said(tmp_path: Path, encoder_bundle: Bund
     assert registry.get(bundle.ref).ref == bundle.ref
 
 
+@pytest.mark.parametrize("by_hash", [True, False])
+def test_a_damaged_state_of_service_is_written_anew_by_a_promotion(
+    tmp_path: Path, *, by_hash: bool
+) -> None:
+    registry = Registry(str(tmp_path / "registry"))
+    first, _, third = three(registry, tmp_path)
+    name = "tiny-cross-encoder"
+    (Path(registry.url) / name / "serving.json").write_text("{")
+    assert registry.promote(first if by_hash else name) == (first if by_hash else third)
+    assert registry.get(name).ref == (first if by_hash else third)
+    if by_hash:  # what served before is not known
+        with pytest.raises(NotFound, match="nothing to go back to"):
+            registry.rollback(name)
+
+
 def test_the_first_of_a_kind_is_by_name_and_what_serves_under_it(tmp_path: Path) -> None:
     registry = Registry(str(tmp_path / "registry"))
     assert registry.first("encoder") is None

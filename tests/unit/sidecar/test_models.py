@@ -628,6 +628,29 @@ async def test_a_damaged_serving_file_changes_nothing_and_is_said(
     assert all(status.state is not State.REFUSED for status in models.statuses)
 
 
+async def test_after_a_restart_nothing_serves_of_a_name_whose_serving_file_is_damaged(
+    registry: Registry, models: Models, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = registry.publish(cross_encoder(tmp_path, 1))
+    other = registry.publish(cross_encoder(tmp_path, 1, name="other")).ref
+    registry.publish(cross_encoder(tmp_path, 2), candidate=True)  # has shown nothing
+    registry.promote(first.ref)
+    (first.path.parent / "serving.json").write_text("{")
+    await models.refresh()
+    await models.refresh()
+    assert models.serving.current == {"other": other}
+    assert set(models.serving.loaded) == {other}
+    (problem,) = [status for status in models.statuses if status.state is State.REFUSED]
+    assert problem.ref == "tiny-cross-encoder@serving.json"
+    assert "no bundle of tiny-cross-encoder serves" in problem.reason
+    (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert said.__dict__["reason"] == problem.reason
+    registry.promote(first.ref)
+    await models.refresh()
+    assert models.serving.current == {"other": other, "tiny-cross-encoder": first.ref}
+    assert all(status.state is not State.REFUSED for status in models.statuses)
+
+
 DENIED = PermissionError(13, "Permission denied")  # as root no file is unreadable
 
 

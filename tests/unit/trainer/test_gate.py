@@ -290,6 +290,15 @@ def test_a_new_name_may_be_forced_by_a_person(
     assert registry.resolve("ranker") == refs[0]
 
 
+def test_a_candidate_may_be_forced_where_nothing_says_what_serves(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    (tmp_path / "registry/ranker/serving.json").write_text("{")
+    done = run("promote", refs[1], "--force", "--reason", "serving.json was damaged")
+    assert done.exit_code == 0, done.output
+    assert registry.resolve("ranker") == refs[1]
+
+
 @pytest.mark.usefixtures("refs")
 def test_without_anything_in_service_there_is_nothing_to_compare_with(
     tmp_path: Path, registry: Registry

@@ -83,6 +83,7 @@ def read_queries(path: Path) -> dict[str, str]:
         query, tab, text = line.partition("\t")
         if not tab or not query.strip() or not text.strip():
             raise InvalidInput(f"{path}:{number}: got {line!r}; a line is an id, a tab and a text.")
+        query = query.strip()
         if query in queries:
             raise InvalidInput(f"{path}:{number}: the query id {query!r} comes twice.")
         queries[query] = text.strip()

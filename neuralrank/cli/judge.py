@@ -206,14 +206,17 @@ def convert(
     answers can be read too; ratings of its click model are no grades and need --thresholds.
     """
     beside = queries_beside(source)
-    made = Judgments.read(
-        source, queries or (beside if beside.is_file() else None), _steps(thresholds)
-    )
+    texts = queries or (beside if beside.is_file() else None)
+    made = read = Judgments.read(source, texts, _steps(thresholds))
+    if texts and source.suffix != ".json":
+        made = read.asked(texts)
     unknown: list[str] = []
     if index:
         with closing(connect(load_settings())) as client:
             made, unknown = _known(client, index, made)
-    _show(_written(made, out, queries) | {"unknown_items": unknown}, as_json)
+    lacking = len(read.grades) - len(made.grades)
+    skipped = {"judged queries without a text": lacking} if lacking else {}
+    _show(_written(made, out, queries) | {"unknown_items": unknown, "skipped": skipped}, as_json)
 
 
 def _so_far(out: Path, queries: Path, texts: dict[str, str]) -> Judgments:

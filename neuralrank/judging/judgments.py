@@ -96,6 +96,21 @@ class Judgments:
             dict(self.texts), {query: grades for query, grades in kept.items() if grades}
         )
 
+    def asked(self, queries: Path) -> "Judgments":
+        """Those of queries that a TSV has a text of: an id in a text's place says nothing.
+
+        Raises:
+            InvalidInput: it has none of them.
+        """
+        texts = read_queries(queries)
+        kept = {query: grades for query, grades in self.grades.items() if query in texts}
+        if not kept:
+            raise InvalidInput(
+                f"No judged query is in {queries}: {next(iter(self.grades))!r} is judged, "
+                f"{next(iter(texts))!r} has a text. See that both files have the same ids."
+            )
+        return Judgments({query: texts[query] for query in kept}, kept)
+
     @classmethod
     def read(
         cls, path: Path, queries: Path | None = None, thresholds: Sequence[float] = ()

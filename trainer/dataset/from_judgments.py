@@ -43,11 +43,13 @@ def from_judgments(
     options: JudgmentOptions,
     source: str,
     progress: Progress,
+    without_text: int = 0,
 ) -> Dataset:
     """
     Args:
         items: ITEMS of the catalogue; `finders` are over the same, in the same order.
         source: in words, what the judgments are.
+        without_text: judged queries that were left out before, to be counted.
 
     Raises:
         InvalidInput: a grade is outside the scale, no judged item is in the catalogue, or the
@@ -121,6 +123,7 @@ def from_judgments(
                 "grades": {str(grade): grades.count(grade) for grade in sorted(set(grades))},
                 "negatives": dict(Counter(row["negative"] for row in examples if row["negative"])),
                 "unknown_items": unknown,
+                "queries_without_text": without_text,
             },
         ),
         items=items,

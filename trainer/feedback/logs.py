@@ -9,6 +9,7 @@ raw/                  while it goes on: pieces as they came
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -62,6 +63,8 @@ class Pulled(BaseModel):
     asked_until: str
     since: str
     until: str
+    # When it began, ISO 8601 in UTC. "": an earlier version did not write it down.
+    begun: str = ""
     # Of which index's items, and with which limits. None: of a time when that was not written down.
     index: str | None = None
     bot_rate: int | None = None
@@ -71,6 +74,13 @@ class Pulled(BaseModel):
     counts: Mapping[str, int] = Field(default_factory=dict)
     # Rows that were left out, by reason.
     dropped: Mapping[str, int] = Field(default_factory=dict)
+
+    @property
+    def was_early(self) -> bool:
+        """Whether its window ended in the future, so that it can't have all of it."""
+        if not self.begun:
+            return False
+        return datetime.fromisoformat(self.begun) < datetime.fromisoformat(self.until)
 
 
 @dataclass(frozen=True)

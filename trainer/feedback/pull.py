@@ -122,8 +122,8 @@ def moment(text: str, now: datetime, what: str) -> datetime:
 
 
 def _begin(folder: Path, request: Request, now: datetime) -> Pulled:
-    """The pull that a folder holds; a new one where it holds none, or one whose window has moved
-    on since it was finished (`now` is another time)."""
+    """The pull that a folder holds; a new one where it holds none, or a finished one whose window
+    has moved on since (`now` is another time) or was not over yet."""
     found = read_pulled(folder)
     if (
         found is None
@@ -142,6 +142,7 @@ def _begin(folder: Path, request: Request, now: datetime) -> Pulled:
         asked_until=request.until,
         since=since.isoformat(),
         until=until.isoformat(),
+        begun=now.isoformat(),
         index=request.index,
         bot_rate=request.limits.bot_rate,
         skew=request.limits.skew,
@@ -152,7 +153,8 @@ def _begin(folder: Path, request: Request, now: datetime) -> Pulled:
         raise InvalidInput(
             f"{folder} holds a pull {other}. Name another folder, or delete that one."
         )
-    if found.complete and (found.since, found.until) != (asked.since, asked.until):
+    moved = (found.since, found.until) != (asked.since, asked.until)
+    if found.complete and (moved or found.was_early):
         shutil.rmtree(folder / _RAW, ignore_errors=True)  # a kill may have left it
         return asked
     return found

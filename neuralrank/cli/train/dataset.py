@@ -115,7 +115,9 @@ def dataset(
         elif judgments:
             from neuralrank.judging import Judgments
 
-            judged = Judgments.read(judgments, queries)
+            judged = whole = Judgments.read(judgments, queries)
+            if queries and judgments.suffix != ".json":
+                judged = whole.asked(queries)
             items, headlines = read_items(catalogue)
             made = from_judgments(
                 judged,
@@ -124,6 +126,7 @@ def dataset(
                 JudgmentOptions(shares, negatives, highest, seed),
                 f"judgments: {judgments}",
                 show,
+                len(whole.grades) - len(judged.grades),
             )
         made.write(out)
     if as_json:
@@ -184,6 +187,8 @@ def _show(made: "Dataset", out: Path) -> None:
         table.add_row("recommended", f"{sum(recommended.values()):,} pages")
     for name, count in description.counts.get("skipped", {}).items():
         table.add_row("left out", f"{count:,} {name}")
+    if lacking := description.counts.get("queries_without_text"):
+        table.add_row("left out", f"{lacking:,} judged queries without a text")
     if unknown := description.counts.get("unknown_items"):
         table.add_row("left out", f"{unknown:,} judged items that are not in the catalogue")
     table.add_row("folder", str(out))

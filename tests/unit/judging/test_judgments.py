@@ -116,3 +116,13 @@ def test_convert_reads_the_queries_that_lie_beside_the_file(tmp_path: Path) -> N
     CliRunner().invoke(app, ["judge", "convert", str(source), "--out", str(out)])
     ratings = json.loads(out.read_text())["judgmentRatings"]
     assert [entry["query"] for entry in ratings] == ["1", "2"]
+
+
+def test_what_is_converted_has_texts_and_no_ids_for_them(tmp_path: Path) -> None:
+    (tmp_path / "j.qrels").write_text("1 0 a 3\n2 0 b 1\n")
+    (tmp_path / "q.tsv").write_text("1\tred kettle\n")
+    command = ["judge", "convert", str(tmp_path / "j.qrels"), "--out", str(tmp_path / "j.json")]
+    done = CliRunner().invoke(app, [*command, "--queries", str(tmp_path / "q.tsv"), "--json"])
+    assert json.loads(done.stdout)["skipped"] == {"judged queries without a text": 1}
+    written = json.loads((tmp_path / "j.json").read_text())
+    assert [row["query"] for row in written["judgmentRatings"]] == ["red kettle"]

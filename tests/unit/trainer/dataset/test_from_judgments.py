@@ -114,3 +114,21 @@ def test_wrong_use_says_what_to_do(folder: Path) -> None:
     assert "allowed are auto, harvest" in str(refused(*judged, "--propensities", "x"))
     assert isinstance(refused(*judged), NotFound)  # no encoder
     assert "There are no logs in" in str(refused("--logs", str(folder), "--encoder", "none"))
+
+
+def test_judged_queries_without_a_text_are_left_out_and_counted(folder: Path) -> None:
+    """Their ids were taken for what users type."""
+    texts = (folder / "q.tsv").read_text().splitlines()
+    (folder / "q.tsv").write_text("\n".join(line.replace("\t", " \t") for line in texts[5:]))
+    done = run(folder)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["counts"]["queries_without_text"] == 5
+    made = Dataset.open(folder / "data")
+    assert set(made.queries["text"].to_pylist()) == set(QUERIES[5:])
+
+
+def test_texts_of_other_queries_are_refused(folder: Path) -> None:
+    (folder / "q.tsv").write_text("other\tkettle 1\n")
+    done = run(folder)
+    assert isinstance(done.exception, InvalidInput)
+    assert "'0' is judged, 'other' has a text" in str(done.exception)

@@ -230,6 +230,18 @@ def test_now_moves_on_and_a_finished_pull_with_it(tmp_path: Path) -> None:
     assert Logs.open(tmp_path).events["item_id"].to_pylist() == ["b"]
 
 
+def test_a_window_that_is_not_over_yet_is_pulled_again(tmp_path: Path) -> None:
+    cluster = Cluster([query(0, "q")], [event(1, "click", "a")])
+    request = Request("2026-01-01", "2026-02-01")
+    assert fetch(cluster, tmp_path, request).counts["clicks"] == 1
+    cluster.documents["ubi_events"].append(event(90_000, "click", "b"))
+    assert fetch(cluster, tmp_path, request, now=NOW + timedelta(hours=2)).counts["clicks"] == 2
+    over = fetch(cluster, tmp_path, request, now=NOW + timedelta(days=60))
+    assert over.counts["clicks"] == 2
+    cluster.down = -1
+    assert fetch(cluster, tmp_path, request, now=NOW + timedelta(days=61)) == over
+
+
 def test_an_interrupted_pull_up_to_now_keeps_its_times(tmp_path: Path) -> None:
     cluster = many()
     cluster.interrupt_after = 1

@@ -42,7 +42,11 @@ def dataset(
     ] = None,
     queries: Annotated[
         Path | None,
-        typer.Option(metavar="TSV", help="The queries of a TREC file: id, tab, text."),
+        typer.Option(
+            metavar="TSV",
+            help="The queries of a TREC file: id, tab, text. Default: NAME.queries.tsv beside it, "
+            "as `judge` writes it.",
+        ),
     ] = None,
     propensities: Annotated[
         str,
@@ -113,11 +117,13 @@ def dataset(
                 show,
             )
         elif judgments:
-            from neuralrank.judging import Judgments
+            from neuralrank.judging import Judgments, queries_beside
 
-            judged = whole = Judgments.read(judgments, queries)
-            if queries and judgments.suffix != ".json":
-                judged = whole.asked(queries)
+            beside = queries_beside(judgments)
+            texts = queries or (beside if beside.is_file() else None)
+            judged = whole = Judgments.read(judgments, texts)
+            if texts and judgments.suffix != ".json":
+                judged = whole.asked(texts)
             items, headlines = read_items(catalogue)
             made = from_judgments(
                 judged,

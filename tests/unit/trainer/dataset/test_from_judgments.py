@@ -127,6 +127,15 @@ def test_judged_queries_without_a_text_are_left_out_and_counted(folder: Path) ->
     assert set(made.queries["text"].to_pylist()) == set(QUERIES[5:])
 
 
+def test_queries_that_lie_beside_the_judgments_are_found(folder: Path) -> None:
+    (folder / "q.tsv").rename(folder / "j.queries.tsv")
+    made = ["--judgments", str(folder / "j.qrels"), "--catalogue", str(folder / "c.jsonl.gz")]
+    out = ["--out", str(folder / "data"), "--encoder", "none"]
+    done = CliRunner().invoke(app, ["train", "dataset", *made, *out])
+    assert done.exit_code == 0, done.output
+    assert set(Dataset.open(folder / "data").queries["text"].to_pylist()) == set(QUERIES)
+
+
 def test_texts_of_other_queries_are_refused(folder: Path) -> None:
     (folder / "q.tsv").write_text("other\tkettle 1\n")
     done = run(folder)

@@ -63,7 +63,8 @@ def users_for_lift(
         raise InvalidInput(f"The deviation is {deviation:g}; allowed is above 0.")
     if deviation is None and max(rate, other) >= 1:
         raise InvalidInput(
-            f"A rate of {max(rate, other):g} is no share of users; give its --deviation over users."
+            f"The rate is {rate:g}, with the lift {other:g}; a share of users is below 1 (0.12: 12 "
+            "%). Of what is no share, give the --deviation over users too."
         )
     variances = [p * (1 - p) if deviation is None else deviation**2 for p in (rate, other)]
     return users_for_difference(other - rate, *variances, power=power, alpha=alpha)

@@ -26,6 +26,12 @@ def test_a_difference_is_said_in_words() -> None:
     ]
 
 
+def test_texts_that_differ_in_case_only_are_different() -> None:
+    assert list(differences({"vector_field": "Vector"}, {"vector_field": "vector"})) == [
+        "vector_field is vector, the file says Vector"
+    ]
+
+
 def test_lists_are_compared_as_a_whole() -> None:
     wanted = {"request_processors": [{"a": {"k": 100}}]}
     assert list(differences(wanted, {"request_processors": [{"a": {"k": 50}}]})) == [

@@ -69,7 +69,8 @@ def report(
         raise NotFound(
             f"No page of the experiment {name!r} is in ubi_queries"
             + (f" ({since or 'the beginning'} to {until or 'now'})" if since or until else "")
-            + f": query_attributes.experiment says which it is. {' '.join(_listed(skipped))}".rstrip()
+            + ": "
+            + " ".join(["query_attributes.experiment says which it is.", *_listed(skipped)])
         )
     if as_json:
         answer = {

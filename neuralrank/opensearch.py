@@ -222,8 +222,10 @@ def _options(settings: Settings, timeout: float, retries: int) -> dict[str, Any]
         port = -1
     if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
         raise InvalidSettings(
-            f"opensearch_url is {settings.opensearch_url!r}; allowed is an address such as "
-            "http://127.0.0.1:9200. Set NEURALRANK_OPENSEARCH_URL."
+            # With an "@" it has a password that was not written as an address has it.
+            f"opensearch_url is {settings.opensearch_url.rpartition('@')[2]!r}; allowed is an "
+            "address such as http://127.0.0.1:9200. Set NEURALRANK_OPENSEARCH_URL; user and "
+            "password go to NEURALRANK_OPENSEARCH_USER and NEURALRANK_OPENSEARCH_PASSWORD."
         )
     secure = parts.scheme == "https"
     host: dict[str, Any] = {
@@ -248,7 +250,6 @@ def _options(settings: Settings, timeout: float, retries: int) -> dict[str, Any]
             "verify_certs": settings.opensearch_verify_certs,
             "ssl_show_warn": settings.opensearch_verify_certs,
         }
-    user = settings.opensearch_user or parts.username
-    if user:
-        options["http_auth"] = (user, settings.opensearch_password or parts.password or "")
+    if settings.opensearch_user:
+        options["http_auth"] = (settings.opensearch_user, settings.opensearch_password)
     return options

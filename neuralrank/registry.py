@@ -23,6 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from neuralrank.bundle import MANIFEST, Bundle, Kind, Manifest, parse_manifest, parse_ref
 from neuralrank.candidates import Candidate, parse_candidate
+from neuralrank.credentials import sign_in
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
 from neuralrank.in_service import NONE, InService, Published, Trial, parse_in_service
 from neuralrank.whole_file import whole_folder, write_whole
@@ -42,7 +43,8 @@ class Registry:
             cache: where bundles of a remote registry are kept; a folder of the system's temporary
                 one by default.
         """
-        self.url = url
+        # As messages show it.
+        self.url = sign_in(url).address
         self._fs, self._root = fsspec.core.url_to_fs(url)
         self._local = isinstance(self._fs, LocalFileSystem)
         self._cache = cache or Path(tempfile.gettempdir()) / "neuralrank-bundles"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from neuralrank.credentials import sign_in
 from neuralrank.errors import InvalidSettings
 
 __all__ = ["Settings", "default_home", "load_settings"]
@@ -38,8 +39,9 @@ class Settings(BaseSettings):
     # OpenSearch's address. `neuralrank up` writes the one it started into the state.
     opensearch_url: str = "http://127.0.0.1:9200"
     # For an OpenSearch with security: basic authentication, and whether certificates are checked.
+    # User and password may stand in the address; they are taken out of it.
     opensearch_user: str = ""
-    opensearch_password: str = ""
+    opensearch_password: str = Field(default="", repr=False)
     opensearch_verify_certs: bool = True
     # The sidecar's gRPC address, host:port. Several: IP addresses with ports, by commas.
     sidecar: str = "127.0.0.1:50051"
@@ -50,9 +52,20 @@ class Settings(BaseSettings):
     client_certificate: str = ""
     client_key: str = ""
     # For one that wants a token.
-    client_token: str = ""
+    client_token: str = Field(default="", repr=False)
     # The model registry: any path that fsspec understands. Empty: `models` in `home`.
     registry: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _signed_in(cls, given: Any) -> Any:
+        url = given.get("opensearch_url")
+        if not isinstance(url, str):
+            return given
+        found = sign_in(url)
+        own = {"opensearch_user": found.user, "opensearch_password": found.password}
+        known = given.get("opensearch_user") or not found.user
+        return {**given, **({} if known else own), "opensearch_url": found.address}
 
     @property
     def item_vectors(self) -> Path:

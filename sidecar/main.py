@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -76,9 +76,7 @@ def serve(
     )
     configure_logs(settings.log_level)
     if settings.processes > 1 and not worker:
-        flags = ["--worker"]
-        flags += ["--opensearch-url", opensearch_url] if opensearch_url else []
-        sys.exit(asyncio.run(_supervise(settings, flags)))
+        sys.exit(asyncio.run(_supervise(settings, opensearch_url)))
     asyncio.run(_serve(settings, opensearch_url, worker=worker))
 
 
@@ -122,9 +120,12 @@ async def _join(sidecar: "Sidecar", stop: asyncio.Event) -> None:
         task.result()
 
 
-async def _supervise(settings: SidecarSettings, flags: Sequence[str]) -> int:
-    command = [sys.executable, "-m", "sidecar.main", *flags]
-    supervisor = Supervisor(settings, command, worker_environment(settings, os.environ))
+async def _supervise(settings: SidecarSettings, opensearch_url: str | None) -> int:
+    command = [sys.executable, "-m", "sidecar.main", "--worker"]
+    environment = worker_environment(settings, os.environ)
+    if opensearch_url:  # which may hold a password, and flags can be seen by everybody
+        environment["NEURALRANK_OPENSEARCH_URL"] = opensearch_url
+    supervisor = Supervisor(settings, command, environment)
     _on_signals(supervisor.stop)
     return await supervisor.run()
 

@@ -173,13 +173,13 @@ def load_encoder(settings: Settings, ref: str | None) -> Encoder:
     encoders = [bundle for bundle in registry.list() if bundle.manifest.kind == "encoder"]
     if not encoders:
         raise NotFound(
-            f"No encoder is in the registry {settings.registry_path}. Add one with `neuralrank "
+            f"No encoder is in the registry {registry.url}. Add one with `neuralrank "
             "models add`, or index text only with --no-vectors."
         )
     serving = [bundle for bundle in encoders if registry.serves(bundle.ref)]
     if not serving:
         raise NotFound(
-            f"No encoder of the registry {settings.registry_path} is in service. There is: "
+            f"No encoder of the registry {registry.url} is in service. There is: "
             f"{', '.join(bundle.ref for bundle in encoders)}. Name one with --encoder, or put one "
             "into service with `neuralrank models promote`."
         )

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from neuralrank.credentials import sign_in
 from neuralrank.errors import EXIT_CODE, Unavailable
 from neuralrank.settings import Settings, load_settings
 from neuralrank.stack import OpenSearch, State, UpOptions
@@ -93,7 +94,7 @@ def up(
     Exit codes: 0 healthy; 3 a flag can't be used; 5 something did not become healthy; 7 no JDK,
     Maven, disk space or port, or an existing OpenSearch lacks the plugins.
     """
-    settings = load_settings(home=home)
+    settings = load_settings(home=home, opensearch_url=opensearch_url or None)
     console = Console(stderr=True, highlight=False)
     options = UpOptions(
         home=settings.home.resolve(),
@@ -102,7 +103,7 @@ def up(
         transport_port=transport_port,
         sidecar_port=sidecar_port,
         heap=heap,
-        opensearch_url=opensearch_url or None,
+        opensearch_url=settings.opensearch_url if opensearch_url else None,
         opensearch_user=settings.opensearch_user,
         opensearch_password=settings.opensearch_password,
         opensearch_verify_certs=settings.opensearch_verify_certs,
@@ -117,6 +118,11 @@ def up(
             spinner.update(line)
 
         state = stack_up(options, report)
+        if sign_in(opensearch_url or "").user:
+            report(
+                "note: user and password of the address are written down nowhere. For other "
+                "commands, set NEURALRANK_OPENSEARCH_USER and NEURALRANK_OPENSEARCH_PASSWORD"
+            )
         if config:
             _apply_config(settings, state)
             report("search pipelines and UBI indexes are in place")

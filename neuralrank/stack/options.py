@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +34,7 @@ class UpOptions:
     # An OpenSearch that is there already, to be used instead of starting one.
     opensearch_url: str | None = None
     opensearch_user: str = ""
-    opensearch_password: str = ""
+    opensearch_password: str = field(default="", repr=False)
     opensearch_verify_certs: bool = True
     # Whether the sidecar is started too.
     sidecar: bool = True

@@ -5,11 +5,11 @@ import http.client
 import json
 import ssl
 import urllib.error
-import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from neuralrank.credentials import sign_in
 from neuralrank.errors import InvalidSettings, Unavailable, Unsupported
 from neuralrank.settings import load_settings
 from neuralrank.stack.versions import VERSIONS
@@ -34,19 +34,15 @@ class OpenSearch:
 
     url: str
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     verify_certs: bool = True
 
     def __post_init__(self) -> None:
-        scheme, separator, rest = self.url.partition("://")
-        authority, slash, path = rest.partition("/")
-        known, at, host = authority.rpartition("@")
-        if at:
-            user, _, password = known.partition(":")
-            object.__setattr__(self, "url", f"{scheme}{separator}{host}{slash}{path}")
-            if not self.user:
-                object.__setattr__(self, "user", urllib.parse.unquote(user))
-                object.__setattr__(self, "password", urllib.parse.unquote(password))
+        found = sign_in(self.url)
+        object.__setattr__(self, "url", found.address)
+        if not self.user:
+            object.__setattr__(self, "user", found.user)
+            object.__setattr__(self, "password", found.password)
 
     def get(self, path: str) -> Any:
         """The JSON that a path answers with.

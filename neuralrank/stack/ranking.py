@@ -43,10 +43,13 @@ def start_sidecar(options: UpOptions, state: State, report: Report) -> State:
         "NEURALRANK_HOME": str(options.home),
         "NEURALRANK_SIDECAR_LISTEN": address,
         "NEURALRANK_OPENSEARCH_URL": state.opensearch_url,
+        # The address may have brought them. They are written down nowhere.
+        "NEURALRANK_OPENSEARCH_USER": options.opensearch_user,
+        "NEURALRANK_OPENSEARCH_PASSWORD": options.opensearch_password,
         "NEURALRANK_REGISTRY": options.registry,
         "PYTHONUNBUFFERED": "1",
     }
-    wanted = _sidecar_fingerprint(address, state.opensearch_url, options.registry)
+    wanted = _sidecar_fingerprint(address, state.opensearch_url, options)
     if running is not None:
         if running.fingerprint == wanted:
             wait_until_ready(
@@ -83,10 +86,14 @@ def fill_registry(registry: str, report: Report) -> None:
         add_defaults(models, report)
 
 
-def _sidecar_fingerprint(address: str, opensearch_url: str, registry: str) -> str:
+def _sidecar_fingerprint(address: str, opensearch_url: str, options: UpOptions) -> str:
     """Changes when the running sidecar would differ from one started now: settings or code."""
     package = Path(__file__).resolve().parent.parent
-    parts = [address, opensearch_url, registry, sys.executable]
+    parts = [address, opensearch_url, options.registry, sys.executable, options.opensearch_user]
+    if options.opensearch_password:
+        # It is stored: nobody should find the password by trying.
+        secret, salt = options.opensearch_password.encode(), str(options.home).encode()
+        parts.append(hashlib.scrypt(secret, salt=salt, n=2**14, r=8, p=1).hex())
     prefix = "NEURALRANK_SIDECAR_"
     parts += sorted(f"{key}={value}" for key, value in os.environ.items() if key.startswith(prefix))
     # What only this command uses does not matter there.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from neuralrank.credentials import sign_in
 from neuralrank.errors import InvalidSettings
 from neuralrank.stack.processes import Process, is_alive
 from neuralrank.whole_file import write_whole
@@ -23,7 +24,7 @@ class State:
     """The stack of one home folder as `up` left it."""
 
     home: Path
-    # OpenSearch's address.
+    # OpenSearch's address, without user and password.
     opensearch_url: str
     # Whether that OpenSearch was there before, so that it is never ours to end.
     external: bool = False
@@ -111,7 +112,7 @@ class State:
             }
             return cls(
                 home=home,
-                opensearch_url=str(document["opensearch_url"]),
+                opensearch_url=sign_in(str(document["opensearch_url"])).address,
                 external=bool(document["external"]),
                 sidecar=str(document.get("sidecar", "")),
                 node_folder=Path(document["node_folder"]) if document["node_folder"] else None,

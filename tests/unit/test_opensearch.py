@@ -111,12 +111,33 @@ def test_a_wrong_address_is_a_setting_to_correct(url: str) -> None:
         connect(Settings(opensearch_url=url))
 
 
-def test_a_password_in_the_address_is_not_shown() -> None:
+def test_a_password_in_the_address_is_used_and_not_shown() -> None:
     with answering((401, "no")) as server:
-        url = server.url.replace("://", "://me:secret@")
+        settings = Settings(opensearch_url=server.url.replace("://", "://me:s%40cret@"))
         with (
-            closing(connect(Settings(opensearch_url=url))) as client,
+            closing(connect(settings)) as client,
             pytest.raises(errors.InvalidSettings) as caught,
         ):
             client.info()
-    assert "secret" not in str(caught.value)
+        assert settings.opensearch_url == server.url
+    assert (settings.opensearch_user, settings.opensearch_password) == ("me", "s@cret")
+    assert "s@cret" not in f"{caught.value} {settings!r}"
+
+
+@pytest.mark.parametrize("url", ["me:secret@host:9200", "http://me:sec/ret@host:9200"])
+def test_a_password_in_an_address_that_can_not_be_used_is_not_shown(url: str) -> None:
+    with pytest.raises(errors.InvalidSettings, match="NEURALRANK_OPENSEARCH_PASSWORD") as caught:
+        connect(Settings(opensearch_url=url))
+    assert "sec" not in str(caught.value)
+
+
+def test_a_user_of_the_environment_has_the_password_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NEURALRANK_OPENSEARCH_URL", "http://me:secret@host:9200")
+    assert Settings().opensearch_password == "secret"
+    monkeypatch.setenv("NEURALRANK_OPENSEARCH_USER", "admin")
+    monkeypatch.setenv("NEURALRANK_OPENSEARCH_PASSWORD", "other")
+    settings = Settings()
+    assert (settings.opensearch_user, settings.opensearch_password) == ("admin", "other")
+    assert settings.opensearch_url == "http://host:9200"

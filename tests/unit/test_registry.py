@@ -333,6 +333,13 @@ def test_a_fingerprint_changes_with_the_files(tmp_path: Path, encoder_bundle: Bu
     assert registry.fingerprint(bundle.ref) != before
 
 
+def test_a_password_in_the_registry_s_address_is_in_no_message() -> None:
+    registry = Registry("memory://me:secret@somewhere/models")
+    with pytest.raises(NotFound, match="in the registry memory://somewhere/models") as caught:
+        registry.get("nothing")
+    assert "secret" not in str(caught.value)
+
+
 def test_a_damaged_state_of_service_is_said(tmp_path: Path, encoder_bundle: Bundle) -> None:
     registry = Registry(str(tmp_path / "registry"))
     bundle = registry.publish(encoder_bundle)

@@ -157,7 +157,7 @@ def finders(
         refs = [ref] if ref else _encoders(registry)
         if not refs:
             raise NotFound(
-                f"No encoder is in the registry {settings.registry_path}. Add one with `neuralrank "
+                f"No encoder is in the registry {registry.url}. Add one with `neuralrank "
                 "models add`, or do without: --encoder none."
             )
         model = Encoder.load(registry.get(refs[-1]))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from neuralrank.errors import Unsupported
+from sidecar import main
 from sidecar.processes.restarts import Restarts
 from sidecar.processes.supervisor import Supervisor, reserve, worker_environment
 from sidecar.settings import SidecarSettings, load_sidecar_settings
@@ -128,3 +129,25 @@ def test_a_held_port_is_free_for_our_workers() -> None:
         worker.listen()
         with socket.create_connection(held.getsockname(), timeout=5):
             pass
+
+
+def test_an_address_with_a_password_reaches_workers_and_no_list_of_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[tuple[list[str], dict[str, str]]] = []
+
+    class Recorded:
+        def __init__(self, _: object, command: list[str], environment: dict[str, str]) -> None:
+            given.append((command, environment))
+
+        def stop(self) -> None: ...
+
+        async def run(self) -> int:
+            return 0
+
+    monkeypatch.setattr(main, "Supervisor", Recorded)
+    with pytest.raises(SystemExit):
+        main.serve(listen="127.0.0.1:0", processes=2, opensearch_url="http://me:secret@search")
+    ((command, environment),) = given
+    assert environment["NEURALRANK_OPENSEARCH_URL"] == "http://me:secret@search"
+    assert not any("secret" in part for part in command)

@@ -79,3 +79,12 @@ def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
         raise InvalidSettings("any")
     with locked(tmp_path, said.append):
         assert said == []
+
+
+def test_an_address_with_a_password_from_before_is_read_without_it(tmp_path: Path) -> None:
+    State(home=tmp_path, opensearch_url="http://admin:secret@search:9200", external=True).save()
+    found = State.load(tmp_path)
+    assert found is not None
+    found.save()
+    assert found.opensearch_url == "http://search:9200"
+    assert "secret" not in found.file.read_text()

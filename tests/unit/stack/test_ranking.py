@@ -1,0 +1,47 @@
+"""The sidecar of the stack: what it is started with."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuralrank.stack import State, UpOptions, ranking
+from neuralrank.stack.ports import choose_port
+from neuralrank.stack.processes import Process
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """With what sidecars were started; none is."""
+    found: list[dict[str, Any]] = []
+
+    def start(command: list[str], **given: Any) -> Process:
+        found.append({"command": command, **given})
+        return Process(1, 0.0, given["fingerprint"])
+
+    monkeypatch.setattr(ranking, "start", start)
+    monkeypatch.setattr(ranking, "wait_until_ready", lambda *_: None)
+    monkeypatch.setattr(ranking, "fill_registry", lambda *_: None)
+    return found
+
+
+def test_a_password_is_in_the_environment_of_the_sidecar_alone(
+    tmp_path: Path, started: list[dict[str, Any]]
+) -> None:
+    port = choose_port(0, "nobody", "--none")
+    for password in ("secret", "secret", "changed"):
+        options = UpOptions(
+            home=tmp_path,
+            registry="",
+            sidecar_port=port,
+            opensearch_user="me",
+            opensearch_password=password,
+        )
+        ranking.start_sidecar(options, State(tmp_path, "http://search:9200"), lambda _: None)
+        assert password not in f"{options!r} {(tmp_path / 'stack.json').read_text()}"
+    assert [one["environment"]["NEURALRANK_OPENSEARCH_PASSWORD"] for one in started] == [
+        "secret", "secret", "changed",
+    ]  # fmt: skip
+    assert not any("secret" in part for one in started for part in one["command"])
+    first, again, other = (one["fingerprint"] for one in started)
+    assert first == again != other

@@ -14,11 +14,10 @@ from trainer.pretrain.model import Pretraining
 from trainer.pretrain.task import METRIC, pretraining
 from trainer.pretrain.texts import Corpus
 from trainer.text.methods import Adapted, low_rank, merged
+from trainer.text.sources import MODEL
 
 __all__ = ["Pretrained", "run_pretraining"]
 
-# In the run's folder.
-_MODEL: Final = "model"
 _RATE: Final = 1e-4
 # Trained whole beside matrices of low rank: they are new in most checkpoints.
 _HEADS: Final = ("pooler", "transform", "seq_relationship")
@@ -59,7 +58,7 @@ def run_pretraining(
         adapted = _adapted(Pretraining(start, chosen.seed), chosen, len(corpus.train))
         return adapted, train(pretraining(adapted, start, corpus, chosen), chosen)
 
-    values = dict[str, float]()
+    folder, values = Path(training.out) / MODEL, dict[str, float]()
     if trials:
         training, values = search(
             training, trials, lambda each: fit(each)[1], METRIC, lower_is_better=True
@@ -67,7 +66,6 @@ def run_pretraining(
     adapted, outcome = fit(training)
     if not PartialState().is_main_process:
         return None
-    folder = Path(training.out) / _MODEL
     merged(adapted.model).save(folder)
     return Pretrained(outcome, folder, values)
 

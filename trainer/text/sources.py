@@ -9,10 +9,11 @@ from neuralrank.models import Checkpoint, checkpoint
 from neuralrank.models.bert_reader import read_bert
 from neuralrank.registry import Registry
 
-__all__ = ["BUNDLE", "read_source"]
+__all__ = ["BUNDLE", "MODEL", "read_source"]
 
-# The folder in a run's folder that holds the bundle it made.
+# The folders in a run's folder that hold the bundle, or the base model, that it made.
 BUNDLE = "bundle"
+MODEL = "model"
 _KEPT = ("name", "kind", "languages", "max_tokens", "licence", "query_prefix", "passage_prefix")
 
 
@@ -40,9 +41,11 @@ def read_source(
         for place in (folder, folder / BUNDLE):
             if (place / MANIFEST).is_file():
                 return _of_bundle(Bundle.open(place))
+        if (folder / MODEL / "config.json").is_file():
+            return checkpoint(str(folder / MODEL))
         if (folder / "options.json").is_file():
             raise InvalidInput(
-                f"{folder} is a run that made no bundle yet. Run its command again: it goes on to "
+                f"{folder} is a run that made no model yet. Run its command again: it goes on to "
                 "the end."
             )
         return checkpoint(source)

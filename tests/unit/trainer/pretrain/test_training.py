@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer, BertForPreTraining
 
 from neuralrank.errors import InvalidInput
 from neuralrank.models import Checkpoint, checkpoint
+from neuralrank.registry import Registry
 from tests.unit.room import room_for
 from tests.unit.trainer.interrupts import interrupt_at
 from tests.unit.trainer.pretrain.test_tokenizer import TITLES
@@ -24,6 +25,7 @@ from trainer.pretrain.texts import Corpus, Pair, split_off
 from trainer.pretrain.tokenizer import train_tokenizer
 from trainer.text.methods import Adapted
 from trainer.text.model import TextModel, weights_of
+from trainer.text.sources import read_source
 
 PAIRS = [Pair(title, title[:12]) for title in TITLES[::8]]
 
@@ -163,7 +165,9 @@ def test_trials_choose_the_lowest_loss(tiny: Checkpoint, corpus: Corpus, tmp_pat
     ]
     assert len(losses) == 2
     assert done.outcome.best["dev_loss"] == min(losses)
-    assert checkpoint(str(done.folder)).config.layers == 2
+    assert done.folder == tmp_path / "model"
+    # The run's folder is a source for other trainings.
+    assert read_source(str(tmp_path), Registry(str(tmp_path / "registry"))).config.layers == 2
 
 
 def test_only_hidden_tokens_get_logits(tiny: Checkpoint) -> None:

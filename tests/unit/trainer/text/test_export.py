@@ -170,7 +170,7 @@ def test_a_source_that_is_not_there_is_an_error_that_says_what_could_be(tmp_path
         read_source("package:pip", registry)
     (tmp_path / "run").mkdir()
     (tmp_path / "run/options.json").write_text("{}")
-    with pytest.raises(InvalidInput, match="made no bundle yet"):
+    with pytest.raises(InvalidInput, match="made no model yet"):
         read_source(str(tmp_path / "run"), registry)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidInput, match=r"config\.json"):

@@ -33,6 +33,7 @@ __all__ = [
     "Fusion",
     "Interaction",
     "Item",
+    "ItemKey",
     "Mode",
     "Participation",
     "Profile",
@@ -48,6 +49,8 @@ _INTERACTION_BYTES = 220
 
 Floats = npt.NDArray[np.float32]
 Attributes = Mapping[str, Sequence[str]]
+# What an item is read by: its id, or the concrete index that holds it and its id.
+ItemKey = str | tuple[str, str]
 
 
 class DropReason(Enum):
@@ -146,6 +149,8 @@ class Item:
     category: tuple[str, ...] = ()
     attributes: Attributes = field(default_factory=dict)
     version: int = -1
+    # The concrete index that it was read from; "" where it was not.
+    index: str = ""
 
     def vector_of(self, dimensions: int) -> Floats | None:
         """The vector if it is of that length. In an index whose vectors are cut, a document that
@@ -172,6 +177,10 @@ class Candidates:
     """
 
     ids: list[str]
+    # In their index; mostly the same.
+    item_ids: list[str]
+    # The concrete index that holds each; "": any that is searched.
+    indexes: list[str]
     texts: list[str | None]
     # float32 [n], NaN: absent.
     retrieval: Floats
@@ -202,6 +211,8 @@ class Candidates:
         count = len(ids)
         return cls(
             ids=list(ids),
+            item_ids=list(ids),
+            indexes=[""] * count,
             texts=list(texts),
             retrieval=retrieval,
             vectors=vectors,
@@ -216,6 +227,16 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def keys(self) -> Sequence[ItemKey]:
+        """What each is read by."""
+        if not any(self.indexes):
+            return self.item_ids
+        return [
+            (index, name) if index else name
+            for index, name in zip(self.indexes, self.item_ids, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +327,7 @@ class RankQuery:
     # How much of a text a cross-encoder reads. 0: the setting.
     rerank_characters: int = 0
     request_id: str = ""
+    list_blocked: bool = False
 
     @property
     def bundles(self) -> frozenset[str]:
@@ -365,6 +387,8 @@ class Ranking:
     stages: tuple[StageReport, ...]
     bundles: tuple[str, ...]
     experiment: Participation | None = None
+    # What the user has blocked, where that was asked for.
+    blocked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from cachetools import LRUCache, TTLCache
 
 from neuralrank.errors import NeuralrankError
 from sidecar.deadline import Clock, Deadline
-from sidecar.domain import Item
+from sidecar.domain import Item, ItemKey
 from sidecar.features.opensearch import Features, IndexInfo
 from sidecar.features.shared import SharedReads
 from sidecar.telemetry.metrics import Metrics
@@ -21,9 +21,10 @@ _MISSING_BYTES: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Items by id. `problem` is why some that the index may have are lacking; None if none are."""
+    """Items by their keys. `problem` is why some that the index may have are lacking; None if none
+    are."""
 
-    items: Mapping[str, Item]
+    items: Mapping[ItemKey, Item]
     problem: NeuralrankError | None = None
 
 
@@ -38,9 +39,10 @@ class _Kept:
 class ItemStore:
     """Reads items through a cache.
 
-    The key is the concrete index, by its UUID, and the id, so that nothing of an old index is seen
-    after its alias was switched, or after it was deleted and created again under its name, where
-    versions begin anew. That an index lacks an item is remembered too.
+    What is kept is known by the concrete indexes, by their UUIDs, and the item's key, so that
+    nothing of an old index is seen after its alias was switched, or after it was deleted and
+    created again under its name, where versions begin anew. That an index lacks an item is
+    remembered too.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class ItemStore:
         self._reads = SharedReads(wait=wait, clock=clock)
         self._clock = clock
         self._item_ttl = item_ttl
-        self._items: LRUCache[tuple[str, str], _Kept] = LRUCache(max_bytes, getsizeof=_size)
+        self._items: LRUCache[tuple[str, ItemKey], _Kept] = LRUCache(max_bytes, getsizeof=_size)
         self._indexes: TTLCache[str, IndexInfo] = TTLCache(1_000, index_ttl, timer=clock)
 
     async def index(self, name: str, deadline: Deadline) -> IndexInfo:
@@ -90,7 +92,7 @@ class ItemStore:
     async def get(
         self,
         index: IndexInfo,
-        ids: Sequence[str],
+        keys: Sequence[ItemKey],
         deadline: Deadline,
         versions: Sequence[int | None] | None = None,
     ) -> Found:
@@ -100,12 +102,12 @@ class ItemStore:
         Args:
             versions: the version that the caller saw of each; another one cached is read anew.
         """
-        found: dict[str, Item] = {}
-        wanted: list[str] = []
+        found: dict[ItemKey, Item] = {}
+        wanted: list[ItemKey] = []
         # With their versions: a read that began before an update does not serve who saw it.
         asked: list[int | None] = []
         generation, cached = index.generation, self._items
-        for position, name in enumerate(ids):
+        for position, name in enumerate(keys):
             kept = cached.get((generation, name))
             version = versions[position] if versions else None
             if kept is None or not self._fresh(kept, version):
@@ -113,7 +115,7 @@ class ItemStore:
                 asked.append(version)
             elif kept.item is not None:
                 found[name] = kept.item
-        self._metrics.cache("item", hits=len(ids) - len(wanted), misses=len(wanted))
+        self._metrics.cache("item", hits=len(keys) - len(wanted), misses=len(wanted))
         if not wanted:
             return Found(found)
         key = (generation, *wanted, *asked)
@@ -136,19 +138,22 @@ class ItemStore:
         self._indexes[name] = info
         return info
 
-    async def _read_items(self, index: IndexInfo, ids: Sequence[str]) -> dict[str, Item]:
+    async def _read_items(self, index: IndexInfo, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         began = self._clock()
-        items = await self._features.items(index, ids, self._read_timeout)
-        fresh = {item.id: item for item in items}
+        names = dict.fromkeys(key if isinstance(key, str) else key[1] for key in keys)
+        items = await self._features.items(index, list(names), self._read_timeout)
+        by_key: dict[ItemKey, Item] = {item.id: item for item in items}
+        by_key |= {(item.index, item.id): item for item in items}
+        fresh = {name: by_key[name] for name in keys if name in by_key}
         now = self._clock()
-        for name in ids:
+        for name in keys:
             key, kept = (index.generation, name), _Kept(fresh.get(name), now)
             # An item larger than the whole cache is used and not kept.
             if _size(kept) <= self._items.maxsize and not self._overtaken(key, kept, began):
                 self._items[key] = kept
         return fresh
 
-    def _overtaken(self, key: tuple[str, str], kept: _Kept, began: float) -> bool:
+    def _overtaken(self, key: tuple[str, ItemKey], kept: _Kept, began: float) -> bool:
         """Whether a read that began later, and ended sooner, has brought a newer one."""
         held = self._items.get(key)
         return (

@@ -24,8 +24,10 @@ from sidecar.sizes import MAX_QUERY
 
 __all__ = ["Features", "IndexInfo", "OpenSearchFeatures"]
 
-# Ids in one search: below the 10,000 hits that an index allows, and a few MB of vectors.
+# Ids in one search: a few MB of vectors.
 _PAGE: Final = 1_000
+# The hits that an index allows.
+_HITS: Final = 10_000
 # A user's purchases and blocks that filters know of.
 _FOREVER: Final = 1_000
 _PURCHASES: Final = ("purchase",)
@@ -50,6 +52,11 @@ class IndexInfo:
     encoder: str
     packed: str = ""
     dimensions: int = 0
+
+    @property
+    def count(self) -> int:
+        """Concrete indexes."""
+        return self.generation.count(",") + 1
 
 
 class Features(Protocol):
@@ -141,32 +148,37 @@ class OpenSearchFeatures:
         return {ref for ref in found if "@" in ref}
 
     async def items(self, index: IndexInfo, ids: Sequence[str], timeout: float) -> list[Item]:
-        pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
+        # Each index may have an item of the same id.
+        length = max(1, min(_PAGE, _HITS // index.count))
+        pages = [ids[start : start + length] for start in range(0, len(ids), length)]
         return await _within(timeout, self._read(index, pages, timeout))
 
     async def _read(
         self, index: IndexInfo, pages: Sequence[Sequence[str]], timeout: float
     ) -> list[Item]:
         field = index.packed or self._vector_field
-        first = (self._page(index.name, page, field, timeout) for page in pages)
+        first = (self._page(index, page, field, timeout) for page in pages)
         found = [item for page in await asyncio.gather(*first) for item in page]
         # An index that packs its vectors may hold documents that others wrote.
         without = {item.id for item in found if item.vector is None}
         if not index.packed or not without:
             return found
         again = [name for page in pages for name in page if name in without]
-        rest = [again[start : start + _PAGE] for start in range(0, len(again), _PAGE)]
-        second = (self._page(index.name, page, self._vector_field, timeout) for page in rest)
+        length = len(pages[0])
+        rest = [again[start : start + length] for start in range(0, len(again), length)]
+        second = (self._page(index, page, self._vector_field, timeout) for page in rest)
         return [item for item in found if item.vector is not None] + [
             item for page in await asyncio.gather(*second) for item in page
         ]
 
-    async def _page(self, index: str, ids: Sequence[str], field: str, timeout: float) -> list[Item]:
+    async def _page(
+        self, index: IndexInfo, ids: Sequence[str], field: str, timeout: float
+    ) -> list[Item]:
         answer = await self._client.search(
-            index=index,
+            index=index.name,
             body={
                 "query": {"ids": {"values": list(ids)}},
-                "size": len(ids),
+                "size": min(_HITS, len(ids) * index.count),
                 "track_total_hits": False,
                 "sort": ["_doc"],
                 "seq_no_primary_term": True,
@@ -192,6 +204,7 @@ class OpenSearchFeatures:
             category=tuple(strings(source.get("category"))),
             attributes=_attributes(source),
             version=int(hit.get("_seq_no", -1)),
+            index=str(hit.get("_index", "")),
         )
 
     async def events(self, user: str, timeout: float) -> Profile:

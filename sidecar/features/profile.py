@@ -107,7 +107,8 @@ class Users:
         problem: NeuralrankError | None = None
         if index is not None and wanted:
             read = await self._items.get(index, wanted, deadline)
-            items, problem = {**known, **read.items}, read.problem
+            fresh = {name: read.items[name] for name in wanted if name in read.items}
+            items, problem = {**known, **fresh}, read.problem
         # One made of a part of the items is good enough for now, and for now only.
         lasting = index is not None and not problem
         versions = tuple(items[name].version if name in items else None for name in wanted)

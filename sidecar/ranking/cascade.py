@@ -180,6 +180,7 @@ class Ranker:
         return Ranking(
             tuple(map(Ranked._make, rows)), tuple(dropped), trace.degraded, trace.stages,
             tuple(trace.bundles), joined,
+            tuple(sorted(gathered.profile.blocked_items)) if query.list_blocked else (),
         )  # fmt: skip
 
     async def _order(

@@ -45,7 +45,7 @@ def _reasons(
     candidates: Candidates, filters: Filters, profile: Profile, same_item: str
 ) -> Iterator[tuple[int, DropReason, str]]:
     """Every reason against every candidate; a candidate's first one comes first."""
-    ids = candidates.ids
+    ids = candidates.item_ids
     if same_item:
         for position, name in enumerate(ids):
             if name == same_item:

@@ -11,7 +11,7 @@ import numpy as np
 
 from neuralrank.errors import DeadlineExceeded, NeuralrankError, NotFound, Overloaded
 from sidecar.deadline import Deadline
-from sidecar.domain import DegradedReason, Floats, Item, Profile, RankQuery
+from sidecar.domain import DegradedReason, Floats, Item, ItemKey, Profile, RankQuery
 from sidecar.features.items import ItemStore
 from sidecar.features.opensearch import IndexInfo
 from sidecar.features.profile import Users
@@ -37,7 +37,7 @@ class Gathered:
     space: Space
     profile: Profile
     taste: Taste | None
-    items: Mapping[str, Item]
+    items: Mapping[ItemKey, Item]
     query_vector: Floats | None
     late: bool = False
 
@@ -164,7 +164,7 @@ class Gatherer:
         space: Space,
         deadline: Deadline,
         trace: Trace,
-    ) -> Mapping[str, Item]:
+    ) -> Mapping[ItemKey, Item]:
         if index is None:
             return {}
         with trace.stage("features", len(query.candidates)):
@@ -173,12 +173,13 @@ class Gatherer:
                 vectors=space.vectors,
                 attributes=bool(query.filters.attributes),
             )
-            ids = [query.candidates.ids[position] for position in positions]
+            known = query.candidates.keys
+            keys: list[ItemKey] = [known[position] for position in positions]
             versions = [query.candidates.versions[position] for position in positions]
             if query.similar_to:
-                ids.append(query.similar_to)
+                keys.append(query.similar_to)
                 versions.append(None)
-            found = await self._items.get(index, ids, deadline, versions)
+            found = await self._items.get(index, keys, deadline, versions)
         if found.problem:
             trace.degrade(_reason(found.problem), f"features: {found.problem}")
         elif query.similar_to and query.similar_to not in found.items:
@@ -234,6 +235,6 @@ def _known(query: RankQuery, profile: Profile, dimensions: int) -> dict[str, Ite
             brand=candidates.brands[position] or "",
             category=candidates.categories[position],
         )
-        for position, name in enumerate(candidates.ids)
+        for position, name in enumerate(candidates.item_ids)
         if name in touched and candidates.has_vector[position]
     }

@@ -110,7 +110,7 @@ def _score(
         recent.events,
         taste.vectors[recent.rows],
         Columns.of(recent.brands, recent.categories, recent.prices, names),
-        [candidates.ids[row] for row in rows],
+        [candidates.item_ids[row] for row in rows],
         candidates.vectors[rows],
         Columns.of(
             [candidates.brands[row] for row in rows],

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuralrank.errors import InvalidInput
-from sidecar.domain import Candidates, Floats, Item
+from sidecar.domain import Candidates, Floats, Item, ItemKey
 from sidecar.models.serving import EncoderModel
 from sidecar.ranking.taste import Taste
 
@@ -66,7 +66,7 @@ def lacking(candidates: Candidates, *, vectors: bool, attributes: bool) -> list[
 
 
 def complete(
-    candidates: Candidates, items: Mapping[str, Item], dimensions: int, *, vectors: bool
+    candidates: Candidates, items: Mapping[ItemKey, Item], dimensions: int, *, vectors: bool
 ) -> Candidates:
     """The candidates with what they lacked filled in from items; what came with them stays.
 
@@ -92,7 +92,7 @@ def complete(
     if not items:
         return replace(candidates, vectors=matrix, has_vector=has_vector)
 
-    found = [items.get(name) for name in candidates.ids]
+    found = [items.get(key) for key in candidates.keys]
     if vectors:
         matrix, has_vector = _with_vectors(matrix, has_vector, found)
     return replace(

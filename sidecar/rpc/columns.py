@@ -36,7 +36,7 @@ __all__ = ["read_candidates"]
 
 _ROW: Final = attrgetter(
     "id", "text", "retrieval_score", "vector", "brand", "price", "in_stock", "version",
-    "category", "attributes", "features",
+    "category", "attributes", "features", "item_id", "index",
 )  # fmt: skip
 _GIVEN: Final[Attributes] = {}
 # Vectors of a norm outside of these are measured again with more digits.
@@ -56,10 +56,12 @@ def read_candidates(rows: Sequence[pb.Candidate], attribute_names: frozenset[str
     fields = map(_ROW, rows)
     (
         names, texts, scores, packed, brands, prices, in_stock, versions, categories, attributes,
-        features,
-    ) = zip(*fields, strict=True) if rows else ((),) * 11  # fmt: skip
+        features, items, indexes,
+    ) = zip(*fields, strict=True) if rows else ((),) * 13  # fmt: skip
     ids: list[str] = list(names)
     _check_ids(ids)
+    column_at_most("item_id", ids, items, MAX_ID)
+    column_at_most("index", ids, indexes, MAX_ID)
     column_at_most("text", ids, texts, MAX_PASSAGE)
     column_at_most("brand", ids, brands, MAX_NAME)
     if any(features):
@@ -68,6 +70,10 @@ def read_candidates(rows: Sequence[pb.Candidate], attribute_names: frozenset[str
     vectors, has_vector = _vectors(ids, packed)
     return Candidates(
         ids=ids,
+        item_ids=[item or name for item, name in zip(items, ids, strict=True)]
+        if any(items)
+        else ids,
+        indexes=list(indexes),
         texts=[clean(text) for text in texts]
         if all(texts)
         else [

@@ -44,6 +44,7 @@ def write_ranking(ranking: Ranking, *, explain: bool, request_id: str) -> pb.Ran
         ],
         bundles=ranking.bundles,
         request_id=request_id,
+        blocked_items=ranking.blocked,
     )
     if ranking.experiment is not None:
         joined = ranking.experiment

@@ -102,6 +102,7 @@ def read_rank(
             read_experiment(options.experiment, usual) if options.HasField("experiment") else None
         ),
         request_id=request.request_id,
+        list_blocked=options.list_blocked,
     )
 
 

@@ -16,6 +16,8 @@ OTHER = "plugin-tests-other"
 # Not of the pattern that tests search by.
 BARE = "plugin-without-source"
 ALIAS, FILTERED, BOTH = "plugin-tests-alias", "plugin-tests-apple", "plugin-tests-both"
+# Not of the pattern that tests search by.
+TWINS = "plugin-twins"
 BODY: dict[str, Any] = {"query": QUERY, "size": 30}
 APPLE = {"term": {"brand.keyword": "Apple"}}
 
@@ -24,7 +26,7 @@ APPLE = {"term": {"brand.keyword": "Apple"}}
 def indexes(searches: Searches) -> Iterator[None]:
     """A copy of a part of the shop, an index that knows nothing of us, and aliases."""
     client = searches.client
-    (live,) = client.indices.get(index=INDEX).values()
+    ((shop, live),) = client.indices.get(index=INDEX).items()
     settings = {"index": {"knn": True, "number_of_replicas": 0, "number_of_shards": 2}}
     for part in ("analysis", "knn.derived_source.enabled"):
         if part in live["settings"]["index"]:
@@ -43,9 +45,12 @@ def indexes(searches: Searches) -> Iterator[None]:
         {"add": {"index": COPY, "alias": FILTERED, "filter": APPLE}},
         {"add": {"index": COPY, "alias": BOTH}},
         {"add": {"index": OTHER, "alias": BOTH}},
+        {"add": {"index": COPY, "alias": TWINS}},
+        {"add": {"index": shop, "alias": TWINS}},
     ]
     client.indices.update_aliases(body={"actions": actions})
     yield
+    client.indices.delete_alias(index=shop, name=TWINS)
     client.indices.delete(index=f"{COPY},{OTHER}")
 
 
@@ -71,6 +76,24 @@ def test_two_indexes_that_share_ids_are_told_apart(searches: Searches, name: str
     assert len(named) == len(set(named))
     plain = searches.plain({**BODY, "size": 100}, name)
     assert {(hit["_index"], hit["_id"]) for hit in plain["hits"]["hits"]} <= found
+
+
+@pytest.mark.parametrize("name", [f"{INDEX},{COPY}", TWINS])
+def test_items_of_two_indexes_that_share_an_id_are_ranked_and_left_out_alike(
+    searches: Searches, name: str
+) -> None:
+    options: dict[str, Any] = {"window": 100, "explain": True}
+    body = {**BODY, "size": 100, "ext": {"neural_rank": options}}
+    answer = searches.ranked(body, name)
+    near: dict[str, set[float]] = {}
+    for hit, result in zip(answer["hits"]["hits"], report(answer)["results"], strict=True):
+        near.setdefault(hit["_id"], set()).add(result["query_similarity"])
+    assert all(len(values) == 1 for values in near.values()), "they are copies"
+    copies = [one for one in near if ids(answer).count(one) == 2]
+    options["filters"] = {"exclude_items": copies[:2]}
+    left = ids(searches.ranked(body, name))
+    assert not set(copies[:2]) & set(left)
+    assert left.count(copies[2]) == 2
 
 
 LACKING = frozenset({"not_applicable"})

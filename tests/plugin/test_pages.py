@@ -243,23 +243,47 @@ def test_where_hits_are_dropped_the_list_ends_with_the_window(
         assert "Apple" not in {hit["_source"]["brand"] for hit in hits}
 
 
-def test_where_the_user_has_blocked_a_hit_the_list_ends_with_the_window(
-    searches: Searches,
+# Places of the query's order, where the window has ten.
+@pytest.mark.parametrize("places", [(2, 5, -1), (-2, -4)], ids=["in the window", "behind it"])
+def test_what_the_user_has_blocked_comes_on_no_page(
+    searches: Searches, places: tuple[int, ...]
 ) -> None:
     plain = ids(searches.plain({**BODY, "size": 100}))
-    blocked = {plain[2], plain[-1]}
-    for item in blocked:
-        body = event("blocker", "block", item)
-        searches.client.index(index="ubi_events", body=body, params={"refresh": "true"})
-    ext = {"neural_rank": {**NARROW["neural_rank"], "user_id": "blocker"}}
+    blocked = {plain[place] for place in places}
+    ext = blocking(searches, f"blocker of {places}", blocked)
+    pages = every_page(searches, {**BODY, "ext": ext}, 4)
+    flat = [one for found in pages for one in ids(found)]
+    assert len(flat) == len(set(flat))
+    assert set(plain) - blocked <= set(flat)
+    assert not blocked & set(flat)
+    assert flat == ids(searches.any({**BODY, "size": 100, "ext": ext}))
 
-    def dropped() -> bool:
-        return bool(report(searches.any({**BODY, "ext": ext})).get("dropped_count"))
 
-    assert eventually(dropped, 30)
-    found = ids(searches.any({**BODY, "size": 100, "ext": ext}))
+def test_where_a_blocked_hit_stood_for_a_group_the_list_ends_with_the_window(
+    searches: Searches,
+) -> None:
+    body = {"query": QUERY, "collapse": {"field": "brand.keyword"}}
+    plain = ids(searches.plain({**body, "size": 100}))
+    ext = blocking(searches, "blocker of a group", {plain[2]})
+    found = ids(searches.any({**body, "size": 100, "ext": ext}))
     assert 9 <= len(found) <= 14
-    assert not blocked & set(found)
+    assert plain[2] not in found
+
+
+def blocking(searches: Searches, user: str, items: set[str]) -> dict[str, Any]:
+    """The section of a user who has blocked these, once the sidecar knows."""
+    # Who has done nothing else is nobody, and each answer would say so.
+    for body in (event(user, "click", "C"), *(event(user, "block", item) for item in items)):
+        searches.client.index(index="ubi_events", body=body, params={"refresh": "true"})
+    ext = {"neural_rank": {**NARROW["neural_rank"], "user_id": user}}
+    items_of = {"query": {"ids": {"values": sorted(items)}}}
+
+    def all_dropped() -> bool:
+        said = report(searches.any({**items_of, "ext": ext}))
+        return bool(said.get("dropped_count") == len(items))
+
+    assert eventually(all_dropped, 30)
+    return ext
 
 
 def test_filters_of_a_pipeline_hold_on_all_pages_whoever_searches(searches: Searches) -> None:

@@ -38,6 +38,19 @@ async def test_items_are_read_once_until_their_time_is_up(bench: Bench) -> None:
     assert bench.catalogue.reads[2:] == ["index", "items shop 1"]
 
 
+async def test_items_of_several_indexes_that_share_an_id_are_told_apart(bench: Bench) -> None:
+    old, new = (item("A", "apple computer", index=name, version=7) for name in ("old", "new"))
+    new = replace(new, price=5.0, version=9)
+    bench.catalogue.contents = {"A": old, "also A": new}
+    bench.catalogue.shared = True
+    index = await bench.items.index("shop", SOON)
+    for _ in range(2):
+        keys = [("old", "A"), ("new", "A")]
+        found = (await bench.items.get(index, keys, SOON, [7, 9])).items
+        assert found == {("old", "A"): old, ("new", "A"): new}
+    assert bench.catalogue.reads == ["index", "items shop 1"]
+
+
 async def test_another_version_is_read_anew(bench: Bench) -> None:
     await names(bench.items, "A")
     bench.catalogue.contents["A"] = replace(bench.catalogue.contents["A"], version=7)

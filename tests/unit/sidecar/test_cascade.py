@@ -121,6 +121,33 @@ async def test_an_inline_profile_needs_no_read(bench: Bench) -> None:
     assert "events" not in bench.catalogue.reads
 
 
+async def test_what_the_user_has_blocked_is_listed_where_asked(bench: Bench) -> None:
+    bench.catalogue.users["a"] = replace(BUYER_OF_A, blocked_items=frozenset({"B", "elsewhere"}))
+    asked = pb.RankOptions(list_blocked=True)
+    assert (await bench.rank(request(user="a", options=asked))).blocked == ("B", "elsewhere")
+    assert (await bench.rank(request(user="a"))).blocked == ()
+    assert (await bench.rank(request(user="b", options=asked))).blocked == ()
+
+
+async def test_items_that_share_an_id_are_ranked_and_dropped_by_it(bench: Bench) -> None:
+    old, new = (replace(bench.catalogue.contents["A"], index=name) for name in ("old", "new"))
+    bench.catalogue.contents |= {"A": old, "new/A": replace(new, vector=vector("huawei phone"))}
+    bench.catalogue.shared = True
+    made = request("A", "B", query="computer", options=explained())
+    made.candidates[0].index = "old"
+    made.candidates.add(id="new/A", item_id="A", index="new")
+    near = {
+        result.id: result.explanation.query_similarity
+        for result in (await bench.rank(made)).results
+        if result.explanation is not None
+    }
+    assert near["A"] == near["B"] != near["new/A"]
+    made.options.filters.exclude_items.append("A")
+    ranking = await bench.rank(made)
+    assert ids(ranking) == ["B"]
+    assert [drop.id for drop in ranking.dropped] == ["A", "new/A"]
+
+
 async def test_no_candidates_give_an_empty_answer(bench: Bench) -> None:
     ranking = await bench.rank(pb.RankRequest(query="computer", index="shop"))
     assert ids(ranking) == []

@@ -22,11 +22,13 @@ class Client:
         self.documents = documents
         self.meta = meta
         self.asked: list[tuple[list[str], str]] = []
+        self.sizes: list[int] = []
         self.indices = self
 
     async def search(self, *, body: dict[str, Any], **_: Any) -> dict[str, Any]:
         ids, fields = body["query"]["ids"]["values"], body["_source"]
         self.asked.append((sorted(ids), fields[0]))
+        self.sizes.append(body["size"])
         hits = [
             {
                 "_id": name,
@@ -76,6 +78,18 @@ async def test_documents_without_a_packed_vector_are_read_again() -> None:
     assert client.asked[1:] == [(["b", "c"], "text_vector")]
     assert sorted(item.id for item in items) == ["a", "b", "c"]
     assert all(item.vector is not None and item.vector == pytest.approx(VECTOR) for item in items)
+
+
+async def test_items_of_all_indexes_that_share_ids_are_read() -> None:
+    client = Client({"a": document(packed=False)})
+    several = IndexInfo("shop", "shop-1/u1,shop-2/u2", "e@1")
+    await features(client).items(several, [str(number) for number in range(6_000)], 5.0)
+    assert {len(ids) for ids, _ in client.asked} == {1_000}
+    assert client.sizes == [2_000] * 6
+    many = IndexInfo("shop", ",".join(map(str, range(40))), "e@1")
+    client.sizes.clear()
+    await features(client).items(many, [str(number) for number in range(500)], 5.0)
+    assert client.sizes == [10_000, 10_000], "no more than an index allows"
 
 
 async def test_an_index_from_before_there_were_packed_vectors_is_read_as_ever() -> None:

@@ -16,6 +16,8 @@ NOBODY = Profile()
 def candidates(count: int = 3, **columns: object) -> Candidates:
     made = Candidates(
         ids=[f"i{n}" for n in range(count)],
+        item_ids=[f"i{n}" for n in range(count)],
+        indexes=[""] * count,
         texts=[None] * count,
         retrieval=np.full(count, np.nan, np.float32),
         vectors=np.zeros((count, 0), np.float32),
@@ -167,6 +169,7 @@ def test_what_was_kept_once_is_kept_again(
     again = replace(
         rows,
         ids=[rows.ids[n] for n in places],
+        item_ids=[rows.item_ids[n] for n in places],
         brands=[rows.brands[n] for n in places],
         prices=rows.prices[kept],
         in_stock=rows.in_stock[kept],

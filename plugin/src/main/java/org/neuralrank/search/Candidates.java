@@ -146,14 +146,24 @@ final class Candidates {
         return byId.values().stream().filter(entry -> !entry.isLexical()).map(Entry::hit).toList();
     }
 
-    /** As the contract has them. */
-    List<Candidate> toMessages(ItemFields fields) {
-        return byId.values().stream().map(entry -> toMessage(entry, fields)).toList();
+    /**
+     * As the contract has them.
+     *
+     * @param withIndex whether they may be of several indices that share ids
+     */
+    List<Candidate> toMessages(ItemFields fields, boolean withIndex) {
+        return byId.values().stream().map(entry -> toMessage(entry, fields, withIndex)).toList();
     }
 
-    private Candidate toMessage(Entry entry, ItemFields fields) {
+    private Candidate toMessage(Entry entry, ItemFields fields, boolean withIndex) {
         SearchHit hit = entry.hit();
         Candidate.Builder message = Candidate.newBuilder().setId(entry.id());
+        if (!entry.id().equals(hit.getId())) {
+            message.setItemId(hit.getId());
+        }
+        if (withIndex) {
+            message.setIndex(hit.getIndex());
+        }
         if (entry.isLexical() && scoresCount && Float.isFinite(hit.getScore())) {
             message.setRetrievalScore(hit.getScore());
         }

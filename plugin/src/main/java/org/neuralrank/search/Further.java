@@ -2,10 +2,13 @@ package org.neuralrank.search;
 
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Set;
 import java.util.TreeMap;
+import org.neuralrank.options.Options;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.index.query.BoolQueryBuilder;
@@ -32,24 +35,63 @@ final class Further {
     /**
      * For the part of the page that comes after the window's hits, in the order of the caller's query: so pages go on
      * after the window without a hit that comes twice or never. Null where there is no such part, and for a hybrid
-     * query: its scores are normalised by a pipeline, which this search goes without, and over the window alone.
+     * query: its scores are normalised by a pipeline, which this search goes without, and over the window alone. Null
+     * too where what lies there could break a promise, since nobody has looked at it; what the user has blocked is
+     * known and left out.
      *
-     * @param window     the caller's hits that are in the window
+     * @param window the caller's hits that are in the window
+     */
+    SearchRequest after(SearchHit[] window, Ranking ranking, Candidates candidates, Options options) {
+        Set<String> blocked = new HashSet<>(ranking.reply().getBlockedItemsList());
+        boolean promises = options.has("filters")
+            || (options.has("min_score") && options.number("min_score") > 0)
+            || isDropped(ranking, candidates, blocked);
+        return promises ? null : after(window, ranking.places().size(), candidates.neighbours(), blocked);
+    }
+
+    /** The same where the window stays in its order. */
+    SearchRequest afterUnranked(SearchHit[] window) {
+        return after(window, window.length, List.of(), Set.of());
+    }
+
+    /** Whether anything was dropped of which it is not known what else would be, or where that would be. */
+    private boolean isDropped(Ranking ranking, Candidates candidates, Set<String> blocked) {
+        Set<String> kept = new HashSet<>();
+        ranking.places().forEach(place -> kept.add(place.entry().id()));
+        SearchSourceBuilder source = request.source();
+        // What is left out of these changes the order of what is not.
+        boolean rescores = source.rescores() != null && !source.rescores().isEmpty();
+        boolean hangsTogether = source.collapse() != null || rescores;
+        for (Candidates.Entry entry : candidates.all()) {
+            String id = entry.hit().getId();
+            boolean known = id.equals(inquiry.asked().similarTo()) || (blocked.contains(id) && !hangsTogether);
+            if (!known && !kept.contains(entry.id())) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /**
      * @param ranked     how many hits the window came to, with neighbours and without what was dropped
      * @param neighbours those of them that the caller's query did not bring into the window
+     * @param blocked    ids that are not to come: none of them is left in the window
      */
-    SearchRequest after(SearchHit[] window, int ranked, List<SearchHit> neighbours) {
+    private SearchRequest after(SearchHit[] window, int ranked, List<SearchHit> neighbours, Set<String> blocked) {
         int first = Math.max(inquiry.asked().from(), ranked);
         int wanted = inquiry.asked().from() + inquiry.asked().size() - first;
-        boolean isAll = !inquiry.widened() || window.length < request.source().size();
-        int from = window.length + first - ranked;
+        int shown = (int) Arrays.stream(window).filter(hit -> !blocked.contains(hit.getId())).count();
+        int from = shown + first - ranked;
         int size = Math.min(wanted, inquiry.target().maxResultWindow() - from);
-        if (isAll || size <= 0 || isHybrid()) {
+        if (size <= 0 || !goesOn(window)) {
             return null;
         }
         SearchRequest search = copy();
         search.source().from(from).size(size).trackTotalHits(false).suggest(null);
         BoolQueryBuilder unseen = unseen(window, neighbours);
+        if (!blocked.isEmpty()) {
+            unseen.mustNot(QueryBuilders.idsQuery().addIds(blocked.toArray(String[]::new)));
+        }
         if (unseen.hasClauses()) {
             if (request.source().postFilter() != null) {
                 unseen.filter(request.source().postFilter());
@@ -57,6 +99,11 @@ final class Further {
             search.source().postFilter(unseen);
         }
         return search;
+    }
+
+    /** Whether hits of the caller's query can come after the window. */
+    boolean goesOn(SearchHit[] window) {
+        return inquiry.widened() && window.length >= request.source().size() && !isHybrid();
     }
 
     private boolean isHybrid() {

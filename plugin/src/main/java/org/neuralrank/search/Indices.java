@@ -7,6 +7,7 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Supplier;
+import java.util.stream.Collectors;
 import org.opensearch.action.search.SearchContextId;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.cluster.ClusterState;
@@ -21,11 +22,15 @@ public final class Indices {
 
     // Far more than a node has product indices; reached only by very many, and then everything is read again.
     private static final int CACHED_MAPPINGS = 1_000;
+    // The contract's limit.
+    private static final int LONGEST_NAME = 1_024;
 
     /**
      * The indices of one search.
      *
-     * @param name             the one name that the sidecar is to look items up in, empty if there is no single one
+     * @param name             what the sidecar is to look items up in: one name, or several with commas between them;
+     *                         empty if there is none, or they are too long
+     * @param isSeveral        whether that is several indices, which may share ids
      * @param hasVectors       whether at least one index has the vector field
      * @param withoutVectors   the indices that lack it
      * @param dimensions       of the vector field, 0 if not known or not the same everywhere
@@ -35,6 +40,7 @@ public final class Indices {
      */
     public record Target(
         String name,
+        boolean isSeveral,
         boolean hasVectors,
         Set<String> withoutVectors,
         int dimensions,
@@ -43,7 +49,7 @@ public final class Indices {
         boolean hasSource
     ) {
         /** Nothing is known. */
-        public static final Target UNKNOWN = new Target("", false, Set.of(), 0, Set.of(), 10_000, true);
+        public static final Target UNKNOWN = new Target("", false, false, Set.of(), 0, Set.of(), 10_000, true);
     }
 
     private record VectorMapping(boolean isVector, int dimensions, String encoder, boolean hasSource) {}
@@ -114,7 +120,8 @@ public final class Indices {
         }
         encoders.remove("");
         return new Target(
-            singleName(asked, concrete),
+            name(asked, concrete),
+            concrete.length > 1,
             vectors,
             withoutVectors,
             dimensions.size() == 1 ? dimensions.iterator().next() : 0,
@@ -124,12 +131,13 @@ public final class Indices {
         );
     }
 
-    private static String singleName(String[] asked, Index[] concrete) {
+    private static String name(String[] asked, Index[] concrete) {
         // An alias stays an alias: the sidecar's caches then survive a switch to a new index behind it.
         if (asked.length == 1 && asked[0].matches("[^*,<>+:-][^*,<>:]*") && !asked[0].equals("_all")) {
             return asked[0];
         }
-        return concrete.length == 1 ? concrete[0].getName() : "";
+        String names = Arrays.stream(concrete).map(Index::getName).sorted().collect(Collectors.joining(","));
+        return names.length() <= LONGEST_NAME ? names : "";
     }
 
     private VectorMapping mapping(IndexMetadata metadata, String field) {

@@ -18,23 +18,29 @@ final class RankMessage {
     private RankMessage() {}
 
     /**
-     * @param index  where the sidecar finds items, empty if there is no single index
-     * @param leftMs time for the call; the sidecar is told to be done a little before
+     * @param target      where the sidecar finds items
+     * @param listBlocked whether it is to list what the user has blocked
+     * @param leftMs      time for the call; the sidecar is told to be done a little before
      */
     static RankRequest of(
         Asked asked,
         Options options,
         Candidates candidates,
         ItemFields fields,
-        String index,
+        Indices.Target target,
+        boolean listBlocked,
         long leftMs
     ) {
+        String index = target.name();
         RankRequest.Builder message = RankRequest.newBuilder()
             .setQuery(asked.queryText())
             .setIndex(index)
             .setRequestId(asked.requestId())
-            .addAllCandidates(candidates.toMessages(fields))
-            .setOptions(options(options, leftMs).setExplain(options.flag("explain", false) || asked.explain()));
+            .addAllCandidates(candidates.toMessages(fields, target.isSeveral() && !index.isEmpty()))
+            .setOptions(
+                options(options, leftMs).setExplain(options.flag("explain", false) || asked.explain())
+                    .setListBlocked(listBlocked)
+            );
         if (!asked.userId().isEmpty()) {
             message.setUser(User.newBuilder().setId(asked.userId()));
         }

@@ -123,7 +123,17 @@ final class Rerank {
         RankRequest message;
         try {
             ItemFields fields = ItemFields.of(options);
-            message = RankMessage.of(inquiry.asked(), options, candidates, fields, inquiry.target().name(), leftMs);
+            boolean listBlocked = !inquiry.asked().userId().isEmpty()
+                && further.goesOn(response.getHits().getHits());
+            message = RankMessage.of(
+                inquiry.asked(),
+                options,
+                candidates,
+                fields,
+                inquiry.target(),
+                listBlocked,
+                leftMs
+            );
         } catch (RuntimeException e) {
             defect(e);
             return;
@@ -166,9 +176,7 @@ final class Rerank {
             List<SearchHit> neighbours = candidates.neighbours();
             boolean both = options.text("totals", "query").equals("both") && !neighbours.isEmpty();
             counting = both ? further.counts(neighbours, timeoutMs - spentMs() - rankMs) : null;
-            int ranked = ranking.places().size();
-            SearchHit[] window = response.getHits().getHits();
-            rest = endsWithTheWindow(ranking, candidates) ? null : further.after(window, ranked, neighbours);
+            rest = further.after(response.getHits().getHits(), ranking, candidates, options);
         } catch (RuntimeException e) {
             defect(e);
             return;
@@ -199,15 +207,6 @@ final class Rerank {
             return;
         }
         listener.onResponse(ranked);
-    }
-
-    /** What lies after the window was looked at by nobody, and so could break what the caller was promised. */
-    private boolean endsWithTheWindow(Ranking ranking, Candidates candidates) {
-        // The item that similar ones are asked for is dropped too, but comes once only; a user may block many.
-        boolean hasItem = !inquiry.target().name().isEmpty() && candidates.get(inquiry.asked().similarTo()) != null;
-        return options.has("filters")
-            || (options.has("min_score") && options.number("min_score") > 0)
-            || ranking.reply().getTotalDropped() > (hasItem ? 1 : 0);
     }
 
     private void count(SearchRequest counting, Consumer<SearchResponse> then) {
@@ -250,7 +249,7 @@ final class Rerank {
         SearchRequest rest = null;
         try {
             SearchHit[] window = response.getHits().getHits();
-            rest = further.after(window, window.length, List.of());
+            rest = further.afterUnranked(window);
         } catch (RuntimeException e) {
             warnings.defect(e);
         }

@@ -39,7 +39,7 @@ public class CandidatesTest {
         SearchHit[] lexical = { Hits.hit("a", 3), Hits.hit("b", 2) };
         Candidates candidates = Candidates.of(lexical, List.of(Hits.hit("b", 0.9f), Hits.hit("c", 0.8f)), true, null);
         assertEquals(List.of("a", "b", "c"), ids(candidates));
-        List<Candidate> messages = candidates.toMessages(FIELDS);
+        List<Candidate> messages = candidates.toMessages(FIELDS, false);
         assertEquals(2f, messages.get(1).getRetrievalScore(), 0);
         assertFalse(messages.get(2).hasRetrievalScore());
         assertEquals(7, messages.get(2).getVersion());
@@ -55,7 +55,7 @@ public class CandidatesTest {
             null
         );
         assertEquals(List.of("z", "c", "a", "b"), ids(candidates));
-        candidates.toMessages(FIELDS).forEach(message -> assertFalse(message.hasRetrievalScore()));
+        candidates.toMessages(FIELDS, false).forEach(message -> assertFalse(message.hasRetrievalScore()));
     }
 
     @Test
@@ -63,7 +63,7 @@ public class CandidatesTest {
         SearchHit[] popular = { Hits.hit("a", 9), Hits.hit("b", 1) };
         Candidates candidates = Candidates.of(popular, List.of(Hits.hit("z", 0.9f)), false, null);
         assertEquals(List.of("a", "b", "z"), ids(candidates));
-        assertTrue(candidates.toMessages(FIELDS).get(0).hasRetrievalScore());
+        assertTrue(candidates.toMessages(FIELDS, false).get(0).hasRetrievalScore());
     }
 
     @Test
@@ -77,7 +77,7 @@ public class CandidatesTest {
             true,
             null
         );
-        Candidate message = candidates.toMessages(FIELDS).get(0);
+        Candidate message = candidates.toMessages(FIELDS, false).get(0);
         assertEquals("Mac\nApple\nc1 c2\nx y", message.getText());
         assertEquals("Apple", message.getBrand());
         assertEquals(12.5, message.getPrice(), 0);
@@ -90,7 +90,7 @@ public class CandidatesTest {
 
     private static Candidate message(String source) {
         SearchHit[] hits = { Hits.hit("p", "a", 1, source) };
-        return Candidates.of(hits, List.of(), true, null).toMessages(FIELDS).get(0);
+        return Candidates.of(hits, List.of(), true, null).toMessages(FIELDS, false).get(0);
     }
 
     @Test
@@ -150,7 +150,9 @@ public class CandidatesTest {
             )
         );
         SearchHit hit = Hits.hit("p", "a", 1, "{\"doc\":{\"name\":\"N\",\"maker\":\"M\"},\"price\":\"on request\"}");
-        Candidate message = Candidates.of(new SearchHit[] { hit }, List.of(), true, null).toMessages(fields).get(0);
+        Candidate message = Candidates.of(new SearchHit[] { hit }, List.of(), true, null)
+            .toMessages(fields, false)
+            .get(0);
         assertEquals("N", message.getText());
         assertEquals("M", message.getBrand());
         assertFalse(message.hasPrice());

@@ -70,7 +70,8 @@ public class IndicesTest {
 
     @Test
     public void theMappingSaysWhatVectorsThereAre() {
-        assertEquals(new Indices.Target("one", true, Set.of(), 384, Set.of("e@1"), 50, true), of("text_vector", "one"));
+        Indices.Target one = new Indices.Target("one", false, true, Set.of(), 384, Set.of("e@1"), 50, true);
+        assertEquals(one, of("text_vector", "one"));
         assertEquals(8, of("inner.v", "one").dimensions());
         assertFalse(of("other", "one").hasVectors());
         assertFalse("a text field is no vector", of("text_vector", "plain").hasVectors());
@@ -87,7 +88,9 @@ public class IndicesTest {
         Indices.Target both = of("text_vector", "one", "two");
         assertEquals(Set.of("e@1", "e@2"), both.encoders());
         assertEquals(50, both.maxResultWindow());
-        assertEquals("", both.name());
+        assertTrue(both.isSeveral());
+        assertEquals("one,two", both.name());
+        assertEquals("one,two", of("text_vector", "two", "alias-of-one").name());
         assertTrue(of("text_vector", "one", "plain").hasVectors());
         assertEquals(Set.of("plain"), of("text_vector", "one", "plain").withoutVectors());
     }
@@ -96,7 +99,7 @@ public class IndicesTest {
     public void anAliasKeepsItsNameAndAPatternIsResolved() {
         assertEquals("alias-of-one", of("text_vector", "alias-of-one").name());
         assertEquals("one", of("text_vector", "on*").name());
-        assertEquals("", of("text_vector").name());
+        assertEquals("bare,one,plain,two", of("text_vector").name());
     }
 
     @Test

@@ -32,6 +32,7 @@ import org.neuralrank.options.RankSection;
 import org.neuralrank.options.ReportSection;
 import org.neuralrank.sidecar.Access;
 import org.neuralrank.sidecar.Sidecar;
+import org.neuralrank.v1.Candidate;
 import org.neuralrank.v1.EncodeResponse;
 import org.neuralrank.v1.Encoding;
 import org.neuralrank.v1.ExperimentMode;
@@ -61,6 +62,7 @@ import org.opensearch.script.Script;
 import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.builder.SearchSourceBuilder;
+import org.opensearch.search.collapse.CollapseBuilder;
 import org.opensearch.search.pipeline.PipelineProcessingContext;
 import org.opensearch.threadpool.ScalingExecutorBuilder;
 import org.opensearch.threadpool.ThreadPool;
@@ -90,7 +92,7 @@ public class ProcessorsTest {
     private PipelineProcessingContext context = new PipelineProcessingContext();
 
     private static Indices.Target products(boolean hasSource) {
-        return new Indices.Target("products", true, Set.of(), 3, Set.of("toy@1"), 10_000, hasSource);
+        return new Indices.Target("products", false, true, Set.of(), 3, Set.of("toy@1"), 10_000, hasSource);
     }
 
     @Before
@@ -473,6 +475,46 @@ public class ProcessorsTest {
         server.rank = ProcessorsTest::withoutTheFirst;
         SearchRequest request = request(match("x").size(9), Map.of("user_id", "A"));
         assertEquals(List.of("n", "c", "b"), ids(search(request, Map.of("window", 3))));
+    }
+
+    @Test
+    public void whatTheUserHasBlockedDoesNotComeAfterTheWindow() throws Exception {
+        List<String> blocked = List.of("a", "far");
+        server.rank = request -> withoutTheFirst(request).toBuilder().addAllBlockedItems(blocked).build();
+        further = () -> Hits.response(Hits.hit("d", 0.5f));
+        SearchRequest request = request(match("x").from(1).size(3), Map.of("user_id", "A"));
+        assertEquals(List.of("c", "b", "d"), ids(search(request, Map.of("window", 3))));
+        assertTrue(server.ranked.get(0).getOptions().getListBlocked());
+        SearchSourceBuilder rest = furtherSearches.get(0).source();
+        assertEquals("after the two of the window that are left", 2, rest.from());
+        String kept = rest.postFilter().toString();
+        assertTrue(kept, kept.contains("must_not") && kept.contains("\"a\"") && kept.contains("\"far\""));
+        // Another hit would stand for the group of the one that is left out.
+        SearchSourceBuilder grouped = match("x").size(9).collapse(new CollapseBuilder("brand"));
+        search(request(grouped, Map.of("user_id", "A")), Map.of("window", 3));
+        assertEquals(1, furtherSearches.size());
+    }
+
+    @Test
+    public void whatIsBlockedIsAskedForWhereSomethingCanComeAfterTheWindow() throws Exception {
+        search(request(match("x"), Map.of("user_id", "A")), Map.of("window", 4));
+        search(request(match("x").size(2), null), Map.of("window", 3));
+        server.ranked.forEach(request -> assertFalse(request.getOptions().getListBlocked()));
+    }
+
+    @Test
+    public void itemsThatShareAnIdAreNamedByIt() throws Exception {
+        target = new Indices.Target("a,b", true, false, Set.of(), 0, Set.of(), 10_000, true);
+        context = new PipelineProcessingContext();
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            SearchRequest sent = recall(request(match("x"), null), Map.of());
+            rank(sent, Hits.response(Hits.hit("a", "1", 3, "{}"), Hits.hit("b", "1", 2, "{}")));
+        }
+        Candidate first = server.ranked.get(0).getCandidates(0);
+        Candidate second = server.ranked.get(0).getCandidates(1);
+        assertEquals(List.of("1", "", "a"), List.of(first.getId(), first.getItemId(), first.getIndex()));
+        assertEquals(List.of("b/1", "1", "b"), List.of(second.getId(), second.getItemId(), second.getIndex()));
     }
 
     @Test
@@ -882,7 +924,7 @@ public class ProcessorsTest {
 
     @Test
     public void anIndexWithoutVectorsIsRankedWithoutThem() throws Exception {
-        target = new Indices.Target("products", false, Set.of(), 0, Set.of(), 10_000, true);
+        target = new Indices.Target("products", false, false, Set.of(), 0, Set.of(), 10_000, true);
         assertLexicalOnly("not_applicable");
         assertTrue(server.encoded.isEmpty());
     }
@@ -890,8 +932,8 @@ public class ProcessorsTest {
     @Test
     public void indicesWithoutVectorsArePassedOverInSilenceWhereThatIsAsked() throws Exception {
         for (Indices.Target lacking : List.of(
-            new Indices.Target("", true, Set.of("notes"), 3, Set.of("toy@1"), 10_000, true),
-            new Indices.Target("notes", false, Set.of("notes"), 0, Set.of(), 10_000, true)
+            new Indices.Target("", true, true, Set.of("notes"), 3, Set.of("toy@1"), 10_000, true),
+            new Indices.Target("notes", false, false, Set.of("notes"), 0, Set.of(), 10_000, true)
         )) {
             target = lacking;
             assertEquals(List.of("not_applicable"), reasons(search(request(match("x"), null))));
@@ -916,14 +958,14 @@ public class ProcessorsTest {
 
     @Test
     public void vectorsOfAnotherEncoderAreNotSearched() throws Exception {
-        target = new Indices.Target("products", true, Set.of(), 3, Set.of("other@2"), 10_000, true);
+        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("other@2"), 10_000, true);
         assertLexicalOnly("encoder_mismatch");
-        target = new Indices.Target("products", true, Set.of(), 4, Set.of("toy@1"), 10_000, true);
+        target = new Indices.Target("products", false, true, Set.of(), 4, Set.of("toy@1"), 10_000, true);
         for (int i = 0; i < 4; i++) {
             assertLexicalOnly("encoder_mismatch");
         }
         assertEquals("one index's mismatch does not stop the others", 5, server.encoded.size());
-        target = new Indices.Target("", true, Set.of(), 3, Set.of("toy@1", "other@2"), 10_000, true);
+        target = new Indices.Target("", true, true, Set.of(), 3, Set.of("toy@1", "other@2"), 10_000, true);
         assertLexicalOnly("encoder_mismatch");
         assertTrue("nothing was searched with them", vectorSearches.isEmpty());
     }

@@ -102,10 +102,14 @@ def _acts(logs: Logs) -> Iterator[Mapping[str, Any]]:
 
 
 def _zero_based(logs: Logs) -> set[str]:
-    """Applications that count places from 0."""
+    """Applications that count places from 0: those with half as many items there as at 1, so that
+    a single 0, such as of a place that is not known, moves no other."""
     shown = logs.events.filter(pc.equal(logs.events["action"], _IMPRESSION))
-    first = shown.filter(pc.equal(shown["ordinal"], 0))
-    return set(pc.unique(first["application"]).to_pylist())
+    zeros, ones = (
+        Counter(shown.filter(pc.equal(shown["ordinal"], place))["application"].to_pylist())
+        for place in (0, 1)
+    )
+    return {name for name, count in zeros.items() if 2 * count >= ones[name]}
 
 
 def _usable(pages: Iterable[Page], known: set[str], skipped: Counter[str]) -> Iterator[Page]:

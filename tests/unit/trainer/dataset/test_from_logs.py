@@ -108,6 +108,17 @@ def test_a_place_that_nobody_looks_at_is_no_place() -> None:
     assert skipped == {"items beyond place 500": 3}
 
 
+def test_a_single_zero_does_not_move_all_other_places() -> None:
+    """Such as of a client that logs 0 for a place that it does not know."""
+    asked = [{"query_id": f"p{n}", "time": n, "user_query": "kettle"} for n in range(4)]
+    events = [row for n in range(4) for row in shown(f"p{n}", n, "k1", "k2")]
+    skipped: Counter[str] = Counter()
+    odd = shown("p3", 3, "k3", first=0)
+    pages = read_pages(logs(asked, [*events, *odd]), set(TITLES), skipped)
+    assert [page.positions for page in pages] == [{"k1": 1, "k2": 2}] * 4
+    assert skipped == {"impressions without a place": 1}
+
+
 TIMES = Times(100, 200)
 
 

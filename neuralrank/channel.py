@@ -1,6 +1,7 @@
 """A gRPC channel to sidecars: TLS, token, balancing, retries."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -18,6 +19,7 @@ __all__ = ["KEEPALIVE_MS", "Access", "Route"]
 # The sidecar permits a ping every 15 s (`sidecar.rpc.transport`).
 KEEPALIVE_MS: Final = 30_000
 _MACHINES_OWN: Final = "system"
+_TOKEN: Final = re.compile(r"[\x21-\x7e]*")
 
 # UNAVAILABLE means that nothing was done, so asking again, and another one, is safe. CANCELLED by
 # the other end means that it stopped before it began; what the caller cancels is never retried.
@@ -76,6 +78,12 @@ class Access:
                 f"The client's certificate is {self.certificate!r} and its key {self.key!r}; give "
                 "both or neither (NEURALRANK_CLIENT_CERTIFICATE, NEURALRANK_CLIENT_KEY)."
             )
+        if not _TOKEN.fullmatch(self.token):
+            raise InvalidSettings(
+                f"The token has {len(self.token)} characters, and among them a blank, a line's end "
+                "or one that is not of ASCII, which no header can carry. Give it without "
+                "(NEURALRANK_CLIENT_TOKEN)."
+            )
         if self.certificate and not self.ca:
             raise InvalidSettings(
                 "A client certificate is used in TLS only. Name the sidecar's authority in "
@@ -93,7 +101,8 @@ class Access:
             settings.client_ca,
             settings.client_certificate,
             settings.client_key,
-            settings.client_token,
+            # A file that it was read from may have ended its line.
+            settings.client_token.strip(),
         )
 
     @property

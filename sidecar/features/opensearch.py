@@ -6,6 +6,7 @@ last, and raises `Unavailable` when they are over, whatever the network does.
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 import numpy as np
 from opensearchpy import AsyncOpenSearch
 
-from neuralrank.errors import Unavailable
+from neuralrank.errors import NotFound, Unavailable
 from neuralrank.packing import unpack
 from neuralrank.product import PASSAGE_FIELDS, passage, strings
 from neuralrank.text import clean
@@ -32,6 +33,9 @@ _HITS: Final = 10_000
 _FOREVER: Final = 1_000
 _PURCHASES: Final = ("purchase",)
 _BLOCKS: Final = ("block", "dislike")
+# How far a clock may be ahead of ours. An event from later than that was stamped by one that is
+# wrong: beside it, as the user's newest, whatever the user really did would count nothing.
+_AHEAD_MS: Final = 86_400_000
 
 _Result = TypeVar("_Result")
 
@@ -105,6 +109,8 @@ class OpenSearchFeatures:
                 },
             ),
         )
+        if not answer:  # of a pattern that nothing matches
+            raise NotFound(f"No index matches {name!r}. Name one that there is.")
         with _understood():
             uuids = [_inner(body, "settings", "index").get("uuid") for body in answer.values()]
             said = [_inner(body, "mappings", "_meta", "neuralrank") for body in answer.values()]
@@ -209,6 +215,7 @@ class OpenSearchFeatures:
 
     async def events(self, user: str, timeout: float) -> Profile:
         header = {"index": self._events_index, "ignore_unavailable": True}
+        now = int(time.time() * 1_000)
         answer = await _within(
             timeout,
             self._client.msearch(
@@ -217,7 +224,15 @@ class OpenSearchFeatures:
                     self._events_query(
                         user,
                         self._profile_events,
-                        must_not=[{"term": {"action_name": "impression"}}],
+                        must_not=[
+                            {"term": {"action_name": "impression"}},
+                            # In numbers: so it is read whatever the mapping of times is.
+                            {
+                                "range": {
+                                    "timestamp": {"gt": now + _AHEAD_MS, "format": "epoch_millis"}
+                                }
+                            },
+                        ],
                     ),
                     # What was bought or blocked counts for ever, however much came after it.
                     header,
@@ -238,7 +253,7 @@ class OpenSearchFeatures:
                         f"{response['error'].get('reason', 'no reason given')}."
                     )
             recent, forever = (
-                [_interaction(hit) for hit in response["hits"]["hits"]]
+                [_interaction(hit, now) for hit in response["hits"]["hits"]]
                 for response in answer["responses"]
             )
         return Profile(
@@ -324,14 +339,15 @@ def _number(value: Any) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def _interaction(hit: Mapping[str, Any]) -> Interaction:
+def _interaction(hit: Mapping[str, Any], now: int) -> Interaction:
+    """What a user did; what is stamped later than now counts as now."""
     source = hit.get("_source") or {}
     item = _inner(source, "event_attributes", "object").get("object_id")
     return Interaction(
         item_id="" if item is None else str(item),
         action=str(source.get("action_name") or ""),
         # The sort value is the timestamp in milliseconds, however the document spells it.
-        timestamp_ms=max(0, int(hit["sort"][0] or 0)),
+        timestamp_ms=min(max(0, int(hit["sort"][0] or 0)), now),
         query=clean(str(source.get("user_query") or "")[:MAX_QUERY]),
     )
 

@@ -214,12 +214,16 @@ def _profile(where: str, user: pb.User) -> Profile | None:
         at_most(f"{name}[{number}].item_id", len(row.item_id), MAX_ID, "characters")
         at_most(f"{name}[{number}].action", len(row.action), MAX_NAME, "characters")
         at_most(f"{name}[{number}].query", len(row.query), MAX_QUERY, "characters")
-    now = int(time.time() * 1_000)
+    # Where none is stamped, all are alike, and the same profile is the same the next time.
+    stamped = any(row.timestamp_ms for row in profile.interactions)
+    now = int(time.time() * 1_000) if stamped else 0
     items = f"{where}.profile.blocked_items"
     brands = f"{where}.profile.blocked_brands"
     return Profile(
         interactions=tuple(
-            Interaction(row.item_id, row.action, row.timestamp_ms or now, clean(row.query))
+            Interaction(
+                row.item_id, row.action, min(row.timestamp_ms or now, now), clean(row.query)
+            )
             for row in profile.interactions
         ),
         purchased=frozenset(

@@ -76,6 +76,10 @@ HISTORY = [
     # Another's, on a device with the same name as a user.
     {**event("bob", "view", "C", 1), "client_id": "ann"},
     event("blocker", "block", "B", 1),
+    # From a device whose clock is wrong.
+    {**event("tim", "view", "A", 1), "timestamp": "2099-01-01T00:00:00Z"},
+    event("tim", "view", "D", 1),
+    event("tim", "view", "C", 2),
 ]
 
 
@@ -201,6 +205,12 @@ async def test_without_a_query_each_user_gets_their_own_order(running: Sidecar) 
     assert [(drop.id, drop.reason) for drop in ann.dropped] == [("A", pb.DROP_REASON_PURCHASED)]
     assert [(drop.id, drop.reason) for drop in bob.dropped] == [("C", pb.DROP_REASON_PURCHASED)]
     assert set(ann.results[0].explanation.because_of) == {"A", "B"}
+
+
+async def test_a_clock_that_is_wrong_does_not_make_the_taste(running: Sidecar) -> None:
+    options = pb.RankOptions(weights=pb.Weights(retrieval=0))
+    answer = await rank(running, user=pb.User(id="tim"), options=options)
+    assert set(ids(answer)[:2]) == {"C", "D"}
 
 
 async def test_a_client_without_user_id_is_known_by_the_client_id(running: Sidecar) -> None:
@@ -330,6 +340,11 @@ async def test_an_index_of_another_encoder_is_a_mismatch(
 async def test_an_index_that_is_not_there_is_not_found(running: Sidecar) -> None:
     with pytest.raises(NotFound, match="no such index"):
         await rank(running, index="sidecar_test_none")
+
+
+async def test_a_pattern_that_matches_no_index_is_not_found(running: Sidecar) -> None:
+    with pytest.raises(NotFound, match="No index matches"):
+        await rank(running, index="sidecar_test_none*", query="x")
 
 
 async def test_an_index_that_was_made_again_under_its_name_is_read_anew(

@@ -80,6 +80,17 @@ async def test_settings_of_the_environment_are_used(
         assert await asyncio.to_thread(sidecar_status, at(made)) == "down"
 
 
+@pytest.mark.parametrize("token", ["two words", "tökén", "a\x00b", "line\n"])
+def test_a_token_that_no_header_carries_is_said_and_not_shown(token: str) -> None:
+    with pytest.raises(InvalidSettings, match="NEURALRANK_CLIENT_TOKEN") as caught:
+        Access(token=token)
+    assert token not in str(caught.value)
+
+
+def test_a_token_from_a_file_may_end_its_line() -> None:
+    assert Access.of(Settings(client_token=f"{SECRET}\n")).token == SECRET
+
+
 async def test_models_status_asks_a_secured_sidecar_as_the_environment_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

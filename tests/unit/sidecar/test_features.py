@@ -1,5 +1,6 @@
 """Items as they are read: packed vectors where the index has them, the others where it has not."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuralrank.errors import NotFound
 from neuralrank.packing import pack
 from sidecar.features.opensearch import IndexInfo, OpenSearchFeatures
 
@@ -24,6 +26,9 @@ class Client:
         self.asked: list[tuple[list[str], str]] = []
         self.sizes: list[int] = []
         self.indices = self
+        # Hits of events, and what was asked for them.
+        self.events: list[dict[str, Any]] = []
+        self.searched: list[dict[str, Any]] = []
 
     async def search(self, *, body: dict[str, Any], **_: Any) -> dict[str, Any]:
         ids, fields = body["query"]["ids"]["values"], body["_source"]
@@ -39,6 +44,10 @@ class Client:
             if name in self.documents
         ]
         return {"hits": {"hits": hits}}
+
+    async def msearch(self, *, body: list[dict[str, Any]], **_: Any) -> Any:
+        self.searched = body
+        return {"responses": [{"hits": {"hits": self.events}}] * 2}
 
     async def get(self, **_: Any) -> Any:
         return self.meta
@@ -133,6 +142,24 @@ async def test_an_index_that_was_made_again_under_its_name_is_another() -> None:
         for uuid in ("one", "two")
     ]
     assert found[0].generation != found[1].generation
+
+
+async def test_a_pattern_that_no_index_matches_is_not_found() -> None:
+    with pytest.raises(NotFound, match=r"No index matches 'shop\*'"):
+        await features(Client({}, {})).index("shop*", 5.0)
+
+
+async def test_what_was_stamped_later_than_now_counts_as_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000.0)
+    client = Client({})
+    client.events = [{"_source": {"action_name": "click"}, "sort": [at]} for at in (1_500_000, 5)]
+    found = await features(client).events("ann", 5.0)
+    assert [row.timestamp_ms for row in found.interactions] == [1_000_000, 5]
+    # And OpenSearch is asked for none from more than a day ahead.
+    bounds = client.searched[1]["query"]["bool"]["must_not"][1]["range"]["timestamp"]
+    assert bounds == {"gt": 1_000_000 + 86_400_000, "format": "epoch_millis"}
 
 
 async def test_encoders_are_those_that_indexes_of_products_name() -> None:

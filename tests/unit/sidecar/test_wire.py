@@ -1,6 +1,7 @@
 """What a request may hold: a broken one is refused with what was received and what is allowed."""
 
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -256,6 +257,26 @@ def test_weights_that_are_left_out_are_the_settings() -> None:
     assert read_rank(request, WEIGHTS).weights == Weights(1.0, 3.0, 0.5)
     request.options.weights.cross_encoder = 0.75
     assert read_rank(request, WEIGHTS).weights == Weights(1.0, 3.0, 0.5, 0.75)
+
+
+def profile(*stamps: int) -> list[int]:
+    """What is read of a profile's interactions with these timestamps."""
+    rows = [pb.Interaction(item_id="a", timestamp_ms=stamp) for stamp in stamps]
+    request = pb.RankRequest(user=pb.User(profile=pb.Profile(interactions=rows)))
+    read = read_rank(request, WEIGHTS).profile
+    assert read is not None
+    return [row.timestamp_ms for row in read.interactions]
+
+
+def test_what_is_stamped_later_than_now_is_of_now() -> None:
+    begun = int(time.time() * 1_000)
+    future, unstamped, past = profile(4_000_000_000_000, 0, 5)
+    assert past == 5
+    assert begun <= future == unstamped <= time.time() * 1_000
+
+
+def test_a_profile_without_times_is_the_same_whenever_it_comes() -> None:
+    assert profile(0, 0) == [0, 0]
 
 
 def test_a_blank_query_is_no_query() -> None:

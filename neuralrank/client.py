@@ -4,6 +4,7 @@ They speak the wire contract's own messages; errors are those of `neuralrank.err
 languages: generated stubs (docs/clients.md).
 """
 
+import asyncio
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -71,6 +72,12 @@ class _Caller:
         """
         return cls(settings.sidecar, timeout, Access.of(settings))
 
+    def _closed(self) -> Unavailable:
+        return Unavailable(
+            f"This client of the sidecar at {self._address} is closed. Close it after its last "
+            "call, or make another."
+        )
+
     def _limits(self, timeout: float | None) -> dict[str, Any]:
         return {
             "timeout": self._timeout if timeout is None else timeout,
@@ -117,6 +124,7 @@ class Client(_Caller):
     def __init__(self, address: str, timeout: float = 10.0, access: Access | None = None) -> None:
         super().__init__(address, timeout, access)
         self._channel = self._route.open()
+        self._ended = False
         self._stub: Any = pb_grpc.RankingStub(self._channel)  # type: ignore[no-untyped-call]
 
     def rank(self, request: pb.RankRequest, *, timeout: float | None = None) -> pb.RankResponse:
@@ -162,6 +170,8 @@ class Client(_Caller):
         return self._call(self._stub.ModelStatus, pb.ModelStatusRequest(), timeout)  # type: ignore[no-any-return]
 
     def close(self) -> None:
+        """Ends the calls that are under way, which raise Unavailable, and closes the channel."""
+        self._ended = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -179,7 +189,11 @@ class Client(_Caller):
         try:
             return method(request, **self._limits(timeout))
         except grpc.RpcError as error:
-            raise self._error(error) from error
+            raise (self._closed() if self._ended else self._error(error)) from error
+        except ValueError as error:
+            if not self._ended:
+                raise
+            raise self._closed() from error
 
 
 class AsyncClient(_Caller):
@@ -191,6 +205,8 @@ class AsyncClient(_Caller):
     """
 
     _channel: grpc.aio.Channel | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+    _ended = False
 
     async def rank(
         self, request: pb.RankRequest, *, timeout: float | None = None
@@ -218,7 +234,8 @@ class AsyncClient(_Caller):
         return await self._call("ModelStatus", pb.ModelStatusRequest(), timeout)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        """Ends the calls that are under way and closes the channel."""
+        """Ends the calls that are under way, which raise Unavailable, and closes the channel."""
+        self._ended = True
         if self._channel is not None:
             await self._channel.close()
 
@@ -234,13 +251,27 @@ class AsyncClient(_Caller):
         await self.close()
 
     async def _call(self, method: str, request: Any, timeout: float | None) -> Any:
+        if self._ended:
+            raise self._closed()
         if self._channel is None:
+            self._loop = asyncio.get_running_loop()
             self._channel = self._route.open_async()
             self._stub: Any = pb_grpc.RankingStub(self._channel)  # type: ignore[no-untyped-call]
+        if self._loop is not asyncio.get_running_loop():
+            raise InvalidInput(
+                "This AsyncClient belongs to the event loop of its first call, and another one "
+                "runs. Make one for each loop, or use Client, which needs none."
+            )
         try:
             return await getattr(self._stub, method)(request, **self._limits(timeout))
         except grpc.RpcError as error:
-            raise self._error(error) from error
+            raise (self._closed() if self._ended else self._error(error)) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            # Whoever cancels the caller's task counts there; the channel that is closed does not.
+            if self._ended and task is not None and not task.cancelling():
+                raise self._closed() from error
+            raise
 
 
 def _to_encode(

@@ -2,7 +2,8 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,28 +96,57 @@ async def test_what_is_too_much_is_not_tried_again(tmp_path: Path) -> None:
         assert count(made, "neuralrank_refused_requests_total", reason="caller_limit") == 1
 
 
-async def test_a_call_ends_in_its_time_and_with_its_task() -> None:
+@asynccontextmanager
+async def silent() -> AsyncIterator[str]:
+    """The address of somebody who takes connections and says nothing."""
     # Held here: a task that waits for something nobody holds may be collected, in another test.
     ended = asyncio.Event()
 
-    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def listen(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await ended.wait()
         writer.close()
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
     try:
-        async with AsyncClient(f"127.0.0.1:{port}", 60) as client:
-            with pytest.raises(DeadlineExceeded, match="did not answer in time"):
-                await client.rank(REQUEST, timeout=0.05)
-            call = asyncio.create_task(client.rank(REQUEST))
-            await asyncio.sleep(0)
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         ended.set()
         server.close()
+
+
+async def test_a_call_ends_in_its_time_and_with_its_task() -> None:
+    async with silent() as address, AsyncClient(address, 60) as client:
+        with pytest.raises(DeadlineExceeded, match="did not answer in time"):
+            await client.rank(REQUEST, timeout=0.05)
+        call = asyncio.create_task(client.rank(REQUEST))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
+async def test_calls_of_a_client_that_is_closed_fail_as_calls_do() -> None:
+    async with silent() as address:
+        client = AsyncClient(address, 60)
+        call = asyncio.create_task(client.rank(REQUEST))
+        await asyncio.sleep(0)
+        await client.close()
+        for left in (call, client.rank(REQUEST)):
+            with pytest.raises(Unavailable, match="is closed"):
+                await left
+        other = Client(address, 60)
+        waiting = asyncio.create_task(asyncio.to_thread(other.rank, REQUEST))
+        await asyncio.to_thread(other.close)
+        for left in (waiting, asyncio.to_thread(other.rank, REQUEST)):
+            with pytest.raises(Unavailable, match="is closed"):
+                await left
+
+
+async def test_it_says_that_it_belongs_to_another_event_loop(tmp_path: Path) -> None:
+    async with secured(tmp_path) as made, AsyncClient(at(made), 20) as client:
+        await client.rank(REQUEST)
+        with pytest.raises(InvalidInput, match="Make one for each loop"):
+            await asyncio.to_thread(asyncio.run, client.rank(REQUEST))
 
 
 async def test_it_is_made_without_an_event_loop_and_looks_at_its_files_at_once(

@@ -2,7 +2,17 @@
 
 import sys
 
-from bench import compress, deadline, latency, models, overhead, rerankers, sidecar, swaps
+from bench import (
+    compress,
+    deadline,
+    latency,
+    memory,
+    models,
+    overhead,
+    rerankers,
+    sidecar,
+    swaps,
+)
 
 BENCHMARKS = {
     "models": models.run,
@@ -11,11 +21,12 @@ BENCHMARKS = {
     "sidecar": sidecar.run,
     "deadline": deadline.run,
     "swaps": swaps.run,
+    "memory": memory.run,
     "compress": compress.run,
     "rerankers": rerankers.run,
 }
 # Minutes, downloads of several GB, data that is not in the repository: only where asked for.
-ON_REQUEST = {"sidecar", "deadline", "swaps", "compress", "rerankers"}
+ON_REQUEST = {"sidecar", "deadline", "swaps", "memory", "compress", "rerankers"}
 
 
 def main() -> None:

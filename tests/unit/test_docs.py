@@ -126,6 +126,11 @@ FIGURES = {
         (measured("rerankers_time", "neuralrank-small", "ms") / 100, "ms for a pair"),
         (measured("rerankers_time", "ms-marco-minilm-l12", "ms") / 100, "**[m]**"),
     ],
+    "memory": [
+        (round(measured("memory", "all of them", "RSS MiB")), "MiB"),
+        (round(measured("memory", "all of them", "bound MiB")), "MiB together"),
+        (round(measured("memory", "all of them", "more MiB")), "MiB where their bounds"),
+    ],
     "latency": [
         (measured("latency", "  of it: recall", "p50 ms"), "ms for the recall"),
         (measured("latency", "  of it: recall", "p50 ms"), "ms on two cores next to"),

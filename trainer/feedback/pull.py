@@ -80,7 +80,7 @@ def pull(
     Raises:
         InvalidInput: there are no events in the window, or the folder holds another one, or one
             with another index or other limits.
-        NotFound: there are no UBI indexes.
+        NotFound: there are no UBI indexes, or not the request's index.
         Unavailable, Overloaded: OpenSearch was away for longer than it is waited for.
         Unsupported: the disk is full, and the message says what is kept; or an index has times of
             another type than date.
@@ -211,6 +211,9 @@ class _Pull:
         found = {name: self._count(reader) for name, reader in self._readers.items()}
         if not found["events"]:
             raise InvalidInput(self._nothing())
+        if self._request.index:
+            # Now and not when all is pulled: the folder is bound to the name.
+            unknown_items(self._client, self._request.index, ())
         write_pulled(self._folder, self._pulled)
         problem = pa.field("problem", pa.string())
         for name, schema in (("queries", QUERIES), ("events", EVENTS)):

@@ -104,6 +104,14 @@ def test_what_is_left_out_and_why(tmp_path: Path) -> None:
     assert len(dropped) == 11
 
 
+def test_an_index_that_is_not_there_is_said_before_anything_is_pulled(tmp_path: Path) -> None:
+    cluster = Cluster([query(0, "q")], [event(1, "click", "a")])
+    with pytest.raises(NotFound, match="no index 'shpo'"):
+        fetch(cluster, tmp_path, Request("2026-01-01", "2026-01-02", index="shpo"))
+    assert list(tmp_path.iterdir()) == []
+    fetch(cluster, tmp_path, Request("2026-01-01", "2026-01-02", index="shop"))
+
+
 def test_an_event_from_the_future_is_left_out(tmp_path: Path) -> None:
     cluster = Cluster([], [event(0, "click", "a"), event(86_400 + 301, "click", "a")])
     pulled = fetch(cluster, tmp_path, Request("2026-01-01", "2026-02-01"))

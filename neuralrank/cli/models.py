@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from neuralrank.bundle import Bundle, parse_ref
 from neuralrank.cli import promotion
@@ -40,7 +40,9 @@ def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
         rows = [{**_json(bundle), "service": roles[bundle.ref]} for bundle in bundles]
         typer.echo(orjson.dumps(rows).decode())
         return
-    table = Table("bundle", "kind", "languages", "dimensions", "precision", "service", box=None)
+    # The whole name: other commands take it.
+    ref = Column("bundle", no_wrap=True)
+    table = Table(ref, "kind", "languages", "dimensions", "precision", "service", box=None)
     for bundle in bundles:
         manifest = bundle.manifest
         languages = ", ".join(manifest.languages) or "any"
@@ -223,7 +225,8 @@ def status(
     if as_json:
         typer.echo(orjson.dumps(rows).decode())
         return
-    table = Table("bundle", "kind", "state", "service", "what there is to say", box=None)
+    ref = Column("bundle", no_wrap=True)
+    table = Table(ref, "kind", "state", "service", "what there is to say", box=None)
     for row in rows:
         share = f" {row['percent']:g} %" if row["percent"] else ""
         agreement = row["agreement"]

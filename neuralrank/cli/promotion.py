@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from neuralrank.bundle import parse_ref
 from neuralrank.candidates import Candidate
@@ -190,7 +190,8 @@ def candidates(
     if as_json:
         typer.echo(orjson.dumps(rows).decode())
         return
-    table = Table("bundle", "outcome", "service", "against", "compared", "why", box=None)
+    ref, against = Column("bundle", no_wrap=True), Column("against", overflow="fold")
+    table = Table(ref, "outcome", "service", against, "compared", "why", box=None)
     for row in rows:
         when = str(row["compared"] or "")[:16].replace("T", " ")
         columns = (row["ref"], row["outcome"], row["service"], row["against"], when, row["reason"])

@@ -18,6 +18,8 @@ from neuralrank.v1 import ranking_pb2 as pb
 
 __all__ = ["rank"]
 
+# Of a uint32.
+_MOST = 2**32 - 1
 _EXAMPLE = '{"query": "电脑", "user": "A", "candidates": [{"id": "1", "text": "MacBook"}]}'
 
 
@@ -32,9 +34,12 @@ def rank(
     index: Annotated[
         str | None, typer.Option(help="In place of the file's index: fills in what is left out.")
     ] = None,
-    top_k: Annotated[int | None, typer.Option(min=0, help="How many come back; 0: all.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=0, max=_MOST, help="How many come back; 0: all.")
+    ] = None,
     deadline_ms: Annotated[
-        int | None, typer.Option(min=0, help="How long it may take; 0: as the sidecar has it, 50.")
+        int | None,
+        typer.Option(min=0, max=_MOST, help="How long it may take; 0: as the sidecar has it, 50."),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Each hit's parts and why.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the RankResponse.")] = False,
@@ -49,6 +54,9 @@ def rank(
     Example: neuralrank rank request.json --user A --explain
     """
     request = read_request(_read(file))
+    for name, value in (("query", query), ("user", user), ("index", index)):
+        if value is not None and not is_text(value):
+            raise InvalidInput(f"--{name} is not valid UTF-8: {value!r}. Give it in UTF-8.")
     if query is not None:
         request.query = query
     if user is not None:
@@ -96,6 +104,15 @@ def read_request(text: bytes) -> pb.RankRequest:
             f"The request is no RankRequest: {error}. Fields are those of ranking.proto. Give "
             f"e.g. {_EXAMPLE}"
         ) from error
+
+
+def is_text(value: str) -> bool:
+    """Whether it has an UTF-8; an argument of a shell may hold any bytes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _candidate(number: int, entry: Any) -> Any:

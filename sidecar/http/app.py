@@ -89,6 +89,8 @@ def build(parts: Parts) -> Edge:
         "Jina and text-embeddings-inference; `docs/http.md` says what differs.",
         docs_url=None,
         redoc_url=None,
+        # One path for each route: a redirect would name whatever host the caller says.
+        redirect_slashes=False,
     )
     app.router.route_class = Route
     settings = parts.settings

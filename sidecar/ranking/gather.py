@@ -113,6 +113,12 @@ class Gatherer:
             item = items.result().get(query.similar_to)
             if item is not None and space.vectors and space.encoder is not None:
                 query_vector = item.vector_of(space.encoder.dimensions)
+            # Of a mismatch and of a missing encoder the answer says so already.
+            if item is not None and query_vector is None and not space.mismatch and space.encoder:
+                trace.degrade(
+                    DegradedReason.FEATURES_UNAVAILABLE,
+                    "the item of similar_to has no vector here to compare others with",
+                )
         return Gathered(space, profile, taste, items.result(), query_vector, late)
 
     async def _user(

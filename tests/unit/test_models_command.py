@@ -54,6 +54,14 @@ def test_a_damaged_serving_file_is_said_beside_the_list_and_mended_by_a_promotio
     assert roles() == ["", "serving, pinned", ""]
 
 
+def test_a_bundle_is_named_in_full_on_a_narrow_terminal(
+    refs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = CliRunner().invoke(app, ["models", "list"], catch_exceptions=False).stdout
+    assert all(ref in shown for ref in refs)
+
+
 def test_trials_and_removal(refs: list[str]) -> None:
     assert run("promote", refs[2], "--canary", "5") == {"ref": refs[2], "service": "canary"}
     run("promote", refs[0], "--shadow", "100")

@@ -72,6 +72,19 @@ def test_a_sidecar_that_is_not_there_is_said_with_what_to_do() -> None:
         client.model_status()
 
 
+@pytest.mark.parametrize("option", ["--deadline-ms", "--top-k"])
+def test_a_number_that_no_request_holds_is_wrong_usage(option: str) -> None:
+    done = CliRunner().invoke(app, ["rank", option, "5000000000"], input="{}")
+    assert done.exit_code == 2
+    assert "4294967295" in done.output
+
+
+def test_an_argument_that_is_no_text_is_said() -> None:
+    done = CliRunner().invoke(app, ["rank", "--query", "\udcff"], input="{}")
+    assert isinstance(done.exception, InvalidInput)
+    assert "--query is not valid UTF-8" in str(done.exception)
+
+
 def test_help_shows_an_example() -> None:
     done = CliRunner().invoke(app, ["rank", "--help"])
     assert done.exit_code == 0

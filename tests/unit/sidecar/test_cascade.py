@@ -225,6 +225,17 @@ async def test_similar_items_are_near_the_item_and_without_it(bench: Bench) -> N
     assert [(drop.id, drop.reason.value) for drop in ranking.dropped] == [("A", "same_item")]
 
 
+async def test_similar_to_an_item_without_a_vector_says_so() -> None:
+    items = {name: replace(item, vector=None) for name, item in shop().contents.items()}
+    bench = Bench(Catalogue(items))
+    try:
+        ranking = await bench.rank(request(similar_to="A"))
+    finally:
+        bench.close()
+    assert reasons(ranking) == {"features_unavailable"}
+    assert "has no vector here" in ranking.degraded[0].detail
+
+
 async def test_similar_to_an_item_that_is_not_there_is_not_found(bench: Bench) -> None:
     with pytest.raises(NotFound, match="'Z'"):
         await bench.rank(request(similar_to="Z"))
@@ -589,7 +600,8 @@ async def test_a_vector_of_another_length_in_the_index_is_none(
     bench.catalogue.contents["A"] = foreign
     ranking = await bench.rank(request("B", "C", "D", query="computer", **asked))  # type: ignore[arg-type]
     assert sorted(ids(ranking)) == ["B", "C", "D"]
-    assert reasons(ranking) == set()
+    # What similar items are like can't be told without it.
+    assert reasons(ranking) == ({"features_unavailable"} if "similar_to" in asked else set())
 
 
 NAMES = st.sampled_from(["A", "B", "C", "D", "ghost", "other"])

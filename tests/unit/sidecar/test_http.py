@@ -365,6 +365,13 @@ async def test_a_text_is_read_in_its_normal_form(bench: Bench) -> None:
     assert bench.judge.texts == ["kettle"]
 
 
+async def test_a_path_with_a_slash_too_many_is_none_and_leads_nowhere(bench: Bench) -> None:
+    async with web(bench) as client:
+        answer = await client.post("/v1/rerank/", json=GOOD, headers={"Host": "elsewhere"})
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
+
+
 async def test_ids_go_in_and_out(bench: Bench) -> None:
     async with web(bench) as client:
         given = await client.post("/v1/rerank", json=GOOD, headers={"X-Request-Id": "page-7"})

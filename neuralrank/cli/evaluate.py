@@ -27,7 +27,7 @@ from neuralrank.evaluation import (
     read_queries,
     summary,
 )
-from neuralrank.judging import unknown_in_words, unknown_items
+from neuralrank.judging import require_some, unknown_in_words, unknown_items
 from neuralrank.opensearch import connect
 from neuralrank.progress import tracked
 from neuralrank.settings import load_settings
@@ -81,12 +81,7 @@ def evaluate(
     with closing(connect(settings)) as client, Client.of(settings) as ranker:
         items = {item for row in kept.values() for item in row}
         unknown = unknown_items(client, index, items)
-        if len(unknown) == len(items):
-            raise InvalidInput(
-                f"None of the {len(items):,} judged items is in the index {index!r}, such as "
-                f"{unknown[0]!r}: no ranking could find them. Name the index that the judgments "
-                "are of with --index, or other judgments."
-            )
+        require_some(index, items, unknown)
         searches = _searches(client, ranker, index, deadline_ms)
         for name in chosen:
             results[name], report[name] = _judged(name, searches[name], judged_queries, kept)

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from neuralrank.bundle import Bundle, parse_ref
 from neuralrank.cli import promotion
 from neuralrank.cli.registry_options import Json, Ref, RegistryUrl, open_registry, say_done
+from neuralrank.cli.results import console
 from neuralrank.errors import InvalidInput
 from neuralrank.in_service import Published
 from neuralrank.models import add, add_defaults
@@ -49,7 +50,7 @@ def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
         size = str(manifest.dimensions or "")
         role = roles[bundle.ref]
         table.add_row(bundle.ref, manifest.kind, languages, size, manifest.precision, role)
-    Console().print(table)
+    console().print(table)
     if not bundles:
         typer.echo(f"No bundle is in {found.url}. Put the defaults there: neuralrank models add")
 
@@ -77,8 +78,9 @@ def _roles(registry: Registry, bundles: list[Bundle]) -> dict[str, str]:
             *((t.hash, f"canary, {t.percent:g} %") for t in (state.canary,) if t),
             *((t.hash, f"shadow, {t.percent:g} %") for t in (state.shadow,) if t),
         ]:
-            if f"{name}@{digits}" in roles:
-                roles[f"{name}@{digits}"] = role
+            ref = f"{name}@{digits}"
+            if ref in roles:
+                roles[ref] = f"{roles[ref]}; {role}" if roles[ref] else role
     return roles
 
 
@@ -110,7 +112,7 @@ def show(
     table.add_row("path", str(bundle.path))
     for name, value in bundle.manifest.model_dump(mode="json", exclude={"name", "golden"}).items():
         table.add_row(name, str(value))
-    Console().print(table)
+    console().print(table)
 
 
 @models.command(name="add")
@@ -239,4 +241,4 @@ def status(
             )
         roles = ", ".join(row["roles"]) + share
         table.add_row(row["ref"], row["kind"], row["state"], roles, words)
-    Console().print(table)
+    console().print(table)

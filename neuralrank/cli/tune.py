@@ -60,7 +60,10 @@ def tune(
     with closing(connect(settings, timeout=120.0)) as client, Client.of(settings) as ranker:
         if discard:
             gone = delete(client, spec, settings.home)
-            typer.echo(orjson.dumps({"deleted": gone}).decode() if as_json else "\n".join(gone))
+            words = (
+                "\n".join(f"deleted {name}" for name in gone) or "Nothing was left in the cluster."
+            )
+            typer.echo(orjson.dumps({"deleted": gone}).decode() if as_json else words)
             return
         try:
             with _ended_like_ctrl_c(), _bar() as bar:

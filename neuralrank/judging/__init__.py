@@ -12,6 +12,7 @@ from neuralrank.judging.judgments import (
     queries_beside,
     query_id,
     query_key,
+    require_some,
     unknown_in_words,
     unknown_items,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "query_id",
     "query_key",
     "read_pages",
+    "require_some",
     "unknown_in_words",
     "unknown_items",
 ]

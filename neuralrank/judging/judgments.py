@@ -7,7 +7,7 @@ OpenSearch their texts.
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ __all__ = [
     "queries_beside",
     "query_id",
     "query_key",
+    "require_some",
     "unknown_in_words",
     "unknown_items",
 ]
@@ -192,6 +193,19 @@ def unknown_items(client: OpenSearch, index: str, items: Iterable[str]) -> list[
         known = {hit["_id"] for hit in found["hits"]["hits"]}
         unknown += [item for item in batch if item not in known]
     return unknown
+
+
+def require_some(index: str, items: Collection[str], unknown: Sequence[str]) -> None:
+    """
+    Raises:
+        InvalidInput: the index holds none of the judged items, so that all rankings have 0.
+    """
+    if items and len(unknown) == len(items):
+        raise InvalidInput(
+            f"None of the {len(items):,} judged items is in the index {index!r}, such as "
+            f"{unknown[0]!r}: no ranking could find them. Name the index that the judgments are "
+            "of, or other judgments."
+        )
 
 
 def unknown_in_words(unknown: Sequence[str]) -> str:

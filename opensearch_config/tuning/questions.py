@@ -9,7 +9,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput
 from neuralrank.evaluation import read_qrels, read_queries
-from neuralrank.judging import Judgments, judgments_from_clicks, unknown_items
+from neuralrank.judging import Judgments, judgments_from_clicks, require_some, unknown_items
 from opensearch_config.tuning.spec import Clicks, JudgmentsSource
 
 __all__ = ["Questions", "read_questions"]
@@ -84,10 +84,12 @@ def read_questions(
             "ids; for clicks, that there are pages enough (min_impressions)."
         )
     items = {item for query in kept for item in grades[query]}
+    unknown = unknown_items(client, index, items)
+    require_some(index, items, unknown)
     return Questions(
         texts={query: texts[query] for query in kept},
         grades={query: grades[query] for query in kept},
-        unknown_items=unknown_items(client, index, items),
+        unknown_items=unknown,
         without_text=sorted(grades.keys() - texts.keys()),
         without_judgment=without_judgment,
     )

@@ -66,7 +66,9 @@ def test_trials_and_removal(refs: list[str]) -> None:
     assert run("promote", refs[2], "--canary", "5") == {"ref": refs[2], "service": "canary"}
     run("promote", refs[0], "--shadow", "100")
     assert roles() == ["shadow, 100 %", "serving, pinned", "canary, 5 %"]
-    run("promote", refs[0], "--shadow", "0")
+    run("promote", refs[2], "--shadow", "50")
+    assert roles() == ["", "serving, pinned", "canary, 5 %; shadow, 50 %"]
+    run("promote", refs[2], "--shadow", "0")
     assert run("remove", refs[0]) == {"ref": refs[0], "service": "removed"}
     assert roles() == ["serving, pinned", "canary, 5 %"]
 

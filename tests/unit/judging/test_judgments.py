@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
-from neuralrank.judging import Judgments, query_key, unknown_in_words
+from neuralrank.judging import Judgments, query_key, require_some, unknown_in_words
 
 MADE = Judgments({"1": "red kettle", "2": "电脑"}, {"1": {"a": 3, "b": 0}, "2": {"A": 2}})
 
@@ -126,3 +126,10 @@ def test_what_is_converted_has_texts_and_no_ids_for_them(tmp_path: Path) -> None
     assert json.loads(done.stdout)["skipped"] == {"judged queries without a text": 1}
     written = json.loads((tmp_path / "j.json").read_text())
     assert [row["query"] for row in written["judgmentRatings"]] == ["red kettle"]
+
+
+def test_judgments_of_which_an_index_holds_nothing_measure_nothing() -> None:
+    require_some("shop", {"a", "b"}, ["a"])
+    require_some("shop", set(), [])
+    with pytest.raises(InvalidInput, match="None of the 2 judged items is in the index 'shop'"):
+        require_some("shop", {"a", "b"}, ["a", "b"])

@@ -24,7 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from neuralrank.bundle import MANIFEST, Bundle, Kind, Manifest, parse_manifest, parse_ref
 from neuralrank.candidates import Candidate, parse_candidate
 from neuralrank.credentials import sign_in
-from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
+from neuralrank.errors import InvalidBundle, InvalidInput, NotFound, Unsupported
 from neuralrank.in_service import NONE, InService, Published, Trial, parse_in_service
 from neuralrank.whole_file import whole_folder, write_whole
 
@@ -42,10 +42,24 @@ class Registry:
             url: a local path, or a URL such as `s3://bucket/models`.
             cache: where bundles of a remote registry are kept; a folder of the system's temporary
                 one by default.
+
+        Raises:
+            Unsupported: the package that reads such URLs is not installed.
+            InvalidInput: no package reads such URLs.
         """
         # As messages show it.
         self.url = sign_in(url).address
-        self._fs, self._root = fsspec.core.url_to_fs(url)
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(url)
+        except ImportError as error:
+            raise Unsupported(
+                f"The registry {self.url} can't be read: {error}. Install it beside neuralrank."
+            ) from error
+        except ValueError as error:
+            raise InvalidInput(
+                f"The registry {self.url} can't be read: {error}. Allowed is a path, or a URL that "
+                "fsspec knows, such as s3://bucket/models."
+            ) from error
         self._local = isinstance(self._fs, LocalFileSystem)
         self._cache = cache or Path(tempfile.gettempdir()) / "neuralrank-bundles"
 

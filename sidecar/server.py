@@ -73,7 +73,9 @@ class Sidecar:
 
         Raises:
             InvalidSettings: certificates, tokens or OTEL_… variables can't be used.
-            Unsupported: OTEL_… ask for traces, and OpenTelemetry is not installed.
+            InvalidInput: the registry's URL can't be used.
+            Unsupported: OTEL_… ask for traces, and OpenTelemetry is not installed; or what reads
+                the registry's URL is not.
         """
         self._settings = settings
         self._shared_port = shared_port
@@ -96,8 +98,9 @@ class Sidecar:
             text_characters=settings.item_text_characters,
         )
         cores = share(settings.threads, settings.workers)
+        self._registry = Registry(settings.registry or stack.registry_path)
         self.models = Models(
-            Registry(settings.registry or stack.registry_path),
+            self._registry,
             share=cores,
             default_encoder=settings.default_encoder,
             default_cross_encoder=settings.default_cross_encoder,
@@ -342,6 +345,8 @@ class Sidecar:
 
     async def _follow(self) -> None:
         await self._warm()
+        # Without this the log of a sidecar that never becomes ready would say nothing at all.
+        lacking = False
         while True:
             try:
                 await self._name_encoders()
@@ -349,6 +354,13 @@ class Sidecar:
             except Exception:  # following must outlive any one failure
                 _log.exception("looking at the registry failed")
             await self._report(serving=self._has_models())
+            if not self._has_models() and not lacking:
+                about = {"registry": self._registry.url}
+                _log.warning(
+                    "no model serves: there is none in the registry, or none that can be loaded",
+                    extra=about,
+                )
+            lacking = not self._has_models()
             # Those that are refused or left serve no more: what was counted for them may go.
             self.metrics.keep_bundles(self.models.serving.loaded)
             self._loaded.set()

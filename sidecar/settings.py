@@ -313,9 +313,10 @@ class SidecarSettings(BaseSettings):
                 f"http_listen is {self.http_listen!r}; allowed is host:port, as 127.0.0.1:8080, "
                 "or nothing for no HTTP"
             )
-        if port and port == grpc_port:
+        if port and port <= grpc_port < port + self.processes:
             raise ValueError(
-                f"http_listen's port is {port}, which is gRPC's port in listen; choose another"
+                f"http_listen's port is {port}, and the {self.processes} processes use the ports "
+                f"from there on, of which {grpc_port} is gRPC's in listen; choose another"
             )
 
     @property

@@ -74,9 +74,11 @@ class Supervisor:
         the exit code.
 
         Raises:
-            Unsupported: the port is taken.
+            Unsupported: the port is taken, or one of those for HTTP.
         """
         with reserve(self._settings.listen) as held:
+            if self._settings.http_listen:
+                _check_http(*self._settings.http_address, self._settings.processes)
             host = self._settings.address[0]
             address = f"{host}:{held.getsockname()[1]}"
             _log.info(
@@ -233,6 +235,29 @@ def reserve(listen: str) -> socket.socket:
             f"machine's ({error.strerror}). Stop what uses it, or set NEURALRANK_SIDECAR_LISTEN."
         ) from error
     return held
+
+
+def _check_http(host: str, port: int, processes: int) -> None:
+    """Whether each worker finds its port free: it would look for it only when all are warm, fail,
+    and be started again for ever.
+
+    Raises:
+        Unsupported: one does not.
+    """
+    name = host.strip("[]")
+    for number in range(processes if port else 1):
+        where = f"{host}:{port + number}"
+        try:
+            family = socket.AF_INET6 if ":" in name else socket.AF_INET
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((name, port + number))
+        except (OSError, OverflowError) as error:
+            raise Unsupported(
+                f"HTTP of worker {number} can't be served on {where}: {error}. Each of the "
+                f"{processes} processes has a port of its own, from {host}:{port} on. Stop what "
+                "uses it, or set NEURALRANK_SIDECAR_HTTP_LISTEN."
+            ) from error
 
 
 def _how(code: int) -> str:

@@ -1,10 +1,11 @@
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neuralrank.bundle import MODEL, Bundle, write_bundle
-from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
+from neuralrank.errors import InvalidBundle, InvalidInput, NotFound, Unsupported
 from neuralrank.registry import Registry
 from tests.unit.conftest import tiny_bundle
 
@@ -331,6 +332,22 @@ def test_a_fingerprint_changes_with_the_files(tmp_path: Path, encoder_bundle: Bu
     assert registry.fingerprint(bundle.ref) == before
     (bundle.path / MODEL).write_bytes(b"x")
     assert registry.fingerprint(bundle.ref) != before
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "words"),
+    [
+        ("nope://bucket/models", InvalidInput, "Protocol not known: nope.*such as s3://"),
+        ("sftp://me:secret@host/models", Unsupported, "sftp://host/models.*Install"),
+    ],
+)
+def test_a_url_that_nothing_reads_is_said(
+    monkeypatch: pytest.MonkeyPatch, url: str, error: type[Exception], words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "paramiko", None)
+    with pytest.raises(error, match=words) as caught:
+        Registry(url)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_password_in_the_registry_s_address_is_in_no_message() -> None:

@@ -76,3 +76,17 @@ async def test_after_the_end_a_request_is_unavailable_and_a_second_stop_does_not
         with pytest.raises(grpc.RpcError) as caught:
             await pb_grpc.RankingStub(channel).Rank(pb.RankRequest(query="x"), timeout=30)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_sidecar_without_a_model_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = sidecar(tmp_path)
+    await made.start()
+    try:
+        await made.loaded()
+        await made.models.refresh()
+    finally:
+        await made.stop()
+    said = [vars(record) for record in caplog.records if "no model serves" in record.message]
+    assert [record["registry"] for record in said] == [str(tmp_path)]

@@ -19,7 +19,7 @@ PREFIX = "NEURALRANK_SIDECAR_"
         ("DEADLINE_MS", "9000", "deadline_ms 9000 is above max_deadline_ms 5000"),
         ("DEADLINE_MS", "5", "margin_ms 8 leaves nothing of deadline_ms 5"),
         ("DEADLINE_MS", "soon", "NEURALRANK_SIDECAR_DEADLINE_MS: got 'soon'"),
-        ("HTTP_LISTEN", "127.0.0.1:50051", "http_listen's port is 50051, which is gRPC's port"),
+        ("HTTP_LISTEN", "127.0.0.1:50051", "port is 50051, and the 1 processes use the ports"),
         ("HTTP_LISTEN", "8080", "allowed is host:port"),
         ("HTTP_LISTEN", "0.0.0.0:8080", "listen is '0.0.0.0:8080', which is reached from other"),
         ("HTTP_DEADLINE_MS", "9000", "http_deadline_ms 9000 is above max_deadline_ms 5000"),
@@ -41,6 +41,13 @@ def test_what_can_not_be_used_is_said_by_name(
     with pytest.raises(InvalidSettings) as caught:
         load_sidecar_settings()
     assert words in str(caught.value)
+
+
+def test_no_worker_has_http_where_grpc_is() -> None:
+    ports = {"listen": "127.0.0.1:50051", "http_listen": "127.0.0.1:50049"}
+    assert load_sidecar_settings(**ports, processes=2).processes == 2
+    with pytest.raises(InvalidSettings, match="of which 50051 is gRPC's"):
+        load_sidecar_settings(**ports, processes=3)
 
 
 def test_weights_must_not_all_be_0(monkeypatch: pytest.MonkeyPatch) -> None:

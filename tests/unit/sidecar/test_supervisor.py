@@ -122,6 +122,19 @@ def test_a_port_on_which_anybody_listens_is_not_shared(shared: bool) -> None:
             reserve(f"127.0.0.1:{other.getsockname()[1]}")
 
 
+@pytest.mark.parametrize("worker", [0, 1])
+async def test_a_port_for_http_that_is_taken_is_said_before_anything_starts(worker: int) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        settings = SidecarSettings(
+            listen="127.0.0.1:0", http_listen=f"127.0.0.1:{port - worker}", processes=2
+        )
+        with pytest.raises(Unsupported, match=rf"127.0.0.1:{port} can't|on 127.0.0.1:{port}:"):
+            await Supervisor(settings, ["/nowhere"], {}).run()
+
+
 def test_a_held_port_is_free_for_our_workers() -> None:
     with reserve("127.0.0.1:0") as held, socket.socket() as worker:
         worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

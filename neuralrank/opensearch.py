@@ -108,6 +108,14 @@ def translate(error: opensearch_errors.OpenSearchException, url: str) -> Neuralr
     return refusal(status if isinstance(status, int) else 500, kind, reason, url)
 
 
+# All that OpenSearch says of a rule that it can't use.
+_NO_SYNONYMS: Final = "Failed to build synonyms"
+_SYNONYMS: Final = (
+    "It does not say which rule: look for one with two =>, for nothing between two commas, and for "
+    "words that synonym_analyzer leaves nothing of, as stop words."
+)
+
+
 def refusal(status: int, kind: str, reason: str, url: str) -> NeuralrankError:
     """The error for an answer of 400 or more, or for one item of a bulk request.
 
@@ -139,7 +147,8 @@ def refusal(status: int, kind: str, reason: str, url: str) -> NeuralrankError:
         case _ if status >= 500:
             return Unavailable(f"OpenSearch at {url} failed ({status}): {reason}.")
         case _:
-            return InvalidInput(f"OpenSearch at {url} does not accept this ({status}): {reason}.")
+            told = f"OpenSearch at {url} does not accept this ({status}): {reason}."
+            return InvalidInput(f"{told} {_SYNONYMS}" if _NO_SYNONYMS in reason else told)
 
 
 def _reason(error: opensearch_errors.TransportError) -> tuple[str, str]:

@@ -30,6 +30,12 @@ FLOOD = "index [shop] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded floo
         (404, {"_index": "shop", "_id": "7", "found": False}, errors.NotFound, "'7'"),
         (
             400,
+            failure("illegal_argument_exception", "Failed to build synonyms"),
+            errors.InvalidInput,
+            "does not say which rule: look for one with two =>",
+        ),
+        (
+            400,
             failure("parsing_exception", "unknown query [x]"),
             errors.InvalidInput,
             "unknown query",

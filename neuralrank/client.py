@@ -14,7 +14,7 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.channel import Access, Route
+from neuralrank.channel import OWN_ERROR, Access, Route
 from neuralrank.errors import (
     DeadlineExceeded,
     EncoderMismatch,
@@ -39,8 +39,6 @@ _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
     "RESOURCE_EXHAUSTED": Overloaded,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
 }
-# What the sidecar itself says when it is there and can't answer; else it is gRPC that speaks.
-_ITS_OWN_WORDS: Final = ("Bundle", "OpenSearch", "This sidecar")
 # gRPC has one status for a message that is too long, which never is taken, and for too much load.
 _TOO_LONG: Final = "larger than max"
 
@@ -98,7 +96,8 @@ class _Caller:
             )
         if status in _ERRORS:
             return _ERRORS[status](details)
-        if status == "UNAVAILABLE" and details.startswith(_ITS_OWN_WORDS):
+        told: Any = error.trailing_metadata()
+        if status == "UNAVAILABLE" and any(name == OWN_ERROR for name, _ in told or ()):
             return Unavailable(details)
         if status in ("UNAVAILABLE", "CANCELLED"):
             tls = (

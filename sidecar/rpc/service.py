@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from neuralrank.channel import OWN_ERROR
 from neuralrank.errors import NeuralrankError, RateExceeded, grpc_status
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
@@ -156,9 +157,10 @@ class RankingService(pb_grpc.RankingServicer):
                 return await work()
             except NeuralrankError as error:
                 status, message = grpc_status(error), str(error)
+                told = [(OWN_ERROR, status)]
                 if isinstance(error, RateExceeded) and error.retry_after is not None:
-                    milliseconds = str(math.ceil(error.retry_after * 1_000))
-                    context.set_trailing_metadata(((_PUSHBACK, milliseconds),))
+                    told.append((_PUSHBACK, str(math.ceil(error.retry_after * 1_000))))
+                context.set_trailing_metadata(tuple(told))
             except asyncio.CancelledError:
                 status = "CANCELLED"
                 raise

@@ -59,6 +59,22 @@ async def test_a_sidecar_with_everything_is_used_by_who_has_everything(tmp_path:
             await ask(at(made), Access(token=SECRET), timeout=2)
 
 
+async def test_what_the_sidecar_says_is_told_from_a_connection_that_there_is_not(
+    tmp_path: Path,
+) -> None:
+    async with secured(tmp_path) as made:
+
+        async def failing(*_: object) -> None:
+            raise Unavailable("The events of ubi_events can't be read: all shards failed.")
+
+        made._service._ranker.rank = failing  # type: ignore[method-assign, assignment]
+        with pytest.raises(Unavailable, match=r"^The events of ubi_events can't be read"):
+            await ask(at(made))
+        address = at(made)
+    with pytest.raises(Unavailable, match="can't be reached"):
+        await ask(address, timeout=2)
+
+
 async def test_settings_of_the_environment_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

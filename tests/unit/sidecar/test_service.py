@@ -194,6 +194,8 @@ async def test_a_deadline_that_has_passed_on_arrival_costs_nothing(bench: Bench)
         def peer(self) -> str:
             return "ipv4:127.0.0.1:1"
 
+        def set_trailing_metadata(self, _: object) -> None: ...
+
         async def abort(self, code: grpc.StatusCode, words: str) -> None:
             self.aborted = (code, words)
             raise asyncio.CancelledError

@@ -1,7 +1,7 @@
 """Where is searched: several indexes, aliases, filters of aliases, indexes without our fields."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -228,3 +228,52 @@ def test_ranking_alone_orders_the_page_that_was_asked_for(searches: Searches) ->
         assert sorted(ids(answer)) == sorted(ids(searches.plain(body)))
         pages += ids(answer)
     assert len(set(pages)) == 15
+
+
+def test_neighbours_are_held_to_what_a_later_processor_asks_for(
+    searches: Searches, pipeline: Callable[..., str]
+) -> None:
+    only_apple = {"filter_query": {"query": APPLE}}
+    recall = {"neural_recall": {"window": 30, "k": 10, "timeout_ms": 5_000}}
+    for processors in ([recall, only_apple], [only_apple, recall]):
+        params = {"search_pipeline": pipeline(processors)}
+        answer = searches.client.search(index=COPY, body=BODY, params=params)
+        assert report(answer)["reranked"]
+        assert {hit["_source"]["brand"] for hit in answer["hits"]["hits"]} == {"Apple"}
+        assert reasons(answer) == ({"not_applicable"} if processors[0] is recall else set())
+
+
+@pytest.mark.parametrize("rank", [{}, {"filters": {"in_stock_only": True}}])
+def test_the_window_is_fetched_where_something_may_come_of_it(
+    searches: Searches, pipeline: Callable[..., str], rank: dict[str, Any]
+) -> None:
+    name = pipeline([{"neural_recall": {"window": 28}}], rank)
+    usual = {"index.search.default_pipeline": name}
+    for ext in ({}, {"ext": {"neural_rank": {"user_id": "A"}}}):
+        body = {"query": {"exists": {"field": "price"}}, "size": 3, **ext}
+        searches.client.indices.put_settings(index=COPY, body=usual)
+        for params in ({}, {"search_pipeline": name}):
+            answer = searches.client.search(
+                index=COPY, body=body, params={"verbose_pipeline": "true", **params}
+            )
+            searched = answer["processor_results"][0]["output_data"]["size"]
+            assert searched == (28 if rank or ext else 3)
+            assert len(ids(answer)) == 3
+    searches.client.indices.put_settings(
+        index=COPY, body={"index.search.default_pipeline": "_none"}
+    )
+
+
+@pytest.fixture
+def pipeline(searches: Searches) -> Iterator[Callable[..., str]]:
+    """Makes a pipeline of request processors and `neural_rank`, and says its name."""
+    name = "plugin-tests-beside"
+
+    def put(processors: list[Any], rank: dict[str, Any] | None = None) -> str:
+        response = [{"neural_rank": {"bundle": "none", **(rank or {})}}]
+        body = {"request_processors": processors, "response_processors": response}
+        searches.client.search_pipeline.put(id=name, body=body)
+        return name
+
+    yield put
+    searches.client.search_pipeline.delete(id=name)

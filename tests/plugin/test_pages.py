@@ -250,7 +250,7 @@ def test_what_the_user_has_blocked_comes_on_no_page(
 ) -> None:
     plain = ids(searches.plain({**BODY, "size": 100}))
     blocked = {plain[place] for place in places}
-    ext = blocking(searches, f"blocker of {places}", blocked)
+    ext = blocking(searches, blocked)
     pages = every_page(searches, {**BODY, "ext": ext}, 4)
     flat = [one for found in pages for one in ids(found)]
     assert len(flat) == len(set(flat))
@@ -264,14 +264,15 @@ def test_where_a_blocked_hit_stood_for_a_group_the_list_ends_with_the_window(
 ) -> None:
     body = {"query": QUERY, "collapse": {"field": "brand.keyword"}}
     plain = ids(searches.plain({**body, "size": 100}))
-    ext = blocking(searches, "blocker of a group", {plain[2]})
+    ext = blocking(searches, {plain[2]})
     found = ids(searches.any({**body, "size": 100, "ext": ext}))
     assert 9 <= len(found) <= 14
     assert plain[2] not in found
 
 
-def blocking(searches: Searches, user: str, items: set[str]) -> dict[str, Any]:
+def blocking(searches: Searches, items: set[str]) -> dict[str, Any]:
     """The section of a user who has blocked these, once the sidecar knows."""
+    user = f"blocker of {' and '.join(sorted(items))}"
     # Who has done nothing else is nobody, and each answer would say so.
     for body in (event(user, "click", "C"), *(event(user, "block", item) for item in items)):
         searches.client.index(index="ubi_events", body=body, params={"refresh": "true"})

@@ -16,7 +16,9 @@ import org.neuralrank.options.RankSection;
 import org.neuralrank.options.ReportSection;
 import org.neuralrank.search.CrossCluster;
 import org.neuralrank.search.Indices;
+import org.neuralrank.search.NamedPipeline;
 import org.neuralrank.search.Node;
+import org.neuralrank.search.Pipelines;
 import org.neuralrank.search.QueryLog;
 import org.neuralrank.search.RankProcessor;
 import org.neuralrank.search.RecallProcessor;
@@ -35,6 +37,7 @@ import org.opensearch.common.settings.Settings;
 import org.opensearch.common.settings.SettingsFilter;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.util.concurrent.OpenSearchExecutors;
+import org.opensearch.common.util.concurrent.ThreadContext;
 import org.opensearch.core.action.ActionResponse;
 import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
@@ -136,6 +139,7 @@ public final class NeuralRankPlugin extends Plugin
         node = new Node(
             sidecar,
             new Indices(cluster::state, indexNameExpressionResolver, namedWriteableRegistry)::of,
+            new Pipelines(cluster::state, indexNameExpressionResolver)::of,
             client::search,
             xContentRegistry,
             threadPool,
@@ -196,7 +200,8 @@ public final class NeuralRankPlugin extends Plugin
 
     @Override
     public List<ActionFilter> getActionFilters() {
-        return List.of(new CrossCluster(node.threadPool().getThreadContext()), new UbiResponse());
+        ThreadContext context = node.threadPool().getThreadContext();
+        return List.of(new CrossCluster(context), new NamedPipeline(context), new UbiResponse());
     }
 
     @Override

@@ -19,6 +19,7 @@ import org.opensearch.threadpool.ThreadPool;
  *
  * @param sidecar   the ranking service
  * @param indices   what is known of a search's indices and of their vector field
+ * @param pipelines what is known of a search's pipeline, if it names this one
  * @param searching how a search is sent within the cluster
  * @param registry  parses query clauses of whichever plugins are installed
  * @param queryLog  where pages of experiments are written down
@@ -27,6 +28,7 @@ import org.opensearch.threadpool.ThreadPool;
 public record Node(
     Sidecar sidecar,
     BiFunction<SearchRequest, String, Indices.Target> indices,
+    BiFunction<SearchRequest, String, Pipelines.Rest> pipelines,
     BiConsumer<SearchRequest, ActionListener<SearchResponse>> searching,
     NamedXContentRegistry registry,
     ThreadPool threadPool,

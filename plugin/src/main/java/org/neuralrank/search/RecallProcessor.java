@@ -101,13 +101,16 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
         if (leftAlone == null && asked.from() + asked.size() > target.maxResultWindow()) {
             leftAlone = LeftAlone.BEYOND_LIMIT;
         }
-        // Also for who asks for nothing: only neural_rank knows whether its pipeline has filters.
-        boolean widen = leftAlone == null;
+        Pipelines.Rest rest = node.pipelines()
+            .apply(request, NamedPipeline.of(node.threadPool().getThreadContext()));
+        // Filters of the pipeline are to see the whole window, also for who asks for nothing.
+        boolean widen = leftAlone == null && (asked.hasPurpose(options) || rest.mayDrop());
         Recall recall = null;
         if (widen && options.flag("vector", true)) {
             int timeoutMs = options.integer("timeout_ms", node.timeoutMs().getAsInt());
             // Half of the time, so that Rank always has the other half.
-            recall = new VectorLeg(node, options, asked, target).start(request, Math.max(1, timeoutMs / 2));
+            VectorLeg leg = new VectorLeg(node, options, asked, target, rest.later());
+            recall = leg.start(request, Math.max(1, timeoutMs / 2));
         }
         // The source may be shared with other requests, and is not ours to change.
         SearchSourceBuilder source = request.source().shallowCopy().ext(withoutOurs(request.source().ext()));

@@ -6,6 +6,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.stream.Collectors;
 import org.neuralrank.options.Options;
 import org.neuralrank.sidecar.Note;
@@ -45,12 +46,15 @@ final class VectorLeg {
     private final Options options;
     private final Asked asked;
     private final Indices.Target target;
+    private final Set<String> later;
 
-    VectorLeg(Node node, Options options, Asked asked, Indices.Target target) {
+    /** @param later processors that may yet ask for more than the query does now */
+    VectorLeg(Node node, Options options, Asked asked, Indices.Target target, Set<String> later) {
         this.node = node;
         this.options = options;
         this.asked = asked;
         this.target = target;
+        this.later = later;
     }
 
     private String field() {
@@ -77,6 +81,10 @@ final class VectorLeg {
         } else if (!target.hasVectors()) {
             String lacks = "no index of this search has a knn_vector field [" + field() + "]";
             recall.complete(ignoresUnmapped() ? Neighbours.NONE : without(Reason.NOT_APPLICABLE, lacks));
+        } else if (!later.isEmpty()) {
+            String detail = "neighbours can't be held to what comes after neural_recall and may ask for more: " + later
+                + "; let neural_recall be the last request processor";
+            recall.complete(without(Reason.NOT_APPLICABLE, detail));
         } else if (request.source().minScore() != null) {
             recall.complete(
                 without(Reason.NOT_APPLICABLE, "min_score is of the query's own scores, which neighbours have none of")

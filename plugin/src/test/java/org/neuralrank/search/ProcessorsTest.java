@@ -77,6 +77,7 @@ public class ProcessorsTest {
     private Sidecar sidecar;
     private final Stats stats = new Stats();
     private Indices.Target target = PRODUCTS;
+    private Pipelines.Rest pipeline = Pipelines.Rest.UNKNOWN;
     private NamedXContentRegistry registry;
     private int timeoutMs = 5_000;
     private final List<Map<String, Object>> clauses = new CopyOnWriteArrayList<>();
@@ -123,7 +124,7 @@ public class ProcessorsTest {
     }
 
     private Node node() {
-        return new Node(sidecar, (request, field) -> target, (request, listener) -> {
+        return new Node(sidecar, (request, field) -> target, (request, named) -> pipeline, (request, listener) -> {
             // What the registry of these tests makes of a knn clause.
             if (request.source().query() instanceof MatchAllQueryBuilder) {
                 vectorSearches.add(request);
@@ -550,6 +551,34 @@ public class ProcessorsTest {
         }
         assertEquals(3, server.ranked.get(0).getCandidatesCount());
         assertTrue("there is no vector to search with", server.encoded.isEmpty());
+    }
+
+    @Test
+    public void whereNothingCanBeRankedByThePageIsAllThatIsFetched() throws Exception {
+        pipeline = new Pipelines.Rest(false, Set.of());
+        SearchSourceBuilder source = new SearchSourceBuilder().query(QueryBuilders.termQuery("brand", "B"));
+        SearchRequest request = request(source.fetchSource("price", null).from(1).size(2), null);
+        // The node cuts the page.
+        assertEquals(List.of("a", "b", "c"), ids(search(request)));
+        assertEquals(2, request.source().size());
+        assertEquals(1, request.source().from());
+        assertEquals(List.of("price"), List.of(request.source().fetchSource().includes()));
+        for (Map<String, ?> ext : List.of(Map.of("user_id", "A"), Map.of("filters", Map.of("max_price", 9)))) {
+            SearchRequest wanted = request(new SearchSourceBuilder().size(2), ext);
+            search(wanted);
+            assertEquals(20, wanted.source().size());
+        }
+    }
+
+    @Test
+    public void neighboursAreNotSearchedWhereALaterProcessorMayAskForMore() throws Exception {
+        pipeline = new Pipelines.Rest(false, Set.of("filter_query"));
+        SearchResponse response = search(request(match("x"), null));
+        assertEquals(List.of("c", "b", "a"), ids(response));
+        assertEquals(List.of("not_applicable"), reasons(response));
+        String said = report(response).toString();
+        assertTrue(said, said.contains("ask for more: [filter_query]"));
+        assertTrue(server.encoded.isEmpty());
     }
 
     @Test

@@ -32,7 +32,7 @@ _TOP: Final = 3
 _PAIRS: Final = 2
 # Seconds between looks whether the sidecar is idle, while something waits.
 _PAUSE: Final = 0.002
-# Seconds between two lines in the log for one candidate.
+# Seconds between two lines in the log for one candidate: of what it agrees, and of how it fails.
 _LOG_SECONDS: Final = 60.0
 
 
@@ -77,7 +77,7 @@ class Shadow:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._sums: dict[str, Agreement] = {}
-        self._logged: dict[str, float] = {}
+        self._logged: dict[tuple[str, str], float] = {}
 
     def offer(
         self,
@@ -120,7 +120,8 @@ class Shadow:
     async def forget(self, ref: str) -> None:
         """A candidate is tried no more."""
         self._sums.pop(ref, None)
-        self._logged.pop(ref, None)
+        for what in ("agreement", "failure"):
+            self._logged.pop((ref, what), None)
 
     def close(self) -> None:
         """Drops what waits."""
@@ -137,7 +138,8 @@ class Shadow:
                 self._count(job, "dropped") if scores is None else self._compare(job, scores)
             except Exception as error:  # whatever a candidate does, nobody waits for it
                 self._count(job, "failed")
-                _log.warning("a shadow failed: %s", error, extra={"bundle": job.model.ref})
+                if self._is_due(job.model.ref, "failure"):
+                    _log.warning("a shadow failed: %s", error, extra={"bundle": job.model.ref})
             # While this thread waits it holds no model that could be freed.
             del job
 
@@ -205,11 +207,8 @@ class Shadow:
         self._metrics.shadow(ref, outcome)
 
     def _report(self, ref: str) -> None:
-        """One line for each candidate now and then."""
-        now = self._clock()
-        if now - self._logged.get(ref, float("-inf")) < _LOG_SECONDS:
+        if not self._is_due(ref, "agreement"):
             return
-        self._logged[ref] = now
         sums = self._sums[ref]
         _log.info(
             "shadow agreement",
@@ -223,3 +222,11 @@ class Shadow:
                 "score_drift": round(sums.score_drift, 4),
             },
         )
+
+    def _is_due(self, ref: str, what: str) -> bool:
+        """Whether a line on a candidate may be written: one now and then, however many requests."""
+        now = self._clock()
+        if now - self._logged.get((ref, what), float("-inf")) < _LOG_SECONDS:
+            return False
+        self._logged[ref, what] = now
+        return True

@@ -124,6 +124,15 @@ def test_a_candidate_that_fails_costs_nobody_anything(shadow: Shadow) -> None:
     until(lambda: agreement(shadow).requests == 1)
 
 
+def test_a_candidate_that_always_fails_does_not_fill_the_log(
+    shadow: Shadow, caplog: pytest.LogCaptureFixture
+) -> None:
+    for done in range(1, 11):
+        offer(shadow, models(WordJudge(ref=CANDIDATE, error=RuntimeError("broken"))))
+        until(lambda count=done: agreement(shadow).failed == count)  # type: ignore[misc]
+    assert len([line for line in caplog.messages if "a shadow failed" in line]) == 1
+
+
 @pytest.mark.parametrize(
     "serving",
     [

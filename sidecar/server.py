@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import time
 from contextlib import suppress
@@ -251,6 +252,7 @@ class Sidecar:
             port,
             connections=self._settings.max_connections,
             patience=Patience(self._settings.handshake_seconds, self._settings.http_body_seconds),
+            max_age=self._settings.max_connection_age_seconds or math.inf,
             tls=tls,
         )
         await self._http.start()

@@ -5,6 +5,7 @@ request ever comes, or half of one, would stay for ever and take the place of ot
 """
 
 import asyncio
+import random
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,9 +42,16 @@ class Connection(HttpToolsProtocol):
     Probes are answered however many connections there are: who is asked too much is alive.
     """
 
-    def __init__(self, *, patience: Patience, **given: Any) -> None:
+    def __init__(self, *, patience: Patience, max_age: float, **given: Any) -> None:
+        """
+        Args:
+            max_age: seconds after which the connection is closed with its next answer, so that the
+                client makes another: load spreads, and changed certificates are used by all.
+        """
         super().__init__(**given)
         self._patience = patience
+        # A tenth more or less, as gRPC has it: not all at once.
+        self._ends = self.loop.time() + max_age * random.uniform(0.9, 1.1)
         self._most = self.limit_concurrency
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
@@ -80,6 +88,8 @@ class Connection(HttpToolsProtocol):
         path = self.url.partition(b"?")[0]
         self.limit_concurrency = None if path in _PROBES else self._most
         super().on_headers_complete()
+        if self.loop.time() >= self._ends:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         self._stop_waiting()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 import ssl
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ class HttpServer:
         *,
         connections: int,
         patience: Patience = _USUAL,
+        max_age: float = math.inf,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """
@@ -39,6 +41,7 @@ class HttpServer:
             connections: that are open at once; requests of one more are answered with 503, but for
                 probes.
             patience: how long the other end may take.
+            max_age: seconds after which a connection is closed with its next answer.
             tls: what certificates connections are to have. None: plain HTTP.
         """
         self._host = host
@@ -56,7 +59,7 @@ class HttpServer:
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_CLOSE_SECONDS,
         )
-        self._server = _Server(config, patience, tls)
+        self._server = _Server(config, patience, max_age, tls)
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -95,10 +98,11 @@ class _Server(uvicorn.Server):
     listener: socket.socket
 
     def __init__(
-        self, config: uvicorn.Config, patience: Patience, tls: ssl.SSLContext | None
+        self, config: uvicorn.Config, patience: Patience, max_age: float, tls: ssl.SSLContext | None
     ) -> None:
         super().__init__(config)
         self._patience = patience
+        self._max_age = max_age
         self._tls = tls
         self.listening = False
 
@@ -110,6 +114,7 @@ class _Server(uvicorn.Server):
             partial(
                 Connection,
                 patience=self._patience,
+                max_age=self._max_age,
                 config=self.config,
                 server_state=self.server_state,
                 app_state=self.lifespan.state,

@@ -145,6 +145,19 @@ async def test_a_new_certificate_serves_the_next_connection_of_http(
         assert not await served(made, files)
 
 
+@pytest.mark.parametrize(("seconds", "ends"), [(1e-6, True), (600.0, False), (0.0, False)])
+async def test_an_old_connection_of_http_ends_with_its_answer(
+    tmp_path: Path, seconds: float, ends: bool
+) -> None:
+    async with (
+        secured(tmp_path, http_listen="127.0.0.1:0", max_connection_age_seconds=seconds) as made,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        answer = await client.get(f"http://127.0.0.1:{made.http_port}/healthz")
+    assert answer.status_code == 200
+    assert (answer.headers.get("connection") == "close") is ends
+
+
 @pytest.mark.parametrize("broken", ["certificate", "key", "ca"])
 async def test_files_that_can_not_be_used_stop_the_start(
     tmp_path: Path, files: Files, broken: str

@@ -354,3 +354,27 @@ def test_min_score_of_the_section_is_of_the_new_score(searches: Searches) -> Non
 def test_a_search_that_is_switched_off_is_left_alone(searches: Searches) -> None:
     body = {**BODY, "ext": {"neural_rank": {"enabled": False}}}
     searches.left_alone(body, "ext.neural_rank.enabled is false")
+
+
+def test_neighbours_say_what_they_match_as_hits_of_the_query_do(searches: Searches) -> None:
+    named = {
+        "bool": {
+            "must": [{"multi_match": {**QUERY["multi_match"], "_name": "words"}}],
+            "should": [{"term": {"brand.keyword": {"value": "Apple", "_name": "apple"}}}],
+            "filter": [{"exists": {"field": "price", "_name": "priced"}}],
+        }
+    }
+    # Most of what the query finds is brought by vectors.
+    ext = {"neural_rank": {"window": 5, "k": 30}}
+    body = {"query": named, "size": 35}
+    theirs = searches.plain({**body, "size": 100})["hits"]["hits"]
+    matched = {hit["_id"]: hit["matched_queries"] for hit in theirs}
+    answer = searches.any({**body, "ext": ext})
+    shown = {hit["_id"]: hit["matched_queries"] for hit in answer["hits"]["hits"]}
+    assert len(shown.keys() & matched.keys()) > 20
+    for one, names in shown.items():
+        assert names == matched.get(one, ["priced"])
+    scored = searches.any({**body, "ext": ext}, include_named_queries_score="true")
+    for hit in scored["hits"]["hits"]:
+        assert list(hit["matched_queries"]) == shown[hit["_id"]]
+        assert all(isinstance(score, float) for score in hit["matched_queries"].values())

@@ -283,6 +283,21 @@ def test_neighbours_are_held_to_conditions_on_what_is_joined(
     assert len(ids(answer)) > len(ids(searches.plain(body, offers))), "neighbours came"
 
 
+@pytest.mark.parametrize("join", [{"nested": {"path": "offers"}}, {"has_child": {"type": "offer"}}])
+def test_neighbours_show_what_is_joined_to_them(
+    searches: Searches, offers: str, join: dict[str, dict[str, Any]]
+) -> None:
+    ((kind, said),) = join.items()
+    field = "offers.size" if kind == "nested" else "size"
+    offer = {kind: {**said, "query": {"term": {field: "42"}}, "inner_hits": {}}}
+    body = {"query": {"bool": {"must": [MAC, offer]}}, "size": 30}
+    answer = searches.ranked(body, offers)
+    assert len(ids(answer)) > len(ids(searches.plain(body, offers))), "neighbours came"
+    for hit in answer["hits"]["hits"]:
+        (inner,) = hit["inner_hits"].values()
+        assert inner["hits"]["total"]["value"] == 1
+
+
 def knn(searches: Searches, **more: Any) -> dict[str, Any]:
     vector = searches.client.get(index=INDEX, id="A")["_source"]["text_vector"]
     return {"knn": {"text_vector": {"vector": vector, "k": 2, **more}}}

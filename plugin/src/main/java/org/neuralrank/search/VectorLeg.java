@@ -24,6 +24,8 @@ import org.opensearch.core.common.bytes.BytesReference;
 import org.opensearch.core.xcontent.ToXContent;
 import org.opensearch.core.xcontent.XContentBuilder;
 import org.opensearch.core.xcontent.XContentParser;
+import org.opensearch.index.query.BoolQueryBuilder;
+import org.opensearch.index.query.ConstantScoreQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.builder.SearchSourceBuilder;
@@ -119,6 +121,8 @@ final class VectorLeg {
             return;
         }
         QueryBuilder filter = conditions.query();
+        QueryBuilder theirs = request.source().query();
+        QueryBuilder shown = isShown(theirs) ? theirs : null;
         // Copied now: the processor changes the request as soon as this returns.
         SearchRequest search = likeThe(request);
         long startedAt = System.nanoTime();
@@ -130,7 +134,7 @@ final class VectorLeg {
                 reply -> Vector.of(reply, target.dimensions()),
                 node.inThisContext(ActionListener.wrap(vector -> {
                     long encodeNanos = System.nanoTime() - startedAt;
-                    search(search, filter, vector, recall, encodeNanos);
+                    search(search, filter, shown, vector, recall, encodeNanos);
                 }, error -> recall.complete(failure(error, "encode").after(System.nanoTime() - startedAt, 0))))
             );
     }
@@ -151,7 +155,24 @@ final class VectorLeg {
         return EncodeRequest.newBuilder().addInputs(input).setEncoder(encoder).setIndex(target.name()).build();
     }
 
-    private void search(SearchRequest search, QueryBuilder filter, Vector vector, Recall recall, long encodeNanos) {
+    /** Whether hits say what in the query they match: its named clauses, or what is joined to them. */
+    private static boolean isShown(QueryBuilder query) {
+        if (query == null || query.getName().equals(HardFilters.HYBRID)) {
+            return false; // The latter can be no part of another query.
+        }
+        String json = query.toString();
+        return json.contains("\"_name\"") || json.contains("\"inner_hits\"");
+    }
+
+    /** @param shown the caller's query where hits say what in it they match, else null */
+    private void search(
+        SearchRequest search,
+        QueryBuilder filter,
+        QueryBuilder shown,
+        Vector vector,
+        Recall recall,
+        long encodeNanos
+    ) {
         if (vector.isMissing()) {
             boolean user = asked.queryText().isEmpty() && asked.similarTo().isEmpty();
             Reason reason = user ? Reason.NO_USER : Reason.FEATURES_UNAVAILABLE;
@@ -165,7 +186,12 @@ final class VectorLeg {
             return;
         }
         try {
-            search.source().query(clause(vector.values(), filter));
+            QueryBuilder near = clause(vector.values(), filter);
+            if (shown != null) {
+                // Without a score: neighbours are in the order of their nearness.
+                near = new BoolQueryBuilder().must(near).should(new ConstantScoreQueryBuilder(shown).boost(0));
+            }
+            search.source().query(near);
         } catch (Exception e) {
             // What the k-NN plugin says about a clause it can't parse, or that there is no such plugin.
             String detail = "this node can't read a knn clause: " + e.getMessage();
@@ -255,7 +281,8 @@ final class VectorLeg {
             .seqNoAndPrimaryTerm(true)
             .fetchSource(ItemFields.toFetch(options, asked, target))
             .version(theirs.version())
-            .explain(theirs.explain());
+            .explain(theirs.explain())
+            .includeNamedQueriesScores(theirs.includeNamedQueriesScore());
         if (theirs.storedFields() != null) {
             source.storedFields(theirs.storedFields());
         }

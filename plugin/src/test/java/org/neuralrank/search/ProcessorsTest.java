@@ -54,6 +54,7 @@ import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.common.transport.TransportAddress;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.index.mapper.DerivedField;
+import org.opensearch.index.query.BoolQueryBuilder;
 import org.opensearch.index.query.MatchAllQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilders;
@@ -126,7 +127,7 @@ public class ProcessorsTest {
     private Node node() {
         return new Node(sidecar, (request, field) -> target, (request, named) -> pipeline, (request, listener) -> {
             // What the registry of these tests makes of a knn clause.
-            if (request.source().query() instanceof MatchAllQueryBuilder) {
+            if (isNear(request.source().query())) {
                 vectorSearches.add(request);
                 listener.onResponse(Hits.response(neighbours.get()));
             } else {
@@ -134,6 +135,11 @@ public class ProcessorsTest {
                 ActionListener.completeWith(listener, further::get);
             }
         }, registry, threadPool, stats, new QueryLog(this::write, name -> hasLog, stats), () -> timeoutMs);
+    }
+
+    private static boolean isNear(QueryBuilder query) {
+        return query instanceof MatchAllQueryBuilder
+            || (query instanceof BoolQueryBuilder bool && bool.must().stream().anyMatch(ProcessorsTest::isNear));
     }
 
     private void write(IndexRequest page, ActionListener<IndexResponse> listener) {
@@ -398,6 +404,20 @@ public class ProcessorsTest {
         assertEquals("maker", copied.getName());
         assertEquals("keyword", copied.getType());
         assertEquals(script, copied.getScript());
+    }
+
+    @Test
+    public void neighboursSayWhichNamedClausesTheyMatch() throws Exception {
+        QueryBuilder named = QueryBuilders.matchQuery("title", "x").queryName("in the title");
+        search(request(new SearchSourceBuilder().query(named).includeNamedQueriesScores(true), null));
+        SearchSourceBuilder leg = vectorSearches.get(0).source();
+        assertEquals(
+            List.of(QueryBuilders.constantScoreQuery(named).boost(0)),
+            ((BoolQueryBuilder) leg.query()).should()
+        );
+        assertTrue(leg.includeNamedQueriesScore());
+        search(request(match("\"_name\""), null));
+        assertTrue("nothing is named", vectorSearches.get(1).source().query() instanceof MatchAllQueryBuilder);
     }
 
     @Test

@@ -207,6 +207,8 @@ async def _answer(
     if ranking.degraded:
         reasons = dict.fromkeys(note.reason.value for note in ranking.degraded)
         headers["x-neuralrank-degraded"] = ",".join(reasons)
+        for reason in reasons:
+            parts.metrics.degraded(reason)
     # Written from plain objects: checking our own answer again would cost as much as making it.
     return answer_json(write(ranking), headers)
 

@@ -156,7 +156,6 @@ class Ranker:
         page = page_of(orders, chance, query.top_k)
         if query.min_score is not None:
             dropped = with_low(query, orders, kept, dropped)
-        trace.finish()
         explanations: Sequence[Explanation | None] = [None] * len(page.ranked)
         if query.explain:
             with trace.stage("explain", len(page.ranked)):

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -15,7 +15,7 @@ from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.access.admission import Admission
 from sidecar.deadline import Allowance, Clock, Deadline
-from sidecar.domain import Weights
+from sidecar.domain import Degradation, DegradedReason, Weights
 from sidecar.models.follower import Models
 from sidecar.ranking.cascade import Ranker
 from sidecar.ranking.encode import Vectors
@@ -68,6 +68,7 @@ class RankingService(pb_grpc.RankingServicer):
         async def answer(deadline: Deadline) -> pb.RankResponse:
             query = read_rank(request, self._weights, self._settings.max_candidates)
             ranking = await self._ranker.rank(query, deadline)
+            self._count(ranking.degraded)
             start = time.perf_counter()
             reply = write_ranking(ranking, explain=query.explain, request_id=query.request_id)
             seconds = time.perf_counter() - start
@@ -96,6 +97,15 @@ class RankingService(pb_grpc.RankingServicer):
 
         # Free, and wanted most when the sidecar has too much to do.
         return await self._answer("ModelStatus", context, answer)
+
+    def _count(self, degraded: Sequence[Degradation]) -> None:
+        """An answer counts once for each reason, whatever the details, and as partial where
+        something was left out of it."""
+        reasons = {note.reason for note in degraded}
+        for reason in reasons:
+            self._metrics.degraded(reason.value)
+        if reasons - {DegradedReason.NO_USER}:
+            self._metrics.partial()
 
     def check_caller(self, context: Any) -> None:
         """To be asked before a message is decoded.

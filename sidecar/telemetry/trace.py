@@ -52,16 +52,8 @@ class Trace:
         self._metrics.stage(name, seconds)
 
     def degrade(self, reason: DegradedReason, detail: str) -> None:
-        """Notes it once, however often it is found; an answer counts once for each reason, whatever
-        the details."""
-        if all(reason is not noted for noted, _ in self._degraded):
-            self._metrics.degraded(reason.value)
+        """Notes it once, however often it is found."""
         self._degraded.setdefault((reason, detail), Degradation(reason, detail))
-
-    def finish(self) -> None:
-        """The answer is made: counts it as partial where something was left out of it."""
-        if any(reason is not DegradedReason.NO_USER for reason, _ in self._degraded):
-            self._metrics.partial()
 
     def used(self, bundle: str) -> None:
         if bundle not in self.bundles:

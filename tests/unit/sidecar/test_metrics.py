@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 from typing import Never
 
+import grpc
 import numpy as np
 import pytest
 
 from neuralrank.errors import Unavailable
+from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import DegradedReason
 from sidecar.models.serving import State
 from sidecar.telemetry.metrics import Metrics
@@ -15,6 +17,8 @@ from sidecar.telemetry.trace import STAGES
 from tests.unit.sidecar import metric_table
 from tests.unit.sidecar.parts import Bench, WordJudge, request
 from tests.unit.sidecar.secured import secured
+from tests.unit.sidecar.test_service import serving
+from tests.unit.sidecar.web import web
 
 DOCUMENTED = metric_table.documented()
 LABELS = metric_table.label_names()
@@ -83,6 +87,9 @@ async def test_what_a_whole_sidecar_shows_has_documented_labels(tmp_path: Path) 
     )
 
 
+DEGRADED = "neuralrank_degraded_answers_total"
+
+
 def value(metrics: Metrics, name: str, **labels: str) -> float:
     return metrics.registry.get_sample_value(name, labels) or 0.0
 
@@ -114,11 +121,30 @@ async def test_a_rank_is_counted_whole() -> None:
 async def test_an_answer_is_partial_when_something_was_left_out_and_not_for_a_new_user() -> None:
     bench = Bench(judge=WordJudge())
     try:
-        await bench.rank(request(query="apple", user="new"))
+        async with serving(bench) as stub:
+            await stub.Rank(request(query="apple", user="new"))
+            assert value(bench.metrics, "neuralrank_partial_answers_total") == 0
+            assert value(bench.metrics, DEGRADED, reason="no_user") == 1
+            await stub.Rank(request(query="苹果"))  # no cross-encoder for Chinese
+            assert value(bench.metrics, "neuralrank_partial_answers_total") == 1
+            # What fails is no answer, whatever was noted until then.
+            with pytest.raises(grpc.RpcError, match="'Z'"):
+                await stub.Rank(request(similar_to="Z", user="new"))
+            assert value(bench.metrics, DEGRADED, reason="no_user") == 1
+    finally:
+        bench.close()
+
+
+async def test_an_answer_over_http_is_degraded_and_no_partial_answer_of_rank() -> None:
+    bench = Bench(judge=WordJudge())
+    try:
+        async with web(bench) as client:
+            # No text in the language that the named model knows: the encoder compares.
+            asked = {"query": "苹果", "documents": ["phone"], "model": "judge"}
+            answer = await client.post("/v1/rerank", json=asked)
+        assert answer.headers["x-neuralrank-degraded"] == "model_unavailable"
+        assert value(bench.metrics, DEGRADED, reason="model_unavailable") == 1
         assert value(bench.metrics, "neuralrank_partial_answers_total") == 0
-        assert value(bench.metrics, "neuralrank_degraded_answers_total", reason="no_user") == 1
-        await bench.rank(request(query="苹果"))  # no cross-encoder for Chinese
-        assert value(bench.metrics, "neuralrank_partial_answers_total") == 1
     finally:
         bench.close()
 
@@ -130,15 +156,15 @@ async def test_an_answer_with_two_details_of_a_reason_counts_once() -> None:
         async def silent(*_: object) -> Never:
             raise Unavailable("down")
 
-        await bench.rank(request(query="apple"))  # the index is known from here on
-        bench.clock.now += 1.0
-        bench.catalogue.events = silent  # type: ignore[method-assign]
-        bench.catalogue.items = silent  # type: ignore[method-assign]
-        ranking = await bench.rank(request("new", query="apple", user="a"))
-        failed = [one for one in ranking.degraded if one.reason.value == "features_unavailable"]
-        assert len(failed) == 2
-        name = "neuralrank_degraded_answers_total"
-        assert value(bench.metrics, name, reason="features_unavailable") == 1
+        async with serving(bench) as stub:
+            await stub.Rank(request(query="apple"))  # the index is known from here on
+            bench.clock.now += 1.0
+            bench.catalogue.events = silent  # type: ignore[method-assign]
+            bench.catalogue.items = silent  # type: ignore[method-assign]
+            answer = await stub.Rank(request("new", query="apple", user="a"))
+        reasons = [note.reason for note in answer.degraded]
+        assert reasons.count(pb.DEGRADED_REASON_FEATURES_UNAVAILABLE) == 2
+        assert value(bench.metrics, DEGRADED, reason="features_unavailable") == 1
     finally:
         bench.close()
 

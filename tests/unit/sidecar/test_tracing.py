@@ -79,7 +79,7 @@ async def opensearch() -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
 async def ranked(folder: Path, opensearch_url: str) -> None:
     """One request to a whole sidecar, which is then stopped."""
     sidecar = Sidecar(
-        SidecarSettings(listen="127.0.0.1:0", drain_seconds=5),
+        SidecarSettings(listen="127.0.0.1:0", drain_seconds=5, deadline_ms=5_000),
         Settings(opensearch_url=opensearch_url, registry=str(folder)),
     )
     await sidecar.start()

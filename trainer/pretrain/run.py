@@ -86,5 +86,5 @@ def _check_method(method: str, new: bool) -> None:
 def _adapted(model: Pretraining, options: TrainingOptions, examples: int) -> Adapted:
     method = options.method
     if method in ("lora", "adalora"):
-        return low_rank(model, method, options.total_steps(examples), _HEADS)
+        return low_rank(model, method, options.total_steps(examples), _HEADS, options.seed)
     return Adapted(model)

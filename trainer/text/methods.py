@@ -1,7 +1,8 @@
 """Which weights are trained: all, or small ones beside those that are there."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -43,8 +44,9 @@ class Adapted:
         return self.orthogonal * torch.stack(terms).mean()
 
 
-def adapt(model: TextModel, method: Method, total_steps: int) -> Adapted:
-    """Makes a method's weights trainable, and a score's head with them.
+def adapt(model: TextModel, method: Method, total_steps: int, seed: int = 0) -> Adapted:
+    """Makes a method's weights trainable, and a score's head with them. `seed`: of those that are
+    new.
 
     - full: all.
     - lora: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2022).
@@ -54,25 +56,31 @@ def adapt(model: TextModel, method: Method, total_steps: int) -> Adapted:
     """
     head = ["pooler", "classifier"] if model.head == "score" else []
     if method in ("lora", "adalora"):
-        return low_rank(model, method, total_steps, head)
+        return low_rank(model, method, total_steps, head, seed)
     if method != "full":
         model.requires_grad_(False)
         for part in head:
             (model.bert.pooler if part == "pooler" else model.classifier).requires_grad_(True)
-        if method == "prefix":
-            add_prefixes(model.bert, _PREFIX)
-        else:
-            add_bottlenecks(model.bert, _BOTTLENECK)
+        with _drawn(seed):
+            if method == "prefix":
+                add_prefixes(model.bert, _PREFIX)
+            else:
+                add_bottlenecks(model.bert, _BOTTLENECK)
     return Adapted(model)
 
 
 def low_rank(
-    model: nn.Module, method: Literal["lora", "adalora"], total_steps: int, head: Sequence[str]
+    model: nn.Module,
+    method: Literal["lora", "adalora"],
+    total_steps: int,
+    head: Sequence[str],
+    seed: int = 0,
 ) -> Adapted:
     """Matrices of low rank beside every linear layer of a BERT's layers.
 
     Args:
         head: parts of the model that are trained whole beside them, by the last of their names.
+        seed: of the new weights.
     """
     linear, whole = _linear_layers(model), list(head) or None
     if method == "lora":
@@ -83,7 +91,8 @@ def low_rank(
             target_modules=linear,
             modules_to_save=whole,
         )
-        return Adapted(get_peft_model(model, config))
+        with _drawn(seed):
+            return Adapted(get_peft_model(model, config))
     adaptive = AdaLoraConfig(
         init_r=_RANK + _RANK // 2,
         target_r=_RANK,
@@ -96,8 +105,18 @@ def low_rank(
         deltaT=max(1, total_steps // 50),
         total_step=total_steps,
     )
-    wrapped = get_peft_model(model, adaptive)
+    with _drawn(seed):
+        wrapped = get_peft_model(model, adaptive)
     return Adapted(wrapped, _Ranks(wrapped), adaptive.orth_reg_weight)
+
+
+@contextmanager
+def _drawn(seed: int) -> Iterator[None]:
+    """New weights are drawn from torch's global randomness; what else draws from it goes on as if
+    they had not been."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _linear_layers(model: nn.Module) -> list[str]:

@@ -104,7 +104,7 @@ def train_reranker(
 
     def fit(chosen: TrainingOptions) -> tuple[Adapted, Outcome]:
         model = TextModel(source, "score", seed=chosen.seed)
-        adapted = adapt(model, chosen.method, chosen.total_steps(data.examples))
+        adapted = adapt(model, chosen.method, chosen.total_steps(data.examples), chosen.seed)
         return adapted, train(data.task(adapted), chosen)
 
     chosen, values = training, dict[str, float]()

@@ -1,5 +1,6 @@
 """How much is asked for, and from where: pages, scrolls, points in time."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -199,6 +200,43 @@ def test_groups_of_collapsed_hits_come_once_on_all_pages(searches: Searches) -> 
     pages = every_page(searches, body, 6)
     brands = [hit["_source"]["brand"] for found in pages for hit in found["hits"]["hits"]]
     assert len(brands) == len(set(brands)) > 14
+
+
+@pytest.fixture
+def of_shards(searches: Searches) -> Iterator[str]:
+    """The shop in three shards."""
+    client, name = searches.client, "plugin-three-shards"
+    (live,) = client.indices.get(index=INDEX).values()
+    kept = {"knn": True, "knn.derived_source.enabled": False, "number_of_replicas": 0}
+    if "analysis" in live["settings"]["index"]:
+        kept["analysis"] = live["settings"]["index"]["analysis"]
+    settings = {"index": {**kept, "number_of_shards": 3}}
+    client.indices.delete(index=name, params={"ignore_unavailable": "true"})
+    client.indices.create(index=name, body={"settings": settings, "mappings": live["mappings"]})
+    copied = {"source": {"index": INDEX}, "dest": {"index": name}}
+    client.reindex(body=copied, params={"refresh": "true"})
+    yield name
+    client.indices.delete(index=name)
+
+
+@pytest.mark.parametrize("rescored", [3, 20])
+def test_pages_of_rescored_hits_of_several_shards_go_on_after_the_window(
+    searches: Searches, of_shards: str, rescored: int
+) -> None:
+    # Each shard rescores its best: some of these are neighbours that are not in the window.
+    again = {"rescore_query": {"match": {"title": "pro"}}, "rescore_query_weight": 5}
+    body = {**BODY, "rescore": {"window_size": rescored, "query": again}}
+    for k in (3, 9, 20):
+        ext = {"neural_rank": {"window": 6, "k": k}}
+        pages = every_page(searches, {**body, "ext": ext}, 7, index=of_shards)
+        flat = [(hit["_index"], hit["_id"]) for found in pages for hit in found["hits"]["hits"]]
+        assert len(flat) == len(set(flat))
+        plain = searches.plain({**body, "size": 100}, of_shards)["hits"]["hits"]
+        assert {(hit["_index"], hit["_id"]) for hit in plain} <= set(flat)
+        seen = 0
+        for found in pages:
+            seen += len(ids(found))
+            assert found["hits"]["total"]["value"] >= seen
 
 
 def test_pages_under_a_post_filter_go_on_under_it(searches: Searches) -> None:

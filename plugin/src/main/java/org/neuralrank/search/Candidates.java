@@ -114,7 +114,8 @@ final class Candidates {
         }
     }
 
-    private static String key(SearchHit hit) {
+    /** What tells a document from all others of a search. */
+    static String key(SearchHit hit) {
         return hit.getIndex() + '\0' + hit.getId();
     }
 

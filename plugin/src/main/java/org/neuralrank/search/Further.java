@@ -8,6 +8,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.function.Predicate;
 import org.neuralrank.options.Options;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.common.unit.TimeValue;
@@ -22,6 +23,20 @@ import org.opensearch.search.builder.SearchSourceBuilder;
  * count neighbours. Both are the caller's own search with a few things changed.
  */
 final class Further {
+
+    /**
+     * The part of a page that comes after the window.
+     *
+     * @param search  finds it
+     * @param skipped how many of what may come were on earlier pages
+     * @param size    how many are on this one
+     * @param mayCome which of what it finds
+     */
+    record Tail(SearchRequest search, int skipped, int size, Predicate<SearchHit> mayCome) {
+        List<SearchHit> of(SearchHit[] found) {
+            return Arrays.stream(found).filter(mayCome).skip(skipped).limit(size).toList();
+        }
+    }
 
     private final SearchRequest request;
     private final Inquiry inquiry;
@@ -41,7 +56,7 @@ final class Further {
      *
      * @param window the caller's hits that are in the window
      */
-    SearchRequest after(SearchHit[] window, Ranking ranking, Candidates candidates, Options options) {
+    Tail after(SearchHit[] window, Ranking ranking, Candidates candidates, Options options) {
         Set<String> blocked = new HashSet<>(ranking.reply().getBlockedItemsList());
         boolean promises = options.has("filters")
             || (options.has("min_score") && options.number("min_score") > 0)
@@ -50,7 +65,7 @@ final class Further {
     }
 
     /** The same where the window stays in its order. */
-    SearchRequest afterUnranked(SearchHit[] window) {
+    Tail afterUnranked(SearchHit[] window) {
         return after(window, window.length, List.of(), Set.of());
     }
 
@@ -58,13 +73,11 @@ final class Further {
     private boolean isDropped(Ranking ranking, Candidates candidates, Set<String> blocked) {
         Set<String> kept = new HashSet<>();
         ranking.places().forEach(place -> kept.add(place.entry().id()));
-        SearchSourceBuilder source = request.source();
-        // What is left out of these changes the order of what is not.
-        boolean rescores = source.rescores() != null && !source.rescores().isEmpty();
-        boolean hangsTogether = source.collapse() != null || rescores;
+        // Another hit would stand for the group of one that is left out.
+        boolean isCollapsed = request.source().collapse() != null;
         for (Candidates.Entry entry : candidates.all()) {
             String id = entry.hit().getId();
-            boolean known = id.equals(inquiry.asked().similarTo()) || (blocked.contains(id) && !hangsTogether);
+            boolean known = id.equals(inquiry.asked().similarTo()) || (blocked.contains(id) && !isCollapsed);
             if (!known && !kept.contains(entry.id())) {
                 return true;
             }
@@ -77,13 +90,31 @@ final class Further {
      * @param neighbours those of them that the caller's query did not bring into the window
      * @param blocked    ids that are not to come: none of them is left in the window
      */
-    private SearchRequest after(SearchHit[] window, int ranked, List<SearchHit> neighbours, Set<String> blocked) {
+    private Tail after(SearchHit[] window, int ranked, List<SearchHit> neighbours, Set<String> blocked) {
         int first = Math.max(inquiry.asked().from(), ranked);
         int wanted = inquiry.asked().from() + inquiry.asked().size() - first;
+        if (wanted <= 0 || !goesOn(window)) {
+            return null;
+        }
+        SearchSourceBuilder source = request.source();
+        boolean isRescored = source.rescores() != null && !source.rescores().isEmpty();
+        return isRescored
+            ? leftOut(window, first - ranked, wanted, neighbours, blocked)
+            : excluded(window, first - ranked, wanted, neighbours, blocked);
+    }
+
+    /** By a search that leaves out what is not to come. */
+    private Tail excluded(
+        SearchHit[] window,
+        int skipped,
+        int wanted,
+        List<SearchHit> neighbours,
+        Set<String> blocked
+    ) {
         int shown = (int) Arrays.stream(window).filter(hit -> !blocked.contains(hit.getId())).count();
-        int from = shown + first - ranked;
+        int from = shown + skipped;
         int size = Math.min(wanted, inquiry.target().maxResultWindow() - from);
-        if (size <= 0 || !goesOn(window)) {
+        if (size <= 0) {
             return null;
         }
         SearchRequest search = copy();
@@ -98,7 +129,36 @@ final class Further {
             }
             search.source().postFilter(unseen);
         }
-        return search;
+        return new Tail(search, 0, size, hit -> true);
+    }
+
+    /**
+     * By a search for all that comes after the window. For rescored hits: each shard rescores its best, and what was
+     * left out of these would let others in, which are then elsewhere in the order.
+     */
+    private Tail leftOut(
+        SearchHit[] window,
+        int skipped,
+        int wanted,
+        List<SearchHit> neighbours,
+        Set<String> blocked
+    ) {
+        String item = inquiry.asked().similarTo();
+        int left = neighbours.size() + blocked.size() + (item.isEmpty() ? 0 : 1);
+        int size = Math.min(skipped + wanted + left, inquiry.target().maxResultWindow() - window.length);
+        if (size <= 0) {
+            return null;
+        }
+        SearchRequest search = copy();
+        search.source().from(window.length).size(size).trackTotalHits(false).suggest(null);
+        Set<String> seen = new HashSet<>();
+        neighbours.forEach(hit -> seen.add(Candidates.key(hit)));
+        return new Tail(
+            search,
+            skipped,
+            wanted,
+            hit -> !seen.contains(Candidates.key(hit)) && !blocked.contains(hit.getId()) && !hit.getId().equals(item)
+        );
     }
 
     /** Whether hits of the caller's query can come after the window. */

@@ -83,9 +83,11 @@ final class Page {
             best = Float.isNaN(best) ? place.score() : Math.max(best, place.score());
         }
         TotalHits total = counted.getHits().getTotalHits();
-        // Neighbours that the query did not find are hits too: a total below what can be paged through would lie.
-        if (total != null && total.value() < ranking.places().size()) {
-            total = new TotalHits(ranking.places().size(), total.relation());
+        // Neighbours that the query did not find are hits too: a total below what is to be seen would lie.
+        int reached = inquiry.widened() && !shown.isEmpty() ? inquiry.asked().from() + shown.size() : 0;
+        int least = Math.max(ranking.places().size(), reached);
+        if (total != null && total.value() < least) {
+            total = new TotalHits(least, total.relation());
         }
         return with(hits, counted, total, best, report);
     }

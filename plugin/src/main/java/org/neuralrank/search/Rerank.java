@@ -1,7 +1,6 @@
 package org.neuralrank.search;
 
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.function.Consumer;
 import org.neuralrank.Stats;
@@ -171,7 +170,7 @@ final class Rerank {
 
     private void finishRanked(Ranking ranking, Candidates candidates) {
         SearchRequest counting;
-        SearchRequest rest;
+        Further.Tail rest;
         try {
             List<SearchHit> neighbours = candidates.neighbours();
             boolean both = options.text("totals", "query").equals("both") && !neighbours.isEmpty();
@@ -221,13 +220,13 @@ final class Rerank {
         });
     }
 
-    private void fetch(SearchRequest rest, Consumer<List<SearchHit>> then) {
+    private void fetch(Further.Tail rest, Consumer<List<SearchHit>> then) {
         if (rest == null) {
             then.accept(List.of());
             return;
         }
         // Where a part of the page can't be had, the search has failed as it would have without this plugin.
-        search(rest, found -> then.accept(Arrays.asList(found.getHits().getHits())), listener::onFailure);
+        search(rest.search(), found -> then.accept(rest.of(found.getHits().getHits())), listener::onFailure);
     }
 
     private void search(SearchRequest request, Consumer<SearchResponse> found, Consumer<Exception> failed) {
@@ -246,7 +245,7 @@ final class Rerank {
 
     private void finishOriginal(Note why) {
         report.note(why);
-        SearchRequest rest = null;
+        Further.Tail rest = null;
         try {
             SearchHit[] window = response.getHits().getHits();
             rest = further.afterUnranked(window);

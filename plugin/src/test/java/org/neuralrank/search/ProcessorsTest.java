@@ -65,6 +65,7 @@ import org.opensearch.search.SearchHit;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.collapse.CollapseBuilder;
 import org.opensearch.search.pipeline.PipelineProcessingContext;
+import org.opensearch.search.rescore.QueryRescorerBuilder;
 import org.opensearch.threadpool.ScalingExecutorBuilder;
 import org.opensearch.threadpool.ThreadPool;
 
@@ -446,6 +447,7 @@ public class ProcessorsTest {
             .verbosePipeline(true);
         SearchResponse response = search(request(source, null), Map.of("window", 3));
         assertEquals(List.of("b", "a", "d", "e"), ids(response));
+        assertEquals("no less than is seen", 6, response.getHits().getTotalHits().value());
         assertEquals(0f, response.getHits().getAt(3).getScore(), 0);
         assertEquals(List.of("partial_window"), reasons(response));
         SearchSourceBuilder rest = furtherSearches.get(0).source();
@@ -536,6 +538,27 @@ public class ProcessorsTest {
         Candidate second = server.ranked.get(0).getCandidates(1);
         assertEquals(List.of("1", "", "a"), List.of(first.getId(), first.getItemId(), first.getIndex()));
         assertEquals(List.of("b/1", "1", "b"), List.of(second.getId(), second.getItemId(), second.getIndex()));
+    }
+
+    @Test
+    public void ofRescoredHitsTheOnesThatWereSeenAreTakenFromWhatComesAfterTheWindow() throws Exception {
+        further = () -> Hits.response(
+            Hits.hit("n", 0.9f),
+            Hits.hit("d", 0.5f),
+            Hits.hit("e", 0.4f),
+            Hits.hit("far", 0.3f),
+            Hits.hit("f", 0.2f)
+        );
+        server.rank = request -> FakeSidecar.reversed(request).toBuilder().addBlockedItems("far").build();
+        SearchSourceBuilder source = match("x").from(5).size(2);
+        source.addRescorer(new QueryRescorerBuilder(QueryBuilders.matchQuery("title", "y")).windowSize(2));
+        SearchResponse response = search(request(source, Map.of("user_id", "A")), Map.of("window", 3));
+        assertEquals(List.of("e", "f"), ids(response));
+        SearchSourceBuilder rest = furtherSearches.get(0).source();
+        assertNull("its best would be others", rest.postFilter());
+        assertEquals(3, rest.from());
+        assertEquals("one before, two of the page, a neighbour and what is blocked", 5, rest.size());
+        assertEquals(7, response.getHits().getTotalHits().value());
     }
 
     @Test

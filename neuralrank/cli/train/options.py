@@ -139,7 +139,9 @@ def training_flags(**defaults: Any) -> Callable[[Callable[..., None]], Callable[
             try:
                 command(**given, training=training)
             except KeyboardInterrupt as error:
-                typer.echo(f"neuralrank: Interrupted. {error}", err=True)
+                # Outside of a training's steps it comes without words.
+                where = str(error) or "The same command goes on."
+                typer.echo(f"neuralrank: Interrupted. {where}", err=True)
                 raise typer.Exit(130) from None
 
         own = [

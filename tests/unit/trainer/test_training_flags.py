@@ -28,6 +28,8 @@ def application(**defaults: Any) -> typer.Typer:
         """Fits."""
         if data == "interrupt":
             raise KeyboardInterrupt("It goes on.")
+        if data == "elsewhere":
+            raise KeyboardInterrupt
         received.append((data, depth, training))
 
     return app
@@ -56,6 +58,9 @@ def test_interrupted_it_says_so_and_exits_with_130(tmp_path: Path) -> None:
     done = CliRunner().invoke(application(), ["interrupt", "--out", str(tmp_path)])
     assert done.exit_code == 130
     assert "Interrupted. It goes on." in done.output
+    done = CliRunner().invoke(application(), ["elsewhere", "--out", str(tmp_path)])
+    assert done.exit_code == 130
+    assert "Interrupted. The same command goes on." in done.output
 
 
 def test_a_default_for_no_flag_is_a_mistake() -> None:

@@ -28,26 +28,27 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]*")
 # the other end means that it stopped before it began; what the caller cancels is never retried.
 # gRPC itself ends the attempts at the deadline. Retries stop when half of the last hundred calls
 # failed: an outage must not be met with four times the load.
-_SERVICE_CONFIG: Final = json.dumps(
-    {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [
-            {
-                "name": [{"service": "neuralrank.v1.Ranking"}],
-                "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "0.05s",
-                    "maxBackoff": "1s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-                },
-            }
-        ],
-        "retryThrottling": {"maxTokens": 100, "tokenRatio": 1},
-    }
-)
+_SERVICE: Final = "neuralrank.v1.Ranking"
+_CALLS: Final[dict[str, Any]] = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": _SERVICE}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 1},
+}
+# Of several sidecars those are asked that say that they serve: one that has just been started has
+# no models yet, and while it loads them it is slow. One alone is asked whatever it says.
+_CALLS_OF_SEVERAL: Final = {**_CALLS, "healthCheckConfig": {"serviceName": _SERVICE}}
 _OPTIONS: Final = (
-    ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.max_send_message_length", 64 * 2**20),
     ("grpc.max_receive_message_length", 64 * 2**20),
     # The sidecar is on this machine or in the user's network: a proxy would only be in the way.
@@ -162,7 +163,7 @@ class Route:
 def _target(address: str) -> tuple[str, Sequence[tuple[str, Any]]]:
     several = [part.strip() for part in address.split(",") if part.strip()]
     if len(several) < 2:
-        return address, _OPTIONS
+        return address, (*_OPTIONS, _service_config(_CALLS))
     try:
         versions = {ip_address(part.rpartition(":")[0].strip("[]")).version for part in several}
     except ValueError as error:
@@ -175,8 +176,16 @@ def _target(address: str) -> tuple[str, Sequence[tuple[str, Any]]]:
             f"The sidecar's address is {address!r}, of IPv4 and IPv6. Give those of one kind."
         )
     target = f"ipv{versions.pop()}:{','.join(several)}"
-    # What a certificate is checked against; the list itself is no name.
-    return target, (*_OPTIONS, ("grpc.default_authority", several[0]))
+    return target, (
+        *_OPTIONS,
+        _service_config(_CALLS_OF_SEVERAL),
+        # What a certificate is checked against; the list itself is no name.
+        ("grpc.default_authority", several[0]),
+    )
+
+
+def _service_config(calls: dict[str, Any]) -> tuple[str, str]:
+    return "grpc.service_config", json.dumps(calls)
 
 
 def _read(path: str, setting: str) -> bytes:

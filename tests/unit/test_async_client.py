@@ -22,7 +22,7 @@ from neuralrank.errors import (
 )
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
-from tests.unit.sidecar.secured import Files, secured
+from tests.unit.sidecar.secured import Files, as_serving, secured
 from tests.unit.test_client import REQUEST, SECRET, at, count, served
 
 
@@ -70,6 +70,7 @@ async def test_it_spreads_its_calls_and_leaves_one_that_is_stopping(tmp_path: Pa
         secured(tmp_path) as two,
         AsyncClient(at(one, two), 20) as client,
     ):
+        await as_serving(one, two)
         for _ in range(1_000):
             await client.rank(REQUEST)
             if served(one) and served(two):

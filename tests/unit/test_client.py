@@ -21,7 +21,7 @@ from neuralrank.stack.probe import sidecar_status
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.rpc.transport import PERMITTED_PING_MS
 from sidecar.server import Sidecar
-from tests.unit.sidecar.secured import Files, secured
+from tests.unit.sidecar.secured import Files, as_serving, secured
 
 REQUEST = pb.RankRequest(query="x", candidates=[pb.Candidate(id="a"), pb.Candidate(id="b")])
 SECRET = "shop-secret-0123456789"
@@ -135,6 +135,7 @@ def ask_until_all_are_connected(client: Client, *sidecars: Sidecar) -> None:
 
 async def test_calls_are_spread_over_several_sidecars(tmp_path: Path) -> None:
     async with secured(tmp_path) as one, secured(tmp_path) as two:
+        await as_serving(one, two)
 
         def call() -> None:
             with Client(at(one, two), 20) as client:
@@ -153,11 +154,30 @@ async def test_several_with_tls_share_the_first_ones_name(tmp_path: Path) -> Non
         secured(tmp_path, **files.settings()) as one,
         secured(tmp_path, **files.settings()) as two,
     ):
+        await as_serving(one, two)
         assert await ask(at(one, two), Access(str(files.ca))) == ["a", "b"]
+
+
+async def test_of_several_one_that_does_not_serve_yet_is_not_asked(tmp_path: Path) -> None:
+    async with secured(tmp_path) as one, secured(tmp_path) as two:
+        with pytest.raises(Unavailable, match=r"None of the sidecars at .* serves"):
+            await ask(at(one, two), timeout=2)
+        await as_serving(two)
+
+        def call() -> None:
+            with Client(at(one, two), 20) as client:
+                for _ in range(10):
+                    client.rank(REQUEST)
+
+        await asyncio.to_thread(call)
+        assert (served(one), served(two)) == (0, 10)
+        # One alone is asked: it ranks without models too.
+        assert await ask(at(one)) == ["a", "b"]
 
 
 async def test_one_that_is_stopping_costs_no_call(tmp_path: Path) -> None:
     async with secured(tmp_path) as one, secured(tmp_path) as two:
+        await as_serving(one, two)
 
         def call() -> None:
             with Client(at(one, two), 20) as client:
@@ -217,5 +237,7 @@ def test_the_plugin_pings_no_more_often_than_the_sidecar_permits() -> None:
 
 
 def test_the_service_config_names_the_service_of_the_contract() -> None:
-    (method,) = json.loads(channel._SERVICE_CONFIG)["methodConfig"]
-    assert method["name"] == [{"service": pb.DESCRIPTOR.services_by_name["Ranking"].full_name}]
+    config = channel._CALLS_OF_SEVERAL
+    name = pb.DESCRIPTOR.services_by_name["Ranking"].full_name
+    assert config["methodConfig"][0]["name"] == [{"service": name}]
+    assert config["healthCheckConfig"] == {"serviceName": name}

@@ -62,3 +62,11 @@ async def secured(folder: Path, **settings: Any) -> AsyncIterator[Sidecar]:
         yield made
     finally:
         await made.stop()
+
+
+async def as_serving(*sidecars: Sidecar) -> None:
+    """Has them say that they have models, which they don't."""
+    for made in sidecars:
+        await made.loaded()
+        made._has_models = lambda: True  # type: ignore[method-assign]
+        await made._report(serving=True)

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from neuralrank.channel import _SERVICE_CONFIG
+from neuralrank.channel import Access, Route
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.rpc.transport import PERMITTED_PING_MS, server_options
@@ -127,7 +127,7 @@ async def test_streams_beyond_the_limit_wait_at_the_client_and_are_answered(
     tmp_path: Path,
 ) -> None:
     # One that comes just when another ends may be refused, and is tried again.
-    options = [*OPTIONS, ("grpc.service_config", _SERVICE_CONFIG)]
+    options = [*OPTIONS, *Route.to("127.0.0.1:1", Access()).options]
     async with (
         secured(tmp_path, max_streams=4) as made,
         grpc.aio.insecure_channel(f"127.0.0.1:{made.port}", options) as opened,

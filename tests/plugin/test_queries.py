@@ -136,6 +136,9 @@ def test_an_item_that_is_not_there_is_no_lack_of_a_model(searches: Searches) -> 
 # Finds one of Apple by its words.
 MAC: dict[str, Any] = {"match": {"title": "mac laptop"}}
 CONDITIONS: dict[str, dict[str, Any]] = {
+    "match of a keyword": {
+        "query": {"bool": {"must": [MAC, {"match": {"brand.keyword": "Apple"}}]}}
+    },
     "filter": {"query": {"bool": {"must": [MAC], "filter": [APPLE]}}},
     "must_not": {"query": {"bool": {"must": [MAC], "must_not": [{"bool": {"must_not": APPLE}}]}}},
     "must": {"query": {"bool": {"must": [MAC, APPLE]}}},

@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.function.Predicate;
 import org.apache.lucene.search.BooleanClause;
 import org.opensearch.common.lucene.search.Queries;
 import org.opensearch.core.common.bytes.BytesArray;
@@ -87,18 +88,28 @@ final class HardFilters {
     static final String HYBRID = "hybrid";
 
     private final NamedXContentRegistry registry;
+    private final Predicate<String> isExact;
     private final BoolQueryBuilder conditions = new BoolQueryBuilder();
     private final Set<String> opaque = new TreeSet<>();
     private boolean searches;
     private boolean filtersVectors;
 
-    private HardFilters(NamedXContentRegistry registry) {
+    private HardFilters(NamedXContentRegistry registry, Predicate<String> isExact) {
         this.registry = registry;
+        this.isExact = isExact;
     }
 
-    /** @param registry parses what other plugins' clauses are made of */
-    static HardFilters of(QueryBuilder query, QueryBuilder postFilter, NamedXContentRegistry registry) {
-        HardFilters found = new HardFilters(registry);
+    /**
+     * @param registry parses what other plugins' clauses are made of
+     * @param isExact  whether a field holds no text but what is searched for as it is
+     */
+    static HardFilters of(
+        QueryBuilder query,
+        QueryBuilder postFilter,
+        NamedXContentRegistry registry,
+        Predicate<String> isExact
+    ) {
+        HardFilters found = new HardFilters(registry, isExact);
         found.collect(query);
         if (postFilter != null) {
             found.conditions.filter(postFilter);
@@ -133,7 +144,8 @@ final class HardFilters {
             case ScriptScoreQueryBuilder scored -> collectScored(scored, scored.query(), scored.getMinScore());
             case BoostingQueryBuilder boosting -> collect(boosting.positiveQuery());
             case ConstantScoreQueryBuilder constant -> collect(constant.innerQuery());
-            case MatchQueryBuilder exact when !QueryText.isText(exact.value()) -> conditions.filter(exact);
+            case MatchQueryBuilder exact when !QueryText.isText(exact.value()) || isExact.test(exact.fieldName()) ->
+                conditions.filter(exact);
             case QueryStringQueryBuilder said when QueryText.hasConditions(said) -> conditions.filter(said);
             case SimpleQueryStringBuilder said when QueryText.hasConditions(said) -> conditions.filter(said);
             default -> {
@@ -200,7 +212,7 @@ final class HardFilters {
     @SuppressWarnings("unchecked")
     private void collectJoined(QueryBuilder query) throws IOException {
         Map<String, Object> join = Clauses.content(query);
-        HardFilters joined = of(Clauses.parse((Map<String, ?>) join.get("query"), registry), null, registry);
+        HardFilters joined = of(Clauses.parse((Map<String, ?>) join.get("query"), registry), null, registry, isExact);
         opaque.addAll(joined.opaque);
         if (!joined.searches) {
             conditions.filter(query);
@@ -229,7 +241,7 @@ final class HardFilters {
         Set<String> unknown = new TreeSet<>();
         int left = needed;
         for (QueryBuilder alternative : alternatives) {
-            HardFilters its = of(alternative, null, registry);
+            HardFilters its = of(alternative, null, registry, isExact);
             searches |= its.searches;
             filtersVectors |= its.filtersVectors;
             unknown.addAll(its.opaque);

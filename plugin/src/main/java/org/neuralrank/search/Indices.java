@@ -1,6 +1,9 @@
 package org.neuralrank.search;
 
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
@@ -22,6 +25,26 @@ public final class Indices {
 
     // Far more than a node has product indices; reached only by very many, and then everything is read again.
     private static final int CACHED_MAPPINGS = 1_000;
+    /** Types of fields that are searched for as they are. */
+    private static final Set<String> EXACT = Set.of(
+        "boolean",
+        "byte",
+        "constant_keyword",
+        "date",
+        "date_nanos",
+        "double",
+        "float",
+        "half_float",
+        "integer",
+        "ip",
+        "keyword",
+        "long",
+        "scaled_float",
+        "short",
+        "unsigned_long",
+        "version",
+        "wildcard"
+    );
     // The contract's limit.
     private static final int LONGEST_NAME = 1_024;
 
@@ -37,6 +60,7 @@ public final class Indices {
      * @param encoders         the encoders that {@code _meta.neuralrank.encoder} names, without repetition
      * @param maxResultWindow  the least {@code index.max_result_window}
      * @param hasSource        whether fields can be fetched from the source of documents in all of them
+     * @param fields           of each index, whether a field of a known type is searched for as it is, without analysis
      */
     public record Target(
         String name,
@@ -46,20 +70,43 @@ public final class Indices {
         int dimensions,
         Set<String> encoders,
         int maxResultWindow,
-        boolean hasSource
+        boolean hasSource,
+        List<Map<String, Boolean>> fields
     ) {
         /** Nothing is known. */
-        public static final Target UNKNOWN = new Target("", false, false, Set.of(), 0, Set.of(), 10_000, true);
+        public static final Target UNKNOWN = new Target(
+            "",
+            false,
+            false,
+            Set.of(),
+            0,
+            Set.of(),
+            10_000,
+            true,
+            List.of()
+        );
+
+        /** Whether a field is searched for as it is wherever there is one. */
+        boolean isExact(String field) {
+            List<Boolean> said = fields.stream().map(index -> index.get(field)).filter(Objects::nonNull).toList();
+            return !said.isEmpty() && !said.contains(false);
+        }
     }
 
-    private record VectorMapping(boolean isVector, int dimensions, String encoder, boolean hasSource) {}
+    private record Mapping(
+        boolean isVector,
+        int dimensions,
+        String encoder,
+        boolean hasSource,
+        Map<String, Boolean> fields
+    ) {}
 
     private record MappingKey(String uuid, long version, String field) {}
 
     private final Supplier<ClusterState> clusterState;
     private final IndexNameExpressionResolver resolver;
     private final NamedWriteableRegistry registry;
-    private final Map<MappingKey, VectorMapping> mappings = new ConcurrentHashMap<>();
+    private final Map<MappingKey, Mapping> mappings = new ConcurrentHashMap<>();
 
     /** @param clusterState the state of now */
     public Indices(
@@ -99,6 +146,7 @@ public final class Indices {
         boolean vectors = false;
         Set<String> withoutVectors = new TreeSet<>();
         boolean hasSource = true;
+        List<Map<String, Boolean>> fields = new ArrayList<>();
         int window = Integer.MAX_VALUE;
         Set<Integer> dimensions = new TreeSet<>();
         Set<String> encoders = new TreeSet<>();
@@ -108,8 +156,9 @@ public final class Indices {
                 continue;
             }
             window = Math.min(window, IndexSettings.MAX_RESULT_WINDOW_SETTING.get(metadata.getSettings()));
-            VectorMapping mapping = mapping(metadata, vectorField);
+            Mapping mapping = mapping(metadata, vectorField);
             hasSource &= mapping.hasSource;
+            fields.add(mapping.fields);
             if (mapping.isVector) {
                 vectors = true;
                 dimensions.add(mapping.dimensions);
@@ -127,7 +176,8 @@ public final class Indices {
             dimensions.size() == 1 ? dimensions.iterator().next() : 0,
             encoders,
             window,
-            hasSource
+            hasSource,
+            fields
         );
     }
 
@@ -140,7 +190,7 @@ public final class Indices {
         return names.length() <= LONGEST_NAME ? names : "";
     }
 
-    private VectorMapping mapping(IndexMetadata metadata, String field) {
+    private Mapping mapping(IndexMetadata metadata, String field) {
         if (mappings.size() > CACHED_MAPPINGS) {
             mappings.clear();
         }
@@ -150,25 +200,43 @@ public final class Indices {
         );
     }
 
-    private static VectorMapping read(IndexMetadata metadata, String field) {
+    private static Mapping read(IndexMetadata metadata, String field) {
         if (metadata.mapping() == null) {
-            return new VectorMapping(false, 0, "", true);
+            return new Mapping(false, 0, "", true, Map.of());
         }
         Map<?, ?> root = metadata.mapping().sourceAsMap();
         boolean hasSource = !(root.get("_source") instanceof Map<?, ?> source)
             || !"false".equals(String.valueOf(source.get("enabled")));
+        Map<String, Boolean> fields = new HashMap<>();
+        collect("", root.get("properties"), fields);
         Object at = root;
         for (String step : field.split("\\.")) {
             boolean hasFields = at instanceof Map<?, ?> map && map.get("properties") instanceof Map<?, ?>;
             at = hasFields ? ((Map<?, ?>) ((Map<?, ?>) at).get("properties")).get(step) : null;
         }
         if (!(at instanceof Map<?, ?> mapped) || !"knn_vector".equals(mapped.get("type"))) {
-            return new VectorMapping(false, 0, "", hasSource);
+            return new Mapping(false, 0, "", hasSource, fields);
         }
         int dimensions = mapped.get("dimension") == null ? 0 : Integer.parseInt(mapped.get("dimension").toString());
         String encoder = root.get("_meta") instanceof Map<?, ?> meta
             && meta.get("neuralrank") instanceof Map<?, ?> ours
             && ours.get("encoder") instanceof String name ? name : "";
-        return new VectorMapping(true, dimensions, encoder, hasSource);
+        return new Mapping(true, dimensions, encoder, hasSource, fields);
+    }
+
+    /** Fields below {@code properties} or {@code fields}, by their paths. */
+    private static void collect(String path, Object properties, Map<String, Boolean> into) {
+        if (!(properties instanceof Map<?, ?> named)) {
+            return;
+        }
+        named.forEach((name, value) -> {
+            if (value instanceof Map<?, ?> field) {
+                if (field.get("type") instanceof String type) {
+                    into.put(path + name, EXACT.contains(type));
+                }
+                collect(path + name + ".", field.get("properties"), into);
+                collect(path + name + ".", field.get("fields"), into);
+            }
+        });
     }
 }

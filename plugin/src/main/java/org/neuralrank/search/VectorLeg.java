@@ -113,7 +113,8 @@ final class VectorLeg {
         HardFilters conditions = HardFilters.of(
             request.source().query(),
             request.source().postFilter(),
-            node.registry()
+            node.registry(),
+            target::isExact
         );
         if (!conditions.opaque().isEmpty()) {
             String opaque = "neighbours can't be held to the conditions of " + conditions.opaque();

@@ -23,6 +23,9 @@ import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
 
 public class IndicesTest {
 
+    private static final String PLAIN = "{\"properties\":{\"text_vector\":{\"type\":\"text\"},"
+        + "\"inner\":{\"properties\":{\"code\":{\"type\":\"text\"}}}}}";
+
     private Indices indices;
 
     private static IndexMetadata index(String name, String mapping, int window) throws IOException {
@@ -43,7 +46,9 @@ public class IndicesTest {
     private static String vectors(String encoder) {
         return "{\"_meta\":{\"neuralrank\":{\"encoder\":\"" + encoder + "\"}},\"properties\":{"
             + "\"text_vector\":{\"type\":\"knn_vector\",\"dimension\":384},"
-            + "\"inner\":{\"properties\":{\"v\":{\"type\":\"knn_vector\",\"dimension\":8}}}}}";
+            + "\"brand\":{\"type\":\"text\",\"fields\":{\"keyword\":{\"type\":\"keyword\"}}},"
+            + "\"inner\":{\"properties\":{\"code\":{\"type\":\"long\"},"
+            + "\"v\":{\"type\":\"knn_vector\",\"dimension\":8}}}}}";
     }
 
     @Before
@@ -54,7 +59,7 @@ public class IndicesTest {
                     .put(index("one", vectors("e@1"), 50), false)
                     .put(index("two", vectors("e@2"), 100), false)
                     .put(index("bare", "{\"_source\":{\"enabled\":false},\"properties\":{}}", 100), false)
-                    .put(index("plain", "{\"properties\":{\"text_vector\":{\"type\":\"text\"}}}", 100), false)
+                    .put(index("plain", PLAIN, 100), false)
             )
             .build();
         indices = new Indices(
@@ -70,8 +75,11 @@ public class IndicesTest {
 
     @Test
     public void theMappingSaysWhatVectorsThereAre() {
-        Indices.Target one = new Indices.Target("one", false, true, Set.of(), 384, Set.of("e@1"), 50, true);
-        assertEquals(one, of("text_vector", "one"));
+        Indices.Target one = of("text_vector", "one");
+        assertEquals(
+            new Indices.Target("one", false, true, Set.of(), 384, Set.of("e@1"), 50, true, one.fields()),
+            one
+        );
         assertEquals(8, of("inner.v", "one").dimensions());
         assertFalse(of("other", "one").hasVectors());
         assertFalse("a text field is no vector", of("text_vector", "plain").hasVectors());
@@ -81,6 +89,15 @@ public class IndicesTest {
     public void aSourceThatOneOfThemDoesNotKeepIsNotFetchedFrom() {
         assertTrue(of("text_vector", "one", "plain").hasSource());
         assertFalse(of("text_vector", "one", "bare").hasSource());
+    }
+
+    @Test
+    public void fieldsWithoutAnalysisAreKnown() {
+        Indices.Target one = of("text_vector", "one");
+        assertTrue(one.isExact("brand.keyword") && one.isExact("inner.code"));
+        assertFalse(one.isExact("brand") || one.isExact("inner") || one.isExact("nowhere"));
+        assertTrue("an index without it says nothing", of("text_vector", "one", "bare").isExact("inner.code"));
+        assertFalse("text in one of them", of("text_vector", "one", "plain").isExact("inner.code"));
     }
 
     @Test

@@ -95,7 +95,7 @@ public class ProcessorsTest {
     private PipelineProcessingContext context = new PipelineProcessingContext();
 
     private static Indices.Target products(boolean hasSource) {
-        return new Indices.Target("products", false, true, Set.of(), 3, Set.of("toy@1"), 10_000, hasSource);
+        return new Indices.Target("products", false, true, Set.of(), 3, Set.of("toy@1"), 10_000, hasSource, List.of());
     }
 
     @Before
@@ -527,7 +527,7 @@ public class ProcessorsTest {
 
     @Test
     public void itemsThatShareAnIdAreNamedByIt() throws Exception {
-        target = new Indices.Target("a,b", true, false, Set.of(), 0, Set.of(), 10_000, true);
+        target = new Indices.Target("a,b", true, false, Set.of(), 0, Set.of(), 10_000, true, List.of());
         context = new PipelineProcessingContext();
         try (var ignored = threadPool.getThreadContext().stashContext()) {
             threadPool.getThreadContext().putHeader("caller", "kept");
@@ -996,7 +996,7 @@ public class ProcessorsTest {
 
     @Test
     public void anIndexWithoutVectorsIsRankedWithoutThem() throws Exception {
-        target = new Indices.Target("products", false, false, Set.of(), 0, Set.of(), 10_000, true);
+        target = new Indices.Target("products", false, false, Set.of(), 0, Set.of(), 10_000, true, List.of());
         assertLexicalOnly("not_applicable");
         assertTrue(server.encoded.isEmpty());
     }
@@ -1004,8 +1004,8 @@ public class ProcessorsTest {
     @Test
     public void indicesWithoutVectorsArePassedOverInSilenceWhereThatIsAsked() throws Exception {
         for (Indices.Target lacking : List.of(
-            new Indices.Target("", true, true, Set.of("notes"), 3, Set.of("toy@1"), 10_000, true),
-            new Indices.Target("notes", false, false, Set.of("notes"), 0, Set.of(), 10_000, true)
+            new Indices.Target("", true, true, Set.of("notes"), 3, Set.of("toy@1"), 10_000, true, List.of()),
+            new Indices.Target("notes", false, false, Set.of("notes"), 0, Set.of(), 10_000, true, List.of())
         )) {
             target = lacking;
             assertEquals(List.of("not_applicable"), reasons(search(request(match("x"), null))));
@@ -1030,14 +1030,14 @@ public class ProcessorsTest {
 
     @Test
     public void vectorsOfAnotherEncoderAreNotSearched() throws Exception {
-        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("other@2"), 10_000, true);
+        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("other@2"), 10_000, true, List.of());
         assertLexicalOnly("encoder_mismatch");
-        target = new Indices.Target("products", false, true, Set.of(), 4, Set.of("toy@1"), 10_000, true);
+        target = new Indices.Target("products", false, true, Set.of(), 4, Set.of("toy@1"), 10_000, true, List.of());
         for (int i = 0; i < 4; i++) {
             assertLexicalOnly("encoder_mismatch");
         }
         assertEquals("one index's mismatch does not stop the others", 5, server.encoded.size());
-        target = new Indices.Target("", true, true, Set.of(), 3, Set.of("toy@1", "other@2"), 10_000, true);
+        target = new Indices.Target("", true, true, Set.of(), 3, Set.of("toy@1", "other@2"), 10_000, true, List.of());
         assertLexicalOnly("encoder_mismatch");
         assertTrue("nothing was searched with them", vectorSearches.isEmpty());
     }

@@ -145,6 +145,14 @@ public class QueriesTest {
     }
 
     @Test
+    public void aMatchOfAFieldWithoutAnalysisIsACondition() {
+        QueryBuilder apple = matchQuery("brand.keyword", "Apple");
+        QueryBuilder query = boolQuery().must(matchQuery("title", "x")).must(apple);
+        assertEquals(boolQuery().filter(apple), conditions(query, null));
+        assertNull(conditions(boolQuery().should(matchQuery("title", "x")).should(apple), null));
+    }
+
+    @Test
     public void aQueryStringThatRequiresOrExcludesBindsNeighbours() {
         List<String> words = List.of("usb-c cable", "t-shirt - red", "a (b) \"c d\" e* f~1", "AT&T", "it\\:s", "Andes NOTE");
         for (String free : words) {
@@ -284,13 +292,13 @@ public class QueriesTest {
     }
 
     private static QueryBuilder conditions(QueryBuilder query, QueryBuilder postFilter) {
-        HardFilters found = HardFilters.of(query, postFilter, REGISTRY);
+        HardFilters found = HardFilters.of(query, postFilter, REGISTRY, name -> name.endsWith(".keyword"));
         assertEquals(Set.of(), found.opaque());
         return found.query();
     }
 
     private static Set<String> opaque(QueryBuilder query) {
-        return HardFilters.of(query, null, REGISTRY).opaque();
+        return HardFilters.of(query, null, REGISTRY, name -> false).opaque();
     }
 
     private static Map<String, Object> asMap(QueryBuilder query) {

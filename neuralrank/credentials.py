@@ -4,7 +4,7 @@ list shows them."""
 from typing import NamedTuple
 from urllib.parse import unquote
 
-__all__ = ["SignIn", "sign_in"]
+__all__ = ["SignIn", "shown", "sign_in"]
 
 
 class SignIn(NamedTuple):
@@ -24,3 +24,9 @@ def sign_in(address: str) -> SignIn:
     known, _, host = authority.rpartition("@")
     user, _, password = known.partition(":")
     return SignIn(f"{scheme}{separator}{host}{slash}{path}", unquote(user), unquote(password))
+
+
+def shown(place: str) -> str:
+    """A URL or a path as messages show it."""
+    # A path may have an "@" in the name of a folder.
+    return sign_in(place).address if "://" in place else place

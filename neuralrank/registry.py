@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from neuralrank.bundle import MANIFEST, Bundle, Kind, Manifest, parse_manifest, parse_ref
 from neuralrank.candidates import Candidate, parse_candidate
-from neuralrank.credentials import sign_in
+from neuralrank.credentials import shown
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound, Unsupported
 from neuralrank.in_service import NONE, InService, Published, Trial, parse_in_service
 from neuralrank.whole_file import whole_folder, write_whole
@@ -48,7 +48,7 @@ class Registry:
             InvalidInput: no package reads such URLs.
         """
         # As messages show it.
-        self.url = sign_in(url).address
+        self.url = shown(url)
         try:
             self._fs, self._root = fsspec.core.url_to_fs(url)
         except ImportError as error:
@@ -147,7 +147,7 @@ class Registry:
         """
         path = f"{self._folder(ref)}/{MANIFEST}"
         try:
-            return parse_manifest(self._fs.cat_file(path, 0, 2**20 + 1), path)
+            return parse_manifest(self._fs.cat_file(path, 0, 2**20 + 1), shown(path))
         except FileNotFoundError as error:
             raise NotFound(f"{ref} is not in the registry {self.url} any more.") from error
 
@@ -180,7 +180,7 @@ class Registry:
         """
         path = f"{self._root}/{name}/{_SERVING}"
         try:
-            return parse_in_service(self._fs.cat_file(path), path)
+            return parse_in_service(self._fs.cat_file(path), shown(path))
         except FileNotFoundError:
             return InService()
 
@@ -220,7 +220,7 @@ class Registry:
         """
         path = self._record(ref)
         try:
-            return parse_candidate(self._fs.cat_file(path), path)
+            return parse_candidate(self._fs.cat_file(path), shown(path))
         except FileNotFoundError:
             return None
 
@@ -402,7 +402,7 @@ class Registry:
                 self._fetch(folder, path)
                 bundle = Bundle.open(path)
         if bundle.ref != ref:
-            raise InvalidBundle(f"{folder} holds {bundle.ref}, not {ref}. Publish it anew.")
+            raise InvalidBundle(f"{shown(folder)} holds {bundle.ref}, not {ref}. Publish it anew.")
         return bundle
 
     def _fetch(self, folder: str, path: Path) -> None:

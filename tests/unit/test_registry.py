@@ -7,6 +7,7 @@ import pytest
 from neuralrank.bundle import MODEL, Bundle, write_bundle
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound, Unsupported
 from neuralrank.registry import Registry
+from tests.unit.answering import answering
 from tests.unit.conftest import tiny_bundle
 
 
@@ -354,6 +355,21 @@ def test_a_password_in_the_registry_s_address_is_in_no_message() -> None:
     registry = Registry("memory://me:secret@somewhere/models")
     with pytest.raises(NotFound, match="in the registry memory://somewhere/models") as caught:
         registry.get("nothing")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_folder_with_an_at_is_shown_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Registry("models@home/v1").url == "models@home/v1"
+
+
+def test_a_damaged_file_of_a_web_server_is_named_without_the_password() -> None:
+    with answering((200, "{")) as server:
+        registry = Registry(f"{server.url.replace('://', '://me:secret@')}/models")
+        with pytest.raises(InvalidInput, match=r"/models/tiny/serving\.json: ") as caught:
+            registry.in_service("tiny")
     assert "secret" not in str(caught.value)
 
 

@@ -11,6 +11,7 @@ need not know opensearch-py's:
     other 4xx                                   InvalidInput
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -174,8 +175,13 @@ class _Serializer(JSONSerializer):
     def loads(self, s: str) -> Any:
         try:
             return orjson.loads(s)
-        except ValueError as error:
-            raise opensearch_errors.SerializationError(s, error) from error
+        except ValueError:
+            # OpenSearch keeps half an emoji, which browsers log where a text is cut, as it came.
+            # One such document must not cost the answer with all others.
+            try:
+                return _whole(json.loads(s))
+            except ValueError as error:
+                raise opensearch_errors.SerializationError(s, error) from error
 
     def dumps(self, data: Any) -> Any:
         if isinstance(data, str | bytes):
@@ -186,6 +192,18 @@ class _Serializer(JSONSerializer):
             ).decode()
         except TypeError as error:
             raise opensearch_errors.SerializationError(data, error) from error
+
+
+def _whole(value: Any) -> Any:
+    """With U+FFFD for each half of a surrogate pair."""
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict():
+            return {_whole(name): _whole(inner) for name, inner in value.items()}
+        case list():
+            return [_whole(inner) for inner in value]
+    return value
 
 
 class _SyncTransport(Transport):

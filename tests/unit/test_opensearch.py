@@ -83,6 +83,14 @@ def unused_address() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
+def test_half_an_emoji_costs_itself_alone() -> None:
+    """As JavaScript writes a text that it has cut: OpenSearch gives it back as it came."""
+    body = {"hits": [{"user_query": "\ud83d kettle 😀"}, {"user_query": "电脑"}]}
+    with answering((200, body)) as server, closing(connect(server.settings)) as client:
+        found = client.search(index="ubi_queries")
+    assert [hit["user_query"] for hit in found["hits"]] == ["\ufffd kettle 😀", "电脑"]
+
+
 def test_no_answer_says_the_address_and_the_command() -> None:
     settings = Settings(opensearch_url=unused_address())
     with (

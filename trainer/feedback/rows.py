@@ -20,6 +20,8 @@ EVENT_FIELDS: Final = (
     ubi.ORDINAL_PATH,
 )
 Row = dict[str, Any]
+# The largest that the column takes. An `ordinal` beyond it is no place, but an id or a time.
+_LARGEST: Final = 2**31 - 1
 
 
 def query_row(hit: Hit) -> Row:
@@ -55,6 +57,6 @@ def event_row(hit: Hit) -> Row:
         "query_id": event.query_id,
         "user_query": event.user_query,
         "item_id": event.item_id,
-        "ordinal": event.ordinal,
+        "ordinal": None if event.ordinal is None else min(event.ordinal, _LARGEST),
         "application": event.application,
     }

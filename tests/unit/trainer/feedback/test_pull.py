@@ -118,6 +118,13 @@ def test_an_event_from_the_future_is_left_out(tmp_path: Path) -> None:
     assert left_out(pulled) == {"clock skew": 1}
 
 
+def test_an_ordinal_that_is_an_id_ends_no_pull(tmp_path: Path) -> None:
+    """An index without a mapping takes any number."""
+    events = [event(1, "impression", "a"), event(2, "impression", "b", place=10**12)]
+    fetch(Cluster([query(0, "q")], events), tmp_path)
+    assert Logs.open(tmp_path).events["ordinal"].to_pylist() == [1, 2**31 - 1]
+
+
 def test_events_of_no_query_are_no_older_than_a_query_without_an_id(tmp_path: Path) -> None:
     cluster = Cluster(
         [query(50_000, "")],

@@ -14,11 +14,13 @@ import grpc.aio
 from neuralrank.errors import InvalidSettings
 from neuralrank.settings import Settings
 
-__all__ = ["KEEPALIVE_MS", "OWN_ERROR", "Access", "Route"]
+__all__ = ["KEEPALIVE_MS", "OWN_ERROR", "UNHEALTHY", "Access", "Route"]
 
 # Trailing metadata of an error that the sidecar itself gives, with its status; without it gRPC
 # speaks, which has UNAVAILABLE for a connection that there is not.
 OWN_ERROR: Final = "neuralrank-error"
+# What gRPC says where several sidecars are there, and the health of none is SERVING.
+UNHEALTHY: Final = "backend unhealthy"
 # The sidecar permits a ping every 15 s (`sidecar.rpc.transport`).
 KEEPALIVE_MS: Final = 30_000
 _MACHINES_OWN: Final = "system"

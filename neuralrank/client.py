@@ -14,7 +14,7 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.channel import OWN_ERROR, Access, Route
+from neuralrank.channel import OWN_ERROR, UNHEALTHY, Access, Route
 from neuralrank.errors import (
     DeadlineExceeded,
     EncoderMismatch,
@@ -41,8 +41,6 @@ _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
 }
 # gRPC has one status for a message that is too long, which never is taken, and for too much load.
 _TOO_LONG: Final = "larger than max"
-# And of sidecars whose health is not SERVING.
-_UNHEALTHY: Final = "backend unhealthy"
 
 
 class _Caller:
@@ -101,7 +99,7 @@ class _Caller:
         told: Any = error.trailing_metadata()
         if status == "UNAVAILABLE" and any(name == OWN_ERROR for name, _ in told or ()):
             return Unavailable(details)
-        if status == "UNAVAILABLE" and _UNHEALTHY in details:
+        if status == "UNAVAILABLE" and UNHEALTHY in details:
             return Unavailable(
                 f"None of the sidecars at {self._address} serves: they have no models yet, or are "
                 "stopping. See `neuralrank models status`, for each, and their logs."

@@ -98,15 +98,15 @@ def sidecar_status(address: str) -> str:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    from neuralrank.channel import Access, Route
+    from neuralrank.channel import UNHEALTHY, Access, Route
 
     with Route.to(address, Access.of(load_settings())).open() as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S
             )
-        except grpc.RpcError:
-            return "down"
+        except grpc.RpcError as error:
+            return "not_serving" if UNHEALTHY in (error.details() or "") else "down"
     serving = answer.status == health_pb2.HealthCheckResponse.SERVING
     return "serving" if serving else "not_serving"
 

@@ -162,7 +162,9 @@ async def test_of_several_one_that_does_not_serve_yet_is_not_asked(tmp_path: Pat
     async with secured(tmp_path) as one, secured(tmp_path) as two:
         with pytest.raises(Unavailable, match=r"None of the sidecars at .* serves"):
             await ask(at(one, two), timeout=2)
+        assert await asyncio.to_thread(sidecar_status, at(one, two)) == "not_serving"
         await as_serving(two)
+        assert await asyncio.to_thread(sidecar_status, at(one, two)) == "serving"
 
         def call() -> None:
             with Client(at(one, two), 20) as client:

@@ -92,11 +92,21 @@ def _count_without_query(client: OpenSearch, skipped: Skipped, filters: Sequence
         skipped["events without query_id"] += int(found)
 
 
+def _asked(rows: Sequence[Row], skipped: Skipped) -> Iterator[ubi.Query]:
+    for row in rows:
+        try:
+            yield ubi.Query.from_row({**row, "timestamp": 0})
+        except InvalidInput:
+            skipped["queries that are not UBI"] += 1
+
+
 def _page(queries: Sequence[Row], events: Sequence[Row], skipped: Skipped) -> Page | None:
-    listed = [str(item) for row in queries for item in row.get("query_response_hit_ids") or ()]
+    asked = list(_asked(queries, skipped))
+    listed = [item for query in asked for item in query.query_response_hit_ids]
     listed_at = {item: place for place, item in reversed(list(enumerate(listed)))}
-    text = next((row["user_query"] for row in (*queries, *events) if row.get("user_query")), "")
-    if not str(text).strip():
+    told = (text for row in events if isinstance(text := row.get("user_query"), str) and text)
+    text = next((query.user_query for query in asked if query.user_query), "") or next(told, "")
+    if not text.strip():
         skipped["pages without a query text"] += 1
         return None
     shown: dict[str, int] = {}
@@ -128,4 +138,4 @@ def _page(queries: Sequence[Row], events: Sequence[Row], skipped: Skipped) -> Pa
     clicked = frozenset(clicks) & items.keys()
     if elsewhere := len(set(clicks) - clicked):
         skipped["clicks on what was not shown"] += elsewhere
-    return Page(str(text), items, clicked)
+    return Page(text, items, clicked)

@@ -48,6 +48,19 @@ def test_an_ordinal_that_is_no_place_costs_its_item_only(monkeypatch: pytest.Mon
     assert [(e.item, e.seen) for e in tally.estimates("sdbn")] == [("a", 1), ("b", 0), ("c", 0)]
 
 
+def test_a_query_that_is_not_ubi_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text is no list: its letters were taken for items."""
+    odd = {"query_id": "1", "user_query": "kettle", "query_response_hit_ids": "item-1"}
+    found, skipped = read(monkeypatch, odd, [event("click", "i")])
+    assert (found, skipped) == (
+        [],
+        {"queries that are not UBI": 1, "pages without a query text": 1},
+    )
+    shown = event("impression", "item-1", 1) | {"user_query": "kettle"}
+    found, skipped = read(monkeypatch, odd, [shown, event("click", "item-1")])
+    assert found == [Page("kettle", {"item-1": 1}, frozenset({"item-1"}))]
+
+
 def test_of_a_long_response_the_first_five_hundred_were_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

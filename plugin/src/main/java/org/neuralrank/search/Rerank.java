@@ -80,6 +80,12 @@ final class Rerank {
             if (!inquiry.asked().similarTo().isEmpty() && inquiry.target().name().isEmpty()) {
                 report.note(new Note(Reason.NOT_APPLICABLE, "similar_to needs a search of one index or alias"));
             }
+            Indices.Target target = inquiry.target();
+            if (target.isSeveral() && target.name().isEmpty() && target.hasVectors()) {
+                String detail = "items are ranked without vectors: the names of the indices are too long together for"
+                    + " the ranker to look items up there; search an alias of them";
+                report.note(new Note(Reason.NOT_APPLICABLE, detail));
+            }
             if (!notFetched.isEmpty()) {
                 String detail = "not fetched, so that the ranker can't read them: " + String.join(", ", notFetched)
                     + "; name them at neural_recall, or in _source";

@@ -562,6 +562,15 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void whereItemsCanNotBeLookedUpThatIsSaid() throws Exception {
+        target = new Indices.Target("", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, List.of());
+        SearchResponse response = search(request(match("x"), null));
+        assertEquals(List.of("n", "c", "b", "a"), ids(response));
+        assertEquals(List.of("not_applicable"), reasons(response));
+        assertTrue(report(response).toString(), report(response).toString().contains("search an alias of them"));
+    }
+
+    @Test
     public void theItemThatSimilarOnesAreAskedForEndsNoList() throws Exception {
         server.rank = ProcessorsTest::withoutTheFirst;
         further = () -> Hits.response(Hits.hit("d", 0.5f));
@@ -1004,7 +1013,7 @@ public class ProcessorsTest {
     @Test
     public void indicesWithoutVectorsArePassedOverInSilenceWhereThatIsAsked() throws Exception {
         for (Indices.Target lacking : List.of(
-            new Indices.Target("", true, true, Set.of("notes"), 3, Set.of("toy@1"), 10_000, true, List.of()),
+            new Indices.Target("a,notes", true, true, Set.of("notes"), 3, Set.of("toy@1"), 10_000, true, List.of()),
             new Indices.Target("notes", false, false, Set.of("notes"), 0, Set.of(), 10_000, true, List.of())
         )) {
             target = lacking;
@@ -1037,7 +1046,7 @@ public class ProcessorsTest {
             assertLexicalOnly("encoder_mismatch");
         }
         assertEquals("one index's mismatch does not stop the others", 5, server.encoded.size());
-        target = new Indices.Target("", true, true, Set.of(), 3, Set.of("toy@1", "other@2"), 10_000, true, List.of());
+        target = new Indices.Target("a,b", true, true, Set.of(), 3, Set.of("toy@1", "other@2"), 10_000, true, List.of());
         assertLexicalOnly("encoder_mismatch");
         assertTrue("nothing was searched with them", vectorSearches.isEmpty());
     }

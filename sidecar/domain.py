@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "BLOCKS",
     "Arm",
     "AttributeRule",
     "Attributes",
@@ -43,6 +44,9 @@ __all__ = [
     "StageReport",
     "Weights",
 ]
+
+# Actions of users that say what they never want to see again.
+BLOCKS: Final = ("block", "dislike")
 
 # An interaction beside its texts: the object, two strings and a number.
 _INTERACTION_BYTES = 220

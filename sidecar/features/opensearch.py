@@ -20,7 +20,7 @@ from neuralrank.packing import unpack
 from neuralrank.product import PASSAGE_FIELDS, passage, strings
 from neuralrank.text import clean
 from neuralrank.ubi import ITEM_PATH, user_events
-from sidecar.domain import Attributes, Floats, Interaction, Item, Profile
+from sidecar.domain import BLOCKS, Attributes, Floats, Interaction, Item, Profile
 from sidecar.sizes import MAX_QUERY
 
 __all__ = ["Features", "IndexInfo", "OpenSearchFeatures"]
@@ -32,7 +32,6 @@ _HITS: Final = 10_000
 # A user's purchases and blocks that filters know of.
 _FOREVER: Final = 1_000
 _PURCHASES: Final = ("purchase",)
-_BLOCKS: Final = ("block", "dislike")
 # How far a clock may be ahead of ours. An event from later than that was stamped by one that is
 # wrong: beside it, as the user's newest, whatever the user really did would count nothing.
 _AHEAD_MS: Final = 86_400_000
@@ -225,7 +224,7 @@ class OpenSearchFeatures:
                         user,
                         self._profile_events,
                         must_not=[
-                            {"term": {"action_name": "impression"}},
+                            {"terms": {"action_name": ["impression", *BLOCKS]}},
                             # In numbers: so it is read whatever the mapping of times is.
                             {
                                 "range": {
@@ -239,7 +238,7 @@ class OpenSearchFeatures:
                     self._events_query(
                         user,
                         _FOREVER,
-                        filter=[{"terms": {"action_name": [*_PURCHASES, *_BLOCKS]}}],
+                        filter=[{"terms": {"action_name": [*_PURCHASES, *BLOCKS]}}],
                     ),
                 ],
                 params={"request_timeout": timeout, "max_concurrent_searches": 2},
@@ -257,12 +256,12 @@ class OpenSearchFeatures:
                 for response in answer["responses"]
             )
         return Profile(
-            interactions=tuple(row for row in recent if row.action not in _BLOCKS),
+            interactions=tuple(recent),
             purchased=frozenset(
                 row.item_id for row in forever if row.item_id and row.action in _PURCHASES
             ),
             blocked_items=frozenset(
-                row.item_id for row in forever if row.item_id and row.action in _BLOCKS
+                row.item_id for row in forever if row.item_id and row.action in BLOCKS
             ),
         )
 

@@ -12,6 +12,7 @@ from neuralrank.errors import InvalidInput
 from neuralrank.text import clean
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import (
+    BLOCKS,
     Arm,
     AttributeRule,
     EncodeInput,
@@ -225,11 +226,13 @@ def _profile(where: str, user: pb.User) -> Profile | None:
                 row.item_id, row.action, min(row.timestamp_ms or now, now), clean(row.query)
             )
             for row in profile.interactions
+            if row.action not in BLOCKS
         ),
         purchased=frozenset(
             row.item_id for row in profile.interactions if row.action == "purchase" and row.item_id
         ),
-        blocked_items=frozenset(_listed(items, profile.blocked_items, MAX_LIST, MAX_ID)),
+        blocked_items=frozenset(_listed(items, profile.blocked_items, MAX_LIST, MAX_ID))
+        | {row.item_id for row in profile.interactions if row.item_id and row.action in BLOCKS},
         blocked_brands=_lower(_listed(brands, profile.blocked_brands, MAX_LIST, MAX_NAME)),
     )
 

@@ -75,6 +75,7 @@ HISTORY = [
     {**event("", "view", "D", 1), "client_id": "device-7"},
     # Another's, on a device with the same name as a user.
     {**event("bob", "view", "C", 1), "client_id": "ann"},
+    event("blocker", "view", "D", 0),
     event("blocker", "block", "B", 1),
     # From a device whose clock is wrong.
     {**event("tim", "view", "A", 1), "timestamp": "2099-01-01T00:00:00Z"},
@@ -231,6 +232,16 @@ async def test_what_a_user_blocked_is_dropped(running: Sidecar) -> None:
     assert [(drop.id, drop.reason) for drop in answer.dropped] == [
         ("B", pb.DROP_REASON_BLOCKED_ITEM)
     ]
+
+
+async def test_blocks_take_no_place_of_what_a_user_likes(
+    stack: Settings, cluster: OpenSearch
+) -> None:
+    assert cluster.indices.exists(index=INDEX)
+    async with sidecar(stack, profile_events=1) as made:
+        await made.loaded()
+        answer = await rank(made, user=pb.User(id="blocker"))
+    assert "no_user" not in notes(answer)
 
 
 async def test_fields_of_the_index_are_filtered_on(running: Sidecar) -> None:

@@ -279,6 +279,16 @@ def test_a_profile_without_times_is_the_same_whenever_it_comes() -> None:
     assert profile(0, 0) == [0, 0]
 
 
+@pytest.mark.parametrize("action", ["block", "dislike"])
+def test_what_a_profile_dislikes_is_blocked_and_no_interest(action: str) -> None:
+    rows = [pb.Interaction(item_id="a", action=action), pb.Interaction(item_id="b", action="view")]
+    given = pb.Profile(interactions=rows, blocked_items=["c"])
+    read = read_rank(pb.RankRequest(user=pb.User(profile=given)), WEIGHTS).profile
+    assert read is not None
+    assert [row.item_id for row in read.interactions] == ["b"]
+    assert read.blocked_items == {"a", "c"}
+
+
 def test_a_blank_query_is_no_query() -> None:
     assert read_rank(pb.RankRequest(query="  \n"), WEIGHTS).query == ""
 

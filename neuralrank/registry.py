@@ -11,6 +11,7 @@ copied to a local cache before they are opened. Of two writers of one name at th
 later one wins.
 """
 
+import glob
 import hashlib
 import tempfile
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ class Registry:
     def refs(self) -> list[str]:
         """`name@hash` of every published bundle, without opening any; cheap enough to poll."""
         self._fs.invalidate_cache()
-        found = self._fs.glob(f"{self._root}/*/*/{MANIFEST}")
+        found = self._fs.glob(f"{glob.escape(self._root)}/*/*/{MANIFEST}")
         parts = [path.split("/")[-3:-1] for path in found]
         return sorted(f"{name}@{digits}" for name, digits in parts if not digits.startswith("."))
 

@@ -181,7 +181,7 @@ def _show(report: dict[str, Any], baseline: str, queries: int) -> None:
             f"{numbers['ms_p50']:.1f}",
             f"{numbers['ms_p95']:.1f}",
         )
-    out = Console() if sys.stdout.isatty() else Console(width=160)
+    out = Console(markup=False) if sys.stdout.isatty() else Console(width=160, markup=False)
     out.print(table)
     out.print(f"{queries} judged queries", style="dim", highlight=False)
     for name, numbers in report.items():

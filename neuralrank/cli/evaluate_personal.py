@@ -156,6 +156,6 @@ def _show(report: dict[str, Any]) -> None:
         table.add_column(name, justify="left" if name == "system" else "right")
     for name, numbers in report["systems"].items():
         table.add_row(name, f"{numbers['HitRate@10']:.4f}", f"{numbers['nDCG@10']:.4f}")
-    out = Console()
+    out = Console(markup=False)
     out.print(table)
     out.print(f"{report['users']} users", style="dim", highlight=False)

@@ -104,7 +104,7 @@ def load(
     if as_json:
         typer.echo(orjson.dumps(summary).decode())
         return
-    out = Console()
+    out = Console(markup=False)
     out.print(f"{summary['queries']:,} queries and {summary['events']:,} events written.")
     if rejected:
         out.print(f"{rejected:,} lines rejected: see {where}.")
@@ -172,7 +172,7 @@ def log(
         typer.echo(orjson.dumps({"id": identity, "event": row, "warnings": warnings}).decode())
     else:
         on = f" on {item}" if item else ""
-        Console().print(f"Logged: {user} {action}{on}.", highlight=False)
+        Console(markup=False).print(f"Logged: {user} {action}{on}.", highlight=False)
 
 
 @feedback.command()
@@ -218,7 +218,7 @@ def forget(
         typer.echo(orjson.dumps(deleted | {"dry_run": dry_run}).decode())
         return
     what = f"{deleted['events']:,} events and {deleted['queries']:,} queries"
-    Console().print(f"{what} would be deleted." if dry_run else f"{what} deleted.")
+    Console(markup=False).print(f"{what} would be deleted." if dry_run else f"{what} deleted.")
 
 
 def _warned(client: OpenSearch, *indexes: str) -> list[str]:

@@ -140,7 +140,7 @@ def index(
         table.add_row("deleted", ", ".join(summary.deleted))
     for warning in summary.warnings:
         table.add_row("warning", warning)
-    Console().print(table, highlight=False)
+    Console(markup=False).print(table, highlight=False)
 
 
 def width_of(encoder: Encoder | None, dimensions: int) -> int:

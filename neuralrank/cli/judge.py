@@ -155,7 +155,7 @@ def ask_person(
     if not names:
         raise InvalidInput("--pipelines is empty; name search pipelines, or _none for none.")
     known = _so_far(out, queries, texts)
-    console = Console()
+    console = Console(markup=False)
 
     def save(judgments: Judgments) -> None:
         judgments.write(out, queries=False)
@@ -287,7 +287,7 @@ def _show(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(orjson.dumps(report).decode())
         return
-    out = Console()
+    out = Console(markup=False)
 
     def say(line: str) -> None:
         out.print(line, markup=False, highlight=False)

@@ -158,7 +158,7 @@ def add_(
         )
     chosen: Precision = "fp32" if precision == "fp32" else "int8"
     target = open_registry(registry)
-    progress = Console(stderr=True)
+    progress = Console(stderr=True, markup=False)
     with progress.status("Starting") as status:
 
         def say(what: str) -> None:

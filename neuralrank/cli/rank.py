@@ -10,7 +10,6 @@ import orjson
 import typer
 from google.protobuf import json_format
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from neuralrank.client import Client
@@ -168,7 +167,7 @@ def _read(file: str) -> bytes:
 
 def _show(request: pb.RankRequest, response: pb.RankResponse) -> None:
     texts = {entry.id: entry.text for entry in request.candidates}
-    console = Console()
+    console = Console(markup=False)
     table = Table(box=None, pad_edge=False)
     for name in ("#", "was", "score", "id", "text"):
         table.add_column(name, justify="right" if name in ("#", "was", "score") else "left")
@@ -178,8 +177,8 @@ def _show(request: pb.RankRequest, response: pb.RankResponse) -> None:
         table.add_column("why")
     for place, hit in enumerate(response.results, start=1):
         text = texts.get(hit.id, "").split("\n", 1)[0]
-        row = [str(place), str(hit.retrieval_position + 1), f"{hit.score:.3f}", escape(hit.id)]
-        row.append(escape(text[:60]))
+        row = [str(place), str(hit.retrieval_position + 1), f"{hit.score:.3f}", hit.id]
+        row.append(text[:60])
         if request.options.explain:
             why = hit.explanation
             row += [
@@ -187,11 +186,11 @@ def _show(request: pb.RankRequest, response: pb.RankResponse) -> None:
                 for name in ("relevance", "affinity", "retrieval")
             ]
             because = f" [because of {', '.join(why.because_of)}]" if why.because_of else ""
-            row.append(escape(why.summary + because))
+            row.append(why.summary + because)
         table.add_row(*row)
     console.print(table)
     for drop in response.dropped:
-        console.print(f"dropped {escape(drop.id)}: {escape(drop.detail)}")
+        console.print(f"dropped {drop.id}: {drop.detail}")
     if response.total_dropped and not response.dropped:
         console.print(f"{response.total_dropped} dropped; --explain says why")
     for note in response.degraded:

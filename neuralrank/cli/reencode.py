@@ -88,4 +88,4 @@ def reencode(
         table.add_row("deleted", ", ".join(summary.deleted))
     for warning in summary.warnings:
         table.add_row("warning", warning)
-    Console().print(table, highlight=False)
+    Console(markup=False).print(table, highlight=False)

@@ -163,8 +163,8 @@ def ask(
 def console() -> Console:
     """Standard output. Where it is no terminal: as wide as COLUMNS says, else 160."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS"):
-        return Console()
-    return Console(width=160)
+        return Console(markup=False)
+    return Console(width=160, markup=False)
 
 
 def show(out: Console, page: Page, *, explain: bool) -> None:

@@ -110,6 +110,15 @@ def test_the_same_event_twice_is_two_events(stack: Settings, client: OpenSearch,
     assert len(events(client, user)) == 2
 
 
+def test_ids_with_brackets_are_said_as_they_are(
+    stack: Settings, client: OpenSearch, user: str
+) -> None:
+    done = run(stack, "log", "--user", user, "--action", "[red]", "--item", "[/]")
+    assert done.exit_code == 0, done.output
+    assert f"Logged: {user} [red] on [/]." in done.stdout
+    assert len(events(client, user)) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "says"),
     [

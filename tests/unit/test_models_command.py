@@ -1,6 +1,7 @@
 """`neuralrank models`: what is in service, from the command line."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ def test_a_bundle_is_named_in_full_on_a_narrow_terminal(
     monkeypatch.setenv("COLUMNS", "60")
     shown = CliRunner().invoke(app, ["models", "list"], catch_exceptions=False).stdout
     assert all(ref in shown for ref in refs)
+
+
+def test_brackets_are_shown_as_they_are(refs: list[str], tmp_path: Path) -> None:
+    """Not taken for rich's markup, which is an error in "[/]" and unseen in "[red]"."""
+    registry = tmp_path / "[red][/]"
+    shutil.copytree(tmp_path / "registry", registry)
+    command = ["models", "show", NAME, "--registry", str(registry)]
+    shown = CliRunner().invoke(app, command, env={"COLUMNS": "300"}, catch_exceptions=False).stdout
+    assert f"{registry}/{NAME}" in shown
 
 
 def test_trials_and_removal(refs: list[str]) -> None:

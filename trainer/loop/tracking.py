@@ -151,7 +151,7 @@ class _Bar:
 @contextmanager
 def bar(metric: str, total: int, *, active: bool) -> Iterator[Shown]:
     """A progress bar on standard error; lines where that is no terminal."""
-    console = Console(stderr=True, quiet=not active)
+    console = Console(stderr=True, quiet=not active, markup=False)
     lines = active and not sys.stderr.isatty()  # as a log file wants them
     with Progress(
         TextColumn("{task.description}"),

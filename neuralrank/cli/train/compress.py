@@ -60,7 +60,7 @@ def compress(
 
     options = CompressOptions(layers, heads, intermediate, name)
     found = open_registry(registry)
-    with Console(stderr=True).status("Reading the weights", spinner="dots") as status:
+    with Console(stderr=True, markup=False).status("Reading the weights", spinner="dots") as status:
         data = Dataset.open(dataset)
         weights = read_source(source, found, status.update)
 
@@ -94,4 +94,4 @@ def _print(rows: "tuple[Row, ...]") -> None:
             f"{row.ndcg:.4f}",
             f"{row.correlation:.4f}",
         )
-    Console().print(table, highlight=False)
+    Console(markup=False).print(table, highlight=False)

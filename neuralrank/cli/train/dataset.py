@@ -198,4 +198,4 @@ def _show(made: "Dataset", out: Path) -> None:
     if unknown := description.counts.get("unknown_items"):
         table.add_row("left out", f"{unknown:,} judged items that are not in the catalogue")
     table.add_row("folder", str(out))
-    Console().print(table, highlight=False)
+    Console(markup=False).print(table, highlight=False)

@@ -97,7 +97,7 @@ def encoder(
         name=name,
         precision=bundle_precision,  # type: ignore[arg-type]
     )
-    err = Console(stderr=True)
+    err = Console(stderr=True, markup=False)
     found = open_registry(registry)
     data = Dataset.open(dataset)
     start = read_source(source, found, lambda what: err.print(what, style="dim"))
@@ -121,7 +121,7 @@ def encoder(
         table.add_column(column, justify="left" if column == "metric" else "right")
     for metric, value in trained.outcome.best.items():
         table.add_row(metric, f"{trained.outcome.before[metric]:.4f}", f"{value:.4f}")
-    out = Console()
+    out = Console(markup=False)
     out.print(table, highlight=False)
     if trained.chosen:
         values = ", ".join(f"{name} {value:.3g}" for name, value in trained.chosen.items())

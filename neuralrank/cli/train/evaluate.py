@@ -175,7 +175,7 @@ def _show(answer: dict[str, Any]) -> None:
             add(f"{row['metric']} of {row['dimension']}, {row['name']} ({row['size']:,})", values)
         for name in ("popular_exposure", "popular_merit", "catalogue_coverage"):
             add(name, [numbers["exposure"][name] for numbers in systems.values()])
-    out = Console() if sys.stdout.isatty() else Console(width=160)
+    out = Console(markup=False) if sys.stdout.isatty() else Console(width=160, markup=False)
     out.print(table)
     out.print(_measured_on(answer), style="dim", highlight=False)
     if "report" in answer:

@@ -232,7 +232,7 @@ def _print(result: "Personalised", behaviour: "Behaviour", ref: str, role: str) 
     )
     table.add_row("time", f"{outcome.seconds:,.1f} s")
     table.add_row(role, ref)
-    Console().print(table, highlight=False)
+    Console(markup=False).print(table, highlight=False)
     if role == "candidate":
         command = f"neuralrank models promote {ref} --dataset DATASET"
         print(f"Into service, if it is better: {command}", file=sys.stderr)

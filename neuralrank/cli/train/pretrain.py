@@ -80,7 +80,7 @@ def pretrain(
     from trainer.pretrain.tokenizer import train_tokenizer
     from trainer.text import read_source
 
-    out = Console(stderr=True)
+    out = Console(stderr=True, markup=False)
     corpus = split_off(_texts(catalogue or [], queries, dataset), training.seed)
     if source:
         found = open_registry(registry)
@@ -100,7 +100,7 @@ def pretrain(
         return
     before, best = outcome.before, outcome.best
     chosen = ", ".join(f"{name} {value:.3g}" for name, value in done.chosen.items())
-    Console().print(
+    Console(markup=False).print(
         f"loss {before['dev_loss']:.3f} → {best['dev_loss']:.3f}, masked words "
         f"{before['masked_accuracy']:.1%} → {best['masked_accuracy']:.1%}, descriptions "
         f"{before['next_accuracy']:.1%} → {best['next_accuracy']:.1%}, best after "

@@ -76,4 +76,4 @@ def pull(
         if count:
             table.add_row("left out", f"{count:,} {reason}")
     table.add_row("folder", str(out))
-    Console().print(table, highlight=False)
+    Console(markup=False).print(table, highlight=False)

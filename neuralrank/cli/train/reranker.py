@@ -86,7 +86,7 @@ def reranker(
         precision=bundle_precision,  # type: ignore[arg-type]  # checked there
     )
     found = open_registry(registry)
-    with Console(stderr=True).status("Reading the weights", spinner="dots") as status:
+    with Console(stderr=True, markup=False).status("Reading the weights", spinner="dots") as status:
         data = Dataset.open(dataset)
         weights = read_source(source, found, status.update)
         taught = read_source(teacher, found, status.update) if teacher else None
@@ -129,6 +129,6 @@ def _print(result: "Reranked", ref: str, role: str) -> None:
     )
     table.add_row("time", f"{outcome.seconds:,.1f} s")
     table.add_row(role, ref)
-    Console().print(table, highlight=False)
+    Console(markup=False).print(table, highlight=False)
     if role == "candidate":
         print(f"Into service: neuralrank models promote {ref} --dataset DATASET", file=sys.stderr)

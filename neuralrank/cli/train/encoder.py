@@ -138,4 +138,5 @@ def encoder(
         out.print(
             f"{role}. An index's vectors by it: neuralrank reencode NAME --encoder {bundle.ref}",
             highlight=False,
+            soft_wrap=True,  # a command that is folded can't be copied
         )

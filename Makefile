@@ -12,6 +12,7 @@
 # make bench-feedback-loop   simulated users click, the product's commands train, the model is swapped, and
 #              again: nDCG@10 after each round, with and without position bias taken out
 # make bench-rerankers   what cross-encoders are worth in the blend, and what they take
+# make bench-photos   what photos are worth for similar items; needs the data sets in ../shared/data
 # make bench-finetune   English relevance by fine-tuning on few judgments: across sets, within one, LoRA or all
 # make bench-late-interaction   late interaction, as make late-interaction made it, beside the small cross-encoder
 # make small-reranker   makes our small cross-encoder for Chinese and English, in about an hour
@@ -123,6 +124,11 @@ bench-compress: setup-train
 bench-rerankers: setup
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench rerankers
+
+.PHONY: bench-photos
+bench-photos: setup
+	$(BIN)/neuralrank up $(UP)
+	$(BIN)/python -m bench photos
 
 small-reranker: setup-train
 	$(BIN)/python -m trainer.recipes.small_reranker --out "$(OUT)"

@@ -9,6 +9,7 @@ from bench import (
     memory,
     models,
     overhead,
+    photos,
     rerankers,
     sidecar,
     swaps,
@@ -24,9 +25,10 @@ BENCHMARKS = {
     "memory": memory.run,
     "compress": compress.run,
     "rerankers": rerankers.run,
+    "photos": photos.run,
 }
 # Minutes, downloads of several GB, data that is not in the repository: only where asked for.
-ON_REQUEST = {"sidecar", "deadline", "swaps", "memory", "compress", "rerankers"}
+ON_REQUEST = {"sidecar", "deadline", "swaps", "memory", "compress", "rerankers", "photos"}
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """From a catalogue to an index: reading, validation, vectors, the switch; and a
 live index with another encoder's vectors."""
 
+from indexer.photos import LiveVectors, PhotoEncoder, Photos
 from indexer.reencoding import Reencoded, reencode
 from indexer.rejects import Rejects
 from indexer.run import PassageEncoder, Summary, index_catalogue
@@ -9,7 +10,10 @@ from neuralrank.catalogue import FORMATS, Catalogue, Row
 __all__ = [
     "FORMATS",
     "Catalogue",
+    "LiveVectors",
     "PassageEncoder",
+    "PhotoEncoder",
+    "Photos",
     "Reencoded",
     "Rejects",
     "Row",

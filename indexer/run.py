@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
+from indexer.photos import Photos
 from indexer.rejects import Rejects
 from indexer.unfinished import give_up
 from neuralrank.catalogue import Catalogue, Row
 from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
 from neuralrank.generation import Generation, check_name, create, find_unfinished
 from neuralrank.matryoshka import cut
-from neuralrank.packing import PACKED, VECTOR, pack
+from neuralrank.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR, pack
 from neuralrank.product import Product, document, headline
 from neuralrank.writing import bulk_write
 
@@ -58,6 +59,10 @@ class Summary:
     index: str
     alias: str
     encoder: str  # name@hash; empty: no vectors
+    image_encoder: str  # name@hash; empty: no vectors of photos
+    photos: int  # documents with a vector of their photo, of this run
+    photos_failed: int  # documents whose photo could not be had
+    photo_problems: str  # the file that says why; empty: none failed
     rejects: str  # the rejects file; empty: nothing was rejected
     resumed: int  # documents that an earlier run had written
     deleted: tuple[str, ...]  # earlier generations
@@ -75,6 +80,7 @@ def index_catalogue(
     encoder: PassageEncoder | None,
     rejects: Path,
     *,
+    photos: Photos | None = None,
     dimensions: int = 0,
     resume: bool = False,
     keep: int = 1,
@@ -85,6 +91,8 @@ def index_catalogue(
     Args:
         body: settings and mappings of the index.
         encoder: makes `text_vector`, which is written packed too; None: no vectors.
+        photos: makes `image_vector` likewise; None: photos are not looked at. Why a photo could not
+            be had is written beside `rejects`, in a file that ends in `.photos.jsonl`.
         dimensions: to which vectors are cut for the search of neighbours; 0: they are not. Packed
             ones, which rank, stay whole.
         rejects: where rows that can't be indexed go, as JSON Lines of line, reason and row. It is
@@ -105,16 +113,22 @@ def index_catalogue(
         "encoder": encoder.ref if encoder else "",
         "dimensions": (dimensions or encoder.dimensions) if encoder else 0,
         "catalogue": catalogue.fingerprint,
+        "image_encoder": photos.encoder.ref if photos else "",
+        "image_dimensions": photos.encoder.dimensions if photos else 0,
     }
     begin = find_unfinished if resume else create
     generation = begin(client, name, body, meta)
     try:
-        with Rejects(rejects) as rejected:
-            run = _Run(client, generation, encoder, dimensions, rejected, resume, progress)
+        with Rejects(rejects) as rejected, Rejects(_beside(rejects)) as unseen:
+            run = _Run(
+                client, generation, encoder, photos, dimensions, rejected, unseen, resume, progress
+            )
             run.fill(catalogue)
         if run.written == 0:
             raise InvalidInput(_nothing_written(catalogue, run.read, rejects))
-        switched = generation.finish(client, run.written, keep)
+        similarity = photos.similarity() if photos else None
+        notes = {"image_similarity": similarity} if similarity else {}
+        switched = generation.finish(client, run.written, keep, notes=notes)
     except BaseException as error:
         # After any other, the catalogue would have to change, and what is written is of this one.
         resumable = isinstance(error, KeyboardInterrupt | Unavailable | Overloaded)
@@ -130,6 +144,10 @@ def index_catalogue(
         index=generation.index,
         alias=name,
         encoder=encoder.ref if encoder else "",
+        image_encoder=photos.encoder.ref if photos else "",
+        photos=run.photos,
+        photos_failed=unseen.count,
+        photo_problems=str(unseen.path) if unseen.count else "",
         rejects=str(rejects) if rejected.count else "",
         resumed=run.resumed,
         deleted=switched.deleted,
@@ -153,17 +171,21 @@ class _Run:
         client: OpenSearch,
         generation: Generation,
         encoder: PassageEncoder | None,
+        photos: Photos | None,
         dimensions: int,
         rejects: Rejects,
+        unseen: Rejects,
         resume: bool,
         progress: Callable[[float, int, int], None] | None,
     ) -> None:
-        self.read = self.written = self.resumed = 0
+        self.read = self.written = self.resumed = self.photos = 0
         self._client = client
         self._generation = generation
         self._encoder = encoder
+        self._photos = photos
         self._width = dimensions
         self._rejects = rejects
+        self._unseen = unseen
         self._resume = resume
         self._progress = progress
         # Line of each id, to find duplicates: about 100 bytes a product.
@@ -250,6 +272,15 @@ class _Run:
             for (_, fields), vector in zip(documents, vectors, strict=True):
                 fields[VECTOR] = cut(vector, self._width) if self._width else vector
                 fields[PACKED] = pack(vector)
+        if self._photos and chunk:
+            seen = self._photos.see([pending.product for pending in chunk])
+            for (_, fields), picture in zip(documents, seen.vectors, strict=True):
+                if picture is not None:
+                    fields[IMAGE_VECTOR], fields[IMAGE_PACKED] = picture, pack(picture)
+                    self.photos += 1
+            for place, reason in seen.problems.items():
+                row = chunk[place].row
+                self._unseen.write(row.line, reason, row.value)
         return documents
 
     def _write(self, documents: list[tuple[str, dict[str, Any]]]) -> dict[str, str]:
@@ -286,3 +317,9 @@ def _nothing_written(catalogue: Catalogue, read: int, rejects: Path) -> str:
         f"None of the {read} rows of {catalogue.path} could be indexed; {rejects} says why, row by "
         "row."
     )
+
+
+def _beside(rejects: Path) -> Path:
+    """The file of photos that could not be had."""
+    stem = rejects.name.removesuffix(".jsonl").removesuffix(".rejects")
+    return rejects.with_name(f"{stem}.photos.jsonl")

@@ -22,14 +22,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from neuralrank.errors import InvalidBundle
 from neuralrank.onnx_references import external_locations
 
 __all__ = [
-    "Bundle", "Calibration", "Golden", "Kind", "Manifest", "PersonalInputs", "parse_ref",
-    "write_bundle",
+    "Bundle", "Calibration", "Golden", "ImageInputs", "Kind", "Manifest", "PersonalInputs",
+    "parse_ref", "write_bundle",
 ]  # fmt: skip
 
 MANIFEST = "manifest.json"
@@ -49,7 +57,9 @@ _PICKLES: Final = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib
 # What may differ between two bundles that serve the same: left out of the content hash.
 _NOT_CONTENT = {"created", "golden", "metrics", "source"}
 # Fields that format 1 did not begin with. Empty, they leave the hash of older bundles as it was.
-_LATER: Final = ("matryoshka", "personal")
+_LATER: Final = ("matryoshka", "personal", "image")
+# Kinds whose models read texts, and so have a tokenizer.
+_READ_TEXT: Final = ("encoder", "cross_encoder")
 
 
 _Text = Annotated[str, Field(max_length=4_096)]
@@ -59,6 +69,12 @@ _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _not_zero(values: tuple[float, float, float]) -> tuple[float, float, float]:
+    if not all(value > 0 for value in values):
+        raise ValueError(f"std is {list(values)}; each must be above 0")
+    return values
 
 
 class Calibration(_Model):
@@ -81,9 +97,10 @@ class Calibration(_Model):
 class Golden(_Model):
     """An input with the output that it had when the bundle was made; checked before serving.
 
-    `texts` is one passage for an encoder, (query, text) for a cross-encoder, and the name of a head
-    for a personal ranker, whose input is always the same (`neuralrank.personal_ranker`); `values`
-    are the first dimensions of the vector, the logit, or the scores.
+    `texts` is one passage for an encoder, (query, text) for a cross-encoder, the name of a head for
+    a personal ranker and that of the picture for an image encoder, whose inputs are always the same
+    (`neuralrank.personal_ranker`, `neuralrank.image_encoder`); `values` are the first dimensions of
+    the vector, the logit, or the scores.
     """
 
     texts: Annotated[tuple[_Text, ...], Field(min_length=1, max_length=2)]
@@ -109,6 +126,21 @@ class PersonalInputs(_Model):
     actions: Annotated[_Names, Field(min_length=1)]
     features: _Names
     pairs: _Names
+
+
+_Colours = tuple[float, float, float]
+
+
+class ImageInputs(_Model):
+    """What an image encoder reads of a photo."""
+
+    # Pixels of a side; photos are square to it.
+    size: Annotated[int, Field(ge=16, le=1_024)]
+    # Taken off each of red, green and blue in [0, 1], and what the rest is divided by.
+    mean: _Colours
+    std: Annotated[_Colours, AfterValidator(_not_zero)]
+    # How a photo that is not square becomes so: white at its sides, cut at its sides, or stretched.
+    fit: Literal["pad", "crop", "stretch"] = "pad"
 
 
 class Manifest(_Model):
@@ -139,6 +171,8 @@ class Manifest(_Model):
     golden_tolerance: Annotated[float, Field(ge=0)] = 0.02
     # Of a personal ranker, and of no other kind.
     personal: PersonalInputs | None = None
+    # Of an image encoder, and of no other kind.
+    image: ImageInputs | None = None
     # Where it comes from, and under which licence.
     source: _Text = ""
     licence: _Text = ""
@@ -163,17 +197,22 @@ class Manifest(_Model):
 
     @model_validator(mode="after")
     def _says_what_it_reads(self) -> Self:
-        if (self.kind == "personal_ranker") != (self.personal is not None):
-            raise ValueError(
-                f"personal is {'given' if self.personal else 'missing'}; kind personal_ranker must "
-                f"have it and others must not; this is of kind {self.kind}"
-            )
+        for kind, name, given in (
+            ("personal_ranker", "personal", self.personal),
+            ("image_encoder", "image", self.image),
+        ):
+            if (self.kind == kind) != (given is not None):
+                raise ValueError(
+                    f"{name} is {'given' if given else 'missing'}; kind {kind} must have it and "
+                    f"others must not; this is of kind {self.kind}"
+                )
         return self
 
     @model_validator(mode="after")
     def _golden_fits(self) -> Self:
         texts, width = {
             "encoder": (1, self.dimensions), "cross_encoder": (2, 1), "personal_ranker": (1, 64),
+            "image_encoder": (1, self.dimensions),
         }.get(self.kind, (0, 0))  # fmt: skip
         for golden in self.golden if texts else ():
             if len(golden.texts) != texts or len(golden.values) > width:
@@ -200,8 +239,7 @@ class Bundle:
                 another content than the manifest says.
         """
         manifest = read_manifest(path)
-        reads_text = manifest.kind != "personal_ranker"
-        for name in (MODEL, TOKENIZER) if reads_text else (MODEL,):
+        for name in (MODEL, TOKENIZER) if manifest.kind in _READ_TEXT else (MODEL,):
             if name not in manifest.files:
                 raise InvalidBundle(f"{path}: the manifest does not list {name}.")
         total = 0
@@ -344,7 +382,7 @@ def write_bundle(path: Path, fields: Mapping[str, Any]) -> Bundle:
     except ValidationError as error:
         raise InvalidBundle(f"Manifest: {_first(error)}") from error
     _check_names(manifest, "Manifest")
-    (path / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    (path / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n")
     return Bundle.open(path)
 
 

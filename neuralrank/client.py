@@ -150,6 +150,8 @@ class Client(_Caller):
         passages: Sequence[str] = (),
         items: Sequence[str] = (),
         users: Sequence[str] = (),
+        images: Sequence[bytes] = (),
+        photos_of: Sequence[str] = (),
         index: str = "",
         encoder: str = "",
         timeout: float | None = None,
@@ -158,6 +160,8 @@ class Client(_Caller):
         for a user without events and an item without vector.
 
         Args:
+            images: what the files of photos hold; with these or `photos_of` nothing else may come.
+            photos_of: ids of items whose photos are meant.
             index: where the vectors are to be searched; needed for items and users.
             encoder: name or name@hash; "" for the index's own, else the sidecar's default.
             timeout: seconds for this call; None: the client's.
@@ -166,7 +170,7 @@ class Client(_Caller):
             EncoderMismatch: the index holds vectors of another encoder.
             NeuralrankError: as `rank`.
         """
-        request = _to_encode(queries, passages, items, users, index, encoder)
+        request = _to_encode(queries, passages, items, users, images, photos_of, index, encoder)
         return _vectors(self._call(self._stub.Encode, request, timeout))
 
     def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
@@ -225,12 +229,14 @@ class AsyncClient(_Caller):
         passages: Sequence[str] = (),
         items: Sequence[str] = (),
         users: Sequence[str] = (),
+        images: Sequence[bytes] = (),
+        photos_of: Sequence[str] = (),
         index: str = "",
         encoder: str = "",
         timeout: float | None = None,
     ) -> list[NDArray[np.float32]]:
         """As `Client.encode`."""
-        request = _to_encode(queries, passages, items, users, index, encoder)
+        request = _to_encode(queries, passages, items, users, images, photos_of, index, encoder)
         return _vectors(await self._call("Encode", request, timeout))
 
     async def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
@@ -283,6 +289,8 @@ def _to_encode(
     passages: Sequence[str],
     items: Sequence[str],
     users: Sequence[str],
+    images: Sequence[bytes],
+    photos_of: Sequence[str],
     index: str,
     encoder: str,
 ) -> pb.EncodeRequest:
@@ -291,6 +299,8 @@ def _to_encode(
         *(pb.EncodeInput(passage=text) for text in passages),
         *(pb.EncodeInput(item_id=name) for name in items),
         *(pb.EncodeInput(user=pb.User(id=name)) for name in users),
+        *(pb.EncodeInput(image=image) for image in images),
+        *(pb.EncodeInput(photo_of=name) for name in photos_of),
     ]
     return pb.EncodeRequest(inputs=inputs, index=index, encoder=encoder)
 

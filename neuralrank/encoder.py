@@ -14,7 +14,7 @@ from neuralrank.errors import InvalidBundle
 from neuralrank.golden import check_encoder
 from neuralrank.tokens import Tokens, beginning, load_tokenizer, padded, tokens_of
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "calibrated"]
 
 Vectors = NDArray[np.float32]
 
@@ -101,16 +101,16 @@ class Encoder:
 
     def calibrate_query(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosines between queries and passages, mapped to [0, 1]."""
-        return _calibrated(cosines, self.bundle.manifest.query_similarity)
+        return calibrated(cosines, self.bundle.manifest.query_similarity)
 
     def calibrate_item(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosines between passages, or between users and passages, mapped to [0, 1]."""
-        return _calibrated(cosines, self.bundle.manifest.item_similarity)
+        return calibrated(cosines, self.bundle.manifest.item_similarity)
 
     def calibrate_centroid(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosines to a centroid of passages, mapped to [0, 1]; they reach up to 1 itself."""
         low = self.bundle.manifest.item_similarity.low
-        return _calibrated(cosines, Calibration(low=low, high=1.0))
+        return calibrated(cosines, Calibration(low=low, high=1.0))
 
     def _tokenise(self, prefix: str, texts: Sequence[str]) -> list[Tokens]:
         longest = self.bundle.manifest.max_tokens
@@ -130,6 +130,7 @@ class Encoder:
         return vectors
 
 
-def _calibrated(values: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:
+def calibrated(values: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:
+    """A model's raw numbers, mapped to [0, 1]; NaN stays."""
     scaled = (values - to.low) / (to.high - to.low)
     return np.asarray(np.minimum(np.maximum(scaled, 0.0), 1.0), np.float32)

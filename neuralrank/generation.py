@@ -54,7 +54,12 @@ class Generation:
     final_settings: Mapping[str, Any]
 
     def finish(
-        self, client: OpenSearch, expected: int, keep: int, replaces: str | None = None
+        self,
+        client: OpenSearch,
+        expected: int,
+        keep: int,
+        replaces: str | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> Switched:
         """Makes it searchable, checks it and moves the alias to it. The default pipeline of the
         index before it comes along, and so do that index's other aliases, with filter and routing.
@@ -63,6 +68,7 @@ class Generation:
             expected: how many documents it must hold.
             keep: how many earlier generations stay, for going back.
             replaces: the index that its documents are from; None: they are from elsewhere.
+            notes: what was found while it was filled, for `_meta.neuralrank`.
 
         Raises:
             NotFound: it was deleted meanwhile, or the alias stands for another than `replaces`.
@@ -99,7 +105,7 @@ class Generation:
         client.indices.update_aliases(body={"actions": self._moves(before)})
         # From here on it serves: whatever else fails must not look as if it did not.
         warnings: list[str] = []
-        meta = {**self.meta, "state": _COMPLETE, "documents": expected}
+        meta = {**self.meta, **(notes or {}), "state": _COMPLETE, "documents": expected}
         try:
             client.indices.put_mapping(index=self.index, body={"_meta": {"neuralrank": meta}})
         except NeuralrankError as error:

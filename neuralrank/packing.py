@@ -12,11 +12,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PACKED", "VECTOR", "pack", "unpack"]
+__all__ = ["IMAGE_PACKED", "IMAGE_VECTOR", "PACKED", "VECTOR", "pack", "unpack"]
 
 # The field that holds the vector of `headline`, and the one that holds it packed.
 VECTOR: Final = "text_vector"
 PACKED: Final = "text_vector_packed"
+# The same of an item's photo.
+IMAGE_VECTOR: Final = "image_vector"
+IMAGE_PACKED: Final = "image_vector_packed"
 
 
 def pack(vector: NDArray[np.float32]) -> str:

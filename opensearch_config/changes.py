@@ -210,9 +210,7 @@ def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
         meta = live.get("_meta", {}).get("neuralrank")
         if meta is None or not aliases.get(index, {}).get("aliases"):
             continue
-        # Files without vectors say nothing about those of an index.
-        encoder = meta.get("encoder", "") if files.has_vectors(folder) else ""
-        wanted = files.product_index(encoder, int(meta.get("dimensions", 0)), folder)
+        wanted = files.index_like(meta, folder, lenient=True)
         settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
         found = stale(wanted, live.get("properties", {}), settings)
         if found:

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.packing import PACKED, VECTOR
+from neuralrank.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR
 from neuralrank.product import PASSAGE_FIELDS
 
 __all__ = [
     "FOLDER",
     "files",
     "filled",
-    "has_vectors",
+    "index_like",
     "lexical_query",
     "pipelines",
     "product_index",
@@ -42,39 +42,74 @@ _LISTS: Final = {
 }
 
 
-def product_index(encoder: str = "", dimensions: int = 0, folder: Path = FOLDER) -> dict[str, Any]:
+def product_index(
+    encoder: str = "",
+    dimensions: int = 0,
+    folder: Path = FOLDER,
+    *,
+    image_encoder: str = "",
+    image_dimensions: int = 0,
+) -> dict[str, Any]:
     """Settings and mappings of a product index.
 
     Args:
-        encoder: name@hash of the bundle that makes its vectors; empty: no vectors, and the k-NN
-            plugin is not needed.
+        encoder: name@hash of the bundle that makes its vectors; empty: no vectors.
         dimensions: of those vectors; the mapping file's own number is replaced by it.
+        image_encoder, image_dimensions: the same of vectors of photos. Without either kind the k-NN
+            plugin is not needed.
     """
     mappings = read(folder / "mappings" / "product.json")
     settings = _with_lists(read(folder / "settings" / "product.json"), folder)
     properties = mappings.get("properties", {})
-    if encoder:
-        if VECTOR not in properties:
+    packed: dict[str, str] = {}
+    for ref, width, field, copy, option in (
+        (encoder, dimensions, VECTOR, PACKED, "with --no-vectors"),
+        (image_encoder, image_dimensions, IMAGE_VECTOR, IMAGE_PACKED, "without --image-encoder"),
+    ):
+        if not ref:
+            properties.pop(field, None)
+            properties.pop(copy, None)
+            continue
+        if field not in properties:
             raise InvalidInput(
-                f"mappings/product.json has no field {VECTOR}, which vectors go into. Put it back "
-                "or index with --no-vectors."
+                f"mappings/product.json has no field {field}, which vectors go into. Put it back "
+                f"or index {option}."
             )
-        properties[VECTOR]["dimension"] = dimensions
-    else:
-        properties.pop(VECTOR, None)
-        properties.pop(PACKED, None)
+        properties[field]["dimension"] = width
+        packed[field] = copy
+    if not packed:
         for setting in ("knn", "knn.derived_source"):
             settings.get("index", {}).pop(setting, None)
     meta = mappings.setdefault("_meta", {}).setdefault("neuralrank", {})
     meta |= {"encoder": encoder, "dimensions": dimensions, "text_fields": list(PASSAGE_FIELDS)}
+    if image_encoder:
+        meta |= {"image_encoder": image_encoder, "image_dimensions": image_dimensions}
     # By field: where the same vectors are to be had packed.
-    meta["packed_vectors"] = {VECTOR: PACKED} if encoder else {}
+    meta["packed_vectors"] = packed
     return {"settings": settings, "mappings": mappings}
 
 
-def has_vectors(folder: Path = FOLDER) -> bool:
-    """Whether a product index of these files can hold vectors."""
-    return VECTOR in read(folder / "mappings" / "product.json").get("properties", {})
+def index_like(
+    noted: Mapping[str, Any], folder: Path = FOLDER, *, lenient: bool = False
+) -> dict[str, Any]:
+    """`product_index` for vectors of the kinds that an index has.
+
+    Args:
+        noted: `_meta.neuralrank` of its mapping.
+        lenient: leave out vectors that the files have no field for; such files say nothing of them.
+    """
+    known = read(folder / "mappings" / "product.json").get("properties", {})
+
+    def kept(name: str, field: str) -> str:
+        return "" if lenient and field not in known else str(noted.get(name) or "")
+
+    return product_index(
+        kept("encoder", VECTOR),
+        int(noted.get("dimensions") or 0),
+        folder,
+        image_encoder=kept("image_encoder", IMAGE_VECTOR),
+        image_dimensions=int(noted.get("image_dimensions") or 0),
+    )
 
 
 def lexical_query(text: str, folder: Path = FOLDER) -> dict[str, Any]:

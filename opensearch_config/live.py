@@ -16,6 +16,7 @@ _OWN: Final = (
 # What `neuralrank index` notes in `_meta.neuralrank` of an index that it makes.
 _NOTES: Final = (
     "encoder", "dimensions", "catalogue", "state", "documents", "text_fields", "packed_vectors",
+    "image_encoder", "image_dimensions", "image_similarity",
 )  # fmt: skip
 
 
@@ -29,7 +30,8 @@ def with_encoder(live: Mapping[str, Any], encoder: str, dimensions: int) -> dict
     """
     mappings = chosen_mappings(live["mappings"])
     settings = chosen_settings(live["settings"]["index"])
-    made = files.product_index(encoder, dimensions)
+    before = live["mappings"].get("_meta", {}).get("neuralrank", {})
+    made = files.index_like({**before, "encoder": encoder, "dimensions": dimensions})
     ours = made["mappings"]
     settings["index"] |= {
         name: value for name, value in made["settings"]["index"].items() if name.startswith("knn")
@@ -40,6 +42,8 @@ def with_encoder(live: Mapping[str, Any], encoder: str, dimensions: int) -> dict
     mappings["properties"] = {PACKED: ours["properties"][PACKED], **own, VECTOR: vector}
     meta = mappings.get("_meta", {})
     notes = {**ours["_meta"]["neuralrank"], **meta.get("neuralrank", {})}
+    if similarity := before.get("image_similarity"):
+        notes["image_similarity"] = similarity
     mappings["_meta"] = {**meta, "neuralrank": notes}
     return {"settings": settings, "mappings": mappings}
 

@@ -29,6 +29,9 @@ __all__ = ["Renewed", "renew"]
 # Seconds between two looks at a reindex, and that an answer about a new index may take.
 _POLL: Final = 0.2
 _READY: Final = 60
+# What the notes of an index say of its documents, which the next one has too.
+_KEPT: Final = ("encoder", "dimensions", "catalogue", "image_encoder", "image_dimensions",
+                "image_similarity")  # fmt: skip
 # Documents in one bulk of a reindex: with vectors of 384 dimensions about 2 MB.
 _BATCH: Final = 500
 _BLOCK: Final = "index.blocks.write"
@@ -73,7 +76,7 @@ def renew(
     began = time.monotonic()
     live = find_live(client, change.name)
     source, meta = live.index, live.noted
-    body = files.product_index(meta.get("encoder", ""), int(meta.get("dimensions", 0)), folder)
+    body = files.index_like(meta, folder)
     # A team's own fields stay.
     wanted = body["mappings"].get("properties", {})
     body["mappings"]["properties"] = _merged(live.body["mappings"].get("properties", {}), wanted)
@@ -112,7 +115,7 @@ def _reindexed(
     progress: _Progress,
 ) -> Generation:
     """Every document of the source in a new index."""
-    kept = {name: meta[name] for name in ("encoder", "dimensions", "catalogue") if name in meta}
+    kept = {name: meta[name] for name in _KEPT if name in meta}
     generation = create(client, alias, body, kept)
     try:
         copy = {

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 __all__ = [
     "BLOCKS",
+    "PHOTOS",
     "Arm",
     "AttributeRule",
     "Attributes",
@@ -146,6 +147,8 @@ class Item:
 
     id: str
     vector: Floats | None
+    # The same of its photo, from the index's image encoder.
+    image: Floats | None = None
     text: str = ""
     brand: str = ""
     price: float = float("nan")
@@ -165,7 +168,7 @@ class Item:
     @property
     def size(self) -> int:
         """Roughly the bytes that it takes in memory."""
-        vector = 0 if self.vector is None else self.vector.nbytes + 112
+        vector = sum(v.nbytes + 112 for v in (self.vector, self.image) if v is not None)
         words = sum(len(value) + 60 for values in self.attributes.values() for value in values)
         names = sum(len(name) + 120 for name in self.attributes)
         category = sum(len(value) + 60 for value in self.category)
@@ -350,6 +353,7 @@ class Explanation(NamedTuple):
     cross_encoder_logit: float | None
     query_similarity: float | None
     user_similarity: float | None
+    image_similarity: float | None
     retrieval_score: float | None
     because_of: tuple[str, ...]
     summary: str
@@ -395,13 +399,19 @@ class Ranking:
     blocked: tuple[str, ...] = ()
 
 
+# Kinds of inputs that an image encoder answers.
+PHOTOS = frozenset({"image", "photo"})
+
+
 @dataclass(frozen=True, slots=True)
 class EncodeInput:
-    """What to encode. `kind` is "query", "passage", "item" or "user"; `value` the text or id."""
+    """What to encode. `kind` is "query", "passage", "item", "user", "photo" (an item's) or "image";
+    `value` the text or id, `image` what the file of an image holds."""
 
     kind: str
     value: str
     profile: Profile | None = None
+    image: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

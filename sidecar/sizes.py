@@ -15,6 +15,7 @@ __all__ = [
     "MAX_DIMENSIONS",
     "MAX_FEATURES",
     "MAX_ID",
+    "MAX_IMAGES",
     "MAX_INPUTS",
     "MAX_INTERACTIONS",
     "MAX_LIST",
@@ -44,6 +45,8 @@ MAX_VALUE: Final = 32_766
 
 # Entries.
 MAX_INTERACTIONS: Final = 500
+# Each takes as long as a few dozen texts.
+MAX_IMAGES: Final = 32
 MAX_INPUTS: Final = 256
 # Of exclude_items, exclude_brands, blocked_items and blocked_brands.
 MAX_LIST: Final = 10_000

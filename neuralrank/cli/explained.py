@@ -104,6 +104,8 @@ def _source(part: str, why: Why) -> str:
             reasons = []
             if "query_similarity" in said:
                 reasons.append(f"cosine to the query {said['query_similarity']:.3f}")
+            if "image_similarity" in said:
+                reasons.append(f"cosine of the photos {said['image_similarity']:.3f}")
             if "cross_encoder_logit" in said:
                 words = f"cross-encoder's logit {said['cross_encoder_logit']:.3f}"
                 # Sidecars of before don't say it.

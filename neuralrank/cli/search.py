@@ -1,21 +1,28 @@
-"""`neuralrank search`, `recommend` and `similar`: through OpenSearch and its pipeline, as an
-application would."""
+"""`neuralrank search`, `recommend`, `similar` and `look`: through OpenSearch and its pipeline, as
+an application would."""
 
 from collections.abc import Iterable
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 
 from neuralrank.cli import results
+from neuralrank.client import Client
 from neuralrank.errors import InvalidInput
 from neuralrank.opensearch import connect
+from neuralrank.packing import IMAGE_VECTOR
 from neuralrank.settings import load_settings
 from opensearch_config import lexical_query
 
-__all__ = ["recommend", "search", "similar"]
+__all__ = ["look", "recommend", "search", "similar"]
 
+# Ranks the hits of the query and adds none: what looks like a photo is what was asked for.
+_RANK_ONLY = "neural_rank_only"
+# Neighbours that are searched for, at least: few more than the page would leave nothing to rank.
+_LEAST_NEIGHBOURS = 100
 # OpenSearch's `index.max_result_window`: from + size beyond it is refused there.
 _MAX_WINDOW = 10_000
 # The wire contract's bound of `RankRequest.query`, in characters.
@@ -168,6 +175,48 @@ def similar(
         # An id that is not there would give a page of anything; NotFound says it instead.
         client.get(index=name, id=item, params={"_source": "false"})
     everything(name, {**options, "similar_to": item}, size, start, explain=explain, as_json=as_json)
+
+
+def look(
+    name: Index,
+    photo: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PHOTO", exists=True, dir_okay=False, help="JPEG, PNG, WebP, GIF or BMP."
+        ),
+    ],
+    user: User = "",
+    size: Size = 10,
+    start: Start = 0,
+    explain: Explain = False,
+    rules: Rule = None,
+    in_stock: InStock = False,
+    min_price: MinPrice = None,
+    max_price: MaxPrice = None,
+    as_json: Json = False,
+) -> None:
+    """Finds items that look like a photo; with --user, in the user's order.
+
+    Example: neuralrank look shop photo.jpg
+
+    The index needs vectors of photos: neuralrank index --image-encoder.
+    """
+    check_window(start, size)
+    settings = load_settings()
+    with Client.of(settings) as client:
+        (vector,) = client.encode(images=[photo.read_bytes()], index=name)
+    options = request_options(
+        user=user,
+        explain=explain or as_json,
+        filters=filters(rules or (), in_stock, min_price, max_price, False),
+    )
+    neighbours = max(_LEAST_NEIGHBOURS, start + size)
+    query = {"knn": {IMAGE_VECTOR: {"vector": vector.tolist(), "k": neighbours}}}
+    # Nearness alone orders them where nobody asks and nothing is left out.
+    pipeline = _RANK_ONLY if options.keys() - {"explain"} else results.NO_PIPELINE
+    with closing(connect(settings)) as opened:
+        page = results.ask(opened, name, query, options, size=size, start=start, pipeline=pipeline)
+    output(page, explain=explain, as_json=as_json)
 
 
 def everything(

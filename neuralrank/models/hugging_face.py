@@ -14,7 +14,7 @@ from neuralrank.errors import InvalidInput
 from neuralrank.models.bert import BertConfig, Head, Precision, Weights, write_bert
 from neuralrank.models.checkpoint import Checkpoint
 
-__all__ = ["Source", "read_folder", "read_weights"]
+__all__ = ["Source", "read_folder", "read_json", "read_weights"]
 
 _FAMILIES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta."}
 
@@ -40,7 +40,7 @@ def read_folder(folder: Path, kind: str, precision: Precision) -> Source:
         InvalidInput: the folder holds no model that can be used; the message says what was looked
             for.
     """
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     graphs = [
         path for path in (folder / "model.onnx", folder / "onnx/model.onnx") if path.is_file()
     ]
@@ -53,7 +53,8 @@ def read_folder(folder: Path, kind: str, precision: Precision) -> Source:
     chosen = kind or ("cross_encoder" if guessed else "encoder")
     if chosen not in ("encoder", "cross_encoder"):
         raise InvalidInput(
-            f"Kind {chosen!r} can't be added from a folder; encoder or cross_encoder."
+            f"Kind {chosen!r} can't be added from a folder; encoder, cross_encoder or "
+            "image_encoder."
         )
     head: Head = "score" if chosen == "cross_encoder" else _pooling(folder)
     fields = _fields(folder, config)
@@ -79,7 +80,7 @@ def read_weights(folder: Path) -> Checkpoint:
     Raises:
         InvalidInput: there are none of a BERT family; the message says what was looked for.
     """
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     for name in ("tokenizer.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise InvalidInput(
@@ -173,22 +174,22 @@ def _from_graph(path: Path, head: Head) -> onnx.ModelProto:
 
 
 def _pooling(folder: Path) -> Head:
-    modules = _json(folder / "modules.json", [])
+    modules = read_json(folder / "modules.json", [])
     extra = [m["type"].rpartition(".")[2] for m in modules]
     if set(extra) - {"Transformer", "Pooling", "Normalize"}:
         raise InvalidInput(
             f"{folder} has the modules {extra}; only Transformer, Pooling, Normalize."
         )
-    pooling = _json(folder / "1_Pooling/config.json", {})
+    pooling = read_json(folder / "1_Pooling/config.json", {})
     return "cls" if pooling.get("pooling_mode_cls_token") else "mean"
 
 
 def _fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    limit = _json(folder / "sentence_bert_config.json", {}).get("max_seq_length")
+    limit = read_json(folder / "sentence_bert_config.json", {}).get("max_seq_length")
     longest = int(config.get("max_position_embeddings", 512))
     if config.get("model_type") in ("roberta", "xlm-roberta"):
         longest -= int(config.get("pad_token_id", 1)) + 1
-    prompts = _json(folder / "config_sentence_transformers.json", {}).get("prompts") or {}
+    prompts = read_json(folder / "config_sentence_transformers.json", {}).get("prompts") or {}
     return {
         "max_tokens": min(int(limit or longest), longest),
         "query_prefix": prompts.get("query", ""),
@@ -196,7 +197,12 @@ def _fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _json(path: Path, default: Any = None) -> Any:
+def read_json(path: Path, default: Any = None) -> Any:
+    """What a file of the folder says.
+
+    Raises:
+        InvalidInput: it is no JSON; or it is missing, and there is no default.
+    """
     if not path.is_file():
         if default is None:
             raise InvalidInput(f"{path} is missing: the folder is not one of Hugging Face's.")

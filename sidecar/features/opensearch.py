@@ -15,15 +15,16 @@ from typing import Any, Final, Protocol, TypeVar
 import numpy as np
 from opensearchpy import AsyncOpenSearch
 
+from neuralrank.bundle import Calibration
 from neuralrank.errors import NotFound, Unavailable
-from neuralrank.packing import unpack
+from neuralrank.packing import IMAGE_VECTOR, unpack
 from neuralrank.product import PASSAGE_FIELDS, passage, strings
 from neuralrank.text import clean
 from neuralrank.ubi import ITEM_PATH, user_events
 from sidecar.domain import BLOCKS, Attributes, Floats, Interaction, Item, Profile
 from sidecar.sizes import MAX_QUERY
 
-__all__ = ["Features", "IndexInfo", "OpenSearchFeatures"]
+__all__ = ["Features", "IndexInfo", "OpenSearchFeatures", "PhotosInfo"]
 
 # Ids in one search: a few MB of vectors.
 _PAGE: Final = 1_000
@@ -35,6 +36,10 @@ _PURCHASES: Final = ("purchase",)
 # How far a clock may be ahead of ours. An event from later than that was stamped by one that is
 # wrong: beside it, as the user's newest, whatever the user really did would count nothing.
 _AHEAD_MS: Final = 86_400_000
+# What is read of an item beside its vectors.
+_READ: Final = (*PASSAGE_FIELDS, "price", "in_stock")
+# Of photos in an index that does not say it: few are so near that nothing tells them apart.
+_ALIKE: Final = Calibration(low=0.3, high=0.9)
 
 _Result = TypeVar("_Result")
 
@@ -48,6 +53,7 @@ class IndexInfo:
     `encoder` is the bundle, as name@hash, whose vectors it holds; "" where it does not say.
     `dimensions` is how long its vectors are; 0 where it does not say.
     `packed` is the field that holds the vectors in the form of `neuralrank.packing`; "" for none.
+    `photos` is what it says of vectors of photos; None where it has none.
     """
 
     name: str
@@ -55,11 +61,22 @@ class IndexInfo:
     encoder: str
     packed: str = ""
     dimensions: int = 0
+    photos: "PhotosInfo | None" = None
 
     @property
     def count(self) -> int:
         """Concrete indexes."""
         return self.generation.count(",") + 1
+
+
+@dataclass(frozen=True, slots=True)
+class PhotosInfo:
+    """Vectors of photos in an index: the bundle, as name@hash, that made them, the field that holds
+    them packed, and what their cosines mean."""
+
+    encoder: str
+    packed: str
+    similarity: Calibration
 
 
 class Features(Protocol):
@@ -120,6 +137,7 @@ class OpenSearchFeatures:
             packed = {
                 str(_inner(note, "packed_vectors").get(self._vector_field, "")) for note in notes
             }
+            photos = {_photos(note) for note in notes}
         return IndexInfo(
             name,
             ",".join(sorted(f"{one}/{uuid}" for one, uuid in zip(answer, uuids, strict=True))),
@@ -127,6 +145,7 @@ class OpenSearchFeatures:
             " and ".join(sorted(encoders)),
             packed.pop() if len(packed) == 1 else "",
             dimensions.pop() if len(dimensions) == 1 else 0,
+            photos.pop() if len(photos) == 1 else None,
         )
 
     async def encoders(self, timeout: float) -> set[str]:
@@ -179,6 +198,7 @@ class OpenSearchFeatures:
     async def _page(
         self, index: IndexInfo, ids: Sequence[str], field: str, timeout: float
     ) -> list[Item]:
+        image = index.photos.packed if index.photos else ""
         answer = await self._client.search(
             index=index.name,
             body={
@@ -187,7 +207,7 @@ class OpenSearchFeatures:
                 "track_total_hits": False,
                 "sort": ["_doc"],
                 "seq_no_primary_term": True,
-                "_source": [field, *PASSAGE_FIELDS, "price", "in_stock"],
+                "_source": [field, *([image] if image else ()), *_READ],
             },
             # The index may have our own pipeline as its default, which would call us again.
             params={"request_timeout": timeout, "search_pipeline": "_none"},
@@ -195,13 +215,14 @@ class OpenSearchFeatures:
             headers={"accept-encoding": "identity"},
         )
         with _understood():
-            return [self._item(hit, field) for hit in answer["hits"]["hits"]]
+            return [self._item(hit, field, image) for hit in answer["hits"]["hits"]]
 
-    def _item(self, hit: Mapping[str, Any], field: str) -> Item:
+    def _item(self, hit: Mapping[str, Any], field: str, image: str) -> Item:
         source: Mapping[str, Any] = hit.get("_source") or {}
         return Item(
             id=hit["_id"],
             vector=_vector(source.get(field)),
+            image=_vector(source.get(image)) if image else None,
             text=passage(source, self._text_characters),
             brand=next(iter(strings(source.get("brand"))), ""),
             price=_number(source.get("price")),
@@ -298,6 +319,16 @@ def _understood() -> Iterator[None]:
             f"OpenSearch gave an answer that is none of its own ({type(error).__name__}). Look at "
             "what stands between it and the sidecar."
         ) from error
+
+
+def _photos(note: Mapping[str, Any]) -> PhotosInfo | None:
+    encoder = str(note.get("image_encoder") or "")
+    packed = str(_inner(note, "packed_vectors").get(IMAGE_VECTOR, ""))
+    if not encoder or not packed:
+        return None
+    said = _inner(note, "image_similarity")
+    low, high = _number(said.get("low")), _number(said.get("high"))
+    return PhotosInfo(encoder, packed, Calibration(low=low, high=high) if low < high else _ALIKE)
 
 
 def _vector(value: Any) -> Floats | None:

@@ -7,7 +7,7 @@ Texts are tokenised in threads, then wait in the queue as tokens. Ranking awaits
 import asyncio
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, TypeVar
@@ -23,13 +23,15 @@ from sidecar.inference.cost import Cost
 from sidecar.inference.queue import Job, Priority
 from sidecar.inference.ticket import Runner, Ticket
 from sidecar.inference.workers import Workers
-from sidecar.models.serving import CrossEncoderModel, EncoderModel
+from sidecar.models.serving import CrossEncoderModel, EncoderModel, ImageModel
 from sidecar.telemetry.calls import current
 from sidecar.telemetry.metrics import Metrics
 
 __all__ = ["Inference", "Spent"]
 
 _Result = TypeVar("_Result")
+# What a model reads: a text, or the file of a photo.
+_Read = TypeVar("_Read", str, bytes)
 # Called with a stage's name, its seconds, and the entries that it worked on.
 Spent = Callable[[str, float, int], None]
 _THREADS: Final = 2
@@ -137,6 +139,24 @@ class Inference:
         tokenise = encoder.tokenise_passages
         return await self._encode(
             encoder, Priority.PASSAGE, tokenise, passages, deadline, _unspent, lambda *_: None
+        )
+
+    async def encode_images(
+        self, model: ImageModel, images: Sequence[bytes], deadline: Deadline
+    ) -> Floats:
+        """float32 [images, d] of length 1.
+
+        Raises:
+            InvalidInput: one is no photo that can be read.
+            DeadlineExceeded: it could not be done in time.
+            Overloaded: too much waits for a model already.
+        """
+        # Someone waits for a search by one photo; several are somebody's catalogue.
+        priority = Priority.QUERY if len(images) == 1 else Priority.PASSAGE
+        return _whole(
+            *await self._encode(
+                model, priority, model.read, images, deadline, _unspent, lambda *_: None
+            )
         )
 
     def known_scores(self, model: CrossEncoderModel, query: str, texts: Sequence[str]) -> Floats:
@@ -248,16 +268,16 @@ class Inference:
 
     async def _encode(
         self,
-        encoder: EncoderModel,
+        encoder: EncoderModel | ImageModel,
         priority: Priority,
-        tokenise: Callable[[Sequence[str]], list[Tokens]],
-        texts: Sequence[str],
+        tokenise: Callable[[Sequence[_Read]], Sequence[Sized]],
+        texts: Sequence[_Read],
         deadline: Deadline,
         spent: Spent,
         keep: Callable[[int, Floats], None],
     ) -> tuple[Floats, dict[int, Exception]]:
         began = time.perf_counter()
-        tokens: list[Tokens] = []
+        tokens: list[Sized] = []
         for piece in _pieces(texts):
             tokens += await self.in_thread(partial(tokenise, piece), deadline)
         spent("tokenise", time.perf_counter() - began, len(texts))
@@ -266,7 +286,7 @@ class Inference:
         runner = Runner(encoder.ref, encoder.backend_name, width, encoder.run, cost)
         vectors = np.full((len(tokens), width), np.nan, np.float32)
         errors: dict[int, Exception] = {}
-        start = 0
+        start: int = 0
         while start < len(tokens):
             count = self._fitting(priority, [len(row) for row in tokens[start:]])
             ticket = self._ticket(
@@ -292,7 +312,7 @@ class Inference:
         self,
         runner: Runner,
         priority: Priority,
-        tokens: Sequence[Tokens],
+        tokens: Sequence[Sized],
         deadline: Deadline,
         keep: Callable[[int, Floats], None],
     ) -> Ticket:
@@ -324,8 +344,9 @@ def _whole(vectors: Floats, errors: Mapping[int, Exception]) -> Floats:
     return vectors
 
 
-def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The texts in their order, so many at a time as have `_PIECE` characters, one at least."""
+def _pieces(texts: Sequence[_Read]) -> Iterator[Sequence[_Read]]:
+    """The texts, or files of photos, in their order, so many at a time as have `_PIECE` characters,
+    one at least."""
     start = size = 0
     for place, text in enumerate(texts):
         if place > start and size + len(text) > _PIECE:

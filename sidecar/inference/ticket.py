@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from neuralrank.tokens import Tokens
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
 from sidecar.inference.queue import Job
@@ -23,20 +23,21 @@ class Runner:
     ref: str
     backend: str
     width: int
-    run: Callable[[Sequence[Tokens]], Floats]
+    run: Callable[[Sequence[Any]], Floats]
     cost: Cost
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A job, its tokens, and what has come of it so far: float32 [n, width] and bool [n].
+    """A job, its tokens (or whatever else its model reads), and what has come of it so far: float32
+    [n, width] and bool [n].
 
     Results are written by the event loop that made it, even when nobody waits any more: `keep` gets
     them all, for the caches.
     """
 
     job: Job
-    tokens: Sequence[Tokens]
+    tokens: Sequence[Sized]
     runner: Runner
     keep: Callable[[int, Floats], None]
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)

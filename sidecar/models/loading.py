@@ -11,6 +11,7 @@ from neuralrank.bundle import Bundle, Manifest
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidBundle
+from neuralrank.image_encoder import ImageEncoder
 from neuralrank.in_service import InService
 from neuralrank.personal_inputs import Columns, Event
 from neuralrank.personal_ranker import PersonalRanker
@@ -60,6 +61,7 @@ def load_bundle(
     encoder: Encoder | None = None
     cross_encoder: CrossEncoder | None = None
     personal: PersonalRanker | None = None
+    image: ImageEncoder | None = None
     cost = Cost()
     if manifest.kind == "encoder":
         encoder = Encoder.load(bundle, share.query_threads, choice)
@@ -83,10 +85,8 @@ def load_bundle(
         cost.observe(_WARM_CANDIDATES * min(_WARM_EVENTS, personal.events), seconds)
         backend = personal.backend_name
     else:
-        raise InvalidBundle(
-            f"{ref} is of kind {manifest.kind}; this version serves encoder, cross_encoder and "
-            "personal_ranker. It is left."
-        )
+        image = ImageEncoder.load(bundle, share.query_threads)
+        backend = image.backend_name
     status = Status(
         manifest.name,
         bundle.hash,
@@ -96,7 +96,7 @@ def load_bundle(
         backend=backend,
         serving_since_ms=int(time.time() * 1_000),
     )
-    return Loaded(status, manifest.created, encoder, cross_encoder, personal, cost)
+    return Loaded(status, manifest.created, encoder, cross_encoder, personal, image, cost)
 
 
 def check_speed(incumbent: Loaded, candidate: Loaded, max_slowdown: float) -> None:
@@ -128,9 +128,11 @@ def _work(loaded: Loaded) -> Callable[[], object]:
     cross_encoder, encoder = loaded.cross_encoder, loaded.encoder
     if loaded.personal is not None:
         return _warm_page(loaded.personal)
+    if loaded.image is not None:
+        return loaded.image.golden_vector
     if cross_encoder is not None:
         return lambda: cross_encoder.run(_warm_pairs(cross_encoder))
-    assert encoder is not None  # a loaded bundle has one of the three
+    assert encoder is not None  # a loaded bundle has one of the four
     return lambda: encoder.run(encoder.tokenise_queries([_WARM_QUERY]))
 
 

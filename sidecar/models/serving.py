@@ -10,6 +10,7 @@ from typing import Protocol
 from neuralrank.bundle import parse_ref
 from neuralrank.errors import NotFound, Unavailable
 from neuralrank.personal_inputs import Columns, Event
+from neuralrank.pictures import Picture
 from neuralrank.tokens import Ids, Tokens
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
@@ -19,6 +20,7 @@ __all__ = [
     "Agreement",
     "CrossEncoderModel",
     "EncoderModel",
+    "ImageModel",
     "Loaded",
     "PersonalModel",
     "Role",
@@ -62,6 +64,20 @@ class CrossEncoderModel(Protocol):
     def pair(self, query: Ids, text: Ids) -> Tokens: ...
     def run(self, batch: Sequence[Tokens]) -> Floats: ...
     def probability(self, logits: Floats) -> Floats: ...
+
+
+class ImageModel(Protocol):
+    """What is needed of an image encoder; `neuralrank.image_encoder.ImageEncoder` is one."""
+
+    @property
+    def ref(self) -> str: ...
+    @property
+    def backend_name(self) -> str: ...
+    @property
+    def dimensions(self) -> int: ...
+    def read(self, photos: Sequence[bytes]) -> list[Picture]: ...
+    def run(self, batch: Sequence[Picture]) -> Floats: ...
+    def golden_vector(self) -> Floats: ...
 
 
 class PersonalModel(Protocol):
@@ -153,12 +169,13 @@ class Loaded:
     encoder: EncoderModel | None = None
     cross_encoder: CrossEncoderModel | None = None
     personal: PersonalModel | None = None
+    image: ImageModel | None = None
     cost: Cost = field(default_factory=Cost)
 
     @property
-    def model(self) -> EncoderModel | CrossEncoderModel | PersonalModel:
+    def model(self) -> EncoderModel | CrossEncoderModel | PersonalModel | ImageModel:
         """The one of its kind."""
-        found = self.encoder or self.cross_encoder or self.personal
+        found = self.encoder or self.cross_encoder or self.personal or self.image
         assert found is not None  # a loaded bundle has one
         return found
 
@@ -225,6 +242,17 @@ class Serving:
         encoder = self.pick(name or self.default_encoder, "encoder").encoder
         assert encoder is not None  # by its kind
         return encoder
+
+    def image_encoder(self, name: str = "") -> ImageModel:
+        """By name, name@hash, or "" for the first by name.
+
+        Raises:
+            NotFound: it is not served; the message lists what is.
+            Unavailable: it is published, and is being loaded.
+        """
+        image = self.pick(name, "image_encoder").image
+        assert image is not None  # by its kind
+        return image
 
     def cross_encoder(self, name: str) -> tuple[CrossEncoderModel, Cost]:
         """By name or name@hash.

@@ -22,11 +22,14 @@ __all__ = [
     "order",
     "relevance",
     "retrieval",
+    "with_image",
 ]
 
 # What the query's vector counts within relevance, and what the items that it is about.
 _QUERY_SHARE: Final = 0.55
 _CONTEXT_SHARE: Final = 0.45
+# What photos count beside texts, in how alike two items are.
+_IMAGE_SHARE: Final = 0.5
 # An order without scores says who comes first, not by how much: it counts half.
 _ORDER_FLOOR: Final = 0.5
 # The most that is believed of a candidate of which nothing is known.
@@ -44,6 +47,14 @@ _RRF: Final = 60
 _VECTOR_SHARE: Final = 0.5
 _CATEGORY_SHARE: Final = 0.4
 _BRAND_SHARE: Final = 0.1
+
+
+def with_image(text_match: Floats, image_match: Floats) -> Floats:
+    """How alike an item and each candidate are by texts and by photos, float32 [n]: a mean of what
+    is known, by fixed shares (docs/decisions/024-images.md); NaN: neither is."""
+    shares = np.array([1.0 - _IMAGE_SHARE, _IMAGE_SHARE], np.float32)
+    mixed, _ = _weighted_mean([text_match, image_match], shares)
+    return mixed
 
 
 def feedback(

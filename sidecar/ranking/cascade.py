@@ -123,6 +123,7 @@ class Ranker:
                 gathered.query_vector,
                 gathered.taste,
                 query_is_item=bool(query.similar_to),
+                photos=gathered.photos,
             )
             found = retrieval(candidates.retrieval, has_query=bool(query.query))
             if query.similar_to:
@@ -134,6 +135,8 @@ class Ranker:
                     else None
                 )
                 context = centroid_match(candidates, space.encoder, centroid)
+            if gathered.photos and not np.isnan(near.image_cosine).all():
+                trace.used(gathered.photos.encoder)
             taste = affinity(near.user_match, near.category_share, near.brand_share)
             if space.encoder and near.compared:
                 trace.used(space.encoder.ref)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from neuralrank.errors import EncoderMismatch, NotFound
 from neuralrank.matryoshka import cut
 from sidecar.deadline import Deadline
-from sidecar.domain import EncodeInput, Encoding, Floats
+from sidecar.domain import PHOTOS, EncodeInput, Encoding, Floats, Item
 from sidecar.features.items import ItemStore
 from sidecar.features.opensearch import IndexInfo
 from sidecar.features.profile import Users
@@ -32,9 +32,9 @@ class Vectors:
 
     async def encode(
         self, inputs: Sequence[EncodeInput], encoder: str, index: str, deadline: Deadline
-    ) -> tuple[list[Encoding], EncoderModel]:
-        """One encoding for each input, in order, and the encoder that made them. For an index of
-        shorter vectors they are cut to its length, if the encoder allows that.
+    ) -> tuple[list[Encoding], str]:
+        """One encoding for each input, in order, and the name@hash of the encoder that made them.
+        For an index of shorter vectors they are cut to its length, if the encoder allows that.
 
         Args:
             encoder: name or name@hash; "" for the index's own, else the default.
@@ -50,6 +50,8 @@ class Vectors:
         """
         serving = self._models.serving
         info = await self._items.index(index, deadline) if index else None
+        if any(entry.kind in PHOTOS for entry in inputs):
+            return await self._photos(inputs, encoder, info, deadline)
         model = strict_space(serving, info, encoder)
         width = _width(model, info)
         found: dict[int, Encoding] = {}
@@ -66,7 +68,39 @@ class Vectors:
         )
         for kind, encodings in (("query", queries), ("passage", passages), ("item", items)):
             found.update(zip(texts[kind], encodings, strict=True))
-        return [_cut(found[position], width) for position in range(len(inputs))], model
+        return [_cut(found[position], width) for position in range(len(inputs))], model.ref
+
+    async def _photos(
+        self,
+        inputs: Sequence[EncodeInput],
+        encoder: str,
+        info: IndexInfo | None,
+        deadline: Deadline,
+    ) -> tuple[list[Encoding], str]:
+        """As `encode`, of photos alone."""
+        ref = _of_photos(info, encoder)
+        images = [entry.image for entry in inputs if entry.kind == "image"]
+        ids = [entry.value for entry in inputs if entry.kind == "photo"]
+        made: list[Encoding] = []
+        if images:
+            model = self._models.serving.image_encoder(ref)
+            held = info.photos.encoder if info is not None and info.photos is not None else ""
+            if info is not None and model.ref != held:
+                raise EncoderMismatch(
+                    f"Index {info.name!r} holds vectors of photos by {held}, and {model.ref} is to "
+                    "be used. Serve that bundle, or index the catalogue again."
+                )
+            made = _encodings(await self._inference.encode_images(model, images, deadline))
+            ref = model.ref
+        kept = [
+            Encoding(item.image)
+            if item.image is not None
+            else Encoding(None, f"item {item.id!r} has no vector of a photo in its index")
+            for item in await self._found(ids, info, deadline)
+        ]
+        made.reverse()
+        kept.reverse()
+        return [(made if entry.kind == "image" else kept).pop() for entry in inputs], ref
 
     async def _queries(
         self, queries: Sequence[str], model: EncoderModel, deadline: Deadline
@@ -85,23 +119,34 @@ class Vectors:
     async def _lookup(
         self, ids: Sequence[str], index: IndexInfo | None, deadline: Deadline
     ) -> list[Encoding]:
+        return [
+            Encoding(item.vector)
+            if item.vector is not None
+            else Encoding(None, f"item {item.id!r} has no vector in index {index.name!r}")
+            for item in await self._found(ids, index, deadline)
+            if index is not None
+        ]
+
+    async def _found(
+        self, ids: Sequence[str], index: IndexInfo | None, deadline: Deadline
+    ) -> list[Item]:
+        """The items of an index, one for each id.
+
+        Raises:
+            NotFound: it lacks one.
+            Unavailable: OpenSearch did not answer in time.
+        """
         if index is None or not ids:
             return []
         found = await self._items.get(index, list(dict.fromkeys(ids)), deadline)
-        items = found.items
-        missing = [name for name in ids if name not in items]
+        missing = [name for name in ids if name not in found.items]
         if missing and found.problem:
             raise found.problem
         if missing:
             raise NotFound(
                 f"Index {index.name!r} has no item {missing[0]!r}. Use the id of an item there."
             )
-        return [
-            Encoding(items[name].vector)
-            if items[name].vector is not None
-            else Encoding(None, f"item {name!r} has no vector in index {index.name!r}")
-            for name in ids
-        ]
+        return [found.items[name] for name in ids]
 
     async def _user(
         self,
@@ -124,6 +169,23 @@ class Vectors:
                 f"none of the user's {len(profile.interactions)} interactions has a vector here",
             )
         return Encoding(taste.interest)
+
+
+def _of_photos(info: IndexInfo | None, named: str) -> str:
+    """The image encoder, by name or name@hash: the one that was named, else the index's own, else
+    "" for any.
+
+    Raises:
+        EncoderMismatch: the index has no vectors of photos.
+    """
+    if info is None:
+        return named
+    if info.photos is None:
+        raise EncoderMismatch(
+            f"Index {info.name!r} has no vectors of photos. Index the catalogue with `neuralrank "
+            "index --image-encoder`."
+        )
+    return named or info.photos.encoder
 
 
 def _width(model: EncoderModel, info: IndexInfo | None) -> int:

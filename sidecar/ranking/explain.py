@@ -71,15 +71,16 @@ def explain(
     }
     weights = [known[share] for share in shares]
     near = evidence.similarities
-    relevance, affinity, retrieval, logits, query, user, score = (
+    relevance, affinity, retrieval, logits, query, user, image, score = (
         _column(values[shown])
         for values in (
             evidence.relevance, evidence.affinity, evidence.retrieval, evidence.logits,
-            near.query_cosine, near.user_cosine, evidence.candidates.retrieval,
+            near.query_cosine, near.user_cosine, near.image_cosine,
+            evidence.candidates.retrieval,
         )
     )  # fmt: skip
     rows_of = zip(
-        relevance, affinity, retrieval, weights, logits, query, user, score,
+        relevance, affinity, retrieval, weights, logits, query, user, image, score,
         _because_of(evidence, shown), summaries, strict=True,
     )  # fmt: skip
     return list(map(Explanation._make, rows_of))

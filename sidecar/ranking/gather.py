@@ -17,7 +17,7 @@ from sidecar.features.opensearch import IndexInfo
 from sidecar.features.profile import Users
 from sidecar.inference.inference import Inference
 from sidecar.models.serving import Serving
-from sidecar.ranking.score import lacking
+from sidecar.ranking.score import Photos, image_cosines, lacking
 from sidecar.ranking.space import Space, space_of
 from sidecar.ranking.taste import Taste
 from sidecar.telemetry.trace import Trace
@@ -31,7 +31,8 @@ _NOBODY = Profile()
 class Gathered:
     """`query_vector` float32 [d] of length 1: the query's, or that of the item of `similar_to`.
 
-    `late`: the deadline left no time for the query's.
+    `late`: the deadline left no time for the query's. `photos`: how alike those of the candidates
+    are to that of `similar_to`; None where the index has none.
     """
 
     space: Space
@@ -40,6 +41,7 @@ class Gathered:
     items: Mapping[ItemKey, Item]
     query_vector: Floats | None
     late: bool = False
+    photos: Photos | None = None
 
 
 class Gatherer:
@@ -109,17 +111,23 @@ class Gatherer:
             raise errors.exceptions[0] from None
         profile, taste = user.result()
         query_vector, late = vector.result()
+        found = items.result()
+        photos: Photos | None = None
         if query.similar_to:
-            item = items.result().get(query.similar_to)
+            item = found.get(query.similar_to)
             if item is not None and space.vectors and space.encoder is not None:
                 query_vector = item.vector_of(space.encoder.dimensions)
+            if index is not None and index.photos is not None:
+                cosines = image_cosines(query.candidates.keys, found, item)
+                photos = Photos(index.photos.encoder, cosines, index.photos.similarity)
             # Of a mismatch and of a missing encoder the answer says so already.
-            if item is not None and query_vector is None and not space.mismatch and space.encoder:
+            lacks = query_vector is None and not space.mismatch and space.encoder is not None
+            if item is not None and lacks and not (photos and item.image is not None):
                 trace.degrade(
                     DegradedReason.FEATURES_UNAVAILABLE,
                     "the item of similar_to has no vector here to compare others with",
                 )
-        return Gathered(space, profile, taste, items.result(), query_vector, late)
+        return Gathered(space, profile, taste, found, query_vector, late, photos)
 
     async def _user(
         self,
@@ -178,6 +186,7 @@ class Gatherer:
                 query.candidates,
                 vectors=space.vectors,
                 attributes=bool(query.filters.attributes),
+                photos=bool(query.similar_to and index.photos),
             )
             known = query.candidates.keys
             keys: list[ItemKey] = [known[position] for position in positions]

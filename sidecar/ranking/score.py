@@ -10,16 +10,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from neuralrank.bundle import Calibration
+from neuralrank.encoder import calibrated
 from neuralrank.errors import InvalidInput
 from sidecar.domain import Candidates, Floats, Item, ItemKey
 from sidecar.models.serving import EncoderModel
+from sidecar.ranking.blend import with_image
 from sidecar.ranking.taste import Taste
 
 __all__ = [
+    "Photos",
     "Similarities",
     "category_match",
     "centroid_match",
     "complete",
+    "image_cosines",
     "lacking",
     "similarities",
 ]
@@ -31,6 +36,7 @@ class Similarities:
 
     query_cosine: Floats
     query_match: Floats
+    image_cosine: Floats
     user_cosine: Floats
     user_match: Floats
     category_share: Floats
@@ -42,14 +48,27 @@ class Similarities:
         return not (np.isnan(self.query_cosine).all() and np.isnan(self.user_cosine).all())
 
 
-def lacking(candidates: Candidates, *, vectors: bool, attributes: bool) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """How alike the photos of an item and of each candidate are, float32 [n], what the cosines
+    mean, and whose vectors they are of. NaN: one of the two has no photo."""
+
+    encoder: str
+    cosines: Floats
+    similarity: Calibration
+
+
+def lacking(
+    candidates: Candidates, *, vectors: bool, attributes: bool, photos: bool = False
+) -> list[int]:
     """Positions of candidates that came without something the index may know.
 
     Args:
         vectors: whether a vector of the index could be used.
         attributes: whether a rule looks at them.
+        photos: whether their photos are looked at, which none comes with.
     """
-    lack = np.isnan(candidates.prices) | (candidates.in_stock < 0)
+    lack = np.isnan(candidates.prices) | (candidates.in_stock < 0) | photos
     if vectors:
         lack |= ~candidates.has_vector
     if lack.all():
@@ -172,12 +191,14 @@ def similarities(
     taste: Taste | None,
     *,
     query_is_item: bool = False,
+    photos: Photos | None = None,
 ) -> Similarities:
     """How near each candidate is to the query and to the user.
 
     Args:
         query: float32 [d] of length 1; None: no query, or no vector for it.
         query_is_item: the vector is an item's (similar items), whose cosines lie elsewhere.
+        photos: how alike the photos are; its part of `query_match` is `IMAGE_SHARE`.
     """
     absent = np.full(len(candidates), np.nan, np.float32)
     query_cosine = query_match = user_cosine = user_match = absent
@@ -189,13 +210,38 @@ def similarities(
         if taste is not None and taste.interest is not None:
             user_cosine = _cosines(candidates, taste.interest)
             user_match = encoder.calibrate_item(user_cosine)
+    image_cosine = absent
+    if photos is not None:
+        image_cosine = photos.cosines
+        query_match = with_image(query_match, calibrated(image_cosine, photos.similarity))
     category_share = brand_share = absent
     if taste is not None and (taste.brands or taste.categories):
         brand_share = _brand_shares(candidates.brands, taste.brands)
         category_share = _category_shares(candidates.categories, taste.categories)
     return Similarities(
-        query_cosine, query_match, user_cosine, user_match, category_share, brand_share
-    )
+        query_cosine, query_match, image_cosine, user_cosine, user_match, category_share,
+        brand_share,
+    )  # fmt: skip
+
+
+def image_cosines(
+    keys: Sequence[ItemKey], items: Mapping[ItemKey, Item], item: Item | None
+) -> Floats:
+    """How alike the photos of candidates and of an item are, float32 [n] in [-1, 1]; NaN: one of
+    the two has none."""
+    cosines = np.full(len(keys), np.nan, np.float32)
+    if item is None or item.image is None:
+        return cosines
+    places, rows = [], []
+    for place, key in enumerate(keys):
+        found = items.get(key)
+        image = found.image if found is not None else None
+        if image is not None and len(image) == len(item.image):
+            places.append(place)
+            rows.append(image)
+    if rows:
+        cosines[places] = np.clip(np.stack(rows) @ item.image, -1.0, 1.0)
+    return cosines
 
 
 def category_match(candidates: Candidates, item: Item | None) -> Floats:

@@ -13,7 +13,7 @@ __all__ = ["write_encodings", "write_ranking", "write_status"]
 # Fields of an explanation that may be absent.
 _OPTIONAL: Final = (
     "relevance", "affinity", "retrieval", "cross_encoder_logit", "query_similarity",
-    "user_similarity", "retrieval_score",
+    "user_similarity", "image_similarity", "retrieval_score",
 )  # fmt: skip
 
 

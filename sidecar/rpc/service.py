@@ -87,7 +87,7 @@ class RankingService(pb_grpc.RankingServicer):
             encodings, encoder = await self._vectors.encode(
                 inputs, request.encoder, request.index, deadline
             )
-            return write_encodings(encodings, encoder.ref)
+            return write_encodings(encodings, encoder)
 
         return await self._admit("Encode", context, self._settings.encode_deadline_ms, answer)
 

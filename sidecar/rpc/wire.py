@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from neuralrank.errors import InvalidInput
+from neuralrank.pictures import MAX_BYTES
 from neuralrank.text import clean
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import (
     BLOCKS,
+    PHOTOS,
     Arm,
     AttributeRule,
     EncodeInput,
@@ -27,6 +29,7 @@ from sidecar.rpc.columns import read_candidates
 from sidecar.rpc.scoring import read_experiment, read_fusion, read_weights
 from sidecar.sizes import (
     MAX_ID,
+    MAX_IMAGES,
     MAX_INPUTS,
     MAX_INTERACTIONS,
     MAX_LIST,
@@ -119,9 +122,18 @@ def read_encode(request: pb.EncodeRequest) -> tuple[EncodeInput, ...]:
         raise InvalidInput(
             f"inputs has {len(request.inputs)} entries; allowed are 1 to {MAX_INPUTS}. Split it."
         )
-    return tuple(
+    inputs = tuple(
         _encode_input(number, entry, request.index) for number, entry in enumerate(request.inputs)
     )
+    photos = sum(entry.kind in PHOTOS for entry in inputs)
+    if 0 < photos < len(inputs):
+        raise InvalidInput(
+            f"{photos} of {len(inputs)} inputs are photos; one encoder answers a request. Send "
+            "photos and texts apart."
+        )
+    images = sum(entry.kind == "image" for entry in inputs)
+    at_most("The request", images, MAX_IMAGES, "images", "Split it.")
+    return inputs
 
 
 def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput:
@@ -157,8 +169,23 @@ def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput
                 )
             at_most(f"{where}.item_id", len(entry.item_id), MAX_ID, "characters")
             return EncodeInput("item", entry.item_id)
+        case "image":
+            if not entry.image:
+                raise InvalidInput(f"{where}.image is empty; give what the file of a photo holds.")
+            at_most(f"{where}.image", len(entry.image), MAX_BYTES, "bytes", "Send a smaller one.")
+            return EncodeInput("image", "", image=entry.image)
+        case "photo_of":
+            if not entry.photo_of or not index:
+                raise InvalidInput(
+                    f"{where} is the photo of item {shown(entry.photo_of)} of index {index!r}; "
+                    "both must be given."
+                )
+            at_most(f"{where}.photo_of", len(entry.photo_of), MAX_ID, "characters")
+            return EncodeInput("photo", entry.photo_of)
         case _:
-            raise InvalidInput(f"{where} is empty; give query, passage, user or item_id.")
+            raise InvalidInput(
+                f"{where} is empty; give query, passage, user, item_id, image or photo_of."
+            )
 
 
 def _query(name: str, text: str) -> str:

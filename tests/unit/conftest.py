@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.models import measured
 from neuralrank.models.bert import BertConfig, write_bert
 
 HIDDEN, LAYERS, HEADS, INNER = 32, 2, 4, 64
@@ -89,6 +90,36 @@ def tiny_bundle(
             **fields,
         },
     )
+
+
+# Photos of which nothing is changed, for `tiny_image_bundle`.
+SMALL_PHOTO = {"size": 16, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+
+
+def tiny_image_bundle(folder: Path, scale: float = 1.0, **fields: object) -> Bundle:
+    """An image encoder by hand: the vector of a photo is its mean colour."""
+    folder.mkdir(parents=True, exist_ok=True)
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels", "sides"], ["colour"], keepdims=0),
+        helper.make_node("Mul", ["colour", "scale"], ["scaled"]),
+        helper.make_node("ReduceL2", ["scaled", "last"], ["length"], keepdims=1),
+        helper.make_node("Div", ["scaled", "length"], ["vectors"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", 3])],
+        [
+            numpy_helper.from_array(np.array([2, 3]), "sides"),
+            numpy_helper.from_array(np.array([1]), "last"),
+            numpy_helper.from_array(np.array(scale, np.float32), "scale"),
+        ],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), str(folder / MODEL))
+    said = {"name": "tiny-images", "kind": "image_encoder", "dimensions": 3, "image": SMALL_PHOTO}
+    return measured(folder, {**said, **fields})
 
 
 def tiny_ranker(folder: Path, encoder: str, sign: float = 1.0, **fields: object) -> Bundle:

@@ -18,7 +18,7 @@ from sidecar.cores import Share
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats, Item, Profile, Ranking, Weights
 from sidecar.features.items import ItemStore
-from sidecar.features.opensearch import IndexInfo
+from sidecar.features.opensearch import IndexInfo, PhotosInfo
 from sidecar.features.profile import Users
 from sidecar.inference.cost import Cost
 from sidecar.inference.inference import Inference
@@ -193,13 +193,18 @@ class Catalogue:
     # Whether several of the contents may have one id.
     shared: bool = False
     reads: list[str] = field(default_factory=list)
+    photos: PhotosInfo | None = None
 
     async def index(self, name: str, timeout: float) -> IndexInfo:
         self._read("index", timeout)
         if name != "shop":
             raise NotFound(f"no such index [{name}]")
         return IndexInfo(
-            name, f"{self.generation}/{self.uuid}", self.encoder, dimensions=self.dimensions
+            name,
+            f"{self.generation}/{self.uuid}",
+            self.encoder,
+            dimensions=self.dimensions,
+            photos=self.photos,
         )
 
     async def items(self, index: IndexInfo, ids: Sequence[str], timeout: float) -> list[Item]:

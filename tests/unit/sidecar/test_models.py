@@ -19,7 +19,7 @@ from neuralrank.registry import Registry
 from sidecar.models.follower import Models
 from sidecar.models.loading import check_speed, load_bundle
 from sidecar.models.serving import Loaded, Role, State, Status
-from tests.unit.conftest import tiny_bundle, tiny_ranker
+from tests.unit.conftest import SMALL_PHOTO, tiny_bundle, tiny_image_bundle, tiny_ranker
 from tests.unit.sidecar.parts import ONE_CORE, Clock
 from tests.unit.test_bundle_attacks import graph_of, reseal
 
@@ -131,15 +131,21 @@ async def test_settings_name_the_personal_ranker_or_none(
     models.close()
 
 
-async def test_a_kind_that_this_version_does_not_know_is_refused(
+async def test_an_image_encoder_serves_and_one_that_reads_texts_is_refused(
     registry: Registry, tmp_path: Path
 ) -> None:
-    registry.publish(tiny_bundle(tmp_path / "p", "image_encoder", name="tiny-images"))
+    good = registry.publish(tiny_image_bundle(tmp_path / "good"))
+    texts = tiny_bundle(tmp_path / "p", "image_encoder", name="texts", image=SMALL_PHOTO)
+    registry.publish(texts)
     models = Models(registry, share=ONE_CORE)
     await models.refresh()
-    (row,) = models.statuses
-    assert row.state is State.REFUSED
-    assert "image_encoder" in row.reason
+    rows = {row.name: row for row in models.statuses}
+    assert rows["tiny-images"].state is State.SERVING
+    assert models.serving.image_encoder().ref == good.ref
+    assert rows["texts"].state is State.REFUSED
+    assert "an image encoder has one, of pixels" in rows["texts"].reason
+    with pytest.raises(NotFound, match=r"No image_encoder 'other' is served. Served: tiny-images@"):
+        models.serving.image_encoder("other")
     models.close()
 
 
@@ -339,7 +345,9 @@ BAD: list[tuple[str, Callable[[Bundle], None], str]] = [
     ), "was published with 77.0000"),
     ("of an unknown kind", manifest(kind="oracle"), "kind: got 'oracle'"),
     ("of an unknown format", manifest(format=9), "format: got 9"),
-    ("of a kind that is not served", manifest(kind="image_encoder"), "this version serves"),
+    ("of another kind than its graph", manifest(
+        kind="image_encoder", image=SMALL_PHOTO
+    ), "an image encoder has one, of pixels"),
     ("leaving its folder", manifest(files={"../x": "0" * 64}), "outside the bundle"),
 ]  # fmt: skip
 

@@ -305,6 +305,26 @@ ENCODE: dict[str, tuple[pb.EncodeRequest, str]] = {
     ),
     "empty input": (pb.EncodeRequest(inputs=[pb.EncodeInput()]), r"inputs\[0\] is empty"),
     "empty query": (pb.EncodeRequest(inputs=[pb.EncodeInput(query=" ")]), "query is empty"),
+    "empty image": (
+        pb.EncodeRequest(inputs=[pb.EncodeInput(image=b"")]),
+        r"inputs\[0\].image is empty; give what the file of a photo holds",
+    ),
+    "large image": (
+        pb.EncodeRequest(inputs=[pb.EncodeInput(image=bytes(2**24 + 1))]),
+        "image has 16777217 bytes; allowed are 16777216",
+    ),
+    "many images": (
+        pb.EncodeRequest(inputs=[pb.EncodeInput(image=b"x")] * 33),
+        "33 images; allowed are 32. Split it",
+    ),
+    "photos and texts": (
+        pb.EncodeRequest(inputs=[pb.EncodeInput(image=b"x"), pb.EncodeInput(query="q")]),
+        "1 of 2 inputs are photos; .* Send photos and texts apart",
+    ),
+    "photo of no index": (
+        pb.EncodeRequest(inputs=[pb.EncodeInput(photo_of="A")]),
+        "photo of item 'A' of index ''; both must be given",
+    ),
     "huge passage": (
         pb.EncodeRequest(inputs=[pb.EncodeInput(passage="x" * 65_537)]),
         "65537 characters",

@@ -93,6 +93,9 @@ public final class Indices {
         }
     }
 
+    /** The field of vectors of photos. */
+    static final String PHOTOS = "image_vector";
+
     private record Mapping(
         boolean isVector,
         int dimensions,
@@ -220,7 +223,7 @@ public final class Indices {
         int dimensions = mapped.get("dimension") == null ? 0 : Integer.parseInt(mapped.get("dimension").toString());
         String encoder = root.get("_meta") instanceof Map<?, ?> meta
             && meta.get("neuralrank") instanceof Map<?, ?> ours
-            && ours.get("encoder") instanceof String name ? name : "";
+            && ours.get(field.equals(PHOTOS) ? "image_encoder" : "encoder") instanceof String name ? name : "";
         return new Mapping(true, dimensions, encoder, hasSource, fields);
     }
 

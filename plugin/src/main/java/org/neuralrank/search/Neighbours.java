@@ -1,6 +1,9 @@
 package org.neuralrank.search;
 
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
 import org.neuralrank.sidecar.Note;
 import org.opensearch.search.SearchHit;
 
@@ -19,6 +22,26 @@ record Neighbours(List<SearchHit> hits, List<Note> notes, String encoder, long e
 
     static Neighbours none(Note why) {
         return new Neighbours(List.of(), List.of(why), "", 0, 0);
+    }
+
+    /** Both, taking turns, each hit once. */
+    Neighbours with(Neighbours others) {
+        Map<String, SearchHit> turns = new LinkedHashMap<>();
+        for (int place = 0; place < Math.max(hits.size(), others.hits.size()); place++) {
+            for (List<SearchHit> list : List.of(hits, others.hits)) {
+                if (place < list.size()) {
+                    SearchHit hit = list.get(place);
+                    turns.putIfAbsent(hit.getIndex() + '\0' + hit.getId(), hit);
+                }
+            }
+        }
+        return new Neighbours(
+            List.copyOf(turns.values()),
+            Stream.concat(notes.stream(), others.notes.stream()).toList(),
+            encoder.isEmpty() ? others.encoder : encoder,
+            Math.max(encodeNanos, others.encodeNanos),
+            Math.max(searchNanos, others.searchNanos)
+        );
     }
 
     Neighbours after(long encodeNanos, long searchNanos) {

@@ -17,6 +17,8 @@ final class Recall {
     private final long startedAt = System.nanoTime();
     private final long budgetMs;
     private volatile long finishedAt;
+    /** What there is already of the two that make it up; null: nothing yet. */
+    private volatile Neighbours part;
 
     /** @param budgetMs how long it may take, counted from now */
     Recall(long budgetMs) {
@@ -36,6 +38,16 @@ final class Recall {
     long spentMs() {
         long until = finishedAt == 0 ? System.nanoTime() : finishedAt;
         return (until - startedAt) / 1_000_000;
+    }
+
+    /** Both, taking turns; where one of them is late, the other. */
+    Recall with(Recall other) {
+        Recall both = new Recall(budgetMs);
+        for (Recall one : new Recall[] { other, this }) {
+            one.neighbours.thenAccept(found -> both.part = found);
+        }
+        neighbours.thenCombine(other.neighbours, Neighbours::with).thenAccept(both::complete);
+        return both;
     }
 
     void complete(Neighbours found) {
@@ -68,7 +80,7 @@ final class Recall {
             new Note(Reason.DEADLINE, "the vector leg had not finished after " + budgetMs + " ms")
         );
         Scheduler.ScheduledCancellable alarm = pool.schedule(
-            () -> once.onResponse(late),
+            () -> once.onResponse(part == null ? late : part.with(late)),
             TimeValue.timeValueMillis(Math.max(0, leftMs())),
             Node.POOL
         );

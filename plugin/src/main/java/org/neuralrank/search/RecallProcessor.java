@@ -109,8 +109,14 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
         if (widen && options.flag("vector", true)) {
             int timeoutMs = options.integer("timeout_ms", node.timeoutMs().getAsInt());
             // Half of the time, so that Rank always has the other half.
-            VectorLeg leg = new VectorLeg(node, options, asked, target, rest.later());
-            recall = leg.start(request, Math.max(1, timeoutMs / 2));
+            int budgetMs = Math.max(1, timeoutMs / 2);
+            recall = VectorLeg.ofTexts(node, options, asked, target, rest.later()).start(request, budgetMs);
+            if (!asked.similarTo().isEmpty()) {
+                Indices.Target photos = node.indices().apply(request, Indices.PHOTOS);
+                recall = recall.with(
+                    VectorLeg.ofPhotos(node, options, asked, photos, rest.later()).start(request, budgetMs)
+                );
+            }
         }
         // The source may be shared with other requests, and is not ours to change.
         SearchSourceBuilder source = request.source().shallowCopy().ext(withoutOurs(request.source().ext()));

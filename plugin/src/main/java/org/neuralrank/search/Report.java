@@ -133,6 +133,9 @@ final class Report {
         if (said.hasUserSimilarity()) {
             entry.put("user_similarity", said.getUserSimilarity());
         }
+        if (said.hasImageSimilarity()) {
+            entry.put("image_similarity", said.getImageSimilarity());
+        }
         if (said.hasRetrievalScore()) {
             entry.put("retrieval_score", said.getRetrievalScore());
         }

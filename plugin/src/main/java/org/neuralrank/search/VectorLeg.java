@@ -31,7 +31,10 @@ import org.opensearch.search.SearchHit;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.fetch.subphase.highlight.HighlightBuilder;
 
-/** Finds the neighbours of the query, the user or the item: Encode, then a k-NN search of its own. */
+/**
+ * Finds the neighbours of the query, the user or the item, or those of the item's photo: Encode, then a k-NN search of
+ * its own.
+ */
 final class VectorLeg {
 
     static final String DEFAULT_FIELD = "text_vector";
@@ -49,21 +52,42 @@ final class VectorLeg {
     private final Asked asked;
     private final Indices.Target target;
     private final Set<String> later;
+    private final boolean ofPhotos;
 
-    /** @param later processors that may yet ask for more than the query does now */
-    VectorLeg(Node node, Options options, Asked asked, Indices.Target target, Set<String> later) {
+    private VectorLeg(
+        Node node,
+        Options options,
+        Asked asked,
+        Indices.Target target,
+        Set<String> later,
+        boolean ofPhotos
+    ) {
         this.node = node;
         this.options = options;
         this.asked = asked;
         this.target = target;
         this.later = later;
+        this.ofPhotos = ofPhotos;
+    }
+
+    /** @param later processors that may yet ask for more than the query does now */
+    static VectorLeg ofTexts(Node node, Options options, Asked asked, Indices.Target target, Set<String> later) {
+        return new VectorLeg(node, options, asked, target, later, false);
+    }
+
+    /** @param target what is known of the indices' field of photos */
+    static VectorLeg ofPhotos(Node node, Options options, Asked asked, Indices.Target target, Set<String> later) {
+        return new VectorLeg(node, options, asked, target, later, true);
     }
 
     private String field() {
-        return options.text("vector_field", DEFAULT_FIELD);
+        return ofPhotos ? Indices.PHOTOS : options.text("vector_field", DEFAULT_FIELD);
     }
 
     private boolean isWanted() {
+        if (ofPhotos) {
+            return !asked.similarTo().isEmpty() && target.hasVectors();
+        }
         return !asked.queryText().isEmpty() || !asked.similarTo().isEmpty() || !asked.userId().isEmpty();
     }
 
@@ -105,8 +129,8 @@ final class VectorLeg {
         return recall;
     }
 
-    private static Neighbours without(Reason reason, String detail) {
-        return Neighbours.none(new Note(reason, "no vector leg: " + detail));
+    private Neighbours without(Reason reason, String detail) {
+        return Neighbours.none(new Note(reason, "no vector leg" + (ofPhotos ? " of photos" : "") + ": " + detail));
     }
 
     private void encode(SearchRequest request, Recall recall) {
@@ -142,6 +166,10 @@ final class VectorLeg {
 
     private EncodeRequest encodeRequest() {
         EncodeInput.Builder input = EncodeInput.newBuilder();
+        if (ofPhotos) {
+            input.setPhotoOf(asked.similarTo());
+            return EncodeRequest.newBuilder().addInputs(input).setIndex(target.name()).build();
+        }
         if (!asked.similarTo().isEmpty()) {
             input.setItemId(asked.similarTo());
         } else if (!asked.queryText().isEmpty()) {
@@ -174,6 +202,11 @@ final class VectorLeg {
         Recall recall,
         long encodeNanos
     ) {
+        if (vector.isMissing() && ofPhotos) {
+            // Not every item has a photo, and nothing is lacking for it.
+            recall.complete(Neighbours.NONE);
+            return;
+        }
         if (vector.isMissing()) {
             boolean user = asked.queryText().isEmpty() && asked.similarTo().isEmpty();
             Reason reason = user ? Reason.NO_USER : Reason.FEATURES_UNAVAILABLE;
@@ -229,7 +262,7 @@ final class VectorLeg {
             String detail = "the k-NN search failed on " + failed + " of " + response.getTotalShards() + " shards";
             notes.add(new Note(Reason.FEATURES_UNAVAILABLE, detail));
         }
-        if (!target.withoutVectors().isEmpty() && !ignoresUnmapped()) {
+        if (!ofPhotos && !target.withoutVectors().isEmpty() && !ignoresUnmapped()) {
             String lack = target.withoutVectors().stream().limit(MOST_NAMED).collect(Collectors.joining(", "));
             int more = target.withoutVectors().size() - MOST_NAMED;
             String detail = "no vector leg in [" + lack + "]" + (more > 0 ? " and " + more + " more" : "")
@@ -239,7 +272,7 @@ final class VectorLeg {
         return new Neighbours(Arrays.asList(response.getHits().getHits()), notes, encoder, 0, 0);
     }
 
-    private static Neighbours failure(Exception error, String step) {
+    private Neighbours failure(Exception error, String step) {
         if (error instanceof SidecarException expected) {
             return without(expected.note().reason(), step + ": " + expected.note().detail());
         }

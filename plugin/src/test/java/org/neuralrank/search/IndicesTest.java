@@ -44,7 +44,9 @@ public class IndicesTest {
     }
 
     private static String vectors(String encoder) {
-        return "{\"_meta\":{\"neuralrank\":{\"encoder\":\"" + encoder + "\"}},\"properties\":{"
+        return "{\"_meta\":{\"neuralrank\":{\"encoder\":\"" + encoder + "\",\"image_encoder\":\"colours@3\"}},"
+            + "\"properties\":{"
+            + "\"image_vector\":{\"type\":\"knn_vector\",\"dimension\":256},"
             + "\"text_vector\":{\"type\":\"knn_vector\",\"dimension\":384},"
             + "\"brand\":{\"type\":\"text\",\"fields\":{\"keyword\":{\"type\":\"keyword\"}}},"
             + "\"inner\":{\"properties\":{\"code\":{\"type\":\"long\"},"
@@ -83,6 +85,13 @@ public class IndicesTest {
         assertEquals(8, of("inner.v", "one").dimensions());
         assertFalse(of("other", "one").hasVectors());
         assertFalse("a text field is no vector", of("text_vector", "plain").hasVectors());
+    }
+
+    @Test
+    public void photosHaveAnEncoderOfTheirOwn() {
+        assertEquals(Set.of("colours@3"), of("image_vector", "one").encoders());
+        assertEquals(256, of("image_vector", "one").dimensions());
+        assertFalse(of("image_vector", "plain").hasVectors());
     }
 
     @Test

@@ -14,10 +14,13 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
@@ -79,6 +82,7 @@ public class ProcessorsTest {
     private Sidecar sidecar;
     private final Stats stats = new Stats();
     private Indices.Target target = PRODUCTS;
+    private Indices.Target photos = Indices.Target.UNKNOWN;
     private Pipelines.Rest pipeline = Pipelines.Rest.UNKNOWN;
     private NamedXContentRegistry registry;
     private int timeoutMs = 5_000;
@@ -126,7 +130,7 @@ public class ProcessorsTest {
     }
 
     private Node node() {
-        return new Node(sidecar, (request, field) -> target, (request, named) -> pipeline, (request, listener) -> {
+        return new Node(sidecar, this::targetOf, (request, named) -> pipeline, (request, listener) -> {
             // What the registry of these tests makes of a knn clause.
             if (isNear(request.source().query())) {
                 vectorSearches.add(request);
@@ -141,6 +145,10 @@ public class ProcessorsTest {
     private static boolean isNear(QueryBuilder query) {
         return query instanceof MatchAllQueryBuilder
             || (query instanceof BoolQueryBuilder bool && bool.must().stream().anyMatch(ProcessorsTest::isNear));
+    }
+
+    private Indices.Target targetOf(SearchRequest request, String field) {
+        return field.equals(Indices.PHOTOS) ? photos : target;
     }
 
     private void write(IndexRequest page, ActionListener<IndexResponse> listener) {
@@ -427,6 +435,62 @@ public class ProcessorsTest {
         assertEquals(7, ((Map<?, ?>) clauses.get(0).get("text_vector")).get("k"));
         search(request(match("x"), Map.of("ef_search", 2)));
         assertEquals(5, ((Map<?, ?>) clauses.get(1).get("text_vector")).get("k"));
+    }
+
+    private void withPhotos() {
+        photos = PRODUCTS;
+    }
+
+    @Test
+    public void whatLooksLikeAnItemIsFoundBesideWhatReadsLikeIt() throws Exception {
+        withPhotos();
+        Queue<SearchHit[]> found = new ConcurrentLinkedQueue<>();
+        found.add(new SearchHit[] { Hits.hit("t1", 0.9f), Hits.hit("both", 0.8f), Hits.hit("t2", 0.7f) });
+        found.add(new SearchHit[] { Hits.hit("both", 0.9f), Hits.hit("p1", 0.8f) });
+        neighbours = found::poll;
+        search(request(new SearchSourceBuilder(), Map.of("similar_to", "i")));
+        assertEquals(2, server.encoded.size());
+        Set<String> asked = new HashSet<>();
+        server.encoded.forEach(each -> asked.add(each.getInputs(0).getInputCase() + " " + each.getIndex()));
+        assertEquals(Set.of("ITEM_ID products", "PHOTO_OF products"), asked);
+        Set<String> fields = new HashSet<>();
+        clauses.forEach(clause -> clause.keySet().forEach(fields::add));
+        assertEquals(Set.of("text_vector", "image_vector"), fields);
+        List<String> ids = server.ranked.get(0).getCandidatesList().stream().map(Candidate::getId).toList();
+        // Behind what the query found: taking turns, whichever of the two was first; each once.
+        assertEquals(List.of("a", "b", "c"), ids.subList(0, 3));
+        assertEquals(Set.of("t1", "both"), Set.copyOf(ids.subList(3, 5)));
+        assertEquals(Set.of("t2", "p1"), Set.copyOf(ids.subList(5, ids.size())));
+    }
+
+    @Test
+    public void photosAreNotAskedForWithoutAnItemOrWithoutPhotos() throws Exception {
+        search(request(new SearchSourceBuilder(), Map.of("similar_to", "i")));
+        assertEquals(1, server.encoded.size());
+        withPhotos();
+        search(request(match("x"), Map.of("user_id", "A")));
+        assertEquals(2, server.encoded.size());
+    }
+
+    @Test
+    public void anItemWithoutAPhotoLacksNothing() throws Exception {
+        withPhotos();
+        server.encode = request -> request.getInputs(0).getPhotoOf().isEmpty()
+            ? FakeSidecar.vector(1, 0, 0)
+            : EncodeResponse.newBuilder().addEncodings(Encoding.newBuilder().setMissing("no photo")).build();
+        SearchResponse response = search(request(new SearchSourceBuilder(), Map.of("similar_to", "i")));
+        assertEquals(List.of(), reasons(response));
+        assertTrue(ids(response).contains("n"));
+    }
+
+    @Test
+    public void photosThatAreLateCostNothingElse() throws Exception {
+        withPhotos();
+        timeoutMs = 400;
+        server.encode = request -> request.getInputs(0).getPhotoOf().isEmpty() ? FakeSidecar.vector(1, 0, 0) : null;
+        SearchResponse response = search(request(new SearchSourceBuilder(), Map.of("similar_to", "i")));
+        assertEquals(List.of("deadline"), reasons(response));
+        assertTrue(ids(response).contains("n"));
     }
 
     @Test

@@ -21,6 +21,8 @@ def restored() -> Iterator[None]:
 
 
 def test_a_librarys_warning_is_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    # A library that an earlier test imported may have turned it on, for a `showwarning` of then.
+    logging.captureWarnings(False)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         configure_logs("info")

@@ -11,6 +11,9 @@ from sidecar.telemetry.calls import current
 
 __all__ = ["JsonLines", "configure_logs", "without_reason"]
 
+_GRPC: Final = "grpc._cython.cygrpc"
+_CALLER_GONE: Final = "ExecuteBatchError raised in core by servicer method"
+
 # What every log record has; what it has beyond these was given as `extra`.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName",
@@ -61,6 +64,13 @@ def configure_logs(level: str) -> None:
     logging.captureWarnings(True)
     # It logs every request as INFO, and every 404 as a warning; our own errors say it better.
     logging.getLogger("opensearch").setLevel(logging.ERROR)
+    logging.getLogger(_GRPC).addFilter(_is_of_ours)
+
+
+def _is_of_ours(record: logging.LogRecord) -> bool:
+    """gRPC has an ERROR for an answer that it could not give since its caller had just hung up; a
+    busy moment has many of those."""
+    return not record.getMessage().startswith(_CALLER_GONE)
 
 
 def _message(record: logging.LogRecord) -> str:

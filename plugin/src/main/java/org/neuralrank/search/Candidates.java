@@ -25,6 +25,8 @@ final class Candidates {
     private static final int MOST = 10_000;
     // Cross-encoders read some 512 tokens; more would only be carried.
     private static final int LONGEST_TEXT = 4_000;
+    // Of all texts, in characters of three bytes: well below what a sidecar takes in one message (64 MiB).
+    private static final int MOST_TEXT = 10_000_000;
     // The contract's limits of one candidate: a hit with more is cut, or the whole page would be refused.
     private static final int MOST_CATEGORIES = 100;
     private static final int MOST_ATTRIBUTES = 1_000;
@@ -175,7 +177,7 @@ final class Candidates {
             return message.build();
         }
         Map<String, Object> source = hit.getSourceAsMap();
-        String text = text(source, fields.text());
+        String text = text(source, fields.text(), Math.min(LONGEST_TEXT, MOST_TEXT / size()));
         if (!text.isEmpty()) {
             message.setText(text);
         }
@@ -208,7 +210,7 @@ final class Candidates {
         }
     }
 
-    private static String text(Map<String, Object> source, List<String> fields) {
+    private static String text(Map<String, Object> source, List<String> fields, int longest) {
         StringJoiner lines = new StringJoiner("\n");
         for (String field : fields) {
             String line = String.join(" ", strings(at(source, field))).strip();
@@ -216,7 +218,7 @@ final class Candidates {
                 lines.add(line);
             }
         }
-        return cut(lines.toString(), LONGEST_TEXT);
+        return cut(lines.toString(), longest);
     }
 
     private static String cut(String text, int longest) {

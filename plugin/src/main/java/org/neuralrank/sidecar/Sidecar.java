@@ -31,6 +31,8 @@ import org.opensearch.core.action.ActionListener;
  */
 public final class Sidecar implements Closeable {
 
+    private static final String TOO_LONG = "larger than max";
+
     private final Executor executor;
     private final LongSupplier nanoClock;
     private int failures;
@@ -293,7 +295,8 @@ public final class Sidecar implements Closeable {
             };
             Reason reason = switch (status.getCode()) {
                 case DEADLINE_EXCEEDED -> Reason.DEADLINE;
-                case RESOURCE_EXHAUSTED -> Reason.OVERLOAD;
+                // gRPC's word for a message that is too long too, which is never taken, however idle the sidecar is.
+                case RESOURCE_EXHAUSTED -> said.contains(TOO_LONG) ? Reason.NOT_APPLICABLE : Reason.OVERLOAD;
                 case INVALID_ARGUMENT, OUT_OF_RANGE -> Reason.NOT_APPLICABLE;
                 case NOT_FOUND -> notFound;
                 case FAILED_PRECONDITION -> Reason.ENCODER_MISMATCH;

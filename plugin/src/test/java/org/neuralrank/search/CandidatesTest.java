@@ -9,6 +9,7 @@ import static org.junit.Assert.assertTrue;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.IntStream;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.junit.Test;
@@ -86,6 +87,19 @@ public class CandidatesTest {
         assertEquals(List.of("c1", "c2"), message.getCategoryList());
         assertEquals(Set.of("color", "size"), message.getAttributesMap().keySet());
         assertEquals(List.of("black", "red"), message.getAttributesMap().get("color").getValuesList());
+    }
+
+    @Test
+    public void theTextsOfALargeWindowAreAllInOneMessage() {
+        String source = "{\"title\":\"" + "电".repeat(5_000) + "\"}";
+        for (int count : new int[] { 1, 2_500, 10_000 }) {
+            SearchHit[] hits = IntStream.range(0, count)
+                .mapToObj(number -> Hits.hit("p", "i" + number, 1, source))
+                .toArray(SearchHit[]::new);
+            List<Candidate> messages = Candidates.of(hits, List.of(), true, null).toMessages(FIELDS, false);
+            assertEquals(count == 10_000 ? 1_000 : 4_000, messages.get(count - 1).getText().length());
+            assertTrue(messages.stream().mapToLong(Candidate::getSerializedSize).sum() < 48L << 20);
+        }
     }
 
     private static Candidate message(String source) {

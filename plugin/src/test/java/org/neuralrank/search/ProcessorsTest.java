@@ -1110,7 +1110,8 @@ public class ProcessorsTest {
             assertLexicalOnly("encoder_mismatch");
         }
         assertEquals("one index's mismatch does not stop the others", 5, server.encoded.size());
-        target = new Indices.Target("a,b", true, true, Set.of(), 3, Set.of("toy@1", "other@2"), 10_000, true, List.of());
+        Set<String> encoders = Set.of("toy@1", "other@2");
+        target = new Indices.Target("a,b", true, true, Set.of(), 3, encoders, 10_000, true, List.of());
         assertLexicalOnly("encoder_mismatch");
         assertTrue("nothing was searched with them", vectorSearches.isEmpty());
     }
@@ -1158,6 +1159,8 @@ public class ProcessorsTest {
         Map<Status, String> refusals = Map.of(
             Status.RESOURCE_EXHAUSTED,
             "overload",
+            Status.RESOURCE_EXHAUSTED.withDescription("SERVER: Received message larger than max (9 vs. 8)"),
+            "not_applicable",
             Status.INTERNAL,
             "bad_reply",
             Status.UNAVAILABLE,

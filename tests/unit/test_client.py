@@ -164,7 +164,9 @@ async def test_of_several_one_that_does_not_serve_yet_is_not_asked(tmp_path: Pat
             await ask(at(one, two), timeout=2)
         assert await asyncio.to_thread(sidecar_status, at(one, two)) == "not_serving"
         await as_serving(two)
-        assert await asyncio.to_thread(sidecar_status, at(one, two)) == "serving"
+        async with asyncio.timeout(20):  # until whoever watches their health has heard of it
+            while await asyncio.to_thread(sidecar_status, at(one, two)) != "serving":
+                await asyncio.sleep(0.01)
 
         def call() -> None:
             with Client(at(one, two), 20) as client:

@@ -1,5 +1,7 @@
-"""Whatever these tests count is counted under labels that docs/metrics.md lists."""
+"""Whatever these tests count is counted under labels that docs/metrics.md lists, and what they set
+up for logs is gone after them."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,3 +26,13 @@ def labels_are_documented(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(_Labelled, "__call__", noted)
     yield
     assert metric_table.undocumented(used) == set()
+
+
+@pytest.fixture(autouse=True)
+def logs_stay_as_they_were() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -143,21 +143,15 @@ def test_a_request_is_logged_at_debug_and_not_above() -> None:
 
 
 def test_one_entry_is_one_line_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    configure_logs("warning")
+    log = logging.getLogger("anywhere")
+    with calls().open("Rank", (), "r1"):
+        log.warning("two\nlines %s", "电", extra={"bundle": "a\r\nb", "n": {"x": object()}})
+        log.info("not said")
     try:
-        configure_logs("warning")
-        log = logging.getLogger("anywhere")
-        with calls().open("Rank", (), "r1"):
-            log.warning("two\nlines %s", "电", extra={"bundle": "a\r\nb", "n": {"x": object()}})
-            log.info("not said")
-        try:
-            raise ValueError("why")
-        except ValueError:
-            log.exception("failed")
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
+        raise ValueError("why")
+    except ValueError:
+        log.exception("failed")
     first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert first["message"] == "two\nlines 电"
     assert (first["request_id"], first["bundle"]) == ("r1", "a\r\nb")

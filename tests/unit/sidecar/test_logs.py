@@ -3,21 +3,10 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 
 import pytest
 
 from sidecar.telemetry.logs import configure_logs
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:] = before
-    root.setLevel(level)
 
 
 def test_a_librarys_warning_is_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:

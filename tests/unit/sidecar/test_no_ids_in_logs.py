@@ -66,7 +66,12 @@ async def use(folder: Path, url: str) -> set[str]:
     (folder / "tokens").write_text(f"shop: secret-{MARKER}-0123456789\n")
     made = Sidecar(
         SidecarSettings(
-            listen="127.0.0.1:0", drain_seconds=0, tokens=str(folder / "tokens"), user_ttl_seconds=0
+            listen="127.0.0.1:0",
+            drain_seconds=0,
+            tokens=str(folder / "tokens"),
+            user_ttl_seconds=0,
+            # On a busy machine too OpenSearch's answer is waited for.
+            deadline_ms=5_000,
         ),
         Settings(opensearch_url=url, registry=str(folder / "registry")),
     )

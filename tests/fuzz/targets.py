@@ -18,14 +18,17 @@ from typing import Any, Final
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from neuralrank.bundle import MODEL, TOKENIZER, Bundle, Manifest, write_bundle
+from neuralrank.bundle import MODEL, TOKENIZER, Bundle, ImageInputs, Manifest, write_bundle
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.errors import InvalidInput, NeuralrankError
+from neuralrank.pictures import FORMATS, read_picture
 from neuralrank.v1 import ranking_pb2 as pb
+from sidecar.domain import PHOTOS
 from sidecar.rpc.wire import read_encode, read_rank
-from tests.unit.conftest import tiny_bundle
+from tests.unit.conftest import SMALL_PHOTO, tiny_bundle
 from tests.unit.sidecar.parts import WEIGHTS, Bench, WordJudge
 from tests.unit.sidecar.web import application
+from tests.unit.test_pictures import file, plain
 
 __all__ = ["TARGETS", "Target"]
 
@@ -70,7 +73,9 @@ def encode(data: bytes) -> None:
     except (DecodeError, InvalidInput):
         return
     assert inputs
-    assert all(entry.value or entry.profile is not None for entry in inputs)
+    assert all(entry.value or entry.image or entry.profile is not None for entry in inputs)
+    photos = [entry.kind in PHOTOS for entry in inputs]
+    assert all(photos) or not any(photos)
 
 
 def _rank_seeds() -> list[bytes]:
@@ -95,7 +100,26 @@ def _encode_seeds() -> list[bytes]:
     made.inputs.add(passage="red kettle")
     made.inputs.add(item_id="A")
     made.inputs.add().user.id = "u"
-    return [made.SerializeToString()]
+    seen = pb.EncodeRequest(index="shop")
+    seen.inputs.add(image=file(plain()))
+    seen.inputs.add(photo_of="A")
+    return [made.SerializeToString(), seen.SerializeToString()]
+
+
+def photo(data: bytes) -> None:
+    """Bytes as a photo: refused, or pixels that can be computed with."""
+    try:
+        picture = read_picture(data, ImageInputs.model_validate(SMALL_PHOTO))
+    except InvalidInput:
+        return
+    assert picture.pixels.shape == (3, 16, 16)
+    assert np.isfinite(picture.pixels).all()
+
+
+def _photo_seeds() -> list[bytes]:
+    image = plain((24, 20))
+    image.paste((0, 90, 200), (3, 4, 17, 9))
+    return [file(image, kind) for kind in FORMATS]
 
 
 # ------------------------------------------------------------------------------------------ HTTP
@@ -230,8 +254,8 @@ def manifest(data: bytes) -> None:
     except NeuralrankError:
         return
     assert isinstance(bundle.manifest, Manifest)
-    for file in (bundle.model, bundle.tokenizer):
-        assert file.resolve().parent == path.resolve(), file
+    for path_of in (bundle.model, bundle.tokenizer):
+        assert path_of.resolve().parent == path.resolve(), path_of
     try:
         CrossEncoder.load(bundle, threads=1)
     except NeuralrankError:
@@ -278,6 +302,7 @@ TARGETS: Final = {
     for target in (
         Target("grpc-rank", rank, _rank_seeds),
         Target("grpc-encode", encode, _encode_seeds),
+        Target("photo", photo, _photo_seeds),
         Target("http-cohere", cohere, _cohere_seeds),
         Target("http-tei", tei, _tei_seeds),
         Target("bundle-manifest", manifest, _manifest_seeds),

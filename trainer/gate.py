@@ -68,9 +68,14 @@ def promoted(
         InvalidInput: it has not passed, or something else serves by now.
     """
     if candidate.outcome not in ("passed", "forced"):
+        compare = (
+            "Train it on more, compare it with more"
+            if candidate.outcome == "refused"
+            else "Compare it with `--dataset DATASET`"
+        )
         raise InvalidInput(
-            f"{ref} stays a candidate. {candidate.reason} Compare it with `--dataset DATASET`, or "
-            "put it into service all the same with `--force --reason WHY`."
+            f"{ref} stays a candidate. {candidate.reason} {compare}, or put it into service all "
+            "the same with `--force --reason WHY`."
         )
     if candidate.outcome == "passed":
         serving = registry.answering(registry.manifest(ref))

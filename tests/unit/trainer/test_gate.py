@@ -165,6 +165,8 @@ def test_a_candidate_that_is_worse_stays_one_with_the_reason(
     assert done.exit_code == 3
     assert json.loads(done.stdout)["outcome"] == "refused"
     assert "stays a candidate" in done.stderr
+    # That it be compared is no advice to who has just done so.
+    assert "Train it on more, compare it with more, or put it into service" in done.stderr
     assert registry.resolve("ranker") == first
     row = listed()[second]
     assert row["outcome"] == "refused"

@@ -125,9 +125,11 @@ class OpenSearchFeatures:
                 },
             ),
         )
-        if not answer:  # of a pattern that nothing matches
+        if not answer and "*" in name:
             raise NotFound(f"No index matches {name!r}. Name one that there is.")
         with _understood():
+            if not answer:  # OpenSearch itself says of a name that it does not know it
+                raise ValueError("no index")
             uuids = [_inner(body, "settings", "index").get("uuid") for body in answer.values()]
             said = [_inner(body, "mappings", "_meta", "neuralrank") for body in answer.values()]
             # An index that says nothing, beside one that does, has no vectors of ours.

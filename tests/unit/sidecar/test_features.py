@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuralrank.errors import NotFound
+from neuralrank.errors import NotFound, Unavailable
 from neuralrank.packing import pack
 from sidecar.features.opensearch import IndexInfo, OpenSearchFeatures
 
@@ -147,6 +147,11 @@ async def test_an_index_that_was_made_again_under_its_name_is_another() -> None:
 async def test_a_pattern_that_no_index_matches_is_not_found() -> None:
     with pytest.raises(NotFound, match=r"No index matches 'shop\*'"):
         await features(Client({}, {})).index("shop*", 5.0)
+
+
+async def test_nothing_at_all_is_no_answer_on_an_index_that_was_named() -> None:
+    with pytest.raises(Unavailable, match="none of its own"):
+        await features(Client({}, {})).index("shop", 5.0)
 
 
 async def test_what_was_stamped_later_than_now_counts_as_now(

@@ -9,7 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
+from examples import demo
 from neuralrank import ubi
+from neuralrank.cli.results import Page
 from neuralrank.product import Product
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -164,3 +166,20 @@ def test_events_belong_to_a_query_that_showed_their_item_at_their_position(
 def test_events_are_loaded_once_however_often_they_are_loaded(records: list[ubi.Record]) -> None:
     ids = [(record.index, record.id) for record in records]
     assert len(set(ids)) == len(ids)
+
+
+def test_the_demo_gives_more_time_on_a_machine_that_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def slow(_client: object, _index: str, _query: object, options: Any) -> Page:
+        asked.append(options)
+        notes = [] if "deadline_ms" in options else [{"reason": "deadline", "detail": "profile"}]
+        return Page("电脑", "A", 1.0, 0, (), {"degraded": notes})
+
+    monkeypatch.setattr(demo, "ask", slow)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    page = demo.settled(None, "examples", {}, {"user_id": "A"})  # type: ignore[arg-type]
+    assert page.degraded == []
+    assert asked == [{"user_id": "A"}] * 3 + [{"user_id": "A", "deadline_ms": 400}]

@@ -182,4 +182,4 @@ def test_the_demo_gives_more_time_on_a_machine_that_has_none(
     monkeypatch.setattr("time.sleep", lambda _: None)
     page = demo.settled(None, "examples", {}, {"user_id": "A"})  # type: ignore[arg-type]
     assert page.degraded == []
-    assert asked == [{"user_id": "A"}] * 3 + [{"user_id": "A", "deadline_ms": 400}]
+    assert asked == [{"user_id": "A"}] * 3 + [{"user_id": "A", "deadline_ms": 200}]

@@ -256,12 +256,17 @@ class OpenSearchFeatures:
                             },
                         ],
                     ),
-                    # What was bought or blocked counts for ever, however much came after it.
+                    # What was bought or blocked counts for ever, however much came after it; blocks
+                    # first, of which none may be missing because somebody buys much.
                     header,
                     self._events_query(
                         user,
                         _FOREVER,
+                        by=["_score"],
                         filter=[{"terms": {"action_name": [*_PURCHASES, *BLOCKS]}}],
+                        should=[
+                            {"constant_score": {"filter": {"terms": {"action_name": [*BLOCKS]}}}}
+                        ],
                     ),
                 ],
                 params={"request_timeout": timeout, "max_concurrent_searches": 2},
@@ -288,13 +293,16 @@ class OpenSearchFeatures:
             ),
         )
 
-    def _events_query(self, user: str, size: int, **clauses: list[Any]) -> dict[str, Any]:
+    def _events_query(
+        self, user: str, size: int, *, by: Sequence[str] = (), **clauses: list[Any]
+    ) -> dict[str, Any]:
+        """The first of a user's events `by` this, then the newest."""
         bool_query: dict[str, Any] = {"filter": [], **clauses}
         bool_query["filter"] = [user_events(user), *bool_query["filter"]]
         return {
             "query": {"bool": bool_query},
             "size": size,
-            "sort": [{"timestamp": {"order": "desc", "unmapped_type": "date"}}],
+            "sort": [*by, {"timestamp": {"order": "desc", "unmapped_type": "date"}}],
             "track_total_hits": False,
             "_source": ["action_name", "user_query", ITEM_PATH],
         }
@@ -379,7 +387,7 @@ def _interaction(hit: Mapping[str, Any], now: int) -> Interaction:
         item_id="" if item is None else str(item),
         action=str(source.get("action_name") or ""),
         # The sort value is the timestamp in milliseconds, however the document spells it.
-        timestamp_ms=min(max(0, int(hit["sort"][0] or 0)), now),
+        timestamp_ms=min(max(0, int(hit["sort"][-1] or 0)), now),
         query=clean(str(source.get("user_query") or "")[:MAX_QUERY]),
     )
 

@@ -244,6 +244,22 @@ async def test_blocks_take_no_place_of_what_a_user_likes(
     assert "no_user" not in notes(answer)
 
 
+async def test_purchases_push_out_no_block(
+    stack: Settings, cluster: OpenSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.features.opensearch._FOREVER", 2)
+    for minute, (action, item) in enumerate(
+        [("block", "B"), ("purchase", "A"), ("purchase", "C"), ("purchase", "D")]
+    ):
+        cluster.index(index=EVENTS, body=event("wholesaler", action, item, minute))
+    cluster.indices.refresh(index=EVENTS)
+    async with sidecar(stack) as made:
+        await made.loaded()
+        options = pb.RankOptions(explain=True)
+        answer = await rank(made, user=pb.User(id="wholesaler"), options=options)
+    assert [drop.id for drop in answer.dropped] == ["B"]
+
+
 async def test_fields_of_the_index_are_filtered_on(running: Sidecar) -> None:
     options = pb.RankOptions(explain=True)
     options.filters.in_stock_only = True

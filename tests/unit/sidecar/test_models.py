@@ -346,7 +346,7 @@ BAD: list[tuple[str, Callable[[Bundle], None], str]] = [
     ("of an unknown kind", manifest(kind="oracle"), "kind: got 'oracle'"),
     ("of an unknown format", manifest(format=9), "format: got 9"),
     ("of another kind than its graph", manifest(
-        kind="image_encoder", image=SMALL_PHOTO
+        kind="image_encoder", image=SMALL_PHOTO, golden=()
     ), "an image encoder has one, of pixels"),
     ("leaving its folder", manifest(files={"../x": "0" * 64}), "outside the bundle"),
 ]  # fmt: skip

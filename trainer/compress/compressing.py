@@ -111,7 +111,9 @@ def compress(
         raise InvalidInput(f"{name} is no cross-encoder; name one that is.")
     train = Judged.of(dataset, "train")
     bench = Bench(Judged.of(dataset, "test" if dataset.of("examples", "test").num_rows else "dev"))
-    variants = _Variants(training.out / "variants", source, options.name)
+    variants = _Variants(
+        training.out / "variants", source, options.name, dataset.description.window.interval
+    )
 
     progress("measuring the model as it is")
     rows = [
@@ -220,6 +222,8 @@ class _Variants:
     folder: Path
     source: Checkpoint
     given_name: str
+    # Of the dataset, SINCE/UNTIL; "": it has none.
+    window: str
 
     @property
     def name(self) -> str:
@@ -271,5 +275,6 @@ class _Variants:
             "kind": "cross_encoder",
             "max_tokens": Reader.of(self.source).max_tokens,
             "precision": precision,
+            "training_window": self.window,
             "metrics": dict(metrics),
         }

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.unit.trainer.text.conftest import tiny_checkpoint
 from tests.unit.trainer.text.test_reranker import tiny_dataset
 from trainer.compress.compressing import CompressOptions, compress
 from trainer.compress.measuring import Row
+from trainer.dataset import Window
 from trainer.loop import TrainingOptions
 from trainer.text import Reader, TextModel, read_source, score_pairs
 from trainer.text.judged import Judged
@@ -34,7 +36,11 @@ def options(out: Path, **given: Any) -> TrainingOptions:
 def test_each_step_is_measured_and_the_smaller_one_serves(tmp_path: Path) -> None:
     wanted = CompressOptions(layers=1, heads=0.5, intermediate=0.25, name="small")
     said: list[str] = []
-    made = compress(tiny_dataset(), tiny_checkpoint(), wanted, options(tmp_path), said.append)
+    data = tiny_dataset()
+    window = Window.model_validate({"from": "2026-01-01", "until": "2026-02-01"})
+    described = data.description.model_copy(update={"window": window})
+    data = replace(data, description=described)
+    made = compress(data, tiny_checkpoint(), wanted, options(tmp_path), said.append)
     assert [row.what for row in made.rows] == [
         "as it was, fp32",
         "as it was, int8, a scale a token",
@@ -70,6 +76,7 @@ def test_each_step_is_measured_and_the_smaller_one_serves(tmp_path: Path) -> Non
     ]  # fmt: skip
     bundle = Bundle.open(made.bundle.path)
     assert (bundle.manifest.name, bundle.manifest.precision) == ("small", "int8")
+    assert bundle.manifest.training_window == "2026-01-01/2026-02-01"
     CrossEncoder.load(bundle)  # its golden scores hold
     arrays = {a.name: tuple(a.dims) for a in onnx.load(bundle.model).graph.initializer}
     # The last layer has its query apart: only the first token is read there.

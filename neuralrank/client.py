@@ -5,6 +5,7 @@ languages: generated stubs (docs/clients.md).
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -50,7 +51,8 @@ class _Caller:
         """
         Args:
             address: host:port, or IP addresses with ports separated by commas.
-            timeout: seconds that one call may take, connecting and trying again included.
+            timeout: seconds that one call may take, connecting and trying again included; infinite
+                for no end.
             access: TLS and token; None for a sidecar without either.
 
         Raises:
@@ -77,8 +79,10 @@ class _Caller:
         )
 
     def _limits(self, timeout: float | None) -> dict[str, Any]:
+        seconds = self._timeout if timeout is None else timeout
         return {
-            "timeout": self._timeout if timeout is None else timeout,
+            # gRPC takes what is beyond any time for one that has passed.
+            "timeout": None if seconds == math.inf else seconds,
             "metadata": self._access.metadata,
         }
 

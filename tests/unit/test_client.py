@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import time
 from collections.abc import Callable
@@ -73,6 +74,11 @@ async def test_what_the_sidecar_says_is_told_from_a_connection_that_there_is_not
         address = at(made)
     with pytest.raises(Unavailable, match="can't be reached"):
         await ask(address, timeout=2)
+
+
+async def test_an_infinite_timeout_is_none(tmp_path: Path) -> None:
+    async with secured(tmp_path) as made:
+        assert await ask(at(made), timeout=math.inf) == ["a", "b"]
 
 
 async def test_settings_of_the_environment_are_used(

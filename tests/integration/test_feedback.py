@@ -77,6 +77,7 @@ def test_a_file_is_loaded_once_however_often_it_is_loaded(
             "events": 2,
             "rejected": 1,
             "rejects": str(rejects),
+            "warnings": [],
         }
     (rejected,) = map(json.loads, rejects.read_text().splitlines())
     assert rejected["line"] == 4

@@ -104,11 +104,13 @@ class Encoder:
         return calibrated(cosines, self.bundle.manifest.query_similarity)
 
     def calibrate_item(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Cosines between passages, or between users and passages, mapped to [0, 1]."""
-        return calibrated(cosines, self.bundle.manifest.item_similarity)
+        """Cosines between passages, or between passages and a centroid of some (a user's interest,
+        what a query is about), mapped to [0, 1].
 
-    def calibrate_centroid(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Cosines to a centroid of passages, mapped to [0, 1]; they reach up to 1 itself."""
+        Up to 1 itself: items of one shop are nearer to each other than what `item_similarity.high`
+        was measured on, and whatever is above a bound is told apart no more
+        (docs/decisions/004-blend.md).
+        """
         low = self.bundle.manifest.item_similarity.low
         return calibrated(cosines, Calibration(low=low, high=1.0))
 

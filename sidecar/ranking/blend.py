@@ -19,6 +19,7 @@ __all__ = [
     "blend",
     "by_place",
     "feedback",
+    "interest",
     "order",
     "relevance",
     "retrieval",
@@ -43,6 +44,8 @@ _FEEDBACK_LEAST: Final = 3
 _FEEDBACK_OF: Final = 4
 # The constant of reciprocal rank fusion, from its paper: the larger, the less the first stand out.
 _RRF: Final = 60
+# Measured: docs/decisions/004-blend.md.
+_SHARPNESS: Final = np.float32(4.0)
 # What vector, category and brand count within affinity, over those that are present.
 _VECTOR_SHARE: Final = 0.5
 _CATEGORY_SHARE: Final = 0.4
@@ -143,12 +146,28 @@ def _mixed(own: Floats, scores: Floats, share: float) -> Floats:
     return np.asarray(mixed, np.float32)
 
 
+def interest(near: Floats, weights: Floats) -> Floats:
+    """How near a user's interests each candidate is, float32 [n] in [0, 1].
+
+    A user likes several things, and their mean is none of them: what is near to one counts, by how
+    much of the user's attention that one has. A log-mean-exp lies between the mean, which a small
+    sharpness gives, and the nearest alone, which a large one does (docs/decisions/004-blend.md).
+
+    Args:
+        near: float32 [m, n] in [0, 1]: calibrated cosine of each interaction and candidate.
+        weights: float32 [m] above 0, of the interactions.
+    """
+    shares = weights / weights.sum()
+    pooled = np.log(shares @ np.exp(_SHARPNESS * near)) / _SHARPNESS
+    return _unit(np.asarray(pooled, np.float32))
+
+
 def affinity(user_match: Floats, category: Floats, brand: Floats) -> Floats:
     """How well a candidate fits the user: a mean of what is known, by fixed shares.
 
     Args:
-        user_match: calibrated cosine of the user's interest and the item; NaN: no vector. Without
-            it there is no affinity: brand and category alone say too little.
+        user_match: of `interest`; NaN: no vector. Without it there is no affinity: brand and
+            category alone say too little.
         category: share of the user's attention that the candidate's categories have; NaN: unknown.
         brand: the same of its brand.
     """

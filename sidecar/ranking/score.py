@@ -15,7 +15,7 @@ from neuralrank.encoder import calibrated
 from neuralrank.errors import InvalidInput
 from sidecar.domain import Candidates, Floats, Item, ItemKey
 from sidecar.models.serving import EncoderModel
-from sidecar.ranking.blend import with_image
+from sidecar.ranking.blend import interest, with_image
 from sidecar.ranking.taste import Taste
 
 __all__ = [
@@ -209,7 +209,7 @@ def similarities(
             query_match = calibrate(query_cosine)
         if taste is not None and taste.interest is not None:
             user_cosine = _cosines(candidates, taste.interest)
-            user_match = encoder.calibrate_item(user_cosine)
+            user_match = _user_match(candidates, encoder, taste)
     image_cosine = absent
     if photos is not None:
         image_cosine = photos.cosines
@@ -222,6 +222,12 @@ def similarities(
         query_cosine, query_match, image_cosine, user_cosine, user_match, category_share,
         brand_share,
     )  # fmt: skip
+
+
+def _user_match(candidates: Candidates, encoder: EncoderModel, taste: Taste) -> Floats:
+    """float32 [n] in [0, 1]; NaN where a candidate has no vector."""
+    near = encoder.calibrate_item(taste.vectors @ candidates.vectors.T)
+    return np.where(candidates.has_vector, interest(near, taste.weights), np.float32("nan"))
 
 
 def image_cosines(
@@ -259,7 +265,7 @@ def centroid_match(
     """How near each candidate is to a centroid of items, float32 [n] in [0, 1]; NaN: no vector."""
     if centroid is None or encoder is None:
         return np.full(len(candidates), np.nan, np.float32)
-    return encoder.calibrate_centroid(_cosines(candidates, centroid))
+    return encoder.calibrate_item(_cosines(candidates, centroid))
 
 
 def _cosines(candidates: Candidates, vector: Floats) -> Floats:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import sys
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -122,12 +123,22 @@ def test_a_port_on_which_anybody_listens_is_not_shared(shared: bool) -> None:
             reserve(f"127.0.0.1:{other.getsockname()[1]}")
 
 
-@pytest.mark.parametrize("worker", [0, 1])
-async def test_a_port_for_http_that_is_taken_is_said_before_anything_starts(worker: int) -> None:
-    with socket.socket() as other:
+def taken_behind_a_free_one(stack: ExitStack) -> int:
+    """A port that something listens on, where nothing does on the one before it."""
+    while True:
+        other = stack.enter_context(socket.socket())
         other.bind(("127.0.0.1", 0))
         other.listen()
-        port = other.getsockname()[1]
+        port = int(other.getsockname()[1])
+        with socket.socket() as before, suppress(OSError):
+            before.bind(("127.0.0.1", port - 1))
+            return port
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+async def test_a_port_for_http_that_is_taken_is_said_before_anything_starts(worker: int) -> None:
+    with ExitStack() as stack:
+        port = taken_behind_a_free_one(stack)
         settings = SidecarSettings(
             listen="127.0.0.1:0", http_listen=f"127.0.0.1:{port - worker}", processes=2
         )

@@ -21,6 +21,7 @@ from neuralrank.stack.processes import is_alive, stop
 from neuralrank.stack.ranking import start_sidecar
 from neuralrank.stack.readiness import POLL_S
 from neuralrank.stack.search import report_sidecars, start_node, use_existing, wants_existing
+from neuralrank.stack.setup import check_setup
 from neuralrank.stack.state import State, locked
 
 __all__ = ["down", "status", "up"]
@@ -34,10 +35,11 @@ def up(options: UpOptions, report: Report) -> State:
 
     Raises:
         InvalidSettings: an option can't be used.
-        Unsupported: no JDK, no Maven, no disk space, a port in use, or an existing OpenSearch
-            without the plugins; nothing is left half done.
+        Unsupported: no JDK, no Maven, no disk space, a port in use, an existing OpenSearch without
+            the plugins, or an environment of before a `git pull`; nothing is left half done.
         Unavailable: something did not become healthy; the message ends with its log.
     """
+    check_setup()
     with locked(options.home, report):
         state = State.load(options.home)
         state = state.without_dead() if state else None

@@ -31,6 +31,6 @@ def check_setup(checkout: Path = CHECKOUT, environment: Path = Path(sys.prefix))
     sources = [*(checkout / name for name in _SOURCES), *sorted(checkout.glob(_PROTOS))]
     if newer := [path.name for path in sources if path.is_file() and path.stat().st_mtime > made]:
         raise Unsupported(
-            f"Since `make setup`, {', '.join(newer)} changed: what was installed and generated then "
-            "may not fit the rest. Run `make setup` again."
+            f"Since `make setup`, {', '.join(newer)} changed: what was installed and generated "
+            "then may not fit the rest. Run `make setup` again."
         )

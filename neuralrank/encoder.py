@@ -104,13 +104,21 @@ class Encoder:
         return calibrated(cosines, self.bundle.manifest.query_similarity)
 
     def calibrate_item(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Cosines between passages, or between passages and a centroid of some (a user's interest,
-        what a query is about), mapped to [0, 1].
+        """Cosines between passages, mapped to [0, 1]: by `item_similarity` up to its middle, which
+        is 0.5, and from there more slowly up to 1 itself.
 
-        Up to 1 itself: items of one shop are nearer to each other than what `item_similarity.high`
-        was measured on, and whatever is above a bound is told apart no more
-        (docs/decisions/004-blend.md).
+        Items of one shop are nearer to each other than those that the range was measured on, and
+        above a bound nothing would be told apart any more (docs/decisions/004-blend.md).
         """
+        to = self.bundle.manifest.item_similarity
+        middle = (to.low + to.high) / 2
+        lower = (cosines - to.low) / (to.high - to.low)
+        upper = 0.5 + 0.5 * (cosines - middle) / max(1.0 - middle, 1e-6)
+        scaled = np.where(cosines < middle, lower, upper)
+        return np.asarray(np.minimum(np.maximum(scaled, 0.0), 1.0), np.float32)
+
+    def calibrate_centroid(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosines to a centroid of passages, mapped to [0, 1]; they reach up to 1 itself."""
         low = self.bundle.manifest.item_similarity.low
         return calibrated(cosines, Calibration(low=low, high=1.0))
 

@@ -45,7 +45,7 @@ _FEEDBACK_OF: Final = 4
 # The constant of reciprocal rank fusion, from its paper: the larger, the less the first stand out.
 _RRF: Final = 60
 # Measured: docs/decisions/004-blend.md.
-_SHARPNESS: Final = np.float32(4.0)
+_SHARPNESS: Final = np.float32(6.0)
 # What vector, category and brand count within affinity, over those that are present.
 _VECTOR_SHARE: Final = 0.5
 _CATEGORY_SHARE: Final = 0.4

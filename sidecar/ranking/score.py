@@ -265,7 +265,7 @@ def centroid_match(
     """How near each candidate is to a centroid of items, float32 [n] in [0, 1]; NaN: no vector."""
     if centroid is None or encoder is None:
         return np.full(len(candidates), np.nan, np.float32)
-    return encoder.calibrate_item(_cosines(candidates, centroid))
+    return encoder.calibrate_centroid(_cosines(candidates, centroid))
 
 
 def _cosines(candidates: Candidates, vector: Floats) -> Floats:

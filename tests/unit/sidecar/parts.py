@@ -92,6 +92,9 @@ class WordEncoder:
     def calibrate_item(self, cosines: Floats) -> Floats:
         return np.clip(cosines, 0.0, 1.0)
 
+    def calibrate_centroid(self, cosines: Floats) -> Floats:
+        return np.clip(cosines, 0.0, 1.0)
+
 
 @dataclass
 class WordJudge:

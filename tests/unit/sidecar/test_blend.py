@@ -209,10 +209,10 @@ def test_two_interests_are_two_and_not_their_mean() -> None:
     near = np.array([[0.5, 1.0], [0.5, 0.0]], np.float32)
     found = interest(near, floats(0.3, 0.3))
     assert found[0] == pytest.approx(0.5, abs=1e-6)
-    # By hand: log((e^4 + e^0) / 2) / 4.
-    assert found[1] == pytest.approx(0.8313, abs=1e-4)
-    # Who looked three times as often at the other thing: log((e^4 + 3 e^0) / 4) / 4.
-    assert interest(near, floats(0.1, 0.3))[1] == pytest.approx(0.6668, abs=1e-4)
+    # By hand: log((e^6 + e^0) / 2) / 6.
+    assert found[1] == pytest.approx(0.8849, abs=1e-4)
+    # Who looked three times as often at the other thing: log((e^6 + 3 e^0) / 4) / 6.
+    assert interest(near, floats(0.1, 0.3))[1] == pytest.approx(0.7702, abs=1e-4)
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 2**32 - 1))

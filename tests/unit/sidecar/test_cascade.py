@@ -173,11 +173,11 @@ async def test_ten_thousand_candidates_are_ranked(bench: Bench) -> None:
 
 
 async def test_results_are_the_kept_candidates_each_once(bench: Bench) -> None:
-    options = pb.RankOptions(filters=pb.Filters(max_price=1_500), min_score=0.4)
+    options = pb.RankOptions(filters=pb.Filters(max_price=1_500), min_score=0.5)
     ranking = await bench.rank(request(query="computer", user="b", options=options))
     both = [*ids(ranking), *(drop.id for drop in ranking.dropped)]
     assert sorted(both) == ["A", "B", "C", "D"]
-    assert all(0.4 <= hit.score <= 1 for hit in ranking.results)
+    assert all(0.5 <= hit.score <= 1 for hit in ranking.results)
     details = {drop.reason.value for drop in ranking.dropped}
     assert details == {"price_range", "below_min_score"}
 

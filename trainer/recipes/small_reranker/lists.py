@@ -96,5 +96,5 @@ def make_lists(
         centroid = item_vectors[first].mean(axis=0)
         centroid /= np.linalg.norm(centroid)
         words[row], vectors[row] = found_words[chosen], match[chosen]
-        context[row] = encoder.calibrate_item(item_vectors[chosen] @ centroid)
+        context[row] = encoder.calibrate_centroid(item_vectors[chosen] @ centroid)
     return Lists(queries, list(goods), items, words, vectors, context)

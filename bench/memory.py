@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.report import Report
 from bench.running import Running, free_port
-from bench.scripted import INDEX, Shop, Site
+from bench.scripted import INDEX, Shop, Site, json_answer
 from bench.workload import default_registry, make_shop
 from neuralrank.packing import PACKED, VECTOR, pack
 from neuralrank.registry import Registry
@@ -60,12 +60,12 @@ class Endless(Shop):
         meta = {"encoder": self.encoder, "packed_vectors": {VECTOR: PACKED}}
         settings = {"index": {"uuid": "endless"}}
         body = {INDEX: {"mappings": {"_meta": {"neuralrank": meta}}, "settings": settings}}
-        return _json(body)
+        return json_answer(body)
 
     async def _search(self, request: web.Request) -> web.Response:
         ids = orjson.loads(await request.read())["query"]["ids"]["values"]
         hits = [{"_id": name, "_seq_no": 1, "_source": self._document(name)} for name in ids]
-        return _json({"hits": {"hits": hits}})
+        return json_answer({"hits": {"hits": hits}})
 
     def _document(self, name: str) -> dict[str, Any]:
         vector = self._random.normal(size=self._width).astype(np.float32)
@@ -86,11 +86,7 @@ class Endless(Shop):
             for n in range(_EVENTS)
         ]
         found = [{"hits": {"hits": rows}}, {"hits": {"hits": []}}]
-        return _json({"responses": found})
-
-
-def _json(value: Any) -> web.Response:
-    return web.Response(body=orjson.dumps(value), content_type="application/json")
+        return json_answer({"responses": found})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from aiohttp import web
 
-__all__ = ["INDEX", "Shop", "Site"]
+__all__ = ["INDEX", "Shop", "Site", "json_answer"]
 
 INDEX = "shop"
 _EVENTS = "ubi_events"
@@ -74,10 +74,10 @@ class Shop:
         name = request.match_info.get("index", INDEX)
         if name != INDEX:
             reason = {"type": "index_not_found_exception", "reason": f"no such index [{name}]"}
-            return _json({"error": reason, "status": 404}, 404)
+            return json_answer({"error": reason, "status": 404}, 404)
         meta = {"neuralrank": {"encoder": self.encoder}} if self.encoder else {}
         settings = {"index": {"uuid": "scripted"}}
-        return _json({INDEX: {"mappings": {"_meta": meta}, "settings": settings}})
+        return json_answer({INDEX: {"mappings": {"_meta": meta}, "settings": settings}})
 
     async def _search(self, request: web.Request) -> web.Response:
         self.asked += 1
@@ -102,7 +102,7 @@ class Shop:
                 if not actions or row["_source"]["action_name"] in actions[0]
             ]
             responses.append({"hits": {"hits": rows[: body["size"]]}, "status": 200})
-        return _json({"took": 1, "responses": responses})
+        return json_answer({"took": 1, "responses": responses})
 
 
 class Site:
@@ -140,5 +140,5 @@ class Site:
             await site.stop()
 
 
-def _json(value: Any, status: int = 200) -> web.Response:
+def json_answer(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")

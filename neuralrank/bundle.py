@@ -22,15 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neuralrank.errors import InvalidBundle
 from neuralrank.onnx_references import external_locations
@@ -69,12 +61,6 @@ _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _not_zero(values: tuple[float, float, float]) -> tuple[float, float, float]:
-    if not all(value > 0 for value in values):
-        raise ValueError(f"std is {list(values)}; each must be above 0")
-    return values
 
 
 class Calibration(_Model):
@@ -138,9 +124,15 @@ class ImageInputs(_Model):
     size: Annotated[int, Field(ge=16, le=1_024)]
     # Taken off each of red, green and blue in [0, 1], and what the rest is divided by.
     mean: _Colours
-    std: Annotated[_Colours, AfterValidator(_not_zero)]
+    std: _Colours
     # How a photo that is not square becomes so: white at its sides, cut at its sides, or stretched.
     fit: Literal["pad", "crop", "stretch"] = "pad"
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"std is {list(self.std)}; each must be above 0")
+        return self
 
 
 class Manifest(_Model):

@@ -112,10 +112,10 @@ class Encoder:
         """
         to = self.bundle.manifest.item_similarity
         middle = (to.low + to.high) / 2
-        lower = (cosines - to.low) / (to.high - to.low)
-        upper = 0.5 + 0.5 * (cosines - middle) / max(1.0 - middle, 1e-6)
-        scaled = np.where(cosines < middle, lower, upper)
-        return np.asarray(np.minimum(np.maximum(scaled, 0.0), 1.0), np.float32)
+        lower = Calibration(low=to.low, high=middle)
+        upper = Calibration(low=middle, high=max(1.0, middle + 1e-6))
+        # Two ramps, of which the second begins where the first has ended.
+        return np.asarray((calibrated(cosines, lower) + calibrated(cosines, upper)) / 2, np.float32)
 
     def calibrate_centroid(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosines to a centroid of passages, mapped to [0, 1]; they reach up to 1 itself."""

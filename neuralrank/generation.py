@@ -22,6 +22,7 @@ __all__ = [
     "create",
     "find_unfinished",
     "free_name",
+    "noted",
     "one_index",
 ]
 
@@ -169,6 +170,12 @@ class Generation:
         return deleted
 
 
+def noted(mappings: Mapping[str, Any]) -> dict[str, Any]:
+    """What we noted of an index: `_meta.neuralrank` of its mappings, empty where it isn't ours."""
+    found: dict[str, Any] = mappings.get("_meta", {}).get("neuralrank", {})
+    return found
+
+
 def one_index(client: OpenSearch, name: str) -> tuple[str, dict[str, Any]]:
     """The index of a name, or the only one behind an alias: its own name, and what OpenSearch says
     of it: aliases, mappings and settings.
@@ -220,8 +227,8 @@ def create(
         meta: what else `_meta.neuralrank` says.
     """
     mappings = dict(body["mappings"])
-    noted = {**mappings.get("_meta", {}).get("neuralrank", {}), **meta, "state": _BUILDING}
-    mappings["_meta"] = {**mappings.get("_meta", {}), "neuralrank": noted}
+    notes = {**noted(mappings), **meta, "state": _BUILDING}
+    mappings["_meta"] = {**mappings.get("_meta", {}), "neuralrank": notes}
     settings = dict(body.get("settings", {}))
     final = _final_settings(settings)
     # No refresh and no replica while filling: both would do their work many times over.
@@ -233,7 +240,7 @@ def create(
     }
     index = free_name(client, name)
     client.indices.create(index=index, body={"settings": settings, "mappings": mappings})
-    return Generation(name, index, noted, final)
+    return Generation(name, index, notes, final)
 
 
 def find_unfinished(
@@ -253,15 +260,15 @@ def find_unfinished(
     if not unfinished:
         raise NotFound(f"No unfinished index of {name!r} is there to resume; leave out --resume.")
     index = max(unfinished)
-    noted = unfinished[index]
-    wanted = {**body["mappings"].get("_meta", {}).get("neuralrank", {}), **meta}
+    notes = unfinished[index]
+    wanted = {**noted(body["mappings"]), **meta}
     for key, value in wanted.items():
-        if noted.get(key) != value:
+        if notes.get(key) != value:
             raise InvalidInput(
-                f"{index} can't be resumed: its {key} is {noted.get(key)!r}, and now it is "
+                f"{index} can't be resumed: its {key} is {notes.get(key)!r}, and now it is "
                 f"{value!r}. Leave out --resume to begin anew."
             )
-    return Generation(name, index, noted, _final_settings(body.get("settings", {})))
+    return Generation(name, index, notes, _final_settings(body.get("settings", {})))
 
 
 def _final_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -283,9 +290,9 @@ def adopt(client: OpenSearch, name: str, index: str, settings: Mapping[str, Any]
         settings: of its body.
     """
     found = client.indices.get_mapping(index=index)[index]["mappings"]
-    noted = {**found.get("_meta", {}).get("neuralrank", {}), "state": _BUILDING}
-    client.indices.put_mapping(index=index, body={"_meta": {"neuralrank": noted}})
-    return Generation(name, index, noted, _final_settings(settings))
+    notes = {**noted(found), "state": _BUILDING}
+    client.indices.put_mapping(index=index, body={"_meta": {"neuralrank": notes}})
+    return Generation(name, index, notes, _final_settings(settings))
 
 
 def alias_of(index: str, aliases: Iterable[str]) -> str | None:

@@ -7,17 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralrank.backends.onnxruntime import OnnxRuntime, open_session
-from neuralrank.bundle import Bundle, ImageInputs
+from neuralrank.bundle import Bundle, Calibration, ImageInputs
 from neuralrank.errors import InvalidBundle
 from neuralrank.golden import running
 from neuralrank.pictures import Picture, read_picture
 
-__all__ = ["GOLDEN", "ImageEncoder"]
+__all__ = ["ALIKE", "GOLDEN", "ImageEncoder"]
 
 Vectors = NDArray[np.float32]
 
 # What a golden vector is of: `golden_picture`, the same for every bundle.
 GOLDEN: Final = "waves"
+# What cosines mean of photos of which nothing was measured: those of different things have 0.3,
+# near duplicates 0.9. Each catalogue of more than a few photos measures its own (`indexer.photos`).
+ALIKE: Final = Calibration(low=0.3, high=0.9)
 # Photos in one run: of more, no core gains anything, and memory grows.
 _BATCH: Final = 4
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.generation import alias_of, one_index
+from neuralrank.generation import alias_of, noted, one_index
 
 __all__ = ["Live", "find_live", "read_only"]
 
@@ -32,8 +32,7 @@ class Live:
     @property
     def noted(self) -> Mapping[str, Any]:
         """`_meta.neuralrank` of its mapping."""
-        found: Mapping[str, Any] = self.body["mappings"].get("_meta", {}).get("neuralrank", {})
-        return found
+        return noted(self.body["mappings"])
 
 
 def find_live(client: OpenSearch, name: str) -> Live:

@@ -98,18 +98,22 @@ def index_like(
         noted: `_meta.neuralrank` of its mapping.
         lenient: leave out vectors that the files have no field for; such files say nothing of them.
     """
-    known = read(folder / "mappings" / "product.json").get("properties", {})
-
-    def kept(name: str, field: str) -> str:
-        return "" if lenient and field not in known else str(noted.get(name) or "")
-
-    return product_index(
-        kept("encoder", VECTOR),
+    fields = (VECTOR, IMAGE_VECTOR)
+    known = read(folder / "mappings" / "product.json").get("properties", {}) if lenient else fields
+    text, image = (
+        str(noted.get(name) or "") if field in known else ""
+        for name, field in zip(("encoder", "image_encoder"), fields, strict=True)
+    )
+    body = product_index(
+        text,
         int(noted.get("dimensions") or 0),
         folder,
-        image_encoder=kept("image_encoder", IMAGE_VECTOR),
+        image_encoder=image,
         image_dimensions=int(noted.get("image_dimensions") or 0),
     )
+    if image and (similarity := noted.get("image_similarity")):
+        body["mappings"]["_meta"]["neuralrank"]["image_similarity"] = similarity
+    return body
 
 
 def lexical_query(text: str, folder: Path = FOLDER) -> dict[str, Any]:

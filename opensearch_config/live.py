@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from neuralrank.generation import noted
 from neuralrank.packing import PACKED, VECTOR
 from opensearch_config import files
 
@@ -30,8 +31,8 @@ def with_encoder(live: Mapping[str, Any], encoder: str, dimensions: int) -> dict
     """
     mappings = chosen_mappings(live["mappings"])
     settings = chosen_settings(live["settings"]["index"])
-    before = live["mappings"].get("_meta", {}).get("neuralrank", {})
-    made = files.index_like({**before, "encoder": encoder, "dimensions": dimensions})
+    held = {**noted(live["mappings"]), "encoder": encoder, "dimensions": dimensions}
+    made = files.index_like(held)
     ours = made["mappings"]
     settings["index"] |= {
         name: value for name, value in made["settings"]["index"].items() if name.startswith("knn")
@@ -42,8 +43,6 @@ def with_encoder(live: Mapping[str, Any], encoder: str, dimensions: int) -> dict
     mappings["properties"] = {PACKED: ours["properties"][PACKED], **own, VECTOR: vector}
     meta = mappings.get("_meta", {})
     notes = {**ours["_meta"]["neuralrank"], **meta.get("neuralrank", {})}
-    if similarity := before.get("image_similarity"):
-        notes["image_similarity"] = similarity
     mappings["_meta"] = {**meta, "neuralrank": notes}
     return {"settings": settings, "mappings": mappings}
 

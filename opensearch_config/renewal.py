@@ -29,9 +29,6 @@ __all__ = ["Renewed", "renew"]
 # Seconds between two looks at a reindex, and that an answer about a new index may take.
 _POLL: Final = 0.2
 _READY: Final = 60
-# What the notes of an index say of its documents, which the next one has too.
-_KEPT: Final = ("encoder", "dimensions", "catalogue", "image_encoder", "image_dimensions",
-                "image_similarity")  # fmt: skip
 # Documents in one bulk of a reindex: with vectors of 384 dimensions about 2 MB.
 _BATCH: Final = 500
 _BLOCK: Final = "index.blocks.write"
@@ -115,7 +112,7 @@ def _reindexed(
     progress: _Progress,
 ) -> Generation:
     """Every document of the source in a new index."""
-    kept = {name: meta[name] for name in _KEPT if name in meta}
+    kept = {name: meta[name] for name in ("encoder", "dimensions", "catalogue") if name in meta}
     generation = create(client, alias, body, kept)
     try:
         copy = {

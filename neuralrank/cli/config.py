@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 from opensearchpy import OpenSearch
-from rich.console import Console
 from rich.text import Text
 
+from neuralrank.console import plain_console
 from neuralrank.opensearch import connect
 from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
@@ -118,12 +118,12 @@ def apply(
         return
     _show(done, False, nothing="")
     for each in renewed:
-        Console(markup=False).print(
+        plain_console().print(
             f"{each.alias} → {each.index}: {each.documents:,} documents in {each.seconds:.1f} s",
             highlight=False,
         )
         for warning in each.warnings:
-            Console(markup=False).print(f"warning: {warning}", highlight=False)
+            plain_console().print(f"warning: {warning}", highlight=False)
 
 
 @config.command()
@@ -155,7 +155,7 @@ def export(
         typer.echo(orjson.dumps({"files": [str(path) for path in paths]}).decode())
         return
     for path in paths:
-        Console(markup=False).print(str(path), highlight=False, soft_wrap=True)
+        plain_console().print(str(path), highlight=False, soft_wrap=True)
 
 
 def _renew(client: OpenSearch, change: "Change", files: Path) -> "Renewed":
@@ -177,7 +177,7 @@ def _show(changes: "list[Change]", as_json: bool, nothing: str) -> None:
     if as_json:
         typer.echo(orjson.dumps({"changes": [change.json() for change in changes]}).decode())
         return
-    out = Console(markup=False)
+    out = plain_console()
     if not changes and nothing:
         out.print(nothing)
     styles = {

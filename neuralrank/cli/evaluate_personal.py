@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from neuralrank.catalogue import Catalogue
+from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
 from neuralrank.product import Product, headline
 from neuralrank.progress import progress_bar
@@ -156,6 +156,6 @@ def _show(report: dict[str, Any]) -> None:
         table.add_column(name, justify="left" if name == "system" else "right")
     for name, numbers in report["systems"].items():
         table.add_row(name, f"{numbers['HitRate@10']:.4f}", f"{numbers['nDCG@10']:.4f}")
-    out = Console(markup=False)
+    out = plain_console()
     out.print(table)
     out.print(f"{report['users']} users", style="dim", highlight=False)

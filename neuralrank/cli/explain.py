@@ -14,6 +14,7 @@ from neuralrank.cli import explained, results, search
 from neuralrank.cli.analyze import mappings_of, product_source
 from neuralrank.client import Client
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound
+from neuralrank.generation import noted
 from neuralrank.opensearch import connect
 from neuralrank.packing import PACKED, VECTOR, unpack
 from neuralrank.registry import Registry
@@ -244,7 +245,7 @@ def _nearness(
         return Nearness(where, None, None, None, "the product has none")
     own = _vector(client, name, item)
     cosine = cosine_of(where.score, space) if own is None else float(own @ vector)
-    encoder = str(mappings.get("_meta", {}).get("neuralrank", {}).get("encoder", ""))
+    encoder = str(noted(mappings).get("encoder", ""))
     return Nearness(
         where, cosine, _calibrated(settings, encoder, cosine), cosine_of(where.last, space)
     )

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import orjson
 import typer
 from opensearchpy import OpenSearch
-from rich.console import Console
 
 from neuralrank import ubi
+from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.opensearch import connect
 from neuralrank.settings import load_settings
@@ -104,7 +104,7 @@ def load(
     if as_json:
         typer.echo(orjson.dumps(summary).decode())
         return
-    out = Console(markup=False)
+    out = plain_console()
     out.print(f"{summary['queries']:,} queries and {summary['events']:,} events written.")
     if rejected:
         out.print(f"{rejected:,} lines rejected: see {where}.")
@@ -172,7 +172,7 @@ def log(
         typer.echo(orjson.dumps({"id": identity, "event": row, "warnings": warnings}).decode())
     else:
         on = f" on {item}" if item else ""
-        Console(markup=False).print(f"Logged: {user} {action}{on}.", highlight=False)
+        plain_console().print(f"Logged: {user} {action}{on}.", highlight=False)
 
 
 @feedback.command()
@@ -218,7 +218,7 @@ def forget(
         typer.echo(orjson.dumps(deleted | {"dry_run": dry_run}).decode())
         return
     what = f"{deleted['events']:,} events and {deleted['queries']:,} queries"
-    Console(markup=False).print(f"{what} would be deleted." if dry_run else f"{what} deleted.")
+    plain_console().print(f"{what} would be deleted." if dry_run else f"{what} deleted.")
 
 
 def _warned(client: OpenSearch, *indexes: str) -> list[str]:

@@ -7,13 +7,13 @@ from typing import Annotated
 import orjson
 import typer
 from opensearchpy import OpenSearch
-from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from neuralrank.console import plain_console
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.generation import one_index
+from neuralrank.generation import noted, one_index
 from neuralrank.image_encoder import ImageEncoder
 from neuralrank.opensearch import connect
 from neuralrank.progress import progress_bar
@@ -196,7 +196,7 @@ def index(
         table.add_row("deleted", ", ".join(summary.deleted))
     for warning in summary.warnings:
         table.add_row("warning", warning)
-    Console(markup=False).print(table, highlight=False)
+    plain_console().print(table, highlight=False)
 
 
 def width_of(encoder: Encoder | None, dimensions: int) -> int:
@@ -264,5 +264,4 @@ def holds_photos_of(client: OpenSearch, name: str, encoder: str) -> bool:
         _, body = one_index(client, name)
     except (InvalidInput, NotFound):
         return False
-    noted = body["mappings"].get("_meta", {}).get("neuralrank", {})
-    return bool(noted.get("image_encoder") == encoder)
+    return bool(noted(body["mappings"]).get("image_encoder") == encoder)

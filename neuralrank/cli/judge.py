@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import orjson
 import typer
 from opensearchpy import OpenSearch
-from rich.console import Console
 
 from neuralrank.cli.results import NO_PIPELINE, PIPELINE, Hit, ask, price
+from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
 from neuralrank.evaluation import read_queries
 from neuralrank.judging import (
@@ -21,7 +21,6 @@ from neuralrank.judging import (
     Skipped,
     ask_all,
     judgments_from_clicks,
-    queries_beside,
     unknown_in_words,
     unknown_items,
 )
@@ -155,7 +154,7 @@ def ask_person(
     if not names:
         raise InvalidInput("--pipelines is empty; name search pipelines, or _none for none.")
     known = _so_far(out, queries, texts)
-    console = Console(markup=False)
+    console = plain_console()
 
     def save(judgments: Judgments) -> None:
         judgments.write(out, queries=False)
@@ -205,16 +204,11 @@ def convert(
     Import the result with PUT _plugins/_search_relevance/judgments. What a GET of that address
     answers can be read too; ratings of its click model are no grades and need --thresholds.
     """
-    beside = queries_beside(source)
-    texts = queries or (beside if beside.is_file() else None)
-    made = read = Judgments.read(source, texts, _steps(thresholds))
-    if texts and source.suffix != ".json":
-        made = read.asked(texts)
+    made, lacking = Judgments.read_asked(source, queries, _steps(thresholds))
     unknown: list[str] = []
     if index:
         with closing(connect(load_settings())) as client:
             made, unknown = _known(client, index, made)
-    lacking = len(read.grades) - len(made.grades)
     skipped = {"judged queries without a text": lacking} if lacking else {}
     _show(_written(made, out, queries) | {"unknown_items": unknown, "skipped": skipped}, as_json)
 
@@ -287,7 +281,7 @@ def _show(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(orjson.dumps(report).decode())
         return
-    out = Console(markup=False)
+    out = plain_console()
 
     def say(line: str) -> None:
         out.print(line, markup=False, highlight=False)

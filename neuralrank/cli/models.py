@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from neuralrank.bundle import Bundle, parse_ref
 from neuralrank.cli import promotion
 from neuralrank.cli.registry_options import Json, Ref, RegistryUrl, open_registry, say_done
 from neuralrank.cli.results import console
+from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
 from neuralrank.in_service import Published
 from neuralrank.models import add, add_defaults
@@ -163,7 +163,7 @@ def add_(
         )
     chosen: Precision = "fp32" if precision == "fp32" else "int8"
     target = open_registry(registry)
-    progress = Console(stderr=True, markup=False)
+    progress = plain_console(stderr=True)
     with progress.status("Starting") as status:
 
         def say(what: str) -> None:

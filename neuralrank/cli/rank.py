@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import orjson
 import typer
 from google.protobuf import json_format
-from rich.console import Console
 from rich.table import Table
 
 from neuralrank.client import Client
+from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.settings import load_settings
 from neuralrank.v1 import ranking_pb2 as pb
@@ -167,7 +167,7 @@ def _read(file: str) -> bytes:
 
 def _show(request: pb.RankRequest, response: pb.RankResponse) -> None:
     texts = {entry.id: entry.text for entry in request.candidates}
-    console = Console(markup=False)
+    console = plain_console()
     table = Table(box=None, pad_edge=False)
     for name in ("#", "was", "score", "id", "text"):
         table.add_column(name, justify="right" if name in ("#", "was", "score") else "left")

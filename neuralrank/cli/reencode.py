@@ -5,10 +5,10 @@ from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from neuralrank.cli.index import Dimensions, Keep, Resume, load_encoder, width_of
+from neuralrank.console import plain_console
 from neuralrank.opensearch import connect
 from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
@@ -88,4 +88,4 @@ def reencode(
         table.add_row("deleted", ", ".join(summary.deleted))
     for warning in summary.warnings:
         table.add_row("warning", warning)
-    Console(markup=False).print(table, highlight=False)
+    plain_console().print(table, highlight=False)

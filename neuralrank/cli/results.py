@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound
 
 __all__ = ["NO_PIPELINE", "PIPELINE", "Hit", "Page", "ask", "console", "show", "side_by_side"]
@@ -163,8 +164,8 @@ def ask(
 def console() -> Console:
     """Standard output. Where it is no terminal: as wide as COLUMNS says, else 160."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS"):
-        return Console(markup=False)
-    return Console(width=160, markup=False)
+        return plain_console()
+    return plain_console(width=160)
 
 
 def show(out: Console, page: Page, *, explain: bool) -> None:

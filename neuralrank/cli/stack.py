@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from neuralrank.console import plain_console
 from neuralrank.credentials import sign_in
 from neuralrank.errors import EXIT_CODE, Unavailable
 from neuralrank.settings import Settings, load_settings
@@ -95,7 +95,7 @@ def up(
     Maven, disk space or port, or an existing OpenSearch lacks the plugins.
     """
     settings = load_settings(home=home, opensearch_url=opensearch_url or None)
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = plain_console(stderr=True, highlight=False)
     options = UpOptions(
         home=settings.home.resolve(),
         registry=_absolute(settings.registry_path),
@@ -145,7 +145,7 @@ def down(
     not an error.
     """
     settings = load_settings(home=home)
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = plain_console(stderr=True, highlight=False)
     ended = stack_down(
         settings.home.resolve(),
         lambda line: console.print(line, markup=False, soft_wrap=True),
@@ -209,7 +209,7 @@ def _show_up(state: State) -> None:
 
 def _print(table: Table) -> None:
     """As wide as it needs: a path that is cut or folded can't be copied."""
-    Console(width=1_000, highlight=False, markup=False).print(table)
+    plain_console(width=1_000, highlight=False).print(table)
 
 
 def _command(name: str, home: Path) -> str:

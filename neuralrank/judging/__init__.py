@@ -9,7 +9,6 @@ from neuralrank.judging.clicks import MODELS, Estimate, Tally, grade
 from neuralrank.judging.from_clicks import Learned, judgments_from_clicks
 from neuralrank.judging.judgments import (
     Judgments,
-    queries_beside,
     query_id,
     query_key,
     require_some,
@@ -33,7 +32,6 @@ __all__ = [
     "ask_all",
     "grade",
     "judgments_from_clicks",
-    "queries_beside",
     "query_id",
     "query_key",
     "read_pages",

@@ -113,6 +113,25 @@ class Judgments:
         return Judgments({query: texts[query] for query in kept}, kept)
 
     @classmethod
+    def read_asked(
+        cls, path: Path, queries: Path | None = None, thresholds: Sequence[float] = ()
+    ) -> "tuple[Judgments, int]":
+        """Those of queries with a text, and how many queries were left out for lack of one.
+
+        Args:
+            queries: of a TREC file; None: what `queries_beside` names, where it is there. Where
+                there are none at all, ids are texts.
+
+        Raises:
+            InvalidInput: as `read` and `asked`.
+        """
+        beside = queries_beside(path)
+        texts = queries or (beside if beside.is_file() else None)
+        read = cls.read(path, texts, thresholds)
+        made = read.asked(texts) if texts and path.suffix != ".json" else read
+        return made, len(read.grades) - len(made.grades)
+
+    @classmethod
     def read(
         cls, path: Path, queries: Path | None = None, thresholds: Sequence[float] = ()
     ) -> "Judgments":

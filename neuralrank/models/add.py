@@ -13,7 +13,7 @@ from neuralrank.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, write_bundle
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound, Unavailable, Unsupported
-from neuralrank.image_encoder import GOLDEN, ImageEncoder
+from neuralrank.image_encoder import ALIKE, GOLDEN, ImageEncoder
 from neuralrank.models.bert import BertConfig, Precision, write_bert
 from neuralrank.models.bert_reader import read_bert
 from neuralrank.models.calibration import (
@@ -352,8 +352,7 @@ def _efficientnet(work: Path, target: Path) -> dict[str, Any]:
         "dimensions": dimensions,
         "normalized": True,
         "image": {"size": size, "mean": (127 / 255,) * 3, "std": (128 / 255,) * 3},
-        # Photos of different things have 0.3, near duplicates 0.9.
-        "item_similarity": {"low": 0.3, "high": 0.9},
+        "item_similarity": ALIKE,
         "licence": "Apache-2.0",
     }
 

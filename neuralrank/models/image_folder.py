@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from neuralrank.errors import InvalidInput
+from neuralrank.image_encoder import ALIKE
 from neuralrank.models.hugging_face import read_json
 
 __all__ = ["PREPROCESSOR", "holds_image_encoder", "read_image_folder"]
@@ -57,9 +58,7 @@ def read_image_folder(folder: Path) -> tuple[onnx.ModelProto, dict[str, Any]]:
         helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", width])
     )
     fields = {"kind": "image_encoder", "dimensions": width, "normalized": True, "image": image}
-    # What photos of different things and near duplicates have is measured on each catalogue; where
-    # that has too few photos, this is what most models' have.
-    return model, {**fields, "item_similarity": {"low": 0.3, "high": 0.9}}
+    return model, {**fields, "item_similarity": ALIKE}
 
 
 def _constants(model: onnx.ModelProto) -> set[str]:

@@ -12,7 +12,7 @@ import orjson
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput
-from neuralrank.generation import one_index
+from neuralrank.generation import noted, one_index
 from neuralrank.packing import VECTOR
 from opensearch_config import files
 from opensearch_config.tuning.analysis import changed_index, text_fields
@@ -52,7 +52,7 @@ class Source:
             InvalidInput: the name stands for several.
         """
         index, body = one_index(client, name)
-        meta = body["mappings"].get("_meta", {}).get("neuralrank", {})
+        meta = noted(body["mappings"])
         return cls(
             name=name,
             index=index,

@@ -17,6 +17,7 @@ from opensearchpy import AsyncOpenSearch
 
 from neuralrank.bundle import Calibration
 from neuralrank.errors import NotFound, Unavailable
+from neuralrank.image_encoder import ALIKE
 from neuralrank.packing import IMAGE_VECTOR, unpack
 from neuralrank.product import PASSAGE_FIELDS, passage, strings
 from neuralrank.text import clean
@@ -38,8 +39,6 @@ _PURCHASES: Final = ("purchase",)
 _AHEAD_MS: Final = 86_400_000
 # What is read of an item beside its vectors.
 _READ: Final = (*PASSAGE_FIELDS, "price", "in_stock")
-# Of photos in an index that does not say it: few are so near that nothing tells them apart.
-_ALIKE: Final = Calibration(low=0.3, high=0.9)
 
 _Result = TypeVar("_Result")
 
@@ -338,7 +337,7 @@ def _photos(note: Mapping[str, Any]) -> PhotosInfo | None:
         return None
     said = _inner(note, "image_similarity")
     low, high = _number(said.get("low")), _number(said.get("high"))
-    return PhotosInfo(encoder, packed, Calibration(low=low, high=high) if low < high else _ALIKE)
+    return PhotosInfo(encoder, packed, Calibration(low=low, high=high) if low < high else ALIKE)
 
 
 def _vector(value: Any) -> Floats | None:

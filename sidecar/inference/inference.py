@@ -23,7 +23,7 @@ from sidecar.inference.cost import Cost
 from sidecar.inference.queue import Job, Priority
 from sidecar.inference.ticket import Runner, Ticket
 from sidecar.inference.workers import Workers
-from sidecar.models.serving import CrossEncoderModel, EncoderModel, ImageModel
+from sidecar.models.serving import CrossEncoderModel, EncoderModel, ImageModel, VectorModel
 from sidecar.telemetry.calls import current
 from sidecar.telemetry.metrics import Metrics
 
@@ -268,7 +268,7 @@ class Inference:
 
     async def _encode(
         self,
-        encoder: EncoderModel | ImageModel,
+        encoder: VectorModel,
         priority: Priority,
         tokenise: Callable[[Sequence[_Read]], Sequence[Sized]],
         texts: Sequence[_Read],

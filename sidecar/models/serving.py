@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from neuralrank.bundle import parse_ref
 from neuralrank.errors import NotFound, Unavailable
@@ -27,38 +27,45 @@ __all__ = [
     "Serving",
     "State",
     "Status",
+    "VectorModel",
     "unfollowed",
 ]
 
 
-class EncoderModel(Protocol):
-    """What ranking needs of an encoder; `neuralrank.encoder.Encoder` is one."""
+class _Model(Protocol):
+    """What is needed of every model that runs in the queue."""
 
     @property
     def ref(self) -> str: ...
     @property
     def backend_name(self) -> str: ...
+
+
+class VectorModel(_Model, Protocol):
+    """What is needed of a model that makes vectors, whatever of."""
+
     @property
     def dimensions(self) -> int: ...
+    def run(self, batch: Sequence[Any]) -> Floats: ...
+
+
+class EncoderModel(VectorModel, Protocol):
+    """What ranking needs of an encoder; `neuralrank.encoder.Encoder` is one."""
+
     @property
     def matryoshka(self) -> tuple[int, ...]: ...
     def tokenise_queries(self, texts: Sequence[str]) -> list[Tokens]: ...
     def tokenise_passages(self, texts: Sequence[str]) -> list[Tokens]: ...
-    def run(self, batch: Sequence[Tokens]) -> Floats: ...
     def calibrate_query(self, cosines: Floats) -> Floats: ...
     def calibrate_item(self, cosines: Floats) -> Floats: ...
     def calibrate_centroid(self, cosines: Floats) -> Floats: ...
 
 
-class CrossEncoderModel(Protocol):
+class CrossEncoderModel(_Model, Protocol):
     """What ranking needs of a cross-encoder; `neuralrank.cross_encoder.CrossEncoder` is one."""
 
     @property
-    def ref(self) -> str: ...
-    @property
     def vocabulary(self) -> str: ...
-    @property
-    def backend_name(self) -> str: ...
     def supports(self, language: str) -> bool: ...
     def tokenise(self, texts: Sequence[str]) -> list[Ids]: ...
     def pair(self, query: Ids, text: Ids) -> Tokens: ...
@@ -66,17 +73,10 @@ class CrossEncoderModel(Protocol):
     def probability(self, logits: Floats) -> Floats: ...
 
 
-class ImageModel(Protocol):
+class ImageModel(VectorModel, Protocol):
     """What is needed of an image encoder; `neuralrank.image_encoder.ImageEncoder` is one."""
 
-    @property
-    def ref(self) -> str: ...
-    @property
-    def backend_name(self) -> str: ...
-    @property
-    def dimensions(self) -> int: ...
     def read(self, photos: Sequence[bytes]) -> list[Picture]: ...
-    def run(self, batch: Sequence[Picture]) -> Floats: ...
     def golden_vector(self) -> Floats: ...
 
 

@@ -79,28 +79,26 @@ class Vectors:
     ) -> tuple[list[Encoding], str]:
         """As `encode`, of photos alone."""
         ref = _of_photos(info, encoder)
-        images = [entry.image for entry in inputs if entry.kind == "image"]
-        ids = [entry.value for entry in inputs if entry.kind == "photo"]
-        made: list[Encoding] = []
-        if images:
+        found: dict[int, Encoding] = {}
+        places = [place for place, entry in enumerate(inputs) if entry.kind == "photo"]
+        items = await self._found([inputs[place].value for place in places], info, deadline)
+        for place, item in zip(places, items, strict=True):
+            why = f"item {item.id!r} has no vector of a photo in its index"
+            found[place] = _encoding(item.image, why)
+        places = [place for place, entry in enumerate(inputs) if entry.kind == "image"]
+        if places:
             model = self._models.serving.image_encoder(ref)
-            held = info.photos.encoder if info is not None and info.photos is not None else ""
-            if info is not None and model.ref != held:
+            held = info.photos if info is not None else None
+            if info is not None and held is not None and model.ref != held.encoder:
                 raise EncoderMismatch(
-                    f"Index {info.name!r} holds vectors of photos by {held}, and {model.ref} is to "
-                    "be used. Serve that bundle, or index the catalogue again."
+                    f"Index {info.name!r} holds vectors of photos by {held.encoder}, and "
+                    f"{model.ref} is to be used. Serve that bundle, or index the catalogue again."
                 )
-            made = _encodings(await self._inference.encode_images(model, images, deadline))
+            images = [inputs[place].image for place in places]
+            vectors = await self._inference.encode_images(model, images, deadline)
+            found.update(zip(places, _encodings(vectors), strict=True))
             ref = model.ref
-        kept = [
-            Encoding(item.image)
-            if item.image is not None
-            else Encoding(None, f"item {item.id!r} has no vector of a photo in its index")
-            for item in await self._found(ids, info, deadline)
-        ]
-        made.reverse()
-        kept.reverse()
-        return [(made if entry.kind == "image" else kept).pop() for entry in inputs], ref
+        return [found[place] for place in range(len(inputs))], ref
 
     async def _queries(
         self, queries: Sequence[str], model: EncoderModel, deadline: Deadline
@@ -119,12 +117,10 @@ class Vectors:
     async def _lookup(
         self, ids: Sequence[str], index: IndexInfo | None, deadline: Deadline
     ) -> list[Encoding]:
+        name = index.name if index else ""
         return [
-            Encoding(item.vector)
-            if item.vector is not None
-            else Encoding(None, f"item {item.id!r} has no vector in index {index.name!r}")
+            _encoding(item.vector, f"item {item.id!r} has no vector in index {name!r}")
             for item in await self._found(ids, index, deadline)
-            if index is not None
         ]
 
     async def _found(
@@ -206,6 +202,11 @@ def _cut(encoding: Encoding, width: int) -> Encoding:
     if encoding.vector is None or len(encoding.vector) == width:
         return encoding
     return Encoding(cut(encoding.vector, width))
+
+
+def _encoding(vector: Floats | None, why: str) -> Encoding:
+    """The vector, or why there is none."""
+    return Encoding(vector) if vector is not None else Encoding(None, why)
 
 
 def _encodings(vectors: Floats) -> list[Encoding]:

@@ -198,7 +198,7 @@ def similarities(
     Args:
         query: float32 [d] of length 1; None: no query, or no vector for it.
         query_is_item: the vector is an item's (similar items), whose cosines lie elsewhere.
-        photos: how alike the photos are; its part of `query_match` is `IMAGE_SHARE`.
+        photos: how alike the photos are, which is a part of `query_match`.
     """
     absent = np.full(len(candidates), np.nan, np.float32)
     query_cosine = query_match = user_cosine = user_match = absent

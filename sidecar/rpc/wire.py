@@ -162,30 +162,29 @@ def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput
                 )
             return EncodeInput("user", entry.user.id, profile)
         case "item_id":
-            if not entry.item_id or not index:
-                raise InvalidInput(
-                    f"{where} is the item {shown(entry.item_id)} of index {index!r}; both must be "
-                    "given."
-                )
-            at_most(f"{where}.item_id", len(entry.item_id), MAX_ID, "characters")
-            return EncodeInput("item", entry.item_id)
+            return EncodeInput("item", _item(where, "item_id", "the item", entry.item_id, index))
         case "image":
             if not entry.image:
                 raise InvalidInput(f"{where}.image is empty; give what the file of a photo holds.")
             at_most(f"{where}.image", len(entry.image), MAX_BYTES, "bytes", "Send a smaller one.")
             return EncodeInput("image", "", image=entry.image)
         case "photo_of":
-            if not entry.photo_of or not index:
-                raise InvalidInput(
-                    f"{where} is the photo of item {shown(entry.photo_of)} of index {index!r}; "
-                    "both must be given."
-                )
-            at_most(f"{where}.photo_of", len(entry.photo_of), MAX_ID, "characters")
-            return EncodeInput("photo", entry.photo_of)
+            what = "the photo of item"
+            return EncodeInput("photo", _item(where, "photo_of", what, entry.photo_of, index))
         case _:
             raise InvalidInput(
                 f"{where} is empty; give query, passage, user, item_id, image or photo_of."
             )
+
+
+def _item(where: str, field: str, what: str, name: str, index: str) -> str:
+    """The id of an item that is looked up in an index."""
+    if not name or not index:
+        raise InvalidInput(
+            f"{where} is {what} {shown(name)} of index {index!r}; both must be given."
+        )
+    at_most(f"{where}.{field}", len(name), MAX_ID, "characters")
+    return name
 
 
 def _query(name: str, text: str) -> str:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from neuralrank.console import plain_console
 from neuralrank.errors import Unavailable, Unsupported
 from neuralrank.full_disk import naming
 from trainer.loop.options import TrainingOptions
@@ -151,7 +151,7 @@ class _Bar:
 @contextmanager
 def bar(metric: str, total: int, *, active: bool) -> Iterator[Shown]:
     """A progress bar on standard error; lines where that is no terminal."""
-    console = Console(stderr=True, quiet=not active, markup=False)
+    console = plain_console(stderr=True, quiet=not active)
     lines = active and not sys.stderr.isatty()  # as a log file wants them
     with Progress(
         TextColumn("{task.description}"),

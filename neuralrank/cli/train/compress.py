@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, training_flags
+from neuralrank.console import plain_console
 
 if TYPE_CHECKING:
     from trainer.compress.measuring import Row
@@ -60,7 +60,7 @@ def compress(
 
     options = CompressOptions(layers, heads, intermediate, name)
     found = open_registry(registry)
-    with Console(stderr=True, markup=False).status("Reading the weights", spinner="dots") as status:
+    with plain_console(stderr=True).status("Reading the weights", spinner="dots") as status:
         data = Dataset.open(dataset)
         weights = read_source(source, found, status.update)
 
@@ -94,4 +94,4 @@ def _print(rows: "tuple[Row, ...]") -> None:
             f"{row.ndcg:.4f}",
             f"{row.correlation:.4f}",
         )
-    Console(markup=False).print(table, highlight=False)
+    plain_console().print(table, highlight=False)

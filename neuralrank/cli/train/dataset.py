@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from neuralrank.cli.train import train
+from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.progress import told
 from neuralrank.settings import load_settings
@@ -117,13 +117,9 @@ def dataset(
                 show,
             )
         elif judgments:
-            from neuralrank.judging import Judgments, queries_beside
+            from neuralrank.judging import Judgments
 
-            beside = queries_beside(judgments)
-            texts = queries or (beside if beside.is_file() else None)
-            judged = whole = Judgments.read(judgments, texts)
-            if texts and judgments.suffix != ".json":
-                judged = whole.asked(texts)
+            judged, lacking = Judgments.read_asked(judgments, queries)
             items, headlines = read_items(catalogue)
             made = from_judgments(
                 judged,
@@ -132,7 +128,7 @@ def dataset(
                 JudgmentOptions(shares, negatives, highest, seed),
                 f"judgments: {judgments}",
                 show,
-                len(whole.grades) - len(judged.grades),
+                lacking,
             )
         made.write(out)
     if as_json:
@@ -198,4 +194,4 @@ def _show(made: "Dataset", out: Path) -> None:
     if unknown := description.counts.get("unknown_items"):
         table.add_row("left out", f"{unknown:,} judged items that are not in the catalogue")
     table.add_row("folder", str(out))
-    Console(markup=False).print(table, highlight=False)
+    plain_console().print(table, highlight=False)

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
+from neuralrank.console import plain_console
 from neuralrank.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def encoder(
         name=name,
         precision=bundle_precision,  # type: ignore[arg-type]
     )
-    err = Console(stderr=True, markup=False)
+    err = plain_console(stderr=True)
     found = open_registry(registry)
     data = Dataset.open(dataset)
     start = read_source(source, found, lambda what: err.print(what, style="dim"))
@@ -121,7 +121,7 @@ def encoder(
         table.add_column(column, justify="left" if column == "metric" else "right")
     for metric, value in trained.outcome.best.items():
         table.add_row(metric, f"{trained.outcome.before[metric]:.4f}", f"{value:.4f}")
-    out = Console(markup=False)
+    out = plain_console()
     out.print(table, highlight=False)
     if trained.chosen:
         values = ", ".join(f"{name} {value:.3g}" for name, value in trained.chosen.items())

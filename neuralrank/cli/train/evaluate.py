@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from neuralrank.cli.gate_options import JudgedBy
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
+from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
 from neuralrank.progress import tracked
 from neuralrank.registry import Registry
@@ -175,7 +175,7 @@ def _show(answer: dict[str, Any]) -> None:
             add(f"{row['metric']} of {row['dimension']}, {row['name']} ({row['size']:,})", values)
         for name in ("popular_exposure", "popular_merit", "catalogue_coverage"):
             add(name, [numbers["exposure"][name] for numbers in systems.values()])
-    out = Console(markup=False) if sys.stdout.isatty() else Console(width=160, markup=False)
+    out = plain_console() if sys.stdout.isatty() else plain_console(width=160)
     out.print(table)
     out.print(_measured_on(answer), style="dim", highlight=False)
     if "report" in answer:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Publish, Trials, training_flags
+from neuralrank.console import plain_console
 from neuralrank.encoder import Encoder
 from neuralrank.errors import EXIT_CODE, InvalidInput, InvalidSettings, NotFound
 from neuralrank.progress import progress_bar
@@ -232,7 +232,7 @@ def _print(result: "Personalised", behaviour: "Behaviour", ref: str, role: str) 
     )
     table.add_row("time", f"{outcome.seconds:,.1f} s")
     table.add_row(role, ref)
-    Console(markup=False).print(table, highlight=False)
+    plain_console().print(table, highlight=False)
     if role == "candidate":
         command = f"neuralrank models promote {ref} --dataset DATASET"
         print(f"Into service, if it is better: {command}", file=sys.stderr)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
-from rich.console import Console
 
 from neuralrank.catalogue import Catalogue
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Trials, training_flags
+from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
 from neuralrank.product import Product
 
@@ -80,7 +80,7 @@ def pretrain(
     from trainer.pretrain.tokenizer import train_tokenizer
     from trainer.text import read_source
 
-    out = Console(stderr=True, markup=False)
+    out = plain_console(stderr=True)
     corpus = split_off(_texts(catalogue or [], queries, dataset), training.seed)
     if source:
         found = open_registry(registry)
@@ -100,7 +100,7 @@ def pretrain(
         return
     before, best = outcome.before, outcome.best
     chosen = ", ".join(f"{name} {value:.3g}" for name, value in done.chosen.items())
-    Console(markup=False).print(
+    plain_console().print(
         f"loss {before['dev_loss']:.3f} → {best['dev_loss']:.3f}, masked words "
         f"{before['masked_accuracy']:.1%} → {best['masked_accuracy']:.1%}, descriptions "
         f"{before['next_accuracy']:.1%} → {best['next_accuracy']:.1%}, best after "

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import OnlyItemsOf
+from neuralrank.console import plain_console
 from neuralrank.opensearch import connect
 from neuralrank.progress import told
 from neuralrank.settings import load_settings
@@ -76,4 +76,4 @@ def pull(
         if count:
             table.add_row("left out", f"{count:,} {reason}")
     table.add_row("folder", str(out))
-    Console(markup=False).print(table, highlight=False)
+    plain_console().print(table, highlight=False)

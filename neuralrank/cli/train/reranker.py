@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
+from neuralrank.console import plain_console
 
 if TYPE_CHECKING:
     from trainer.loop import TrainingOptions
@@ -86,7 +86,7 @@ def reranker(
         precision=bundle_precision,  # type: ignore[arg-type]  # checked there
     )
     found = open_registry(registry)
-    with Console(stderr=True, markup=False).status("Reading the weights", spinner="dots") as status:
+    with plain_console(stderr=True).status("Reading the weights", spinner="dots") as status:
         data = Dataset.open(dataset)
         weights = read_source(source, found, status.update)
         taught = read_source(teacher, found, status.update) if teacher else None
@@ -129,6 +129,6 @@ def _print(result: "Reranked", ref: str, role: str) -> None:
     )
     table.add_row("time", f"{outcome.seconds:,.1f} s")
     table.add_row(role, ref)
-    Console(markup=False).print(table, highlight=False)
+    plain_console().print(table, highlight=False)
     if role == "candidate":
         print(f"Into service: neuralrank models promote {ref} --dataset DATASET", file=sys.stderr)

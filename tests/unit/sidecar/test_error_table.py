@@ -76,7 +76,7 @@ class Case:
 UNKNOWN = message("red").SerializeToString() + b"\xb8\x3e\x01"
 CASES: dict[str, Callable[[], Case]] = {
     "a deadline that has passed on arrival": lambda: Case(
-        timeout=0.0, headers={"x-request-timeout-ms": "1"}
+        timeout=-1.0, headers={"x-request-timeout-ms": "1"}
     ),
     "a deadline that is shorter than any stage": lambda: Case(
         pb.RankRequest(

@@ -47,7 +47,8 @@ class Busy:
     @property
     def share(self) -> float:
         """0 before anything was seen."""
-        return self._working / self._whole if self._whole else 0.0
+        # What is never idle comes to a little more than 1 by rounding.
+        return min(1.0, self._working / self._whole) if self._whole else 0.0
 
     def note(self, working: float, idle: float) -> None:
         """That it worked for so many seconds and then was idle for so many."""

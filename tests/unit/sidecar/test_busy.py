@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neuralrank.errors import DeadlineExceeded, Overloaded
 from sidecar.access.admission import Admission
@@ -74,6 +76,17 @@ def test_busy_it_refuses_and_idle_it_admits() -> None:
         made.busy.note(working=0.0, idle=0.1)
         with asks(made, "b"):
             pass
+
+
+@given(st.lists(st.floats(1e-6, 0.05), min_size=1, max_size=60))
+def test_of_a_hundred_percent_nobody_is_refused(pieces: list[float]) -> None:
+    made = admission(100)
+    with asks(made, "a"):
+        for piece in pieces:
+            made.busy.note(working=piece, idle=0.0)
+            assert made.busy.share <= 1.0
+            with asks(made, "b"):
+                pass
 
 
 def test_why_a_request_was_refused_and_how_busy_it_is_are_seen_from_outside() -> None:

@@ -70,9 +70,8 @@ async def use(folder: Path, url: str) -> set[str]:
             drain_seconds=0,
             tokens=str(folder / "tokens"),
             user_ttl_seconds=0,
-            # On a busy machine too OpenSearch's answer is waited for, and no request refused.
+            # On a busy machine too OpenSearch's answer is waited for.
             deadline_ms=5_000,
-            max_busy_percent=100,
         ),
         Settings(opensearch_url=url, registry=str(folder / "registry")),
     )

@@ -13,6 +13,8 @@
 #              again: nDCG@10 after each round, with and without position bias taken out
 # make bench-rerankers   what cross-encoders are worth in the blend, and what they take
 # make bench-photos   what photos are worth for similar items; needs the data sets in ../shared/data
+# make bench-recommend   recommendations through the whole stack, by the mean of what users did and by their
+#              interests; needs the data sets in ../shared/data
 # make bench-finetune   English relevance by fine-tuning on few judgments: across sets, within one, LoRA or all
 # make bench-late-interaction   late interaction, as make late-interaction made it, beside the small cross-encoder
 # make small-reranker   makes our small cross-encoder for Chinese and English, in about an hour
@@ -129,6 +131,11 @@ bench-rerankers: setup
 bench-photos: setup
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench photos
+
+.PHONY: bench-recommend
+bench-recommend: setup
+	$(BIN)/neuralrank up $(UP)
+	$(BIN)/python -m bench recommend
 
 small-reranker: setup-train
 	$(BIN)/python -m trainer.recipes.small_reranker --out "$(OUT)"

@@ -10,6 +10,7 @@ from bench import (
     models,
     overhead,
     photos,
+    recommend,
     rerankers,
     sidecar,
     swaps,
@@ -26,9 +27,12 @@ BENCHMARKS = {
     "compress": compress.run,
     "rerankers": rerankers.run,
     "photos": photos.run,
+    "recommend": recommend.run,
 }
 # Minutes, downloads of several GB, data that is not in the repository: only where asked for.
-ON_REQUEST = {"sidecar", "deadline", "swaps", "memory", "compress", "rerankers", "photos"}
+ON_REQUEST = {
+    "sidecar", "deadline", "swaps", "memory", "compress", "rerankers", "photos", "recommend",
+}  # fmt: skip
 
 
 def main() -> None:

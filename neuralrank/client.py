@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import grpc
 import grpc.aio
@@ -30,7 +30,7 @@ from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 
-__all__ = ["AsyncClient", "Client"]
+__all__ = ["AsyncClient", "Client", "Interest"]
 
 _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
     "INVALID_ARGUMENT": InvalidInput,
@@ -42,6 +42,14 @@ _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
 }
 # gRPC has one status for a message that is too long, which never is taken, and for too much load.
 _TOO_LONG: Final = "larger than max"
+
+
+class Interest(NamedTuple):
+    """One of the things that a user likes: `vector` float32 [dimensions] of length 1, and its share
+    of the user's attention, in (0, 1]."""
+
+    vector: NDArray[np.float32]
+    share: float
 
 
 class _Caller:
@@ -177,6 +185,31 @@ class Client(_Caller):
         request = _to_encode(queries, passages, items, users, images, photos_of, index, encoder)
         return _vectors(self._call(self._stub.Encode, request, timeout))
 
+    def interests(
+        self,
+        user: str,
+        *,
+        index: str,
+        most: int = 5,
+        encoder: str = "",
+        timeout: float | None = None,
+    ) -> list[Interest]:
+        """What a user likes told apart, the largest interest first; none for a user without events.
+
+        Neighbours of each find what those of the user's one vector miss.
+
+        Args:
+            index: where the vectors are to be searched.
+            most: how many at most, 1 to 8.
+            encoder, timeout: as of `encode`.
+
+        Raises:
+            EncoderMismatch: the index holds vectors of another encoder.
+            NeuralrankError: as `rank`.
+        """
+        request = _to_interests(user, index, most, encoder)
+        return _interests(self._call(self._stub.Encode, request, timeout))
+
     def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
         """Which bundles serve and which were refused. Raises Unavailable."""
         return self._call(self._stub.ModelStatus, pb.ModelStatusRequest(), timeout)  # type: ignore[no-any-return]
@@ -242,6 +275,19 @@ class AsyncClient(_Caller):
         """As `Client.encode`."""
         request = _to_encode(queries, passages, items, users, images, photos_of, index, encoder)
         return _vectors(await self._call("Encode", request, timeout))
+
+    async def interests(
+        self,
+        user: str,
+        *,
+        index: str,
+        most: int = 5,
+        encoder: str = "",
+        timeout: float | None = None,
+    ) -> list[Interest]:
+        """As `Client.interests`."""
+        request = _to_interests(user, index, most, encoder)
+        return _interests(await self._call("Encode", request, timeout))
 
     async def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
         """As `Client.model_status`."""
@@ -310,4 +356,20 @@ def _to_encode(
 
 
 def _vectors(answer: pb.EncodeResponse) -> list[NDArray[np.float32]]:
-    return [np.frombuffer(made.vector, "<f4").astype(np.float32) for made in answer.encodings]
+    return [_vector(made.vector) for made in answer.encodings]
+
+
+def _to_interests(user: str, index: str, most: int, encoder: str) -> pb.EncodeRequest:
+    if most < 1:
+        raise InvalidInput(f"most is {most}; allowed are 1 to 8.")
+    wanted = pb.EncodeInput(user=pb.User(id=user), interests=most)
+    return pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
+
+
+def _interests(answer: pb.EncodeResponse) -> list[Interest]:
+    made = answer.encodings[0]
+    return [Interest(_vector(interest.vector), interest.share) for interest in made.interests]
+
+
+def _vector(packed: bytes) -> NDArray[np.float32]:
+    return np.frombuffer(packed, "<f4").astype(np.float32)

@@ -406,17 +406,29 @@ PHOTOS = frozenset({"image", "photo"})
 @dataclass(frozen=True, slots=True)
 class EncodeInput:
     """What to encode. `kind` is "query", "passage", "item", "user", "photo" (an item's) or "image";
-    `value` the text or id, `image` what the file of an image holds."""
+    `value` the text or id, `image` what the file of an image holds, `interests` how many at most
+    of a user's are told apart."""
 
     kind: str
     value: str
     profile: Profile | None = None
     image: bytes = b""
+    interests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """`vector` is float32 [d] of length 1; `share` its part of the user's attention, in (0, 1]."""
+
+    vector: Floats
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """`vector` is float32 [d] of length 1; None where `missing` says why."""
+    """`vector` is float32 [d] of length 1; None where `missing` says why. `interests` of a user, if
+    they were asked for, the largest first."""
 
     vector: Floats | None
     missing: str = ""
+    interests: tuple[Interest, ...] = ()

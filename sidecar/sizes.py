@@ -18,6 +18,7 @@ __all__ = [
     "MAX_IMAGES",
     "MAX_INPUTS",
     "MAX_INTERACTIONS",
+    "MAX_INTERESTS",
     "MAX_LIST",
     "MAX_NAME",
     "MAX_PASSAGE",
@@ -45,6 +46,8 @@ MAX_VALUE: Final = 32_766
 
 # Entries.
 MAX_INTERACTIONS: Final = 500
+# Of a user, told apart: each is a search of its own.
+MAX_INTERESTS: Final = 8
 # Each takes as long as a few dozen texts.
 MAX_IMAGES: Final = 32
 MAX_INPUTS: Final = 256

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from neuralrank.errors import EncoderMismatch, NotFound
 from neuralrank.matryoshka import cut
 from sidecar.deadline import Deadline
-from sidecar.domain import PHOTOS, EncodeInput, Encoding, Floats, Item
+from sidecar.domain import PHOTOS, EncodeInput, Encoding, Floats, Interest, Item
 from sidecar.features.items import ItemStore
 from sidecar.features.opensearch import IndexInfo
 from sidecar.features.profile import Users
 from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
 from sidecar.models.serving import EncoderModel
+from sidecar.ranking.interests import interests
 from sidecar.ranking.space import strict_space
 
 __all__ = ["Vectors"]
@@ -164,7 +165,8 @@ class Vectors:
                 None,
                 f"none of the user's {len(profile.interactions)} interactions has a vector here",
             )
-        return Encoding(taste.interest)
+        apart = interests(taste.vectors, taste.weights, entry.interests) if entry.interests else ()
+        return Encoding(taste.interest, interests=apart)
 
 
 def _of_photos(info: IndexInfo | None, named: str) -> str:
@@ -201,7 +203,8 @@ def _width(model: EncoderModel, info: IndexInfo | None) -> int:
 def _cut(encoding: Encoding, width: int) -> Encoding:
     if encoding.vector is None or len(encoding.vector) == width:
         return encoding
-    return Encoding(cut(encoding.vector, width))
+    apart = (Interest(cut(one.vector, width), one.share) for one in encoding.interests)
+    return Encoding(cut(encoding.vector, width), interests=tuple(apart))
 
 
 def _encoding(vector: Floats | None, why: str) -> Encoding:

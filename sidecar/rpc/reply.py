@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Final
 
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.domain import Encoding, Explanation, Ranking
+from sidecar.domain import Encoding, Explanation, Floats, Ranking
 from sidecar.models.serving import Status
 
 __all__ = ["write_encodings", "write_ranking", "write_status"]
@@ -91,12 +91,22 @@ def write_encodings(encodings: Sequence[Encoding], encoder: str) -> pb.EncodeRes
         encodings=[
             pb.Encoding(missing=encoding.missing)
             if encoding.vector is None
-            else pb.Encoding(vector=encoding.vector.astype("<f4", copy=False).tobytes())
+            else pb.Encoding(
+                vector=_packed(encoding.vector),
+                interests=[
+                    pb.Interest(vector=_packed(one.vector), share=one.share)
+                    for one in encoding.interests
+                ],
+            )
             for encoding in encodings
         ],
         encoder=encoder,
         dimensions=lengths[0] if lengths else 0,
     )
+
+
+def _packed(vector: Floats) -> bytes:
+    return vector.astype("<f4", copy=False).tobytes()
 
 
 def write_status(statuses: Sequence[Status]) -> pb.ModelStatusResponse:

@@ -32,6 +32,7 @@ from sidecar.sizes import (
     MAX_IMAGES,
     MAX_INPUTS,
     MAX_INTERACTIONS,
+    MAX_INTERESTS,
     MAX_LIST,
     MAX_NAME,
     MAX_PASSAGE,
@@ -138,7 +139,18 @@ def read_encode(request: pb.EncodeRequest) -> tuple[EncodeInput, ...]:
 
 def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput:
     where = f"inputs[{number}]"
-    match entry.WhichOneof("input"):
+    kind = entry.WhichOneof("input")
+    if entry.interests > MAX_INTERESTS:
+        raise InvalidInput(
+            f"{where}.interests is {entry.interests}; allowed are 0 to {MAX_INTERESTS}. Ask for "
+            "fewer."
+        )
+    if entry.interests and kind != "user":
+        raise InvalidInput(
+            f"{where}.interests is {entry.interests}, of {kind or 'nothing'}; only those of a user "
+            "are told apart. Leave it out."
+        )
+    match kind:
         case "query":
             query = _query(f"{where}.query", entry.query)
             if not query:
@@ -160,7 +172,7 @@ def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput
                     f"{where} is a user but index is empty; name the index whose items the user "
                     "touched."
                 )
-            return EncodeInput("user", entry.user.id, profile)
+            return EncodeInput("user", entry.user.id, profile, interests=entry.interests)
         case "item_id":
             return EncodeInput("item", _item(where, "item_id", "the item", entry.item_id, index))
         case "image":

@@ -318,8 +318,14 @@ async def test_encode_gives_packed_vectors_in_order(bench: Bench) -> None:
 
 async def test_vectors_are_cut_to_the_index_where_the_encoder_allows_it(bench: Bench) -> None:
     bench.catalogue.dimensions = 4
+    user = pb.User(profile=pb.Profile(interactions=[pb.Interaction(item_id="A", action="click")]))
     made = pb.EncodeRequest(
-        index="shop", inputs=[pb.EncodeInput(query="apple"), pb.EncodeInput(item_id="A")]
+        index="shop",
+        inputs=[
+            pb.EncodeInput(query="apple"),
+            pb.EncodeInput(item_id="A"),
+            pb.EncodeInput(user=user, interests=2),
+        ],
     )
     async with serving(bench) as stub:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -329,7 +335,9 @@ async def test_vectors_are_cut_to_the_index_where_the_encoder_allows_it(bench: B
         bench.encoder.matryoshka = (2, 4)
         answer = await stub.Encode(made)
     assert answer.dimensions == 4
-    for encoding, text in zip(answer.encodings, ("apple", "apple computer"), strict=True):
+    whole = ("apple", "apple computer", "apple computer", "apple computer")
+    made_of = [*answer.encodings, *answer.encodings[2].interests]
+    for encoding, text in zip(made_of, whole, strict=True):
         first = vector(text)[:4]
         found = np.frombuffer(encoding.vector, "<f4")
         assert found == pytest.approx(first / np.linalg.norm(first))
@@ -342,6 +350,52 @@ async def test_a_user_is_encoded_as_what_they_touched(bench: Bench) -> None:
         answer = await stub.Encode(made)
     found = np.frombuffer(answer.encodings[0].vector, "<f4")
     assert found == pytest.approx(vector("huawei phone"))
+
+
+async def test_interests_of_a_user_are_told_apart(bench: Bench) -> None:
+    touched = [
+        pb.Interaction(item_id="C", action="purchase"),
+        pb.Interaction(item_id="A", action="click"),
+    ]
+    user = pb.User(profile=pb.Profile(interactions=touched))
+    made = pb.EncodeRequest(
+        index="shop",
+        inputs=[
+            pb.EncodeInput(user=user, interests=2),
+            pb.EncodeInput(user=user, interests=1),
+            pb.EncodeInput(user=user),
+            pb.EncodeInput(user=pb.User(id="nobody"), interests=2),
+        ],
+    )
+    async with serving(bench) as stub:
+        whole = await stub.Encode(made)
+    assert [len(encoding.interests) for encoding in whole.encodings] == [2, 1, 0, 0]
+    first, second = whole.encodings[0].interests
+    assert np.frombuffer(first.vector, "<f4") == pytest.approx(vector("huawei phone"))
+    assert np.frombuffer(second.vector, "<f4") == pytest.approx(vector("apple computer"))
+    assert (first.share, second.share) == pytest.approx((5 / 6, 1 / 6))
+    (only,) = whole.encodings[1].interests
+    assert np.frombuffer(only.vector, "<f4") == pytest.approx(
+        np.frombuffer(whole.encodings[1].vector, "<f4")
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (pb.EncodeInput(user=pb.User(id="u"), interests=9), "is 9; allowed are 0 to 8"),
+        (pb.EncodeInput(query="phone", interests=2), "is 2, of query; only those of a user"),
+        (pb.EncodeInput(interests=2), "is 2, of nothing"),
+    ],
+)
+async def test_interests_that_cannot_be_are_refused(
+    bench: Bench, entry: pb.EncodeInput, said: str
+) -> None:
+    async with serving(bench) as stub:
+        with pytest.raises(grpc.RpcError) as caught:
+            await stub.Encode(pb.EncodeRequest(index="shop", inputs=[entry]))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"inputs[0].interests {said}" in (caught.value.details() or "")
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ public final class Options {
             "fusion",
             "experiment",
             "ef_search",
+            "interests",
             "totals"
         )
     );
@@ -46,7 +47,7 @@ public final class Options {
     /** Keys of the {@code neural_recall} processor. */
     public static final Set<String> RECALL_KEYS = union(
         SHARED,
-        Set.of("window", "k", "ef_search", "vector", "vector_field", "ignore_unmapped")
+        Set.of("window", "k", "ef_search", "interests", "vector", "vector_field", "ignore_unmapped")
     );
 
     /** Keys of the {@code neural_rank} processor. */

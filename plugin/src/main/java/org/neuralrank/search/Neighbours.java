@@ -3,7 +3,6 @@ package org.neuralrank.search;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.stream.Stream;
 import org.neuralrank.sidecar.Note;
 import org.opensearch.search.SearchHit;
 
@@ -24,23 +23,24 @@ record Neighbours(List<SearchHit> hits, List<Note> notes, String encoder, long e
         return new Neighbours(List.of(), List.of(why), "", 0, 0);
     }
 
-    /** Both, taking turns, each hit once. */
-    Neighbours with(Neighbours others) {
+    /** All of these, taking turns, each hit and each note once. Their searches ran side by side. */
+    static Neighbours turns(List<Neighbours> all) {
+        int longest = all.stream().mapToInt(one -> one.hits.size()).max().orElse(0);
         Map<String, SearchHit> turns = new LinkedHashMap<>();
-        for (int place = 0; place < Math.max(hits.size(), others.hits.size()); place++) {
-            for (List<SearchHit> list : List.of(hits, others.hits)) {
-                if (place < list.size()) {
-                    SearchHit hit = list.get(place);
+        for (int place = 0; place < longest; place++) {
+            for (Neighbours one : all) {
+                if (place < one.hits.size()) {
+                    SearchHit hit = one.hits.get(place);
                     turns.putIfAbsent(hit.getIndex() + '\0' + hit.getId(), hit);
                 }
             }
         }
         return new Neighbours(
             List.copyOf(turns.values()),
-            Stream.concat(notes.stream(), others.notes.stream()).toList(),
-            encoder.isEmpty() ? others.encoder : encoder,
-            Math.max(encodeNanos, others.encodeNanos),
-            Math.max(searchNanos, others.searchNanos)
+            all.stream().flatMap(one -> one.notes.stream()).distinct().toList(),
+            all.stream().map(Neighbours::encoder).filter(name -> !name.isEmpty()).findFirst().orElse(""),
+            all.stream().mapToLong(Neighbours::encodeNanos).max().orElse(0),
+            all.stream().mapToLong(Neighbours::searchNanos).max().orElse(0)
         );
     }
 

@@ -1,5 +1,6 @@
 package org.neuralrank.search;
 
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Consumer;
@@ -17,7 +18,7 @@ final class Recall {
     private final long startedAt = System.nanoTime();
     private final long budgetMs;
     private volatile long finishedAt;
-    /** What there is already of the two that make it up; null: nothing yet. */
+    /** What there is already of those that make it up; null: nothing yet. */
     private volatile Neighbours part;
 
     /** @param budgetMs how long it may take, counted from now */
@@ -43,11 +44,22 @@ final class Recall {
     /** Both, taking turns; where one of them is late, the other. */
     Recall with(Recall other) {
         Recall both = new Recall(budgetMs);
-        for (Recall one : new Recall[] { other, this }) {
-            one.neighbours.thenAccept(found -> both.part = found);
-        }
-        neighbours.thenCombine(other.neighbours, Neighbours::with).thenAccept(both::complete);
+        both.follow(List.of(this, other));
         return both;
+    }
+
+    /** Completes with all of these, taking turns; where some are late, there are the others. */
+    void follow(List<Recall> others) {
+        List<CompletableFuture<Neighbours>> all = others.stream().map(one -> one.neighbours).toList();
+        for (CompletableFuture<Neighbours> one : all) {
+            one.thenRun(
+                () -> part = Neighbours.turns(
+                    all.stream().filter(CompletableFuture::isDone).map(CompletableFuture::join).toList()
+                )
+            );
+        }
+        CompletableFuture.allOf(all.toArray(CompletableFuture[]::new))
+            .thenRun(() -> complete(Neighbours.turns(all.stream().map(CompletableFuture::join).toList())));
     }
 
     void complete(Neighbours found) {
@@ -80,7 +92,7 @@ final class Recall {
             new Note(Reason.DEADLINE, "the vector leg had not finished after " + budgetMs + " ms")
         );
         Scheduler.ScheduledCancellable alarm = pool.schedule(
-            () -> once.onResponse(part == null ? late : part.with(late)),
+            () -> once.onResponse(part == null ? late : Neighbours.turns(List.of(part, late))),
             TimeValue.timeValueMillis(Math.max(0, leftMs())),
             Node.POOL
         );

@@ -113,9 +113,12 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
             recall = VectorLeg.ofTexts(node, options, asked, target, rest.later()).start(request, budgetMs);
             if (!asked.similarTo().isEmpty()) {
                 Indices.Target photos = node.indices().apply(request, Indices.PHOTOS);
-                recall = recall.with(
-                    VectorLeg.ofPhotos(node, options, asked, photos, rest.later()).start(request, budgetMs)
-                );
+                // Not every index has photos, and nothing is lacking without them.
+                if (photos.hasVectors()) {
+                    recall = recall.with(
+                        VectorLeg.ofPhotos(node, options, asked, photos, rest.later()).start(request, budgetMs)
+                    );
+                }
             }
         }
         // The source may be shared with other requests, and is not ours to change.

@@ -46,6 +46,8 @@ final class VectorLeg {
     private static final int OVERSAMPLING = 4;
     private static final int MOST_NEIGHBOURS = 10_000;
     private static final int MOST_NAMED = 5;
+    /** How many interests of a user are told apart. Measured: docs/decisions/025-several-interests.md. */
+    private static final int DEFAULT_INTERESTS = 5;
 
     private final Node node;
     private final Options options;
@@ -85,9 +87,6 @@ final class VectorLeg {
     }
 
     private boolean isWanted() {
-        if (ofPhotos) {
-            return !asked.similarTo().isEmpty() && target.hasVectors();
-        }
         return !asked.queryText().isEmpty() || !asked.similarTo().isEmpty() || !asked.userId().isEmpty();
     }
 
@@ -156,10 +155,10 @@ final class VectorLeg {
                 encodeRequest(),
                 node.callerHeaders(),
                 recall.leftMs(),
-                reply -> Vector.of(reply, target.dimensions()),
-                node.inThisContext(ActionListener.wrap(vector -> {
+                reply -> Encoded.of(reply, target.dimensions()),
+                node.inThisContext(ActionListener.wrap(encoded -> {
                     long encodeNanos = System.nanoTime() - startedAt;
-                    search(search, filter, shown, vector, recall, encodeNanos);
+                    search(search, filter, shown, encoded, recall, encodeNanos);
                 }, error -> recall.complete(failure(error, "encode").after(System.nanoTime() - startedAt, 0))))
             );
     }
@@ -175,7 +174,9 @@ final class VectorLeg {
         } else if (!asked.queryText().isEmpty()) {
             input.setQuery(asked.queryText());
         } else {
-            input.setUser(User.newBuilder().setId(asked.userId()));
+            int interests = options.integer("interests", DEFAULT_INTERESTS);
+            // One is the mean, which is there anyway.
+            input.setUser(User.newBuilder().setId(asked.userId())).setInterests(interests > 1 ? interests : 0);
         }
         String encoder = options.text("encoder", "");
         if (encoder.isEmpty() && target.name().isEmpty() && target.encoders().size() == 1) {
@@ -198,34 +199,26 @@ final class VectorLeg {
         SearchRequest search,
         QueryBuilder filter,
         QueryBuilder shown,
-        Vector vector,
+        Encoded encoded,
         Recall recall,
         long encodeNanos
     ) {
-        if (vector.isMissing() && ofPhotos) {
-            // Not every item has a photo, and nothing is lacking for it.
-            recall.complete(Neighbours.NONE);
-            return;
-        }
-        if (vector.isMissing()) {
+        if (encoded.isMissing()) {
             boolean user = asked.queryText().isEmpty() && asked.similarTo().isEmpty();
             Reason reason = user ? Reason.NO_USER : Reason.FEATURES_UNAVAILABLE;
-            recall.complete(without(reason, vector.missing()).after(encodeNanos, 0));
+            // Not every item has a photo, and nothing is lacking for it.
+            recall.complete(ofPhotos ? Neighbours.NONE : without(reason, encoded.missing()).after(encodeNanos, 0));
             return;
         }
         String held = target.encoders().stream().findFirst().orElse("");
-        if (!held.isEmpty() && !vector.encoder().isEmpty() && !held.equals(vector.encoder())) {
-            String detail = "the index holds vectors of " + held + ", the query's is of " + vector.encoder();
+        if (!held.isEmpty() && !encoded.encoder().isEmpty() && !held.equals(encoded.encoder())) {
+            String detail = "the index holds vectors of " + held + ", the query's is of " + encoded.encoder();
             recall.complete(without(Reason.ENCODER_MISMATCH, detail).after(encodeNanos, 0));
             return;
         }
+        List<SearchRequest> searches;
         try {
-            QueryBuilder near = clause(vector.values(), filter);
-            if (shown != null) {
-                // Without a score: neighbours are in the order of their nearness.
-                near = new BoolQueryBuilder().must(near).should(new ConstantScoreQueryBuilder(shown).boost(0));
-            }
-            search.source().query(near);
+            searches = nearest(search, filter, shown, encoded.vectors());
         } catch (Exception e) {
             // What the k-NN plugin says about a clause it can't parse, or that there is no such plugin.
             String detail = "this node can't read a knn clause: " + e.getMessage();
@@ -237,6 +230,43 @@ final class VectorLeg {
             recall.complete(without(Reason.DEADLINE, "encoding took all of its time").after(encodeNanos, 0));
             return;
         }
+        recall.follow(searches.stream().map(one -> run(one, encoded.encoder(), leftMs, encodeNanos)).toList());
+    }
+
+    /**
+     * A search for the neighbours of each vector, which together want {@code k}: of each as many as its share. One that
+     * comes to none is left out.
+     */
+    private List<SearchRequest> nearest(
+        SearchRequest search,
+        QueryBuilder filter,
+        QueryBuilder shown,
+        List<Encoded.Vector> vectors
+    ) throws IOException {
+        List<SearchRequest> searches = new ArrayList<>();
+        double share = 0;
+        int before = 0;
+        for (Encoded.Vector vector : vectors) {
+            share += vector.share();
+            int until = (int) Math.min(k(), Math.round(k() * share));
+            int wanted = until - before;
+            before = until;
+            if (wanted > 0) {
+                QueryBuilder near = clause(vector.values(), wanted, filter);
+                if (shown != null) {
+                    // Without a score: neighbours are in the order of their nearness.
+                    near = new BoolQueryBuilder().must(near).should(new ConstantScoreQueryBuilder(shown).boost(0));
+                }
+                SearchSourceBuilder source = search.source().shallowCopy().size(wanted).query(near);
+                // An index's default pipeline would call this leg again, and again.
+                searches.add(new SearchRequest(search).source(source).pipeline("_none"));
+            }
+        }
+        return searches;
+    }
+
+    private Recall run(SearchRequest search, String encoder, long leftMs, long encodeNanos) {
+        Recall recall = new Recall(leftMs);
         search.setCancelAfterTimeInterval(TimeValue.timeValueMillis(leftMs));
         long startedAt = System.nanoTime();
         node.searching()
@@ -245,7 +275,7 @@ final class VectorLeg {
                 node.inThisContext(
                     ActionListener.wrap(
                         response -> recall.complete(
-                            found(response, vector.encoder()).after(encodeNanos, System.nanoTime() - startedAt)
+                            found(response, encoder).after(encodeNanos, System.nanoTime() - startedAt)
                         ),
                         error -> recall.complete(
                             failure(error, "k-NN search").after(encodeNanos, System.nanoTime() - startedAt)
@@ -253,6 +283,7 @@ final class VectorLeg {
                     )
                 )
             );
+        return recall;
     }
 
     private Neighbours found(SearchResponse response, String encoder) {
@@ -280,11 +311,11 @@ final class VectorLeg {
         return without(Reason.FEATURES_UNAVAILABLE, step + " failed: " + cause.getMessage());
     }
 
-    private QueryBuilder clause(float[] vector, QueryBuilder filter) throws IOException {
+    private QueryBuilder clause(float[] vector, int wanted, QueryBuilder filter) throws IOException {
         try (XContentBuilder json = XContentBuilder.builder(XContentType.JSON.xContent())) {
             json.startObject().startObject("knn").startObject(field());
             json.array("vector", vector);
-            json.field("k", explored());
+            json.field("k", explored(wanted));
             // Indices without the field have no neighbours; they must not fail those that have.
             json.field("ignore_unmapped", true);
             if (filter != null) {
@@ -297,20 +328,21 @@ final class VectorLeg {
     }
 
     /** How many neighbours the graph is searched for; lucene and faiss explore as many as are asked for. */
-    private int explored() {
-        int usual = Math.min(MOST_NEIGHBOURS, OVERSAMPLING * k());
-        return Math.max(k(), options.integer("ef_search", usual));
+    private int explored(int wanted) {
+        int usual = Math.min(MOST_NEIGHBOURS, OVERSAMPLING * wanted);
+        return Math.max(wanted, options.integer("ef_search", usual));
     }
 
     private int k() {
         return options.integer("k", DEFAULT_K);
     }
 
-    /** A search over the same documents whose hits show the same things as the caller's; its query comes later. */
+    /**
+     * A search over the same documents whose hits show the same things as the caller's; its query and size come later.
+     */
     private SearchRequest likeThe(SearchRequest request) {
         SearchSourceBuilder theirs = request.source();
         SearchSourceBuilder source = withDerivedFields(theirs).from(0)
-            .size(k())
             .trackTotalHits(false)
             .seqNoAndPrimaryTerm(true)
             .fetchSource(ItemFields.toFetch(options, asked, target))
@@ -349,9 +381,7 @@ final class VectorLeg {
             .indicesOptions(request.indicesOptions())
             .searchType(request.searchType())
             .routing(request.routing())
-            .preference(request.preference())
-            // An index's default pipeline would call this leg again, and again.
-            .pipeline("_none");
+            .preference(request.preference());
         if (theirs.pointInTimeBuilder() != null) {
             source.pointInTimeBuilder(theirs.pointInTimeBuilder());
         }

@@ -98,6 +98,7 @@ public class OptionsTest {
         refused(Map.of("experiment", Map.of("name", "x", "arms", arms, "share", 0)), "share is [0]", "above 0");
         refused(Map.of("experiment", Map.of("name", "x", "arms", arms, "share", 2)), "share is [2]");
         refused(Map.of("ef_search", 0), "ef_search is [0]", "from 1 to 10000");
+        refused(Map.of("interests", 9), "interests is [9]", "from 1 to 8");
         refused(Map.of("user_id", "x".repeat(513)), "513 characters", "512");
     }
 

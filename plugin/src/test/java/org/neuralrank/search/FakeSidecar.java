@@ -23,6 +23,7 @@ import java.util.function.Function;
 import org.neuralrank.v1.EncodeRequest;
 import org.neuralrank.v1.EncodeResponse;
 import org.neuralrank.v1.Encoding;
+import org.neuralrank.v1.Interest;
 import org.neuralrank.v1.ModelStatusRequest;
 import org.neuralrank.v1.ModelStatusResponse;
 import org.neuralrank.v1.RankRequest;
@@ -77,15 +78,30 @@ final class FakeSidecar extends RankingGrpc.RankingImplBase implements AutoClose
     }
 
     static EncodeResponse vector(float... values) {
+        return EncodeResponse.newBuilder()
+            .addEncodings(Encoding.newBuilder().setVector(packed(values)))
+            .setEncoder("toy@1")
+            .setDimensions(values.length)
+            .build();
+    }
+
+    /** A user's interests, of three dimensions, each along another one; with their mean. */
+    static EncodeResponse interests(double... shares) {
+        Encoding.Builder user = Encoding.newBuilder().setVector(packed(1, 1, 1));
+        for (int number = 0; number < shares.length; number++) {
+            float[] values = new float[3];
+            values[number] = 1;
+            user.addInterests(Interest.newBuilder().setVector(packed(values)).setShare((float) shares[number]));
+        }
+        return EncodeResponse.newBuilder().addEncodings(user).setEncoder("toy@1").setDimensions(3).build();
+    }
+
+    private static ByteString packed(float... values) {
         ByteBuffer packed = ByteBuffer.allocate(values.length * 4).order(ByteOrder.LITTLE_ENDIAN);
         for (float value : values) {
             packed.putFloat(value);
         }
-        return EncodeResponse.newBuilder()
-            .addEncodings(Encoding.newBuilder().setVector(ByteString.copyFrom(packed.array())))
-            .setEncoder("toy@1")
-            .setDimensions(values.length)
-            .build();
+        return ByteString.copyFrom(packed.array());
     }
 
     @Override

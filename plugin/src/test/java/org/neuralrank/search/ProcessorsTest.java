@@ -134,7 +134,10 @@ public class ProcessorsTest {
             // What the registry of these tests makes of a knn clause.
             if (isNear(request.source().query())) {
                 vectorSearches.add(request);
-                listener.onResponse(Hits.response(neighbours.get()));
+                SearchHit[] found = neighbours.get();
+                if (found != null) {
+                    listener.onResponse(Hits.response(found));
+                }
             } else {
                 furtherSearches.add(request);
                 ActionListener.completeWith(listener, further::get);
@@ -232,6 +235,10 @@ public class ProcessorsTest {
 
     private SearchResponse search(SearchRequest request) throws Exception {
         return search(request, Map.of());
+    }
+
+    private List<String> candidates() {
+        return server.ranked.get(server.ranked.size() - 1).getCandidatesList().stream().map(Candidate::getId).toList();
     }
 
     /** A whole search whose lexical hits are a, b, c. */
@@ -456,7 +463,7 @@ public class ProcessorsTest {
         Set<String> fields = new HashSet<>();
         clauses.forEach(clause -> clause.keySet().forEach(fields::add));
         assertEquals(Set.of("text_vector", "image_vector"), fields);
-        List<String> ids = server.ranked.get(0).getCandidatesList().stream().map(Candidate::getId).toList();
+        List<String> ids = candidates();
         // Behind what the query found: taking turns, whichever of the two was first; each once.
         assertEquals(List.of("a", "b", "c"), ids.subList(0, 3));
         assertEquals(Set.of("t1", "both"), Set.copyOf(ids.subList(3, 5)));
@@ -500,6 +507,75 @@ public class ProcessorsTest {
         search(request(new SearchSourceBuilder(), Map.of("similar_to", "i")));
         assertEquals("i", server.encoded.get(1).getInputs(0).getItemId());
         assertEquals("i", server.ranked.get(1).getSimilarTo());
+    }
+
+    @Test
+    public void eachInterestOfAUserBringsAsManyNeighboursAsItsShare() throws Exception {
+        server.encode = request -> FakeSidecar.interests(0.6, 0.3, 0.1);
+        Queue<SearchHit[]> found = new ConcurrentLinkedQueue<>();
+        found.add(new SearchHit[] { Hits.hit("x1", 0.9f), Hits.hit("both", 0.8f), Hits.hit("x2", 0.7f) });
+        found.add(new SearchHit[] { Hits.hit("y1", 0.9f), Hits.hit("both", 0.8f) });
+        found.add(new SearchHit[] { Hits.hit("z1", 0.9f) });
+        neighbours = found::poll;
+        SearchResponse response = search(
+            request(new SearchSourceBuilder(), Map.of("user_id", "A")),
+            Map.of("k", 10, "interests", 4)
+        );
+        assertEquals(List.of(), reasons(response));
+        assertEquals(4, server.encoded.get(0).getInputs(0).getInterests());
+        assertEquals(List.of(6, 3, 1), vectorSearches.stream().map(each -> each.source().size()).toList());
+        List<Object> explored = new ArrayList<>();
+        List<Object> vectors = new ArrayList<>();
+        clauses.forEach(clause -> {
+            explored.add(((Map<?, ?>) clause.get("text_vector")).get("k"));
+            vectors.add(((Map<?, ?>) clause.get("text_vector")).get("vector"));
+        });
+        assertEquals(List.of(24, 12, 4), explored);
+        assertEquals(List.of(List.of(1.0, 0.0, 0.0), List.of(0.0, 1.0, 0.0), List.of(0.0, 0.0, 1.0)), vectors);
+        for (SearchRequest each : vectorSearches) {
+            assertEquals("_none", each.pipeline());
+            assertNotNull(each.getCancelAfterTimeInterval());
+        }
+        assertEquals(List.of("a", "b", "c", "x1", "y1", "z1", "both", "x2"), candidates());
+    }
+
+    @Test
+    public void aShareThatComesToNoNeighbourIsNotSearched() throws Exception {
+        server.encode = request -> FakeSidecar.interests(0.8, 0.1, 0.1);
+        search(request(new SearchSourceBuilder(), Map.of("user_id", "A")), Map.of("k", 2));
+        assertEquals(List.of(2), vectorSearches.stream().map(each -> each.source().size()).toList());
+        assertEquals("five are told apart", 5, server.encoded.get(0).getInputs(0).getInterests());
+    }
+
+    @Test
+    public void oneInterestIsTheMeanWhoeverIsAsked() throws Exception {
+        search(request(new SearchSourceBuilder(), Map.of("user_id", "A", "interests", 1)));
+        assertEquals(0, server.encoded.get(0).getInputs(0).getInterests());
+        // A sidecar of before, which knows of no interests.
+        server.encode = request -> FakeSidecar.vector(1, 0, 0);
+        search(request(new SearchSourceBuilder(), Map.of("user_id", "A")));
+        assertEquals(List.of(5, 5), vectorSearches.stream().map(each -> each.source().size()).toList());
+    }
+
+    @Test
+    public void anInterestThatIsLateCostsOnlyItsOwnNeighbours() throws Exception {
+        timeoutMs = 400;
+        server.encode = request -> FakeSidecar.interests(0.6, 0.4);
+        List<SearchHit[]> found = new ArrayList<>(Arrays.asList(null, new SearchHit[] { Hits.hit("y1", 0.9f) }));
+        neighbours = () -> found.remove(0);
+        SearchResponse response = search(request(new SearchSourceBuilder(), Map.of("user_id", "A")));
+        assertEquals(List.of("deadline"), reasons(response));
+        assertEquals(List.of("a", "b", "c", "y1"), candidates());
+    }
+
+    @Test
+    public void interestsThatMakeNoSenseAreNotSearchedWith() throws Exception {
+        for (double share : new double[] { 0, Double.NaN }) {
+            server.encode = request -> FakeSidecar.interests(0.5, share);
+            SearchResponse response = search(request(new SearchSourceBuilder(), Map.of("user_id", "A")));
+            assertEquals(List.of("bad_reply"), reasons(response));
+        }
+        assertTrue(vectorSearches.isEmpty());
     }
 
     @Test

@@ -1,0 +1,59 @@
+"""Who likes several things is recommended of each: the interests of a user are searched apart."""
+
+from typing import Any
+
+import pytest
+
+from neuralrank.errors import InvalidInput
+from tests.e2e.shop import event, eventually
+from tests.plugin.conftest import Searches, ids, reasons, report
+
+PHONES = ("C", "phone-xiaomi-15", "phone-huawei-nova")
+BOOK, OTHER_BOOK = "book-dune", "book-foundation"
+USER = "who reads and calls"
+
+
+def body(**options: Any) -> dict[str, Any]:
+    """Of two hits of the query and eight neighbours of the user, six."""
+    ext = {"user_id": USER, "window": 2, "k": 8, **options}
+    return {"size": 6, "ext": {"neural_rank": ext}}
+
+
+def candidates(searches: Searches, **options: Any) -> list[str]:
+    """All that were ranked."""
+    count = report(searches.ranked(body(**options)))["candidates"]
+    return ids(searches.ranked({**body(**options), "size": count}))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def user(searches: Searches) -> None:
+    for item in (*PHONES, BOOK):
+        one = event(USER, "click", item)
+        searches.client.index(index="ubi_events", body=one, params={"refresh": "true"})
+    assert eventually(lambda: "no_user" not in reasons(searches.any(body())), 30)
+
+
+def test_what_one_vector_misses_is_found(searches: Searches) -> None:
+    mean, apart = candidates(searches, interests=1), candidates(searches)
+    assert set(PHONES) <= set(mean)
+    assert OTHER_BOOK not in mean
+    assert {OTHER_BOOK, *PHONES} <= set(apart)
+    assert len(apart) == len(set(apart)) <= 10
+
+
+def test_pages_go_on_as_before(searches: Searches) -> None:
+    whole = ids(searches.ranked(body()))
+    pages = [searches.ranked({**body(), "from": start, "size": 2}) for start in (0, 2, 4)]
+    assert [one for page in pages for one in ids(page)] == whole
+
+
+def test_conditions_hold_for_each_interest(searches: Searches) -> None:
+    apple = {"bool": {"filter": [{"term": {"brand.keyword": "Apple"}}]}}
+    answer = searches.ranked({**body(), "query": apple})
+    assert {hit["_source"]["brand"] for hit in answer["hits"]["hits"]} == {"Apple"}
+    assert len(ids(answer)) > 1
+
+
+def test_more_than_eight_are_refused(searches: Searches) -> None:
+    with pytest.raises(InvalidInput, match=r"interests is \[9\].*from 1 to 8"):
+        searches.any(body(interests=9))

@@ -1,9 +1,9 @@
 """Recommendations through the running system: is the next thing that a user bought among the first
-ten, and among all that were found, where recall is by the mean of what they bought and where it is
-by their interests, told apart?
+ten, and among all that were found, by how candidates are recalled?
 
 Needs the running stack of `neuralrank up`, and `games_users_en` (evaluation only). What serves is
-asked: with a personal ranker in service it ranks.
+asked: a personal ranker in service (`neuralrank train personal --histories`) ranks, and says what
+users had together.
 """
 
 import gzip
@@ -39,8 +39,11 @@ _USERS: Final = 1_000
 _BEST: Final = 10
 # All candidates: those of the window and the neighbours.
 _ALL: Final = 200
-# 1: their mean.
-_INTERESTS: Final = (1, 3, 5, 8)
+_WAYS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "the mean": {"interests": 1, "collaborative": False},
+    "interests": {"collaborative": False},
+    "interests and what others did": {},
+}
 # A page that came late is no page to be judged.
 _ATTEMPTS: Final = 5
 _PATIENT: Final = {"deadline_ms": 4_000}
@@ -126,35 +129,35 @@ def _forget(client: OpenSearch) -> None:
 def _ask_all(
     client: OpenSearch, targets: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], set[str]]:
-    """A row for each number of interests, all asked in turn for each user; and who ranked."""
-    ranks: dict[int, list[int]] = {number: [] for number in _INTERESTS}
-    times: dict[int, list[float]] = {number: [] for number in _INTERESTS}
+    """A row for each way, all asked in turn for each user; and who ranked."""
+    ranks: dict[str, list[int]] = {way: [] for way in _WAYS}
+    times: dict[str, list[float]] = {way: [] for way in _WAYS}
     bundles: set[str] = set()
     for user, target in tqdm(targets.items(), unit="user", disable=None):
-        _page(client, user, 1, _BEST)
-        for number in _INTERESTS:
-            times[number].append(_page(client, user, number, _BEST).took_ms)
-            page = _page(client, user, number, _ALL)
+        _page(client, user, {}, _BEST)
+        for way, options in _WAYS.items():
+            times[way].append(_page(client, user, options, _BEST).took_ms)
+            page = _page(client, user, options, _ALL)
             bundles.update(page.report["bundles"])
             shown = [hit.id for hit in page.hits]
-            ranks[number].append(shown.index(target) if target in shown else _ALL)
+            ranks[way].append(shown.index(target) if target in shown else _ALL)
     return [
         {
-            "interests": number,
-            **_measures(np.array(ranks[number])),
-            **percentiles(times[number]),
+            "recalled by": way,
+            **_measures(np.array(ranks[way])),
+            **percentiles(times[way]),
         }
-        for number in _INTERESTS
+        for way in _WAYS
     ], bundles
 
 
-def _page(client: OpenSearch, user: str, interests: int, size: int) -> Page:
+def _page(client: OpenSearch, user: str, way: Mapping[str, Any], size: int) -> Page:
     """What `neuralrank recommend` shows."""
     options = {
         **_PATIENT,
+        **way,
         "user_id": f"{_USER}{user}",
         "filters": {"exclude_purchased": True},
-        "interests": interests,
     }
     for _ in range(_ATTEMPTS):
         page = ask(client, _INDEX, {"match_all": {}}, options, size=size)

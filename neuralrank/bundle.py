@@ -4,6 +4,7 @@
     model.onnx       the graph
     tokenizer.json   as the library `tokenizers` reads it; of models that read text
     items.json       ids of the items that a personal ranker knows, if it knows any
+    item_knn.*       what users had together, by item, if a personal ranker knows
 
 A bundle is never changed: another content is another hash. No pickle is ever loaded. Read one with
 `Bundle.open`, which verifies it; make one with `write_bundle`.
@@ -49,7 +50,7 @@ _PICKLES: Final = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib
 # What may differ between two bundles that serve the same: left out of the content hash.
 _NOT_CONTENT = {"created", "golden", "metrics", "source"}
 # Fields that format 1 did not begin with. Empty, they leave the hash of older bundles as it was.
-_LATER: Final = ("matryoshka", "personal", "image")
+_LATER: Final = ("matryoshka", "personal", "image", "item_knn")
 # Kinds whose models read texts, and so have a tokenizer.
 _READ_TEXT: Final = ("encoder", "cross_encoder")
 
@@ -114,6 +115,21 @@ class PersonalInputs(_Model):
     pairs: _Names
 
 
+class KnnShare(_Model):
+    """What users had together beside the network, of one head: score + weight × closeness, of which
+    `low` becomes 0 and `high` 1."""
+
+    weight: Annotated[float, Field(ge=0, le=100)]
+    low: Annotated[float, Field(allow_inf_nan=False)]
+    high: Annotated[float, Field(allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _spans(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low is {self.low:g}, which is not below high {self.high:g}")
+        return self
+
+
 _Colours = tuple[float, float, float]
 
 
@@ -165,6 +181,8 @@ class Manifest(_Model):
     personal: PersonalInputs | None = None
     # Of an image encoder, and of no other kind.
     image: ImageInputs | None = None
+    # Of a personal ranker's heads. Empty: its scores are the network's.
+    item_knn: Annotated[tuple[KnnShare, ...], Field(max_length=64)] = ()
     # Where it comes from, and under which licence.
     source: _Text = ""
     licence: _Text = ""
@@ -185,6 +203,13 @@ class Manifest(_Model):
                 f"matryoshka is {list(self.matryoshka)}; each must be below dimensions, "
                 f"{self.dimensions}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_share_for_each_head(self) -> Self:
+        heads = len(self.personal.heads) if self.personal else 0
+        if self.item_knn and len(self.item_knn) != heads:
+            raise ValueError(f"item_knn has {len(self.item_knn)} entries for {heads} heads")
         return self
 
     @model_validator(mode="after")

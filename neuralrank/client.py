@@ -207,8 +207,33 @@ class Client(_Caller):
             EncoderMismatch: the index holds vectors of another encoder.
             NeuralrankError: as `rank`.
         """
-        request = _to_interests(user, index, most, encoder)
+        wanted = pb.EncodeInput(user=pb.User(id=user), interests=_at_least_one(most))
+        request = pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
         return _interests(self._call(self._stub.Encode, request, timeout))
+
+    def collaborative(
+        self,
+        user: str,
+        *,
+        index: str,
+        most: int = 50,
+        encoder: str = "",
+        timeout: float | None = None,
+    ) -> list[str]:
+        """Ids of items that those who did the same as a user have, likeliest first; none where no
+        personal ranker is in service that knows what users had together.
+
+        Args:
+            index: where the user's items are looked up.
+            most: how many at most, 1 to 1,000.
+            encoder, timeout: as of `encode`.
+
+        Raises:
+            NeuralrankError: as `interests`.
+        """
+        wanted = pb.EncodeInput(user=pb.User(id=user), collaborative=_at_least_one(most))
+        request = pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
+        return _collaborative(self._call(self._stub.Encode, request, timeout))
 
     def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
         """Which bundles serve and which were refused. Raises Unavailable."""
@@ -286,8 +311,23 @@ class AsyncClient(_Caller):
         timeout: float | None = None,
     ) -> list[Interest]:
         """As `Client.interests`."""
-        request = _to_interests(user, index, most, encoder)
+        wanted = pb.EncodeInput(user=pb.User(id=user), interests=_at_least_one(most))
+        request = pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
         return _interests(await self._call("Encode", request, timeout))
+
+    async def collaborative(
+        self,
+        user: str,
+        *,
+        index: str,
+        most: int = 50,
+        encoder: str = "",
+        timeout: float | None = None,
+    ) -> list[str]:
+        """As `Client.collaborative`."""
+        wanted = pb.EncodeInput(user=pb.User(id=user), collaborative=_at_least_one(most))
+        request = pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
+        return _collaborative(await self._call("Encode", request, timeout))
 
     async def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
         """As `Client.model_status`."""
@@ -359,16 +399,20 @@ def _vectors(answer: pb.EncodeResponse) -> list[NDArray[np.float32]]:
     return [_vector(made.vector) for made in answer.encodings]
 
 
-def _to_interests(user: str, index: str, most: int, encoder: str) -> pb.EncodeRequest:
+def _at_least_one(most: int) -> int:
+    """Of what 0 would not ask for at all."""
     if most < 1:
-        raise InvalidInput(f"most is {most}; allowed are 1 to 8.")
-    wanted = pb.EncodeInput(user=pb.User(id=user), interests=most)
-    return pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
+        raise InvalidInput(f"most is {most}; allowed are 1 or more.")
+    return most
 
 
 def _interests(answer: pb.EncodeResponse) -> list[Interest]:
     made = answer.encodings[0]
     return [Interest(_vector(interest.vector), interest.share) for interest in made.interests]
+
+
+def _collaborative(answer: pb.EncodeResponse) -> list[str]:
+    return list(answer.encodings[0].collaborative)
 
 
 def _vector(packed: bytes) -> NDArray[np.float32]:

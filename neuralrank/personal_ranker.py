@@ -17,6 +17,7 @@ from neuralrank.backends.onnxruntime import OnnxRuntime, open_session
 from neuralrank.bundle import Bundle, PersonalInputs
 from neuralrank.errors import InvalidBundle
 from neuralrank.golden import running
+from neuralrank.item_knn import ItemKnn
 from neuralrank.personal_inputs import (
     ACTIONS,
     FEATURES,
@@ -81,6 +82,9 @@ class PersonalRanker:
             )
         self._inputs = inputs
         self._items = item_numbers(bundle)
+        self._knn = ItemKnn.read(bundle)
+        if bundle.manifest.item_knn and self._knn is None:
+            raise InvalidBundle(f"{bundle.ref} counts what users had together, and has no table.")
 
     @classmethod
     def load(cls, bundle: Bundle, threads: int = 0) -> Self:
@@ -149,7 +153,7 @@ class PersonalRanker:
             retrieval = np.full(len(ids), np.nan, np.float32)
         else:
             head = HEADS[0]
-        return self._run(
+        scores = self._run(
             head,
             {
                 "events": event_vectors[newest],
@@ -164,6 +168,24 @@ class PersonalRanker:
                 "pairs": pairs(event_columns[newest], columns)[..., self._pairs],
             },
         )
+        if self._knn is None or not self.bundle.manifest.item_knn:
+            return scores
+        share = self.bundle.manifest.item_knn[self._reads.heads.index(head)]
+        near = self._knn.closeness([event.item_id for event in read], ids)
+        blended = (scores + share.weight * near - share.low) / (share.high - share.low)
+        return np.asarray(blended, np.float32)
+
+    def likely(self, events: Sequence[Event], most: int) -> list[str]:
+        """Ids of items that those who did the same have, likeliest first; nothing that is among the
+        events. None where the bundle does not know what users had together.
+
+        Args:
+            events: oldest first; the newest count most.
+            most: how many at most.
+        """
+        if self._knn is None:
+            return []
+        return self._knn.likely([event.item_id for event in events[-self.events :]], most)
 
     def fit(self, scores: Floats) -> Floats:
         """Scores mapped linearly to [0, 1] by the manifest's calibration."""

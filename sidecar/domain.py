@@ -407,13 +407,14 @@ PHOTOS = frozenset({"image", "photo"})
 class EncodeInput:
     """What to encode. `kind` is "query", "passage", "item", "user", "photo" (an item's) or "image";
     `value` the text or id, `image` what the file of an image holds, `interests` how many at most
-    of a user's are told apart."""
+    of a user's are told apart, `collaborative` how many ids at most are named."""
 
     kind: str
     value: str
     profile: Profile | None = None
     image: bytes = b""
     interests: int = 0
+    collaborative: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,9 +427,10 @@ class Interest:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """`vector` is float32 [d] of length 1; None where `missing` says why. `interests` of a user, if
-    they were asked for, the largest first."""
+    """`vector` is float32 [d] of length 1; None where `missing` says why. Of a user, if they were
+    asked for, `interests`, the largest first, and `collaborative`, the likeliest first."""
 
     vector: Floats | None
     missing: str = ""
     interests: tuple[Interest, ...] = ()
+    collaborative: tuple[str, ...] = ()

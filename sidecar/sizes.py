@@ -12,6 +12,7 @@ from neuralrank.errors import InvalidInput
 __all__ = [
     "MAX_ATTRIBUTES",
     "MAX_CATEGORIES",
+    "MAX_COLLABORATIVE",
     "MAX_DIMENSIONS",
     "MAX_FEATURES",
     "MAX_ID",
@@ -48,6 +49,8 @@ MAX_VALUE: Final = 32_766
 MAX_INTERACTIONS: Final = 500
 # Of a user, told apart: each is a search of its own.
 MAX_INTERESTS: Final = 8
+# Ids of a user's likely items.
+MAX_COLLABORATIVE: Final = 1_000
 # Each takes as long as a few dozen texts.
 MAX_IMAGES: Final = 32
 MAX_INPUTS: Final = 256

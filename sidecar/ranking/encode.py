@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from neuralrank.errors import EncoderMismatch, NotFound
 from neuralrank.matryoshka import cut
@@ -12,7 +13,7 @@ from sidecar.features.opensearch import IndexInfo
 from sidecar.features.profile import Users
 from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
-from sidecar.models.serving import EncoderModel
+from sidecar.models.serving import EncoderModel, Serving
 from sidecar.ranking.interests import interests
 from sidecar.ranking.space import strict_space
 
@@ -59,7 +60,7 @@ class Vectors:
         texts: dict[str, list[int]] = {"query": [], "passage": [], "item": []}
         for position, entry in enumerate(inputs):
             if entry.kind == "user":
-                found[position] = await self._user(entry, info, model, deadline)
+                found[position] = await self._user(entry, info, model, serving, deadline)
             else:
                 texts[entry.kind].append(position)
         queries, passages, items = await asyncio.gather(
@@ -150,6 +151,7 @@ class Vectors:
         entry: EncodeInput,
         index: IndexInfo | None,
         model: EncoderModel,
+        serving: Serving,
         deadline: Deadline,
     ) -> Encoding:
         profile = entry.profile
@@ -166,7 +168,9 @@ class Vectors:
                 f"none of the user's {len(profile.interactions)} interactions has a vector here",
             )
         apart = interests(taste.vectors, taste.weights, entry.interests) if entry.interests else ()
-        return Encoding(taste.interest, interests=apart)
+        ranker = serving.personal_ranker(model.ref) if entry.collaborative else None
+        likely = ranker[0].likely(taste.recent.events, entry.collaborative) if ranker else ()
+        return Encoding(taste.interest, interests=apart, collaborative=tuple(likely))
 
 
 def _of_photos(info: IndexInfo | None, named: str) -> str:
@@ -204,7 +208,7 @@ def _cut(encoding: Encoding, width: int) -> Encoding:
     if encoding.vector is None or len(encoding.vector) == width:
         return encoding
     apart = (Interest(cut(one.vector, width), one.share) for one in encoding.interests)
-    return Encoding(cut(encoding.vector, width), interests=tuple(apart))
+    return replace(encoding, vector=cut(encoding.vector, width), interests=tuple(apart))
 
 
 def _encoding(vector: Floats | None, why: str) -> Encoding:

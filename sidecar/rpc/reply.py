@@ -97,6 +97,7 @@ def write_encodings(encodings: Sequence[Encoding], encoder: str) -> pb.EncodeRes
                     pb.Interest(vector=_packed(one.vector), share=one.share)
                     for one in encoding.interests
                 ],
+                collaborative=encoding.collaborative,
             )
             for encoding in encodings
         ],

@@ -28,6 +28,7 @@ from sidecar.domain import (
 from sidecar.rpc.columns import read_candidates
 from sidecar.rpc.scoring import read_experiment, read_fusion, read_weights
 from sidecar.sizes import (
+    MAX_COLLABORATIVE,
     MAX_ID,
     MAX_IMAGES,
     MAX_INPUTS,
@@ -140,16 +141,17 @@ def read_encode(request: pb.EncodeRequest) -> tuple[EncodeInput, ...]:
 def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput:
     where = f"inputs[{number}]"
     kind = entry.WhichOneof("input")
-    if entry.interests > MAX_INTERESTS:
-        raise InvalidInput(
-            f"{where}.interests is {entry.interests}; allowed are 0 to {MAX_INTERESTS}. Ask for "
-            "fewer."
-        )
-    if entry.interests and kind != "user":
-        raise InvalidInput(
-            f"{where}.interests is {entry.interests}, of {kind or 'nothing'}; only those of a user "
-            "are told apart. Leave it out."
-        )
+    for name, value, most in (
+        ("interests", entry.interests, MAX_INTERESTS),
+        ("collaborative", entry.collaborative, MAX_COLLABORATIVE),
+    ):
+        if value > most:
+            raise InvalidInput(f"{where}.{name} is {value}; allowed are 0 to {most}. Ask for less.")
+        if value and kind != "user":
+            raise InvalidInput(
+                f"{where}.{name} is {value}, of {kind or 'nothing'}; only a user has them. Leave "
+                "it out."
+            )
     match kind:
         case "query":
             query = _query(f"{where}.query", entry.query)
@@ -172,7 +174,10 @@ def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput
                     f"{where} is a user but index is empty; name the index whose items the user "
                     "touched."
                 )
-            return EncodeInput("user", entry.user.id, profile, interests=entry.interests)
+            return EncodeInput(
+                "user", entry.user.id, profile,
+                interests=entry.interests, collaborative=entry.collaborative,
+            )  # fmt: skip
         case "item_id":
             return EncodeInput("item", _item(where, "item_id", "the item", entry.item_id, index))
         case "image":

@@ -3,7 +3,8 @@ learned, swapped in, and seen in what new users get."""
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,20 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def kinds(names: Iterable[str]) -> set[str]:
+    return {name.split("-")[0] for name in names}
+
+
+@contextmanager
+def asked_by_the_plugin(client: OpenSearch, address: str) -> Iterator[None]:
+    """The stack's plugin asks another sidecar meanwhile."""
+    client.cluster.put_settings(body={"transient": {"neural_rank.endpoint": [address]}})
+    try:
+        yield
+    finally:
+        client.cluster.put_settings(body={"transient": {"neural_rank.endpoint": None}})
 
 
 def test_a_habit_is_learned_from_logs_and_served_to_new_users(
@@ -93,6 +108,22 @@ def test_a_habit_is_learned_from_logs_and_served_to_new_users(
         assert ranked("films")[0][0] == "camera"
         nobody, before = ranked("nobody")
 
+        def found_for(user: str, **options: Any) -> set[str]:
+            """The kinds of what the plugin finds for a user, by one hit and six neighbours."""
+            wanted = {"user_id": user, "window": 1, "k": 6, **options}
+            body = {"size": 7, "ext": {"neural_rank": wanted}}
+            answer: dict[str, Any] = {}
+
+            def in_time() -> bool:
+                answer.update(client.search(index=INDEX, body=body,
+                                            params={"search_pipeline": "neural_rank"}))  # fmt: skip
+                said = answer["ext"]["neural_rank"]
+                return bool(said["reranked"]) and "deadline" not in str(said["degraded"])
+
+            until(in_time)
+            count = answer["ext"]["neural_rank"]["candidates"]
+            return kinds([hit["_id"] for hit in answer["hits"]["hits"]][:count])
+
         logs, data = tmp_path / "logs", tmp_path / "data"
         run("train", "pull", "--from", "2016-01-01", "--until", "2016-12-31", "--out", logs)
         run("train", "dataset", "--logs", logs, "--catalogue", catalogue, "--out", data,
@@ -123,6 +154,16 @@ def test_a_habit_is_learned_from_logs_and_served_to_new_users(
         assert order == nobody
         assert list(answer.bundles) == list(before.bundles)
         assert [row.reason for row in answer.degraded] == [row.reason for row in before.degraded]
+
+        # What they went on to is found, too, where no text is near to it.
+        with Client(sidecar.address) as caller:
+            likely = caller.collaborative("brews", index=INDEX, most=6)
+            assert caller.collaborative("nobody", index=INDEX) == []
+        assert kinds(likely) == {"kettle", "tea"}
+        with asked_by_the_plugin(client, sidecar.address):
+            assert "tea" not in found_for("brews", collaborative=False)
+            assert "tea" in found_for("brews")
+            assert "tripod" in found_for("films")
 
         # Another one is a candidate, and takes the place of the first when it is promoted.
         second = run(

@@ -8,11 +8,14 @@ import pytest
 
 from neuralrank.bundle import Bundle, write_bundle
 from neuralrank.errors import InvalidBundle, InvalidInput
+from neuralrank.item_knn import FILES, ItemKnn
 from neuralrank.models import add
 from neuralrank.personal_inputs import Columns, Event, features, pairs
 from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.registry import Registry
 from tests.unit.conftest import HIDDEN, tiny_ranker
+
+ROW = np.dtype([("item", "<i4"), ("weight", "<f4")])
 
 
 def columns(*rows: tuple[str, list[str], float], names: dict[str, int]) -> Columns:
@@ -106,6 +109,75 @@ def test_ids_that_are_no_list_are_refused(tmp_path: Path) -> None:
         PersonalRanker.load(write_bundle(made.path, fields))
     (made.path / "items.json").write_bytes(orjson.dumps(["b", "a"]))
     assert PersonalRanker.load(write_bundle(made.path, fields)).events == 3
+
+
+def test_it_knows_what_users_had_together(tmp_path: Path) -> None:
+    made = tiny_ranker(tmp_path / "r", "e@0")
+    assert PersonalRanker.load(made).likely([Event("tea", "view")], 5) == []
+    items = np.array([[1, 2], [0, -1], [0, -1]])
+    ItemKnn(["tea", "cup", "茶"], items, np.array([[0.9, 0.5], [0.9, 0], [0.5, 0]])).write(
+        made.path
+    )
+    fields = made.manifest.model_dump(exclude={"files"})
+    model = PersonalRanker.load(write_bundle(made.path, fields))
+    assert model.bundle.ref != made.ref
+    assert model.likely([Event("tea", "view")], 5) == ["cup", "茶"]
+    # Three events are read, as by the network.
+    others = [Event(name, "view") for name in "abc"]
+    assert model.likely([Event("tea", "view"), *others], 5) == []
+    assert model.likely([*others, Event("tea", "view")], 1) == ["cup"]
+
+
+def test_what_users_had_together_counts_beside_the_network(tmp_path: Path) -> None:
+    made = tiny_ranker(tmp_path / "r", "e@0")
+    alone = PersonalRanker.load(made)
+    fields = made.manifest.model_dump(exclude={"files"})
+    share = {"weight": 0.5, "low": -1.0, "high": 3.0}
+    fields["item_knn"] = [{"weight": 0, "low": 0, "high": 1}, share]
+    with pytest.raises(InvalidBundle, match="has no table"):
+        PersonalRanker.load(write_bundle(made.path, fields))
+    # What was done are "0", "1" and "2", and candidates "0" to "3".
+    ItemKnn(["2", "1", "3", "x"], np.array([[2, 3], [2, -1], [-1, -1], [-1, -1]]),
+            np.array([[0.4, 0.9], [0.1, 0], [0, 0], [0, 0]])).write(made.path)  # fmt: skip
+    model = PersonalRanker.load(write_bundle(made.path, fields))
+    near = np.array([0, 0, 0, np.log1p((0.4 + 0.8 * 0.1) / 1e-3)])
+    wanted = (score(alone, 3) + 0.5 * near + 1.0) / 4.0
+    assert score(model, 3) == pytest.approx(wanted, abs=1e-5)
+    fields["item_knn"] = [share]
+    with pytest.raises(InvalidBundle, match="item_knn has 1 entries for 2 heads"):
+        write_bundle(made.path, fields)
+    fields["item_knn"] = [share | {"low": 3.0}, share]
+    with pytest.raises(InvalidBundle, match="low is 3, which is not below high 3"):
+        write_bundle(made.path, fields)
+
+
+@pytest.mark.parametrize(
+    ("ids", "table", "words"),
+    [
+        (b"{", b"", "can't be read"),
+        (b'["a"]', b"no numpy", "can't be read"),
+        (b'["a"]', b"", "can't be read"),
+        (b'["a"]', np.zeros((1, 2)), "no table of neighbours"),
+        (b'["a"]', np.zeros((2, 2), ROW), "no table of neighbours"),
+        (b'["a", 3]', np.zeros((2, 2), ROW), "no table of neighbours"),
+        (b'["a"]', np.full((1, 2), 1, ROW), "no table of neighbours"),
+        (b'["a"]', np.array([[(0, np.nan)]], ROW), "no table of neighbours"),
+        (b'["a"]', np.array([[{}]], object), "can't be read"),
+    ],
+)
+def test_a_table_of_neighbours_that_is_none_is_refused(
+    tmp_path: Path, ids: bytes, table: bytes | np.ndarray, words: str
+) -> None:
+    made = tiny_ranker(tmp_path / "r", "e@0")
+    names, values = (made.path / name for name in FILES)
+    names.write_bytes(ids)
+    if isinstance(table, bytes):
+        values.write_bytes(table)
+    else:
+        np.save(values, table)
+    fields = made.manifest.model_dump(exclude={"files"})
+    with pytest.raises(InvalidBundle, match=words):
+        PersonalRanker.load(write_bundle(made.path, fields))
 
 
 def test_a_bundle_is_added_as_it_is(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from trainer.evaluation.exposure import Exposure, exposed
 from trainer.evaluation.held_back import catalogue
 from trainer.evaluation.relevance import MAIN, METRICS
 from trainer.personal.behaviour import Behaviour, from_dataset
-from trainer.personal.export import served_scores
 from trainer.personal.lists import List, Lists, best_first, ndcg
 from trainer.personal.shop import Shop
+from trainer.personal.weighing import served_scores
 
 __all__ = ["OF", "Scored", "evaluate", "of_lists", "scored"]
 

@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 
 from neuralrank.bundle import MODEL, Bundle, write_bundle
 from neuralrank.errors import InvalidBundle
-from neuralrank.personal_inputs import ACTIONS, FEATURES, HEADS, PAIRS, Event
+from neuralrank.item_knn import ItemKnn
+from neuralrank.personal_inputs import ACTIONS, FEATURES, HEADS, PAIRS
 from neuralrank.personal_ranker import ITEMS, PersonalRanker, golden_scores
 from neuralrank.whole_file import whole_folder
 from trainer.personal.graph import write_graph
 from trainer.personal.lists import List, Lists
 from trainer.personal.ranker import RankerModel
+from trainer.personal.weighing import served_scores, weighed
 
-__all__ = ["Agreement", "Scale", "export", "served_scores"]
+__all__ = ["Agreement", "Scale", "export"]
 
+# Lists on which the bundle is compared with torch.
+_SAMPLE: Final = 64
 # Other kernels add in another order.
 _EXACT: Final = 1e-3
 _TOLERANCE: Final = 0.01
@@ -53,34 +57,39 @@ class Agreement:
 def export(
     model: RankerModel,
     lists: Lists,
-    sample: Sequence[List],
+    dev: Sequence[List],
     scale: Scale,
     folder: Path,
     fields: Mapping[str, Any],
+    knn: ItemKnn | None = None,
 ) -> tuple[Bundle, Agreement]:
     """Writes the bundle of a model into a folder, replacing what is there; where it raises, nothing
     is replaced.
 
     Args:
-        sample: real lists on which it is compared with torch, through the code that serves.
+        dev: lists of the dev part. On some it is compared with torch, through the code that serves;
+            by all of them it is found what `knn` counts beside the network.
         fields: the manifest's name, source, metrics and so on.
+        knn: what users had together, without the last steps of the dev part; None: the bundle does
+            not know.
 
     Raises:
         InvalidBundle: the runtime can't load it, or it does not compute what torch does.
         OSError: such as from a full disk.
     """
     with whole_folder(folder) as unfinished:
-        agreement = _export(model, lists, sample, scale, unfinished, fields)
+        agreement = _export(model, lists, dev, scale, unfinished, fields, knn)
     return Bundle.open(folder), agreement
 
 
 def _export(
     model: RankerModel,
     lists: Lists,
-    sample: Sequence[List],
+    dev: Sequence[List],
     scale: Scale,
     folder: Path,
     fields: Mapping[str, Any],
+    knn: ItemKnn | None,
 ) -> Agreement:
     """Fills an empty folder with the bundle, and compares it with torch."""
     onnx.save(write_graph(model, scale.heads, scale.low, scale.high), str(folder / MODEL))
@@ -105,6 +114,7 @@ def _export(
         },
     }
     made = PersonalRanker(write_bundle(folder, given))
+    sample = dev[:: max(1, len(dev) // _SAMPLE)][:_SAMPLE]
     agreement = _compare(model, made, lists, sample, scale)
     if agreement.difference > _EXACT or agreement.order < 1.0:
         raise InvalidBundle(
@@ -117,6 +127,11 @@ def _export(
     ]
     given["golden_tolerance"] = _TOLERANCE
     given["metrics"] = {**given.get("metrics", {}), **agreement.metrics()}
+    if knn is not None:
+        knn.write(folder)
+        shares, metrics = weighed(made, knn, lists, dev)
+        given["item_knn"] = [share.model_dump() for share in shares]
+        given["metrics"] |= metrics
     bundle = write_bundle(folder, given)
     PersonalRanker.load(bundle)
     return agreement
@@ -147,22 +162,3 @@ def _torch(model: RankerModel, lists: Lists, one: List, scale: Scale) -> NDArray
     place = scale.heads.index(HEADS[one.head])
     low, high = scale.low[place], scale.high[place]
     return np.asarray((scores - low) / (high - low), np.float32)
-
-
-def served_scores(served: PersonalRanker, lists: Lists, one: List) -> NDArray[np.float32]:
-    """Of a list's items by the code that serves, float32 [n]."""
-    shop = lists.behaviour.shop
-    events = [
-        Event(shop.ids[item], ACTIONS[action])
-        for item, action in zip(one.history.items, one.history.actions, strict=True)
-    ]
-    return served.score(
-        events,
-        shop.vectors[one.history.items],
-        shop.columns[one.history.items],
-        [shop.ids[item] for item in one.items],
-        shop.vectors[one.items],
-        shop.columns[one.items],
-        lists.behaviour.queries[one.query] if one.query >= 0 else None,
-        one.retrieval,
-    )

@@ -19,17 +19,15 @@ from trainer.personal.export import Agreement, Scale, export
 from trainer.personal.lists import Batch, List, Lists, chosen_loss, ndcg
 from trainer.personal.ranker import RankerModel
 from trainer.personal.source import Source, beginning, known_items
+from trainer.personal.together import together
+from trainer.personal.weighing import TAIL
 from trainer.text.sources import BUNDLE
 
 __all__ = ["METRIC", "Floor", "PersonalOptions", "Personalised", "train_personal"]
 
 METRIC: Final = "nDCG@10"
-# Lists on which the bundle is compared with torch, and that are scored at once.
-_SAMPLE: Final = 64
+# Lists that are scored at once.
 _AT_ONCE: Final = 16
-# Of the scores of what was not chosen this share is below 0 when it serves, and of the scores of
-# what was chosen this share above 1.
-_TAIL: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -143,8 +141,8 @@ def train_personal(
         "metrics": {f"dev {name}": value for name, value in metrics.items()},
     }
     bundle, agreement = export(
-        model, lists, dev[:: max(1, len(dev) // _SAMPLE)][:_SAMPLE], _scale(model, lists, dev),
-        training.out / BUNDLE, fields,
+        model, lists, dev, _scale(model, lists, dev), training.out / BUNDLE, fields,
+        together(behaviour, source.knn if source else None),
     )  # fmt: skip
     return Personalised(outcome, model, bundle, agreement, values, floor)
 
@@ -248,8 +246,8 @@ def _scale(model: RankerModel, lists: Lists, dev: Sequence[List]) -> Scale:
         # A head that this part has no list of takes the scale of all.
         mine = mine or [(one.gains, scores) for one, scores in found]
         gains, scores = (np.concatenate(parts) for parts in zip(*mine, strict=True))
-        below = float(np.percentile(scores[gains == 0], _TAIL))
-        above = float(np.percentile(scores[gains > 0], 100.0 - _TAIL))
+        below = float(np.percentile(scores[gains == 0], TAIL))
+        above = float(np.percentile(scores[gains > 0], 100.0 - TAIL))
         low.append(below)
         high.append(max(above, below + 1e-3))
     return Scale(tuple(HEADS[head] for head in trained), tuple(low), tuple(high))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidBundle
+from neuralrank.item_knn import ItemKnn
 from neuralrank.personal_inputs import ACTIONS, FEATURES, HEADS, PAIRS
 from neuralrank.personal_ranker import item_numbers
 from trainer.personal.behaviour import Behaviour
@@ -40,6 +41,8 @@ class Source:
     weights: Mapping[str, NDArray[np.float32]]
     # Places of items in `identity.weight`, from 1, by id.
     items: Mapping[str, int]
+    # What users had together; None: it does not know.
+    knn: ItemKnn | None = None
 
     @property
     def width(self) -> int:
@@ -69,7 +72,10 @@ def read_source(bundle: Bundle) -> Source:
         raise InvalidBundle(
             f"{bundle.model} is no graph of `neuralrank train personal`: {error!r}. Train anew."
         ) from error
-    return Source(bundle.ref, reads.encoder, reads.events, weights, item_numbers(bundle))
+    return Source(
+        bundle.ref, reads.encoder, reads.events, weights, item_numbers(bundle),
+        ItemKnn.read(bundle),
+    )  # fmt: skip
 
 
 def _weights(given: Mapping[str, NDArray[Any]], heads: list[int]) -> dict[str, NDArray[np.float32]]:

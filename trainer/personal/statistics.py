@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trainer.personal.sequences import Histories, Numbers
 
-__all__ = ["PAIR_FEATURES", "ItemStatistics", "interactions", "profiles"]
+__all__ = ["PAIR_FEATURES", "ItemStatistics", "interactions", "profiles", "strongest"]
 
 Sparse = Any  # scipy.sparse.csr_matrix of float32
 Floats = NDArray[np.float32]
@@ -26,6 +26,8 @@ _REACH: Final = 5
 _STEP: Final = 0.8
 # Takes from pairs that were seen rarely: n / (n + shrinkage).
 _SHRINKAGE: Final = 2.0
+# Items whose pairs are counted at once.
+_AT_ONCE: Final = 4_096
 # What `ItemStatistics.pairs` gives of an event and a candidate.
 PAIR_FEATURES: Final = (
     "log users with both",
@@ -74,11 +76,10 @@ class ItemStatistics:
     @classmethod
     def of(cls, histories: Histories) -> "ItemStatistics":
         matrix = interactions(histories)
-        weights = 1.0 / np.log2(1.0 + np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0))
         return cls(
             histories.popularity,
             _pairs(matrix.T @ matrix),
-            _pairs(matrix.T @ (sp.diags(weights.astype(np.float32)) @ matrix)),
+            _pairs(matrix.T @ _by_length(matrix)),
             _pairs(_follows(histories)),
         )
 
@@ -86,7 +87,7 @@ class ItemStatistics:
         """Similarity of items, float32 [items, items]: the cosine of their columns of users, shrunk
         where few users have both (Koren, "Factorization Meets the Neighborhood", 2008)."""
         counts = self.weighted if weighted else self.both
-        scale = sp.diags((1.0 / np.sqrt(np.maximum(self.popularity, 1))).astype(np.float32))
+        scale = sp.diags(_scale(self.popularity))
         similar = (scale @ counts @ scale).tocsr()
         trust = counts.copy()
         trust.data = trust.data / (trust.data + shrinkage)
@@ -143,6 +144,47 @@ class ItemStatistics:
             np.sqrt(_at(keys, self.shrunk)),
         ]
         return keys, np.stack(columns, axis=1).astype(np.float32)
+
+
+def strongest(
+    histories: Histories, count: int, *, shrinkage: float = _SHRINKAGE
+) -> tuple[Numbers, Floats]:
+    """Of each item the ones that are most similar to it, as `ItemStatistics.cosines` has it, the
+    most similar first; of equals, the first by number. Items are counted some at a time, so that
+    the memory that it takes does not grow with the pairs that there are.
+
+    Returns:
+        int64 [items, count], -1: no more; float32 [items, count].
+    """
+    matrix = interactions(histories)
+    weighted, columns = _by_length(matrix).tocsr(), matrix.T.tocsr()
+    scale = _scale(histories.popularity)
+    items = len(histories.items)
+    found = np.full((items, count), -1, np.int64)
+    near = np.zeros((items, count), np.float32)
+    for start in range(0, items, _AT_ONCE):
+        counts = (columns[start : start + _AT_ONCE] @ weighted).tocsr()
+        counts.sort_indices()
+        for at in range(counts.shape[0]):
+            row = slice(counts.indptr[at], counts.indptr[at + 1])
+            others, values = counts.indices[row], counts.data[row]
+            own = others != start + at
+            others, values = others[own], values[own]
+            similar = values * scale[start + at] * scale[others] * values / (values + shrinkage)
+            best = np.argsort(-similar, kind="stable")[:count]
+            found[start + at, : len(best)] = others[best]
+            near[start + at, : len(best)] = similar[best]
+    return found, near
+
+
+def _by_length(matrix: Sparse) -> Sparse:
+    """Users who have much count less: 1 / log2(1 + length)."""
+    weights = 1.0 / np.log2(1.0 + np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0))
+    return sp.diags(weights.astype(np.float32)) @ matrix
+
+
+def _scale(popularity: NDArray[np.int64]) -> Floats:
+    return np.asarray(1.0 / np.sqrt(np.maximum(popularity, 1)), np.float32)
 
 
 def _follows(histories: Histories) -> Sparse:

@@ -190,6 +190,23 @@ def _json(
         "chosen": result.chosen,
         "floor": asdict(result.floor) if result.floor else None,
         "export": result.agreement.metrics(),
+        "item_knn": _counted(result),
+    }
+
+
+def _counted(result: "Personalised") -> dict[str, dict[str, float]]:
+    """By head, what counting what users had together weighs, and nDCG@10 without and with it."""
+    assert result.bundle
+    manifest = result.bundle.manifest
+    assert manifest.personal
+    return {
+        head: {
+            "weight": share.weight,
+            "network alone": manifest.metrics[f"dev nDCG@10 {head}, network alone"],
+            "with item-kNN": manifest.metrics[f"dev nDCG@10 {head}, with item-kNN"],
+        }
+        for head, share in zip(manifest.personal.heads, manifest.item_knn, strict=False)
+        if share.weight
     }
 
 
@@ -222,6 +239,12 @@ def _print(result: "Personalised", behaviour: "Behaviour", ref: str, role: str) 
             "without it",
             f"{floor.nearness:.4f} by nearness to what users did, {floor.ranker:.4f} with it, on "
             f"{floor.lists:,} lists of users with events",
+        )
+    for head, counted in _counted(result).items():
+        table.add_row(
+            "with item-kNN",
+            f"{counted['network alone']:.4f} → {counted['with item-kNN']:.4f} in {head}: what "
+            f"users had together weighs {counted['weight']:g}",
         )
     for option, value in (result.chosen or {}).items():
         table.add_row(option, f"{value:.3g}")

@@ -155,6 +155,8 @@ class WordTaste:
         default_factory=list
     )
     error: Exception | None = None
+    # Of whose items it was asked what goes with them.
+    likely_of: list[list[str]] = field(default_factory=list)
 
     def score(
         self,
@@ -174,6 +176,10 @@ class WordTaste:
         if self.error:
             raise self.error
         return np.asarray((event_vectors @ vectors.T > 0).sum(axis=0), np.float32)
+
+    def likely(self, events: Sequence[Event], most: int) -> list[str]:
+        self.likely_of.append([event.item_id for event in events])
+        return ["D", "gone", "A"][:most]
 
     def fit(self, scores: Floats) -> Floats:
         return np.clip(scores / 10.0, 0.0, 1.0)

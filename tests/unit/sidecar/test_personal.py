@@ -18,6 +18,7 @@ from tests.unit.sidecar.parts import (
     shop,
     vector,
 )
+from tests.unit.sidecar.test_service import serving
 
 HOUR = 3_600_000
 BUYER = Profile(
@@ -102,6 +103,27 @@ async def test_nobody_asks_it_where_there_is_nothing_to_ask(made: Bench, taste: 
     options = pb.RankOptions(weights=pb.Weights(affinity=0))
     await made.rank(request(query="phone", user="u", options=options))
     assert taste.calls == []
+
+
+async def test_encode_names_what_those_who_did_the_same_have(made: Bench, taste: WordTaste) -> None:
+    wanted = pb.EncodeRequest(
+        index="shop",
+        inputs=[
+            pb.EncodeInput(user=pb.User(id="u"), collaborative=2),
+            pb.EncodeInput(user=pb.User(id="u")),
+            pb.EncodeInput(user=pb.User(id="nobody"), collaborative=2),
+        ],
+    )
+    async with serving(made) as stub:
+        answer = await stub.Encode(wanted)
+        assert [list(each.collaborative) for each in answer.encodings] == [["D", "gone"], [], []]
+        assert answer.encodings[0].vector == answer.encodings[1].vector
+        # Oldest first, as it reads them.
+        assert taste.likely_of == [["B", "C"]]
+        taste.encoder = "other@000000000009"
+        answer = await stub.Encode(wanted)
+    assert not answer.encodings[0].collaborative
+    assert answer.encodings[0].vector
 
 
 def _fails(taste: WordTaste) -> None:

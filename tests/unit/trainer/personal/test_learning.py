@@ -1,5 +1,6 @@
 """`train_personal`: what users like is learned, kept over interruptions, and served as trained."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from neuralrank.bundle import Bundle, write_bundle  # noqa: E402
 from neuralrank.errors import Diverged, InvalidBundle, InvalidInput, InvalidSettings  # noqa: E402
+from neuralrank.item_knn import ItemKnn  # noqa: E402
 from neuralrank.personal_inputs import ACTIONS, Event, steps  # noqa: E402
 from neuralrank.personal_ranker import PersonalRanker  # noqa: E402
 from tests.unit.conftest import tiny_bundle, tiny_ranker  # noqa: E402
@@ -24,6 +26,7 @@ from trainer.personal.learning import (  # noqa: E402
 from trainer.personal.lists import Lists  # noqa: E402
 from trainer.personal.ranker import RankerModel  # noqa: E402
 from trainer.personal.source import beginning, known_items, read_source  # noqa: E402
+from trainer.personal.weighing import weighed  # noqa: E402
 
 OPTIONS = PersonalOptions(events=6, list_size=12, width=16, id_events=4, dev_items=ITEMS)
 
@@ -197,12 +200,48 @@ def test_what_a_bundle_holds_is_trained_further(
     assert done.outcome.before == pytest.approx(trained.outcome.best, abs=1e-3)
     assert done.bundle is not None
     assert done.bundle.manifest.parent == bundle.ref
+    # What users had together is served, and carried on.
+    assert source.knn is not None
+    newest = data.shop.ids[data.train.histories[0].items[-1]]
+    before, after = (
+        PersonalRanker.load(each).likely([Event(newest, "click")], 5)
+        for each in (bundle, done.bundle)
+    )
+    assert before
+    assert before == after
     # Items keep their embeddings however few events they have by now, wherever they stand.
     fewer = replace(source, items={name: n for name, n in source.items.items() if n > 1})
     lists = replace(lists, known=known_items(data, 10**6, fewer.items))
     moved = beginning(lists, 4, 1, fewer)
     assert moved.shape.items == trained.model.shape.items - 1
     torch.testing.assert_close(moved.identity.weight[1:], trained.model.identity.weight[2:])
+
+
+def test_what_users_had_together_weighs_as_much_as_it_helps(
+    data: Behaviour, bundle: Bundle, tmp_path: Path
+) -> None:
+    folder = tmp_path / "network"
+    shutil.copytree(bundle.path, folder)
+    fields = bundle.manifest.model_dump(exclude={"files", "item_knn"})
+    network = PersonalRanker.load(write_bundle(folder, fields))
+    lists = Lists.of(data, OPTIONS.events, OPTIONS.list_size, known_items(data, OPTIONS.id_events))
+    dev = lists.held(OPTIONS.dev_lists, OPTIONS.dev_items)
+    ids = data.shop.ids
+    items = np.full((len(ids), 1), -1)
+    nobody = ItemKnn(ids, items, np.zeros(items.shape))
+    shares, metrics = weighed(network, nobody, lists, dev)
+    assert [(share.weight, share.low, share.high) for share in shares] == [(0, 0, 1)] * 2
+    assert metrics == {}
+    # A table that knows what comes next.
+    for history in data.dev.histories:
+        items[history.items[-2]] = history.items[-1]
+    shares, metrics = weighed(network, ItemKnn(ids, items, np.full(items.shape, 0.5)), lists, dev)
+    assert shares[1].weight > 0
+    alone, both = (
+        metrics[f"dev nDCG@10 recommendation, {what}"]
+        for what in ("network alone", "with item-kNN")
+    )
+    assert both > alone + 0.02
 
 
 def test_another_bundle_is_not_trained_further(

@@ -40,6 +40,7 @@ public final class Options {
             "experiment",
             "ef_search",
             "interests",
+            "collaborative",
             "totals"
         )
     );
@@ -47,7 +48,7 @@ public final class Options {
     /** Keys of the {@code neural_recall} processor. */
     public static final Set<String> RECALL_KEYS = union(
         SHARED,
-        Set.of("window", "k", "ef_search", "interests", "vector", "vector_field", "ignore_unmapped")
+        Set.of("window", "k", "ef_search", "interests", "collaborative", "vector", "vector_field", "ignore_unmapped")
     );
 
     /** Keys of the {@code neural_rank} processor. */

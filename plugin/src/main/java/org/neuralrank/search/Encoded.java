@@ -17,10 +17,11 @@ import org.neuralrank.v1.Interest;
  * why there is none.
  *
  * @param vectors the one that counts most first; empty if there is none
+ * @param likely  ids of items that those who did the same as a user have, likeliest first; empty if nobody knows
  * @param missing why there is none, in words
  * @param encoder who made them, as name@hash
  */
-record Encoded(List<Vector> vectors, String missing, String encoder) {
+record Encoded(List<Vector> vectors, List<String> likely, String missing, String encoder) {
 
     /** @param share how much of what is wanted it stands for; of all vectors 1 */
     record Vector(float[] values, double share) {}
@@ -53,7 +54,8 @@ record Encoded(List<Vector> vectors, String missing, String encoder) {
         if (vectors.isEmpty() && !encoding.getVector().isEmpty()) {
             vectors.add(new Vector(values(encoding.getVector(), reply.getEncoder(), dimensions), 1));
         }
-        return new Encoded(List.copyOf(vectors), encoding.getMissing(), reply.getEncoder());
+        List<String> likely = List.copyOf(encoding.getCollaborativeList());
+        return new Encoded(List.copyOf(vectors), likely, encoding.getMissing(), reply.getEncoder());
     }
 
     private static float[] values(ByteString packed, String encoder, int dimensions) throws SidecarException {

@@ -4,6 +4,8 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -27,6 +29,7 @@ import org.opensearch.core.xcontent.XContentParser;
 import org.opensearch.index.query.BoolQueryBuilder;
 import org.opensearch.index.query.ConstantScoreQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
+import org.opensearch.index.query.QueryBuilders;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.fetch.subphase.highlight.HighlightBuilder;
@@ -48,6 +51,20 @@ final class VectorLeg {
     private static final int MOST_NAMED = 5;
     /** How many interests of a user are told apart. Measured: docs/decisions/025-several-interests.md. */
     private static final int DEFAULT_INTERESTS = 5;
+    /** The part of {@code k} that comes by what other users did: docs/decisions/026-collaborative-recall.md. */
+    private static final int COLLABORATIVE_PART = 2;
+    private static final int MOST_COLLABORATIVE = 1_000;
+
+    /**
+     * One of the searches of this leg.
+     *
+     * @param places of ids, where hits are to be in that order; empty: as they are found
+     */
+    private record Step(SearchRequest search, Map<String, Integer> places) {
+        String name() {
+            return places.isEmpty() ? "k-NN search" : "search by ids";
+        }
+    }
 
     private final Node node;
     private final Options options;
@@ -177,6 +194,9 @@ final class VectorLeg {
             int interests = options.integer("interests", DEFAULT_INTERESTS);
             // One is the mean, which is there anyway.
             input.setUser(User.newBuilder().setId(asked.userId())).setInterests(interests > 1 ? interests : 0);
+            if (options.flag("collaborative", true)) {
+                input.setCollaborative(Math.min(MOST_COLLABORATIVE, k() / COLLABORATIVE_PART));
+            }
         }
         String encoder = options.text("encoder", "");
         if (encoder.isEmpty() && target.name().isEmpty() && target.encoders().size() == 1) {
@@ -216,9 +236,12 @@ final class VectorLeg {
             recall.complete(without(Reason.ENCODER_MISMATCH, detail).after(encodeNanos, 0));
             return;
         }
-        List<SearchRequest> searches;
+        List<Step> steps = new ArrayList<>();
         try {
-            searches = nearest(search, filter, shown, encoded.vectors());
+            if (!encoded.likely().isEmpty()) {
+                steps.add(likely(search, filter, shown, encoded.likely()));
+            }
+            steps.addAll(nearest(search, filter, shown, encoded.vectors(), k() - encoded.likely().size()));
         } catch (Exception e) {
             // What the k-NN plugin says about a clause it can't parse, or that there is no such plugin.
             String detail = "this node can't read a knn clause: " + e.getMessage();
@@ -230,43 +253,63 @@ final class VectorLeg {
             recall.complete(without(Reason.DEADLINE, "encoding took all of its time").after(encodeNanos, 0));
             return;
         }
-        recall.follow(searches.stream().map(one -> run(one, encoded.encoder(), leftMs, encodeNanos)).toList());
+        recall.follow(steps.stream().map(step -> run(step, encoded.encoder(), leftMs, encodeNanos)).toList());
+    }
+
+    /** A search for items by their ids. What has left the index, or does not meet the conditions, is not found. */
+    private Step likely(SearchRequest search, QueryBuilder filter, QueryBuilder shown, List<String> ids) {
+        BoolQueryBuilder these = new BoolQueryBuilder().filter(
+            QueryBuilders.idsQuery().addIds(ids.toArray(String[]::new))
+        );
+        if (filter != null) {
+            these.filter(filter);
+        }
+        Map<String, Integer> places = new HashMap<>();
+        ids.forEach(id -> places.putIfAbsent(id, places.size()));
+        return new Step(copy(search, these, shown, ids.size()), places);
     }
 
     /**
-     * A search for the neighbours of each vector, which together want {@code k}: of each as many as its share. One that
+     * A search for the neighbours of each vector, which together want so many: of each as many as its share. One that
      * comes to none is left out.
      */
-    private List<SearchRequest> nearest(
+    private List<Step> nearest(
         SearchRequest search,
         QueryBuilder filter,
         QueryBuilder shown,
-        List<Encoded.Vector> vectors
+        List<Encoded.Vector> vectors,
+        int together
     ) throws IOException {
-        List<SearchRequest> searches = new ArrayList<>();
+        List<Step> steps = new ArrayList<>();
         double share = 0;
         int before = 0;
         for (Encoded.Vector vector : vectors) {
             share += vector.share();
-            int until = (int) Math.min(k(), Math.round(k() * share));
+            int until = (int) Math.min(together, Math.round(together * share));
             int wanted = until - before;
             before = until;
             if (wanted > 0) {
                 QueryBuilder near = clause(vector.values(), wanted, filter);
-                if (shown != null) {
-                    // Without a score: neighbours are in the order of their nearness.
-                    near = new BoolQueryBuilder().must(near).should(new ConstantScoreQueryBuilder(shown).boost(0));
-                }
-                SearchSourceBuilder source = search.source().shallowCopy().size(wanted).query(near);
-                // An index's default pipeline would call this leg again, and again.
-                searches.add(new SearchRequest(search).source(source).pipeline("_none"));
+                steps.add(new Step(copy(search, near, shown, wanted), Map.of()));
             }
         }
-        return searches;
+        return steps;
     }
 
-    private Recall run(SearchRequest search, String encoder, long leftMs, long encodeNanos) {
+    private static SearchRequest copy(SearchRequest search, QueryBuilder query, QueryBuilder shown, int size) {
+        QueryBuilder whole = query;
+        if (shown != null) {
+            // Without a score: the order is that of the query.
+            whole = new BoolQueryBuilder().must(query).should(new ConstantScoreQueryBuilder(shown).boost(0));
+        }
+        SearchSourceBuilder source = search.source().shallowCopy().size(size).query(whole);
+        // An index's default pipeline would call this leg again, and again.
+        return new SearchRequest(search).source(source).pipeline("_none");
+    }
+
+    private Recall run(Step step, String encoder, long leftMs, long encodeNanos) {
         Recall recall = new Recall(leftMs);
+        SearchRequest search = step.search();
         search.setCancelAfterTimeInterval(TimeValue.timeValueMillis(leftMs));
         long startedAt = System.nanoTime();
         node.searching()
@@ -275,10 +318,10 @@ final class VectorLeg {
                 node.inThisContext(
                     ActionListener.wrap(
                         response -> recall.complete(
-                            found(response, encoder).after(encodeNanos, System.nanoTime() - startedAt)
+                            found(response, step, encoder).after(encodeNanos, System.nanoTime() - startedAt)
                         ),
                         error -> recall.complete(
-                            failure(error, "k-NN search").after(encodeNanos, System.nanoTime() - startedAt)
+                            failure(error, step.name()).after(encodeNanos, System.nanoTime() - startedAt)
                         )
                     )
                 )
@@ -286,11 +329,11 @@ final class VectorLeg {
         return recall;
     }
 
-    private Neighbours found(SearchResponse response, String encoder) {
+    private Neighbours found(SearchResponse response, Step step, String encoder) {
         List<Note> notes = new ArrayList<>();
         int failed = response.getFailedShards();
         if (failed > 0) {
-            String detail = "the k-NN search failed on " + failed + " of " + response.getTotalShards() + " shards";
+            String detail = "the " + step.name() + " failed on " + failed + " of " + response.getTotalShards() + " shards";
             notes.add(new Note(Reason.FEATURES_UNAVAILABLE, detail));
         }
         if (!ofPhotos && !target.withoutVectors().isEmpty() && !ignoresUnmapped()) {
@@ -300,7 +343,11 @@ final class VectorLeg {
                 + ": no knn_vector field [" + field() + "]";
             notes.add(new Note(Reason.NOT_APPLICABLE, detail));
         }
-        return new Neighbours(Arrays.asList(response.getHits().getHits()), notes, encoder, 0, 0);
+        List<SearchHit> hits = new ArrayList<>(Arrays.asList(response.getHits().getHits()));
+        if (!step.places().isEmpty()) {
+            hits.sort(Comparator.comparingInt(hit -> step.places().get(hit.getId())));
+        }
+        return new Neighbours(hits, notes, encoder, 0, 0);
     }
 
     private Neighbours failure(Exception error, String step) {

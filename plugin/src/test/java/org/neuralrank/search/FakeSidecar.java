@@ -96,6 +96,13 @@ final class FakeSidecar extends RankingGrpc.RankingImplBase implements AutoClose
         return EncodeResponse.newBuilder().addEncodings(user).setEncoder("toy@1").setDimensions(3).build();
     }
 
+    /** The same, and what those who did the same have. */
+    static EncodeResponse interestsAnd(List<String> likely, double... shares) {
+        EncodeResponse.Builder made = interests(shares).toBuilder();
+        made.getEncodingsBuilder(0).addAllCollaborative(likely);
+        return made.build();
+    }
+
     private static ByteString packed(float... values) {
         ByteBuffer packed = ByteBuffer.allocate(values.length * 4).order(ByteOrder.LITTLE_ENDIAN);
         for (float value : values) {

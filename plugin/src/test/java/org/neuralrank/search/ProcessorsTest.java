@@ -58,6 +58,7 @@ import org.opensearch.core.common.transport.TransportAddress;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.index.mapper.DerivedField;
 import org.opensearch.index.query.BoolQueryBuilder;
+import org.opensearch.index.query.IdsQueryBuilder;
 import org.opensearch.index.query.MatchAllQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilders;
@@ -147,7 +148,14 @@ public class ProcessorsTest {
 
     private static boolean isNear(QueryBuilder query) {
         return query instanceof MatchAllQueryBuilder
-            || (query instanceof BoolQueryBuilder bool && bool.must().stream().anyMatch(ProcessorsTest::isNear));
+            || (query instanceof BoolQueryBuilder bool && bool.must().stream().anyMatch(ProcessorsTest::isNear))
+            || isLikely(query);
+    }
+
+    /** Whether it is for what the users who did the same have. */
+    private static boolean isLikely(QueryBuilder query) {
+        return query instanceof BoolQueryBuilder bool
+            && bool.filter().stream().anyMatch(each -> each instanceof IdsQueryBuilder);
     }
 
     private Indices.Target targetOf(SearchRequest request, String field) {
@@ -566,6 +574,37 @@ public class ProcessorsTest {
         SearchResponse response = search(request(new SearchSourceBuilder(), Map.of("user_id", "A")));
         assertEquals(List.of("deadline"), reasons(response));
         assertEquals(List.of("a", "b", "c", "y1"), candidates());
+    }
+
+    @Test
+    public void whatThoseWhoDidTheSameHaveIsAPartOfTheNeighbours() throws Exception {
+        server.encode = request -> FakeSidecar.interestsAnd(List.of("l1", "l2", "gone"), 0.5, 0.5);
+        Queue<SearchHit[]> found = new ConcurrentLinkedQueue<>();
+        // In the order of the index, which is none; one has left it.
+        found.add(new SearchHit[] { Hits.hit("l2", 0f), Hits.hit("l1", 0f) });
+        found.add(new SearchHit[] { Hits.hit("x1", 0.9f), Hits.hit("l1", 0.8f) });
+        found.add(new SearchHit[] { Hits.hit("y1", 0.9f) });
+        neighbours = found::poll;
+        SearchSourceBuilder source = new SearchSourceBuilder().query(
+            QueryBuilders.boolQuery().filter(QueryBuilders.termQuery("brand", "Apple"))
+        );
+        search(request(source, Map.of("user_id", "A")), Map.of("k", 7));
+        assertEquals(3, server.encoded.get(0).getInputs(0).getCollaborative());
+        assertEquals(List.of(3, 2, 2), vectorSearches.stream().map(each -> each.source().size()).toList());
+        BoolQueryBuilder these = (BoolQueryBuilder) vectorSearches.get(0).source().query();
+        assertEquals(Set.of("l1", "l2", "gone"), ((IdsQueryBuilder) these.filter().get(0)).ids());
+        assertTrue("the caller's conditions hold", these.toString().contains("Apple"));
+        assertEquals("_none", vectorSearches.get(0).pipeline());
+        assertEquals(List.of("a", "b", "c", "l1", "x1", "y1", "l2"), candidates());
+    }
+
+    @Test
+    public void whatOthersDidIsNotAskedForWhereItIsNotWantedOrNoUserIsMeant() throws Exception {
+        search(request(new SearchSourceBuilder(), Map.of("user_id", "A", "collaborative", false)));
+        search(request(match("x"), Map.of("user_id", "A")));
+        search(request(new SearchSourceBuilder(), Map.of("user_id", "A", "similar_to", "i")));
+        server.encoded.forEach(each -> assertEquals(0, each.getInputs(0).getCollaborative()));
+        assertEquals(3, server.encoded.size());
     }
 
     @Test

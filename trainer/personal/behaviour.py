@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
-from neuralrank.personal_inputs import action_numbers
+from neuralrank.personal_inputs import ACTIONS, action_numbers
 from trainer.dataset import Dataset
 from trainer.dataset.checks import milliseconds
 from trainer.dataset.finding import Bm25
@@ -106,6 +106,12 @@ class Behaviour:
     def searched(self) -> bool:
         """Whether a page of the train part was shown for a query."""
         return any(visit.query >= 0 for visit in self.train.visits)
+
+    def acts(self) -> Numbers:
+        """Steps of the train part's users by kind of action, int64 [ACTIONS]."""
+        seen = (*self.train.histories, *(visit.history for visit in self.train.visits))
+        every = np.concatenate([np.zeros(0, np.int64), *(one.actions for one in seen)])
+        return np.bincount(every, minlength=len(ACTIONS))
 
     def counts(self) -> Numbers:
         """Steps of the train part's histories on each item, int64 [items]."""

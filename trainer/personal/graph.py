@@ -95,7 +95,8 @@ class _Writer:
         )  # fmt: skip
         pooled = self._reduced("ReduceSum", "pooled", weighed, 1)  # [b, n, w]
         shown = self.op("Where", "pair.there", there, pair, self._zero)
-        most = self._reduced("ReduceMax", "most", shown, 1)  # [b, n, w]
+        highest = self._reduced("ReduceMax", "most.all", shown, 1)
+        most = self.op("Max", "most", highest, self._zero)  # [b, n, w]
         to_events = self.op(
             "Transpose", "to_events", self._column(weights, 1, "matters"), perm=[0, 2, 1]
         )

@@ -131,6 +131,8 @@ def train_personal(
     if not processes().is_main_process:
         return Personalised(outcome, model)
     model = model.cpu().eval()
+    if source is None:
+        _fill_actions(model, behaviour)
     floor = _floor(model, lists, dev)
     metrics = {**outcome.best, f"{METRIC} by nearness": floor.nearness}
     fields = {
@@ -145,6 +147,17 @@ def train_personal(
         together(behaviour, source.knn if source else None),
     )  # fmt: skip
     return Personalised(outcome, model, bundle, agreement, values, floor)
+
+
+def _fill_actions(model: RankerModel, behaviour: Behaviour) -> None:
+    """Kinds of action that nobody has done are read as the average of those that were done. Else an
+    event of such a kind, which may well come when it serves, would be noise: histories know one
+    kind only, and shops have others."""
+    counts = torch.from_numpy(behaviour.acts()).float()
+    seen = counts > 0
+    if seen.any():
+        with torch.no_grad():
+            model.action.weight[~seen] = counts @ model.action.weight / counts.sum()
 
 
 def _task(

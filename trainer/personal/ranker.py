@@ -164,7 +164,8 @@ class RankerModel(nn.Module):
         # Without any event all weights are equal, and must be of nothing.
         weights = weights * there.to(weights.dtype)
         pooled = (weights[..., :1] * self.value(pair)).sum(1)  # [b, n, w]
-        most = pair.masked_fill(~there, 0.0).amax(1)  # [b, n, w]
+        # At least 0, which it would be beside anybody who has more events: places that are empty.
+        most = pair.masked_fill(~there, 0.0).amax(1).clamp(min=0.0)  # [b, n, w]
         # The user for this item: the events that matter for it, as the tower sees them.
         user = weights[..., 1].transpose(1, 2) @ event  # [b, n, w]
         known = inputs.present.any(1)[:, None, None].to(item.dtype).expand(-1, count, 1)

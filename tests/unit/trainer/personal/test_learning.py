@@ -133,6 +133,33 @@ def test_without_pages_it_recommends_and_a_search_takes_that_head(
     assert (last[0] == last[1]).all()
 
 
+def test_a_score_does_not_hang_on_who_shares_its_batch(
+    data: Behaviour, trained: Personalised
+) -> None:
+    lists = Lists.of(data, OPTIONS.events, OPTIONS.list_size, known_items(data, OPTIONS.id_events))
+    long = max(data.train.histories, key=len)
+    others = np.arange(ITEMS)
+    some = [lists.guess_of(long, place, others) for place in range(1, len(long))]
+    with torch.no_grad():
+        together = trained.model.eval()(lists.batch(some).inputs)
+        for number, one in enumerate(some):
+            alone = trained.model(lists.batch([one]).inputs)[0]
+            torch.testing.assert_close(
+                together[number, : len(one.items)], alone, rtol=1e-5, atol=1e-5
+            )
+
+
+def test_actions_that_nobody_has_done_are_read_as_the_others(
+    data: Behaviour, trained: Personalised
+) -> None:
+    acts = data.acts()
+    rows = trained.model.action.weight.detach().numpy()
+    done = [name for name, count in zip(ACTIONS, acts, strict=True) if count]
+    assert done == ["view", "click", "purchase"]
+    for row in rows[acts == 0]:
+        assert row == pytest.approx(acts @ rows / acts.sum(), abs=1e-5)
+
+
 def test_what_was_recommended_and_not_clicked_teaches_the_second_head(
     data: Behaviour, tmp_path: Path
 ) -> None:

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from neuralrank.client import Client
 from neuralrank.errors import InvalidInput
-from tests.e2e.shop import event, eventually
+from neuralrank.settings import Settings
+from tests.e2e.shop import INDEX, event, eventually
 from tests.plugin.conftest import Searches, ids, reasons, report
 
 PHONES = ("C", "phone-xiaomi-15", "phone-huawei-nova")
@@ -39,6 +41,21 @@ def test_what_one_vector_misses_is_found(searches: Searches) -> None:
     assert OTHER_BOOK not in mean
     assert {OTHER_BOOK, *PHONES} <= set(apart)
     assert len(apart) == len(set(apart)) <= 10
+
+
+def test_a_service_without_the_plugin_gets_them(stack: Settings) -> None:
+    with Client(stack.sidecar) as client:
+        interests = client.interests(USER, index=INDEX, most=2)
+        assert client.collaborative(USER, index=INDEX) == []
+        assert client.interests("nobody", index=INDEX) == []
+        with pytest.raises(InvalidInput, match="interests is 9; allowed are 0 to 8"):
+            client.interests(USER, index=INDEX, most=9)
+        with pytest.raises(InvalidInput, match="most is 0"):
+            client.interests(USER, index=INDEX, most=0)
+        phone, book = client.encode(items=["phone-xiaomi-15", BOOK], index=INDEX)
+    assert [one.share for one in interests] == pytest.approx([0.75, 0.25], abs=0.01)
+    for one, like, unlike in zip(interests, (phone, book), (book, phone), strict=True):
+        assert one.vector @ like > one.vector @ unlike + 0.1
 
 
 def test_pages_go_on_as_before(searches: Searches) -> None:

@@ -195,7 +195,7 @@ final class VectorLeg {
             // One is the mean, which is there anyway.
             input.setUser(User.newBuilder().setId(asked.userId())).setInterests(interests > 1 ? interests : 0);
             if (options.flag("collaborative", true)) {
-                input.setCollaborative(Math.min(MOST_COLLABORATIVE, k() / COLLABORATIVE_PART));
+                input.setCollaborative(mostCollaborative());
             }
         }
         String encoder = options.text("encoder", "");
@@ -238,10 +238,13 @@ final class VectorLeg {
         }
         List<Step> steps = new ArrayList<>();
         try {
-            if (!encoded.likely().isEmpty()) {
-                steps.add(likely(search, filter, shown, encoded.likely()));
+            List<String> ids = encoded.likely().stream().limit(mostCollaborative()).toList();
+            if (!ids.isEmpty()) {
+                steps.add(likely(search, filter, shown, ids));
             }
-            steps.addAll(nearest(search, filter, shown, encoded.vectors(), k() - encoded.likely().size()));
+            // Conditions may leave few of the ids, or none; a page has enough candidates all the same.
+            int wanted = filter == null ? k() - ids.size() : k();
+            steps.addAll(nearest(search, filter, shown, encoded.vectors(), wanted));
         } catch (Exception e) {
             // What the k-NN plugin says about a clause it can't parse, or that there is no such plugin.
             String detail = "this node can't read a knn clause: " + e.getMessage();
@@ -378,6 +381,10 @@ final class VectorLeg {
     private int explored(int wanted) {
         int usual = Math.min(MOST_NEIGHBOURS, OVERSAMPLING * wanted);
         return Math.max(wanted, options.integer("ef_search", usual));
+    }
+
+    private int mostCollaborative() {
+        return Math.min(MOST_COLLABORATIVE, k() / COLLABORATIVE_PART);
     }
 
     private int k() {

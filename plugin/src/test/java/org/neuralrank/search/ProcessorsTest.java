@@ -585,17 +585,26 @@ public class ProcessorsTest {
         found.add(new SearchHit[] { Hits.hit("x1", 0.9f), Hits.hit("l1", 0.8f) });
         found.add(new SearchHit[] { Hits.hit("y1", 0.9f) });
         neighbours = found::poll;
-        SearchSourceBuilder source = new SearchSourceBuilder().query(
-            QueryBuilders.boolQuery().filter(QueryBuilders.termQuery("brand", "Apple"))
-        );
-        search(request(source, Map.of("user_id", "A")), Map.of("k", 7));
+        search(request(new SearchSourceBuilder(), Map.of("user_id", "A")), Map.of("k", 7));
         assertEquals(3, server.encoded.get(0).getInputs(0).getCollaborative());
         assertEquals(List.of(3, 2, 2), vectorSearches.stream().map(each -> each.source().size()).toList());
         BoolQueryBuilder these = (BoolQueryBuilder) vectorSearches.get(0).source().query();
         assertEquals(Set.of("l1", "l2", "gone"), ((IdsQueryBuilder) these.filter().get(0)).ids());
-        assertTrue("the caller's conditions hold", these.toString().contains("Apple"));
         assertEquals("_none", vectorSearches.get(0).pipeline());
         assertEquals(List.of("a", "b", "c", "l1", "x1", "y1", "l2"), candidates());
+    }
+
+    @Test
+    public void conditionsHoldForWhatOthersDidAndCostNoNeighbours() throws Exception {
+        server.encode = request -> FakeSidecar.interestsAnd(List.of("l1", "l2", "l3", "l4"), 1);
+        SearchSourceBuilder source = new SearchSourceBuilder().query(
+            QueryBuilders.boolQuery().filter(QueryBuilders.termQuery("brand", "Apple"))
+        );
+        search(request(source, Map.of("user_id", "A")), Map.of("k", 7));
+        assertEquals(List.of(3, 7), vectorSearches.stream().map(each -> each.source().size()).toList());
+        BoolQueryBuilder these = (BoolQueryBuilder) vectorSearches.get(0).source().query();
+        assertTrue(these.toString(), these.toString().contains("Apple"));
+        assertEquals("no more than were asked for", 3, ((IdsQueryBuilder) these.filter().get(0)).ids().size());
     }
 
     @Test

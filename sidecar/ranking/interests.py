@@ -8,6 +8,8 @@ from sidecar.domain import Floats, Interest
 
 __all__ = ["interests"]
 
+# Of more things, the ones that weigh most: 200 take half a millisecond, 500 take ten.
+_READ: Final = 200
 # Most that is gained of 1 by a further interest and is rounding.
 _NOTHING: Final = 1e-6
 
@@ -29,6 +31,9 @@ def interests(vectors: Floats, weights: Floats, most: int) -> tuple[Interest, ..
     """
     if not weights.any():
         return ()
+    if len(weights) > _READ:
+        heaviest = np.argsort(-weights, kind="stable")[:_READ]
+        vectors, weights = vectors[heaviest], weights[heaviest]
     shares = (weights / weights.sum()).astype(np.float64)
     near = (vectors @ vectors.T).astype(np.float64)
     # To what stands for it, each: nothing does yet, and nothing is farther than the opposite.

@@ -56,6 +56,13 @@ def test_the_same_thing_many_times_is_one_interest() -> None:
     assert only.share == pytest.approx(1.0)
 
 
+def test_of_very_many_things_those_that_weigh_most_are_read() -> None:
+    light, heavy = about(1, *[0.1] * 300), about(0, *[0.0, 0.1] * 100)
+    found = interests(of_length_1(light + heavy), weights(*[0.1] * 300, *[1.0] * 200), 2)
+    assert sum(one.share for one in found) == pytest.approx(1.0)
+    assert all(one.vector[0] > 0.99 for one in found)
+
+
 def test_of_nothing_that_counts_there_is_no_interest() -> None:
     assert interests(of_length_1(about(0, 0.0)), weights(0.0), 5) == ()
     assert interests(np.zeros((0, 0), np.float32), weights(), 5) == ()

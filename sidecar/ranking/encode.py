@@ -168,8 +168,11 @@ class Vectors:
                 f"none of the user's {len(profile.interactions)} interactions has a vector here",
             )
         apart = interests(taste.vectors, taste.weights, entry.interests) if entry.interests else ()
-        ranker = serving.personal_ranker(model.ref) if entry.collaborative else None
-        likely = ranker[0].likely(taste.recent.events, entry.collaborative) if ranker else ()
+        likely: list[str] = []
+        # The one that ranks for this user, too, where a part of them has a canary.
+        ranker = serving.arm(entry.value).personal_ranker(model.ref)
+        if ranker is not None and entry.collaborative:
+            likely = ranker[0].likely(taste.recent.events, entry.collaborative)
         return Encoding(taste.interest, interests=apart, collaborative=tuple(likely))
 
 

@@ -7,6 +7,7 @@ did find what no vector of texts is near to.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
@@ -40,7 +41,7 @@ class ItemKnn:
     ) -> None:
         """
         Args:
-            ids: of the items.
+            ids: of the items, those that most users have first.
             items: integers [items, neighbours], places in `ids`; -1: none.
             weights: [items, neighbours], above 0 where there is one.
         """
@@ -84,16 +85,21 @@ class ItemKnn:
         np.save(folder / _TABLE, self.table, allow_pickle=False)
 
     def likely(self, items: Sequence[str], most: int) -> list[str]:
-        """What those who did the same have, likeliest first; nothing that the user has already.
+        """What those who did the same have, likeliest first, nothing that the user has already. For
+        somebody of whom that is not known: what most have.
 
         Args:
             items: ids of what a user did, oldest first; unknown ones say nothing.
             most: how many at most.
         """
         found, sums = self._sums(items)
+        if not len(found):
+            own = set(items)
+            others = (name for name in self.ids if name not in own)
+            return list(islice(others, max(most, 0)))
         other = ~np.isin(found, [self._places.get(name, -1) for name in items])
         found, sums = found[other], sums[other]
-        # Of equals, the first in the list of ids.
+        # Of equals, the one that more users have.
         best = np.argsort(-sums, kind="stable")[: max(most, 0)]
         return [self.ids[place] for place in found[best].tolist()]
 

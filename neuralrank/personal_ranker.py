@@ -176,8 +176,9 @@ class PersonalRanker:
         return np.asarray(blended, np.float32)
 
     def likely(self, events: Sequence[Event], most: int) -> list[str]:
-        """Ids of items that those who did the same have, likeliest first; nothing that is among the
-        events. None where the bundle does not know what users had together.
+        """Ids of items that those who did the same have, likeliest first, nothing that is among the
+        events; without events, of those that most have. None where the bundle does not know what
+        users had together.
 
         Args:
             events: oldest first; the newest count most.

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from neuralrank.errors import EncoderMismatch, NotFound
 from neuralrank.matryoshka import cut
+from neuralrank.personal_inputs import Event
 from sidecar.deadline import Deadline
 from sidecar.domain import PHOTOS, EncodeInput, Encoding, Floats, Interest, Item
 from sidecar.features.items import ItemStore
@@ -157,23 +158,25 @@ class Vectors:
         profile = entry.profile
         if profile is None:
             profile = await self._users.profile(entry.value, deadline)
+        # The one that ranks for this user, too, where a part of them has a canary.
+        ranker = serving.arm(entry.value).personal_ranker(model.ref)
+
+        def likely(events: Sequence[Event]) -> tuple[str, ...]:
+            wanted = entry.collaborative
+            return tuple(ranker[0].likely(events, wanted)) if ranker and wanted else ()
+
         if not profile.interactions:
-            return Encoding(None, "no events and no interactions of the user")
+            why = "no events and no interactions of the user"
+            return Encoding(None, why, collaborative=likely(()))
         taste, problem = await self._users.taste(profile, index, model, deadline)
         if taste.interest is None:
             if problem:
                 raise problem
-            return Encoding(
-                None,
-                f"none of the user's {len(profile.interactions)} interactions has a vector here",
-            )
+            count = len(profile.interactions)
+            why = f"none of the user's {count} interactions has a vector here"
+            return Encoding(None, why, collaborative=likely(()))
         apart = interests(taste.vectors, taste.weights, entry.interests) if entry.interests else ()
-        likely: list[str] = []
-        # The one that ranks for this user, too, where a part of them has a canary.
-        ranker = serving.arm(entry.value).personal_ranker(model.ref)
-        if ranker is not None and entry.collaborative:
-            likely = ranker[0].likely(taste.recent.events, entry.collaborative)
-        return Encoding(taste.interest, interests=apart, collaborative=tuple(likely))
+        return Encoding(taste.interest, "", apart, likely(taste.recent.events))
 
 
 def _of_photos(info: IndexInfo | None, named: str) -> str:

@@ -89,7 +89,7 @@ def write_encodings(encodings: Sequence[Encoding], encoder: str) -> pb.EncodeRes
     lengths = [len(encoding.vector) for encoding in encodings if encoding.vector is not None]
     return pb.EncodeResponse(
         encodings=[
-            pb.Encoding(missing=encoding.missing)
+            pb.Encoding(missing=encoding.missing, collaborative=encoding.collaborative)
             if encoding.vector is None
             else pb.Encoding(
                 vector=_packed(encoding.vector),

@@ -124,7 +124,7 @@ def test_it_knows_what_users_had_together(tmp_path: Path) -> None:
     assert model.likely([Event("tea", "view")], 5) == ["cup", "茶"]
     # Three events are read, as by the network.
     others = [Event(name, "view") for name in "abc"]
-    assert model.likely([Event("tea", "view"), *others], 5) == []
+    assert model.likely([Event("tea", "view"), *others], 5) == ["tea", "cup", "茶"]
     assert model.likely([*others, Event("tea", "view")], 1) == ["cup"]
 
 

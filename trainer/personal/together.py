@@ -43,10 +43,18 @@ def together(behaviour: Behaviour, before: ItemKnn | None = None) -> ItemKnn | N
         return None
     # Only of items that have some, numbered anew. One that is a neighbour has a neighbour, unless
     # it is too far from all of its own.
-    used = np.unique(np.concatenate([kept, found[found >= 0]]))
+    used = _popular_first(behaviour, before, np.unique(np.concatenate([kept, found[found >= 0]])))
     numbers = np.full(len(ids) + 1, -1, np.int64)
     numbers[used] = np.arange(len(used))
     return ItemKnn([ids[item] for item in used], numbers[found[used]], near[used])
+
+
+def _popular_first(behaviour: Behaviour, before: ItemKnn | None, items: Numbers) -> Numbers:
+    """By how often they occur; of equals, in the order of before."""
+    earlier = {name: place for place, name in enumerate(before.ids)} if before else {}
+    ids = behaviour.shop.ids
+    places = np.array([earlier.get(ids[item], len(earlier)) for item in items], np.int64)
+    return items[np.lexsort((places, -behaviour.counts()[items]))]
 
 
 def _pieces(behaviour: Behaviour) -> Iterator[Numbers]:

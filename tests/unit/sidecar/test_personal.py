@@ -116,10 +116,12 @@ async def test_encode_names_what_those_who_did_the_same_have(made: Bench, taste:
     )
     async with serving(made) as stub:
         answer = await stub.Encode(wanted)
-        assert [list(each.collaborative) for each in answer.encodings] == [["D", "gone"], [], []]
+        named = [list(each.collaborative) for each in answer.encodings]
+        assert named == [["D", "gone"], [], ["popular", "B"]]
+        assert "no events" in answer.encodings[2].missing
         assert answer.encodings[0].vector == answer.encodings[1].vector
         # Oldest first, as it reads them.
-        assert taste.likely_of == [["B", "C"]]
+        assert taste.likely_of == [["B", "C"], []]
         taste.encoder = "other@000000000009"
         answer = await stub.Encode(wanted)
     assert not answer.encodings[0].collaborative

@@ -26,6 +26,13 @@ final class Recall {
         this.budgetMs = budgetMs;
     }
 
+    /** One that has ended. */
+    static Recall of(Neighbours found) {
+        Recall recall = new Recall(0);
+        recall.complete(found);
+        return recall;
+    }
+
     long budgetMs() {
         return budgetMs;
     }

@@ -223,11 +223,16 @@ final class VectorLeg {
         Recall recall,
         long encodeNanos
     ) {
-        if (encoded.isMissing()) {
+        List<String> ids = encoded.likely().stream().limit(mostCollaborative()).toList();
+        Neighbours lacking = Neighbours.NONE;
+        if (encoded.isMissing() && !ofPhotos) {
             boolean user = asked.queryText().isEmpty() && asked.similarTo().isEmpty();
             Reason reason = user ? Reason.NO_USER : Reason.FEATURES_UNAVAILABLE;
+            lacking = without(reason, encoded.missing()).after(encodeNanos, 0);
+        }
+        if (encoded.isMissing() && ids.isEmpty()) {
             // Not every item has a photo, and nothing is lacking for it.
-            recall.complete(ofPhotos ? Neighbours.NONE : without(reason, encoded.missing()).after(encodeNanos, 0));
+            recall.complete(lacking);
             return;
         }
         String held = target.encoders().stream().findFirst().orElse("");
@@ -238,7 +243,6 @@ final class VectorLeg {
         }
         List<Step> steps = new ArrayList<>();
         try {
-            List<String> ids = encoded.likely().stream().limit(mostCollaborative()).toList();
             if (!ids.isEmpty()) {
                 steps.add(likely(search, filter, shown, ids));
             }
@@ -256,7 +260,10 @@ final class VectorLeg {
             recall.complete(without(Reason.DEADLINE, "encoding took all of its time").after(encodeNanos, 0));
             return;
         }
-        recall.follow(steps.stream().map(step -> run(step, encoded.encoder(), leftMs, encodeNanos)).toList());
+        List<Recall> found = new ArrayList<>();
+        steps.forEach(step -> found.add(run(step, encoded.encoder(), leftMs, encodeNanos)));
+        found.add(Recall.of(lacking));
+        recall.follow(found);
     }
 
     /** A search for items by their ids. What has left the index, or does not meet the conditions, is not found. */

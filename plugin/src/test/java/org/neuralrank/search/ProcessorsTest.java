@@ -595,6 +595,24 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void whoHasDoneNothingGetsWhatMostHave() throws Exception {
+        server.encode = request -> EncodeResponse.newBuilder()
+            .addEncodings(Encoding.newBuilder().setMissing("no events").addAllCollaborative(List.of("p1", "p2")))
+            .build();
+        neighbours = () -> new SearchHit[] { Hits.hit("p2", 0f), Hits.hit("p1", 0f) };
+        SearchHit[] any = { Hits.hit("a", 1f), Hits.hit("p2", 1f) };
+        SearchRequest request = request(new SearchSourceBuilder(), Map.of("user_id", "new"));
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            SearchRequest sent = recall(request, Map.of("window", 20, "k", 5));
+            SearchResponse response = rank(sent, Hits.response(any));
+            assertEquals(List.of("no_user"), reasons(response));
+        }
+        assertEquals(1, vectorSearches.size());
+        assertEquals(List.of("p1", "p2", "a"), candidates());
+    }
+
+    @Test
     public void conditionsHoldForWhatOthersDidAndCostNoNeighbours() throws Exception {
         server.encode = request -> FakeSidecar.interestsAnd(List.of("l1", "l2", "l3", "l4"), 1);
         SearchSourceBuilder source = new SearchSourceBuilder().query(

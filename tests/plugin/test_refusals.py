@@ -93,7 +93,7 @@ def test_an_index_of_an_encoder_that_the_sidecar_lacks_keeps_the_page_and_is_nam
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"usr": "A"}, "unknown key [usr]; allowed are [bundle, deadline_ms, ef_search, enabled,"),
+        ({"usr": "A"}, "unknown key [usr]; allowed are [bundle, collaborative, deadline_ms,"),
         (
             {"weights": {"relevence": 1}},
             "[relevence]; allowed are [affinity, cross_encoder, relevance, retrieval",
@@ -125,7 +125,7 @@ def test_a_request_that_asks_for_what_there_is_not_is_400_with_what_is_allowed(
         ({}, {"weights": {"retrieval": -0.1}}, "neural_rank.weights.retrieval is [-0.1]"),
         ({}, {"weights": {"relevance": 0, "affinity": 0, "retrieval": 0}}, "are all zero"),
         ({}, {"fusion": "max"}, "allowed is one of [weights, rrf]"),
-        ({"windw": 5}, {}, "neural_recall has an unknown key [windw]; allowed are [ef_search,"),
+        ({"windw": 5}, {}, "neural_recall has an unknown key [windw]; allowed are [collaborative,"),
     ],
 )
 def test_a_pipeline_that_can_not_work_is_refused_when_it_is_made(

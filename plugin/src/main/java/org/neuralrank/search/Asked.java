@@ -124,6 +124,11 @@ record Asked(
         return ubi.get("query_attributes") instanceof Map<?, ?> given ? (Map<String, Object>) given : Map.of();
     }
 
+    /** Whether a user is all that there is to rank by: nothing is searched for, and no item is to be like another. */
+    boolean isOfUserAlone() {
+        return queryText.isEmpty() && similarTo.isEmpty() && !userId.isEmpty();
+    }
+
     /** Whether there is anything at all to rank by, under the options in force. */
     boolean hasPurpose(Options inForce) {
         return !queryText.isEmpty()

@@ -44,9 +44,11 @@ final class Candidates {
 
     private final Map<String, Entry> byId = new LinkedHashMap<>();
     private final boolean scoresCount;
+    private final boolean orderCounts;
 
-    private Candidates(boolean scoresCount) {
+    private Candidates(boolean scoresCount, boolean orderCounts) {
         this.scoresCount = scoresCount;
+        this.orderCounts = orderCounts;
     }
 
     /**
@@ -57,12 +59,20 @@ final class Candidates {
      * @param hasText       whether the caller's query searches for text. If it does not and all its scores are equal
      *                      (as of match_all), then they and its order say nothing: neighbours then come first and no
      *                      scores are sent
+     * @param ofTaste       whether the neighbours are of what a user likes. They are ranked by that, and their order,
+     *                      in which one interest takes its turn after the other, says nothing besides
      * @param collapseField the field that the caller's hits are collapsed by, or null
      */
-    static Candidates of(SearchHit[] lexical, List<SearchHit> neighbours, boolean hasText, String collapseField) {
+    static Candidates of(
+        SearchHit[] lexical,
+        List<SearchHit> neighbours,
+        boolean hasText,
+        boolean ofTaste,
+        String collapseField
+    ) {
         boolean scoresCount = hasText
             || Arrays.stream(lexical).map(SearchHit::getScore).distinct().limit(2).count() > 1;
-        Candidates candidates = new Candidates(scoresCount);
+        Candidates candidates = new Candidates(scoresCount, !ofTaste);
         Set<String> found = new HashSet<>();
         Set<Object> collapsed = new HashSet<>();
         for (SearchHit hit : lexical) {
@@ -169,6 +179,9 @@ final class Candidates {
         }
         if (entry.isLexical() && scoresCount && Float.isFinite(hit.getScore())) {
             message.setRetrievalScore(hit.getScore());
+        } else if (entry.isLexical() && !orderCounts) {
+            // Equal scores of some: by the contract neither they nor the order count.
+            message.setRetrievalScore(1);
         }
         if (hit.getSeqNo() != SequenceNumbers.UNASSIGNED_SEQ_NO) {
             message.setVersion(hit.getSeqNo());

@@ -4,6 +4,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.neuralrank.sidecar.Note;
+import org.neuralrank.sidecar.Reason;
 import org.opensearch.search.SearchHit;
 
 /**
@@ -21,6 +22,11 @@ record Neighbours(List<SearchHit> hits, List<Note> notes, String encoder, long e
 
     static Neighbours none(Note why) {
         return new Neighbours(List.of(), List.of(why), "", 0, 0);
+    }
+
+    /** Whether there are some, and not for lack of anything known of the user. */
+    boolean isOfKnownUser() {
+        return !hits.isEmpty() && notes.stream().noneMatch(note -> note.reason() == Reason.NO_USER);
     }
 
     /** All of these, taking turns, each hit and each note once. Their searches ran side by side. */

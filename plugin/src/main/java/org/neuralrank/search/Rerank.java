@@ -93,7 +93,8 @@ final class Rerank {
             }
             SearchHits hits = response.getHits();
             boolean hasText = !inquiry.asked().queryText().isEmpty();
-            candidates = Candidates.of(hits.getHits(), neighbours.hits(), hasText, hits.getCollapseField());
+            boolean ofTaste = inquiry.asked().isOfUserAlone() && neighbours.isOfKnownUser();
+            candidates = Candidates.of(hits.getHits(), neighbours.hits(), hasText, ofTaste, hits.getCollapseField());
             report.candidates(candidates.size());
             if (inquiry.recall() != null) {
                 record(Stats.Stage.ENCODE, neighbours.encodeNanos());

@@ -32,13 +32,13 @@ public class CandidatesTest {
             Hits.hit("p-1", "a", 3, null),
             Hits.hit("p-2", "a", 2, null),
             Hits.hit("p-2", "a", 1, null) };
-        assertEquals(List.of("a", "p-2/a", "p-2/0/a"), ids(Candidates.of(hits, List.of(), true, null)));
+        assertEquals(List.of("a", "p-2/a", "p-2/0/a"), ids(Candidates.of(hits, List.of(), true, false, null)));
     }
 
     @Test
     public void neighboursFollowAndHaveNoRetrievalScore() {
         SearchHit[] lexical = { Hits.hit("a", 3), Hits.hit("b", 2) };
-        Candidates candidates = Candidates.of(lexical, List.of(Hits.hit("b", 0.9f), Hits.hit("c", 0.8f)), true, null);
+        Candidates candidates = Candidates.of(lexical, List.of(Hits.hit("b", 0.9f), Hits.hit("c", 0.8f)), true, false, null);
         assertEquals(List.of("a", "b", "c"), ids(candidates));
         List<Candidate> messages = candidates.toMessages(FIELDS, false);
         assertEquals(2f, messages.get(1).getRetrievalScore(), 0);
@@ -53,6 +53,7 @@ public class CandidatesTest {
             everything,
             List.of(Hits.hit("z", 0.9f), Hits.hit("c", 0.8f)),
             false,
+            false,
             null
         );
         assertEquals(List.of("z", "c", "a", "b"), ids(candidates));
@@ -60,9 +61,23 @@ public class CandidatesTest {
     }
 
     @Test
+    public void theOrderOfWhatAUserLikesSaysNothingBesides() {
+        SearchHit[] everything = { Hits.hit("a", 1), Hits.hit("c", 1) };
+        Candidates candidates = Candidates.of(everything, List.of(Hits.hit("z", 0.9f)), false, true, null);
+        assertEquals(List.of("z", "a", "c"), ids(candidates));
+        List<Candidate> messages = candidates.toMessages(FIELDS, false);
+        assertFalse(messages.get(0).hasRetrievalScore());
+        assertEquals("equal: they say nothing either", 1, messages.get(1).getRetrievalScore(), 0);
+        assertEquals(1, messages.get(2).getRetrievalScore(), 0);
+        SearchHit[] popular = { Hits.hit("a", 9), Hits.hit("b", 1) };
+        messages = Candidates.of(popular, List.of(), false, true, null).toMessages(FIELDS, false);
+        assertEquals(9, messages.get(0).getRetrievalScore(), 0);
+    }
+
+    @Test
     public void withoutTextScoresThatDifferStillCount() {
         SearchHit[] popular = { Hits.hit("a", 9), Hits.hit("b", 1) };
-        Candidates candidates = Candidates.of(popular, List.of(Hits.hit("z", 0.9f)), false, null);
+        Candidates candidates = Candidates.of(popular, List.of(Hits.hit("z", 0.9f)), false, false, null);
         assertEquals(List.of("a", "b", "z"), ids(candidates));
         assertTrue(candidates.toMessages(FIELDS, false).get(0).hasRetrievalScore());
     }
@@ -76,6 +91,7 @@ public class CandidatesTest {
             new SearchHit[] { Hits.hit("p", "a", 1, source) },
             List.of(),
             true,
+            false,
             null
         );
         Candidate message = candidates.toMessages(FIELDS, false).get(0);
@@ -96,7 +112,7 @@ public class CandidatesTest {
             SearchHit[] hits = IntStream.range(0, count)
                 .mapToObj(number -> Hits.hit("p", "i" + number, 1, source))
                 .toArray(SearchHit[]::new);
-            List<Candidate> messages = Candidates.of(hits, List.of(), true, null).toMessages(FIELDS, false);
+            List<Candidate> messages = Candidates.of(hits, List.of(), true, false, null).toMessages(FIELDS, false);
             assertEquals(count == 10_000 ? 1_000 : 4_000, messages.get(count - 1).getText().length());
             assertTrue(messages.stream().mapToLong(Candidate::getSerializedSize).sum() < 48L << 20);
         }
@@ -104,7 +120,7 @@ public class CandidatesTest {
 
     private static Candidate message(String source) {
         SearchHit[] hits = { Hits.hit("p", "a", 1, source) };
-        return Candidates.of(hits, List.of(), true, null).toMessages(FIELDS, false).get(0);
+        return Candidates.of(hits, List.of(), true, false, null).toMessages(FIELDS, false).get(0);
     }
 
     @Test
@@ -164,7 +180,7 @@ public class CandidatesTest {
             )
         );
         SearchHit hit = Hits.hit("p", "a", 1, "{\"doc\":{\"name\":\"N\",\"maker\":\"M\"},\"price\":\"on request\"}");
-        Candidate message = Candidates.of(new SearchHit[] { hit }, List.of(), true, null)
+        Candidate message = Candidates.of(new SearchHit[] { hit }, List.of(), true, false, null)
             .toMessages(fields, false)
             .get(0);
         assertEquals("N", message.getText());

@@ -19,6 +19,7 @@ public class RankingTest {
         new SearchHit[] { Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1) },
         List.of(),
         true,
+        false,
         null
     );
 

@@ -13,8 +13,8 @@
 #              again: nDCG@10 after each round, with and without position bias taken out
 # make bench-rerankers   what cross-encoders are worth in the blend, and what they take
 # make bench-photos   what photos are worth for similar items; needs the data sets in ../shared/data
-# make bench-recommend   recommendations through the whole stack, by the mean of what users did and by their
-#              interests; needs the data sets in ../shared/data
+# make bench-recommend   recommendations through the whole stack, by how candidates are recalled; needs the data sets
+#              in ../shared/data
 # make bench-finetune   English relevance by fine-tuning on few judgments: across sets, within one, LoRA or all
 # make bench-late-interaction   late interaction, as make late-interaction made it, beside the small cross-encoder
 # make small-reranker   makes our small cross-encoder for Chinese and English, in about an hour
@@ -133,7 +133,7 @@ bench-photos: setup
 	$(BIN)/python -m bench photos
 
 .PHONY: bench-recommend
-bench-recommend: setup
+bench-recommend: setup-train
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench recommend
 

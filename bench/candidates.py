@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
-from indexer import Catalogue, index_catalogue
+from bench.latency import make_index
 from neuralrank.cli.results import NO_PIPELINE, ask
 from neuralrank.encoder import Encoder
 from neuralrank.errors import NotFound
@@ -23,7 +23,7 @@ from neuralrank.opensearch import connect
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 from neuralrank.whole_file import write_whole
-from opensearch_config import lexical_query, product_index
+from opensearch_config import lexical_query
 
 __all__ = ["DATA", "Found", "Recorded", "index_name", "judged_by_query", "recorded"]
 
@@ -89,14 +89,7 @@ def recorded(name: str, settings: Settings, *, indexed: bool = True) -> Recorded
         with closing(connect(settings, timeout=120.0)) as client:
             index = index_name(name)
             if not client.indices.exists(index=index):
-                index_catalogue(
-                    client,
-                    Catalogue(folder / "catalogue.jsonl.gz"),
-                    index,
-                    product_index(encoder.ref, encoder.dimensions),
-                    encoder,
-                    settings.home / f"{index}.rejects.jsonl",
-                )
+                make_index(client, settings, folder / "catalogue.jsonl.gz", index)
                 client.indices.refresh(index=index)
                 file.unlink(missing_ok=True)
                 known = {}

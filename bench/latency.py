@@ -19,7 +19,7 @@ from neuralrank.registry import Registry
 from neuralrank.settings import Settings, load_settings
 from opensearch_config import lexical_query, product_index
 
-__all__ = ["INDEX", "make_index", "run"]
+__all__ = ["CATALOGUE", "INDEX", "make_index", "run"]
 
 INDEX = "esci"
 # How a query is written in each round: other words to the caches, the same to the models.
@@ -38,20 +38,20 @@ def run() -> None:
     settings = load_settings()
     with closing(connect(settings, timeout=120.0)) as client:
         if not client.indices.exists(index=INDEX):
-            make_index(client, settings)
+            make_index(client, settings, CATALOGUE, INDEX)
         _measure(client)
 
 
-def make_index(client: OpenSearch, settings: Settings) -> None:
-    """Indexes the ESCI example as `INDEX`."""
+def make_index(client: OpenSearch, settings: Settings, catalogue: Path, name: str) -> None:
+    """Indexes a catalogue, with vectors of the default encoder."""
     encoder = Encoder.load(Registry(settings.registry_path).get("multilingual-e5-small"))
     index_catalogue(
         client,
-        Catalogue(CATALOGUE),
-        INDEX,
+        Catalogue(catalogue),
+        name,
         product_index(encoder.ref, encoder.dimensions),
         encoder,
-        settings.home / "esci.rejects.jsonl",
+        settings.home / f"{name}.rejects.jsonl",
     )
 
 

@@ -234,7 +234,7 @@ def _items(client: OpenSearch, settings: Settings) -> list[dict[str, Any]]:
     except NeuralrankError:
         return []
     if not client.indices.exists(index=latency.INDEX):
-        latency.make_index(client, settings)
+        latency.make_index(client, settings, latency.CATALOGUE, latency.INDEX)
     client.indices.delete(index=_EVENTS, params={"ignore_unavailable": "true"})
     client.indices.create(index=_EVENTS, body=ubi_indexes()["ubi_events"])
     answer = client.search(

@@ -1,37 +1,32 @@
 """Recommendations through the running system: is the next thing that a user bought among the first
 ten, and among all that were found, by how candidates are recalled?
 
-Needs the running stack of `neuralrank up`, and `games_users_en` (evaluation only). What serves is
-asked: a personal ranker in service (`neuralrank train personal --histories`) ranks, and says what
-users had together.
+Needs the running stack of `neuralrank up`, the extra `train`, and `games_users_en` (evaluation
+only). What serves is asked: a personal ranker in service (`neuralrank train personal --histories`)
+ranks, and says what users had together.
 """
 
-import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
 from opensearchpy import OpenSearch, helpers
-from tqdm import tqdm
 
 from bench.candidates import DATA
+from bench.latency import make_index
 from bench.report import Report, percentiles
-from indexer import Catalogue, index_catalogue
 from neuralrank.cli.results import Page, ask
-from neuralrank.encoder import Encoder
 from neuralrank.errors import Unavailable
 from neuralrank.opensearch import connect
-from neuralrank.registry import Registry
-from neuralrank.settings import Settings, load_settings
-from opensearch_config import product_index
+from neuralrank.progress import tracked
+from neuralrank.settings import load_settings
 
 __all__ = ["run"]
 
 _SET: Final = DATA / "games_users_en"
+_CATALOGUE: Final = _SET / "catalogue.jsonl.gz"
 _INDEX: Final = "bench-recommend"
 _EVENTS: Final = "ubi_events"
 _USER: Final = "bench-recommend-"
@@ -54,14 +49,12 @@ _DAY_MS: Final = 86_400_000
 def run() -> None:
     """Prints and writes the report."""
     settings = load_settings()
-    targets = dict(_rows(_SET / "next_item.dev.tsv"))
-    users = np.random.default_rng(7).permutation(sorted(targets))[:_USERS].tolist()
-    histories = dict(_rows(_SET / "histories.tsv.gz"))
+    histories, targets = _users()
     with closing(connect(settings, timeout=120.0)) as client:
-        _index(client, settings)
+        make_index(client, settings, _CATALOGUE, _INDEX)
         try:
-            _push(client, {user: histories[user].split() for user in users})
-            rows, bundles = _ask_all(client, {user: targets[user] for user in users})
+            _push(client, histories)
+            rows, bundles = _ask_all(client, targets)
         finally:
             _forget(client)
             client.indices.delete(index=f"{_INDEX}-*")
@@ -76,26 +69,23 @@ def run() -> None:
     ).publish()
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str]]:
-    packed = path.read_bytes()
-    text = gzip.decompress(packed) if path.suffix == ".gz" else packed
-    for line in text.decode().splitlines():
-        user, _, said = line.partition("\t")
-        yield user, said
+def _users() -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Of some users what they bought, oldest first, and what they bought next."""
+    from trainer.dataset.items import read_items
+    from trainer.personal import read_histories, read_targets
 
-
-def _index(client: OpenSearch, settings: Settings) -> None:
-    encoder = Encoder.load(Registry(settings.registry_path).get("multilingual-e5-small"))
-    with TemporaryDirectory() as folder:
-        index_catalogue(
-            client,
-            Catalogue(_SET / "catalogue.jsonl.gz"),
-            _INDEX,
-            product_index(encoder.ref, encoder.dimensions),
-            encoder,
-            Path(folder) / "rejects.jsonl",
-            keep=0,
-        )
+    items, _ = read_items(_CATALOGUE)
+    known = read_histories(_SET / "histories.tsv.gz", items["item_id"].to_pylist())
+    places, next_ones = read_targets(_SET / "next_item.dev.tsv", known)
+    targets = {
+        known.users[place]: known.items[item]
+        for place, item in zip(places, next_ones.tolist(), strict=True)
+    }
+    users = np.random.default_rng(7).permutation(sorted(targets))[:_USERS].tolist()
+    histories = {
+        user: [known.items[item] for item in known.rows[known.places[user]]] for user in users
+    }
+    return histories, {user: targets[user] for user in users}
 
 
 def _push(client: OpenSearch, histories: Mapping[str, Sequence[str]]) -> None:
@@ -130,10 +120,12 @@ def _ask_all(
     client: OpenSearch, targets: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """A row for each way, all asked in turn for each user; and who ranked."""
+    from trainer.personal.measure import Guessed
+
     ranks: dict[str, list[int]] = {way: [] for way in _WAYS}
     times: dict[str, list[float]] = {way: [] for way in _WAYS}
     bundles: set[str] = set()
-    for user, target in tqdm(targets.items(), unit="user", disable=None):
+    for user, target in tracked(list(targets.items()), "Asking for users"):
         _page(client, user, {}, _BEST)
         for way, options in _WAYS.items():
             times[way].append(_page(client, user, options, _BEST).took_ms)
@@ -144,7 +136,8 @@ def _ask_all(
     return [
         {
             "recalled by": way,
-            **_measures(np.array(ranks[way])),
+            **Guessed.of(np.array(ranks[way])).summary(),
+            "found": float(np.mean(np.array(ranks[way]) < _ALL)),
             **percentiles(times[way]),
         }
         for way in _WAYS
@@ -164,13 +157,3 @@ def _page(client: OpenSearch, user: str, way: Mapping[str, Any], size: int) -> P
         if page.reranked and not page.degraded:
             return page
     raise Unavailable(f"User {user} was not served as usual: {json.dumps(page.report)}")
-
-
-def _measures(ranks: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
-    """Of one relevant item a user, ranks from 0."""
-    best = ranks < _BEST
-    return {
-        "HitRate@10": round(float(best.mean()), 4),
-        "nDCG@10": round(float(np.where(best, 1 / np.log2(2.0 + ranks), 0.0).mean()), 4),
-        "found": round(float((ranks < _ALL).mean()), 4),
-    }

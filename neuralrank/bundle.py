@@ -120,8 +120,8 @@ class KnnShare(_Model):
     `low` becomes 0 and `high` 1."""
 
     weight: Annotated[float, Field(ge=0, le=100)]
-    low: Annotated[float, Field(allow_inf_nan=False)]
-    high: Annotated[float, Field(allow_inf_nan=False)]
+    low: float
+    high: float
 
     @model_validator(mode="after")
     def _spans(self) -> Self:

@@ -207,8 +207,7 @@ class Client(_Caller):
             EncoderMismatch: the index holds vectors of another encoder.
             NeuralrankError: as `rank`.
         """
-        wanted = pb.EncodeInput(user=pb.User(id=user), interests=_at_least_one(most))
-        request = pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
+        request = _of_user(user, index, encoder, interests=_at_least_one(most))
         return _interests(self._call(self._stub.Encode, request, timeout))
 
     def collaborative(
@@ -231,8 +230,7 @@ class Client(_Caller):
         Raises:
             NeuralrankError: as `interests`.
         """
-        wanted = pb.EncodeInput(user=pb.User(id=user), collaborative=_at_least_one(most))
-        request = pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
+        request = _of_user(user, index, encoder, collaborative=_at_least_one(most))
         return _collaborative(self._call(self._stub.Encode, request, timeout))
 
     def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
@@ -311,8 +309,7 @@ class AsyncClient(_Caller):
         timeout: float | None = None,
     ) -> list[Interest]:
         """As `Client.interests`."""
-        wanted = pb.EncodeInput(user=pb.User(id=user), interests=_at_least_one(most))
-        request = pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
+        request = _of_user(user, index, encoder, interests=_at_least_one(most))
         return _interests(await self._call("Encode", request, timeout))
 
     async def collaborative(
@@ -325,8 +322,7 @@ class AsyncClient(_Caller):
         timeout: float | None = None,
     ) -> list[str]:
         """As `Client.collaborative`."""
-        wanted = pb.EncodeInput(user=pb.User(id=user), collaborative=_at_least_one(most))
-        request = pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
+        request = _of_user(user, index, encoder, collaborative=_at_least_one(most))
         return _collaborative(await self._call("Encode", request, timeout))
 
     async def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
@@ -397,6 +393,14 @@ def _to_encode(
 
 def _vectors(answer: pb.EncodeResponse) -> list[NDArray[np.float32]]:
     return [_vector(made.vector) for made in answer.encodings]
+
+
+def _of_user(
+    user: str, index: str, encoder: str, *, interests: int = 0, collaborative: int = 0
+) -> pb.EncodeRequest:
+    """For what there is of a user besides the one vector, so many at most."""
+    wanted = pb.EncodeInput(user=pb.User(id=user), interests=interests, collaborative=collaborative)
+    return pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
 
 
 def _at_least_one(most: int) -> int:

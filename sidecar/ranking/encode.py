@@ -158,25 +158,30 @@ class Vectors:
         profile = entry.profile
         if profile is None:
             profile = await self._users.profile(entry.value, deadline)
-        # The one that ranks for this user, too, where a part of them has a canary.
-        ranker = serving.arm(entry.value).personal_ranker(model.ref)
-
-        def likely(events: Sequence[Event]) -> tuple[str, ...]:
-            wanted = entry.collaborative
-            return tuple(ranker[0].likely(events, wanted)) if ranker and wanted else ()
-
         if not profile.interactions:
             why = "no events and no interactions of the user"
-            return Encoding(None, why, collaborative=likely(()))
+            return Encoding(None, why, collaborative=_likely(entry, serving, model, ()))
         taste, problem = await self._users.taste(profile, index, model, deadline)
         if taste.interest is None:
             if problem:
                 raise problem
             count = len(profile.interactions)
             why = f"none of the user's {count} interactions has a vector here"
-            return Encoding(None, why, collaborative=likely(()))
+            return Encoding(None, why, collaborative=_likely(entry, serving, model, ()))
         apart = interests(taste.vectors, taste.weights, entry.interests) if entry.interests else ()
-        return Encoding(taste.interest, "", apart, likely(taste.recent.events))
+        likely = _likely(entry, serving, model, taste.recent.events)
+        return Encoding(taste.interest, interests=apart, collaborative=likely)
+
+
+def _likely(
+    entry: EncodeInput, serving: Serving, model: EncoderModel, events: Sequence[Event]
+) -> tuple[str, ...]:
+    """What those who did the same have, by the ranker that ranks for this user, too, where a part
+    of them has a canary."""
+    if not entry.collaborative:
+        return ()
+    ranker = serving.arm(entry.value).personal_ranker(model.ref)
+    return tuple(ranker[0].likely(events, entry.collaborative)) if ranker else ()
 
 
 def _of_photos(info: IndexInfo | None, named: str) -> str:

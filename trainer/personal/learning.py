@@ -20,7 +20,7 @@ from trainer.personal.lists import Batch, List, Lists, chosen_loss, ndcg
 from trainer.personal.ranker import RankerModel
 from trainer.personal.source import Source, beginning, known_items
 from trainer.personal.together import together
-from trainer.personal.weighing import TAIL
+from trainer.personal.weighing import counted, ends
 from trainer.text.sources import BUNDLE
 
 __all__ = ["METRIC", "Floor", "PersonalOptions", "Personalised", "train_personal"]
@@ -85,6 +85,11 @@ class Personalised:
     agreement: Agreement | None = None
     chosen: dict[str, float] | None = None
     floor: Floor | None = None
+
+    @property
+    def item_knn(self) -> dict[str, dict[str, float]]:
+        """As `counted`, of the bundle."""
+        return counted(self.bundle.manifest) if self.bundle else {}
 
 
 def train_personal(
@@ -259,10 +264,9 @@ def _scale(model: RankerModel, lists: Lists, dev: Sequence[List]) -> Scale:
         # A head that this part has no list of takes the scale of all.
         mine = mine or [(one.gains, scores) for one, scores in found]
         gains, scores = (np.concatenate(parts) for parts in zip(*mine, strict=True))
-        below = float(np.percentile(scores[gains == 0], TAIL))
-        above = float(np.percentile(scores[gains > 0], 100.0 - TAIL))
+        below, above = ends(gains, scores)
         low.append(below)
-        high.append(max(above, below + 1e-3))
+        high.append(above)
     return Scale(tuple(HEADS[head] for head in trained), tuple(low), tuple(high))
 
 

@@ -7,6 +7,7 @@ occur at all.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -86,12 +87,8 @@ class ItemStatistics:
     def cosines(self, *, weighted: bool = True, shrinkage: float = _SHRINKAGE) -> Sparse:
         """Similarity of items, float32 [items, items]: the cosine of their columns of users, shrunk
         where few users have both (Koren, "Factorization Meets the Neighborhood", 2008)."""
-        counts = self.weighted if weighted else self.both
-        scale = sp.diags(_scale(self.popularity))
-        similar = (scale @ counts @ scale).tocsr()
-        trust = counts.copy()
-        trust.data = trust.data / (trust.data + shrinkage)
-        return similar.multiply(trust).tocsr().astype(np.float32)
+        scale = _scale(self.popularity)
+        return _similar(self.weighted if weighted else self.both, scale, scale, shrinkage)
 
     @cached_property
     def shrunk(self) -> Sparse:
@@ -163,18 +160,29 @@ def strongest(
     found = np.full((items, count), -1, np.int64)
     near = np.zeros((items, count), np.float32)
     for start in range(0, items, _AT_ONCE):
-        counts = (columns[start : start + _AT_ONCE] @ weighted).tocsr()
-        counts.sort_indices()
-        for at in range(counts.shape[0]):
-            row = slice(counts.indptr[at], counts.indptr[at + 1])
-            others, values = counts.indices[row], counts.data[row]
-            own = others != start + at
-            others, values = others[own], values[own]
-            similar = values * scale[start + at] * scale[others] * values / (values + shrinkage)
-            best = np.argsort(-similar, kind="stable")[:count]
-            found[start + at, : len(best)] = others[best]
-            near[start + at, : len(best)] = similar[best]
+        some = slice(start, start + _AT_ONCE)
+        similar = _similar((columns[some] @ weighted).tocsr(), scale[some], scale, shrinkage)
+        similar.sort_indices()
+        for item, (begin, end) in enumerate(pairwise(similar.indptr.tolist()), start):
+            others, values = similar.indices[begin:end], similar.data[begin:end]
+            other = others != item
+            others, values = others[other], values[other]
+            best = np.argsort(-values, kind="stable")[:count]
+            found[item, : len(best)], near[item, : len(best)] = others[best], values[best]
     return found, near
+
+
+def _similar(counts: Sparse, rows: Floats, columns: Floats, shrinkage: float) -> Sparse:
+    """Counts as cosines, shrunk, float32 as the counts are.
+
+    Args:
+        counts: of pairs, of some items with all.
+        rows, columns: `_scale` of either.
+    """
+    similar = (sp.diags(rows) @ counts @ sp.diags(columns)).tocsr()
+    trust = counts.copy()
+    trust.data = trust.data / (trust.data + shrinkage)
+    return similar.multiply(trust).tocsr().astype(np.float32)
 
 
 def _by_length(matrix: Sparse) -> Sparse:

@@ -6,21 +6,37 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.bundle import KnnShare
+from neuralrank.bundle import KnnShare, Manifest
 from neuralrank.item_knn import ItemKnn
 from neuralrank.personal_inputs import ACTIONS, HEADS, Event
 from neuralrank.personal_ranker import PersonalRanker
 from trainer.personal.lists import List, Lists, ndcg
 
-__all__ = ["TAIL", "served_scores", "weighed"]
+__all__ = ["counted", "ends", "served_scores", "weighed"]
 
 Floats = NDArray[np.float32]
 
 # Percent of the scores of what was not chosen that are below 0 when it serves, and of those of what
 # was chosen that are above 1.
-TAIL: Final = 5.0
+_TAIL: Final = 5.0
+# How the manifest's metrics call a head's nDCG@10.
+_ALONE: Final = "dev nDCG@10 {}, network alone"
+_COUNTED: Final = "dev nDCG@10 {}, with item-kNN"
 # What closeness may weigh. A score of 1 is nearly what was chosen, a closeness of 5 a common pair.
 _WEIGHTS: Final = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
+
+
+def ends(gains: Floats, scores: Floats) -> tuple[float, float]:
+    """The scores that become 0 and 1, so that few of what was not chosen are below and few of what
+    was chosen above.
+
+    Args:
+        gains: float32 [n], above 0 where chosen; some are and some are not.
+        scores: float32 [n].
+    """
+    low = float(np.percentile(scores[gains == 0], _TAIL))
+    high = float(np.percentile(scores[gains > 0], 100.0 - _TAIL))
+    return low, max(high, low + 1e-3)
 
 
 def served_scores(served: PersonalRanker, lists: Lists, one: List) -> Floats:
@@ -76,10 +92,24 @@ def weighed(
         # Of equals the first, which weighs least.
         weight = max(found, key=lambda weight: found[weight])
         if weight:
-            metrics[f"dev nDCG@10 {head}, network alone"] = found[0.0]
-            metrics[f"dev nDCG@10 {head}, with item-kNN"] = found[weight]
+            metrics |= {_ALONE.format(head): found[0.0], _COUNTED.format(head): found[weight]}
         shares.append(_share(rows, weight))
     return shares, metrics
+
+
+def counted(manifest: Manifest) -> dict[str, dict[str, float]]:
+    """By head, what closeness weighs in a bundle, and nDCG@10 without and with it, as `weighed` has
+    found; heads in which it weighs nothing are left out."""
+    heads = manifest.personal.heads if manifest.personal else ()
+    return {
+        head: {
+            "weight": share.weight,
+            "network alone": manifest.metrics[_ALONE.format(head)],
+            "with item-kNN": manifest.metrics[_COUNTED.format(head)],
+        }
+        for head, share in zip(heads, manifest.item_knn, strict=False)
+        if share.weight
+    }
 
 
 class _Scores(NamedTuple):
@@ -101,8 +131,6 @@ def _share(rows: Sequence[_Scores], weight: float) -> KnnShare:
     """The weight, with what becomes 0 and 1 of the sum; as the network has it where it is 0."""
     if not weight:
         return KnnShare(weight=0.0, low=0.0, high=1.0)
-    chosen = np.concatenate([row.gains for row in rows]) > 0
-    blended = np.concatenate([row.blended(weight) for row in rows])
-    low = float(np.percentile(blended[~chosen], TAIL))
-    high = float(np.percentile(blended[chosen], 100.0 - TAIL))
-    return KnnShare(weight=weight, low=low, high=max(high, low + 1e-3))
+    gains = np.concatenate([row.gains for row in rows])
+    low, high = ends(gains, np.concatenate([row.blended(weight) for row in rows]))
+    return KnnShare(weight=weight, low=low, high=high)

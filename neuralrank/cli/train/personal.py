@@ -190,23 +190,7 @@ def _json(
         "chosen": result.chosen,
         "floor": asdict(result.floor) if result.floor else None,
         "export": result.agreement.metrics(),
-        "item_knn": _counted(result),
-    }
-
-
-def _counted(result: "Personalised") -> dict[str, dict[str, float]]:
-    """By head, what counting what users had together weighs, and nDCG@10 without and with it."""
-    assert result.bundle
-    manifest = result.bundle.manifest
-    assert manifest.personal
-    return {
-        head: {
-            "weight": share.weight,
-            "network alone": manifest.metrics[f"dev nDCG@10 {head}, network alone"],
-            "with item-kNN": manifest.metrics[f"dev nDCG@10 {head}, with item-kNN"],
-        }
-        for head, share in zip(manifest.personal.heads, manifest.item_knn, strict=False)
-        if share.weight
+        "item_knn": result.item_knn,
     }
 
 
@@ -240,7 +224,7 @@ def _print(result: "Personalised", behaviour: "Behaviour", ref: str, role: str) 
             f"{floor.nearness:.4f} by nearness to what users did, {floor.ranker:.4f} with it, on "
             f"{floor.lists:,} lists of users with events",
         )
-    for head, counted in _counted(result).items():
+    for head, counted in result.item_knn.items():
         table.add_row(
             "with item-kNN",
             f"{counted['network alone']:.4f} → {counted['with item-kNN']:.4f} in {head}: what "

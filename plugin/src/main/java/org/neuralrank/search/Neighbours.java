@@ -37,7 +37,7 @@ record Neighbours(List<SearchHit> hits, List<Note> notes, String encoder, long e
             for (Neighbours one : all) {
                 if (place < one.hits.size()) {
                     SearchHit hit = one.hits.get(place);
-                    turns.putIfAbsent(hit.getIndex() + '\0' + hit.getId(), hit);
+                    turns.putIfAbsent(Candidates.key(hit), hit);
                 }
             }
         }

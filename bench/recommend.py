@@ -137,7 +137,7 @@ def _ask_all(
         {
             "recalled by": way,
             **Guessed.of(np.array(ranks[way])).summary(),
-            "found": float(np.mean(np.array(ranks[way]) < _ALL)),
+            "found": round(float(np.mean(np.array(ranks[way]) < _ALL)), 6),
             **percentiles(times[way]),
         }
         for way in _WAYS

@@ -97,19 +97,24 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
 
     Raises:
         NotFound: there is no such file.
-        InvalidInput: a line is of another shape.
+        InvalidInput: a line is of another shape, or an item has two grades for one query.
     """
     qrels: dict[str, dict[str, int]] = {}
     for number, line in _lines(path):
         parts = line.split()
         try:
-            query, _, item, grade = parts
-            qrels.setdefault(query, {})[item] = int(grade)
+            query, _, item, text = parts
+            grade = int(text)
         except ValueError as error:
             raise InvalidInput(
                 f"{path}:{number}: got {line!r}; a line is `query 0 item grade` (TREC), the grade "
                 "a whole number."
             ) from error
+        if (before := qrels.setdefault(query, {}).setdefault(item, grade)) != grade:
+            raise InvalidInput(
+                f"{path}:{number}: item {item!r} has grade {grade} for query {query!r}, and "
+                f"{before} in a line above; keep one of them."
+            )
     if not qrels:
         raise InvalidInput(f"{path} has no judgments; a line is `query 0 item grade` (TREC).")
     return qrels

@@ -335,6 +335,8 @@ class RankQuery:
     rerank_characters: int = 0
     request_id: str = ""
     list_blocked: bool = False
+    # Whether what the query does not want is read. None: the setting.
+    exclusions: bool | None = None
 
     @property
     def bundles(self) -> frozenset[str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neuralrank.cli import results
+from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
 from neuralrank.generation import one_index
 from neuralrank.opensearch import connect
@@ -69,7 +69,7 @@ def analyze(
             if as_json:
                 _print({"query": text, "id": against, "fields": [each.json() for each in found]})
                 return
-            show_meetings(results.console(), found)
+            show_meetings(table_console(), found)
             return
         # Fields of one analyzer have the same tokens: shown once.
         rows = [
@@ -96,7 +96,7 @@ def analyze(
         analyzer = group[0].search_analyzer if kind == "query" else group[0].analyzer
         names = ", ".join(each.name for each in group)
         table.add_row(Text(analyzer, "cyan"), kind, Text(names), _words(tokens))
-    results.console().print(table)
+    table_console().print(table)
 
 
 def mappings_of(client: OpenSearch, name: str) -> dict[str, Any]:

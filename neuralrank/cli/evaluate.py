@@ -16,7 +16,7 @@ from rich.table import Table
 
 from neuralrank.cli.results import NO_PIPELINE, Page, ask
 from neuralrank.client import Client
-from neuralrank.console import plain_console
+from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
 from neuralrank.evaluation import (
     METRICS,
@@ -181,7 +181,7 @@ def _show(report: dict[str, Any], baseline: str, queries: int) -> None:
             f"{numbers['ms_p50']:.1f}",
             f"{numbers['ms_p95']:.1f}",
         )
-    out = plain_console() if sys.stdout.isatty() else plain_console(width=160)
+    out = table_console()
     out.print(table)
     out.print(f"{queries} judged queries", style="dim", highlight=False)
     for name, numbers in report.items():

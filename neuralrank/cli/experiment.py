@@ -9,7 +9,7 @@ import orjson
 import typer
 from rich.table import Table
 
-from neuralrank.cli import results
+from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.experiments import (
     Compared,
@@ -81,7 +81,7 @@ def report(
         }
         typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
         return
-    out = results.console()
+    out = table_console()
     for table, lines in (
         *([(_ab_table(compared), _ab_words(compared))] if compared else ()),
         *([(_interleaved_table(preferred), _interleaved_words(preferred))] if preferred else ()),
@@ -144,7 +144,7 @@ def size(
     if as_json:
         typer.echo(orjson.dumps(answer | {"power": power, "alpha": alpha}).decode())
     else:
-        results.console().print(words, highlight=False)
+        table_console().print(words, highlight=False)
 
 
 def _ab_table(compared: Compared) -> Table:

@@ -13,6 +13,7 @@ from opensearchpy import OpenSearch
 from neuralrank.cli import explained, results, search
 from neuralrank.cli.analyze import mappings_of, product_source
 from neuralrank.client import Client
+from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound
 from neuralrank.generation import noted
 from neuralrank.opensearch import connect
@@ -85,7 +86,7 @@ def explain(
     if as_json:
         search.print_json(why.json())
     else:
-        explained.show(results.console(), why)
+        explained.show(table_console(), why)
 
 
 @dataclass(frozen=True, slots=True)

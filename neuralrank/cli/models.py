@@ -10,8 +10,7 @@ from rich.table import Column, Table
 from neuralrank.bundle import Bundle, parse_ref
 from neuralrank.cli import promotion
 from neuralrank.cli.registry_options import Json, Ref, RegistryUrl, open_registry, say_done
-from neuralrank.cli.results import console
-from neuralrank.console import plain_console
+from neuralrank.console import plain_console, table_console
 from neuralrank.errors import InvalidInput
 from neuralrank.in_service import Published
 from neuralrank.models import add, add_defaults
@@ -50,7 +49,7 @@ def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
         size = str(manifest.dimensions or "")
         role = roles[bundle.ref]
         table.add_row(bundle.ref, manifest.kind, languages, size, manifest.precision, role)
-    console().print(table)
+    table_console().print(table)
     if not bundles:
         typer.echo(f"No bundle is in {found.url}. Put the defaults there: neuralrank models add")
 
@@ -112,7 +111,7 @@ def show(
     table.add_row("path", str(bundle.path))
     for name, value in bundle.manifest.model_dump(mode="json", exclude={"name", "golden"}).items():
         table.add_row(name, str(value))
-    console().print(table)
+    table_console().print(table)
 
 
 @models.command(name="add")
@@ -246,4 +245,4 @@ def status(
             )
         roles = ", ".join(row["roles"]) + share
         table.add_row(row["ref"], row["kind"], row["state"], roles, words)
-    console().print(table)
+    table_console().print(table)

@@ -13,7 +13,7 @@ from neuralrank.bundle import parse_ref
 from neuralrank.candidates import Candidate
 from neuralrank.cli.gate_options import GATE, JudgedBy, Margin, MaxP, MinGain, MinSize
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry, say_done
-from neuralrank.cli.results import console
+from neuralrank.console import table_console
 from neuralrank.errors import EXIT_CODE, InvalidInput
 from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
@@ -196,7 +196,7 @@ def candidates(
         when = str(row["compared"] or "")[:16].replace("T", " ")
         columns = (row["ref"], row["outcome"], row["service"], row["against"], when, row["reason"])
         table.add_row(*map(str, columns))
-    console().print(table)
+    table_console().print(table)
     if not rows:
         typer.echo(f"No bundle of {target.url} is or was a candidate.")
 

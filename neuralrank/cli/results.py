@@ -4,7 +4,6 @@
 pages. Both know that a Chinese character takes two columns (rich does the counting).
 """
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound
 
-__all__ = ["NO_PIPELINE", "PIPELINE", "Hit", "Page", "ask", "console", "show", "side_by_side"]
+__all__ = ["NO_PIPELINE", "PIPELINE", "Hit", "Page", "ask", "show", "side_by_side"]
 
 # The search pipeline that `neuralrank config apply --yes` creates, and OpenSearch's name for none.
 PIPELINE: Final = "neural_rank"
@@ -159,13 +157,6 @@ def ask(
         ),
         report=report,
     )
-
-
-def console() -> Console:
-    """Standard output. Where it is no terminal: as wide as COLUMNS says, else 160."""
-    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
-        return plain_console()
-    return plain_console(width=160)
 
 
 def show(out: Console, page: Page, *, explain: bool) -> None:

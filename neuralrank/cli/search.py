@@ -11,6 +11,7 @@ import typer
 
 from neuralrank.cli import results
 from neuralrank.client import Client
+from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
 from neuralrank.opensearch import connect
 from neuralrank.packing import IMAGE_VECTOR
@@ -117,7 +118,7 @@ def search(
         print_json({heading: each.json() for heading, each in pages.items()})
         return
     headings = ("lexical", "recall with vectors", f"re-ranked for {user or 'nobody'}")
-    results.side_by_side(results.console(), list(zip(headings, pages.values(), strict=True)))
+    results.side_by_side(table_console(), list(zip(headings, pages.values(), strict=True)))
 
 
 def recommend(
@@ -234,7 +235,7 @@ def output(page: results.Page, *, explain: bool, as_json: bool) -> None:
     if as_json:
         print_json(page.json())
     else:
-        results.show(results.console(), page, explain=explain)
+        results.show(table_console(), page, explain=explain)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from neuralrank.cli.results import console
 from neuralrank.client import Client
+from neuralrank.console import table_console
 from neuralrank.judging import unknown_in_words
 from neuralrank.opensearch import connect
 from neuralrank.progress import progress_bar
@@ -89,7 +89,7 @@ def tune(
         return
     _show(found)
     if report is not None:
-        console().print(f"report: {report}", highlight=False, soft_wrap=True)
+        table_console().print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def _bar() -> Progress:
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    out = console()
+    out = table_console()
     rows = found["variants"]
     recall = next((row["knn_recall"]["k"] for row in rows if row["knn_recall"]), None)
     table = Table(box=None, pad_edge=False, header_style="bold")

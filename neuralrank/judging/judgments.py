@@ -253,14 +253,16 @@ def _from_opensearch(path: Path, thresholds: Sequence[float]) -> Judgments:
                     f"{where}: got {str(row)[:80]!r}; a rating is an object with `docId` and "
                     "`rating`, a number."
                 ) from error
-            if thresholds:
-                grades[item] = grade(rating, thresholds)
-            elif rating.is_integer():
-                grades[item] = int(rating)
-            else:
+            if not thresholds and not rating.is_integer():
                 raise InvalidInput(
                     f"{where}: {item} has the rating {rating}, which is no grade. Say with "
                     "`--thresholds` from which rating on a grade is 1, 2, 3."
+                )
+            own = grade(rating, thresholds) if thresholds else int(rating)
+            if (before := grades.setdefault(item, own)) != own:
+                raise InvalidInput(
+                    f"{where}: {item} has grade {own}, and {before} in a rating before it; keep "
+                    "one of them."
                 )
     return made
 

@@ -16,6 +16,7 @@ from sidecar.domain import Floats, Weights
 __all__ = [
     "Blend",
     "affinity",
+    "as_excluded",
     "blend",
     "by_place",
     "feedback",
@@ -46,6 +47,9 @@ _FEEDBACK_OF: Final = 4
 _RRF: Final = 60
 # Measured: docs/decisions/004-blend.md.
 _SHARPNESS: Final = np.float32(6.0)
+# What it counts that a title names what the query excludes, or says that it lacks it. More orders
+# little better, and is worse where a title was misread (docs/decisions/027-exclusions.md).
+_EXCLUSION_SHARE: Final = np.float32(0.5)
 # What vector, category and brand count within affinity, over those that are present.
 _VECTOR_SHARE: Final = 0.5
 _CATEGORY_SHARE: Final = 0.4
@@ -133,6 +137,18 @@ def relevance(
         unknown = min(float(np.quantile(match[known], 0.25)), _UNKNOWN_RELEVANCE)
         match = np.where(known, match, np.float32(unknown))
     return _unit(match)
+
+
+def as_excluded(relevance: Floats, mentions: npt.NDArray[np.int8]) -> Floats:
+    """Relevance where the query excludes something, float32 [n].
+
+    Args:
+        relevance: NaN: absent, and stays so.
+        mentions: int8 [n]: -1: the title names what is excluded; 1: it says that it lacks it.
+    """
+    less = relevance * (1 - _EXCLUSION_SHARE)
+    more = relevance + _EXCLUSION_SHARE * (1 - relevance)
+    return np.where(mentions < 0, less, np.where(mentions > 0, more, relevance))
 
 
 def _mixed(own: Floats, scores: Floats, share: float) -> Floats:

@@ -37,6 +37,7 @@ from sidecar.ranking.blend import (
     order,
     retrieval,
 )
+from sidecar.ranking.exclusions import exclusions, mentions
 from sidecar.ranking.experiment import coin, join, ways
 from sidecar.ranking.explain import Evidence, explain
 from sidecar.ranking.filters import apply_filters
@@ -70,6 +71,7 @@ class Ranker:
         *,
         max_reranked: int,
         rerank_characters: int,
+        exclusions: bool,
         shadow: Shadow | None = None,
     ) -> None:
         """
@@ -77,6 +79,7 @@ class Ranker:
             max_reranked: the most candidates that a cross-encoder reads, where a request does not
                 say.
             rerank_characters: how much of a text it reads.
+            exclusions: whether what a query excludes is read, where a request does not say.
             shadow: told of what was read.
         """
         self._models = models
@@ -85,6 +88,7 @@ class Ranker:
         self._metrics = metrics
         self._max_reranked = max_reranked
         self._rerank_characters = rerank_characters
+        self._exclusions = exclusions
         self._shadow = shadow
 
     async def rank(self, query: RankQuery, deadline: Deadline) -> Ranking:
@@ -99,6 +103,7 @@ class Ranker:
         serving = self._models.serving.arm(query.user_id or query.request_id)
         for bundle in query.bundles:
             serving.cross_encoder(bundle)  # NotFound before any work
+        query, unwanted = self._wanted(query)
         joined = join(query.experiment, query.user_id) if query.experiment else None
         asked = ways(query, joined)
         # What any of the ways needs is gathered once.
@@ -135,6 +140,7 @@ class Ranker:
                     else None
                 )
                 context = centroid_match(candidates, space.encoder, centroid)
+            said = mentions(candidates.texts, unwanted) if unwanted else None
             if gathered.photos and not np.isnan(near.image_cosine).all():
                 trace.used(gathered.photos.encoder)
             taste = affinity(near.user_match, near.category_share, near.brand_share)
@@ -154,7 +160,7 @@ class Ranker:
         chance = coin(query.experiment, query.user_id, query.query or query.similar_to)
         # Who reads first has more of the deadline: neither way always does.
         for name in sorted(asked, reverse=bool(chance.getrandbits(1))):
-            parts = Parts(asked[name], kept, near, context, taste, found)
+            parts = Parts(asked[name], kept, near, context, taste, found, said)
             orders[name] = await self._order(parts, candidates, serving, deadline, trace)
         page = page_of(orders, chance, query.top_k)
         if query.min_score is not None:
@@ -167,7 +173,7 @@ class Ranker:
                         Evidence(
                             candidates, near, *one.parts, one.logits, one.blended,
                             asked[name].weights.cross_encoder, gathered.taste, space.encoder,
-                            bool(query.similar_to),
+                            bool(query.similar_to), unwanted, said,
                         ),
                         kept,
                         page.ranked,
@@ -184,6 +190,16 @@ class Ranker:
             tuple(trace.bundles), joined,
             tuple(sorted(gathered.profile.blocked_items)) if query.list_blocked else (),
         )  # fmt: skip
+
+    def _wanted(self, query: RankQuery) -> tuple[RankQuery, tuple[str, ...]]:
+        """The query as models are to read it, and what it excludes: no model understands that."""
+        reads = self._exclusions if query.exclusions is None else query.exclusions
+        found = exclusions(query.query) if reads else None
+        if found is None or not found.what:
+            return query, ()
+        # Of what is left the language may be another: "iPhone 不带盒".
+        language = query.language or detect(query.query)
+        return replace(query, query=found.rest, language=language), found.what
 
     async def _order(
         self,

@@ -15,6 +15,7 @@ from sidecar.features.profile import Users
 from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
 from sidecar.models.serving import EncoderModel, Serving
+from sidecar.ranking.exclusions import exclusions as read_exclusions
 from sidecar.ranking.interests import interests
 from sidecar.ranking.space import strict_space
 
@@ -26,15 +27,33 @@ class Vectors:
     the wrong space is an error."""
 
     def __init__(
-        self, models: Models, items: ItemStore, users: Users, inference: Inference
+        self,
+        models: Models,
+        items: ItemStore,
+        users: Users,
+        inference: Inference,
+        *,
+        exclusions: bool,
     ) -> None:
+        """
+        Args:
+            exclusions: whether queries are encoded without what they exclude, where a request does
+                not say.
+        """
+        self._exclusions = exclusions
         self._models = models
         self._items = items
         self._users = users
         self._inference = inference
 
     async def encode(
-        self, inputs: Sequence[EncodeInput], encoder: str, index: str, deadline: Deadline
+        self,
+        inputs: Sequence[EncodeInput],
+        encoder: str,
+        index: str,
+        deadline: Deadline,
+        *,
+        exclusions: bool | None = None,
     ) -> tuple[list[Encoding], str]:
         """One encoding for each input, in order, and the name@hash of the encoder that made them.
         For an index of shorter vectors they are cut to its length, if the encoder allows that.
@@ -43,6 +62,7 @@ class Vectors:
             encoder: name or name@hash; "" for the index's own, else the default.
             index: where the vectors are to be searched, and where users' items and items are
                 looked up; "" for none.
+            exclusions: whether queries are encoded without what they exclude. None: the setting.
 
         Raises:
             NotFound: the encoder, the index or an item is not there.
@@ -64,8 +84,11 @@ class Vectors:
                 found[position] = await self._user(entry, info, model, serving, deadline)
             else:
                 texts[entry.kind].append(position)
+        wanted = [inputs[place].value for place in texts["query"]]
+        if self._exclusions if exclusions is None else exclusions:
+            wanted = [read_exclusions(query).rest for query in wanted]
         queries, passages, items = await asyncio.gather(
-            self._queries([inputs[place].value for place in texts["query"]], model, deadline),
+            self._queries(wanted, model, deadline),
             self._passages([inputs[place].value for place in texts["passage"]], model, deadline),
             self._lookup([inputs[place].value for place in texts["item"]], info, deadline),
         )

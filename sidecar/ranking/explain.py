@@ -45,6 +45,9 @@ class Evidence:
     encoder: EncoderModel | None
     # Relevance is nearness to an item, not to a query.
     query_is_item: bool
+    # What the query excludes, and what titles say of it, int8 [n]; None: it excludes nothing.
+    unwanted: tuple[str, ...] = ()
+    mentions: npt.NDArray[np.int8] | None = None
 
 
 def explain(
@@ -64,6 +67,8 @@ def explain(
     pulls = np.nan_to_num(parts[kept]) * evidence.blend.weights[kept]
     differences = _differences(pulls, evidence.blend.scores[kept], rows, moves)
     summaries = _summaries(parts[shown], differences, moves, evidence.query_is_item)
+    if evidence.mentions is not None:
+        summaries = _with_mentions(summaries, evidence.unwanted, evidence.mentions[shown])
     shares = list(map(tuple, evidence.blend.weights[shown].tolist()))
     # A few different ones: which parts a candidate has.
     known = {
@@ -139,6 +144,22 @@ def _summaries(
         reasons = ", ".join([words[part][values[part]] for part in places[:count]])
         summaries.append(f"{direction}: {reasons}" if reasons else direction)
     return summaries
+
+
+def _with_mentions(
+    summaries: list[str], unwanted: tuple[str, ...], mentions: npt.NDArray[np.int8]
+) -> list[str]:
+    """With what a title says of what the query excludes, where it says something."""
+    what = " or ".join(unwanted)
+    said = {
+        -1: f"; its title names what the query excludes ({what})",
+        0: "",
+        1: f"; its title says it is without what the query excludes ({what})",
+    }
+    return [
+        summary + said[mention]
+        for summary, mention in zip(summaries, mentions.tolist(), strict=True)
+    ]
 
 
 def _because_of(evidence: Evidence, shown: npt.NDArray[np.intp]) -> list[tuple[str, ...]]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.domain import Dropped, DropReason, Floats, Fusion, RankQuery
-from sidecar.ranking.blend import Blend, blend, by_place, relevance
+from sidecar.ranking.blend import Blend, as_excluded, blend, by_place, relevance
 from sidecar.ranking.experiment import ARMS, draft
 from sidecar.ranking.score import Similarities
 
@@ -26,6 +26,8 @@ class Parts:
     context: Floats
     affinity: Floats
     retrieval: Floats
+    # int8 [n], of `sidecar.ranking.exclusions.mentions`; None: the query excludes nothing.
+    mentions: npt.NDArray[np.int8] | None = None
 
     def blend(self, cross: Floats) -> tuple[tuple[Floats, Floats, Floats], Blend]:
         """Relevance, affinity and retrieval as they count, and the blended scores, given what a
@@ -40,6 +42,8 @@ class Parts:
             weights.cross_encoder,
             self.retrieval if scored else None,
         )
+        if self.mentions is not None:
+            match = as_excluded(match, self.mentions)
         parts = (match, self.affinity, self.retrieval)
         if self.query.fusion is Fusion.RRF:
             match, taste, found = (by_place(part, self.kept) for part in parts)

@@ -85,7 +85,11 @@ class RankingService(pb_grpc.RankingServicer):
         async def answer(deadline: Deadline) -> pb.EncodeResponse:
             inputs = read_encode(request)
             encodings, encoder = await self._vectors.encode(
-                inputs, request.encoder, request.index, deadline
+                inputs,
+                request.encoder,
+                request.index,
+                deadline,
+                exclusions=request.exclusions if request.HasField("exclusions") else None,
             )
             return write_encodings(encodings, encoder)
 

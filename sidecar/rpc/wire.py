@@ -109,6 +109,7 @@ def read_rank(
         ),
         request_id=request.request_id,
         list_blocked=options.list_blocked,
+        exclusions=options.exclusions if options.HasField("exclusions") else None,
     )
 
 

@@ -83,6 +83,16 @@ def test_a_wrong_qrels_file_says_what_is_allowed(tmp_path: Path, text: str) -> N
         read_qrels(tmp_path / "r.tsv")
 
 
+def test_an_item_with_two_grades_for_one_query_is_refused_and_the_same_line_twice_is_not(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "r.tsv").write_text("q1 0 A 3\nq2 0 A 0\nq1 0 A 3\n")
+    assert read_qrels(tmp_path / "r.tsv") == {"q1": {"A": 3}, "q2": {"A": 0}}
+    (tmp_path / "r.tsv").write_text("q1 0 A 3\nq2 0 A 0\nq1 0 A 1\n")
+    with pytest.raises(InvalidInput, match=r"r\.tsv:3: item 'A' has grade 1 .* 'q1', and 3"):
+        read_qrels(tmp_path / "r.tsv")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="absent"):
         read_qrels(tmp_path / "absent")

@@ -1,6 +1,5 @@
 """`neuralrank train evaluate`: a bundle measured on what a dataset keeps back."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,7 @@ from rich.table import Table
 from neuralrank.cli.gate_options import JudgedBy
 from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
 from neuralrank.cli.train import train
-from neuralrank.console import plain_console
+from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
 from neuralrank.progress import tracked
 from neuralrank.registry import Registry
@@ -175,7 +174,7 @@ def _show(answer: dict[str, Any]) -> None:
             add(f"{row['metric']} of {row['dimension']}, {row['name']} ({row['size']:,})", values)
         for name in ("popular_exposure", "popular_merit", "catalogue_coverage"):
             add(name, [numbers["exposure"][name] for numbers in systems.values()])
-    out = plain_console() if sys.stdout.isatty() else plain_console(width=160)
+    out = table_console()
     out.print(table)
     out.print(_measured_on(answer), style="dim", highlight=False)
     if "report" in answer:

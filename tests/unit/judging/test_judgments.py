@@ -68,6 +68,11 @@ def test_ratings_of_a_click_model_need_thresholds(tmp_path: Path) -> None:
         ("{", "can't be read as JSON"),
         ('{"judgmentRatings": [{"ratings": []}]}', "query 1: got"),
         ('{"judgmentRatings": [{"query": "q", "ratings": [{"docId": "a"}]}]}', "`rating`, a num"),
+        (
+            '{"judgmentRatings": [{"query": "q", "ratings": [{"docId": "a", "rating": 1}, '
+            '{"docId": "a", "rating": 2}]}]}',
+            "query 1: a has grade 2, and 1 in a rating before it",
+        ),
     ],
 )
 def test_what_is_no_judgment_file_is_said(tmp_path: Path, text: str, words: str) -> None:

@@ -334,7 +334,7 @@ class Bench:
             read_timeout=5.0,
             clock=self.clock,
         )
-        self.vectors = Vectors(self.models, self.items, self.users, self.inference)
+        self.vectors = Vectors(self.models, self.items, self.users, self.inference, exclusions=True)
         self.ranker = Ranker(
             self.models,
             self.items,
@@ -343,6 +343,7 @@ class Bench:
             self.metrics,
             max_reranked=50,
             rerank_characters=500,
+            exclusions=True,
         )
 
     async def rank(self, request: pb.RankRequest, seconds: float = 60.0) -> Ranking:

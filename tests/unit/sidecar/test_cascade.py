@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from neuralrank.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.domain import Floats, Interaction, Profile, Ranking
+from sidecar.deadline import Deadline
+from sidecar.domain import EncodeInput, Floats, Interaction, Profile, Ranking
 from sidecar.inference.cost import Cost
 from tests.unit.sidecar.parts import (
     Bench,
@@ -559,6 +560,71 @@ async def test_a_query_is_encoded_once_for_encode_and_rank(bench: Bench) -> None
     await bench.rank(request(query="computer"))
     await bench.rank(request(query="computer"))
     assert bench.encoder.calls == [["computer"]]
+
+
+def without_apple(**options: object) -> pb.RankRequest:
+    # Equal scores say nothing: what models and titles say orders.
+    rows = [pb.Candidate(id=name, retrieval_score=1.0) for name in "CDBA"]
+    return pb.RankRequest(
+        query="computer without apple", index="shop", candidates=rows, options=explained(**options)
+    )
+
+
+async def test_what_a_query_does_not_want_counts_against_what_has_it(bench: Bench) -> None:
+    ranking = await bench.rank(without_apple())
+    assert ids(ranking)[0] == "B"
+    found = {hit.id: hit.explanation for hit in ranking.results}
+    assert found["A"] is not None
+    assert found["B"] is not None
+    plain = {
+        hit.id: hit.explanation
+        for hit in (await bench.rank(without_apple(exclusions=False))).results
+    }
+    assert plain["A"] is not None
+    assert plain["A"].summary != found["A"].summary
+    # Models read what is wanted alone: neither vector nor cross-encoder finds an apple in it.
+    assert bench.encoder.calls == [["computer"], ["computer without apple"]]
+    assert found["A"].query_similarity == pytest.approx(found["B"].query_similarity)
+    assert found["A"].relevance == pytest.approx(found["B"].relevance / 2, abs=0.01)
+    assert found["A"].summary.endswith("; its title names what the query excludes (apple)")
+    assert "excludes" not in found["B"].summary
+    assert plain["A"].query_similarity > plain["B"].query_similarity
+    assert "excludes" not in plain["A"].summary
+
+
+async def test_a_title_that_says_it_lacks_it_is_ahead() -> None:
+    catalogue = shop()
+    for name, text in (("A", "kettle with whistle"), ("B", "kettle"), ("C", "kettle, no whistle")):
+        catalogue.contents[name] = replace(
+            catalogue.contents[name], text=text, vector=vector("red kettle")
+        )
+    bench = Bench(catalogue, WordEncoder())
+    try:
+        rows = [pb.Candidate(id=name, retrieval_score=1.0) for name in "ABC"]
+        for query in ("kettle without whistle", "kettle w/o whistles"):
+            made = pb.RankRequest(
+                query=query, index="shop", candidates=rows, options=explained(fusion=pb.FUSION_RRF)
+            )
+            ranking = await bench.rank(made)
+            assert ids(ranking) == ["C", "B", "A"]
+            assert ranking.results[0].explanation is not None
+            assert "its title says it is without" in ranking.results[0].explanation.summary
+    finally:
+        bench.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "read"), [(None, "red kettle"), (False, None), (True, "red kettle")]
+)
+async def test_neighbours_are_those_of_what_is_wanted(
+    bench: Bench, asked: bool | None, read: str | None
+) -> None:
+    query = "red kettle without blue"
+    inputs = (EncodeInput("query", query),)
+    deadline = Deadline.after(60.0, bench.clock)
+    ((found,), _) = await bench.vectors.encode(inputs, "", "shop", deadline, exclusions=asked)
+    assert bench.encoder.calls == [[read or query]]
+    assert found.vector == pytest.approx(vector(read or query))
 
 
 async def test_queries_without_a_click_count_for_the_user() -> None:

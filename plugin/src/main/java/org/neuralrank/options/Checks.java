@@ -124,6 +124,7 @@ final class Checks {
         Map.entry("ef_search", integer(1, 10_000)),
         Map.entry("interests", integer(1, 8)),
         Map.entry("collaborative", Checks::bool),
+        Map.entry("exclusions", Checks::bool),
         Map.entry("vector", Checks::bool),
         Map.entry("ignore_unmapped", Checks::bool),
         Map.entry("vector_field", text(256)),

@@ -41,6 +41,7 @@ public final class Options {
             "ef_search",
             "interests",
             "collaborative",
+            "exclusions",
             "totals"
         )
     );
@@ -48,7 +49,17 @@ public final class Options {
     /** Keys of the {@code neural_recall} processor. */
     public static final Set<String> RECALL_KEYS = union(
         SHARED,
-        Set.of("window", "k", "ef_search", "interests", "collaborative", "vector", "vector_field", "ignore_unmapped")
+        Set.of(
+            "window",
+            "k",
+            "ef_search",
+            "interests",
+            "collaborative",
+            "exclusions",
+            "vector",
+            "vector_field",
+            "ignore_unmapped"
+        )
     );
 
     /** Keys of the {@code neural_rank} processor. */
@@ -64,6 +75,7 @@ public final class Options {
             "bundle",
             "deadline_ms",
             "max_reranked",
+            "exclusions",
             "experiment"
         )
     );

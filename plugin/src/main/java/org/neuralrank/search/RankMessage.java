@@ -65,6 +65,9 @@ final class RankMessage {
         if (options.has("fusion")) {
             message.setFusion(fusion(options));
         }
+        if (options.has("exclusions")) {
+            message.setExclusions(options.flag("exclusions", true));
+        }
         if (options.has("weights")) {
             message.setWeights(weights(options.inner("weights")));
         }

@@ -202,7 +202,14 @@ final class VectorLeg {
         if (encoder.isEmpty() && target.name().isEmpty() && target.encoders().size() == 1) {
             encoder = target.encoders().iterator().next();
         }
-        return EncodeRequest.newBuilder().addInputs(input).setEncoder(encoder).setIndex(target.name()).build();
+        EncodeRequest.Builder request = EncodeRequest.newBuilder()
+            .addInputs(input)
+            .setEncoder(encoder)
+            .setIndex(target.name());
+        if (options.has("exclusions")) {
+            request.setExclusions(options.flag("exclusions", true));
+        }
+        return request.build();
     }
 
     /** Whether hits say what in the query they match: its named clauses, or what is joined to them. */

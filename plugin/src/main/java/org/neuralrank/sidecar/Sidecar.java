@@ -6,6 +6,7 @@ import io.grpc.Status;
 import io.grpc.stub.MetadataUtils;
 import io.grpc.stub.StreamObserver;
 import java.io.Closeable;
+import java.io.IOException;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -32,6 +33,7 @@ import org.opensearch.core.action.ActionListener;
 public final class Sidecar implements Closeable {
 
     private static final String TOO_LONG = "larger than max";
+    private static final String SEE_HEALTH = " (GET _plugins/_neural_rank/health says more)";
 
     private final Executor executor;
     private final LongSupplier nanoClock;
@@ -213,7 +215,7 @@ public final class Sidecar implements Closeable {
         Channels.Line first = current.next(kind);
         if (first == null) {
             listener.onFailure(
-                new SidecarException(Reason.SIDECAR_UNAVAILABLE, "recent calls failed; not tried again yet")
+                new SidecarException(Reason.SIDECAR_UNAVAILABLE, "recent calls failed; not tried again yet" + SEE_HEALTH)
             );
             return;
         }
@@ -236,6 +238,10 @@ public final class Sidecar implements Closeable {
             attempt.accept(new Attempt(second, () -> false));
             return true;
         }));
+    }
+
+    private static String described(Status status) {
+        return status.getDescription() == null ? status.getCode().name() : status.getDescription();
     }
 
     /**
@@ -291,7 +297,11 @@ public final class Sidecar implements Closeable {
             String said = switch (status.getCode()) {
                 case UNAUTHENTICATED, PERMISSION_DENIED -> "the sidecar does not accept this node's token"
                     + " (neural_rank.token in the node's keystore)";
-                default -> status.getDescription() == null ? status.getCode().name() : status.getDescription();
+                // gRPC's own words are "io exception" for whatever kept a call from being sent.
+                case UNAVAILABLE -> status.getCause() instanceof IOException
+                    ? "the sidecar can't be reached" + SEE_HEALTH
+                    : described(status);
+                default -> described(status);
             };
             Reason reason = switch (status.getCode()) {
                 case DEADLINE_EXCEEDED -> Reason.DEADLINE;

@@ -24,6 +24,7 @@ import org.junit.Test;
 import org.junit.rules.TemporaryFolder;
 import org.neuralrank.Certificates;
 import org.neuralrank.sidecar.Access;
+import org.neuralrank.sidecar.Note;
 import org.neuralrank.sidecar.Reason;
 import org.neuralrank.sidecar.Sidecar;
 import org.neuralrank.sidecar.SidecarException;
@@ -231,6 +232,20 @@ public class ConnectionsTest {
             SidecarException refused = failure(sidecar);
             assertEquals(Reason.SIDECAR_UNAVAILABLE, refused.note().reason());
             assertTrue(refused.note().detail(), refused.note().detail().contains("neural_rank.token"));
+        }
+    }
+
+    @Test
+    public void whereNobodyListensIsSaidWithWhereToLook() throws Exception {
+        String nobody;
+        try (FakeSidecar gone = new FakeSidecar()) {
+            nobody = gone.endpoint();
+        }
+        try (Sidecar sidecar = sidecar(Access.open(), nobody)) {
+            Note note = failure(sidecar).note();
+            assertEquals(Reason.SIDECAR_UNAVAILABLE, note.reason());
+            assertTrue(note.detail(), note.detail().startsWith("the sidecar can't be reached"));
+            assertTrue(note.detail(), note.detail().contains("GET _plugins/_neural_rank/health"));
         }
     }
 

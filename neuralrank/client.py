@@ -42,6 +42,9 @@ _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
 }
 # gRPC has one status for a message that is too long, which never is taken, and for too much load.
 _TOO_LONG: Final = "larger than max"
+# By the contract, of what is asked for of a user.
+_MOST_INTERESTS: Final = 8
+_MOST_COLLABORATIVE: Final = 1_000
 
 
 class Interest(NamedTuple):
@@ -207,7 +210,7 @@ class Client(_Caller):
             EncoderMismatch: the index holds vectors of another encoder.
             NeuralrankError: as `rank`.
         """
-        request = _of_user(user, index, encoder, interests=_at_least_one(most))
+        request = _of_user(user, index, encoder, interests=_within(most, _MOST_INTERESTS))
         return _interests(self._call(self._stub.Encode, request, timeout))
 
     def collaborative(
@@ -230,7 +233,7 @@ class Client(_Caller):
         Raises:
             NeuralrankError: as `interests`.
         """
-        request = _of_user(user, index, encoder, collaborative=_at_least_one(most))
+        request = _of_user(user, index, encoder, collaborative=_within(most, _MOST_COLLABORATIVE))
         return _collaborative(self._call(self._stub.Encode, request, timeout))
 
     def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
@@ -309,7 +312,7 @@ class AsyncClient(_Caller):
         timeout: float | None = None,
     ) -> list[Interest]:
         """As `Client.interests`."""
-        request = _of_user(user, index, encoder, interests=_at_least_one(most))
+        request = _of_user(user, index, encoder, interests=_within(most, _MOST_INTERESTS))
         return _interests(await self._call("Encode", request, timeout))
 
     async def collaborative(
@@ -322,7 +325,7 @@ class AsyncClient(_Caller):
         timeout: float | None = None,
     ) -> list[str]:
         """As `Client.collaborative`."""
-        request = _of_user(user, index, encoder, collaborative=_at_least_one(most))
+        request = _of_user(user, index, encoder, collaborative=_within(most, _MOST_COLLABORATIVE))
         return _collaborative(await self._call("Encode", request, timeout))
 
     async def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
@@ -403,10 +406,10 @@ def _of_user(
     return pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
 
 
-def _at_least_one(most: int) -> int:
-    """Of what 0 would not ask for at all."""
-    if most < 1:
-        raise InvalidInput(f"most is {most}; allowed are 1 or more.")
+def _within(most: int, allowed: int) -> int:
+    """0 would not ask at all, and what is beyond a uint32 can't be sent."""
+    if not 1 <= most <= allowed:
+        raise InvalidInput(f"most is {most}; allowed are 1 to {allowed:,}.")
     return most
 
 

@@ -29,7 +29,17 @@ _MAX_WINDOW = 10_000
 # The wire contract's bound of `RankRequest.query`, in characters.
 _MAX_QUERY = 2_048
 
-Index = Annotated[str, typer.Argument(metavar="NAME", help="The index or alias.")]
+
+def _not_empty(name: str) -> str:
+    # OpenSearch takes no name for every index, and no id for no document at all.
+    if not name.strip():
+        raise InvalidInput(f"Got the name {name!r}; give that of an index, or the id of an item.")
+    return name
+
+
+Index = Annotated[
+    str, typer.Argument(metavar="NAME", help="The index or alias.", callback=_not_empty)
+]
 User = Annotated[
     str,
     typer.Option("--user", "-u", help="Who asks: `user_id` in ubi_events. Unknown: not personal."),
@@ -152,7 +162,9 @@ def recommend(
 
 def similar(
     name: Index,
-    item: Annotated[str, typer.Argument(metavar="ITEM", help="The id of the item.")],
+    item: Annotated[
+        str, typer.Argument(metavar="ITEM", help="The id of the item.", callback=_not_empty)
+    ],
     user: User = "",
     size: Size = 10,
     start: Start = 0,

@@ -193,7 +193,7 @@ def affinity(user_match: Floats, category: Floats, brand: Floats) -> Floats:
     return np.where(np.isnan(user_match), np.float32("nan"), mixed)
 
 
-def retrieval(scores: Floats, *, has_query: bool) -> Floats:
+def retrieval(scores: Floats, *, has_query: bool, informed: bool = False) -> Floats:
     """What the caller's own query said, normalised within the request.
 
     Scores ≥ 0 (BM25) are divided by the largest, so that the distance between first and last stays;
@@ -201,8 +201,12 @@ def retrieval(scores: Floats, *, has_query: bool) -> Floats:
     has no score while others have one was not found by that query: 0. If none has a score, the
     order counts: 1/2 + 1/2 / log2(2 + position).
 
-    Without a query (`match_all`), equal scores say nothing, not even that an item was found: where
-    some lack, because only their vector was near, all are absent.
+    Without a query (`match_all`), equal scores say nothing, not even that an item was found: all
+    are absent where some lack, because only their vector was near, and where something else orders.
+
+    Args:
+        has_query: whether a text was searched for.
+        informed: whether a user's taste or an item to be like orders, too.
     """
     given = ~np.isnan(scores)
     if not given.any():
@@ -212,7 +216,8 @@ def retrieval(scores: Floats, *, has_query: bool) -> Floats:
     wide = scores.astype(np.float64)
     low = min(0.0, float(np.min(wide[given])))
     span = float(np.max(wide[given])) - low
-    if not has_query and not given.all() and np.ptp(wide[given]) == 0.0:
+    says_nothing = not has_query and np.ptp(wide[given]) == 0.0
+    if says_nothing and (informed or not given.all()):
         return np.full(len(scores), np.nan, np.float32)
     if span <= 0.0:
         return np.where(given, np.float32(1.0), np.float32(0.0)).astype(np.float32)

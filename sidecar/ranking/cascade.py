@@ -130,7 +130,12 @@ class Ranker:
                 query_is_item=bool(query.similar_to),
                 photos=gathered.photos,
             )
-            found = retrieval(candidates.retrieval, has_query=bool(query.query))
+            known = gathered.taste is not None and gathered.taste.interest is not None
+            found = retrieval(
+                candidates.retrieval,
+                has_query=bool(query.query),
+                informed=known or bool(query.similar_to),
+            )
             if query.similar_to:
                 context = category_match(candidates, gathered.items.get(query.similar_to))
             else:

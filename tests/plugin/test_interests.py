@@ -48,10 +48,6 @@ def test_a_service_without_the_plugin_gets_them(stack: Settings) -> None:
         interests = client.interests(USER, index=INDEX, most=2)
         assert client.collaborative(USER, index=INDEX) == []
         assert client.interests("nobody", index=INDEX) == []
-        with pytest.raises(InvalidInput, match="interests is 9; allowed are 0 to 8"):
-            client.interests(USER, index=INDEX, most=9)
-        with pytest.raises(InvalidInput, match="most is 0"):
-            client.interests(USER, index=INDEX, most=0)
         phone, book = client.encode(items=["phone-xiaomi-15", BOOK], index=INDEX)
     assert [one.share for one in interests] == pytest.approx([0.75, 0.25], abs=0.01)
     for one, like, unlike in zip(interests, (phone, book), (book, phone), strict=True):

@@ -16,7 +16,13 @@ from neuralrank import channel
 from neuralrank.channel import KEEPALIVE_MS, Access, Route
 from neuralrank.cli.commands import app
 from neuralrank.client import Client
-from neuralrank.errors import InvalidSettings, Overloaded, Unauthenticated, Unavailable
+from neuralrank.errors import (
+    InvalidInput,
+    InvalidSettings,
+    Overloaded,
+    Unauthenticated,
+    Unavailable,
+)
 from neuralrank.settings import Settings
 from neuralrank.stack.probe import sidecar_status
 from neuralrank.v1 import ranking_pb2 as pb
@@ -26,6 +32,15 @@ from tests.unit.sidecar.secured import Files, as_serving, secured
 
 REQUEST = pb.RankRequest(query="x", candidates=[pb.Candidate(id="a"), pb.Candidate(id="b")])
 SECRET = "shop-secret-0123456789"
+
+
+@pytest.mark.parametrize("most", [0, -1, 9, 10**10])
+def test_how_many_interests_there_may_be_is_said_before_anything_is_sent(most: int) -> None:
+    with Client("127.0.0.1:1") as client:
+        with pytest.raises(InvalidInput, match=f"most is {most}; allowed are 1 to 8"):
+            client.interests("A", index="shop", most=most)
+        with pytest.raises(InvalidInput, match="allowed are 1 to 1,000"):
+            client.collaborative("A", index="shop", most=200 * most)
 
 
 async def ask(address: str, access: Access | None = None, timeout: float = 20.0) -> list[str]:

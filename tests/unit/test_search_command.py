@@ -6,8 +6,10 @@ from typing import Any, cast
 import pytest
 from opensearchpy import OpenSearch
 from rich.console import Console
+from typer.testing import CliRunner
 
 from neuralrank.cli import results, search
+from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, NotFound
 
 
@@ -124,6 +126,13 @@ def test_a_page_beyond_what_opensearch_serves_is_refused() -> None:
 def test_an_empty_query_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(InvalidInput, match="query is empty"):
         search.search("shop", "  ")
+
+
+@pytest.mark.parametrize("arguments", [["similar", "shop", ""], ["recommend", " ", "-u", "B"]])
+def test_an_empty_name_is_refused_before_anything_is_sent(arguments: list[str]) -> None:
+    done = CliRunner().invoke(app, arguments)
+    assert isinstance(done.exception, InvalidInput)
+    assert "give that of an index, or the id of an item" in str(done.exception)
 
 
 def shown(render: Any) -> str:

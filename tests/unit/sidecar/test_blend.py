@@ -101,6 +101,14 @@ def test_equal_scores_of_a_match_all_do_not_stand_against_what_vectors_found() -
     assert retrieval(floats(1, 1, NAN), has_query=True).tolist() == [1.0, 1.0, 0.0]
 
 
+def test_equal_scores_without_a_query_say_nothing_beside_what_orders() -> None:
+    assert np.isnan(retrieval(floats(1, 1, 1), has_query=False, informed=True)).all()
+    assert retrieval(floats(1, 1, 1), has_query=False).tolist() == [1.0, 1.0, 1.0]
+    assert retrieval(floats(1, 1, 1), has_query=True, informed=True).tolist() == [1.0, 1.0, 1.0]
+    by_sales = retrieval(floats(4, 2, 1), has_query=False, informed=True)
+    assert by_sales.tolist() == [1.0, 0.5, 0.25]
+
+
 def test_negative_scores_are_scaled_between_least_and_most() -> None:
     assert retrieval(floats(-1, -3, -2), has_query=True) == pytest.approx([1.0, 0.0, 0.5])
 

@@ -59,8 +59,8 @@ final class Candidates {
      * @param hasText       whether the caller's query searches for text. If it does not and all its scores are equal
      *                      (as of match_all), then they and its order say nothing: neighbours then come first and no
      *                      scores are sent
-     * @param ofTaste       whether the neighbours are of what a user likes. They are ranked by that, and their order,
-     *                      in which one interest takes its turn after the other, says nothing besides
+     * @param ofTaste       whether they are to be ranked by what a user likes. Then an order without scores, in which
+     *                      neighbours of one interest take their turns after the other's, says nothing besides
      * @param collapseField the field that the caller's hits are collapsed by, or null
      */
     static Candidates of(

@@ -24,9 +24,9 @@ record Neighbours(List<SearchHit> hits, List<Note> notes, String encoder, long e
         return new Neighbours(List.of(), List.of(why), "", 0, 0);
     }
 
-    /** Whether there are some, and not for lack of anything known of the user. */
-    boolean isOfKnownUser() {
-        return !hits.isEmpty() && notes.stream().noneMatch(note -> note.reason() == Reason.NO_USER);
+    /** Whether there are some, and for lack of anything known of the user: what most have, in this order. */
+    boolean areOfNobody() {
+        return !hits.isEmpty() && notes.stream().anyMatch(note -> note.reason() == Reason.NO_USER);
     }
 
     /** All of these, taking turns, each hit and each note once. Their searches ran side by side. */

@@ -93,7 +93,7 @@ final class Rerank {
             }
             SearchHits hits = response.getHits();
             boolean hasText = !inquiry.asked().queryText().isEmpty();
-            boolean ofTaste = inquiry.asked().isOfUserAlone() && neighbours.isOfKnownUser();
+            boolean ofTaste = inquiry.asked().isOfUserAlone() && !neighbours.areOfNobody();
             candidates = Candidates.of(hits.getHits(), neighbours.hits(), hasText, ofTaste, hits.getCollapseField());
             report.candidates(candidates.size());
             if (inquiry.recall() != null) {

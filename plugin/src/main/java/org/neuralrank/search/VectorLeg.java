@@ -283,7 +283,9 @@ final class VectorLeg {
         }
         Map<String, Integer> places = new HashMap<>();
         ids.forEach(id -> places.putIfAbsent(id, places.size()));
-        return new Step(copy(search, these, shown, ids.size()), places);
+        // Several indices may each have an item of an id; which of them come first is said by their places alone.
+        int most = Math.min(ids.size() * Math.max(target.fields().size(), 1), target.maxResultWindow());
+        return new Step(copy(search, these, shown, most), places);
     }
 
     /**
@@ -363,6 +365,7 @@ final class VectorLeg {
         List<SearchHit> hits = new ArrayList<>(Arrays.asList(response.getHits().getHits()));
         if (!step.places().isEmpty()) {
             hits.sort(Comparator.comparingInt(hit -> step.places().get(hit.getId())));
+            hits = hits.subList(0, Math.min(hits.size(), step.places().size()));
         }
         return new Neighbours(hits, notes, encoder, 0, 0);
     }

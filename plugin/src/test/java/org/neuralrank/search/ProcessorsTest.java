@@ -595,6 +595,48 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void ofIndicesThatShareIdsNoneLosesWhatIsLikeliest() throws Exception {
+        List<Map<String, Boolean>> two = List.of(Map.of(), Map.of());
+        target = new Indices.Target("all", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, two);
+        server.encode = request -> FakeSidecar.interestsAnd(List.of("l1", "l2"), 1);
+        Queue<SearchHit[]> found = new ConcurrentLinkedQueue<>();
+        found.add(new SearchHit[] { Hits.hit("l2", 0f), Hits.hit("l2", 0f), Hits.hit("l1", 0f) });
+        neighbours = () -> found.isEmpty() ? new SearchHit[0] : found.poll();
+        search(request(new SearchSourceBuilder(), Map.of("user_id", "A")));
+        assertEquals("each index may have both", 4, vectorSearches.get(0).source().size());
+        assertEquals(List.of("a", "b", "c", "l1", "l2"), candidates());
+    }
+
+    private List<Boolean> scored(SearchHit[] hits, Map<String, ?> asked) throws Exception {
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            SearchRequest sent = recall(request(new SearchSourceBuilder(), asked), Map.of("window", 20, "k", 5));
+            rank(sent, Hits.response(hits));
+        }
+        List<Candidate> ranked = server.ranked.get(server.ranked.size() - 1).getCandidatesList();
+        return ranked.stream().map(Candidate::hasRetrievalScore).toList();
+    }
+
+    @Test
+    public void withoutNeighboursTheOrderOfAUsersOwnPageSaysNothing() throws Exception {
+        neighbours = () -> new SearchHit[0];
+        SearchHit[] any = { Hits.hit("a", 1f), Hits.hit("b", 1f) };
+        assertEquals("equal ones, which say nothing", List.of(true, true), scored(any, Map.of("user_id", "A")));
+    }
+
+    @Test
+    public void whatAQueryExcludesIsReadWhereItIsAskedFor() throws Exception {
+        search(request(match("kettle without whistle"), Map.of()));
+        assertFalse("the sidecar's setting", server.encoded.get(0).hasExclusions());
+        assertFalse(server.ranked.get(0).getOptions().hasExclusions());
+        search(request(match("kettle without whistle"), Map.of("exclusions", false)));
+        assertTrue(server.encoded.get(1).hasExclusions() && server.ranked.get(1).getOptions().hasExclusions());
+        assertFalse(server.encoded.get(1).getExclusions() || server.ranked.get(1).getOptions().getExclusions());
+        search(request(match("kettle without whistle"), Map.of()), Map.of("exclusions", true));
+        assertTrue("the pipeline's", server.encoded.get(2).getExclusions());
+    }
+
+    @Test
     public void whoHasDoneNothingGetsWhatMostHave() throws Exception {
         server.encode = request -> EncodeResponse.newBuilder()
             .addEncodings(Encoding.newBuilder().setMissing("no events").addAllCollaborative(List.of("p1", "p2")))
@@ -610,6 +652,7 @@ public class ProcessorsTest {
         }
         assertEquals(1, vectorSearches.size());
         assertEquals(List.of("p1", "p2", "a"), candidates());
+        assertEquals("their order counts", List.of(false, false), scored(any, Map.of("user_id", "new")).subList(0, 2));
     }
 
     @Test

@@ -36,6 +36,8 @@ _IMAGE_SHARE: Final = 0.5
 _ORDER_FLOOR: Final = 0.5
 # The most that is believed of a candidate of which nothing is known.
 _UNKNOWN_RELEVANCE: Final = 0.5
+# Of how many others something has to be known for a line through them.
+_TOLD: Final = 3
 # The first ranking, which feedback is taken from: the user has no part in it.
 _FIRST: Final = Weights(relevance=0.4, affinity=0.0, retrieval=0.6)
 # How many of its best are taken: one of four candidates, five at most. Fewer than three would say
@@ -107,8 +109,10 @@ def relevance(
     Where no candidate has a vector, that scale is the caller's own: those that were read move among
     themselves by it, and the others have no relevance. Without either, the reading is all there is.
 
-    A candidate of which nothing is known, where of others something is, gets their lower quartile:
-    by what else it has alone it would be ahead of all that were looked at.
+    A candidate of which nothing is known, where of others something is, gets what those have whom
+    the caller's own query scored alike: that a vector is lacking says nothing of an item. Where
+    there are no such scores it gets their lower quartile: by what else it has alone it would be
+    ahead of all that were looked at.
 
     Args:
         query_match: calibrated cosine of query and item; NaN: no vector.
@@ -134,9 +138,21 @@ def relevance(
         match = cross_encoder.copy()
     known = ~np.isnan(match)
     if known.any() and not known.all():
-        unknown = min(float(np.quantile(match[known], 0.25)), _UNKNOWN_RELEVANCE)
-        match = np.where(known, match, np.float32(unknown))
+        match = np.where(known, match, _expected(match, known, found))
     return _unit(match)
+
+
+def _expected(match: Floats, known: npt.NDArray[np.bool_], found: Floats | None) -> Floats:
+    """What the relevance of each candidate would be by what is known of others, float32 [n]: least
+    squares on `found`, which may not fall."""
+    told = known & ~np.isnan(found) if found is not None else np.zeros_like(known)
+    if found is None or np.count_nonzero(told) < _TOLD or not np.ptp(found[told]):
+        least = min(float(np.quantile(match[known], 0.25)), _UNKNOWN_RELEVANCE)
+        return np.full(len(match), least, np.float32)
+    x, y = found[told].astype(np.float64), match[told].astype(np.float64)
+    slope = max(float(np.cov(x, y, bias=True)[0, 1] / x.var()), 0.0)
+    line = y.mean() + slope * (np.nan_to_num(found) - x.mean())
+    return np.asarray(_unit(line.astype(np.float32)))
 
 
 def as_excluded(relevance: Floats, mentions: npt.NDArray[np.int8]) -> Floats:

@@ -50,6 +50,7 @@ from sidecar.ranking.score import (
     centroid_match,
     complete,
     similarities,
+    with_most_vectors,
 )
 from sidecar.telemetry.agreement import kendall_distance
 from sidecar.telemetry.metrics import Metrics
@@ -117,6 +118,8 @@ class Ranker:
 
         dimensions = space.encoder.dimensions if space.encoder else 0
         candidates = complete(query.candidates, gathered.items, dimensions, vectors=space.vectors)
+        if gathered.unread and (query.query or query.similar_to):
+            candidates = with_most_vectors(candidates)
         with trace.stage("filter", len(candidates)):
             kept, dropped = apply_filters(
                 candidates, query.filters, gathered.profile, query.similar_to

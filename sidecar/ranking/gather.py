@@ -31,8 +31,9 @@ _NOBODY = Profile()
 class Gathered:
     """`query_vector` float32 [d] of length 1: the query's, or that of the item of `similar_to`.
 
-    `late`: the deadline left no time for the query's. `photos`: how alike those of the candidates
-    are to that of `similar_to`; None where the index has none.
+    `late`: the deadline left no time for the query's. `unread`: items that the index may have were
+    not read. `photos`: how alike those of the candidates are to that of `similar_to`; None where
+    the index has none.
     """
 
     space: Space
@@ -41,6 +42,7 @@ class Gathered:
     items: Mapping[ItemKey, Item]
     query_vector: Floats | None
     late: bool = False
+    unread: bool = False
     photos: Photos | None = None
 
 
@@ -111,7 +113,7 @@ class Gatherer:
             raise errors.exceptions[0] from None
         profile, taste = user.result()
         query_vector, late = vector.result()
-        found = items.result()
+        found, unread = items.result()
         photos: Photos | None = None
         if query.similar_to:
             item = found.get(query.similar_to)
@@ -127,7 +129,7 @@ class Gatherer:
                     DegradedReason.FEATURES_UNAVAILABLE,
                     "the item of similar_to has no vector here to compare others with",
                 )
-        return Gathered(space, profile, taste, found, query_vector, late, photos)
+        return Gathered(space, profile, taste, found, query_vector, late, unread, photos)
 
     async def _user(
         self,
@@ -178,9 +180,10 @@ class Gatherer:
         space: Space,
         deadline: Deadline,
         trace: Trace,
-    ) -> Mapping[ItemKey, Item]:
+    ) -> tuple[Mapping[ItemKey, Item], bool]:
+        """The items that were read, and whether there may be more."""
         if index is None:
-            return {}
+            return {}, False
         with trace.stage("features", len(query.candidates)):
             positions = lacking(
                 query.candidates,
@@ -202,7 +205,7 @@ class Gatherer:
                 f"similar_to names item {query.similar_to!r}, which index {query.index!r} does "
                 "not have. Use the id of an item that is there."
             )
-        return found.items
+        return found.items, found.problem is not None
 
     async def _query_vector(
         self, query: RankQuery, space: Space, deadline: Deadline, trace: Trace, *, wanted: bool

@@ -35,16 +35,17 @@ class Parts:
         weights = self.query.weights
         # An order without scores is no scale to measure a reading by.
         scored = weights.retrieval > 0 and not np.isnan(self.query.candidates.retrieval).all()
+        found, near = self.retrieval, self.similarities.query_match
+        # Without vectors the caller's own scores are what there is of relevance.
+        by_scores = scored and bool(np.isnan(near).all())
+        if self.mentions is not None and by_scores:
+            found = as_excluded(found, self.mentions)
         match = relevance(
-            self.similarities.query_match,
-            self.context,
-            cross,
-            weights.cross_encoder,
-            self.retrieval if scored else None,
+            near, self.context, cross, weights.cross_encoder, found if scored else None
         )
-        if self.mentions is not None:
+        if self.mentions is not None and not by_scores:
             match = as_excluded(match, self.mentions)
-        parts = (match, self.affinity, self.retrieval)
+        parts = (match, self.affinity, found)
         if self.query.fusion is Fusion.RRF:
             match, taste, found = (by_place(part, self.kept) for part in parts)
             parts = (match, taste, found)

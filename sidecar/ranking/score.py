@@ -5,7 +5,7 @@ In comments n is the number of candidates, d the encoder's dimensions; NaN means
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,13 @@ __all__ = [
     "image_cosines",
     "lacking",
     "similarities",
+    "with_most_vectors",
 ]
+
+
+# Of candidates that have a vector, the least share by which to order where others were not read in
+# time (docs/decisions/004-blend.md).
+_MOST_VECTORS: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +188,14 @@ def _with_vectors(
     matrix[rows] = stacked
     has_vector[rows] = True
     return matrix, has_vector
+
+
+def with_most_vectors(candidates: Candidates) -> Candidates:
+    """The candidates, without any vector where too few have one: those that happened to be in the
+    cache would be put before, or behind, all that were not."""
+    if np.count_nonzero(candidates.has_vector) >= _MOST_VECTORS * len(candidates):
+        return candidates
+    return replace(candidates, has_vector=np.zeros(len(candidates), bool))
 
 
 def similarities(

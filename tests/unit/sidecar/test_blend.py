@@ -128,6 +128,26 @@ def test_one_of_which_nothing_is_known_does_not_pass_those_that_were_compared() 
     assert mixed[3] <= 0.5
 
 
+def test_one_of_which_nothing_is_known_gets_what_the_callers_scores_let_expect() -> None:
+    nothing, found = np.full(5, NAN), floats(1.0, 0.8, 0.6, 0.4, 0.9)
+    mixed = relevance(floats(0.9, NAN, 0.5, 0.3, 0.8), nothing, nothing, SHARE, found)
+    # Through 1.0 → 0.9, 0.9 → 0.8, 0.6 → 0.5, 0.4 → 0.3.
+    assert mixed == pytest.approx([0.9, 0.7, 0.5, 0.3, 0.8])
+    # Where what scored higher is less relevant, all that lack a vector are alike.
+    mixed = relevance(floats(0.3, NAN, 0.5, 0.9, NAN), nothing, nothing, SHARE, found)
+    assert mixed[1] == mixed[4] == pytest.approx((0.3 + 0.5 + 0.9) / 3)
+
+
+@given(parts())
+def test_what_is_expected_is_within_bounds_and_changes_nothing_that_is_known(rows: Floats) -> None:
+    none = np.full(len(rows), NAN)
+    found = retrieval(rows[:, 1], has_query=True)
+    mixed = relevance(rows[:, 0], none, none, SHARE, found)
+    known = ~np.isnan(rows[:, 0])
+    assert in_unit(mixed)
+    assert mixed[known] == pytest.approx(rows[known, 0])
+
+
 @given(parts())
 def test_being_read_is_neither_a_bonus_nor_a_penalty(rows: Floats) -> None:
     rows = rows[~np.isnan(rows[:, 0])]

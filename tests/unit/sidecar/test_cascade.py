@@ -373,6 +373,27 @@ async def test_opensearch_down_costs_quality_and_no_page(bench: Bench) -> None:
     assert "features_unavailable" in reasons(ranking)
 
 
+@pytest.mark.parametrize("cached", ["C", "BCD", "ABCD"])
+async def test_the_few_that_happen_to_be_cached_do_not_order_the_page(
+    bench: Bench, cached: str
+) -> None:
+    await bench.rank(request(*cached))
+    bench.catalogue.error = Unavailable("down")
+    rows = [pb.Candidate(id=name, retrieval_score=9 - place) for place, name in enumerate("DABC")]
+    options = explained(bundle="none")
+    made = pb.RankRequest(query="computer", index="shop", candidates=rows, options=options)
+    ranking = await bench.rank(made)
+    if cached == "C":
+        # As it came: C alone is known to be no computer, of D that is not known.
+        assert ids(ranking) == ["D", "A", "B", "C"]
+        assert all(hit.explanation and hit.explanation.relevance is None for hit in ranking.results)
+    else:
+        assert set(ids(ranking)[:2]) == {"A", "B"}
+        assert all(
+            hit.explanation and hit.explanation.relevance is not None for hit in ranking.results
+        )
+
+
 async def test_events_down_leaves_the_rest(bench: Bench) -> None:
     async def events(*_: object) -> Profile:
         raise Unavailable("down")
@@ -611,6 +632,20 @@ async def test_a_title_that_says_it_lacks_it_is_ahead() -> None:
             assert "its title says it is without" in ranking.results[0].explanation.summary
     finally:
         bench.close()
+
+
+async def test_without_vectors_the_callers_own_scores_are_moved(bench: Bench) -> None:
+    rows = [
+        pb.Candidate(id=text, text=text, retrieval_score=3 - place)
+        for place, text in enumerate(("kettle with whistle", "kettle", "no whistle kettle"))
+    ]
+    options = explained(bundle="none")
+    made = pb.RankRequest(query="kettle without whistle", candidates=rows, options=options)
+    ranking = await bench.rank(made)
+    assert ids(ranking) == ["kettle", "no whistle kettle", "kettle with whistle"]
+    assert [hit.score for hit in ranking.results] == pytest.approx([2 / 3, 2 / 3, 1 / 2])
+    made.options.exclusions = False
+    assert ids(await bench.rank(made))[0] == "kettle with whistle"
 
 
 @pytest.mark.parametrize(

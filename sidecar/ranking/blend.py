@@ -16,12 +16,13 @@ from sidecar.domain import Floats, Weights
 __all__ = [
     "Blend",
     "affinity",
-    "as_excluded",
     "blend",
     "by_place",
     "feedback",
     "interest",
+    "lowered",
     "order",
+    "raised",
     "relevance",
     "retrieval",
     "with_image",
@@ -155,16 +156,19 @@ def _expected(match: Floats, known: npt.NDArray[np.bool_], found: Floats | None)
     return np.asarray(_unit(line.astype(np.float32)))
 
 
-def as_excluded(relevance: Floats, mentions: npt.NDArray[np.int8]) -> Floats:
-    """Relevance where the query excludes something, float32 [n].
+def lowered(part: Floats, mentions: npt.NDArray[np.int8]) -> Floats:
+    """A part where titles name what the query excludes, float32 [n].
 
     Args:
-        relevance: NaN: absent, and stays so.
-        mentions: int8 [n]: -1: the title names what is excluded; 1: it says that it lacks it.
+        part: NaN: absent, and stays so.
+        mentions: int8 [n] of `sidecar.ranking.exclusions.mentions`.
     """
-    less = relevance * (1 - _EXCLUSION_SHARE)
-    more = relevance + _EXCLUSION_SHARE * (1 - relevance)
-    return np.where(mentions < 0, less, np.where(mentions > 0, more, relevance))
+    return np.where(mentions < 0, part * (1 - _EXCLUSION_SHARE), part)
+
+
+def raised(part: Floats, mentions: npt.NDArray[np.int8]) -> Floats:
+    """The same where titles say that they lack it: so far on the way to 1."""
+    return np.where(mentions > 0, part + _EXCLUSION_SHARE * (1 - part), part)
 
 
 def _mixed(own: Floats, scores: Floats, share: float) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.domain import Dropped, DropReason, Floats, Fusion, RankQuery
-from sidecar.ranking.blend import Blend, as_excluded, blend, by_place, relevance
+from sidecar.ranking.blend import Blend, blend, by_place, lowered, raised, relevance
 from sidecar.ranking.experiment import ARMS, draft
 from sidecar.ranking.score import Similarities
 
@@ -38,13 +38,14 @@ class Parts:
         found, near = self.retrieval, self.similarities.query_match
         # Without vectors the caller's own scores are what there is of relevance.
         by_scores = scored and bool(np.isnan(near).all())
-        if self.mentions is not None and by_scores:
-            found = as_excluded(found, self.mentions)
+        if self.mentions is not None:
+            found = lowered(found, self.mentions)
+            found = raised(found, self.mentions) if by_scores else found
         match = relevance(
             near, self.context, cross, weights.cross_encoder, found if scored else None
         )
         if self.mentions is not None and not by_scores:
-            match = as_excluded(match, self.mentions)
+            match = raised(lowered(match, self.mentions), self.mentions)
         parts = (match, self.affinity, found)
         if self.query.fusion is Fusion.RRF:
             match, taste, found = (by_place(part, self.kept) for part in parts)

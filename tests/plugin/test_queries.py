@@ -9,7 +9,7 @@ import pytest
 
 from neuralrank.errors import InvalidInput
 from tests.e2e.shop import INDEX, TOO_LATE
-from tests.plugin.conftest import FIELDS, QUERY, TEXT, Searches, ids, reasons, report
+from tests.plugin.conftest import FIELDS, QUERY, TEXT, WINDOW, Searches, ids, reasons, report
 
 APPLE = {"term": {"brand.keyword": "Apple"}}
 IN_STOCK = {"term": {"in_stock": True}}
@@ -101,6 +101,24 @@ def test_hits_are_ranked_and_none_is_lost(searches: Searches, query: dict[str, A
     assert len(ids(answer)) == len(set(ids(answer)))
     # k is 10: so many at most that the query did not find.
     assert len(ids(answer)) <= len(ids(plain)) + 10
+
+
+def test_what_the_query_does_not_want_is_put_behind(searches: Searches) -> None:
+    text = "running shoes without nike"
+
+    def page(**options: Any) -> dict[str, Any]:
+        body = {"query": {"multi_match": {"query": text, "fields": FIELDS}}, "size": WINDOW}
+        ext = {"neural_rank": {"explain": True, "bundle": "none", **options}}
+        answer = searches.ranked({**body, "ext": ext})
+        return {row["id"]: row for row in report(answer)["results"]}
+
+    read, plain = page(), page(exclusions=False)
+    nike = "shoe-nike-pegasus"
+    assert list(plain).index(nike) < list(read).index(nike)
+    assert read[nike]["summary"].endswith("its title names what the query excludes (nike)")
+    assert read[nike]["relevance"] < plain[nike]["relevance"]
+    assert not any("excludes" in row["summary"] for name, row in read.items() if name != nike)
+    assert not any("excludes" in row["summary"] for row in plain.values())
 
 
 @pytest.mark.parametrize("query", WITHOUT_TEXT.values(), ids=WITHOUT_TEXT)

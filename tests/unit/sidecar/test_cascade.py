@@ -607,6 +607,7 @@ async def test_what_a_query_does_not_want_counts_against_what_has_it(bench: Benc
     assert bench.encoder.calls == [["computer"], ["computer without apple"]]
     assert found["A"].query_similarity == pytest.approx(found["B"].query_similarity)
     assert found["A"].relevance == pytest.approx(found["B"].relevance / 2, abs=0.01)
+    assert (found["A"].retrieval, found["B"].retrieval) == (0.5, 1.0)
     assert found["A"].summary.endswith("; its title names what the query excludes (apple)")
     assert "excludes" not in found["B"].summary
     assert plain["A"].query_similarity > plain["B"].query_similarity

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,7 +69,8 @@ def up(
         bool,
         typer.Option(
             "--config/--no-config",
-            help="Create the search pipelines and UBI indexes, as `neuralrank config apply` does.",
+            help="Create the search pipelines, UBI indexes and the product template where they are "
+            "missing. What is there stays as it is; what differs from the files is said.",
         ),
     ] = True,
     plugin_zip: Annotated[
@@ -124,8 +126,8 @@ def up(
                 "commands, set NEURALRANK_OPENSEARCH_USER and NEURALRANK_OPENSEARCH_PASSWORD"
             )
         if config:
-            _apply_config(settings, state)
-            report("search pipelines and UBI indexes are in place")
+            for line in _create_config(settings, state):
+                report(line)
     if as_json:
         print(json.dumps({"sidecar": None, **state.as_json()}))
     else:
@@ -186,14 +188,22 @@ def _absolute(registry: str) -> str:
     return registry if "://" in registry else str(Path(registry).resolve())
 
 
-def _apply_config(settings: Settings, state: State) -> None:
-    """Pipelines and UBI indexes, by the stage that owns them."""
+def _create_config(settings: Settings, state: State) -> Iterator[str]:
+    """What pipelines and UBI indexes are missing, by the stage that owns them; in words, what is
+    there and differs. That is left: somebody may have edited it for good reason."""
     from neuralrank.opensearch import connect
-    from opensearch_config import apply
+    from opensearch_config import create
 
     found = settings.model_copy(update={"opensearch_url": state.opensearch_url})
     with closing(connect(found)) as client:
-        apply(client)
+        left = create(client)
+    yield "search pipelines and UBI indexes are in place"
+    if left:
+        yield (
+            "note: not as the files say, and left so: "
+            + ", ".join(f"{change.kind} {change.name}" for change in left)
+            + ". `neuralrank config diff` shows in what, `neuralrank config apply` brings the files"
+        )
 
 
 def _show_up(state: State) -> None:

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     client_key: str = ""
     # For one that wants a token.
     client_token: str = Field(default="", repr=False)
+    # Mappings, analyzers, lexical query and pipelines as files. None: those of `opensearch_config`.
+    config_folder: Path | None = None
     # The model registry: any path that fsspec understands. Empty: `models` in `home`.
     registry: str = ""
 

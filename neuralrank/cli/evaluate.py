@@ -14,6 +14,7 @@ import typer
 from opensearchpy import OpenSearch
 from rich.table import Table
 
+from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.results import NO_PIPELINE, Page, ask
 from neuralrank.client import Client
 from neuralrank.console import table_console
@@ -109,6 +110,7 @@ def _searches(
 ) -> dict[str, Search]:
     from opensearch_config import lexical_query
 
+    folder = config_folder()
     limits = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
 
     def nearest(text: str) -> Page:
@@ -117,11 +119,11 @@ def _searches(
         return ask(client, index, knn, text=text, size=_DEPTH, pipeline=NO_PIPELINE)
 
     def through(options: dict[str, Any], text: str) -> Page:
-        return ask(client, index, lexical_query(text), options, text=text, size=_DEPTH)
+        return ask(client, index, lexical_query(text, folder), options, text=text, size=_DEPTH)
 
     return {
         "lexical": lambda text: ask(
-            client, index, lexical_query(text), text=text, size=_DEPTH, pipeline=NO_PIPELINE
+            client, index, lexical_query(text, folder), text=text, size=_DEPTH, pipeline=NO_PIPELINE
         ),
         "vector": nearest,
         "hybrid": lambda text: through({"bundle": "none", **limits}, text),

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from neuralrank.cli.config_folder import config_folder
 from neuralrank.console import plain_console
 from neuralrank.credentials import sign_in
 from neuralrank.errors import EXIT_CODE, Unavailable
@@ -196,7 +197,7 @@ def _create_config(settings: Settings, state: State) -> Iterator[str]:
 
     found = settings.model_copy(update={"opensearch_url": state.opensearch_url})
     with closing(connect(found)) as client:
-        left = create(client)
+        left = create(client, config_folder())
     yield "search pipelines and UBI indexes are in place"
     if left:
         yield (

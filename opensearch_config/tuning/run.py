@@ -45,6 +45,7 @@ def tune(
     registry: str,
     progress: Progress,
     page: Path | None = None,
+    folder: Path = files.FOLDER,
 ) -> dict[str, Any]:
     """Compares the variants of a spec.
 
@@ -55,6 +56,7 @@ def tune(
         home: where runs keep what they know, below `tune`.
         registry: of the bundles, to know to which lengths an encoder's vectors may be cut.
         page: where an HTML report goes.
+        folder: the files that variants start from, where the spec names none.
 
     Returns:
         What `neuralrank tune --json` prints.
@@ -71,7 +73,7 @@ def tune(
     _require(["optuna"] if spec.search else [])
     _require(["jinja2", "matplotlib"] if page else [])
     source = Source.of(client, spec.index)
-    planned = plan(spec, found, source)
+    planned = plan(spec, found, source, folder)
     _check_dimensions(planned, found, source, registry)
     _check_bundles(planned, found, ranker)
     questions = read_questions(client, spec.judgments, path.parent, source.index)

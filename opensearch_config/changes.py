@@ -208,7 +208,7 @@ def _template(client: OpenSearch, folder: Path) -> _Planned:
     except NotFound:
         change = Change("create", "component template", PRODUCT_TEMPLATE)
     else:
-        details = tuple(differences(_flat_settings(wanted), _flat_settings(live)))
+        details = tuple(differences(_flat_settings(wanted), _flat_settings(live), whole=True))
         if not details:
             return
         change = Change("update", "component template", PRODUCT_TEMPLATE, details)
@@ -226,8 +226,10 @@ def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
     aliases = client.indices.get_alias(index=named, params={"expand_wildcards": "open"})
     for index, body in sorted(mappings.items()):
         live = body["mappings"]
-        meta = live.get("_meta", {}).get("neuralrank")
-        if meta is None or not aliases.get(index, {}).get("aliases"):
+        meta = live.get("_meta", {}).get("neuralrank", {})
+        # An index of a team's own may say which encoder made its vectors; it stays theirs. One that
+        # we made has a state.
+        if "state" not in meta or not aliases.get(index, {}).get("aliases"):
             continue
         wanted = files.index_like(meta, folder, lenient=True)
         settings = client.indices.get_settings(index=index)[index]["settings"]["index"]

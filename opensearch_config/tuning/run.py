@@ -13,6 +13,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.client import Client
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable, Unsupported
+from neuralrank.extras import install
 from neuralrank.registry import Registry
 from opensearch_config import files
 from opensearch_config.tuning.asking import ask, ask_all, time_all
@@ -244,7 +245,7 @@ def _require(modules: list[str]) -> None:
     """Refuses before anything is made, and not when all is measured."""
     for name in modules:
         if find_spec(name) is None:
-            raise Unsupported(f"This needs {name}: `pip install 'neuralrank[tune]'`.")
+            raise Unsupported(f"This needs {name}: {install('tune')}.")
 
 
 def _check_dimensions(

@@ -14,8 +14,10 @@ from opensearch_config import apply, create, diff, files, pipelines
 class Cluster:
     """Has search pipelines, the UBI indexes as the files say, and no product index."""
 
-    def __init__(self, live: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, live: dict[str, dict[str, Any]], **products: dict[str, Any]) -> None:
         self.live = live
+        # Mappings of indexes, each with an alias.
+        self.products = {name: {"mappings": mappings} for name, mappings in products.items()}
         self.template: dict[str, Any] = {}
         self.search_pipeline = _Pipelines(live)
         self.indices = self.cluster = self
@@ -24,10 +26,13 @@ class Cluster:
         return True
 
     def get_mapping(self, index: str, **_: Any) -> dict[str, Any]:
-        return {index: files.ubi_indexes()[index]} if index.startswith("ubi") else {}
+        return {index: files.ubi_indexes()[index]} if index.startswith("ubi") else self.products
 
     def get_alias(self, **_: Any) -> dict[str, Any]:
-        return {}
+        return {name: {"aliases": {"shop": {}}} for name in self.products}
+
+    def get_settings(self, index: str) -> dict[str, Any]:
+        return {index: {"settings": {"index": {}}}}
 
     def get_component_template(self, name: str) -> dict[str, Any]:
         if not self.template:
@@ -74,6 +79,20 @@ def test_an_option_that_only_the_live_pipeline_has_is_shown_and_taken_back() -> 
     apply(client)
     assert cluster.live == pipelines()
     assert diff(client) == []
+    cluster.template["template"]["mappings"]["properties"]["old"] = {"type": "keyword"}
+    (change,) = diff(client)
+    assert change.details == (
+        "mappings.properties.old is {'type': 'keyword'}, the file does not have it",
+    )
+
+
+def test_an_index_of_a_teams_own_is_never_made_anew() -> None:
+    """Even where it says whose vectors it holds, so that the sidecar ranks with them."""
+    noted = {"neuralrank": {"encoder": "e5@000000000000", "dimensions": 384}}
+    theirs = {"_meta": noted, "properties": {"name": {"type": "text"}}}
+    ours = {"_meta": {"neuralrank": {"state": "complete"}}, "properties": {}}
+    changes = diff(cast(OpenSearch, Cluster(dict(pipelines()), theirs=theirs, ours=ours)))
+    assert [change.name for change in changes if change.kind == "index"] == ["ours"]
 
 
 def test_create_makes_what_is_missing_and_leaves_what_is_there() -> None:

@@ -59,7 +59,7 @@ def up(
         typer.Option(
             envvar="NEURALRANK_OPENSEARCH_URL",
             help="Use this OpenSearch, which runs already, instead of starting one. It needs both "
-            "plugins. User and password: NEURALRANK_OPENSEARCH_USER, _PASSWORD.",
+            "plugins. User, password, authority: NEURALRANK_OPENSEARCH_USER, _PASSWORD, _CA.",
             show_default=False,
         ),
     ] = None,
@@ -110,6 +110,8 @@ def up(
         opensearch_user=settings.opensearch_user,
         opensearch_password=settings.opensearch_password,
         opensearch_verify_certs=settings.opensearch_verify_certs,
+        # The sidecar runs in another folder.
+        opensearch_ca=settings.opensearch_ca and str(Path(settings.opensearch_ca).resolve()),
         sidecar=sidecar,
         plugin_zip=plugin_zip.resolve() if plugin_zip else None,
         timeout_s=timeout,
@@ -173,6 +175,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
             settings.opensearch_user,
             settings.opensearch_password,
             settings.opensearch_verify_certs,
+            settings.opensearch_ca,
         ),
         settings.sidecar,
     )

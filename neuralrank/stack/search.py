@@ -154,6 +154,7 @@ def _probe(options: UpOptions, url: str) -> OpenSearch:
         options.opensearch_user,
         options.opensearch_password,
         options.opensearch_verify_certs,
+        options.opensearch_ca,
     )
 
 

@@ -44,6 +44,9 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	then command -v $$name; break; fi; done)
 # Flags for `neuralrank up` in demo and bench.
 UP ?=
+# What runs here runs on a stack of this checkout: `make demo` must not index its examples into a
+# cluster that the shell happens to name. Another one is asked for by UP="--opensearch-url URL".
+unexport NEURALRANK_OPENSEARCH_URL NEURALRANK_SIDECAR
 # How long `make soak` goes on.
 MINUTES ?= 30
 # Where `make small-reranker` works; the same folder again goes on.

@@ -1,6 +1,7 @@
-# The sidecar, and the `neuralrank` command with everything else of Python. The build argument comes
-# from neuralrank/stack/versions.env through docker-compose.yml.
-ARG PYTHON_VERSION
+# The sidecar, and the `neuralrank` command with everything else of Python:
+#   docker build -f docker/sidecar.Dockerfile -t neuralrank-sidecar:0.1.0 .
+# docker-compose.yml gives the Python of neuralrank/stack/versions.env, which is the default here too.
+ARG PYTHON_VERSION=3.11
 
 FROM python:${PYTHON_VERSION}-slim AS build
 WORKDIR /build

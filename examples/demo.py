@@ -24,7 +24,8 @@ from opensearchpy import OpenSearch
 from rich.console import Console
 from rich.text import Text
 
-from neuralrank.cli.results import NO_PIPELINE, Page, ask, console, side_by_side
+from neuralrank.cli.results import NO_PIPELINE, Page, ask, side_by_side
+from neuralrank.console import table_console
 from neuralrank.errors import NeuralrankError, NotFound, exit_code
 from neuralrank.opensearch import connect
 from neuralrank.registry import Registry
@@ -80,7 +81,7 @@ def main() -> int:
     )
     parser.add_argument("--size", type=int, default=8, help="hits a list (default: 8)")
     arguments = parser.parse_args()
-    out = console()
+    out = table_console()
     try:
         settings = load_settings()
         with closing(connect(settings)) as client:

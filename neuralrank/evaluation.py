@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput, NotFound, Unsupported
+from neuralrank.extras import install
 
 __all__ = [
     "METRICS",
@@ -134,7 +135,7 @@ def judge(qrels: Qrels, run: Run, metrics: Sequence[str] = METRICS) -> Judged:
     try:
         import ir_measures
     except ImportError as error:
-        raise Unsupported("Judging needs `pip install 'neuralrank[evaluate]'`.") from error
+        raise Unsupported(f"Judging needs {install('evaluate')}.") from error
     measures = [ir_measures.parse_measure(name) for name in metrics]
     queries = tuple(qrels)
     values = {name: np.zeros(len(queries)) for name in metrics}

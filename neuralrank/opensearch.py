@@ -24,6 +24,7 @@ from opensearchpy import exceptions as opensearch_errors
 from opensearchpy._async.transport import AsyncTransport
 from opensearchpy.transport import Transport
 
+from neuralrank.authorities import trusting
 from neuralrank.errors import (
     InvalidInput,
     InvalidSettings,
@@ -58,7 +59,8 @@ def connect(settings: Settings, *, timeout: float = 30.0, retries: int = 2) -> O
             own id, so a write that is sent twice changes nothing.
 
     Raises:
-        InvalidSettings: `opensearch_url` is not an http or https address.
+        InvalidSettings: `opensearch_url` is not an http or https address, or `opensearch_ca` is no
+            file with certificates.
     """
     return OpenSearch(
         **_options(settings, timeout, retries),
@@ -94,8 +96,9 @@ def translate(error: opensearch_errors.OpenSearchException, url: str) -> Neuralr
         return InvalidInput(f"OpenSearch's client can't use what it was given: {error}.")
     if isinstance(error, opensearch_errors.SSLError):
         return Unavailable(
-            f"No secure connection to OpenSearch at {url}: {error.info}. Trust its certificate, or "
-            "set NEURALRANK_OPENSEARCH_VERIFY_CERTS=false for a test cluster."
+            f"No secure connection to OpenSearch at {url}: {error.info}. Name its "
+            "authority's PEM file in NEURALRANK_OPENSEARCH_CA, or set "
+            "NEURALRANK_OPENSEARCH_VERIFY_CERTS=false for a test cluster."
         )
     if isinstance(error, opensearch_errors.ConnectionTimeout):
         return Unavailable(f"OpenSearch at {url} did not answer in time. See its log and load.")
@@ -277,6 +280,10 @@ def _options(settings: Settings, timeout: float, retries: int) -> dict[str, Any]
             "verify_certs": settings.opensearch_verify_certs,
             "ssl_show_warn": settings.opensearch_verify_certs,
         }
+        if settings.opensearch_ca:
+            # Read here too: else the first request would fail, and say less.
+            trusting(settings.opensearch_ca)
+            options["ca_certs"] = settings.opensearch_ca
     if settings.opensearch_user:
         options["http_auth"] = (settings.opensearch_user, settings.opensearch_password)
     return options

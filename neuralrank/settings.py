@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     opensearch_user: str = ""
     opensearch_password: str = Field(default="", repr=False)
     opensearch_verify_certs: bool = True
+    # PEM of the authorities that its certificate must come from. Empty: the machine's own.
+    opensearch_ca: str = ""
     # The sidecar's gRPC address, host:port. Several: IP addresses with ports, by commas.
     sidecar: str = "127.0.0.1:50051"
     # For a sidecar with TLS: PEM of the authorities that its certificate must come from, or
@@ -53,6 +55,8 @@ class Settings(BaseSettings):
     client_key: str = ""
     # For one that wants a token.
     client_token: str = Field(default="", repr=False)
+    # Mappings, analyzers, lexical query and pipelines as files. None: those of `opensearch_config`.
+    config_folder: Path | None = None
     # The model registry: any path that fsspec understands. Empty: `models` in `home`.
     registry: str = ""
 

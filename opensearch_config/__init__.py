@@ -1,6 +1,6 @@
 """OpenSearch's side as plain files that a search engineer edits, and the code that applies them."""
 
-from opensearch_config.changes import PRODUCT_TEMPLATE, Change, apply, apply_ubi, diff
+from opensearch_config.changes import PRODUCT_TEMPLATE, Change, apply, apply_ubi, create, diff
 from opensearch_config.engine import require_engine, require_plugin
 from opensearch_config.export import export
 from opensearch_config.files import FOLDER, lexical_query, pipelines, product_index, ubi_indexes
@@ -14,6 +14,7 @@ __all__ = [
     "Renewed",
     "apply",
     "apply_ubi",
+    "create",
     "diff",
     "export",
     "lexical_query",

@@ -19,7 +19,7 @@ from opensearch_config.differences import differences
 from opensearch_config.engine import RANK_PLUGIN, require_engine, require_plugin
 from opensearch_config.stale import stale
 
-__all__ = ["PRODUCT_TEMPLATE", "Change", "apply", "apply_ubi", "diff"]
+__all__ = ["PRODUCT_TEMPLATE", "Change", "apply", "apply_ubi", "create", "diff"]
 
 PRODUCT_TEMPLATE: Final = "neuralrank_product"
 _PLUGIN_ADVICE: Final = (
@@ -74,6 +74,25 @@ def apply(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
     return done + list(_stale(client, folder))
 
 
+def create(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
+    """Makes what the cluster lacks, and touches nothing that it has.
+
+    Returns:
+        In what the rest differs from the files: what `apply` would change.
+
+    Raises:
+        Unsupported, InvalidInput: as `apply`.
+    """
+    _require(client, folder)
+    left = []
+    for change, act in _planned(client, folder):
+        if change.action == "create":
+            _act(change, act)
+        else:
+            left.append(change)
+    return left + list(_stale(client, folder))
+
+
 def apply_ubi(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
     """Only the UBI indexes. No plugin is needed."""
     done = []
@@ -112,7 +131,7 @@ def _pipelines(client: OpenSearch, folder: Path) -> _Planned:
             live = None
         if live is None:
             change = Change("create", "search pipeline", name)
-        elif details := tuple(differences(wanted, live)):
+        elif details := tuple(differences(wanted, live, whole=True)):
             change = Change("update", "search pipeline", name, details)
         else:
             continue
@@ -189,7 +208,7 @@ def _template(client: OpenSearch, folder: Path) -> _Planned:
     except NotFound:
         change = Change("create", "component template", PRODUCT_TEMPLATE)
     else:
-        details = tuple(differences(_flat_settings(wanted), _flat_settings(live)))
+        details = tuple(differences(_flat_settings(wanted), _flat_settings(live), whole=True))
         if not details:
             return
         change = Change("update", "component template", PRODUCT_TEMPLATE, details)
@@ -207,8 +226,10 @@ def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
     aliases = client.indices.get_alias(index=named, params={"expand_wildcards": "open"})
     for index, body in sorted(mappings.items()):
         live = body["mappings"]
-        meta = live.get("_meta", {}).get("neuralrank")
-        if meta is None or not aliases.get(index, {}).get("aliases"):
+        meta = live.get("_meta", {}).get("neuralrank", {})
+        # An index of a team's own may say which encoder made its vectors; it stays theirs. One that
+        # we made has a state.
+        if "state" not in meta or not aliases.get(index, {}).get("aliases"):
             continue
         wanted = files.index_like(meta, folder, lenient=True)
         settings = client.indices.get_settings(index=index)[index]["settings"]["index"]

@@ -6,19 +6,27 @@ from typing import Any
 __all__ = ["differences", "short"]
 
 
-def differences(wanted: Any, live: Any, path: str = "") -> Iterator[str]:
-    """Where `live` differs from `wanted`, in words. What only `live` has does not count, except in
-    a pipeline's list of processors, which is compared as a whole.
+def differences(wanted: Any, live: Any, path: str = "", *, whole: bool = False) -> Iterator[str]:
+    """Where `live` differs from `wanted`, in words.
 
     OpenSearch gives numbers and booleans of settings back as strings; they are compared as such.
+
+    Args:
+        whole: whether what only `live` has counts, too. It does where OpenSearch keeps what it was
+            given as it was given; of an index it adds settings of its own, and leaves out what is
+            empty.
     """
     if isinstance(wanted, Mapping) and isinstance(live, Mapping):
         for name, value in wanted.items():
             where = f"{path}.{name}" if path else str(name)
             if name in live:
-                yield from differences(value, live[name], where)
-            elif not (isinstance(value, Mapping) and not value):
+                yield from differences(value, live[name], where, whole=whole)
+            elif whole or value != {}:
                 yield f"{where} is not set, the file says {short(value)}"
+        for name in live if whole else ():
+            if name not in wanted:
+                where = f"{path}.{name}" if path else str(name)
+                yield f"{where} is {short(live[name])}, the file does not have it"
     elif _are_texts(wanted) and _are_texts(live):
         gained = [text for text in wanted if text not in live]
         lost = [text for text in live if text not in wanted]
@@ -31,7 +39,7 @@ def differences(wanted: Any, live: Any, path: str = "") -> Iterator[str]:
             yield f"{path} is {short(live)}, the file says {short(wanted)}"
     elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
         for position, (value, found) in enumerate(zip(wanted, live, strict=True)):
-            yield from differences(value, found, f"{path}[{position}]")
+            yield from differences(value, found, f"{path}[{position}]", whole=whole)
     elif _text(wanted) != _text(live):
         yield f"{path} is {short(live)}, the file says {short(wanted)}"
 

@@ -18,7 +18,14 @@ __all__ = ["export"]
 _OURS: Final = ("neural_recall", "neural_rank")
 
 
-def export(client: OpenSearch, name: str, folder: Path, *, overwrite: bool = False) -> list[Path]:
+def export(
+    client: OpenSearch,
+    name: str,
+    folder: Path,
+    source: Path = files.FOLDER,
+    *,
+    overwrite: bool = False,
+) -> list[Path]:
     """Writes mapping, settings and analyzers of an index, its search pipelines, the UBI indexes.
 
     The pipelines are those that recall or rank with neuralrank, and the index's default one. The
@@ -27,6 +34,7 @@ def export(client: OpenSearch, name: str, folder: Path, *, overwrite: bool = Fal
     Args:
         name: an index, or an alias of one.
         folder: is made; for `--folder` of `neuralrank config`.
+        source: the files in use here.
         overwrite: whether files that are there are replaced.
 
     Returns:
@@ -41,7 +49,7 @@ def export(client: OpenSearch, name: str, folder: Path, *, overwrite: bool = Fal
     texts: dict[str, Any] = {
         "mappings/product.json": chosen_mappings(body["mappings"]),
         "settings/product.json": chosen_settings(body["settings"]["index"]),
-        "queries/product.json": files.read(files.FOLDER / "queries" / "product.json"),
+        "queries/product.json": files.read(source / "queries" / "product.json"),
     }
     default = body["settings"]["index"].get("search", {}).get("default_pipeline")
     for pipeline, processors in client.search_pipeline.get().items():

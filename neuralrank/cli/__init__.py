@@ -9,6 +9,7 @@ from typing import NoReturn
 import typer
 
 from neuralrank.errors import NeuralrankError, Unsupported, exit_code
+from neuralrank.extras import install
 from neuralrank.full_disk import no_room, out_of_room
 
 __all__ = ["app", "main"]
@@ -52,7 +53,7 @@ def main() -> None:
                 raise
             raise Unsupported(
                 f"This command needs {error.name}, which is not installed. It comes with the extra "
-                "`train`: `pip install 'neuralrank[train]'`, or `make setup-train` in a checkout."
+                f"`train`: {install('train')}, or `make setup-train` there."
             ) from error
     except NeuralrankError as error:
         _fail(error)

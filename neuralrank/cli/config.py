@@ -10,6 +10,7 @@ import typer
 from opensearchpy import OpenSearch
 from rich.text import Text
 
+from neuralrank.cli.config_folder import config_folder
 from neuralrank.console import plain_console
 from neuralrank.opensearch import connect
 from neuralrank.progress import progress_bar
@@ -34,7 +35,8 @@ Folder = Annotated[
     typer.Option(
         exists=True,
         file_okay=False,
-        help="Where the files are. Default: those that neuralrank came with.",
+        help="Where the files are. Default: NEURALRANK_CONFIG_FOLDER, else those that neuralrank "
+        "came with.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -53,11 +55,10 @@ def diff(
     Changes nothing. Exit code 0, whether or not there are differences; with --check 10 if there
     are.
     """
-    from opensearch_config import FOLDER
     from opensearch_config import diff as find
 
     with closing(connect(load_settings())) as client:
-        changes = find(client, folder or FOLDER)
+        changes = find(client, config_folder(folder))
     _show(changes, as_json, nothing="The cluster is as the files say.")
     if check and changes:
         raise typer.Exit(DIFFERS)
@@ -88,11 +89,10 @@ def apply(
     behind its alias: searches go on, writes to it are refused meanwhile. A conflict (a field of a
     UBI index has another type) is shown and left as it is.
     """
-    from opensearch_config import FOLDER
     from opensearch_config import apply as make
     from opensearch_config import diff as find
 
-    files = folder or FOLDER
+    files = config_folder(folder)
     with closing(connect(load_settings(), timeout=120.0)) as client:
         found = [
             change for change in find(client, files) if reindex or change.action not in _RENEWALS
@@ -150,7 +150,7 @@ def export(
     from opensearch_config import export as write
 
     with closing(connect(load_settings())) as client:
-        paths = write(client, name, to, overwrite=overwrite)
+        paths = write(client, name, to, config_folder(), overwrite=overwrite)
     if as_json:
         typer.echo(orjson.dumps({"files": [str(path) for path in paths]}).decode())
         return

@@ -14,10 +14,11 @@ import typer
 from opensearchpy import OpenSearch
 from rich.table import Table
 
+from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.results import NO_PIPELINE, Page, ask
 from neuralrank.client import Client
 from neuralrank.console import table_console
-from neuralrank.errors import InvalidInput
+from neuralrank.errors import EncoderMismatch, InvalidInput
 from neuralrank.evaluation import (
     METRICS,
     Judged,
@@ -59,9 +60,10 @@ def evaluate(
 
     Example: neuralrank evaluate --index esci --queries queries.tsv --qrels qrels.tsv
 
-    lexical: the query of opensearch_config/queries/product.json alone. vector: the nearest
+    lexical: the query of queries/product.json alone. vector: the nearest
     neighbours of the query's vector alone. hybrid: both, blended, without a cross-encoder.
-    reranked: the whole pipeline as `neuralrank search` uses it.
+    reranked: the whole pipeline as `neuralrank search` uses it. An index without vectors has no
+    `vector`: --systems lexical,reranked.
 
     Each system is compared with the first by a paired randomisation test. Queries without a
     judgment are left out. Items with a judgment that the index does not hold are counted and
@@ -84,7 +86,12 @@ def evaluate(
         require_some(index, items, unknown)
         searches = _searches(client, ranker, index, deadline_ms)
         for name in chosen:
-            results[name], report[name] = _judged(name, searches[name], judged_queries, kept)
+            try:
+                results[name], report[name] = _judged(name, searches[name], judged_queries, kept)
+            except EncoderMismatch as error:
+                raise EncoderMismatch(
+                    f"{error} To measure it without vectors: --systems lexical,reranked."
+                ) from error
             if name != chosen[0]:
                 report[name]["versus"] = {
                     chosen[0]: {
@@ -109,6 +116,7 @@ def _searches(
 ) -> dict[str, Search]:
     from opensearch_config import lexical_query
 
+    folder = config_folder()
     limits = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
 
     def nearest(text: str) -> Page:
@@ -117,11 +125,11 @@ def _searches(
         return ask(client, index, knn, text=text, size=_DEPTH, pipeline=NO_PIPELINE)
 
     def through(options: dict[str, Any], text: str) -> Page:
-        return ask(client, index, lexical_query(text), options, text=text, size=_DEPTH)
+        return ask(client, index, lexical_query(text, folder), options, text=text, size=_DEPTH)
 
     return {
         "lexical": lambda text: ask(
-            client, index, lexical_query(text), text=text, size=_DEPTH, pipeline=NO_PIPELINE
+            client, index, lexical_query(text, folder), text=text, size=_DEPTH, pipeline=NO_PIPELINE
         ),
         "vector": nearest,
         "hybrid": lambda text: through({"bundle": "none", **limits}, text),

@@ -12,6 +12,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.cli import explained, results, search
 from neuralrank.cli.analyze import mappings_of, product_source
+from neuralrank.cli.config_folder import config_folder
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound
@@ -118,7 +119,7 @@ def _why(
             "`neuralrank feedback load`, or leave out --user."
         )
     recall = _recall(client, pipeline)
-    words = lexical_query(query)
+    words = lexical_query(query, config_folder())
 
     def ask(size: int) -> results.Page:
         return results.ask(client, name, words, options, text=query, size=size, pipeline=pipeline)

@@ -14,6 +14,7 @@ import typer
 from opensearchpy import OpenSearch
 
 from neuralrank import ubi
+from neuralrank.cli.config_folder import config_folder
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.opensearch import connect
@@ -70,7 +71,7 @@ def load(
     written = {ubi.QUERIES_INDEX: 0, ubi.EVENTS_INDEX: 0}
     rejected = 0
     with closing(connect(load_settings(), timeout=60.0)) as client, Rejects(where) as refused:
-        apply_ubi(client)
+        apply_ubi(client, config_folder())
         warnings = _warned(client, *written)
         documents = ubi.parse(_lines(file))
         while batch := list(itertools.islice(documents, _BATCH)):
@@ -163,7 +164,7 @@ def log(
                 f"There is no item {item!r} in index {index!r}. Name one that is there, or leave "
                 "out --index to log it anyway."
             )
-        apply_ubi(opensearch)
+        apply_ubi(opensearch, config_folder())
         warnings = _warned(opensearch, ubi.EVENTS_INDEX)
         refused = bulk_write(opensearch, ubi.EVENTS_INDEX, [(identity, row)], refresh=True)
     if refused:

@@ -10,6 +10,7 @@ from opensearchpy import OpenSearch
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from neuralrank.cli.config_folder import config_folder
 from neuralrank.console import plain_console
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound
@@ -135,6 +136,7 @@ def index(
         body = product_index(
             loaded.ref if loaded else "",
             width,
+            config_folder(),
             image_encoder=seeing.ref if seeing else "",
             image_dimensions=seeing.dimensions if seeing else 0,
         )

@@ -10,6 +10,7 @@ import orjson
 import typer
 from opensearchpy import OpenSearch
 
+from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.results import NO_PIPELINE, PIPELINE, Hit, ask, price
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
@@ -258,8 +259,9 @@ def _pool(
     from opensearch_config import lexical_query
 
     found: dict[str, Hit] = {}
+    lexical = lexical_query(text, config_folder())
     for name in names:
-        page = ask(client, index, lexical_query(text), text=text, size=depth, pipeline=name)
+        page = ask(client, index, lexical, text=text, size=depth, pipeline=name)
         for hit in page.hits:
             found.setdefault(hit.id, hit)
     pool = [found[item] for item in sorted(found)]

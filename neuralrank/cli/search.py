@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from neuralrank.cli import results
+from neuralrank.cli.config_folder import config_folder
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
@@ -90,7 +91,7 @@ def search(
     """
     check_query(query)
     check_window(start, size)
-    lexical = lexical_query(query)
+    lexical = lexical_query(query, config_folder())
     options = request_options(
         user=user,
         explain=explain or compare or as_json,

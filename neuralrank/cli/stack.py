@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from neuralrank.cli.config_folder import config_folder
 from neuralrank.console import plain_console
 from neuralrank.credentials import sign_in
 from neuralrank.errors import EXIT_CODE, Unavailable
@@ -57,7 +59,7 @@ def up(
         typer.Option(
             envvar="NEURALRANK_OPENSEARCH_URL",
             help="Use this OpenSearch, which runs already, instead of starting one. It needs both "
-            "plugins. User and password: NEURALRANK_OPENSEARCH_USER, _PASSWORD.",
+            "plugins. User, password, authority: NEURALRANK_OPENSEARCH_USER, _PASSWORD, _CA.",
             show_default=False,
         ),
     ] = None,
@@ -68,7 +70,8 @@ def up(
         bool,
         typer.Option(
             "--config/--no-config",
-            help="Create the search pipelines and UBI indexes, as `neuralrank config apply` does.",
+            help="Create the search pipelines, UBI indexes and the product template where they are "
+            "missing. What is there stays as it is; what differs from the files is said.",
         ),
     ] = True,
     plugin_zip: Annotated[
@@ -107,6 +110,8 @@ def up(
         opensearch_user=settings.opensearch_user,
         opensearch_password=settings.opensearch_password,
         opensearch_verify_certs=settings.opensearch_verify_certs,
+        # The sidecar runs in another folder.
+        opensearch_ca=settings.opensearch_ca and str(Path(settings.opensearch_ca).resolve()),
         sidecar=sidecar,
         plugin_zip=plugin_zip.resolve() if plugin_zip else None,
         timeout_s=timeout,
@@ -124,8 +129,8 @@ def up(
                 "commands, set NEURALRANK_OPENSEARCH_USER and NEURALRANK_OPENSEARCH_PASSWORD"
             )
         if config:
-            _apply_config(settings, state)
-            report("search pipelines and UBI indexes are in place")
+            for line in _create_config(settings, state):
+                report(line)
     if as_json:
         print(json.dumps({"sidecar": None, **state.as_json()}))
     else:
@@ -170,6 +175,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
             settings.opensearch_user,
             settings.opensearch_password,
             settings.opensearch_verify_certs,
+            settings.opensearch_ca,
         ),
         settings.sidecar,
     )
@@ -186,14 +192,22 @@ def _absolute(registry: str) -> str:
     return registry if "://" in registry else str(Path(registry).resolve())
 
 
-def _apply_config(settings: Settings, state: State) -> None:
-    """Pipelines and UBI indexes, by the stage that owns them."""
+def _create_config(settings: Settings, state: State) -> Iterator[str]:
+    """What pipelines and UBI indexes are missing, by the stage that owns them; in words, what is
+    there and differs. That is left: somebody may have edited it for good reason."""
     from neuralrank.opensearch import connect
-    from opensearch_config import apply
+    from opensearch_config import create
 
     found = settings.model_copy(update={"opensearch_url": state.opensearch_url})
     with closing(connect(found)) as client:
-        apply(client)
+        left = create(client, config_folder())
+    yield "search pipelines and UBI indexes are in place"
+    if left:
+        yield (
+            "note: not as the files say, and left so: "
+            + ", ".join(f"{change.kind} {change.name}" for change in left)
+            + ". `neuralrank config diff` shows in what, `neuralrank config apply` brings the files"
+        )
 
 
 def _show_up(state: State) -> None:

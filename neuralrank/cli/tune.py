@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from neuralrank.cli.config_folder import config_folder
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.judging import unknown_in_words
@@ -75,7 +76,14 @@ def tune(
                     bar.update(tasks[step], completed=done, total=total)
 
                 found = compare(
-                    client, ranker, spec, settings.home, settings.registry_path, progress, report
+                    client,
+                    ranker,
+                    spec,
+                    settings.home,
+                    settings.registry_path,
+                    progress,
+                    report,
+                    config_folder(),
                 )
         except KeyboardInterrupt:
             print(

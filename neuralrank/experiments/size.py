@@ -9,6 +9,7 @@ from math import ceil, log2, sqrt
 from typing import Any
 
 from neuralrank.errors import InvalidInput, Unsupported
+from neuralrank.extras import install
 
 __all__ = ["scipy_stats", "users_for_difference", "users_for_lift", "users_for_preference"]
 
@@ -103,5 +104,5 @@ def scipy_stats() -> Any:
     try:
         from scipy import stats
     except ImportError as error:
-        raise Unsupported("Experiments need `pip install 'neuralrank[evaluate]'`.") from error
+        raise Unsupported(f"Experiments need {install('evaluate')}.") from error
     return stats

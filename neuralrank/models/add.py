@@ -13,6 +13,7 @@ from neuralrank.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, write_bundle
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound, Unavailable, Unsupported
+from neuralrank.extras import install
 from neuralrank.image_encoder import ALIKE, GOLDEN, ImageEncoder
 from neuralrank.models.bert import BertConfig, Precision, write_bert
 from neuralrank.models.bert_reader import read_bert
@@ -256,7 +257,7 @@ def _from_hub(repository: str, work: Path, progress: Progress) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
-        raise Unsupported("Loading from the hub needs `pip install 'neuralrank[hub]'`.") from error
+        raise Unsupported(f"Loading from the hub needs {install('hub')}.") from error
     progress(f"downloading {repository} from the hub")
     wanted = [
         "*.json", "model.safetensors", "model.onnx", "onnx/model.onnx", "1_Pooling/*",

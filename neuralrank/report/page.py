@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralrank.errors import InvalidInput, Unsupported
+from neuralrank.extras import install
 from neuralrank.report.plots import Plot
 from neuralrank.whole_file import write_whole
 
@@ -80,9 +81,7 @@ class Report:
         try:
             import jinja2
         except ImportError as error:
-            raise Unsupported(
-                "An HTML report needs jinja2: `pip install 'neuralrank[evaluate]'`."
-            ) from error
+            raise Unsupported(f"An HTML report needs jinja2: {install('evaluate')}.") from error
         template = jinja2.Environment(
             autoescape=True,
             undefined=jinja2.StrictUndefined,

@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Any, Final
 
 from neuralrank.errors import InvalidInput, Unsupported
+from neuralrank.extras import install
 
 __all__ = ["Plot", "bars", "lines", "points"]
 
@@ -145,7 +146,7 @@ def _plot(draw: Callable[[Any], None], description: str, height: float = _HEIGHT
         from matplotlib.figure import Figure
     except ImportError as error:
         raise Unsupported(
-            "A report with plots needs matplotlib: `pip install 'neuralrank[evaluate]'`."
+            f"A report with plots needs matplotlib: {install('evaluate')}."
         ) from error
     # The salt makes ids, and so the file, the same each time.
     look = {"svg.fonttype": "none", "svg.hashsalt": "neuralrank", "font.family": "sans-serif"}

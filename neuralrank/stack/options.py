@@ -36,6 +36,8 @@ class UpOptions:
     opensearch_user: str = ""
     opensearch_password: str = field(default="", repr=False)
     opensearch_verify_certs: bool = True
+    # PEM file of the authorities of its certificate. Empty: the machine's own.
+    opensearch_ca: str = ""
     # Whether the sidecar is started too.
     sidecar: bool = True
     # The built plugin, where there is no checkout to build it from.

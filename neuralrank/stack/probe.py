@@ -9,6 +9,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from neuralrank.authorities import trusting
 from neuralrank.credentials import sign_in
 from neuralrank.errors import InvalidSettings, Unavailable, Unsupported
 from neuralrank.settings import load_settings
@@ -36,6 +37,8 @@ class OpenSearch:
     user: str = ""
     password: str = field(default="", repr=False)
     verify_certs: bool = True
+    # PEM file of the authorities of its certificate. Empty: the machine's own.
+    ca: str = ""
 
     def __post_init__(self) -> None:
         found = sign_in(self.url)
@@ -49,6 +52,7 @@ class OpenSearch:
 
         Raises:
             Unavailable: no answer, or an error.
+            InvalidSettings: `ca` is no file with certificates.
         """
         request = urllib.request.Request(f"{self.url.rstrip('/')}{path}")
         if self.user:
@@ -57,7 +61,7 @@ class OpenSearch:
         # The node is on this machine or in the user's network: a proxy would only be in the way.
         handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
         if self.url.startswith("https:"):
-            context = ssl.create_default_context()
+            context = trusting(self.ca)
             if not self.verify_certs:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE

@@ -46,6 +46,7 @@ def start_sidecar(options: UpOptions, state: State, report: Report) -> State:
         # The address may have brought them. They are written down nowhere.
         "NEURALRANK_OPENSEARCH_USER": options.opensearch_user,
         "NEURALRANK_OPENSEARCH_PASSWORD": options.opensearch_password,
+        "NEURALRANK_OPENSEARCH_CA": options.opensearch_ca,
         "NEURALRANK_REGISTRY": options.registry,
         "PYTHONUNBUFFERED": "1",
     }
@@ -90,6 +91,7 @@ def _sidecar_fingerprint(address: str, opensearch_url: str, options: UpOptions) 
     """Changes when the running sidecar would differ from one started now: settings or code."""
     package = Path(__file__).resolve().parent.parent
     parts = [address, opensearch_url, options.registry, sys.executable, options.opensearch_user]
+    parts.append(options.opensearch_ca)
     if options.opensearch_password:
         # It is stored: nobody should find the password by trying.
         secret, salt = options.opensearch_password.encode(), str(options.home).encode()

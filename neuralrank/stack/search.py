@@ -1,6 +1,8 @@
 """OpenSearch: the stack's own node, or one that somebody else runs."""
 
 from dataclasses import replace
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from neuralrank.errors import InvalidSettings
 from neuralrank.stack.artifacts import build_plugin
@@ -114,19 +116,36 @@ def start_node(options: UpOptions, state: State | None, report: Report) -> State
 
 
 def report_sidecars(options: UpOptions, state: State, report: Report) -> None:
-    """Says what is left to do where somebody else's OpenSearch calls another sidecar than ours.
+    """Says what is left to do where somebody else's OpenSearch does not call our sidecar.
 
     It is not done here: a cluster's settings are its owner's to change.
     """
     url = state.opensearch_url
     called = sidecars_of(_probe(options, url))
-    if state.sidecar not in called:
+    calls = f"the plugin of {url} calls {', '.join(called) or 'no sidecar'}"
+    if not _on_this_machine(url):
+        # The same text may mean another sidecar there: 127.0.0.1 is each node itself.
         report(
-            f"note: the plugin of {url} calls {', '.join(called) or 'no sidecar'}, "
-            f"not the one at {state.sidecar}. To use this one: PUT /_cluster/settings "
-            '{"persistent": {"neural_rank.endpoint": "HOST:PORT"}} there, with an address that '
-            "its nodes can reach"
+            f"note: the sidecar at {state.sidecar} is reached from this machine only, and {calls}, "
+            "seen from its own nodes. For nodes on other machines start `neuralrank-sidecar` with "
+            "NEURALRANK_SIDECAR_LISTEN and TLS (docs/security.md), and name its HOST:PORT in "
+            "neural_rank.endpoint there"
         )
+    elif state.sidecar not in called:
+        report(
+            f"note: {calls}, not the one at {state.sidecar}. To use this one: PUT "
+            '/_cluster/settings {"persistent": {"neural_rank.endpoint": "HOST:PORT"}} there, with '
+            "an address that its nodes can reach"
+        )
+
+
+def _on_this_machine(url: str) -> bool:
+    """Whether an address is this machine's own, as far as it says."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _probe(options: UpOptions, url: str) -> OpenSearch:
@@ -135,6 +154,7 @@ def _probe(options: UpOptions, url: str) -> OpenSearch:
         options.opensearch_user,
         options.opensearch_password,
         options.opensearch_verify_certs,
+        options.opensearch_ca,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuralrank.errors import InvalidInput, NotFound, Unsupported
+from neuralrank.extras import install
 
 __all__ = ["Located", "Place", "read_yaml"]
 
@@ -55,7 +56,7 @@ def read_yaml(path: Path) -> Located:
     try:
         import yaml
     except ImportError as error:
-        raise Unsupported("Tuning needs PyYAML: `pip install 'neuralrank[tune]'`.") from error
+        raise Unsupported(f"Tuning needs PyYAML: {install('tune')}.") from error
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -13,6 +13,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.client import Client
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable, Unsupported
+from neuralrank.extras import install
 from neuralrank.registry import Registry
 from opensearch_config import files
 from opensearch_config.tuning.asking import ask, ask_all, time_all
@@ -45,6 +46,7 @@ def tune(
     registry: str,
     progress: Progress,
     page: Path | None = None,
+    folder: Path = files.FOLDER,
 ) -> dict[str, Any]:
     """Compares the variants of a spec.
 
@@ -55,6 +57,7 @@ def tune(
         home: where runs keep what they know, below `tune`.
         registry: of the bundles, to know to which lengths an encoder's vectors may be cut.
         page: where an HTML report goes.
+        folder: the files that variants start from, where the spec names none.
 
     Returns:
         What `neuralrank tune --json` prints.
@@ -71,7 +74,7 @@ def tune(
     _require(["optuna"] if spec.search else [])
     _require(["jinja2", "matplotlib"] if page else [])
     source = Source.of(client, spec.index)
-    planned = plan(spec, found, source)
+    planned = plan(spec, found, source, folder)
     _check_dimensions(planned, found, source, registry)
     _check_bundles(planned, found, ranker)
     questions = read_questions(client, spec.judgments, path.parent, source.index)
@@ -242,7 +245,7 @@ def _require(modules: list[str]) -> None:
     """Refuses before anything is made, and not when all is measured."""
     for name in modules:
         if find_spec(name) is None:
-            raise Unsupported(f"This needs {name}: `pip install 'neuralrank[tune]'`.")
+            raise Unsupported(f"This needs {name}: {install('tune')}.")
 
 
 def _check_dimensions(

@@ -212,7 +212,7 @@ class Spec(_Model):
     # The index or alias whose documents, vectors included, every variant searches.
     index: Annotated[str, Field(min_length=1, max_length=200)]
     judgments: JudgmentsSource
-    # The files that variants start from. Default: those that neuralrank came with.
+    # The files that variants start from. Default: those in use (NEURALRANK_CONFIG_FOLDER).
     folder: Path | None = None
     # The search pipeline of the folder that variants start from.
     pipeline: str = "neural_rank"

@@ -112,11 +112,14 @@ class Planned:
         return _processor(self.pipeline or {}, "request_processors", "neural_recall") or {}
 
 
-def plan(spec: Spec, found: Located, source: Source) -> list[Planned]:
+def plan(spec: Spec, found: Located, source: Source, folder: Path = files.FOLDER) -> list[Planned]:
     """What each variant needs.
 
     If one needs an index of its own, all get new ones, made in the same way: a fresh index is
     smaller and faster than one that has lived. Variants of the same index share it.
+
+    Args:
+        folder: the files to start from, where neither spec nor variant names others.
 
     Raises:
         InvalidInput: a variant names a field that is not there, or the like; the message names the
@@ -127,14 +130,15 @@ def plan(spec: Spec, found: Located, source: Source) -> list[Planned]:
     planned = []
     for position, variant in enumerate(spec.variants):
         place: Place = ("variants", position)
-        folder = _folder(base, variant.folder or spec.folder)
+        own = variant.folder or spec.folder
+        start = (base / own).resolve() if own else folder
         if variant.synonyms_file is not None:
             variant = variant.model_copy(update={"synonyms_file": base / variant.synonyms_file})
 
         def refuse(at: Place, words: str, place: Place = place) -> InvalidInput:
             return found.refusal((*place, *at), words)
 
-        plain = files.product_index(source.encoder, source.dimensions, folder)
+        plain = files.product_index(source.encoder, source.dimensions, start)
         # A team's own fields stay.
         plain["mappings"]["properties"] = {
             **source.properties,
@@ -144,7 +148,7 @@ def plan(spec: Spec, found: Located, source: Source) -> list[Planned]:
         meta = body["mappings"]["_meta"]["neuralrank"]
         if variant.dimensions is not None:
             meta["dimensions"] = variant.dimensions
-        template = variant.query or files.read(folder / "queries" / "product.json")
+        template = variant.query or files.read(start / "queries" / "product.json")
         if _PLACEHOLDER not in orjson.dumps(template).decode():
             raise refuse(("query",), f'has no "{_PLACEHOLDER}", where the user\'s text belongs.')
         known = text_fields(body["mappings"].get("properties", {}))
@@ -156,7 +160,7 @@ def plan(spec: Spec, found: Located, source: Source) -> list[Planned]:
             ) from None
         pipeline = None
         if variant.rank:
-            pipeline = _pipeline(spec, folder, variant, refuse)
+            pipeline = _pipeline(spec, start, variant, refuse)
         planned.append(Planned(variant, body, _key(body), pipeline, template))
     if not _differs(spec):
         return [replace(each, key="") for each in planned]
@@ -239,10 +243,6 @@ def _pipeline(spec: Spec, folder: Path, variant: Variant, refuse: Any) -> dict[s
 
 def _processor(pipeline: Mapping[str, Any], section: str, name: str) -> dict[str, Any] | None:
     return next((each[name] for each in pipeline.get(section, ()) if name in each), None)
-
-
-def _folder(base: Path, folder: Path | None) -> Path:
-    return files.FOLDER if folder is None else (base / folder).resolve()
 
 
 def _differs(spec: Spec) -> bool:

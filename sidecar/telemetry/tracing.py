@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, Protocol
 
 from neuralrank.errors import InvalidSettings, Unsupported
+from neuralrank.extras import install
 
 __all__ = ["Tracing", "tracing_from"]
 
@@ -155,7 +156,7 @@ def tracing_from(environment: Mapping[str, str]) -> Tracing:
     except ImportError as error:
         raise Unsupported(
             f"OTEL_… variables ask for traces, but OpenTelemetry is not installed ({error}). "
-            "Install neuralrank[otel], or set OTEL_SDK_DISABLED=true."
+            f"Install it ({install('otel')}), or set OTEL_SDK_DISABLED=true."
         ) from error
 
 

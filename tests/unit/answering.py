@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -27,7 +29,13 @@ class Script:
 
 
 @contextmanager
-def answering(*answers: tuple[int, Any]) -> Iterator[Script]:
+def answering(
+    *answers: tuple[int, Any], certificate: tuple[Path, Path] | None = None
+) -> Iterator[Script]:
+    """
+    Args:
+        certificate: PEM files of a certificate and its key: then by TLS.
+    """
     script = Script(list(answers))
 
     class Handler(BaseHTTPRequestHandler):
@@ -52,9 +60,13 @@ def answering(*answers: tuple[int, Any]) -> Iterator[Script]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    script.url = f"http://127.0.0.1:{server.server_port}"
+    script.url = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}"
     try:
         yield script
     finally:

@@ -93,6 +93,15 @@ def test_links_lead_somewhere(page: Path) -> None:
 SCALING = (CHECKOUT / "docs/scaling.md").read_text(encoding="utf-8")
 
 
+def test_nobody_is_told_to_install_our_name_from_a_package_index() -> None:
+    """It is not there: whoever takes the name would be installed."""
+    told = re.compile(r"pip install [^\n`]*'?neuralrank\b")
+    sources = [path for folder in ("neuralrank", "sidecar", "indexer", "opensearch_config")
+               for path in (CHECKOUT / folder).rglob("*.py")]  # fmt: skip
+    for path in (*PAGES, *sources):
+        assert not told.search(path.read_text(encoding="utf-8")), path
+
+
 def measured(name: str, what: str, column: str) -> float:
     """Of a benchmark's results: the column of the first row that begins so."""
     found = json.loads((CHECKOUT / f"bench/results/{name}.json").read_text(encoding="utf-8"))

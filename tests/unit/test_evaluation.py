@@ -2,8 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.cli import evaluate
+from neuralrank.cli.commands import app
+from neuralrank.errors import EncoderMismatch, InvalidInput, NotFound
 from neuralrank.evaluation import compare, judge, read_qrels, read_queries
 
 QRELS = {"q1": {"a": 3, "b": 1, "c": 0}, "q2": {"d": 1}, "q3": {"e": 2}}
@@ -96,3 +99,19 @@ def test_an_item_with_two_grades_for_one_query_is_refused_and_the_same_line_twic
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="absent"):
         read_qrels(tmp_path / "absent")
+
+
+def test_an_index_without_vectors_is_measured_by_the_systems_that_need_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vector(_text: str) -> None:
+        raise EncoderMismatch("Index 'shop' has no vectors.")
+
+    monkeypatch.setattr(evaluate, "_searches", lambda *_: {"vector": vector})
+    monkeypatch.setattr(evaluate, "unknown_items", lambda *_: [])
+    (tmp_path / "queries.tsv").write_text("q\tmouse\n")
+    (tmp_path / "qrels.tsv").write_text("q 0 a 1\n")
+    files = [f"--{name}={tmp_path / f'{name}.tsv'}" for name in ("queries", "qrels")]
+    done = CliRunner().invoke(app, ["evaluate", "--index=shop", "--systems=vector", *files])
+    assert isinstance(done.exception, EncoderMismatch)
+    assert "no vectors. To measure it without vectors: --systems lexical" in str(done.exception)

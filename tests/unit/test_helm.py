@@ -34,7 +34,12 @@ REQUIRED = {
 FULL = {
     "image": {"tag": "9.9.9", "pullSecrets": [{"name": "pull"}]},
     "cores": 4,
-    "opensearch": {"url": "https://opensearch:9200", "secretName": "os", "verifyCerts": False},
+    "opensearch": {
+        "url": "https://opensearch:9200",
+        "secretName": "os",
+        "verifyCerts": False,
+        "caSecretName": "os-ca",
+    },
     "registry": {"url": "s3://bucket/models"},
     "tls": {"secretName": "tls", "clientCertificates": True},
     "tokensSecretName": "tokens",
@@ -92,6 +97,35 @@ def rendered(values: dict[str, Any], kubernetes: str = "1.34.0") -> dict[str, An
 def environment(objects: dict[str, Any]) -> dict[str, Any]:
     (container,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
     return {entry["name"]: entry.get("value") for entry in container["env"]}
+
+
+def documented() -> dict[str, Any]:
+    """The values.yaml that docs/deploying.md shows."""
+    page = (CHECKOUT / "docs/deploying.md").read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    return found
+
+
+def test_the_page_shows_values_that_there_are() -> None:
+    known = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    for section, values in documented().items():
+        assert values.keys() <= known[section].keys(), section
+
+
+def test_the_registry_is_what_the_chart_mounts_and_kubernetes_accepts_it() -> None:
+    text = (CHECKOUT / "deploy/registry.yaml").read_text(encoding="utf-8")
+    claim, job = yaml.safe_load_all(text)
+    for kubernetes in KUBERNETES:
+        for item in (claim, job):
+            kubernetes_validate.validate(item, kubernetes, strict=True)
+    assert claim["metadata"]["name"] == documented()["registry"]["existingClaim"]
+    (volume,) = job["spec"]["template"]["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
+@needs_helm
+def test_the_documented_values_are_accepted() -> None:
+    assert rendered(documented())["Deployment"]
 
 
 @needs_helm

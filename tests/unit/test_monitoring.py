@@ -140,6 +140,17 @@ def test_an_alert_says_what_it_means_and_what_to_do(rule: dict[str, Any]) -> Non
     assert re.search(r"(?:==|[<>]) ?[\d.e]+$", rule["expr"])
 
 
+def test_the_alert_of_memory_comes_before_the_charts_limit_ends_the_pod() -> None:
+    values = yaml.safe_load((DEPLOY / "helm/neuralrank/values.yaml").read_text("utf-8"))
+    limit = values["memory"]["limit"]
+    assert limit.endswith("Gi")
+    (rule,) = (rule for rule in RULES if rule.get("alert") == "NeuralrankMemory")
+    threshold = float(rule["expr"].rpartition("> ")[2])
+    # What full caches take is no reason to wake anybody.
+    full = 893 * 2**20
+    assert full < threshold < float(limit.removesuffix("Gi")) * 2**30
+
+
 def test_recorded_names_follow_the_convention_and_are_used_once() -> None:
     names = [rule["record"] for rule in RULES if "record" in rule]
     assert len(set(names)) == len(names)

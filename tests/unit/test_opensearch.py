@@ -1,5 +1,6 @@
 import socket
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from neuralrank import errors
 from neuralrank.opensearch import connect, connect_async
 from neuralrank.settings import Settings
+from neuralrank.stack import OpenSearch
 from tests.unit.answering import answering
+from tests.unit.sidecar.secured import Files
 
 
 def failure(kind: str, reason: str) -> dict[str, Any]:
@@ -155,3 +158,36 @@ def test_a_user_of_the_environment_has_the_password_of_the_environment(
     settings = Settings()
     assert (settings.opensearch_user, settings.opensearch_password) == ("admin", "other")
     assert settings.opensearch_url == "http://host:9200"
+
+
+async def test_a_cluster_of_an_authority_of_ones_own_is_trusted_by_its_file(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    certificate = (files.certificate, files.key)
+    with answering((200, {"status": "green"}), certificate=certificate) as server:
+        trusting = Settings(opensearch_url=server.url, opensearch_ca=str(files.ca))
+        with closing(connect(trusting)) as client:
+            assert client.cluster.health()["status"] == "green"
+        async with connect_async(trusting) as waiting:
+            assert (await waiting.cluster.health())["status"] == "green"
+        probe = OpenSearch(server.url, ca=str(files.ca))
+        assert probe.get("/_cluster/health") == {"status": "green"}
+
+        with (
+            closing(connect(Settings(opensearch_url=server.url), retries=0)) as client,
+            pytest.raises(errors.Unavailable, match="NEURALRANK_OPENSEARCH_CA"),
+        ):
+            client.cluster.health()
+        with pytest.raises(errors.Unavailable):
+            OpenSearch(server.url).get("/_cluster/health")
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_without_certificates_is_named(tmp_path: Path, content: str | None) -> None:
+    ca = tmp_path / "ca.pem"
+    says = r"NEURALRANK_OPENSEARCH_CA is .*ca\.pem.*Name a PEM file"
+    if content is not None:
+        ca.write_text(content)
+    with pytest.raises(errors.InvalidSettings, match=says):
+        connect(Settings(opensearch_url="https://127.0.0.1:1", opensearch_ca=str(ca)))
+    with pytest.raises(errors.InvalidSettings, match=says):
+        OpenSearch("https://127.0.0.1:1", ca=str(ca)).get("/")

@@ -76,7 +76,7 @@ def test_what_is_logged_into_such_an_index_comes_with_a_warning(
     client.close = lambda: None
     monkeypatch.setattr("neuralrank.cli.feedback.connect", lambda *_: client)
     monkeypatch.setattr("neuralrank.cli.feedback.bulk_write", lambda *_, **__: [])
-    monkeypatch.setattr("opensearch_config.apply_ubi", lambda _: [])
+    monkeypatch.setattr("opensearch_config.apply_ubi", lambda *_: [])
     command = ["feedback", "log", "--user", "U-17", "--action", "click", "--item", "a"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0

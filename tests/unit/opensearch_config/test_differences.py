@@ -41,6 +41,23 @@ def test_lists_are_compared_as_a_whole() -> None:
     assert words.startswith("request_processors is [], the file says")
 
 
+def test_what_only_the_cluster_has_counts_where_all_is_compared() -> None:
+    """Options that were removed from the file of a pipeline would go on for all users."""
+    wanted = {"request_processors": [{"a": {"k": 100}}], "response_processors": [{"b": {}}]}
+    live = copy.deepcopy(wanted) | {"description": "edited"}
+    live["response_processors"][0]["b"] = {"weights": {"popularity": 0.5}}
+    assert list(differences(wanted, live)) == []
+    assert list(differences(wanted, live, whole=True)) == [
+        "response_processors[0].b.weights is {'popularity': 0.5}, the file does not have it",
+        "description is edited, the file does not have it",
+    ]
+    (gone, other) = differences([{"b": {}}], [{"c": {}}], "p", whole=True)
+    assert (gone, other) == (
+        "p[0].b is not set, the file says {}",
+        "p[0].c is {}, the file does not have it",
+    )
+
+
 def test_of_lists_of_texts_it_says_what_was_gained_and_lost() -> None:
     assert list(differences(["a", "b"], ["a", "c"], "synonyms")) == [
         "synonyms gains ['b'] and loses ['c']"

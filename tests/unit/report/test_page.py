@@ -71,7 +71,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(Unsupported, match=rf"{missing}: `pip install 'neuralrank\[evaluate\]'`"):
+    with pytest.raises(Unsupported, match=rf"{missing}: `pip install '\.\[evaluate\]'`"):
         report().html()
 
 

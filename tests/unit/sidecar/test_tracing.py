@@ -174,5 +174,5 @@ def test_what_can_not_be_used_is_said(environment: dict[str, str], words: str) -
 
 def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(Unsupported, match=r"Install neuralrank\[otel\]"):
+    with pytest.raises(Unsupported, match=r"pip install .\.\[otel\]"):
         tracing_from({"OTEL_TRACES_EXPORTER": "otlp"})

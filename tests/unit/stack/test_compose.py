@@ -43,6 +43,13 @@ def test_every_variable_has_a_value_or_a_default() -> None:
     assert unset == set()
 
 
+def test_every_variable_that_may_be_set_is_documented() -> None:
+    text = (CHECKOUT / "docker" / "compose.yml").read_text()
+    page = (CHECKOUT / "docs/commands.md").read_text(encoding="utf-8")
+    names = {name for name, default in VARIABLE.findall(text) if default}
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
 def test_no_version_is_written_twice() -> None:
     for name in ("docker-compose.yml", "docker/compose.yml", "docker/opensearch.Dockerfile"):
         assert VERSIONS.opensearch not in (CHECKOUT / name).read_text(), name
@@ -51,12 +58,18 @@ def test_no_version_is_written_twice() -> None:
 def test_every_build_argument_is_given_and_every_copied_file_exists() -> None:
     for service in services().values():
         dockerfile = (CHECKOUT / service["build"]["dockerfile"]).read_text()
-        needed = set(re.findall(r"^ARG (\w+)$", dockerfile, re.MULTILINE))
+        needed = set(re.findall(r"^ARG (\w+)(?:=.*)?$", dockerfile, re.MULTILINE))
         assert needed == set(service["build"]["args"])
         for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
             for source in sources.split():
                 if not source.startswith("--"):
                     assert (CHECKOUT / source).exists(), source
+
+
+def test_the_sidecars_image_can_be_built_without_compose() -> None:
+    """By `docker build -f docker/sidecar.Dockerfile .`, for the chart: of the same Python."""
+    dockerfile = (CHECKOUT / "docker/sidecar.Dockerfile").read_text()
+    assert f"\nARG PYTHON_VERSION={known()['PYTHON_VERSION']}\n" in dockerfile
 
 
 def test_only_what_is_copied_is_sent_to_the_builder() -> None:
@@ -93,6 +106,24 @@ def test_services_wait_for_what_they_need_and_say_when_they_are_healthy() -> Non
             assert source in volumes or (CHECKOUT / source).is_dir(), volume
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), "without passwords, to this machine only"
+
+
+def test_what_ends_by_itself_is_waited_for_or_started_by_hand() -> None:
+    """`docker compose up --wait` exits with 1 for a service that ends and that none waits for."""
+    all_services = services()
+    awaited = {
+        needed
+        for service in all_services.values()
+        for needed, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+    once = {name for name, service in all_services.items() if "restart" not in service}
+    by_hand = {
+        name for name, service in all_services.items() if "tools" in service.get("profiles", ())
+    }
+    # In `up`, OpenSearch and the sidecars stay, and all else is awaited.
+    assert once - by_hand <= awaited
+    assert by_hand == {"indexer"}
 
 
 def test_the_gpu_service_is_the_sidecar_with_a_gpu_and_only_in_its_profile() -> None:

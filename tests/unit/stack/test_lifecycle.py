@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from neuralrank.stack import OpenSearch, State, UpOptions, down, status
+from neuralrank.stack import OpenSearch, State, UpOptions, down, search, status
 from neuralrank.stack.ports import choose_port
 from neuralrank.stack.search import wants_existing
 
@@ -61,3 +61,25 @@ def test_whether_an_existing_opensearch_is_meant(
     options = UpOptions(home=tmp_path, registry="", opensearch_url=url, opensearch_port=port)
     state = State(home=tmp_path, opensearch_url=known, external=known == THEIRS) if known else None
     assert wants_existing(options, state) is existing
+
+
+@pytest.mark.parametrize(
+    ("url", "called", "said"),
+    [
+        ("http://127.0.0.1:9200", ["127.0.0.1:50051"], ""),
+        ("http://localhost:9200", ["10.0.0.7:50051"], "calls 10.0.0.7:50051, not the one at"),
+        ("http://[::1]:9200", [], "calls no sidecar, not the one at 127.0.0.1:50051"),
+        # The plugin's default reads as ours, and is the node's own loopback.
+        ("http://search:9200", ["127.0.0.1:50051"], "with NEURALRANK_SIDECAR_LISTEN and TLS"),
+        ("https://10.0.0.1:9200", ["127.0.0.1:50051"], "reached from this machine only"),
+    ],
+)
+def test_what_is_left_to_do_for_an_existing_cluster_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, called: list[str], said: str
+) -> None:
+    monkeypatch.setattr(search, "sidecars_of", lambda _: called)
+    notes: list[str] = []
+    state = State(tmp_path, url, external=True, sidecar="127.0.0.1:50051")
+    search.report_sidecars(UpOptions(home=tmp_path, registry=""), state, notes.append)
+    assert len(notes) == bool(said)
+    assert said in "".join(notes)

@@ -17,13 +17,19 @@ final class Checks {
         Object read(String path, Object value);
     }
 
+    // The bounds of filters and weights are those of the sidecar (its sizes.py): what it refuses would come
+    // back as a page in its original order, with the reason in `degraded` alone.
+    private static final double MOST_WEIGHT = 1_000_000;
+
+    private static final int MOST_RULES = 100;
+
     private static final Map<String, Check> FILTERS = Map.of(
         "exclude_purchased",
         Checks::bool,
         "exclude_items",
-        (path, value) -> strings(path, value, 0),
+        strings(0, 10_000, 1_024),
         "exclude_brands",
-        (path, value) -> strings(path, value, 0),
+        strings(0, 10_000, 1_024),
         "min_price",
         number(-Double.MAX_VALUE, Double.MAX_VALUE),
         "max_price",
@@ -36,11 +42,11 @@ final class Checks {
 
     private static final Map<String, Check> WEIGHTS = Map.of(
         "relevance",
-        number(0, Float.MAX_VALUE),
+        number(0, MOST_WEIGHT),
         "affinity",
-        number(0, Float.MAX_VALUE),
+        number(0, MOST_WEIGHT),
         "retrieval",
-        number(0, Float.MAX_VALUE),
+        number(0, MOST_WEIGHT),
         "cross_encoder",
         number(0, 1)
     );
@@ -52,7 +58,7 @@ final class Checks {
         "name",
         text(256),
         "values",
-        (path, value) -> strings(path, value, 1),
+        strings(1, 1_000, 32_766),
         "exclude",
         Checks::bool
     );
@@ -128,7 +134,7 @@ final class Checks {
         Map.entry("vector", Checks::bool),
         Map.entry("ignore_unmapped", Checks::bool),
         Map.entry("vector_field", text(256)),
-        Map.entry("text_fields", (path, value) -> strings(path, value, 0)),
+        Map.entry("text_fields", strings(0, Integer.MAX_VALUE, Integer.MAX_VALUE)),
         Map.entry("fields", (path, value) -> object(path, value, FIELDS))
     );
 
@@ -201,6 +207,7 @@ final class Checks {
         if (!(value instanceof List<?> list)) {
             throw refused(path, value, "a list of rules like {\"name\": \"color\", \"values\": [\"black\"]}");
         }
+        atMost(path, list.size(), MOST_RULES, "rules");
         List<Object> read = new ArrayList<>();
         for (int i = 0; i < list.size(); i++) {
             String at = path + "[" + i + "]";
@@ -244,9 +251,7 @@ final class Checks {
                     return d;
                 }
             }
-            String allowed = max > 1
-                ? (min == 0 ? "a finite number from 0" : "a finite number")
-                : "a number from " + min + " to " + max;
+            String allowed = max == Double.MAX_VALUE ? "a finite number" : "a number from " + min + " to " + max;
             throw refused(path, value, allowed);
         };
     }
@@ -256,12 +261,8 @@ final class Checks {
             // An id may well be a number in the caller's database.
             if (value instanceof String || value instanceof Integer || value instanceof Long) {
                 String text = value.toString();
-                if (text.length() <= longest) {
-                    return text;
-                }
-                throw new IllegalArgumentException(
-                    path + " has " + text.length() + " characters; allowed are at most " + longest
-                );
+                atMost(path, text.length(), longest, "characters");
+                return text;
             }
             throw refused(path, value, "a string");
         };
@@ -276,19 +277,33 @@ final class Checks {
         };
     }
 
-    private static List<String> strings(String path, Object value, int least) {
-        List<?> list = value instanceof List<?> many ? many : Arrays.asList(value);
-        if (list.size() < least) {
-            throw refused(path, value, "a list of at least " + least + " string");
-        }
-        List<String> read = new ArrayList<>();
-        for (Object item : list) {
-            if (!(item instanceof String || item instanceof Number || item instanceof Boolean)) {
-                throw refused(path, value, "a list of strings");
+    /** A list of strings, or one alone. */
+    private static Check strings(int least, int most, int longest) {
+        return (path, value) -> {
+            List<?> list = value instanceof List<?> many ? many : Arrays.asList(value);
+            if (list.size() < least) {
+                throw refused(path, value, "a list of at least " + least + " string");
             }
-            read.add(item.toString());
+            atMost(path, list.size(), most, "entries");
+            List<String> read = new ArrayList<>();
+            for (Object item : list) {
+                if (!(item instanceof String || item instanceof Number || item instanceof Boolean)) {
+                    throw refused(path, value, "a list of strings");
+                }
+                String text = item.toString();
+                atMost(path + "[" + read.size() + "]", text.length(), longest, "characters");
+                read.add(text);
+            }
+            return read;
+        };
+    }
+
+    private static void atMost(String path, int received, int allowed, String unit) {
+        if (received > allowed) {
+            throw new IllegalArgumentException(
+                path + " has " + received + " " + unit + "; allowed are at most " + allowed
+            );
         }
-        return read;
     }
 
     private static IllegalArgumentException refused(String path, Object value, String allowed) {

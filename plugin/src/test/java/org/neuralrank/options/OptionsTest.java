@@ -4,6 +4,7 @@ import static org.junit.Assert.assertEquals;
 import static org.junit.Assert.assertThrows;
 import static org.junit.Assert.assertTrue;
 
+import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import org.junit.Test;
@@ -100,6 +101,37 @@ public class OptionsTest {
         refused(Map.of("ef_search", 0), "ef_search is [0]", "from 1 to 10000");
         refused(Map.of("interests", 9), "interests is [9]", "from 1 to 8");
         refused(Map.of("user_id", "x".repeat(513)), "513 characters", "512");
+    }
+
+    @Test
+    public void whatTheSidecarWouldRefuseIsRefusedHere() {
+        for (String part : List.of("relevance", "affinity", "retrieval")) {
+            refused(Map.of("weights", Map.of(part, 1_000_001)), part + " is [1000001]", "from 0.0 to 1000000.0");
+            request(Map.of("weights", Map.of(part, 1_000_000)));
+        }
+        for (String list : List.of("exclude_items", "exclude_brands")) {
+            refused(
+                Map.of("filters", Map.of(list, Collections.nCopies(10_001, "x"))),
+                list + " has 10001 entries; allowed are at most 10000"
+            );
+            refused(Map.of("filters", Map.of(list, List.of("x", "x".repeat(1_025)))), list + "[1] has 1025 characters");
+            request(Map.of("filters", Map.of(list, Collections.nCopies(10_000, "x"))));
+        }
+        Map<String, Object> rule = Map.of("name", "color", "values", "black");
+        refused(rules(Collections.nCopies(101, rule)), "attributes has 101 rules; allowed are at most 100");
+        refused(
+            rules(List.of(Map.of("name", "color", "values", Collections.nCopies(1_001, "x")))),
+            "attributes[0].values has 1001 entries; allowed are at most 1000"
+        );
+        refused(
+            rules(List.of(Map.of("name", "color", "values", "x".repeat(32_767)))),
+            "attributes[0].values[0] has 32767 characters"
+        );
+        request(rules(Collections.nCopies(100, rule)));
+    }
+
+    private static Map<String, Object> rules(List<?> rules) {
+        return Map.of("filters", Map.of("attributes", rules));
     }
 
     @Test

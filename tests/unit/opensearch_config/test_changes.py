@@ -1,0 +1,104 @@
+"""What `diff`, `apply` and `create` ask a cluster for, without a cluster."""
+
+import copy
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from opensearchpy import OpenSearch
+
+from neuralrank.errors import NotFound
+from opensearch_config import apply, create, diff, files, pipelines
+
+
+class Cluster:
+    """Has search pipelines, the UBI indexes as the files say, and no product index."""
+
+    def __init__(self, live: dict[str, dict[str, Any]], **products: dict[str, Any]) -> None:
+        self.live = live
+        # Mappings of indexes, each with an alias.
+        self.products = {name: {"mappings": mappings} for name, mappings in products.items()}
+        self.template: dict[str, Any] = {}
+        self.search_pipeline = _Pipelines(live)
+        self.indices = self.cluster = self
+
+    def exists(self, **_: str) -> bool:
+        return True
+
+    def get_mapping(self, index: str, **_: Any) -> dict[str, Any]:
+        return {index: files.ubi_indexes()[index]} if index.startswith("ubi") else self.products
+
+    def get_alias(self, **_: Any) -> dict[str, Any]:
+        return {name: {"aliases": {"shop": {}}} for name in self.products}
+
+    def get_settings(self, index: str) -> dict[str, Any]:
+        return {index: {"settings": {"index": {}}}}
+
+    def get_component_template(self, name: str) -> dict[str, Any]:
+        if not self.template:
+            raise NotFound(f"no {name}.")
+        return {"component_templates": [{"component_template": self.template}]}
+
+    def put_component_template(self, body: dict[str, Any], **_: str) -> None:
+        self.template = body
+
+
+class _Pipelines:
+    def __init__(self, live: dict[str, dict[str, Any]]) -> None:
+        self._live = live
+
+    def get(self, id: str) -> dict[str, Any]:
+        return {id: self._live[id]} if id in self._live else {}
+
+    def put(self, id: str, body: dict[str, Any]) -> None:
+        self._live[id] = body
+
+
+@pytest.fixture(autouse=True)
+def _any_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("require_engine", "require_plugin"):
+        monkeypatch.setattr(f"opensearch_config.changes.{name}", lambda *_: None)
+
+
+def edited() -> Cluster:
+    """Somebody gave the live `neural_rank` options that the file does not have."""
+    live = copy.deepcopy({"neural_rank": pipelines()["neural_rank"]})
+    live["neural_rank"]["response_processors"][0]["neural_rank"] = {"weights": {"affinity": 2.0}}
+    return Cluster(live)
+
+
+def test_an_option_that_only_the_live_pipeline_has_is_shown_and_taken_back() -> None:
+    cluster = edited()
+    client = cast(OpenSearch, cluster)
+    (change,) = (found for found in diff(client) if found.name == "neural_rank")
+    assert change.action == "update"
+    assert change.details == (
+        "response_processors[0].neural_rank.weights is {'affinity': 2.0}, the file does not have "
+        "it",
+    )
+    apply(client)
+    assert cluster.live == pipelines()
+    assert diff(client) == []
+    cluster.template["template"]["mappings"]["properties"]["old"] = {"type": "keyword"}
+    (change,) = diff(client)
+    assert change.details == (
+        "mappings.properties.old is {'type': 'keyword'}, the file does not have it",
+    )
+
+
+def test_an_index_of_a_teams_own_is_never_made_anew() -> None:
+    """Even where it says whose vectors it holds, so that the sidecar ranks with them."""
+    noted = {"neuralrank": {"encoder": "e5@000000000000", "dimensions": 384}}
+    theirs = {"_meta": noted, "properties": {"name": {"type": "text"}}}
+    ours = {"_meta": {"neuralrank": {"state": "complete"}}, "properties": {}}
+    changes = diff(cast(OpenSearch, Cluster(dict(pipelines()), theirs=theirs, ours=ours)))
+    assert [change.name for change in changes if change.kind == "index"] == ["ours"]
+
+
+def test_create_makes_what_is_missing_and_leaves_what_is_there() -> None:
+    cluster = edited()
+    was = copy.deepcopy(cluster.live["neural_rank"])
+    (left,) = create(cast(OpenSearch, cluster), Path(files.FOLDER))
+    assert (left.action, left.name) == ("update", "neural_rank")
+    assert cluster.live == {**pipelines(), "neural_rank": was}
+    assert cluster.template

@@ -180,6 +180,28 @@ def test_a_table_of_neighbours_that_is_none_is_refused(
         PersonalRanker.load(write_bundle(made.path, fields))
 
 
+def test_how_many_have_each_item_is_kept(tmp_path: Path) -> None:
+    made = tiny_ranker(tmp_path / "r", "e@0")
+    fields = made.manifest.model_dump(exclude={"files"})
+    table = np.array([[1], [0]]), np.array([[0.9], [0.9]])
+    ItemKnn(["tea", "cup"], *table).write(made.path)
+    found = ItemKnn.read(write_bundle(made.path, fields))
+    assert found is not None
+    assert found.owners is None
+    ItemKnn(["tea", "cup"], *table, np.array([7.5, 2.0])).write(made.path)
+    found = ItemKnn.read(write_bundle(made.path, fields))
+    assert found is not None
+    assert found.owners is not None
+    assert found.owners.tolist() == [7.5, 2.0]
+    for damaged in (np.array([7, 2]), np.ones(3, np.float32), np.array([-1, np.nan], np.float32)):
+        np.save(made.path / "item_knn_owners.npy", damaged)
+        with pytest.raises(InvalidBundle, match="no count for each id"):
+            PersonalRanker.load(write_bundle(made.path, fields))
+    (made.path / "item_knn_owners.npy").write_bytes(b"no numpy")
+    with pytest.raises(InvalidBundle, match="can't be read"):
+        PersonalRanker.load(write_bundle(made.path, fields))
+
+
 def test_a_bundle_is_added_as_it_is(tmp_path: Path) -> None:
     registry = Registry(str(tmp_path / "models"))
     made = tiny_ranker(tmp_path / "r", "e@0")

@@ -149,6 +149,26 @@ def test_what_began_before_is_not_to_be_guessed_after() -> None:
     assert sequences((10, "click", "k1")) == [("train", ["k1"], ["click"])]
 
 
+@pytest.mark.parametrize("action", ["block", "dislike"])
+def test_what_a_user_blocks_is_no_step_of_theirs(action: str) -> None:
+    made = sequences(
+        (10, "click", "k1"), (20, "click", "k2"), (30, action, "k2"), (40, "click", "k1"),
+        (50, "click", "k3"), (60, "click", "k4"), (110, "click", "k5"), (120, "click", "k6"),
+        (130, action, "k6"), (140, action, "k3"), (210, "view", "k7"), (220, action, "k7"),
+    )  # fmt: skip
+    assert made == [
+        # What is blocked later was liked until then.
+        ("train", ["k1", "k3", "k4"], ["click", "click", "click"]),
+        ("dev", ["k1", "k4", "k5"], ["click", "click", "click"]),
+    ]
+    assert sequences((10, "click", "k1"), (20, action, "k1")) == []
+
+
+def test_what_goes_on_in_the_next_part_is_as_it_was_in_its_own() -> None:
+    made = sequences((110, "click", "k1"), (120, "view", "k1"), (210, "purchase", "k1"))
+    assert made == [("dev", ["k1"], ["click"])]
+
+
 def test_words_of_both_scripts() -> None:
     assert words("ＳＯＮＹ WH-1000xm4 全自动洗碗机!") == [
         "sony", "wh", "1000xm4", "全自", "自动", "动洗", "洗碗", "碗机",

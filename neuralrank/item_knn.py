@@ -7,7 +7,6 @@ did find what no vector of texts is near to.
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
@@ -105,19 +104,18 @@ class ItemKnn:
         if self.owners is not None:
             np.save(folder / _OWNERS, self.owners, allow_pickle=False)
 
-    def likely(self, items: Sequence[str], most: int) -> list[str]:
-        """What those who did the same have, likeliest first, nothing that the user has already. For
-        somebody of whom that is not known: what most have.
+    def likely(self, items: Sequence[str], most: int, newest: int | None = None) -> list[str]:
+        """What those who did the same have, likeliest first, nothing that the user has already;
+        none where nobody did. For somebody who has done nothing: what most have.
 
         Args:
             items: ids of what a user did, oldest first; unknown ones say nothing.
             most: how many at most.
+            newest: of the items that count, 1 or more; the others are only left out. None: all.
         """
-        found, sums = self._sums(items)
-        if not len(found):
-            own = set(items)
-            others = (name for name in self.ids if name not in own)
-            return list(islice(others, max(most, 0)))
+        if not items:
+            return list(self.ids[: max(most, 0)])
+        found, sums = self._sums(items if newest is None else items[-newest:])
         other = ~np.isin(found, [self._places.get(name, -1) for name in items])
         found, sums = found[other], sums[other]
         # Of equals, the one that more users have.

@@ -122,9 +122,11 @@ def test_it_knows_what_users_had_together(tmp_path: Path) -> None:
     model = PersonalRanker.load(write_bundle(made.path, fields))
     assert model.bundle.ref != made.ref
     assert model.likely([Event("tea", "view")], 5) == ["cup", "茶"]
-    # Three events are read, as by the network.
+    # Three events are read, as by the network; what was done before is had all the same.
     others = [Event(name, "view") for name in "abc"]
-    assert model.likely([Event("tea", "view"), *others], 5) == ["tea", "cup", "茶"]
+    assert model.likely([Event("tea", "view"), *others], 5) == []
+    assert model.likely([Event("茶", "view"), *others[1:], Event("tea", "view")], 5) == ["cup"]
+    assert model.likely([], 2) == ["tea", "cup"]
     assert model.likely([*others, Event("tea", "view")], 1) == ["cup"]
 
 

@@ -112,10 +112,12 @@ def test_who_has_a_kettle_gets_tea() -> None:
     assert knn.likely(["kettle", "camera"], 2) == ["tripod", "tea"]
     assert knn.likely(["kettle", "tea"], 5) == ["book"]
     assert knn.likely(["kettle"], 0) == []
-    # Of whom nothing is known gets what most have.
+    # Who has done nothing gets what most have.
     popular = ["kettle", "tea", "camera", "tripod", "book", "lamp"]
     assert sorted(knn.likely([], 4)) == sorted(popular[:4])
-    assert knn.likely(["unheard of"], 9)[4:] == popular[4:]
+    assert knn.likely([], 9)[4:] == popular[4:]
+    # Who did what nobody else did does not.
+    assert knn.likely(["unheard of"], 9) == []
     assert knn.likely([], 0) == []
 
 

@@ -271,6 +271,24 @@ def test_what_users_had_together_weighs_as_much_as_it_helps(
     assert both > alone + 0.02
 
 
+def test_what_serves_is_compared_with_nearness(data: Behaviour, tmp_path: Path) -> None:
+    """Who has one of a pair has the other. No text says so, and a network that has learned nothing
+    neither."""
+    pairs = np.random.default_rng(2).permutation(ITEMS).reshape(-1, 2)
+    users = tuple(History(pair, np.ones(2, np.int64)) for pair in pairs for _ in range(3))
+    only = replace(data, train=Part((), users), dev=Part((), users[::3]))
+    options = training(tmp_path / "run", steps=1, learning_rate=1e-9)
+    done = train_personal(only, replace(OPTIONS, id_events=0), options)
+    assert done.floor is not None
+    assert done.bundle is not None
+    metrics = done.bundle.manifest.metrics
+    assert metrics["dev nDCG@10 recommendation, network alone"] < done.floor.nearness
+    assert done.floor.ranker == pytest.approx(
+        metrics["dev nDCG@10 recommendation, with item-kNN"], abs=1e-6
+    )
+    assert done.floor.passed
+
+
 def test_another_bundle_is_not_trained_further(
     data: Behaviour, bundle: Bundle, tmp_path: Path
 ) -> None:

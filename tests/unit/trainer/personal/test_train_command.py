@@ -317,7 +317,8 @@ def test_a_later_bundle_must_be_better_at_what_users_chose(
 def test_a_first_one_that_is_worse_than_nearness_does_not_serve(
     registry: Registry, tmp_path: Path
 ) -> None:
-    """Who has one of two twins goes on to the other: nothing can be better than near."""
+    """Who has one of two twins goes on to the other, each user of another pair: nothing can be
+    better than near, and nobody else did the same."""
     letters = "abcdefghijkl"
     rows = [
         orjson.dumps({"id": f"{letter}{twin}", "title": 6 * letter})
@@ -325,7 +326,7 @@ def test_a_first_one_that_is_worse_than_nearness_does_not_serve(
         for twin in (1, 2)
     ]
     (tmp_path / "c.jsonl").write_bytes(b"\n".join(rows))
-    users = "\n".join(f"u{n}\t{letter}1 {letter}2" for n, letter in enumerate(5 * letters))
+    users = "\n".join(f"u{n}\t{letter}1 {letter}2" for n, letter in enumerate(letters))
     (tmp_path / "h.tsv").write_text(users)
     done = command(
         registry, tmp_path, "--histories", tmp_path / "h.tsv", "--catalogue", tmp_path / "c.jsonl",

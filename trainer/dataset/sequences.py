@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from neuralrank.ubi import BLOCKS
-from trainer.dataset.format import SEQUENCES, SPLITS
+from trainer.dataset.format import BLOCKED, SEQUENCES, SPLITS
 from trainer.dataset.pages import OUTCOMES
 from trainer.dataset.splits import Times
 from trainer.feedback import Logs
 
-__all__ = ["read_sequences"]
+__all__ = ["read_blocked", "read_sequences"]
 
 _IMPRESSION: Final = "impression"
 # Time in ms, item and action.
@@ -57,6 +57,17 @@ def read_sequences(logs: Logs, known: set[str], times: Times) -> pa.Table:
             if steps and times.part(steps[-1].first) == part:
                 rows.append(_row(user, steps, part))
     return pa.Table.from_pylist(rows, SEQUENCES)
+
+
+def read_blocked(logs: Logs, times: Times) -> pa.Table:
+    """BLOCKED of all users, of items that are in no catalogue any more, too."""
+    events = logs.events.filter(pc.is_in(logs.events["action"], pa.array(BLOCKS)))
+    rows = [
+        {"user_id": row["user"], "item_id": row["item_id"], "split": times.part(row["time"])}
+        for row in events.select(["user", "item_id", "time"]).to_pylist()
+        if row["user"] and row["item_id"]
+    ]
+    return pa.Table.from_pylist(rows, BLOCKED)
 
 
 def _wanted(acts: Sequence[_Act]) -> list[_Act]:

@@ -14,7 +14,7 @@ from trainer.dataset.finding import Bm25, words
 from trainer.dataset.from_logs import LogOptions, from_logs
 from trainer.dataset.negatives import Finders, Found, added
 from trainer.dataset.pages import read_pages
-from trainer.dataset.sequences import read_sequences
+from trainer.dataset.sequences import read_blocked, read_sequences
 from trainer.dataset.splits import Shares, Times
 from trainer.evaluation.held_back import logged_pages
 from trainer.feedback import EVENTS, QUERIES, Logs, Pulled
@@ -162,6 +162,13 @@ def test_what_a_user_blocks_is_no_step_of_theirs(action: str) -> None:
         ("dev", ["k1", "k4", "k5"], ["click", "click", "click"]),
     ]
     assert sequences((10, "click", "k1"), (20, action, "k1")) == []
+    events = [act("", 20, action, "k1", "u"), act("", 130, action, "gone", "v")]
+    found = read_blocked(
+        logs([], [*events, act("", 9, action, "k1"), act("", 9, "click", "k1", "u")]), TIMES
+    )
+    assert [tuple(row.values()) for row in found.to_pylist()] == [
+        ("u", "k1", "train"), ("v", "gone", "dev"),
+    ]  # fmt: skip
 
 
 def test_what_goes_on_in_the_next_part_is_as_it_was_in_its_own() -> None:

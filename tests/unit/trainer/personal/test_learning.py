@@ -227,14 +227,17 @@ def test_what_a_bundle_holds_is_trained_further(
     assert done.outcome.before == pytest.approx(trained.outcome.best, abs=1e-3)
     assert done.bundle is not None
     assert done.bundle.manifest.parent == bundle.ref
-    # What users had together is served, and carried on.
-    assert source.knn is not None
-    newest = data.shop.ids[data.train.histories[0].items[-1]]
+    # What users had together is served, and carried on by those who had none of it.
+    newest = data.train.histories[0].items[-1]
+    others = [one for one in data.train.histories if newest not in one.items][:9]
+    window = replace(data, train=Part(data.train.visits, tuple(others)))
+    later = train_personal(window, OPTIONS, training(tmp_path / "later", steps=1), source=source)
+    assert later.bundle is not None
     before, after = (
-        PersonalRanker.load(each).likely([Event(newest, "click")], 5)
-        for each in (bundle, done.bundle)
+        PersonalRanker.load(each).likely([Event(data.shop.ids[newest], "click")], 5)
+        for each in (bundle, later.bundle)
     )
-    assert before
+    assert len(before) == 5
     assert before == after
     # Items keep their embeddings however few events they have by now, wherever they stand.
     fewer = replace(source, items={name: n for name, n in source.items.items() if n > 1})

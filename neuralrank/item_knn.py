@@ -7,7 +7,6 @@ did find what no vector of texts is near to.
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
@@ -22,8 +21,11 @@ __all__ = ["FILES", "ItemKnn"]
 
 _IDS: Final = "item_knn.json"
 _TABLE: Final = "item_knn.npy"
-# What a bundle calls them.
+# What a bundle calls those that it needs.
 FILES: Final = (_IDS, _TABLE)
+# Of each item, how many users have it: what training further weighs new users against. A bundle
+# may lack it.
+_OWNERS: Final = "item_knn_owners.npy"
 # Of each item its neighbours, the nearest first: their places in the list of ids, -1 where there is
 # none, and how near they are.
 _ROW: Final = np.dtype([("item", "<i4"), ("weight", "<f4")])
@@ -37,15 +39,22 @@ class ItemKnn:
     """The neighbours of items. Safe to use from several threads."""
 
     def __init__(
-        self, ids: Sequence[str], items: NDArray[np.integer], weights: NDArray[np.floating]
+        self,
+        ids: Sequence[str],
+        items: NDArray[np.integer],
+        weights: NDArray[np.floating],
+        owners: NDArray[np.floating] | None = None,
     ) -> None:
         """
         Args:
             ids: of the items, those that most users have first.
             items: integers [items, neighbours], places in `ids`; -1: none.
             weights: [items, neighbours], above 0 where there is one.
+            owners: how many users have each item, [items], those of earlier rounds counting less;
+                None: not known.
         """
         self.ids = tuple(ids)
+        self.owners = None if owners is None else owners.astype(np.float32)
         self.table = np.zeros(items.shape, _ROW)
         self.table["item"], self.table["weight"] = items, weights
         self._places = {name: place for place, name in enumerate(self.ids)}
@@ -62,6 +71,9 @@ class ItemKnn:
         try:
             ids = orjson.loads((bundle.path / _IDS).read_bytes())
             table = np.load(bundle.path / _TABLE, allow_pickle=False)
+            owners = None
+            if _OWNERS in bundle.manifest.files:
+                owners = np.load(bundle.path / _OWNERS, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise InvalidBundle(f"{bundle.path / _TABLE} can't be read: {error}.") from error
         fits = (
@@ -77,26 +89,33 @@ class ItemKnn:
             raise InvalidBundle(
                 f"{bundle.path / _TABLE} is no table of neighbours of the ids of {_IDS}."
             )
-        return cls(ids, table["item"], table["weight"])
+        if owners is not None and not (
+            owners.dtype == np.float32
+            and owners.shape == (len(ids),)
+            and bool((np.isfinite(owners) & (owners >= 0)).all())
+        ):
+            raise InvalidBundle(f"{bundle.path / _OWNERS} is no count for each id of {_IDS}.")
+        return cls(ids, table["item"], table["weight"], owners)
 
     def write(self, folder: Path) -> None:
         """Puts its files beside a bundle's others."""
         (folder / _IDS).write_bytes(orjson.dumps(self.ids))
         np.save(folder / _TABLE, self.table, allow_pickle=False)
+        if self.owners is not None:
+            np.save(folder / _OWNERS, self.owners, allow_pickle=False)
 
-    def likely(self, items: Sequence[str], most: int) -> list[str]:
-        """What those who did the same have, likeliest first, nothing that the user has already. For
-        somebody of whom that is not known: what most have.
+    def likely(self, items: Sequence[str], most: int, newest: int | None = None) -> list[str]:
+        """What those who did the same have, likeliest first, nothing that the user has already;
+        none where nobody did. For somebody who has done nothing: what most have.
 
         Args:
             items: ids of what a user did, oldest first; unknown ones say nothing.
             most: how many at most.
+            newest: of the items that count, 1 or more; the others are only left out. None: all.
         """
-        found, sums = self._sums(items)
-        if not len(found):
-            own = set(items)
-            others = (name for name in self.ids if name not in own)
-            return list(islice(others, max(most, 0)))
+        if not items:
+            return list(self.ids[: max(most, 0)])
+        found, sums = self._sums(items if newest is None else items[-newest:])
         other = ~np.isin(found, [self._places.get(name, -1) for name in items])
         found, sums = found[other], sums[other]
         # Of equals, the one that more users have.

@@ -178,15 +178,16 @@ class PersonalRanker:
     def likely(self, events: Sequence[Event], most: int) -> list[str]:
         """Ids of items that those who did the same have, likeliest first, nothing that is among the
         events; without events, of those that most have. None where the bundle does not know what
-        users had together.
+        users had together, or nobody did the same.
 
         Args:
-            events: oldest first; the newest count most.
+            events: oldest first; the newest count most, and those before the newest `self.events`
+                nothing.
             most: how many at most.
         """
         if self._knn is None:
             return []
-        return self._knn.likely([event.item_id for event in events[-self.events :]], most)
+        return self._knn.likely([event.item_id for event in events], most, self.events)
 
     def fit(self, scores: Floats) -> Floats:
         """Scores mapped linearly to [0, 1] by the manifest's calibration."""

@@ -18,6 +18,7 @@ from neuralrank.errors import InvalidInput
 
 __all__ = [
     "ACTIONS",
+    "BLOCKS",
     "EVENTS_INDEX",
     "MAX_USER",
     "QUERIES_INDEX",
@@ -38,6 +39,8 @@ EVENTS_INDEX: Final = "ubi_events"
 
 # The actions that neuralrank knows the weight of. Any other name is allowed and weighs as a view.
 ACTIONS: Final = ("impression", "click", "watch", "view", "add_to_cart", "purchase")
+# Those that say what a user never wants to see again, and that are no interest.
+BLOCKS: Final = ("block", "dislike")
 
 # The longest user_id and client_id. Longer ones are not indexed (`ignore_above`, as UBI has it): an
 # event would be written, and neither a profile nor `feedback forget` would ever find it.

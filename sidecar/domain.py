@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "BLOCKS",
     "PHOTOS",
     "Arm",
     "AttributeRule",
@@ -45,9 +44,6 @@ __all__ = [
     "StageReport",
     "Weights",
 ]
-
-# Actions of users that say what they never want to see again.
-BLOCKS: Final = ("block", "dislike")
 
 # An interaction beside its texts: the object, two strings and a number.
 _INTERACTION_BYTES = 220

@@ -21,8 +21,8 @@ from neuralrank.image_encoder import ALIKE
 from neuralrank.packing import IMAGE_VECTOR, unpack
 from neuralrank.product import PASSAGE_FIELDS, passage, strings
 from neuralrank.text import clean
-from neuralrank.ubi import ITEM_PATH, user_events
-from sidecar.domain import BLOCKS, Attributes, Floats, Interaction, Item, Profile
+from neuralrank.ubi import BLOCKS, ITEM_PATH, user_events
+from sidecar.domain import Attributes, Floats, Interaction, Item, Profile
 from sidecar.sizes import MAX_QUERY
 
 __all__ = ["Features", "IndexInfo", "OpenSearchFeatures", "PhotosInfo"]

@@ -11,9 +11,9 @@ from typing import Final
 from neuralrank.errors import InvalidInput
 from neuralrank.pictures import MAX_BYTES
 from neuralrank.text import clean
+from neuralrank.ubi import BLOCKS
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import (
-    BLOCKS,
     PHOTOS,
     Arm,
     AttributeRule,

@@ -122,9 +122,11 @@ def test_it_knows_what_users_had_together(tmp_path: Path) -> None:
     model = PersonalRanker.load(write_bundle(made.path, fields))
     assert model.bundle.ref != made.ref
     assert model.likely([Event("tea", "view")], 5) == ["cup", "茶"]
-    # Three events are read, as by the network.
+    # Three events are read, as by the network; what was done before is had all the same.
     others = [Event(name, "view") for name in "abc"]
-    assert model.likely([Event("tea", "view"), *others], 5) == ["tea", "cup", "茶"]
+    assert model.likely([Event("tea", "view"), *others], 5) == []
+    assert model.likely([Event("茶", "view"), *others[1:], Event("tea", "view")], 5) == ["cup"]
+    assert model.likely([], 2) == ["tea", "cup"]
     assert model.likely([*others, Event("tea", "view")], 1) == ["cup"]
 
 
@@ -177,6 +179,28 @@ def test_a_table_of_neighbours_that_is_none_is_refused(
         np.save(values, table)
     fields = made.manifest.model_dump(exclude={"files"})
     with pytest.raises(InvalidBundle, match=words):
+        PersonalRanker.load(write_bundle(made.path, fields))
+
+
+def test_how_many_have_each_item_is_kept(tmp_path: Path) -> None:
+    made = tiny_ranker(tmp_path / "r", "e@0")
+    fields = made.manifest.model_dump(exclude={"files"})
+    table = np.array([[1], [0]]), np.array([[0.9], [0.9]])
+    ItemKnn(["tea", "cup"], *table).write(made.path)
+    found = ItemKnn.read(write_bundle(made.path, fields))
+    assert found is not None
+    assert found.owners is None
+    ItemKnn(["tea", "cup"], *table, np.array([7.5, 2.0])).write(made.path)
+    found = ItemKnn.read(write_bundle(made.path, fields))
+    assert found is not None
+    assert found.owners is not None
+    assert found.owners.tolist() == [7.5, 2.0]
+    for damaged in (np.array([7, 2]), np.ones(3, np.float32), np.array([-1, np.nan], np.float32)):
+        np.save(made.path / "item_knn_owners.npy", damaged)
+        with pytest.raises(InvalidBundle, match="no count for each id"):
+            PersonalRanker.load(write_bundle(made.path, fields))
+    (made.path / "item_knn_owners.npy").write_bytes(b"no numpy")
+    with pytest.raises(InvalidBundle, match="can't be read"):
         PersonalRanker.load(write_bundle(made.path, fields))
 
 

@@ -4,6 +4,7 @@
 """
 
 from trainer.dataset.format import (
+    BLOCKED,
     EXAMPLES,
     IMPRESSIONS,
     ITEMS,
@@ -21,6 +22,7 @@ from trainer.dataset.format import (
 )
 
 __all__ = [
+    "BLOCKED",
     "EXAMPLES",
     "IMPRESSIONS",
     "ITEMS",

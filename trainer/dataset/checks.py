@@ -37,11 +37,11 @@ def check(data: "Dataset") -> None:
     """
     from trainer.dataset import format as form
 
-    for name in ("items", "queries", "examples", "sequences", "impressions"):
+    for name in ("items", "queries", "examples", "sequences", "impressions", "blocked"):
         _no_nulls(name, getattr(data, name))
     _unique(data.items["item_id"], "items.parquet", "item_id")
     _unique(data.queries["query_id"], "queries.parquet", "query_id")
-    for part in ("queries", "examples", "sequences", "impressions"):
+    for part in ("queries", "examples", "sequences", "impressions", "blocked"):
         _among(getattr(data, part)["split"], form.SPLITS, f"{part}.parquet: split")
     _among(data.queries["segment"], form.SEGMENTS, "queries.parquet: segment")
     _among(data.examples["source"], form.SOURCES, "examples.parquet: source")

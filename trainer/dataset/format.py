@@ -6,6 +6,7 @@
     examples.parquet      query, item, label                       EXAMPLES
     sequences.parquet     what a user did, oldest first            SEQUENCES
     impressions.parquet   what was shown where, and clicked        IMPRESSIONS
+    blocked.parquet       what a user never wants to see again     BLOCKED
 
 A part that there is nothing for is an empty table. `Dataset.write` and `Dataset.open` both refuse
 what `check` (see `trainer.dataset.checks`) refuses: labels outside the scale, ids that are not
@@ -30,6 +31,7 @@ from neuralrank.full_disk import out_of_room
 from neuralrank.judging import query_key
 
 __all__ = [
+    "BLOCKED",
     "EXAMPLES",
     "IMPRESSIONS",
     "ITEMS",
@@ -112,13 +114,25 @@ IMPRESSIONS: Final = pa.schema(
         pa.field("split", pa.string(), nullable=False),  # that of its query; without, of its time
     ]
 )
+# No sequence has what its user blocked by its end; those that are remembered of earlier datasets do
+# not know of it yet.
+BLOCKED: Final = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),  # by the time of it
+    ]
+)
 _PARTS: Final[Mapping[str, pa.Schema]] = {
     "items": ITEMS,
     "queries": QUERIES,
     "examples": EXAMPLES,
     "sequences": SEQUENCES,
     "impressions": IMPRESSIONS,
+    "blocked": BLOCKED,
 }
+# What datasets of before do not have.
+_LATER: Final = frozenset({"blocked"})
 _DESCRIPTION: Final = "dataset.json"
 
 
@@ -188,6 +202,7 @@ class Dataset:
     examples: pa.Table = field(default_factory=EXAMPLES.empty_table)
     sequences: pa.Table = field(default_factory=SEQUENCES.empty_table)
     impressions: pa.Table = field(default_factory=IMPRESSIONS.empty_table)
+    blocked: pa.Table = field(default_factory=BLOCKED.empty_table)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -268,7 +283,7 @@ class Dataset:
                 )
         check(self)
 
-    def of(self, part: Literal["queries", "examples", "sequences", "impressions"],
+    def of(self, part: Literal["queries", "examples", "sequences", "impressions", "blocked"],
            split: str) -> pa.Table:  # fmt: skip
         """The rows of one table in one part."""
         table: pa.Table = getattr(self, part)
@@ -297,6 +312,8 @@ def _read(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path)
     except FileNotFoundError as error:
+        if path.stem in _LATER:
+            return schema.empty_table()
         raise InvalidInput(
             f"{path} is missing. Make the dataset anew with `neuralrank train dataset`."
         ) from error

@@ -27,7 +27,7 @@ from trainer.dataset.labels import Labelled, label
 from trainer.dataset.negatives import FEATURES, Finders, Found, added
 from trainer.dataset.pages import OUTCOMES, Page, read_pages
 from trainer.dataset.propensity import Seen, Theta, estimate
-from trainer.dataset.sequences import read_sequences
+from trainer.dataset.sequences import read_blocked, read_sequences
 from trainer.dataset.splits import Shares, by_time, segments, times_of
 from trainer.feedback import Logs
 
@@ -144,6 +144,7 @@ def from_logs(
             + [(page, "", times.part(page.time)) for page in recommended],
             theta,
         ),
+        blocked=read_blocked(logs, times),
     )
 
 

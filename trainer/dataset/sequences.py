@@ -1,5 +1,6 @@
 """What each user did, one item after the other, for guessing the next."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +9,17 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trainer.dataset.format import SEQUENCES
+from neuralrank.ubi import BLOCKS
+from trainer.dataset.format import BLOCKED, SEQUENCES, SPLITS
 from trainer.dataset.pages import OUTCOMES
 from trainer.dataset.splits import Times
 from trainer.feedback import Logs
 
-__all__ = ["read_sequences"]
+__all__ = ["read_blocked", "read_sequences"]
 
 _IMPRESSION: Final = "impression"
+# Time in ms, item and action.
+_Act = tuple[int, str, str]
 
 
 @dataclass(slots=True)
@@ -33,12 +37,13 @@ def read_sequences(logs: Logs, known: set[str], times: Times) -> pa.Table:
 
     A user has one in train: what happened before `train_until`. What came in dev and in test has
     one each, up to the last step that began then; that step is what is to be guessed, and in no
-    train sequence.
+    train sequence. What a user blocks or dislikes by the end of a part is no step of theirs there,
+    whatever they did with it before or after.
 
     Args:
         known: the items that there are; others are left out.
     """
-    of_user: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
+    of_user: dict[str, list[_Act]] = defaultdict(list)
     events = logs.events.filter(pc.not_equal(logs.events["action"], _IMPRESSION))
     for batch in events.select(["user", "time", "item_id", "action"]).to_batches():
         for row in batch.to_pylist():
@@ -47,17 +52,31 @@ def read_sequences(logs: Logs, known: set[str], times: Times) -> pa.Table:
     rows: list[dict[str, Any]] = []
     for user, acts in of_user.items():
         acts.sort()
-        before = [act for act in acts if times.part(act[0]) == "train"]
-        rows += _row(user, _steps(before), "train")
-        steps = _steps(acts)
-        for part in ("dev", "test"):
-            ends = [n for n, step in enumerate(steps, start=1) if times.part(step.first) == part]
-            if ends:
-                rows += _row(user, _until(steps[: ends[-1]], times, part), part)
+        for part, end in zip(SPLITS, (times.train_until, times.dev_until, math.inf), strict=True):
+            steps = _steps(_wanted([act for act in acts if act[0] < end]))
+            if steps and times.part(steps[-1].first) == part:
+                rows.append(_row(user, steps, part))
     return pa.Table.from_pylist(rows, SEQUENCES)
 
 
-def _steps(acts: Sequence[tuple[int, str, str]]) -> list[_Step]:
+def read_blocked(logs: Logs, times: Times) -> pa.Table:
+    """BLOCKED of all users, of items that are in no catalogue any more, too."""
+    events = logs.events.filter(pc.is_in(logs.events["action"], pa.array(BLOCKS)))
+    rows = [
+        {"user_id": row["user"], "item_id": row["item_id"], "split": times.part(row["time"])}
+        for row in events.select(["user", "item_id", "time"]).to_pylist()
+        if row["user"] and row["item_id"]
+    ]
+    return pa.Table.from_pylist(rows, BLOCKED)
+
+
+def _wanted(acts: Sequence[_Act]) -> list[_Act]:
+    """Acts on what the user has not blocked."""
+    blocked = {item for _, item, action in acts if action in BLOCKS}
+    return [act for act in acts if act[1] not in blocked]
+
+
+def _steps(acts: Sequence[_Act]) -> list[_Step]:
     """Acts on one item in a row are one step."""
     steps: list[_Step] = []
     for time, item, action in acts:
@@ -70,22 +89,11 @@ def _steps(acts: Sequence[tuple[int, str, str]]) -> list[_Step]:
     return steps
 
 
-def _until(steps: list[_Step], times: Times, part: str) -> list[_Step]:
-    """With the last step cut to what belongs to its part: it may go on in the next."""
-    *history, target = steps
-    inside = target.last if times.part(target.last) == part else target.first
-    return [*history, _Step(target.item, target.action, target.first, inside)]
-
-
-def _row(user: str, steps: list[_Step], split: str) -> list[dict[str, Any]]:
-    if not steps:
-        return []
-    return [
-        {
-            "user_id": user,
-            "items": [step.item for step in steps],
-            "actions": [step.action for step in steps],
-            "times": [step.last for step in steps],
-            "split": split,
-        }
-    ]
+def _row(user: str, steps: Sequence[_Step], split: str) -> dict[str, Any]:
+    return {
+        "user_id": user,
+        "items": [step.item for step in steps],
+        "actions": [step.action for step in steps],
+        "times": [step.last for step in steps],
+        "split": split,
+    }

@@ -42,6 +42,8 @@ class History:
     first: int = 1
     # "": nobody known.
     user: str = ""
+    # Whether all of it was done before the window.
+    remembered: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
@@ -221,7 +223,9 @@ def _rows(data: Dataset, part: str, shop: Shop) -> dict[str, _Row]:
         times = np.array(row["times"], np.int64)
         given = int((times < begins).sum()) if begins is not None else 0
         first = max(given, 1) if given < len(items) else 1
-        history = History(items, action_numbers(row["actions"]), first, row["user_id"])
+        history = History(
+            items, action_numbers(row["actions"]), first, row["user_id"], given == len(items)
+        )
         found[row["user_id"]] = _Row(history, times)
     return found
 

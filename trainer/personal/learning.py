@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from neuralrank.bundle import Bundle
 from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.personal_inputs import HEADS
+from neuralrank.personal_ranker import PersonalRanker
 from trainer.loop import Outcome, Rows, Task, TrainingOptions, processes, train
 from trainer.loop.trials import search
 from trainer.personal.behaviour import Behaviour, Part
@@ -20,7 +21,7 @@ from trainer.personal.lists import Batch, List, Lists, chosen_loss, ndcg
 from trainer.personal.ranker import RankerModel
 from trainer.personal.source import Source, beginning, known_items
 from trainer.personal.together import together
-from trainer.personal.weighing import counted, ends
+from trainer.personal.weighing import counted, ends, served_scores
 from trainer.text.sources import BUNDLE
 
 __all__ = ["METRIC", "Floor", "PersonalOptions", "Personalised", "train_personal"]
@@ -62,8 +63,9 @@ class PersonalOptions:
 
 @dataclass(frozen=True)
 class Floor:
-    """nDCG@10 on the dev part's lists of users with events: of the ranker, and of what serves where
-    there is none, nearness to the mean of the events' vectors."""
+    """nDCG@10 on the dev part's lists of users with events: of the bundle as it serves, what users
+    had together counted, and of what serves where there is none, nearness to the mean of the
+    events' vectors."""
 
     lists: int
     ranker: float
@@ -138,8 +140,9 @@ def train_personal(
     model = model.cpu().eval()
     if source is None:
         _fill_actions(model, behaviour)
-    floor = _floor(model, lists, dev)
-    metrics = {**outcome.best, f"{METRIC} by nearness": floor.nearness}
+    known_users = [one for one in dev if len(one.history)]
+    nearness = _nearness(lists, known_users)
+    metrics = {**outcome.best, f"{METRIC} by nearness": nearness}
     fields = {
         "name": options.name,
         "source": behaviour.source,
@@ -151,6 +154,7 @@ def train_personal(
         model, lists, dev, _scale(model, lists, dev), training.out / BUNDLE, fields,
         together(behaviour, source.knn if source else None),
     )  # fmt: skip
+    floor = Floor(len(known_users), _served(bundle, lists, known_users), nearness)
     return Personalised(outcome, model, bundle, agreement, values, floor)
 
 
@@ -237,19 +241,23 @@ def _measure(model: nn.Module, lists: Lists, dev: Sequence[List]) -> dict[str, f
     return {METRIC: float(np.mean(list(means.values()))), **named}
 
 
-def _floor(model: RankerModel, lists: Lists, dev: Sequence[List]) -> Floor:
-    known = [one for one in dev if len(one.history)]
-    if not known:
-        return Floor(0, 0.0, 0.0)
+def _nearness(lists: Lists, some: Sequence[List]) -> float:
+    """Mean nDCG@10 of lists of users with events by nearness to these; 0 of none."""
     vectors = lists.behaviour.shop.vectors
-    near = [vectors[one.items] @ vectors[one.history.items].mean(axis=0) for one in known]
-    with torch.no_grad():
-        ranked = _scores(model, lists, known)
-    means = (
-        float(np.mean([ndcg(one.gains, scores) for one, scores in zip(known, found, strict=True)]))
-        for found in (ranked, near)
+    return _mean_ndcg(
+        some, [vectors[one.items] @ vectors[one.history.items].mean(axis=0) for one in some]
     )
-    return Floor(len(known), *means)
+
+
+def _served(bundle: Bundle, lists: Lists, some: Sequence[List]) -> float:
+    """Mean nDCG@10 of lists by the code that serves; 0 of none."""
+    ranker = PersonalRanker(bundle)
+    return _mean_ndcg(some, [served_scores(ranker, lists, one) for one in some])
+
+
+def _mean_ndcg(some: Sequence[List], scores: Sequence[NDArray[np.float32]]) -> float:
+    found = [ndcg(one.gains, each) for one, each in zip(some, scores, strict=True)]
+    return float(np.mean(found)) if found else 0.0
 
 
 def _scale(model: RankerModel, lists: Lists, dev: Sequence[List]) -> Scale:

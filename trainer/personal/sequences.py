@@ -77,6 +77,13 @@ class Histories:
         return np.bincount(np.concatenate(self.rows), minlength=len(self.items)).astype(np.int64)
 
     @cached_property
+    def owners(self) -> NDArray[np.int64]:
+        """How many users have each item, however often, int64 [items]."""
+        users = np.repeat(np.arange(len(self.rows)), [len(row) for row in self.rows])
+        had = np.unique(users * len(self.items) + np.concatenate(self.rows))
+        return np.bincount(had % len(self.items), minlength=len(self.items)).astype(np.int64)
+
+    @cached_property
     def hash(self) -> str:
         """Of the content; what was learned from other histories has another."""
         digest = hashlib.sha256("\0".join(self.items).encode())

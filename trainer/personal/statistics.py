@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from trainer.personal.sequences import Histories, Numbers
 
-__all__ = ["PAIR_FEATURES", "ItemStatistics", "interactions", "profiles", "strongest"]
+__all__ = [
+    "PAIR_FEATURES",
+    "Counts",
+    "ItemStatistics",
+    "interactions",
+    "profiles",
+    "strongest",
+]
 
 Sparse = Any  # scipy.sparse.csr_matrix of float32
 Floats = NDArray[np.float32]
@@ -66,7 +73,9 @@ def profiles(rows: Sequence[Numbers], items: int, decay: float) -> Sparse:
 class ItemStatistics:
     """Counts over pairs of items, float32 [items, items] each, without the diagonal."""
 
+    # How often each item occurs, and how many users have it.
     popularity: NDArray[np.int64]
+    owners: NDArray[np.int64]
     # Users who have both.
     both: Sparse
     # The same, each user counting 1 / log2(1 + length): who has everything says little of a pair.
@@ -79,6 +88,7 @@ class ItemStatistics:
         matrix = interactions(histories)
         return cls(
             histories.popularity,
+            histories.owners,
             _pairs(matrix.T @ matrix),
             _pairs(matrix.T @ _by_length(matrix)),
             _pairs(_follows(histories)),
@@ -87,7 +97,7 @@ class ItemStatistics:
     def cosines(self, *, weighted: bool = True, shrinkage: float = _SHRINKAGE) -> Sparse:
         """Similarity of items, float32 [items, items]: the cosine of their columns of users, shrunk
         where few users have both (Koren, "Factorization Meets the Neighborhood", 2008)."""
-        scale = _scale(self.popularity)
+        scale = _scale(self.owners)
         return _similar(self.weighted if weighted else self.both, scale, scale, shrinkage)
 
     @cached_property
@@ -143,25 +153,64 @@ class ItemStatistics:
         return keys, np.stack(columns, axis=1).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What is known of items and of pairs from earlier histories."""
+
+    # Users who have each, float32 [items].
+    owners: Floats
+    # As `ItemStatistics.weighted`, float32 [items, items].
+    weighted: Sparse
+
+    @classmethod
+    def of(cls, owners: Floats, similar: Sparse, shrinkage: float = _SHRINKAGE) -> "Counts":
+        """The counts that have these similarities: what `_similar` does, undone.
+
+        Args:
+            owners: float32 [items].
+            similar: float32 [items, items]; of a pair that is in it once, both ways.
+        """
+        scale = sp.diags(np.sqrt(np.maximum(owners, 1.0)))
+        weighted = (scale @ similar.maximum(similar.T) @ scale).tocsr().astype(np.float32)
+        # w x w / (w + shrinkage) is known.
+        known = weighted.data
+        weighted.data = (known + np.sqrt(known * (known + 4.0 * shrinkage))) / 2.0
+        return cls(owners, weighted)
+
+    def times(self, share: float) -> "Counts":
+        return Counts(self.owners * np.float32(share), self.weighted * np.float32(share))
+
+
 def strongest(
-    histories: Histories, count: int, *, shrinkage: float = _SHRINKAGE
+    histories: Histories,
+    count: int,
+    earlier: Counts | None = None,
+    *,
+    shrinkage: float = _SHRINKAGE,
 ) -> tuple[Numbers, Floats]:
     """Of each item the ones that are most similar to it, as `ItemStatistics.cosines` has it, the
     most similar first; of equals, the first by number. Items are counted some at a time, so that
     the memory that it takes does not grow with the pairs that there are.
+
+    Args:
+        earlier: is added to what the histories count.
 
     Returns:
         int64 [items, count], -1: no more; float32 [items, count].
     """
     matrix = interactions(histories)
     weighted, columns = _by_length(matrix).tocsr(), matrix.T.tocsr()
-    scale = _scale(histories.popularity)
+    owners = histories.owners if earlier is None else histories.owners + earlier.owners
+    scale = _scale(owners)
     items = len(histories.items)
     found = np.full((items, count), -1, np.int64)
     near = np.zeros((items, count), np.float32)
     for start in range(0, items, _AT_ONCE):
         some = slice(start, start + _AT_ONCE)
-        similar = _similar((columns[some] @ weighted).tocsr(), scale[some], scale, shrinkage)
+        pairs = (columns[some] @ weighted).tocsr()
+        if earlier is not None:
+            pairs = pairs + earlier.weighted[some]
+        similar = _similar(pairs, scale[some], scale, shrinkage)
         similar.sort_indices()
         for item, (begin, end) in enumerate(pairwise(similar.indptr.tolist()), start):
             others, values = similar.indices[begin:end], similar.data[begin:end]
@@ -191,8 +240,8 @@ def _by_length(matrix: Sparse) -> Sparse:
     return sp.diags(weights.astype(np.float32)) @ matrix
 
 
-def _scale(popularity: NDArray[np.int64]) -> Floats:
-    return np.asarray(1.0 / np.sqrt(np.maximum(popularity, 1)), np.float32)
+def _scale(owners: NDArray[np.integer] | Floats) -> Floats:
+    return np.asarray(1.0 / np.sqrt(np.maximum(owners, 1)), np.float32)
 
 
 def _follows(histories: Histories) -> Sparse:

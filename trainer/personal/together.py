@@ -1,82 +1,95 @@
 """What the users of a behaviour had together, as the table that serves beside the ranker."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from neuralrank.item_knn import ItemKnn
-from trainer.personal.behaviour import Behaviour
+from trainer.personal.behaviour import Behaviour, History
 from trainer.personal.sequences import Histories, Numbers
-from trainer.personal.statistics import strongest
+from trainer.personal.shop import Shop
+from trainer.personal.statistics import Counts, strongest
 
 __all__ = ["together"]
 
 # Neighbours of an item that are kept: with 20, 30 and 50 of them 0.27, 0.29 and 0.30 of next games
 # are found among a hundred, with all of them 0.32 (docs/decisions/026-collaborative-recall.md).
 _KEPT: Final = 30
-# Steps of a user that are taken together. Who has done ten thousand things says little of any two,
-# and a hundred million pairs.
-_STEPS: Final = 50
-# What is left of an earlier table, where a bundle is trained further: what is not seen again fades.
-_FADE: Final = 0.9
+# Items of a user that are taken together. Who has ten thousand things says little of any two, and
+# a hundred million pairs.
+_ITEMS: Final = 50
+# Users who have the last item of a table that does not say how many; of those before it, more. With
+# fewer, a small window outweighs all that was known.
+_OWNERS: Final = 10.0
 
 
 def together(behaviour: Behaviour, before: ItemKnn | None = None) -> ItemKnn | None:
     """The neighbours of the items, from the train part alone; None: nobody had two.
 
     Args:
-        before: of the bundle that is trained further. What it knows of items that are still in the
-            catalogue stays, faded, where it is more than what is seen now.
+        before: of the bundle that is trained further. What it counted of items that are still in
+            the catalogue fades by as much as is new, and that is added. Users who are only
+            remembered were counted when they came.
     """
     ids = behaviour.shop.ids
-    rows = tuple(_pieces(behaviour))
-    if rows:
-        found, near = strongest(Histories(ids, tuple(map(str, range(len(rows)))), rows), _KEPT)
-    else:
-        found = np.full((len(ids), _KEPT), -1, np.int64)
-        near = np.zeros((len(ids), _KEPT), np.float32)
-    if before is not None:
-        _remember(behaviour, before, found, near)
+    given = behaviour.train.histories
+    rows = tuple(_pieces(one for one in given if not (before and one.remembered)))
+    # Without anybody, one who has nothing.
+    rows = rows or (np.zeros(0, np.int64),)
+    histories = Histories(ids, tuple(map(str, range(len(rows)))), rows)
+    earlier = _faded(_counts(behaviour.shop, before), histories) if before else None
+    found, near = strongest(histories, _KEPT, earlier)
     kept = np.flatnonzero((found >= 0).any(axis=1))
     if not len(kept):
         return None
+    owners = histories.owners + (earlier.owners if earlier else np.float32(0.0))
     # Only of items that have some, numbered anew. One that is a neighbour has a neighbour, unless
     # it is too far from all of its own.
-    used = _popular_first(behaviour, before, np.unique(np.concatenate([kept, found[found >= 0]])))
+    used = np.unique(np.concatenate([kept, found[found >= 0]]))
+    used = used[np.argsort(-owners[used], kind="stable")]
     numbers = np.full(len(ids) + 1, -1, np.int64)
     numbers[used] = np.arange(len(used))
-    return ItemKnn([ids[item] for item in used], numbers[found[used]], near[used])
+    return ItemKnn([ids[item] for item in used], numbers[found[used]], near[used], owners[used])
 
 
-def _popular_first(behaviour: Behaviour, before: ItemKnn | None, items: Numbers) -> Numbers:
-    """By how often they occur; of equals, in the order of before."""
-    earlier = {name: place for place, name in enumerate(before.ids)} if before else {}
-    ids = behaviour.shop.ids
-    places = np.array([earlier.get(ids[item], len(earlier)) for item in items], np.int64)
-    return items[np.lexsort((places, -behaviour.counts()[items]))]
+def _pieces(given: Iterable[History]) -> Iterator[Numbers]:
+    """What each user has, in pieces. An item is in one of them, where it was had last, so that it
+    counts once a user."""
+    for history in given:
+        newest_first = history.items[::-1]
+        places = np.unique(newest_first, return_index=True)[1]
+        items = newest_first[np.sort(places)]
+        for start in range(0, len(items), _ITEMS):
+            yield items[start : start + _ITEMS]
 
 
-def _pieces(behaviour: Behaviour) -> Iterator[Numbers]:
-    for history in behaviour.train.histories:
-        for start in range(0, len(history), _STEPS):
-            yield history.items[start : start + _STEPS]
+def _counts(shop: Shop, before: ItemKnn) -> Counts:
+    """What a table had counted, of the items that are still there."""
+    size = len(shop.ids)
+    theirs = np.array([shop.numbers.get(name, -1) for name in before.ids], np.int64)
+    owners = np.zeros(size, np.float32)
+    counted = _guessed(len(before.ids)) if before.owners is None else before.owners
+    owners[theirs[theirs >= 0]] = counted[theirs >= 0]
+    rows = np.broadcast_to(theirs[:, None], before.table.shape)
+    columns = np.where(before.table["item"] >= 0, theirs[before.table["item"]], -1)
+    there = (rows >= 0) & (columns >= 0)
+    similar = sp.csr_matrix(
+        (before.table["weight"][there], (rows[there], columns[there])), (size, size)
+    )
+    return Counts.of(owners, similar)
 
 
-def _remember(behaviour: Behaviour, before: ItemKnn, found: Numbers, near: np.ndarray) -> None:
-    """Puts what was known into what is, in place."""
-    numbers = behaviour.shop.numbers
-    theirs = [numbers.get(name, -1) for name in before.ids]
-    for item, row in zip(theirs, before.table, strict=True):
-        if item < 0:
-            continue
-        values = dict(zip(found[item].tolist(), near[item].tolist(), strict=True))
-        for place, weight in row.tolist():
-            other = theirs[place] if place >= 0 else -1
-            if other >= 0:
-                values[other] = max(values.get(other, 0.0), _FADE * weight)
-        values.pop(-1, None)
-        best = sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))[: found.shape[1]]
-        found[item], near[item] = -1, 0.0
-        for at, (other, weight) in enumerate(best):
-            found[item, at], near[item, at] = other, weight
+def _guessed(items: int) -> NDArray[np.float32]:
+    """Users who have each item of a table that says their order alone, float32 [items]."""
+    places = np.arange(1, items + 1, dtype=np.float32)
+    return np.asarray(_OWNERS * np.sqrt(items / places), np.float32)
+
+
+def _faded(counts: Counts, new: Histories) -> Counts:
+    """By as much as is new: what is known is forgotten when as many have come again, in however
+    many rounds, so that many small ones do not wear it away."""
+    known, learned = float(counts.owners.sum()), float(new.owners.sum())
+    return counts.times(known / max(known + learned, 1.0))

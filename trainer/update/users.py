@@ -5,7 +5,7 @@ short, and what a user did in it makes sense by what the same user did before: t
 memory, and is given, not guessed (`trainer.personal.behaviour`).
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
@@ -49,7 +49,7 @@ class UserMemory(Memory):
         made = replace(made, impressions=impressions)
         if self.replay is None or self.old is None:
             return made
-        known = _by_user(self.replay)
+        known = _without(_by_user(self.replay), new.of("blocked", "train"))
         rows = _continued(made.sequences.to_pylist(), known)
         came = {row["user_id"] for row in rows}
         fresh = sum(row["split"] == "train" and _guessable(row) for row in rows)
@@ -101,6 +101,7 @@ class UserMemory(Memory):
                 old[user] = rows["test"]
             elif before:
                 old.setdefault(user, before)
+        known = _without(known, data.blocked)
         kept = set(_lowest(known, most))
         return replace(
             self,
@@ -158,6 +159,24 @@ def _continued(rows: Sequence[_Row], known: Mapping[str, _Row]) -> list[_Row]:
         if chosen[-1] or (row["split"] == "train" and any(chosen)):
             times, _, items, actions = zip(*steps, strict=True)
             found.append(row | {"items": items, "actions": actions, "times": times})
+    return found
+
+
+def _without(rows: Mapping[str, _Row], blocked: pa.Table) -> dict[str, _Row]:
+    """Sequences without what their users have blocked since."""
+    items: dict[str, set[str]] = defaultdict(set)
+    for row in blocked.to_pylist():
+        items[row["user_id"]].add(row["item_id"])
+    found = dict(rows)
+    for user in items.keys() & rows.keys():
+        steps: list[tuple[Any, ...]] = []
+        for step in zip(*(rows[user][name] for name in _LISTS), strict=True):
+            if step[0] not in items[user] and not (steps and steps[-1][0] == step[0]):
+                steps.append(step)
+        if steps:
+            found[user] = rows[user] | dict(zip(_LISTS, zip(*steps, strict=True), strict=True))
+        else:
+            del found[user]
     return found
 
 

@@ -1,6 +1,7 @@
 """The folder that every training reads: what it refuses, and that it comes back as it was."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from neuralrank.errors import InvalidInput, NotFound
 from trainer.dataset import (
+    BLOCKED,
     EXAMPLES,
     IMPRESSIONS,
     ITEMS,
@@ -82,6 +84,15 @@ def test_it_comes_back_as_it_was_and_replaces_the_one_before(tmp_path: Path) -> 
     assert found.texts() == {"a": "a", "b": "b"}
     assert found.query_texts()["q3"] == "query q3"
     assert [path.name for path in folder.parent.iterdir()] == ["data"]
+
+
+def test_one_of_before_says_nothing_of_what_is_blocked(tmp_path: Path) -> None:
+    row = {"user_id": "u", "item_id": "a", "split": "train"}
+    made = replace(dataset(), blocked=pa.Table.from_pylist([row], BLOCKED))
+    made.write(tmp_path)
+    assert Dataset.open(tmp_path) == made
+    (tmp_path / "blocked.parquet").unlink()
+    assert Dataset.open(tmp_path) == dataset()
 
 
 def test_an_empty_one_is_a_dataset(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from trainer.dataset.finding import Bm25, words
 from trainer.dataset.from_logs import LogOptions, from_logs
 from trainer.dataset.negatives import Finders, Found, added
 from trainer.dataset.pages import read_pages
-from trainer.dataset.sequences import read_sequences
+from trainer.dataset.sequences import read_blocked, read_sequences
 from trainer.dataset.splits import Shares, Times
 from trainer.evaluation.held_back import logged_pages
 from trainer.feedback import EVENTS, QUERIES, Logs, Pulled
@@ -147,6 +147,33 @@ def test_what_began_before_is_not_to_be_guessed_after() -> None:
     ]
     # One step alone is no more to be guessed than the first of many, and known of who did it.
     assert sequences((10, "click", "k1")) == [("train", ["k1"], ["click"])]
+
+
+@pytest.mark.parametrize("action", ["block", "dislike"])
+def test_what_a_user_blocks_is_no_step_of_theirs(action: str) -> None:
+    made = sequences(
+        (10, "click", "k1"), (20, "click", "k2"), (30, action, "k2"), (40, "click", "k1"),
+        (50, "click", "k3"), (60, "click", "k4"), (110, "click", "k5"), (120, "click", "k6"),
+        (130, action, "k6"), (140, action, "k3"), (210, "view", "k7"), (220, action, "k7"),
+    )  # fmt: skip
+    assert made == [
+        # What is blocked later was liked until then.
+        ("train", ["k1", "k3", "k4"], ["click", "click", "click"]),
+        ("dev", ["k1", "k4", "k5"], ["click", "click", "click"]),
+    ]
+    assert sequences((10, "click", "k1"), (20, action, "k1")) == []
+    events = [act("", 20, action, "k1", "u"), act("", 130, action, "gone", "v")]
+    found = read_blocked(
+        logs([], [*events, act("", 9, action, "k1"), act("", 9, "click", "k1", "u")]), TIMES
+    )
+    assert [tuple(row.values()) for row in found.to_pylist()] == [
+        ("u", "k1", "train"), ("v", "gone", "dev"),
+    ]  # fmt: skip
+
+
+def test_what_goes_on_in_the_next_part_is_as_it_was_in_its_own() -> None:
+    made = sequences((110, "click", "k1"), (120, "view", "k1"), (210, "purchase", "k1"))
+    assert made == [("dev", ["k1"], ["click"])]
 
 
 def test_words_of_both_scripts() -> None:

@@ -227,14 +227,17 @@ def test_what_a_bundle_holds_is_trained_further(
     assert done.outcome.before == pytest.approx(trained.outcome.best, abs=1e-3)
     assert done.bundle is not None
     assert done.bundle.manifest.parent == bundle.ref
-    # What users had together is served, and carried on.
-    assert source.knn is not None
-    newest = data.shop.ids[data.train.histories[0].items[-1]]
+    # What users had together is served, and carried on by those who had none of it.
+    newest = data.train.histories[0].items[-1]
+    others = [one for one in data.train.histories if newest not in one.items][:9]
+    window = replace(data, train=Part(data.train.visits, tuple(others)))
+    later = train_personal(window, OPTIONS, training(tmp_path / "later", steps=1), source=source)
+    assert later.bundle is not None
     before, after = (
-        PersonalRanker.load(each).likely([Event(newest, "click")], 5)
-        for each in (bundle, done.bundle)
+        PersonalRanker.load(each).likely([Event(data.shop.ids[newest], "click")], 5)
+        for each in (bundle, later.bundle)
     )
-    assert before
+    assert len(before) == 5
     assert before == after
     # Items keep their embeddings however few events they have by now, wherever they stand.
     fewer = replace(source, items={name: n for name, n in source.items.items() if n > 1})
@@ -269,6 +272,24 @@ def test_what_users_had_together_weighs_as_much_as_it_helps(
         for what in ("network alone", "with item-kNN")
     )
     assert both > alone + 0.02
+
+
+def test_what_serves_is_compared_with_nearness(data: Behaviour, tmp_path: Path) -> None:
+    """Who has one of a pair has the other. No text says so, and a network that has learned nothing
+    neither."""
+    pairs = np.random.default_rng(2).permutation(ITEMS).reshape(-1, 2)
+    users = tuple(History(pair, np.ones(2, np.int64)) for pair in pairs for _ in range(3))
+    only = replace(data, train=Part((), users), dev=Part((), users[::3]))
+    options = training(tmp_path / "run", steps=1, learning_rate=1e-9)
+    done = train_personal(only, replace(OPTIONS, id_events=0), options)
+    assert done.floor is not None
+    assert done.bundle is not None
+    metrics = done.bundle.manifest.metrics
+    assert metrics["dev nDCG@10 recommendation, network alone"] < done.floor.nearness
+    assert done.floor.ranker == pytest.approx(
+        metrics["dev nDCG@10 recommendation, with item-kNN"], abs=1e-6
+    )
+    assert done.floor.passed
 
 
 def test_another_bundle_is_not_trained_further(

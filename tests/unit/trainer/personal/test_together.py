@@ -1,5 +1,7 @@
 """What users had together, as it serves beside the ranker."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,12 +20,16 @@ IDS = ("tea", "kettle", "camera", "tripod", "book", "lamp")
 TEA, KETTLE, CAMERA, TRIPOD, BOOK, LAMP = range(len(IDS))
 
 
-def behaviour(*rows: list[int], ids: tuple[str, ...] = IDS) -> Behaviour:
+def behaviour(
+    *rows: list[int], ids: tuple[str, ...] = IDS, remembered: Sequence[list[int]] = ()
+) -> Behaviour:
     count = len(ids)
     columns = Columns.of([""] * count, [()] * count, np.full(count, np.nan), {})
     shop = Shop(ids, np.eye(count, 8, dtype=np.float32), columns, "words@000000000001")
     histories = tuple(
-        History(np.array(row, np.int64), np.zeros(len(row), np.int64)) for row in rows
+        History(np.array(row, np.int64), np.zeros(len(row), np.int64), remembered=old)
+        for old, some in ((False, rows), (True, remembered))
+        for row in some
     )
     dev = Part((), (History(np.array([0, 1]), np.zeros(2, np.int64)),))
     return Behaviour(shop, Part((), histories), dev, np.zeros((0, 8), np.float32), "made up")
@@ -56,6 +62,36 @@ def test_the_strongest_are_those_of_the_whole_matrix(data: st.DataObject) -> Non
         assert not near[item][~there].any()
 
 
+def near(knn: ItemKnn, item: int, other: int) -> float:
+    place, wanted = (knn.ids.index(IDS[which]) for which in (item, other))
+    return {row["item"]: float(row["weight"]) for row in knn.table[place]}.get(wanted, 0.0)
+
+
+def test_the_strongest_by_hand() -> None:
+    rows = tuple(np.array(row) for row in ([0, 1, 0, 1, 0], [0, 1], [2, 0, 2]))
+    histories = Histories(("coffee", "filter", "cup"), ("1", "2", "3"), rows)
+    items, weights = strongest(histories, 2)
+    assert items.tolist() == [[1, 2], [0, -1], [0, -1]]
+    # Of two items each, however often: users count 1 / log2(3).
+    one = 1 / np.log2(3)
+    twice = 2 * one / np.sqrt(3 * 2) * (2 * one / (2 * one + 2))
+    once = one / np.sqrt(3 * 1) * (one / (one + 2))
+    assert weights == pytest.approx(np.array([[twice, once], [twice, 0], [once, 0]]))
+    cosines = ItemStatistics.of(histories).cosines().toarray()
+    assert cosines[0] == pytest.approx([0, twice, once])
+
+
+def test_who_has_something_again_and_again_is_one_user() -> None:
+    often = learned(*50 * [5 * [KETTLE, TEA]])
+    assert near(often, KETTLE, TEA) == pytest.approx(0.593, abs=1e-3)
+    assert near(learned(*50 * [[KETTLE, TEA]]), KETTLE, TEA) == near(often, KETTLE, TEA)
+    # What most have is what most users have.
+    found = learned(60 * [LAMP, BOOK], [KETTLE, TEA], [KETTLE, TEA])
+    assert set(found.ids[:2]) == {"kettle", "tea"}
+    assert found.owners is not None
+    assert found.owners.tolist() == [2, 2, 1, 1]
+
+
 def test_counting_some_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(3)
     rows = tuple(random.integers(0, 40, 6) for _ in range(60))
@@ -76,10 +112,12 @@ def test_who_has_a_kettle_gets_tea() -> None:
     assert knn.likely(["kettle", "camera"], 2) == ["tripod", "tea"]
     assert knn.likely(["kettle", "tea"], 5) == ["book"]
     assert knn.likely(["kettle"], 0) == []
-    # Of whom nothing is known gets what most have.
+    # Who has done nothing gets what most have.
     popular = ["kettle", "tea", "camera", "tripod", "book", "lamp"]
     assert sorted(knn.likely([], 4)) == sorted(popular[:4])
-    assert knn.likely(["unheard of"], 9)[4:] == popular[4:]
+    assert knn.likely([], 9)[4:] == popular[4:]
+    # Who did what nobody else did does not.
+    assert knn.likely(["unheard of"], 9) == []
     assert knn.likely([], 0) == []
 
 
@@ -99,7 +137,7 @@ def test_the_dev_part_says_nothing() -> None:
 
 
 def test_a_very_long_history_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_STEPS", 2)
+    monkeypatch.setattr(module, "_ITEMS", 2)
     knn = learned([KETTLE, TEA, CAMERA, TRIPOD], [KETTLE, TEA])
     assert knn.likely(["kettle"], 5) == ["tea"]
     assert knn.likely(["camera"], 5) == ["tripod"]
@@ -114,14 +152,74 @@ def test_what_was_learned_before_fades_and_what_left_the_catalogue_is_gone() -> 
     assert after.likely(["kettle"], 5) == ["book", "tea"]
     assert "camera" not in after.ids
     assert after.likely(["book"], 5) == ["kettle", "lamp"]
-    # What was had lately comes before what was had once.
+    # Eight that are known and six that are new: of what is known 8/14 is left.
+    left = 8 / 14
+    both, kettles, teas = left * 2 / np.log2(3), left * 2 + 3, left * 2
+    cosine = both / np.sqrt(kettles * teas) * (both / (both + 2))
+    kettle, tea = after.ids.index("kettle"), after.ids.index("tea")
+    weights = {row["item"]: row["weight"] for row in after.table[kettle]}
+    assert weights[tea] == pytest.approx(cosine, rel=1e-5)
+    # What most have, of all of them.
     assert after.ids[:2] == ("kettle", "book")
-    # Twice without a sign of it: twice less.
-    place, other = before.ids.index("kettle"), before.ids.index("tea")
-    was = {row["item"]: row["weight"] for row in before.table[place]}[other]
-    place, other = after.ids.index("kettle"), after.ids.index("tea")
-    now = {row["item"]: row["weight"] for row in after.table[place]}[other]
-    assert now == pytest.approx(0.9 * was, rel=1e-5)
+    assert after.owners is not None
+    assert after.owners[:2] == pytest.approx([kettles, left + 3])
+
+
+ROWS = [
+    [KETTLE, TEA],
+    [KETTLE, TEA, BOOK],
+    [BOOK, LAMP, TEA],
+    [CAMERA, TRIPOD, CAMERA],
+    [TEA, LAMP],
+]
+
+
+def test_two_rounds_count_what_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_faded", lambda counts, _: counts)
+    after = together(behaviour(*ROWS[2:]), learned(*ROWS[:2]))
+    whole = learned(*ROWS)
+    assert after is not None
+    assert after.owners == pytest.approx(whole.owners)
+    for item in range(len(IDS)):
+        for other in range(len(IDS)):
+            assert near(after, item, other) == pytest.approx(near(whole, item, other), rel=1e-4)
+
+
+def test_a_few_users_do_not_outweigh_many() -> None:
+    """Of few users all cosines are high."""
+    before = learned(*10 * [[KETTLE, TEA]], *40 * [[KETTLE, CAMERA]], *40 * [[TEA, CAMERA]])
+    for knn in (before, ItemKnn(before.ids, before.table["item"], before.table["weight"])):
+        after = together(behaviour([KETTLE, LAMP], [BOOK, LAMP], [TRIPOD, LAMP]), knn)
+        assert after is not None
+        assert after.likely(["kettle"], 5) == ["camera", "tea", "lamp"]
+        assert near(after, KETTLE, CAMERA) == pytest.approx(near(before, KETTLE, CAMERA), rel=0.1)
+        # What most have is no window's list.
+        assert after.ids[0] == "camera"
+
+
+def test_many_small_rounds_do_not_wear_off_what_many_had() -> None:
+    knn = before = learned(*300 * [[KETTLE, TEA]], *100 * [[CAMERA, TRIPOD]])
+    for _ in range(60):
+        found = together(behaviour([BOOK, LAMP]), knn)
+        assert found is not None
+        knn = found
+    assert near(knn, CAMERA, TRIPOD) == pytest.approx(near(before, CAMERA, TRIPOD), rel=0.1)
+    assert set(knn.ids[:2]) == {"kettle", "tea"}
+
+
+def test_who_is_only_remembered_is_not_counted_again() -> None:
+    before = learned(*ROWS)
+    after = together(behaviour([KETTLE, TEA], remembered=ROWS), before)
+    alone = together(behaviour([KETTLE, TEA]), before)
+    assert after is not None
+    assert alone is not None
+    assert after.ids == alone.ids
+    assert (after.owners == alone.owners).all()
+    assert (after.table == alone.table).all()
+    # A table that there was not yet is made of them, too.
+    first = together(behaviour(remembered=ROWS))
+    assert first is not None
+    assert first.owners == pytest.approx(before.owners)
 
 
 def test_nothing_new_keeps_what_is_known() -> None:

@@ -189,15 +189,18 @@ def test_pages_and_histories_are_read_without_what_came_later() -> None:
     assert later.history.items.tolist() == [2, 3]
     assert [h.items.tolist() for h in found.dev.histories] == [[2, 3, 5]]
     assert {h.first for h in found.train.histories} == {1}
+    assert not any(h.remembered for h in found.train.histories)
     # Of a window, only what was done in it is to be guessed; who did nothing in it is remembered.
     window = Window.model_validate({"from": iso(3 * DAY), "until": iso(20 * DAY)})
     description = dataset.description.model_copy(update={"window": window})
     found = from_dataset(replace(dataset, description=description), shop, encode)
     assert [h.first for h in found.train.histories] == [1, 1]
+    assert [h.remembered for h in found.train.histories] == [False, True]
     window = Window.model_validate({"from": iso(5 * DAY + 1), "until": iso(20 * DAY)})
     description = dataset.description.model_copy(update={"window": window})
     found = from_dataset(replace(dataset, description=description), shop, encode)
     assert [h.first for h in found.train.histories] == [2, 1]
+    assert [h.remembered for h in found.train.histories] == [False, True]
 
 
 def test_a_dataset_becomes_a_bundle_of_the_registry(registry: Registry, tmp_path: Path) -> None:
@@ -314,7 +317,8 @@ def test_a_later_bundle_must_be_better_at_what_users_chose(
 def test_a_first_one_that_is_worse_than_nearness_does_not_serve(
     registry: Registry, tmp_path: Path
 ) -> None:
-    """Who has one of two twins goes on to the other: nothing can be better than near."""
+    """Who has one of two twins goes on to the other, each user of another pair: nothing can be
+    better than near, and nobody else did the same."""
     letters = "abcdefghijkl"
     rows = [
         orjson.dumps({"id": f"{letter}{twin}", "title": 6 * letter})
@@ -322,7 +326,7 @@ def test_a_first_one_that_is_worse_than_nearness_does_not_serve(
         for twin in (1, 2)
     ]
     (tmp_path / "c.jsonl").write_bytes(b"\n".join(rows))
-    users = "\n".join(f"u{n}\t{letter}1 {letter}2" for n, letter in enumerate(5 * letters))
+    users = "\n".join(f"u{n}\t{letter}1 {letter}2" for n, letter in enumerate(letters))
     (tmp_path / "h.tsv").write_text(users)
     done = command(
         registry, tmp_path, "--histories", tmp_path / "h.tsv", "--catalogue", tmp_path / "c.jsonl",

@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests.unit.trainer.evaluation.shop import ITEM, dataset, page
-from trainer.dataset import Dataset, Window
+from trainer.dataset import BLOCKED, Dataset, Window
 from trainer.update.users import UserMemory
 
 THINGS = list(ITEM)
@@ -61,6 +62,23 @@ def test_what_a_user_did_before_is_known_in_the_next_window() -> None:
     # Who goes on with the same item has chosen nothing new.
     again = memory.mixed(window(did("u", "12", 2), did("v", "2", 2)), 0.0)
     assert steps(again) == {"u": "012"}
+
+
+def test_what_a_user_blocks_is_remembered_no_more() -> None:
+    def blocked(data: Dataset, *rows: tuple[str, int, str]) -> Dataset:
+        named = [{"user_id": u, "item_id": THINGS[n], "split": part} for u, n, part in rows]
+        return replace(data, blocked=pa.Table.from_pylist(named, BLOCKED))
+
+    users = {"u": "0121", "v": "2", "w": "0", "x": "121"}
+    memory = UserMemory().after(window(*(did(user, had, 1) for user, had in users.items())), 10)
+    second = blocked(
+        window(did("u", "34", 2)),
+        ("u", 2, "train"), ("v", 2, "test"), ("u", 0, "dev"), ("x", 2, "test"),
+    )  # fmt: skip
+    # What is blocked after the train part is liked there.
+    assert steps(memory.mixed(second, 0.0)) == {"u": "0134"}
+    after = memory.after(memory.mixed(second, 0.0), 10)
+    assert steps(after.replay) == {"u": "134", "w": "0", "x": "1"}
 
 
 def test_what_came_late_is_put_in_its_place() -> None:

@@ -18,6 +18,7 @@ from sidecar.models.serving import EncoderModel, Serving
 from sidecar.ranking.exclusions import exclusions as read_exclusions
 from sidecar.ranking.interests import interests
 from sidecar.ranking.space import strict_space
+from sidecar.ranking.taste import done
 
 __all__ = ["Vectors"]
 
@@ -184,15 +185,17 @@ class Vectors:
         if not profile.interactions:
             why = "no events and no interactions of the user"
             return Encoding(None, why, collaborative=_likely(entry, serving, model, ()))
+        events = done(profile)
+        # Who did nothing with any item, and searched for some, is not one of whom nothing is known.
+        likely = _likely(entry, serving, model, events) if events else ()
         taste, problem = await self._users.taste(profile, index, model, deadline)
         if taste.interest is None:
             if problem:
                 raise problem
             count = len(profile.interactions)
             why = f"none of the user's {count} interactions has a vector here"
-            return Encoding(None, why, collaborative=_likely(entry, serving, model, ()))
+            return Encoding(None, why, collaborative=likely)
         apart = interests(taste.vectors, taste.weights, entry.interests) if entry.interests else ()
-        likely = _likely(entry, serving, model, taste.recent.events)
         return Encoding(taste.interest, interests=apart, collaborative=likely)
 
 

@@ -3,7 +3,7 @@
 In comments m is the number of interactions that have a vector, d the encoder's dimensions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from neuralrank.personal_inputs import Event, steps
 from sidecar.domain import Floats, Interaction, Item, Profile
 
-__all__ = ["ACTION_WEIGHTS", "Recent", "Taste", "query_texts", "taste"]
+__all__ = ["ACTION_WEIGHTS", "Recent", "Taste", "done", "query_texts", "taste"]
 
 # How much an action says about what its user wants, relative to a click. An impression says that
 # something was shown, which is not the user's doing.
@@ -136,6 +136,18 @@ def taste(
     )
 
 
+def done(profile: Profile) -> tuple[Event, ...]:
+    """What a user did with items, oldest first, whether or not an index knows these."""
+    return tuple(steps(_acts(profile.interactions)))
+
+
+def _acts(rows: Sequence[Interaction]) -> Iterator[Event]:
+    """Of rows that are newest first, those that count, oldest first."""
+    for row in reversed(rows):
+        if row.item_id and ACTION_WEIGHTS.get(row.action, _OTHER_ACTION) > 0:
+            yield Event(row.item_id, row.action)
+
+
 def _recent(rows: Sequence[Interaction], items: Mapping[str, Item], names: Sequence[str]) -> Recent:
     """
     Args:
@@ -143,11 +155,7 @@ def _recent(rows: Sequence[Interaction], items: Mapping[str, Item], names: Seque
         names: of the rows of the vectors.
     """
     place = {name: number for number, name in enumerate(names) if name}
-    found = steps(
-        Event(row.item_id, row.action)
-        for row in reversed(rows)
-        if row.item_id in place and ACTION_WEIGHTS.get(row.action, _OTHER_ACTION) > 0
-    )
+    found = steps(event for event in _acts(rows) if event.item_id in place)
     touched = [items[event.item_id] for event in found]
     return Recent(
         tuple(found),

@@ -96,8 +96,8 @@ SCALING = (CHECKOUT / "docs/scaling.md").read_text(encoding="utf-8")
 def test_nobody_is_told_to_install_our_name_from_a_package_index() -> None:
     """It is not there: whoever takes the name would be installed."""
     told = re.compile(r"pip install [^\n`]*'?neuralrank\b")
-    sources = [path for folder in ("neuralrank", "sidecar", "indexer", "opensearch_config")
-               for path in (CHECKOUT / folder).rglob("*.py")]  # fmt: skip
+    folders = ("neuralrank", "sidecar", "indexer", "opensearch_config", "trainer")
+    sources = [path for folder in folders for path in (CHECKOUT / folder).rglob("*.py")]
     for path in (*PAGES, *sources):
         assert not told.search(path.read_text(encoding="utf-8")), path
 

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 from neuralrank.errors import Unsupported
+from neuralrank.extras import install
 
 __all__ = ["PERTURBATIONS", "other_script", "other_width", "typo", "word_order"]
 
@@ -88,7 +89,7 @@ def _converter(way: str) -> Any:
         import opencc
     except ImportError as error:
         raise Unsupported(
-            "Converting between Chinese scripts needs OpenCC: `pip install 'neuralrank[train]'`."
+            f"Converting between Chinese scripts needs OpenCC: {install('train')}."
         ) from error
     return opencc.OpenCC(way)
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from neuralrank.console import plain_console
 from neuralrank.errors import Unavailable, Unsupported
+from neuralrank.extras import install
 from neuralrank.full_disk import naming
 from trainer.loop.options import TrainingOptions
 
@@ -97,7 +98,7 @@ def _wandb(folder: Path, name: str, config: Mapping[str, Any], run: str) -> Iter
         import wandb
     except ImportError as error:
         raise Unsupported(
-            "--track wandb needs `pip install 'neuralrank[wandb]'`; or --track tensorboard."
+            f"--track wandb needs wandb: {install('wandb')}; or --track tensorboard."
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     try:

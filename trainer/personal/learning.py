@@ -1,7 +1,7 @@
 """Trains the user × item ranker that serves, and makes its bundle."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -125,7 +125,7 @@ def train_personal(
         )
     known = known_items(behaviour, options.id_events, source.items if source else ())
     lists = Lists.of(behaviour, options.events, options.list_size, known)
-    dev = lists.held(options.dev_lists, options.dev_items)
+    dev = [_as_served(one, lists) for one in lists.held(options.dev_lists, options.dev_items)]
 
     def fit(chosen: TrainingOptions) -> tuple[RankerModel, Outcome]:
         model = beginning(lists, options.width, chosen.seed, source)
@@ -207,6 +207,15 @@ def _task(
         describe=describe,
         all_weights_used=True,
     )
+
+
+def _as_served(one: List, lists: Lists) -> List:
+    """Where no page of the train part was searched for, no head learns of searches, and one is
+    ranked as a recommendation (`PersonalRanker.score`)."""
+    if one.head or lists.behaviour.searched:
+        return one
+    nothing = np.full(len(one.items), np.nan, np.float32)
+    return replace(one, head=1, query=-1, retrieval=nothing)
 
 
 def _mean_gains(part: Part) -> NDArray[np.float32]:

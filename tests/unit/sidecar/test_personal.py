@@ -105,6 +105,22 @@ async def test_nobody_asks_it_where_there_is_nothing_to_ask(made: Bench, taste: 
     assert taste.calls == []
 
 
+async def test_what_was_done_with_items_that_are_not_here_counts_and_searching_alone_is_nothing(
+    made: Bench, taste: WordTaste
+) -> None:
+    made.catalogue.users["guest"] = Profile(interactions=(Interaction("elsewhere", "view", HOUR),))
+    made.catalogue.users["seeker"] = Profile(interactions=(Interaction("", "search", HOUR, "red"),))
+    users = ("guest", "seeker")
+    inputs = [pb.EncodeInput(user=pb.User(id=name), collaborative=2) for name in users]
+    async with serving(made) as stub:
+        guest, seeker = (await stub.Encode(pb.EncodeRequest(index="shop", inputs=inputs))).encodings
+    assert taste.likely_of == [["elsewhere"]]
+    assert list(guest.collaborative) == ["D", "gone"]
+    assert "none of the user's 1 interactions" in guest.missing
+    assert not seeker.collaborative
+    assert seeker.vector
+
+
 async def test_encode_names_what_those_who_did_the_same_have(made: Bench, taste: WordTaste) -> None:
     wanted = pb.EncodeRequest(
         index="shop",
@@ -120,8 +136,8 @@ async def test_encode_names_what_those_who_did_the_same_have(made: Bench, taste:
         assert named == [["D", "gone"], [], ["popular", "B"]]
         assert "no events" in answer.encodings[2].missing
         assert answer.encodings[0].vector == answer.encodings[1].vector
-        # Oldest first, as it reads them.
-        assert taste.likely_of == [["B", "C"], []]
+        # Oldest first, and what has left the index counts, too: others had it as well.
+        assert taste.likely_of == [["B", "gone", "C"], []]
         taste.encoder = "other@000000000009"
         answer = await stub.Encode(wanted)
     assert not answer.encodings[0].collaborative

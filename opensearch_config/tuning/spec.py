@@ -121,6 +121,7 @@ class Variant(_Model):
     fusion: Literal["weights", "rrf"] | None = None
     weights: Weights | None = None
     bundle: str | None = None
+    exclusions: bool | None = None
     max_reranked: Annotated[int, Field(ge=0, le=10_000)] | None = None
     deadline_ms: Annotated[int, Field(ge=1, le=60_000)] | None = None
     timeout_ms: Annotated[int, Field(ge=1, le=60_000)] | None = None
@@ -136,7 +137,7 @@ class Variant(_Model):
 
 _OF_THE_PIPELINE: Final = frozenset(
     {"vector", "window", "k", "ef_search", "fusion", "weights", "bundle", "max_reranked"}
-    | {"deadline_ms", "timeout_ms"}
+    | {"exclusions", "deadline_ms", "timeout_ms"}
 )
 
 

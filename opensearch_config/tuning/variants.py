@@ -28,8 +28,8 @@ _K: Final = 100
 _OVERSAMPLING: Final = 4
 _MOST: Final = 10_000
 _BOOST: Final = re.compile(r"(?P<field>[^^]+)(?:\^(?P<boost>[0-9.]+))?")
-_RECALL_KEYS: Final = ("vector", "window", "k", "ef_search", "timeout_ms")
-_RANK_KEYS: Final = ("fusion", "bundle", "max_reranked", "deadline_ms")
+_RECALL_KEYS: Final = ("vector", "window", "k", "ef_search", "exclusions", "timeout_ms")
+_RANK_KEYS: Final = ("fusion", "bundle", "max_reranked", "exclusions", "deadline_ms")
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def test_a_short_spec_has_defaults(tmp_path: Path) -> None:
     ("more", "line", "words"),
     [
         ("    boots: {title: 2}", 5, "'boosts'"),
-        ("    boots: {title: 2}", 5, "ef_construction, ef_search, folder, fusion"),
+        ("    boots: {title: 2}", 5, "ef_construction, ef_search, exclusions, folder, fusion"),
         ("    window: wide", 5, "variants[0].window: got 'wide'"),
         ("    window: 0", 5, "greater than or equal to 1"),
         ("    m: 1", 5, "greater than or equal to 2"),

@@ -106,11 +106,12 @@ def test_the_pipeline_is_the_files_with_the_variants_numbers(tmp_path: Path) -> 
     (found,) = planned(
         tmp_path,
         "window: 50, ef_search: 77, fusion: rrf, weights: {retrieval: 0}, bundle: none, "
-        "max_reranked: 5, deadline_ms: 40, timeout_ms: 900",
+        "max_reranked: 5, deadline_ms: 40, timeout_ms: 900, exclusions: false",
     )
     assert found.pipeline is not None
     recall = found.pipeline["request_processors"][0]["neural_recall"]
     rank = found.pipeline["response_processors"][0]["neural_rank"]
+    assert recall["exclusions"] is rank["exclusions"] is False
     assert (recall["window"], recall["ef_search"], recall["timeout_ms"]) == (50, 77, 900)
     assert (recall["k"], recall["vector_field"]) == (100, "text_vector")
     assert (rank["fusion"], rank["bundle"], rank["weights"]) == ("rrf", "none", {"retrieval": 0.0})

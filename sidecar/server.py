@@ -155,6 +155,7 @@ class Sidecar:
             half_life_days=settings.half_life_days,
             wait=timeout,
             read_timeout=settings.opensearch_read_ms / 1_000,
+            exclusions=settings.exclusions,
             clock=clock,
         )
         ranker = Ranker(

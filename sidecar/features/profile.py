@@ -19,6 +19,7 @@ from sidecar.features.opensearch import Features, IndexInfo
 from sidecar.features.shared import SharedReads
 from sidecar.inference.inference import Inference
 from sidecar.models.serving import EncoderModel
+from sidecar.ranking.exclusions import exclusions
 from sidecar.ranking.taste import Taste, query_texts, taste
 from sidecar.telemetry.metrics import Metrics
 
@@ -44,6 +45,7 @@ class Users:
         half_life_days: float,
         wait: float,
         read_timeout: float,
+        exclusions: bool,
         clock: Clock,
     ) -> None:
         """
@@ -53,8 +55,10 @@ class Users:
             half_life_days: see `sidecar.ranking.taste.taste`.
             wait: the most seconds that a request waits for a read.
             read_timeout: the most seconds that a read goes on, waited for or not.
+            exclusions: whether what a user searched for is read without what it excludes.
         """
         self._features = features
+        self._exclusions = exclusions
         self._items = items
         self._inference = inference
         self._metrics = metrics
@@ -122,7 +126,8 @@ class Users:
         queries = query_texts(profile)
         vectors: dict[str, Floats] = {}
         if queries:
-            encoded = await self._inference.encode_queries(encoder, queries, deadline)
+            wanted = [exclusions(text).rest for text in queries] if self._exclusions else queries
+            encoded = await self._inference.encode_queries(encoder, wanted, deadline)
             vectors = dict(zip(queries, encoded, strict=True))
         found = taste(profile, items, vectors, self._half_life_days, encoder.dimensions)
         if lasting and found.size <= self._tastes.maxsize:

@@ -37,8 +37,10 @@ _IMAGE_SHARE: Final = 0.5
 _ORDER_FLOOR: Final = 0.5
 # The most that is believed of a candidate of which nothing is known.
 _UNKNOWN_RELEVANCE: Final = 0.5
-# Of how many others something has to be known for a line through them.
+# Of how many others something has to be known for a line through them, and between which of them
+# what is not known is looked for.
 _TOLD: Final = 3
+_USUAL: Final = (0.1, 0.9)
 # The first ranking, which feedback is taken from: the user has no part in it.
 _FIRST: Final = Weights(relevance=0.4, affinity=0.0, retrieval=0.6)
 # How many of its best are taken: one of four candidates, five at most. Fewer than three would say
@@ -145,7 +147,7 @@ def relevance(
 
 def _expected(match: Floats, known: npt.NDArray[np.bool_], found: Floats | None) -> Floats:
     """What the relevance of each candidate would be by what is known of others, float32 [n]: least
-    squares on `found`, which may not fall."""
+    squares on `found`, which may not fall, within what all but the extremes of the others have."""
     told = known & ~np.isnan(found) if found is not None else np.zeros_like(known)
     if found is None or np.count_nonzero(told) < _TOLD or not np.ptp(found[told]):
         least = min(float(np.quantile(match[known], 0.25)), _UNKNOWN_RELEVANCE)
@@ -153,7 +155,8 @@ def _expected(match: Floats, known: npt.NDArray[np.bool_], found: Floats | None)
     x, y = found[told].astype(np.float64), match[told].astype(np.float64)
     slope = max(float(np.cov(x, y, bias=True)[0, 1] / x.var()), 0.0)
     line = y.mean() + slope * (np.nan_to_num(found) - x.mean())
-    return np.asarray(_unit(line.astype(np.float32)))
+    low, high = np.quantile(y, _USUAL)
+    return np.asarray(np.minimum(np.maximum(line, low), high), np.float32)
 
 
 def lowered(part: Floats, mentions: npt.NDArray[np.int8]) -> Floats:

@@ -49,8 +49,9 @@ from sidecar.ranking.score import (
     category_match,
     centroid_match,
     complete,
+    most_have_vectors,
     similarities,
-    with_most_vectors,
+    without_vectors,
 )
 from sidecar.telemetry.agreement import kendall_distance
 from sidecar.telemetry.metrics import Metrics
@@ -118,8 +119,10 @@ class Ranker:
 
         dimensions = space.encoder.dimensions if space.encoder else 0
         candidates = complete(query.candidates, gathered.items, dimensions, vectors=space.vectors)
-        if gathered.unread and (query.query or query.similar_to):
-            candidates = with_most_vectors(candidates)
+        photos = gathered.photos
+        asks = query.query or query.similar_to
+        if asks and gathered.unread and not most_have_vectors(candidates):
+            candidates, photos = without_vectors(candidates), None
         with trace.stage("filter", len(candidates)):
             kept, dropped = apply_filters(
                 candidates, query.filters, gathered.profile, query.similar_to
@@ -131,7 +134,7 @@ class Ranker:
                 gathered.query_vector,
                 gathered.taste,
                 query_is_item=bool(query.similar_to),
-                photos=gathered.photos,
+                photos=photos,
             )
             known = gathered.taste is not None and gathered.taste.interest is not None
             found = retrieval(
@@ -149,8 +152,8 @@ class Ranker:
                 )
                 context = centroid_match(candidates, space.encoder, centroid)
             said = mentions(candidates.texts, unwanted) if unwanted else None
-            if gathered.photos and not np.isnan(near.image_cosine).all():
-                trace.used(gathered.photos.encoder)
+            if photos and not np.isnan(near.image_cosine).all():
+                trace.used(photos.encoder)
             taste = affinity(near.user_match, near.category_share, near.brand_share)
             if space.encoder and near.compared:
                 trace.used(space.encoder.ref)
@@ -202,7 +205,7 @@ class Ranker:
     def _wanted(self, query: RankQuery) -> tuple[RankQuery, tuple[str, ...]]:
         """The query as models are to read it, and what it excludes: no model understands that."""
         reads = self._exclusions if query.exclusions is None else query.exclusions
-        found = exclusions(query.query) if reads else None
+        found = exclusions(query.query, query.language) if reads else None
         if found is None or not found.what:
             return query, ()
         # Of what is left the language may be another: "iPhone 不带盒".

@@ -3,11 +3,11 @@
 Neither words nor vectors read a negation: BM25 finds more of "straw" where it is, and bi-encoders
 and cross-encoders alike rank such queries hardly better than chance (Weller, Lawrie and Van Durme,
 "NevIR: Negation in Neural Information Retrieval", 2024). So it is read by rule, in English and
-Chinese. What is not clearly an exclusion is none: "no show socks" are what they are called.
+Chinese, and what is not clearly an exclusion is none (docs/decisions/027-exclusions.md).
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -15,35 +15,87 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from neuralrank.language import detect
+
 __all__ = ["Exclusions", "exclusions", "mentions"]
 
-_HAN: Final = "\u4e00-\u9fff"
-# At least one is in any query with an exclusion: most queries are done with here.
-_MARKERS: Final = re.compile(r"\bwithout\b|\bw/o\b|\bno\b|不含|不带|不要|不加|没有", re.IGNORECASE)
-# A word may have an apostrophe or a hyphen within.
-_WORD: Final = r"[^\W\d_][^\W_]*(?:['’-][^\W_]+)*"
-_FILLER: Final = r"(?:(?:a|an|any|the|added)\s+)?"
-# After "without": a word, or several ("sulfates, parabens or silicone"), or two that end the query.
-_WITHOUT: Final = re.compile(
-    rf"(?<![\w-])(?:without|w/o|with\s+no)\s+{_FILLER}"
-    rf"(?P<what>{_WORD}(?:(?:\s*,\s*{_WORD})*\s*,?\s+(?:or|and|nor)\s+{_WORD})?(?:\s+{_WORD}\s*$)?)",
-    re.IGNORECASE,
-)
-# "bra no underwire". Before other words it is mostly a name of a kind: "no show socks".
-_NO: Final = re.compile(rf"(?<=\w)\s+no\s+(?P<what>{_WORD})\s*$", re.IGNORECASE)
-_LIST: Final = re.compile(r"\s*,?\s+(?:or|and|nor)\s+|\s*,\s*", re.IGNORECASE)
-# Chinese has no spaces: what is excluded ends with the run of characters, or at 的. More than four
-# characters are more than its name. 有没有 asks whether there is one.
-_CHINESE: Final = re.compile(
-    rf"(?:不含|不带|不要|不加|(?<!有)没有)(?P<what>[{_HAN}]{{1,4}}?)(?:的|(?![{_HAN}]))"
-)
-
-# In a title. Between a marker and what it is about are few words, of the same clause.
-_NOT: Final = r"(?:without|w/o|no|non|not|zero|0|free\s+(?:of|from)|never)"
-_NEAR: Final = r"[\s-]+(?:[^\W_]+[\s-]+){0,2}?"
-_NOT_CHINESE: Final = rf"(?:不含|不带|不加|不要|没有|无|免|零|0|非|去)[{_HAN}]{{0,2}}?"
+# Nobody types more; what does is no query for an exclusion to be read in.
+_LONGEST: Final = 300
+_MOST_THINGS: Final = 5
 # A title is what it is: its first line, and not all that some sellers put there.
 _TITLE: Final = 300
+# Titles that are looked at, which takes some 5 µs each: the first of the order that came.
+_MOST_TITLES: Final = 2_000
+
+# --- Queries in English
+
+_WORD: Final = re.compile(r"[^\W\d_][^\W_]*(?:['’-][^\W_]+)*")
+_PART: Final = re.compile(r"[,;]|[^\s,;]+")
+_FILLERS: Final = frozenset(("a", "an", "any", "the", "added", "extra"))
+_JOINED: Final = frozenset(("and", "or", "nor", "&"))
+# What is excluded ends before these: what follows is said of the whole.
+_BOUNDS: Final = frozenset(
+    [
+        *(",", ";", "with", "without", "w/o", "w/", "for", "in", "on", "of", "to", "from", "by"),
+        *("that", "has", "but", "size", "set", "pack"),
+    ]
+)
+# And so do these, unless they are what is excluded: for whom it is, its size and its colour.
+_OF_THE_WHOLE: Final = frozenset(
+    [
+        *("women", "womens", "woman", "men", "mens", "man", "girls", "girl", "boys", "boy"),
+        *("kids", "kid", "children", "toddler", "toddlers", "baby", "babies", "adult", "adults"),
+        *("teens", "unisex", "dogs", "cats", "small", "medium", "large", "xl", "mini", "queen"),
+        *("king", "twin", "full", "white", "black", "red", "blue", "green", "pink", "grey"),
+        *("gray", "brown", "beige", "yellow", "purple", "orange", "gold", "silver"),
+    ]
+)
+
+# --- Queries in Chinese
+
+_HAN: Final = "\u4e00-\u9fff"
+# Chinese has no spaces: what is excluded ends with 的, or with the run of characters if that is
+# short; more are more than its name. 带不带 asks whether it has one.
+_CHINESE: Final = re.compile(
+    r"(?:(?<!含)不含|(?<!带)不带|(?<!加)不加)"
+    rf"(?P<what>[{_HAN}]{{1,4}}?(?=的)|[{_HAN}]{{1,2}}?(?=$|[^{_HAN}]|不[含带加]))的?"
+)
+
+# --- Titles
+
+# So far from a thing is what is said of it.
+_NEAR: Final = 60
+_ITEM: Final = r"[^\W\d_][^\W_]*"
+# "Sulfate, paraben & silicone free" is said of all three, "straw, BPA free" of the last.
+_LIST: Final = rf"(?:\s*,\s*{_ITEM}){{0,3}}\s*(?:,\s*)?(?:&|/|\band\b|\bor\b)\s*{_ITEM}"
+# At least one is in what denies a thing before it: of most titles no more is asked.
+_DENIAL: Final = re.compile("no|without|w/o|free|zero|0|[不无未零免非去]")
+# What denies a thing before it, and after it.
+_DENIED_BEFORE: Final = re.compile(
+    rf"\b(?:no|not|without|w/o)\s+(?:(?:any|added|more|a|an|the)\s+){{0,2}}"
+    rf"(?:{_ITEM}\s+(?:or|nor)\s+)?$"
+    rf"|\bfree\s+(?:of|from)\s+(?:{_ITEM}\s*(?:,|&|/|\band\b|\bor\b)\s*){{0,4}}$"
+    r"|\b(?:non|zero)[\s-]+(?:added\s+)?$"
+    r"|(?<![\d.])0(?:\.0+)?\s*(?:%|m?g)?\s*(?:added\s+)?$"
+    rf"|(?:不含|不带|不加|[不未无零0]添加(?!剂))[{_HAN}、]{{0,6}}$|(?:无|免|零|非|去|0%?)$"
+)
+_SAID: Final = (
+    r"(?:[\s-]+free\b(?!\s+(?:gift|shipping|delivery|sample|return))"
+    r"|[\s(:]+(?:is\s+|are\s+)?(?:not\s+(?:included|required|needed)|removed|sold\s+separately)\b)"
+)
+_DENIED_AFTER: Final = re.compile(rf"{_SAID}|[\s-]?less\b(?!\s+than)|[0零无未]添加")
+_DENIED_TOGETHER: Final = re.compile(f"{_LIST}{_SAID}")
+_GIVEN: Final = re.compile(
+    r"(?:\b(?:with|and|plus|includes|including)|\bw/|&|\+)\s*(?:an?\s+|\d+\s+)?$"
+)
+# Of these in the same clause, without "with" between, it is not clear whether they are said of the
+# thing; nor of "no parabens, sulfates".
+_UNCLEAR: Final = re.compile(
+    r"(?:\b(?:no|not|non|never|without|zero|free (?:of|from))\b|\bw/o\b)"
+    r"(?!.*\b(?:with\b|w/\s|includes\b|including\b))[^,;:()|.]*$"
+    rf"|\b(?:no|without)\s+{_ITEM}(?:\s+{_ITEM})?(?:\s*,\s*{_ITEM}){{0,3}}\s*,\s*(?:(?:or|and)\s+)?$"
+    rf"|[不无未零免][{_HAN}、]*$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,75 +106,179 @@ class Exclusions:
     rest: str
 
 
-def exclusions(query: str) -> Exclusions:
-    """What a query excludes; most exclude nothing, and their `rest` is the query itself."""
-    if not _MARKERS.search(query):
-        return Exclusions((), query)
-    what: list[str] = []
+def exclusions(query: str, language: str = "") -> Exclusions:
+    """What a query excludes; most exclude nothing, and their `rest` is the query itself.
 
-    def take(found: re.Match[str]) -> str:
-        what.extend(_LIST.split(found["what"].strip().lower()))
-        return " "
-
-    rest = query
-    for pattern in (_CHINESE, _WITHOUT, _NO):
-        rest = pattern.sub(take, rest)
-    rest = " ".join(rest.split())
+    Args:
+        language: as the caller names it; "": told from the script. Other languages than English and
+            Chinese are not read: "no" is no negation in all of them.
+    """
+    nothing = Exclusions((), query)
+    if len(query) > _LONGEST:
+        return nothing
+    match language or detect(query):
+        case "en":
+            what, rest = _english(query)
+        case "zh":
+            what, rest = _chinese(query)
+        case _:
+            return nothing
     # A query that is nothing but an exclusion, such as a title, is searched for as it stands; and
     # of a "silverware box without silverware" the title has to say silverware.
-    clear = rest and not any(_patterns(one)[0].search(rest) for one in what)
-    return Exclusions(tuple(dict.fromkeys(what)), rest) if what and clear else Exclusions((), query)
+    clear = 0 < len(what) <= _MOST_THINGS and rest
+    if not clear or any(_pattern(one).search(rest.lower()) for one in what):
+        return nothing
+    return Exclusions(tuple(dict.fromkeys(what)), rest)
 
 
-def mentions(texts: Iterable[str | None], what: Sequence[str]) -> npt.NDArray[np.int8]:
+def mentions(texts: Sequence[str | None], what: Sequence[str]) -> npt.NDArray[np.int8]:
     """What each text's first line, a title, says of what is excluded, int8 [texts]: -1 that it is
-    there, 1 that it is not, 0 nothing. One thing that is there outweighs others that are not."""
-    patterns = [_patterns(one) for one in what]
-    return np.fromiter((_mention(text, patterns) for text in texts), np.int8)
-
-
-_Patterns = tuple[re.Pattern[str], re.Pattern[str]]
-
-
-def _mention(text: str | None, patterns: Sequence[_Patterns]) -> int:
-    if not text:
-        return 0
-    title = text.partition("\n")[0][:_TITLE]
-    said = 0
-    for named, denied in patterns:
-        rest, denials = denied.subn(" ", title)
-        if named.search(rest):
-            return -1
-        said = max(said, min(denials, 1))
+    there, 1 that it is not, 0 nothing, or nothing clear. One thing that is there outweighs others
+    that are not. Of texts after the first 2,000 nothing is said."""
+    things = [_pattern(one) for one in what]
+    said = np.zeros(len(texts), np.int8)
+    said[:_MOST_TITLES] = [_mention(text, things) for text in texts[:_MOST_TITLES]]
     return said
 
 
-@lru_cache(1_000)
-def _patterns(what: str) -> _Patterns:
-    """What finds it in a title, and what finds it denied there."""
-    if re.match(f"[{_HAN}]", what):
-        return re.compile(re.escape(what)), re.compile(_NOT_CHINESE + re.escape(what))
-    words = what.split()
-    phrase = r"[\s-]+".join(_inflected(word) for word in words)
-    # Of two words either alone may be denied: "no liner" for "mesh liner".
-    any_word = "|".join([phrase, *(_inflected(word) for word in words)])
-    denied = (
-        rf"\b{_NOT}{_NEAR}(?:{any_word})\b"
-        rf"|\b(?:{any_word})(?:[\s-]+free\b|[\s-]*less\b"
-        r"|[\s(]+(?:is\s+|are\s+)?(?:not\s+(?:included|required|needed)|sold\s+separately))"
+def _english(query: str) -> tuple[list[str], str]:
+    parts: list[str] = _PART.findall(query)
+    words = [part.lower() for part in parts]
+    if not {"without", "w/o", "no"} & set(words):
+        return [], query
+    what: list[str] = []
+    rest: list[str] = []
+    at = 0
+    while at < len(words):
+        begins = _begins(words, at)
+        things, ends = _things(words, begins, first=at == 0) if begins else ([], at)
+        if things:
+            what += things
+            at = ends
+        else:
+            rest.append(parts[at])
+            at += 1
+    return what, " ".join(rest)
+
+
+def _begins(words: Sequence[str], at: int) -> int:
+    """Where what is excluded begins if a marker is here; else 0."""
+    alternative = at > 0 and words[at - 1] in (*_JOINED, "/")
+    if words[at] in ("without", "w/o") and not (alternative and "with" in words[:at]):
+        begins = at + 1
+    elif words[at : at + 2] == ["with", "no"]:
+        begins = at + 2
+    else:
+        return 0
+    while begins < len(words) and words[begins] in _FILLERS:
+        begins += 1
+    return begins
+
+
+def _things(words: Sequence[str], begins: int, *, first: bool) -> tuple[list[str], int]:
+    """The things that are excluded from a place on, and where what is wanted goes on.
+
+    Args:
+        first: whether nothing stands before it, so that what is wanted comes after.
+    """
+    run = _run(words, begins)
+    if not run:
+        return [], begins
+    ends = begins + len(run)
+    if len(run) > 1 and first:
+        return [run[0]], begins + 1
+    if len(run) == 2:
+        return [" ".join(run)], ends
+    if len(run) > 2:
+        # Which of them are its name can't be told: titles are looked at for the first, and models
+        # are not to look for the second as if it were wanted.
+        return [run[0]], begins + 2
+    things, joined = list(run), False
+    taken = ends
+    while ends < len(words) and words[ends] in (",", *_JOINED):
+        joined = joined or words[ends] in _JOINED
+        after = ends + 1
+        if words[ends] == "," and after < len(words) and words[after] in _JOINED:
+            joined, after = True, after + 1
+        more = _run(words, after)
+        # "nuts and gluten free", "sugar and high fiber": that is wanted.
+        if len(more) != 1:
+            break
+        things += more
+        ends = after + 1
+        taken = ends if joined else taken
+    # Commas alone join nothing: "tea without caffeine, green".
+    return (things, taken) if joined else ([run[0]], taken)
+
+
+def _run(words: Sequence[str], begins: int) -> list[str]:
+    """The words from a place to where a phrase ends."""
+    run: list[str] = []
+    for word in words[begins:]:
+        ends = word in _BOUNDS or word in _JOINED or not _WORD.fullmatch(word)
+        if ends or (run and word in _OF_THE_WHOLE):
+            break
+        run.append(word)
+    return run
+
+
+def _chinese(query: str) -> tuple[list[str], str]:
+    what = [found["what"] for found in _CHINESE.finditer(query)]
+    return what, " ".join(_CHINESE.sub(" ", query).split()) if what else query
+
+
+def _mention(text: str | None, things: Sequence[re.Pattern[str]]) -> int:
+    if not text:
+        return 0
+    title = text.partition("\n")[0][:_TITLE].lower()
+    said = 0
+    for thing in things:
+        for found in thing.finditer(title):
+            before = title[max(0, found.start() - _NEAR) : found.start()]
+            if _denied(title, found.end(), before):
+                said = 1
+            elif found["whole"] is not None and not (
+                _DENIAL.search(before) and _UNCLEAR.search(before)
+            ):
+                return -1
+    return said
+
+
+def _denied(title: str, ends: int, before: str) -> bool:
+    """Whether a title says that it lacks what ends at a place."""
+    return bool(
+        _DENIED_AFTER.match(title, ends)
+        or (_DENIED_TOGETHER.match(title, ends) and not _GIVEN.search(before))
+        or (_DENIAL.search(before) and _DENIED_BEFORE.search(before))
     )
-    return re.compile(rf"\b{phrase}\b", re.IGNORECASE), re.compile(denied, re.IGNORECASE)
+
+
+@lru_cache(256)
+def _pattern(what: str) -> re.Pattern[str]:
+    """What finds a thing in a title in lower case. Of two words either may be denied alone ("no
+    liner" for "mesh liner"); only both are the `whole`."""
+    if re.match(f"[{_HAN}]", what):
+        return re.compile(f"(?P<whole>{re.escape(what)})")
+    words = [_inflected(word) for word in what.split()]
+    whole = r"[\s-]+".join(words)
+    # "stemless" has it, too, and is denied by what comes after.
+    return re.compile(rf"\b(?:(?P<whole>{whole})|{'|'.join(words)})(?=\b|less\b)")
 
 
 def _inflected(word: str) -> str:
-    """A pattern of a noun's singular and plural (Harman's S stemmer, 1991, and back)."""
+    """A pattern of a noun's singular and plural."""
+    one = _singular(word)
+    if re.search(r"[^aeiou]y$", one):
+        return f"{re.escape(one[:-1])}(?:y|ies)"
+    return f"{re.escape(one)}(?:es|s)?"
+
+
+def _singular(word: str) -> str:
+    """Harman's S stemmer (1991)."""
     if word.endswith("ies") and len(word) > 4:
-        one = word[:-3] + "y"
-    elif re.search(r"(?:ss|x|ch|sh)es$", word):
-        one = word[:-2]
-    elif word.endswith("s") and not word.endswith(("ss", "us")) and len(word) > 3:
-        one = word[:-1]
-    else:
-        one = word
-    many = one[:-1] + "ies" if re.search(r"[^aeiou]y$", one) else one + "s"
-    return "(?:" + "|".join(re.escape(form) for form in (many, one + "es", one)) + ")"
+        return word[:-3] + "y"
+    if re.search(r"(?:ss|x|ch|sh)es$", word):
+        return word[:-2]
+    if word.endswith("s") and not word.endswith(("ss", "us")) and len(word) > 3:
+        return word[:-1]
+    return word

@@ -26,8 +26,9 @@ __all__ = [
     "complete",
     "image_cosines",
     "lacking",
+    "most_have_vectors",
     "similarities",
-    "with_most_vectors",
+    "without_vectors",
 ]
 
 
@@ -190,11 +191,13 @@ def _with_vectors(
     return matrix, has_vector
 
 
-def with_most_vectors(candidates: Candidates) -> Candidates:
-    """The candidates, without any vector where too few have one: those that happened to be in the
-    cache would be put before, or behind, all that were not."""
-    if np.count_nonzero(candidates.has_vector) >= _MOST_VECTORS * len(candidates):
-        return candidates
+def most_have_vectors(candidates: Candidates) -> bool:
+    """Whether so many have a vector that these say something of the others. Where fewer do, those
+    that happened to be in the cache would be put before, or behind, all that were not."""
+    return bool(np.count_nonzero(candidates.has_vector) >= _MOST_VECTORS * len(candidates))
+
+
+def without_vectors(candidates: Candidates) -> Candidates:
     return replace(candidates, has_vector=np.zeros(len(candidates), bool))
 
 

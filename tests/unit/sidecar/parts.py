@@ -332,6 +332,7 @@ class Bench:
             half_life_days=7.0,
             wait=5.0,
             read_timeout=5.0,
+            exclusions=True,
             clock=self.clock,
         )
         self.vectors = Vectors(self.models, self.items, self.users, self.inference, exclusions=True)

@@ -133,6 +133,10 @@ def test_one_of_which_nothing_is_known_gets_what_the_callers_scores_let_expect()
     mixed = relevance(floats(0.9, NAN, 0.5, 0.3, 0.8), nothing, nothing, SHARE, found)
     # Through 1.0 → 0.9, 0.9 → 0.8, 0.6 → 0.5, 0.4 → 0.3.
     assert mixed == pytest.approx([0.9, 0.7, 0.5, 0.3, 0.8])
+    # No further than most of the others are, however steep the line.
+    mixed = relevance(floats(0.9, 0.6, 0.55, 0.5, NAN), nothing, nothing, SHARE,
+                      floats(1.0, 0.98, 0.97, 0.96, 0.1))  # fmt: skip
+    assert 0.5 <= mixed[4] < 0.55
     # Where what scored higher is less relevant, all that lack a vector are alike.
     mixed = relevance(floats(0.3, NAN, 0.5, 0.9, NAN), nothing, nothing, SHARE, found)
     assert mixed[1] == mixed[4] == pytest.approx((0.3 + 0.5 + 0.9) / 3)

@@ -675,6 +675,18 @@ async def test_queries_without_a_click_count_for_the_user() -> None:
         bench.close()
 
 
+async def test_what_a_user_did_not_want_is_no_interest() -> None:
+    catalogue = shop()
+    query = "computer without apple"
+    catalogue.users = {"s": Profile(interactions=(Interaction("", "search", HOUR, query),))}
+    bench = Bench(catalogue, WordEncoder())
+    try:
+        await bench.rank(request(user="s"))
+        assert bench.encoder.calls == [["computer"]]
+    finally:
+        bench.close()
+
+
 async def test_an_encoder_that_fails_costs_no_page_of_a_user_who_searched() -> None:
     def fails(_: object) -> Never:
         raise RuntimeError("the graph failed")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neuralrank.bundle import Calibration
-from neuralrank.errors import EncoderMismatch, InvalidInput, NotFound
+from neuralrank.errors import EncoderMismatch, InvalidInput, NotFound, Unavailable
 from neuralrank.image_encoder import ImageEncoder
 from neuralrank.packing import pack
 from neuralrank.v1 import ranking_pb2 as pb
@@ -19,7 +19,7 @@ from sidecar.models.serving import Loaded, State, Status
 from sidecar.ranking.blend import with_image
 from sidecar.ranking.score import image_cosines
 from tests.unit.conftest import tiny_image_bundle
-from tests.unit.sidecar.parts import Bench, item, request, shop
+from tests.unit.sidecar.parts import Bench, ids, item, request, shop
 from tests.unit.sidecar.test_features import Client, document, features
 from tests.unit.test_pictures import GREEN, RED, file, plain
 
@@ -93,6 +93,18 @@ async def test_candidates_that_bring_all_else_are_looked_up_for_their_photos(ben
     assert all(
         result.explanation is not None and result.explanation.image_similarity is not None
         for result in ranking.results
+    )
+
+
+async def test_the_photos_that_happen_to_be_cached_do_not_order_the_page(bench: Bench) -> None:
+    await bench.rank(request("D", similar_to="A"))
+    bench.catalogue.error = Unavailable("down")
+    made = request("C", "B", "D", similar_to="A", options=pb.RankOptions(explain=True))
+    ranking = await bench.rank(made)
+    assert ids(ranking) == ["C", "B", "D"]
+    assert all(
+        hit.explanation is not None and hit.explanation.image_similarity is None
+        for hit in ranking.results
     )
 
 

@@ -19,11 +19,12 @@ import org.opensearch.index.query.BoostingQueryBuilder;
 import org.opensearch.index.query.ConstantScoreQueryBuilder;
 import org.opensearch.index.query.DisMaxQueryBuilder;
 import org.opensearch.index.query.MatchAllQueryBuilder;
-import org.opensearch.index.query.MatchQueryBuilder;
+import org.opensearch.index.query.MultiMatchQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilderVisitor;
 import org.opensearch.index.query.QueryStringQueryBuilder;
 import org.opensearch.index.query.SimpleQueryStringBuilder;
+import org.opensearch.index.query.WithFieldName;
 import org.opensearch.index.query.WrapperQueryBuilder;
 import org.opensearch.index.query.functionscore.FunctionScoreQueryBuilder;
 import org.opensearch.index.query.functionscore.ScriptScoreQueryBuilder;
@@ -144,8 +145,7 @@ final class HardFilters {
             case ScriptScoreQueryBuilder scored -> collectScored(scored, scored.query(), scored.getMinScore());
             case BoostingQueryBuilder boosting -> collect(boosting.positiveQuery());
             case ConstantScoreQueryBuilder constant -> collect(constant.innerQuery());
-            case MatchQueryBuilder exact when !QueryText.isText(exact.value()) || isExact.test(exact.fieldName()) ->
-                conditions.filter(exact);
+            case QueryBuilder exact when selects(exact) -> conditions.filter(exact);
             case QueryStringQueryBuilder said when QueryText.hasConditions(said) -> conditions.filter(said);
             case SimpleQueryStringBuilder said when QueryText.hasConditions(said) -> conditions.filter(said);
             default -> {
@@ -162,6 +162,19 @@ final class HardFilters {
                 }
             }
         }
+    }
+
+    /** Whether a clause of the match family is for no text, or in fields without analysis alone. */
+    private boolean selects(QueryBuilder clause) {
+        Object value = QueryText.matched(clause);
+        if (value == null) {
+            return false;
+        }
+        Set<String> fields = clause instanceof MultiMatchQueryBuilder several
+            ? several.fields().keySet()
+            : Set.of(((WithFieldName) clause).fieldName());
+        // Without fields it searches those of the index's setting.
+        return !QueryText.isText(value) || (!fields.isEmpty() && fields.stream().allMatch(isExact));
     }
 
     /** A least score is of the query's own scores, which neighbours have none of. */

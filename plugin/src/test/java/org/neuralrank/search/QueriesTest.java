@@ -152,6 +152,47 @@ public class QueriesTest {
         assertNull(conditions(boolQuery().should(matchQuery("title", "x")).should(apple), null));
     }
 
+    /** The whole match family as JSON has it, each looking for a value in a field. */
+    private static List<QueryBuilder> matches(String field, Object value) {
+        List<String> ofOneField = List.of("match", "match_phrase", "match_phrase_prefix", "match_bool_prefix");
+        Map<String, ?> several = Map.of("multi_match", Map.of("query", value, "fields", List.of(field)));
+        return Stream.concat(ofOneField.stream().map(name -> Map.of(name, Map.of(field, value))), Stream.of(several))
+            .map(QueriesTest::parse)
+            .toList();
+    }
+
+    private static QueryBuilder parse(Map<String, ?> clause) {
+        try {
+            return Clauses.parse(clause, REGISTRY);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    @Test
+    public void whatHoldsForAMatchHoldsForPhrasesPrefixesAndSeveralFields() {
+        for (QueryBuilder shop : matches("shop_id", 17)) {
+            QueryBuilder query = boolQuery().must(matchQuery("title", "shoes")).must(shop);
+            assertEquals(boolQuery().filter(shop), conditions(query, null));
+            assertEquals("shoes", QueryText.of(query));
+        }
+        for (QueryBuilder apple : matches("brand.keyword", "Apple")) {
+            assertEquals(boolQuery().filter(apple), conditions(boolQuery().must(apple), null));
+        }
+        for (QueryBuilder text : matches("title", "shoes")) {
+            assertNull(conditions(text, null));
+            assertEquals("shoes", QueryText.of(text));
+        }
+    }
+
+    @Test
+    public void aMatchOfSeveralFieldsIsAConditionWhereAllAreWithoutAnalysis() {
+        QueryBuilder both = multiMatchQuery("Apple", "brand.keyword", "maker.keyword");
+        assertEquals(boolQuery().filter(both), conditions(both, null));
+        assertNull("one may hold the text", conditions(multiMatchQuery("Apple", "brand.keyword", "title"), null));
+        assertNull("all fields", conditions(multiMatchQuery("Apple"), null));
+    }
+
     @Test
     public void aQueryStringThatRequiresOrExcludesBindsNeighbours() {
         List<String> words = List.of("usb-c cable", "t-shirt - red", "a (b) \"c d\" e* f~1", "AT&T", "it\\:s", "Andes NOTE");

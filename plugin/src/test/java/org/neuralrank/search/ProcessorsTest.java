@@ -25,7 +25,9 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
+import java.util.stream.Stream;
 import org.apache.lucene.search.TotalHits;
+import org.apache.lucene.search.join.ScoreMode;
 import org.junit.After;
 import org.junit.Before;
 import org.junit.Test;
@@ -59,6 +61,8 @@ import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.index.mapper.DerivedField;
 import org.opensearch.index.query.BoolQueryBuilder;
 import org.opensearch.index.query.IdsQueryBuilder;
+import org.opensearch.index.query.InnerHitBuilder;
+import org.opensearch.index.query.InnerHitContextBuilder;
 import org.opensearch.index.query.MatchAllQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilders;
@@ -66,6 +70,7 @@ import org.opensearch.index.query.WrapperQueryBuilder;
 import org.opensearch.script.Script;
 import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.SearchHit;
+import org.opensearch.search.SearchModule;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.collapse.CollapseBuilder;
 import org.opensearch.search.pipeline.PipelineProcessingContext;
@@ -112,10 +117,13 @@ public class ProcessorsTest {
         server = new FakeSidecar();
         sidecar = sidecar(Access.open(), server.endpoint());
         registry = new NamedXContentRegistry(
-            List.of(new NamedXContentRegistry.Entry(QueryBuilder.class, new ParseField("knn"), parser -> {
-                clauses.add(parser.map());
-                return new MatchAllQueryBuilder();
-            }))
+            Stream.concat(
+                new SearchModule(Settings.EMPTY, List.of()).getNamedXContents().stream(),
+                Stream.of(new NamedXContentRegistry.Entry(QueryBuilder.class, new ParseField("knn"), parser -> {
+                    clauses.add(parser.map());
+                    return new MatchAllQueryBuilder();
+                }))
+            ).toList()
         );
     }
 
@@ -666,6 +674,29 @@ public class ProcessorsTest {
         BoolQueryBuilder these = (BoolQueryBuilder) vectorSearches.get(0).source().query();
         assertTrue(these.toString(), these.toString().contains("Apple"));
         assertEquals("no more than were asked for", 3, ((IdsQueryBuilder) these.filter().get(0)).ids().size());
+    }
+
+    @Test
+    public void whatOthersDidShowsWhatIsJoinedAsTheQuerysHitsDo() throws Exception {
+        server.encode = request -> FakeSidecar.interestsAnd(List.of("l1"), 1);
+        SearchSourceBuilder source = new SearchSourceBuilder().query(
+            QueryBuilders.boolQuery().filter(QueryBuilders.boolQuery().must(joined("offers")))
+        ).postFilter(joined("shops"));
+        search(request(source, Map.of("user_id", "A")));
+        assertEquals(2, vectorSearches.size());
+        for (SearchRequest each : vectorSearches) {
+            // A shard refuses two of one name so.
+            Map<String, InnerHitContextBuilder> shown = new HashMap<>();
+            InnerHitContextBuilder.extractInnerHits(each.source().query(), shown);
+            assertEquals(Set.of("offers", "shops"), shown.keySet());
+        }
+        String conditions = ((BoolQueryBuilder) vectorSearches.get(0).source().query()).must().toString();
+        assertTrue(conditions, conditions.contains("offers.size") && conditions.contains("shops.size"));
+    }
+
+    private static QueryBuilder joined(String path) {
+        return QueryBuilders.nestedQuery(path, QueryBuilders.termQuery(path + ".size", "42"), ScoreMode.None)
+            .innerHit(new InnerHitBuilder());
     }
 
     @Test

@@ -37,6 +37,7 @@ import org.opensearch.core.xcontent.XContentBuilder;
 import org.opensearch.index.query.AbstractQueryBuilder;
 import org.opensearch.index.query.BoolQueryBuilder;
 import org.opensearch.index.query.CombinedFieldsQueryBuilder;
+import org.opensearch.index.query.InnerHitBuilder;
 import org.opensearch.index.query.MatchNoneQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilderVisitor;
@@ -267,6 +268,25 @@ public class QueriesTest {
         assertEquals(
             boolQuery().filter(nestedQuery("offers", boolQuery().filter(size), ScoreMode.Max)),
             conditions(nestedQuery("offers", boolQuery().must(text).filter(size), ScoreMode.Max), null)
+        );
+    }
+
+    @Test
+    public void conditionsShowNothingOfWhatIsJoined() {
+        QueryBuilder named = termQuery("inner_hits", "42");
+        QueryBuilder size = nestedQuery("offers", named, ScoreMode.Avg);
+        QueryBuilder shown = nestedQuery("offers", named, ScoreMode.Avg).innerHit(new InnerHitBuilder());
+        assertEquals(boolQuery().filter(size), conditions(shown, null));
+        assertEquals(boolQuery().filter(size), conditions(boolQuery().filter(shown), null));
+        assertEquals(boolQuery().filter(size), conditions(null, shown));
+        assertEquals(
+            boolQuery().filter(boolQuery().should(constantScoreQuery(size))),
+            conditions(boolQuery().filter(boolQuery().should(constantScoreQuery(shown))), null)
+        );
+        QueryBuilder text = boolQuery().must(matchQuery("offers.name", "x")).filter(named);
+        assertEquals(
+            boolQuery().filter(nestedQuery("offers", boolQuery().filter(named), ScoreMode.Avg)),
+            conditions(nestedQuery("offers", text, ScoreMode.Avg).innerHit(new InnerHitBuilder()), null)
         );
     }
 

@@ -136,14 +136,34 @@ def test_a_pipeline_that_can_not_work_is_refused_when_it_is_made(
     assert words in str(refused.value)
 
 
-def test_weights_of_request_and_pipeline_that_are_zero_together_keep_the_page(
-    client: OpenSearch,
+@pytest.mark.parametrize(
+    ("rank", "options", "words"),
+    [
+        (
+            {"weights": {"relevance": 0, "retrieval": 0}},
+            {"weights": {"affinity": 0}},
+            "weights are all zero: the pipeline's neural_rank.weights.relevance, ext.neural_rank.",
+        ),
+        (
+            {"filters": {"min_price": 10, "in_stock_only": True}},
+            {"filters": {"max_price": 5}},
+            "the pipeline's neural_rank.filters.min_price is [10.0], above ext.neural_rank.filters.",
+        ),
+        (
+            {"experiment": {"name": "x", "arms": {"A": {}, "B": {"fusion": "rrf"}}}},
+            {"fusion": "rrf"},
+            "arms A and B are the same once what they leave out is filled in: ext.neural_rank.fus",
+        ),
+    ],
+)
+def test_what_request_and_pipeline_can_not_say_together_is_400_with_where_it_is_from(
+    client: OpenSearch, rank: dict[str, Any], options: dict[str, Any], words: str
 ) -> None:
-    put(client, {}, {"weights": {"relevance": 0, "retrieval": 0}})
-    answer = search(client, {"weights": {"affinity": 0}})
-    assert {hit["_id"] for hit in answer["hits"]["hits"]} == PRODUCTS.keys()
-    assert not answer["ext"]["neural_rank"]["reranked"]
-    assert "weights are all 0" in notes(answer)
+    put(client, {}, rank)
+    with pytest.raises(InvalidInput) as refused:
+        search(client, options)
+    assert "(400)" in str(refused.value)
+    assert words in str(refused.value)
 
 
 def test_parts_count_by_place_where_that_is_asked(client: OpenSearch) -> None:

@@ -70,9 +70,10 @@ public final class RankProcessor extends AbstractProcessor implements SearchResp
             listener.onResponse(response);
             return;
         }
-        Rerank rerank;
+        Inquiry inquiry;
+        Options options;
         try {
-            Inquiry inquiry = Inquiry.in(context);
+            inquiry = Inquiry.in(context);
             if (inquiry == null) {
                 inquiry = withoutRecall(request);
             }
@@ -82,7 +83,22 @@ public final class RankProcessor extends AbstractProcessor implements SearchResp
                 listener.onResponse(response); // Without a report, which the other cluster may not be able to read.
                 return;
             }
-            Options options = inquiry.recallOptions().overriddenBy(config).overriddenBy(inquiry.asked().options());
+            options = inquiry.recallOptions().overriddenBy(config).overriddenBy(inquiry.asked().options());
+        } catch (RuntimeException e) {
+            warnings.defect(e);
+            listener.onResponse(response);
+            return;
+        }
+        try {
+            if (inquiry.leftAlone() == null) {
+                options.mustAgree(inquiry.asked().options());
+            }
+        } catch (IllegalArgumentException e) {
+            listener.onFailure(e);
+            return;
+        }
+        Rerank rerank;
+        try {
             rerank = new Rerank(node, warnings, inquiry, options, request, response, listener);
         } catch (RuntimeException e) {
             warnings.defect(e);

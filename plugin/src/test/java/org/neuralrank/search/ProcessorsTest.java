@@ -45,6 +45,7 @@ import org.neuralrank.v1.Explanation;
 import org.neuralrank.v1.Fusion;
 import org.neuralrank.v1.RankRequest;
 import org.neuralrank.v1.RankResponse;
+import org.opensearch.ExceptionsHelper;
 import org.opensearch.action.index.IndexRequest;
 import org.opensearch.action.index.IndexResponse;
 import org.neuralrank.v1.Weights;
@@ -57,6 +58,7 @@ import org.opensearch.common.xcontent.json.JsonXContent;
 import org.opensearch.core.ParseField;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.common.transport.TransportAddress;
+import org.opensearch.core.rest.RestStatus;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.index.mapper.DerivedField;
 import org.opensearch.index.query.BoolQueryBuilder;
@@ -1006,6 +1008,29 @@ public class ProcessorsTest {
         assertTrue(options.getFilters().getExcludePurchased());
         assertEquals(9, options.getFilters().getMaxPrice(), 0);
         assertFalse(options.getFilters().hasMinPrice());
+    }
+
+    @Test
+    public void whatRequestAndPipelineCanNotSayTogetherFailsTheSearch() throws Exception {
+        Map<String, Object> pipeline = Map.of("filters", Map.of("min_price", 10, "in_stock_only", true));
+        Map<String, Object> cheap = Map.of("filters", Map.of("max_price", 5));
+        SearchResponse found = Hits.response(Hits.hit("a", 3));
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            for (boolean recalls : new boolean[] { true, false }) {
+                context = new PipelineProcessingContext();
+                SearchRequest request = request(match("x"), cheap);
+                SearchRequest sent = recalls ? recall(request, Map.of()) : request;
+                Throwable failed = assertThrows(ExecutionException.class, () -> rank(sent, found, pipeline)).getCause();
+                assertEquals(RestStatus.BAD_REQUEST, ExceptionsHelper.status(failed));
+                String said = failed.getMessage();
+                assertTrue(said, said.contains("min_price is [10.0], above ext.neural_rank.filters.max_price [5.0]"));
+            }
+            context = new PipelineProcessingContext();
+            Map<String, Object> off = Map.of("filters", Map.of("max_price", 5), "enabled", false);
+            assertEquals("nothing is in force", List.of("a"), ids(rank(request(match("x"), off), found, pipeline)));
+        }
+        assertTrue(server.ranked.isEmpty());
     }
 
     // ------------------------------------------------------------------------------- experiments

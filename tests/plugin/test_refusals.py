@@ -104,7 +104,7 @@ def test_an_index_of_an_encoder_that_the_sidecar_lacks_keeps_the_page_and_is_nam
         ({"explain": 1}, "explain is [1] (number); allowed is true or false"),
         ({"fusion": "sum"}, "fusion is [sum] (string); allowed is one of [weights, rrf]"),
         ({"ef_search": 0}, "ef_search is [0] (number); allowed is an integer from 1 to 10000"),
-        ({"weights": {"affinity": -1}}, "weights.affinity is [-1] (number); allowed is a finite"),
+        ({"weights": {"affinity": -1}}, "weights.affinity is [-1] (number); allowed is a number"),
         ({"weights": {"relevance": 0, "affinity": 0, "retrieval": 0}}, "weights are all zero"),
         (5, "ext.neural_rank is [VALUE_NUMBER]; allowed is an object"),
     ],
@@ -147,7 +147,7 @@ def test_a_pipeline_that_can_not_work_is_refused_when_it_is_made(
         (
             {"filters": {"min_price": 10, "in_stock_only": True}},
             {"filters": {"max_price": 5}},
-            "the pipeline's neural_rank.filters.min_price is [10.0], above ext.neural_rank.filters.",
+            "the pipeline's neural_rank.filters.min_price is [10.0], above ext.neural_rank.",
         ),
         (
             {"experiment": {"name": "x", "arms": {"A": {}, "B": {"fusion": "rrf"}}}},

@@ -72,6 +72,7 @@ public final class RankProcessor extends AbstractProcessor implements SearchResp
         }
         Inquiry inquiry;
         Options options;
+        Rerank rerank;
         try {
             inquiry = Inquiry.in(context);
             if (inquiry == null) {
@@ -84,26 +85,19 @@ public final class RankProcessor extends AbstractProcessor implements SearchResp
                 return;
             }
             options = inquiry.recallOptions().overriddenBy(config).overriddenBy(inquiry.asked().options());
-        } catch (RuntimeException e) {
-            warnings.defect(e);
-            listener.onResponse(response);
-            return;
-        }
-        try {
-            if (inquiry.leftAlone() == null) {
-                options.mustAgree(inquiry.asked().options());
-            }
-        } catch (IllegalArgumentException e) {
-            listener.onFailure(e);
-            return;
-        }
-        Rerank rerank;
-        try {
             rerank = new Rerank(node, warnings, inquiry, options, request, response, listener);
         } catch (RuntimeException e) {
             warnings.defect(e);
             listener.onResponse(response);
             return;
+        }
+        if (inquiry.leftAlone() == null) {
+            try {
+                options.mustAgree(inquiry.asked().options());
+            } catch (IllegalArgumentException e) {
+                listener.onFailure(e); // 400, as for options that are bad by themselves.
+                return;
+            }
         }
         rerank.start();
     }

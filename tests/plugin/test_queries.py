@@ -157,6 +157,19 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "match of a keyword": {
         "query": {"bool": {"must": [MAC, {"match": {"brand.keyword": "Apple"}}]}}
     },
+    "match_phrase of a keyword": {
+        "query": {"bool": {"must": [MAC, {"match_phrase": {"brand.keyword": "Apple"}}]}}
+    },
+    "match_bool_prefix of a keyword": {
+        "query": {"bool": {"must": [MAC, {"match_bool_prefix": {"brand.keyword": "Appl"}}]}}
+    },
+    "multi_match of a keyword": {
+        "query": {
+            "bool": {
+                "must": [MAC, {"multi_match": {"query": "Apple", "fields": ["brand.keyword^2"]}}]
+            }
+        }
+    },
     "filter": {"query": {"bool": {"must": [MAC], "filter": [APPLE]}}},
     "must_not": {"query": {"bool": {"must": [MAC], "must_not": [{"bool": {"must_not": APPLE}}]}}},
     "must": {"query": {"bool": {"must": [MAC, APPLE]}}},

@@ -104,7 +104,7 @@ def test_an_index_of_an_encoder_that_the_sidecar_lacks_keeps_the_page_and_is_nam
         ({"explain": 1}, "explain is [1] (number); allowed is true or false"),
         ({"fusion": "sum"}, "fusion is [sum] (string); allowed is one of [weights, rrf]"),
         ({"ef_search": 0}, "ef_search is [0] (number); allowed is an integer from 1 to 10000"),
-        ({"weights": {"affinity": -1}}, "weights.affinity is [-1] (number); allowed is a finite"),
+        ({"weights": {"affinity": -1}}, "weights.affinity is [-1] (number); allowed is a number"),
         ({"weights": {"relevance": 0, "affinity": 0, "retrieval": 0}}, "weights are all zero"),
         (5, "ext.neural_rank is [VALUE_NUMBER]; allowed is an object"),
     ],
@@ -136,14 +136,34 @@ def test_a_pipeline_that_can_not_work_is_refused_when_it_is_made(
     assert words in str(refused.value)
 
 
-def test_weights_of_request_and_pipeline_that_are_zero_together_keep_the_page(
-    client: OpenSearch,
+@pytest.mark.parametrize(
+    ("rank", "options", "words"),
+    [
+        (
+            {"weights": {"relevance": 0, "retrieval": 0}},
+            {"weights": {"affinity": 0}},
+            "weights are all zero: the pipeline's neural_rank.weights.relevance, ext.neural_rank.",
+        ),
+        (
+            {"filters": {"min_price": 10, "in_stock_only": True}},
+            {"filters": {"max_price": 5}},
+            "the pipeline's neural_rank.filters.min_price is [10.0], above ext.neural_rank.",
+        ),
+        (
+            {"experiment": {"name": "x", "arms": {"A": {}, "B": {"fusion": "rrf"}}}},
+            {"fusion": "rrf"},
+            "arms A and B are the same once what they leave out is filled in: ext.neural_rank.fus",
+        ),
+    ],
+)
+def test_what_request_and_pipeline_can_not_say_together_is_400_with_where_it_is_from(
+    client: OpenSearch, rank: dict[str, Any], options: dict[str, Any], words: str
 ) -> None:
-    put(client, {}, {"weights": {"relevance": 0, "retrieval": 0}})
-    answer = search(client, {"weights": {"affinity": 0}})
-    assert {hit["_id"] for hit in answer["hits"]["hits"]} == PRODUCTS.keys()
-    assert not answer["ext"]["neural_rank"]["reranked"]
-    assert "weights are all 0" in notes(answer)
+    put(client, {}, rank)
+    with pytest.raises(InvalidInput) as refused:
+        search(client, options)
+    assert "(400)" in str(refused.value)
+    assert words in str(refused.value)
 
 
 def test_parts_count_by_place_where_that_is_asked(client: OpenSearch) -> None:

@@ -5,11 +5,10 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.TreeSet;
 import java.util.regex.Pattern;
 
-/** What values options may have; each refusal says what was received and what is allowed. */
+/** What values options may have, each for itself; each refusal says what was received and what is allowed. */
 final class Checks {
 
     /** Reads one value, or refuses it with a message that names the path. */
@@ -51,9 +50,6 @@ final class Checks {
         number(0, 1)
     );
 
-    /** What the score is made of; at least one of them must weigh something. */
-    private static final Set<String> PARTS = Set.of("relevance", "affinity", "retrieval");
-
     private static final Map<String, Check> RULE = Map.of(
         "name",
         text(256),
@@ -69,7 +65,7 @@ final class Checks {
         "bundle",
         text(256),
         "weights",
-        (path, value) -> weights(path, value),
+        (path, value) -> object(path, value, WEIGHTS),
         "fusion",
         oneOf("weights", "rrf")
     );
@@ -115,8 +111,8 @@ final class Checks {
         Map.entry("similar_to", text(512)),
         Map.entry("window", integer(1, 10_000)),
         Map.entry("k", integer(1, 10_000)),
-        Map.entry("filters", (path, value) -> filters(path, value)),
-        Map.entry("weights", (path, value) -> weights(path, value)),
+        Map.entry("filters", (path, value) -> object(path, value, FILTERS)),
+        Map.entry("weights", (path, value) -> object(path, value, WEIGHTS)),
         Map.entry("min_score", number(0, 1)),
         Map.entry("explain", Checks::bool),
         Map.entry("bundle", text(256)),
@@ -160,28 +156,6 @@ final class Checks {
         return read;
     }
 
-    private static Object filters(String path, Object value) {
-        Map<String, Object> read = object(path, value, FILTERS);
-        Double min = (Double) read.get("min_price");
-        Double max = (Double) read.get("max_price");
-        if (min != null && max != null && min > max) {
-            throw new IllegalArgumentException(
-                path + " has min_price " + min + " above max_price " + max + "; swap them or leave one out"
-            );
-        }
-        return read;
-    }
-
-    private static Object weights(String path, Object value) {
-        Map<String, Object> read = object(path, value, WEIGHTS);
-        if (PARTS.stream().allMatch(part -> Double.valueOf(0).equals(read.get(part)))) {
-            throw new IllegalArgumentException(
-                path + " are all zero; at least one of relevance, affinity and retrieval must be above zero"
-            );
-        }
-        return read;
-    }
-
     private static Object experiment(String path, Object value) {
         Map<String, Object> read = object(path, value, EXPERIMENT);
         Object name = read.getOrDefault("name", "");
@@ -195,11 +169,6 @@ final class Checks {
         if (!arms.keySet().equals(ARMS.keySet())) {
             throw refused(path + ".arms", arms, "an object with the arms A, which is compared with, and B");
         }
-        if (arms.get("A").equals(arms.get("B"))) {
-            throw new IllegalArgumentException(
-                path + ".arms A and B are the same; give one of them another bundle, other weights or another fusion"
-            );
-        }
         return read;
     }
 
@@ -212,7 +181,7 @@ final class Checks {
         for (int i = 0; i < list.size(); i++) {
             String at = path + "[" + i + "]";
             Map<String, Object> rule = object(at, list.get(i), RULE);
-            if (!rule.containsKey("name") || !rule.containsKey("values")) {
+            if ("".equals(rule.getOrDefault("name", "")) || !rule.containsKey("values")) {
                 throw refused(at, list.get(i), "a rule with name and values");
             }
             read.add(rule);

@@ -97,7 +97,9 @@ public final class Options {
     public static Options parse(Map<String, ?> given, Set<String> allowed, String path) {
         Map<String, Checks.Check> checks = new LinkedHashMap<>(Checks.BY_KEY);
         checks.keySet().retainAll(allowed);
-        return new Options(Checks.object(path, given, checks));
+        Options options = new Options(Checks.object(path, given, checks));
+        new Conflicts(options, !allowed.equals(REQUEST_KEYS), key -> path + "." + key).refuse();
+        return options;
     }
 
     /**
@@ -117,6 +119,28 @@ public final class Options {
             }
         });
         return new Options(merged);
+    }
+
+    /**
+     * Refuses what these options, a pipeline's with a request's in their place, can't say together though each can.
+     *
+     * @throws IllegalArgumentException naming the values and where each is from
+     */
+    public void mustAgree(Options request) {
+        new Conflicts(
+            this,
+            true,
+            path -> (request.at(path) == null ? "the pipeline's neural_rank." : "ext.neural_rank.") + path
+        ).refuse();
+    }
+
+    /** What is said at a path such as {@code filters.min_price}, null for nothing. */
+    Object at(String path) {
+        Object at = values;
+        for (String step : path.split("\\.")) {
+            at = at instanceof Map<?, ?> map ? map.get(step) : null;
+        }
+        return at;
     }
 
     /** The values by key, as they were given. */

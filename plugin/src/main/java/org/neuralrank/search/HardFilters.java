@@ -19,11 +19,12 @@ import org.opensearch.index.query.BoostingQueryBuilder;
 import org.opensearch.index.query.ConstantScoreQueryBuilder;
 import org.opensearch.index.query.DisMaxQueryBuilder;
 import org.opensearch.index.query.MatchAllQueryBuilder;
-import org.opensearch.index.query.MatchQueryBuilder;
+import org.opensearch.index.query.MultiMatchQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilderVisitor;
 import org.opensearch.index.query.QueryStringQueryBuilder;
 import org.opensearch.index.query.SimpleQueryStringBuilder;
+import org.opensearch.index.query.WithFieldName;
 import org.opensearch.index.query.WrapperQueryBuilder;
 import org.opensearch.index.query.functionscore.FunctionScoreQueryBuilder;
 import org.opensearch.index.query.functionscore.ScriptScoreQueryBuilder;
@@ -112,7 +113,7 @@ final class HardFilters {
         HardFilters found = new HardFilters(registry, isExact);
         found.collect(query);
         if (postFilter != null) {
-            found.conditions.filter(postFilter);
+            found.require(postFilter);
         }
         return found;
     }
@@ -127,6 +128,18 @@ final class HardFilters {
         return opaque;
     }
 
+    /**
+     * A condition shows nothing of what is joined: the query itself may stand beside it to do so, and OpenSearch
+     * refuses two {@code inner_hits} of one name.
+     */
+    private void require(QueryBuilder condition) {
+        try {
+            conditions.filter(Clauses.withoutInnerHits(condition, registry));
+        } catch (IOException | RuntimeException e) {
+            opaque.add(condition.getName());
+        }
+    }
+
     private void collect(QueryBuilder query) {
         switch (query) {
             case null -> {
@@ -134,7 +147,7 @@ final class HardFilters {
             case MatchAllQueryBuilder all -> {
             }
             case BoolQueryBuilder bool -> {
-                bool.filter().forEach(conditions::filter);
+                bool.filter().forEach(this::require);
                 bool.mustNot().forEach(conditions::mustNot);
                 bool.must().forEach(this::collect);
                 collectAny(bool.should(), needed(bool));
@@ -144,13 +157,12 @@ final class HardFilters {
             case ScriptScoreQueryBuilder scored -> collectScored(scored, scored.query(), scored.getMinScore());
             case BoostingQueryBuilder boosting -> collect(boosting.positiveQuery());
             case ConstantScoreQueryBuilder constant -> collect(constant.innerQuery());
-            case MatchQueryBuilder exact when !QueryText.isText(exact.value()) || isExact.test(exact.fieldName()) ->
-                conditions.filter(exact);
+            case QueryBuilder exact when selects(exact) -> conditions.filter(exact);
             case QueryStringQueryBuilder said when QueryText.hasConditions(said) -> conditions.filter(said);
             case SimpleQueryStringBuilder said when QueryText.hasConditions(said) -> conditions.filter(said);
             default -> {
                 if (SELECTING.contains(query.getName())) {
-                    conditions.filter(query);
+                    require(query);
                 } else if (SEARCHING.contains(query.getName())) {
                     searches = true;
                 } else {
@@ -162,6 +174,19 @@ final class HardFilters {
                 }
             }
         }
+    }
+
+    /** Whether a clause of the match family is for no text, or in fields without analysis alone. */
+    private boolean selects(QueryBuilder clause) {
+        Object value = QueryText.matched(clause);
+        if (value == null) {
+            return false;
+        }
+        Set<String> fields = clause instanceof MultiMatchQueryBuilder several
+            ? several.fields().keySet()
+            : Set.of(((WithFieldName) clause).fieldName());
+        // Without fields it searches those of the index's setting.
+        return !QueryText.isText(value) || (!fields.isEmpty() && fields.stream().allMatch(isExact));
     }
 
     /** A least score is of the query's own scores, which neighbours have none of. */
@@ -176,7 +201,7 @@ final class HardFilters {
         switch (query.getName()) {
             case HYBRID -> collectAny(inner(query), 1);
             case "knn", "neural", "neural_sparse" -> collectVector(query);
-            case "nested", "has_child", "has_parent" -> collectJoined(query);
+            case String join when Clauses.JOINS.contains(join) -> collectJoined(query);
             case "wrapper" -> {
                 BytesReference json = new BytesArray(((WrapperQueryBuilder) query).source());
                 try (XContentParser parser = Clauses.parser(json, registry)) {
@@ -204,7 +229,7 @@ final class HardFilters {
     private void addFilter(Map<?, ?> parameters) throws IOException {
         if (parameters.get("filter") instanceof Map<?, ?> filter) {
             filtersVectors = true;
-            conditions.filter(Clauses.parse((Map<String, ?>) filter, registry));
+            require(Clauses.parse((Map<String, ?>) filter, registry));
         }
     }
 
@@ -215,7 +240,7 @@ final class HardFilters {
         HardFilters joined = of(Clauses.parse((Map<String, ?>) join.get("query"), registry), null, registry, isExact);
         opaque.addAll(joined.opaque);
         if (!joined.searches) {
-            conditions.filter(query);
+            require(query);
             return;
         }
         searches = true;
@@ -225,10 +250,8 @@ final class HardFilters {
         }
         if (joined.query() != null) {
             join.put("query", Clauses.asMap(joined.query()));
-            // More may meet the conditions than match; and nothing is shown of them.
-            join.remove("max_children");
-            join.remove("inner_hits");
-            conditions.filter(Clauses.parse(Map.of(query.getName(), join), registry));
+            join.remove("max_children"); // More may meet the conditions than match.
+            require(Clauses.parse(Map.of(query.getName(), join), registry));
         }
     }
 

@@ -41,7 +41,19 @@ final class QueryText {
 
     private QueryText() {}
 
-    /** Whether what a {@code match} looks for was typed; a number or truth value in JSON says what a hit must have. */
+    /** What a clause of the match family looks for, null for other clauses. */
+    static Object matched(QueryBuilder clause) {
+        return switch (clause) {
+            case MatchQueryBuilder match -> match.value();
+            case MultiMatchQueryBuilder match -> match.value();
+            case MatchPhraseQueryBuilder match -> match.value();
+            case MatchPhrasePrefixQueryBuilder match -> match.value();
+            case MatchBoolPrefixQueryBuilder match -> match.value();
+            default -> null;
+        };
+    }
+
+    /** Whether what such a clause looks for was typed; a number or truth value in JSON says what a hit must have. */
     static boolean isText(Object value) {
         return !(value instanceof Boolean || value instanceof Number);
     }
@@ -112,12 +124,9 @@ final class QueryText {
     }
 
     private static Object textOf(QueryBuilder clause) {
+        Object matched = matched(clause);
         return switch (clause) {
-            case MatchQueryBuilder match -> isText(match.value()) ? match.value() : null;
-            case MultiMatchQueryBuilder match -> match.value();
-            case MatchPhraseQueryBuilder match -> match.value();
-            case MatchPhrasePrefixQueryBuilder match -> match.value();
-            case MatchBoolPrefixQueryBuilder match -> match.value();
+            case QueryBuilder match when matched != null -> isText(matched) ? matched : null;
             case CombinedFieldsQueryBuilder match -> match.queryValue();
             case QueryStringQueryBuilder match -> match.queryString();
             case SimpleQueryStringBuilder match -> match.value();

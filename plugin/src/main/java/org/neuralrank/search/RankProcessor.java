@@ -70,9 +70,11 @@ public final class RankProcessor extends AbstractProcessor implements SearchResp
             listener.onResponse(response);
             return;
         }
+        Inquiry inquiry;
+        Options options;
         Rerank rerank;
         try {
-            Inquiry inquiry = Inquiry.in(context);
+            inquiry = Inquiry.in(context);
             if (inquiry == null) {
                 inquiry = withoutRecall(request);
             }
@@ -82,12 +84,20 @@ public final class RankProcessor extends AbstractProcessor implements SearchResp
                 listener.onResponse(response); // Without a report, which the other cluster may not be able to read.
                 return;
             }
-            Options options = inquiry.recallOptions().overriddenBy(config).overriddenBy(inquiry.asked().options());
+            options = inquiry.recallOptions().overriddenBy(config).overriddenBy(inquiry.asked().options());
             rerank = new Rerank(node, warnings, inquiry, options, request, response, listener);
         } catch (RuntimeException e) {
             warnings.defect(e);
             listener.onResponse(response);
             return;
+        }
+        if (inquiry.leftAlone() == null) {
+            try {
+                options.mustAgree(inquiry.asked().options());
+            } catch (IllegalArgumentException e) {
+                listener.onFailure(e); // 400, as for options that are bad by themselves.
+                return;
+            }
         }
         rerank.start();
     }

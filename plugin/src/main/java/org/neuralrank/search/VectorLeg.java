@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.neuralrank.options.Options;
 import org.neuralrank.sidecar.Note;
 import org.neuralrank.sidecar.Reason;
@@ -162,8 +163,9 @@ final class VectorLeg {
             return;
         }
         QueryBuilder filter = conditions.query();
-        QueryBuilder theirs = request.source().query();
-        QueryBuilder shown = isShown(theirs) ? theirs : null;
+        List<QueryBuilder> shown = Stream.of(request.source().query(), request.source().postFilter())
+            .filter(VectorLeg::isShown)
+            .toList();
         // Copied now: the processor changes the request as soon as this returns.
         SearchRequest search = likeThe(request);
         long startedAt = System.nanoTime();
@@ -221,11 +223,11 @@ final class VectorLeg {
         return json.contains("\"_name\"") || json.contains("\"inner_hits\"");
     }
 
-    /** @param shown the caller's query where hits say what in it they match, else null */
+    /** @param shown the caller's query and post filter where hits say what in them they match */
     private void search(
         SearchRequest search,
         QueryBuilder filter,
-        QueryBuilder shown,
+        List<QueryBuilder> shown,
         Encoded encoded,
         Recall recall,
         long encodeNanos
@@ -274,7 +276,7 @@ final class VectorLeg {
     }
 
     /** A search for items by their ids. What has left the index, or does not meet the conditions, is not found. */
-    private Step likely(SearchRequest search, QueryBuilder filter, QueryBuilder shown, List<String> ids) {
+    private Step likely(SearchRequest search, QueryBuilder filter, List<QueryBuilder> shown, List<String> ids) {
         BoolQueryBuilder these = new BoolQueryBuilder().filter(
             QueryBuilders.idsQuery().addIds(ids.toArray(String[]::new))
         );
@@ -295,7 +297,7 @@ final class VectorLeg {
     private List<Step> nearest(
         SearchRequest search,
         QueryBuilder filter,
-        QueryBuilder shown,
+        List<QueryBuilder> shown,
         List<Encoded.Vector> vectors,
         int together
     ) throws IOException {
@@ -315,11 +317,13 @@ final class VectorLeg {
         return steps;
     }
 
-    private static SearchRequest copy(SearchRequest search, QueryBuilder query, QueryBuilder shown, int size) {
+    private static SearchRequest copy(SearchRequest search, QueryBuilder query, List<QueryBuilder> shown, int size) {
         QueryBuilder whole = query;
-        if (shown != null) {
+        if (!shown.isEmpty()) {
+            BoolQueryBuilder both = new BoolQueryBuilder().must(query);
             // Without a score: the order is that of the query.
-            whole = new BoolQueryBuilder().must(query).should(new ConstantScoreQueryBuilder(shown).boost(0));
+            shown.forEach(each -> both.should(new ConstantScoreQueryBuilder(each).boost(0)));
+            whole = both;
         }
         SearchSourceBuilder source = search.source().shallowCopy().size(size).query(whole);
         // An index's default pipeline would call this leg again, and again.

@@ -69,8 +69,9 @@ public class OptionsTest {
             "all zero"
         );
         refused(Map.of("weights", Map.of("cross_encoder", 1.5)), "weights.cross_encoder is [1.5]", "from 0.0 to 1.0");
-        refused(Map.of("filters", Map.of("min_price", 5, "max_price", 1)), "min_price 5.0 above max_price 1.0");
+        refused(Map.of("filters", Map.of("min_price", 5, "max_price", 1)), "min_price is [5.0], above", "max_price [1.0]");
         refused(Map.of("filters", Map.of("attributes", List.of(Map.of("name", "x")))), "attributes[0]", "values");
+        refused(rules(List.of(Map.of("name", "", "values", "x"))), "attributes[0]", "a rule with name and values");
         refused(Map.of("filters", List.of()), "(list)", "exclude_purchased");
         refused(Map.of("explain", "yes"), "true or false");
         refused(Map.of("fusion", "sum"), "fusion is [sum]", "[weights, rrf]");
@@ -157,6 +158,70 @@ public class OptionsTest {
         );
         Options both = pipeline.overriddenBy(request(Map.of("experiment", Map.of("name", "y", "arms", arms))));
         assertEquals(Map.of("name", "y", "arms", arms), both.asMap().get("experiment"));
+    }
+
+    private static String conflict(Map<String, ?> pipeline, Map<String, ?> asked) {
+        Options request = request(asked);
+        Options both = Options.parse(pipeline, Options.RANK_KEYS, "neural_rank").overriddenBy(request);
+        return assertThrows(IllegalArgumentException.class, () -> both.mustAgree(request)).getMessage();
+    }
+
+    @Test
+    public void whatRequestAndPipelineCanNotSayTogetherIsNamedWithWhereItIsFrom() {
+        assertEquals(
+            "the pipeline's neural_rank.filters.min_price is [10.0], above ext.neural_rank.filters.max_price [5.0];"
+                + " change one of them",
+            conflict(Map.of("filters", Map.of("min_price", 10)), Map.of("filters", Map.of("max_price", 5)))
+        );
+        String zero = conflict(
+            Map.of("weights", Map.of("relevance", 0, "affinity", 0, "retrieval", 1)),
+            Map.of("weights", Map.of("retrieval", -0.0))
+        );
+        assertEquals(
+            "weights are all zero: the pipeline's neural_rank.weights.relevance, the pipeline's"
+                + " neural_rank.weights.affinity, ext.neural_rank.weights.retrieval; at least one of them must be above"
+                + " zero",
+            zero
+        );
+        Options request = request(Map.of("filters", Map.of("min_price", 1, "max_price", 5), "weights", Map.of("affinity", 1)));
+        Options.parse(
+            Map.of("filters", Map.of("min_price", 10), "weights", Map.of("relevance", 0, "affinity", 0)),
+            Options.RANK_KEYS,
+            "neural_rank"
+        ).overriddenBy(request).mustAgree(request);
+    }
+
+    private static Map<String, Object> experiment(Map<String, ?> a, Map<String, ?> b) {
+        return Map.of("name", "x", "arms", Map.of("A", a, "B", b));
+    }
+
+    @Test
+    public void armsAgreeWithWhatIsSaidBesideThem() {
+        Map<String, Object> weightless = Map.of("weights", Map.of("affinity", 0, "retrieval", 0));
+        Map<String, Object> pipeline = Map.of("experiment", experiment(Map.of(), weightless));
+        String zero = conflict(pipeline, Map.of("weights", Map.of("relevance", 0)));
+        assertTrue(zero, zero.startsWith("weights are all zero: ext.neural_rank.weights.relevance, the pipeline's"));
+        assertTrue(zero, zero.contains("neural_rank.experiment.arms.B.weights.affinity"));
+        refused(
+            Map.of("experiment", experiment(Map.of(), weightless), "weights", Map.of("relevance", 0)),
+            "all zero: ext.neural_rank.weights.relevance, ext.neural_rank.experiment.arms.B.weights.affinity"
+        );
+        assertEquals(
+            "the pipeline's neural_rank.experiment.arms A and B are the same once what they leave out is filled in:"
+                + " ext.neural_rank.fusion [rrf]; give one of them another bundle, other weights or another fusion",
+            conflict(
+                Map.of("experiment", experiment(Map.of("bundle", ""), Map.of("fusion", "rrf"))),
+                Map.of("fusion", "rrf")
+            )
+        );
+        Map<String, Object> byDefault = Map.of("experiment", experiment(Map.of(), Map.of("fusion", "weights")));
+        String same = assertThrows(
+            IllegalArgumentException.class,
+            () -> Options.parse(byDefault, Options.RANK_KEYS, "neural_rank")
+        ).getMessage();
+        assertTrue(same, same.contains("fusion [weights], the default"));
+        Options request = request(byDefault);
+        Options.parse(Map.of("fusion", "rrf"), Options.RANK_KEYS, "neural_rank").overriddenBy(request).mustAgree(request);
     }
 
     @Test

@@ -25,7 +25,9 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
+import java.util.stream.Stream;
 import org.apache.lucene.search.TotalHits;
+import org.apache.lucene.search.join.ScoreMode;
 import org.junit.After;
 import org.junit.Before;
 import org.junit.Test;
@@ -43,6 +45,7 @@ import org.neuralrank.v1.Explanation;
 import org.neuralrank.v1.Fusion;
 import org.neuralrank.v1.RankRequest;
 import org.neuralrank.v1.RankResponse;
+import org.opensearch.ExceptionsHelper;
 import org.opensearch.action.index.IndexRequest;
 import org.opensearch.action.index.IndexResponse;
 import org.neuralrank.v1.Weights;
@@ -55,10 +58,13 @@ import org.opensearch.common.xcontent.json.JsonXContent;
 import org.opensearch.core.ParseField;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.common.transport.TransportAddress;
+import org.opensearch.core.rest.RestStatus;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.index.mapper.DerivedField;
 import org.opensearch.index.query.BoolQueryBuilder;
 import org.opensearch.index.query.IdsQueryBuilder;
+import org.opensearch.index.query.InnerHitBuilder;
+import org.opensearch.index.query.InnerHitContextBuilder;
 import org.opensearch.index.query.MatchAllQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilders;
@@ -66,6 +72,7 @@ import org.opensearch.index.query.WrapperQueryBuilder;
 import org.opensearch.script.Script;
 import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.SearchHit;
+import org.opensearch.search.SearchModule;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.collapse.CollapseBuilder;
 import org.opensearch.search.pipeline.PipelineProcessingContext;
@@ -112,10 +119,13 @@ public class ProcessorsTest {
         server = new FakeSidecar();
         sidecar = sidecar(Access.open(), server.endpoint());
         registry = new NamedXContentRegistry(
-            List.of(new NamedXContentRegistry.Entry(QueryBuilder.class, new ParseField("knn"), parser -> {
-                clauses.add(parser.map());
-                return new MatchAllQueryBuilder();
-            }))
+            Stream.concat(
+                new SearchModule(Settings.EMPTY, List.of()).getNamedXContents().stream(),
+                Stream.of(new NamedXContentRegistry.Entry(QueryBuilder.class, new ParseField("knn"), parser -> {
+                    clauses.add(parser.map());
+                    return new MatchAllQueryBuilder();
+                }))
+            ).toList()
         );
     }
 
@@ -669,6 +679,29 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void whatOthersDidShowsWhatIsJoinedAsTheQuerysHitsDo() throws Exception {
+        server.encode = request -> FakeSidecar.interestsAnd(List.of("l1"), 1);
+        SearchSourceBuilder source = new SearchSourceBuilder().query(
+            QueryBuilders.boolQuery().filter(QueryBuilders.boolQuery().must(joined("offers")))
+        ).postFilter(joined("shops"));
+        search(request(source, Map.of("user_id", "A")));
+        assertEquals(2, vectorSearches.size());
+        for (SearchRequest each : vectorSearches) {
+            // A shard refuses two of one name so.
+            Map<String, InnerHitContextBuilder> shown = new HashMap<>();
+            InnerHitContextBuilder.extractInnerHits(each.source().query(), shown);
+            assertEquals(Set.of("offers", "shops"), shown.keySet());
+        }
+        String conditions = ((BoolQueryBuilder) vectorSearches.get(0).source().query()).must().toString();
+        assertTrue(conditions, conditions.contains("offers.size") && conditions.contains("shops.size"));
+    }
+
+    private static QueryBuilder joined(String path) {
+        return QueryBuilders.nestedQuery(path, QueryBuilders.termQuery(path + ".size", "42"), ScoreMode.None)
+            .innerHit(new InnerHitBuilder());
+    }
+
+    @Test
     public void whatOthersDidIsNotAskedForWhereItIsNotWantedOrNoUserIsMeant() throws Exception {
         search(request(new SearchSourceBuilder(), Map.of("user_id", "A", "collaborative", false)));
         search(request(match("x"), Map.of("user_id", "A")));
@@ -975,6 +1008,29 @@ public class ProcessorsTest {
         assertTrue(options.getFilters().getExcludePurchased());
         assertEquals(9, options.getFilters().getMaxPrice(), 0);
         assertFalse(options.getFilters().hasMinPrice());
+    }
+
+    @Test
+    public void whatRequestAndPipelineCanNotSayTogetherFailsTheSearch() throws Exception {
+        Map<String, Object> pipeline = Map.of("filters", Map.of("min_price", 10, "in_stock_only", true));
+        Map<String, Object> cheap = Map.of("filters", Map.of("max_price", 5));
+        SearchResponse found = Hits.response(Hits.hit("a", 3));
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            for (boolean recalls : new boolean[] { true, false }) {
+                context = new PipelineProcessingContext();
+                SearchRequest request = request(match("x"), cheap);
+                SearchRequest sent = recalls ? recall(request, Map.of()) : request;
+                Throwable failed = assertThrows(ExecutionException.class, () -> rank(sent, found, pipeline)).getCause();
+                assertEquals(RestStatus.BAD_REQUEST, ExceptionsHelper.status(failed));
+                String said = failed.getMessage();
+                assertTrue(said, said.contains("min_price is [10.0], above ext.neural_rank.filters.max_price [5.0]"));
+            }
+            context = new PipelineProcessingContext();
+            Map<String, Object> off = Map.of("filters", Map.of("max_price", 5), "enabled", false);
+            assertEquals("nothing is in force", List.of("a"), ids(rank(request(match("x"), off), found, pipeline)));
+        }
+        assertTrue(server.ranked.isEmpty());
     }
 
     // ------------------------------------------------------------------------------- experiments

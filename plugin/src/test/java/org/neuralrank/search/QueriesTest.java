@@ -37,6 +37,7 @@ import org.opensearch.core.xcontent.XContentBuilder;
 import org.opensearch.index.query.AbstractQueryBuilder;
 import org.opensearch.index.query.BoolQueryBuilder;
 import org.opensearch.index.query.CombinedFieldsQueryBuilder;
+import org.opensearch.index.query.InnerHitBuilder;
 import org.opensearch.index.query.MatchNoneQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilderVisitor;
@@ -152,6 +153,47 @@ public class QueriesTest {
         assertNull(conditions(boolQuery().should(matchQuery("title", "x")).should(apple), null));
     }
 
+    /** The whole match family as JSON has it, each looking for a value in a field. */
+    private static List<QueryBuilder> matches(String field, Object value) {
+        List<String> ofOneField = List.of("match", "match_phrase", "match_phrase_prefix", "match_bool_prefix");
+        Map<String, ?> several = Map.of("multi_match", Map.of("query", value, "fields", List.of(field)));
+        return Stream.concat(ofOneField.stream().map(name -> Map.of(name, Map.of(field, value))), Stream.of(several))
+            .map(QueriesTest::parse)
+            .toList();
+    }
+
+    private static QueryBuilder parse(Map<String, ?> clause) {
+        try {
+            return Clauses.parse(clause, REGISTRY);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    @Test
+    public void whatHoldsForAMatchHoldsForPhrasesPrefixesAndSeveralFields() {
+        for (QueryBuilder shop : matches("shop_id", 17)) {
+            QueryBuilder query = boolQuery().must(matchQuery("title", "shoes")).must(shop);
+            assertEquals(boolQuery().filter(shop), conditions(query, null));
+            assertEquals("shoes", QueryText.of(query));
+        }
+        for (QueryBuilder apple : matches("brand.keyword", "Apple")) {
+            assertEquals(boolQuery().filter(apple), conditions(boolQuery().must(apple), null));
+        }
+        for (QueryBuilder text : matches("title", "shoes")) {
+            assertNull(conditions(text, null));
+            assertEquals("shoes", QueryText.of(text));
+        }
+    }
+
+    @Test
+    public void aMatchOfSeveralFieldsIsAConditionWhereAllAreWithoutAnalysis() {
+        QueryBuilder both = multiMatchQuery("Apple", "brand.keyword", "maker.keyword");
+        assertEquals(boolQuery().filter(both), conditions(both, null));
+        assertNull("one may hold the text", conditions(multiMatchQuery("Apple", "brand.keyword", "title"), null));
+        assertNull("all fields", conditions(multiMatchQuery("Apple"), null));
+    }
+
     @Test
     public void aQueryStringThatRequiresOrExcludesBindsNeighbours() {
         List<String> words = List.of("usb-c cable", "t-shirt - red", "a (b) \"c d\" e* f~1", "AT&T", "it\\:s", "Andes NOTE");
@@ -226,6 +268,25 @@ public class QueriesTest {
         assertEquals(
             boolQuery().filter(nestedQuery("offers", boolQuery().filter(size), ScoreMode.Max)),
             conditions(nestedQuery("offers", boolQuery().must(text).filter(size), ScoreMode.Max), null)
+        );
+    }
+
+    @Test
+    public void conditionsShowNothingOfWhatIsJoined() {
+        QueryBuilder named = termQuery("inner_hits", "42");
+        QueryBuilder size = nestedQuery("offers", named, ScoreMode.Avg);
+        QueryBuilder shown = nestedQuery("offers", named, ScoreMode.Avg).innerHit(new InnerHitBuilder());
+        assertEquals(boolQuery().filter(size), conditions(shown, null));
+        assertEquals(boolQuery().filter(size), conditions(boolQuery().filter(shown), null));
+        assertEquals(boolQuery().filter(size), conditions(null, shown));
+        assertEquals(
+            boolQuery().filter(boolQuery().should(constantScoreQuery(size))),
+            conditions(boolQuery().filter(boolQuery().should(constantScoreQuery(shown))), null)
+        );
+        QueryBuilder text = boolQuery().must(matchQuery("offers.name", "x")).filter(named);
+        assertEquals(
+            boolQuery().filter(nestedQuery("offers", boolQuery().filter(named), ScoreMode.Avg)),
+            conditions(nestedQuery("offers", text, ScoreMode.Avg).innerHit(new InnerHitBuilder()), null)
         );
     }
 

@@ -157,7 +157,7 @@ class Generation:
             for index, meta in earlier.items()
             if meta.get("state") == _COMPLETE or index in before
         )
-        kept = complete[len(complete) - keep :] if keep else []
+        kept = complete[-keep:] if keep else []
         deleted = []
         for index in sorted(earlier.keys() - set(kept)):
             try:

@@ -1,0 +1,85 @@
+"""What becomes of indexes and aliases when a new generation takes its place, without a cluster."""
+
+from typing import Any, cast
+
+import pytest
+from opensearchpy import OpenSearch
+
+from neuralrank.errors import NotFound
+from neuralrank.generation import Generation, Switched
+
+NEW = "shop-20260102000000-00"
+
+
+class Cluster:
+    """Holds indexes in memory: their aliases, settings (flat) and `_meta.neuralrank`."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, dict[str, Any]] = {}
+        self.indices = self
+
+    def make(self, index: str, state: str, **aliases: dict[str, Any]) -> str:
+        mappings = {"_meta": {"neuralrank": {"state": state}}}
+        self.made[index] = {"aliases": aliases, "settings": {}, "mappings": mappings}
+        return index
+
+    def get(self, index: str, **_: Any) -> dict[str, Any]:
+        found = {n: body for n, body in self.made.items() if index in (n, *body["aliases"])}
+        if not found:
+            raise NotFound(f"no {index}.")
+        return found
+
+    def get_mapping(self, **_: Any) -> dict[str, Any]:
+        return self.made
+
+    def put_mapping(self, index: str, body: dict[str, Any]) -> None:
+        self.made[index]["mappings"] |= body
+
+    def put_settings(self, index: str, body: dict[str, Any]) -> None:
+        self.made[index]["settings"] |= body
+
+    def refresh(self, index: str) -> None:
+        assert index in self.made
+
+    def count(self, index: str) -> dict[str, int]:
+        assert index in self.made
+        return {"count": 0}
+
+    def delete(self, index: str, **_: Any) -> None:
+        del self.made[index]
+
+    def update_aliases(self, body: dict[str, Any]) -> None:
+        for action in body["actions"]:
+            ((what, options),) = action.items()
+            aliases = self.made[options.pop("index")]["aliases"]
+            name = options.pop("alias")
+            if what == "remove":
+                del aliases[name]
+            else:
+                aliases[name] = options
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+def finish(cluster: Cluster, keep: int = 1) -> Switched:
+    """A generation that was filled takes the alias."""
+    cluster.make(NEW, "building")
+    return Generation("shop", NEW, {}, {}).finish(cast(OpenSearch, cluster), 0, keep)
+
+
+@pytest.mark.parametrize("keep", range(6))
+@pytest.mark.parametrize("count", range(6))
+def test_so_many_earlier_generations_stay_as_are_to_be_kept(
+    cluster: Cluster, keep: int, count: int
+) -> None:
+    earlier = [cluster.make(f"shop-2026010100000{n}-00", "complete") for n in range(count)]
+    if earlier:
+        cluster.made[earlier[-1]]["aliases"] = {"shop": {}}
+    unfinished = cluster.make("shop-20260101000009-00", "building")
+    switched = finish(cluster, keep)
+    kept = earlier[max(0, count - keep) :]
+    assert sorted(cluster.made) == [*kept, NEW]
+    assert set(switched.deleted) == {*earlier, unfinished} - set(kept)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
-from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.generation import alias_of, noted, one_index
 
 __all__ = ["Live", "find_live", "read_only"]
@@ -55,13 +55,32 @@ def find_live(client: OpenSearch, name: str) -> Live:
 
 @contextmanager
 def read_only(client: OpenSearch, index: str) -> Iterator[None]:
-    """Refuses writes to an index meanwhile; afterwards it is as it was."""
+    """Refuses writes to an index meanwhile; afterwards it is as it was.
+
+    When it begins, every write that was let in before is done: what is read then is all there is.
+
+    Raises:
+        Unavailable: not every shard said that its writes are done.
+    """
     flat = client.indices.get_settings(index=index, params={"flat_settings": "true"})
-    before = flat[index]["settings"].get(_BLOCK)
-    client.indices.put_settings(index=index, body={_BLOCK: True})
+    if flat[index]["settings"].get(_BLOCK) == "true":
+        yield  # by whoever set it, and so it stays
+        return
     try:
+        _block(client, index)
         yield
     finally:
         # It may be gone: with `keep` 0 it was an earlier generation of too many.
         with suppress(NotFound):
-            client.indices.put_settings(index=index, body={_BLOCK: before})
+            client.indices.put_settings(index=index, body={_BLOCK: None})
+
+
+def _block(client: OpenSearch, index: str) -> None:
+    """A setting alone would not do: a write that is under way when it is set is still accepted, and
+    comes after what is read by then. `add_block` waits for those."""
+    answer = client.indices.add_block(index=index, block="write")
+    if not (answer["acknowledged"] and answer["shards_acknowledged"]):
+        raise Unavailable(
+            f"Index {index} still has writes under way, or one of its shards is away: OpenSearch "
+            f"answered {answer}. See GET _cat/shards/{index}, and do it again."
+        )

@@ -14,6 +14,7 @@ from opensearchpy import OpenSearch
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable
 
 __all__ = [
+    "READ_ONLY",
     "Generation",
     "Switched",
     "adopt",
@@ -31,6 +32,8 @@ _GENERATION: Final = re.compile(r"(.+)-\d{14}-\d{2}")
 # In `_meta.neuralrank.state`: not (yet) complete, and complete.
 _BUILDING: Final = "building"
 _COMPLETE: Final = "complete"
+# Also there: an index refuses writes while another is made of it (`neuralrank.succession`).
+READ_ONLY: Final = "read_only"
 # Settings that teams set on the index that serves; the next one has them too.
 _HANDED_ON: Final = ("index.search.default_pipeline",)
 
@@ -291,6 +294,7 @@ def adopt(client: OpenSearch, name: str, index: str, settings: Mapping[str, Any]
     """
     found = client.indices.get_mapping(index=index)[index]["mappings"]
     notes = {**noted(found), "state": _BUILDING}
+    notes.pop(READ_ONLY, None)  # of the index that it was cloned from
     client.indices.put_mapping(index=index, body={"_meta": {"neuralrank": notes}})
     return Generation(name, index, notes, _final_settings(settings))
 

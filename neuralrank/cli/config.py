@@ -11,6 +11,7 @@ from opensearchpy import OpenSearch
 from rich.text import Text
 
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.interruption import ended_like_ctrl_c
 from neuralrank.console import plain_console
 from neuralrank.opensearch import connect
 from neuralrank.progress import progress_bar
@@ -108,7 +109,16 @@ def apply(
                 print("neuralrank: nothing was done; --yes does it", file=sys.stderr)
                 raise typer.Exit(DIFFERS)
         done = [change for change in make(client, files) if change.action not in _RENEWALS]
-        renewed = [_renew(client, change, files) for change in renewals]
+        try:
+            with ended_like_ctrl_c():
+                renewed = [_renew(client, change, files) for change in renewals]
+        except KeyboardInterrupt as error:
+            print(
+                "neuralrank: Interrupted. What was not done is as it was; do it again. "
+                f"{error}".rstrip(),
+                file=sys.stderr,
+            )
+            raise typer.Exit(130) from None
     if as_json:
         value = {
             "changes": [change.json() for change in done + renewals],

@@ -1,7 +1,11 @@
 """Product indexes made anew behind their alias, on a real node, while they are searched."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -279,6 +283,51 @@ def test_the_command_shows_first_and_does_it_with_yes(
     assert [each["alias"] for each in done["renewed"]] == [shop]
     assert client.indices.get_alias(name=shop) != live
     assert run("diff", "--check").exit_code == 0
+
+
+# Stops where the index is cloned, as a large one does where it is copied.
+SLOW = """
+import sys, time
+from opensearch_config import renewal
+renewal._ready = lambda *_: (print("begun", flush=True), time.sleep(60))
+from neuralrank.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_run_that_is_ended_does_not_leave_the_index_refusing_writes(
+    client: OpenSearch, folder: Path, shop: str, stack: Settings, ended_by: signal.Signals
+) -> None:
+    if before := [c.name for c in diff(client, folder) if c.action in ("reindex", "reload")]:
+        pytest.skip(f"other tests left indexes that are to be made anew: {before}")
+    client.indices.put_mapping(
+        index=shop, body={"properties": {"title": {"type": "text", "analyzer": "product_text",
+        "search_analyzer": "cjk"}}},
+    )  # fmt: skip
+    change = planned(client, folder, shop)
+    run = subprocess.Popen(
+        [sys.executable, "-c", SLOW, "config", "apply", "--yes", "--folder", str(folder)],
+        env=os.environ | {"NEURALRANK_OPENSEARCH_URL": stack.opensearch_url},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout
+    assert any(line == "begun\n" for line in iter(run.stdout.readline, "")), run.communicate()
+    run.send_signal(ended_by)
+    _, errors_said = run.communicate(timeout=60)
+    if ended_by is signal.SIGKILL:
+        with pytest.raises(errors.Unavailable, match="index write"):
+            client.index(index=shop, id="4", body={"title": "sofa"})
+        renew(client, change, folder)
+    else:
+        assert run.returncode == 130, errors_said
+        assert "Interrupted" in errors_said
+        assert list(client.indices.get(index=f"{shop}-*")) == [change.name]
+    client.index(index=shop, id="4", body={"title": "sofa"})
+    client.index(index=change.name, id="4", body={"title": "sofa"})
 
 
 def test_an_index_that_is_exported_differs_in_nothing_from_its_files(

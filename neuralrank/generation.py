@@ -143,8 +143,8 @@ class Generation:
     def _delete_older(
         self, client: OpenSearch, keep: int, before: Iterable[str], warnings: list[str]
     ) -> list[str]:
-        """Deletes earlier generations that `indexer` made: all but the `keep` newest complete
-        ones, and those that were never finished. What served before counts as complete.
+        """Deletes earlier generations that `indexer` made: all but what served before and the
+        newest complete ones, `keep` together, and those that were never finished.
 
         Args:
             warnings: gets what could not be deleted, such as what a snapshot is being made of.
@@ -155,10 +155,15 @@ class Generation:
             warnings.append(f"could not look for earlier indexes to delete: {error}")
             return []
         earlier = {index: meta for index, meta in found.items() if index < self.index}
+        # What served before comes last, to be kept first: of a run that was killed there may be a
+        # newer clone, which has never served.
         complete = sorted(
-            index
-            for index, meta in earlier.items()
-            if meta.get("state") == _COMPLETE or index in before
+            (
+                index
+                for index, meta in earlier.items()
+                if meta.get("state") == _COMPLETE or index in before
+            ),
+            key=lambda index: (index in before, index),
         )
         kept = complete[-keep:] if keep else []
         deleted = []

@@ -321,7 +321,8 @@ def test_a_run_that_is_ended_does_not_leave_the_index_refusing_writes(
     if ended_by is signal.SIGKILL:
         with pytest.raises(errors.Unavailable, match="index write"):
             client.index(index=shop, id="4", body={"title": "sofa"})
-        renew(client, change, folder)
+        done = renew(client, change, folder)
+        assert sorted(client.indices.get(index=f"{shop}-*")) == [change.name, done.index]
     else:
         assert run.returncode == 130, errors_said
         assert "Interrupted" in errors_said

@@ -83,3 +83,10 @@ def test_so_many_earlier_generations_stay_as_are_to_be_kept(
     kept = earlier[max(0, count - keep) :]
     assert sorted(cluster.made) == [*kept, NEW]
     assert set(switched.deleted) == {*earlier, unfinished} - set(kept)
+
+
+def test_what_served_before_stays_though_a_newer_one_is_there(cluster: Cluster) -> None:
+    before = cluster.make("shop-20260101000000-00", "complete", shop={})
+    never_served = cluster.make("shop-20260101000001-00", "complete")
+    assert finish(cluster).deleted == (never_served,)
+    assert sorted(cluster.made) == [before, NEW]

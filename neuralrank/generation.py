@@ -127,7 +127,8 @@ class Generation:
             client.indices.delete(index=self.index, params={"ignore_unavailable": "true"})
 
     def _moves(self, before: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """What takes the alias to it from the indexes before, all in one step."""
+        """What takes the alias to it from the indexes before, all in one step, with its filter,
+        routing and hiding."""
         moves: list[dict[str, Any]] = []
         for index, body in before.items():
             for name, options in body["aliases"].items():
@@ -137,7 +138,8 @@ class Generation:
                 elif alias_of(index, [self.alias]):
                     moves.append({"remove": {"index": index, "alias": name}})
                     moves.append({"add": {"index": self.index, "alias": name, **options}})
-        moves.append({"add": {"index": self.index, "alias": self.alias, "is_write_index": True}})
+        options = {**_alias_options(self.alias, before), "is_write_index": True}
+        moves.append({"add": {**options, "index": self.index, "alias": self.alias}})
         return moves
 
     def _delete_older(
@@ -211,7 +213,8 @@ def one_index(client: OpenSearch, name: str) -> tuple[str, dict[str, Any]]:
 def check_name(client: OpenSearch, name: str) -> None:
     """
     Raises:
-        InvalidInput: `name` can't be an alias, or an index of that very name exists.
+        InvalidInput: `name` can't be an alias, or an index of that very name exists; or it stands
+            for several indexes with other options each.
     """
     if not _NAME.fullmatch(name):
         raise InvalidInput(
@@ -223,6 +226,7 @@ def check_name(client: OpenSearch, name: str) -> None:
             f"{name!r} is an index, not an alias, so it can't be switched to a new one without a "
             f"gap. Choose another --index; or, if it is not needed, delete the index {name!r}."
         )
+    _alias_options(name, _serving(client, name))
 
 
 def create(
@@ -318,6 +322,26 @@ def free_name(client: OpenSearch, name: str) -> str:
         if not client.indices.exists(index=index):
             return index
     raise InvalidInput(f"There are 100 indexes {stem}-* already. Wait a second.")
+
+
+def _alias_options(alias: str, serving: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Filter, routing and hiding of an alias, for the one index that it will stand for.
+
+    Raises:
+        InvalidInput: it has others for each of its indexes. Whichever was taken, searches could
+            find what a filter hides.
+    """
+    found = {index: dict(body["aliases"].get(alias, {})) for index, body in serving.items()}
+    for options in found.values():
+        options.pop("is_write_index", None)
+    first, *others = found.values() or ({},)
+    if any(options != first for options in others):
+        raise InvalidInput(
+            f"{alias!r} stands for several indexes with other options each ({found}), and for one "
+            "index there is one filter and routing. Give it the same for all with POST _aliases, "
+            "or take it off all but one."
+        )
+    return first
 
 
 def _serving(client: OpenSearch, alias: str) -> dict[str, dict[str, Any]]:

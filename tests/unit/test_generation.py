@@ -5,8 +5,8 @@ from typing import Any, cast
 import pytest
 from opensearchpy import OpenSearch
 
-from neuralrank.errors import NotFound
-from neuralrank.generation import Generation, Switched
+from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.generation import Generation, Switched, check_name
 
 NEW = "shop-20260102000000-00"
 
@@ -22,6 +22,9 @@ class Cluster:
         mappings = {"_meta": {"neuralrank": {"state": state}}}
         self.made[index] = {"aliases": aliases, "settings": {}, "mappings": mappings}
         return index
+
+    def exists(self, index: str) -> bool:
+        return index in self.made
 
     def get(self, index: str, **_: Any) -> dict[str, Any]:
         found = {n: body for n, body in self.made.items() if index in (n, *body["aliases"])}
@@ -90,3 +93,31 @@ def test_what_served_before_stays_though_a_newer_one_is_there(cluster: Cluster) 
     never_served = cluster.make("shop-20260101000001-00", "complete")
     assert finish(cluster).deleted == (never_served,)
     assert sorted(cluster.made) == [before, NEW]
+
+
+HIDDEN = {
+    "filter": {"term": {"hidden": False}},
+    "index_routing": "a",
+    "search_routing": "a,b",
+    "is_hidden": True,
+}
+
+
+def test_filter_routing_and_hiding_of_the_alias_stay(cluster: Cluster) -> None:
+    """Else products that the filter hides would be found after every switch."""
+    before = cluster.make("shop-20260101000000-00", "complete", shop=dict(HIDDEN))
+    finish(cluster)
+    assert cluster.made[NEW]["aliases"] == {"shop": {**HIDDEN, "is_write_index": True}}
+    assert cluster.made[before]["aliases"] == {}
+
+
+def test_an_alias_with_other_options_for_each_index_is_not_moved(cluster: Cluster) -> None:
+    cluster.make("shop-20260101000000-00", "complete", shop={**HIDDEN, "is_write_index": True})
+    cluster.make("shop-20260101000001-00", "complete", shop={})
+    with pytest.raises(InvalidInput, match="several indexes with other options"):
+        check_name(cast(OpenSearch, cluster), "shop")
+    with pytest.raises(InvalidInput, match="several indexes with other options"):
+        finish(cluster)
+    assert cluster.made[NEW]["aliases"] == {}
+    cluster.made["shop-20260101000001-00"]["aliases"]["shop"] = dict(HIDDEN)
+    check_name(cast(OpenSearch, cluster), "shop")

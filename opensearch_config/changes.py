@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.generation import alias_of
 from opensearch_config import files
 from opensearch_config.differences import differences
 from opensearch_config.engine import RANK_PLUGIN, require_engine, require_plugin
@@ -223,22 +224,40 @@ def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
     # Product indexes begin with a letter or a digit; of system indexes OpenSearch warns.
     named = "*,-.*"
     mappings = client.indices.get_mapping(index=named, params={"expand_wildcards": "open"})
-    aliases = client.indices.get_alias(index=named, params={"expand_wildcards": "open"})
+    found = client.indices.get_alias(index=named, params={"expand_wildcards": "open"})
+    aliases = {index: set(body["aliases"]) for index, body in found.items()}
+    in_use = set().union(*aliases.values())
     for index, body in sorted(mappings.items()):
         live = body["mappings"]
         meta = live.get("_meta", {}).get("neuralrank", {})
         # An index of a team's own may say which encoder made its vectors; it stays theirs. One that
         # we made has a state.
-        if "state" not in meta or not aliases.get(index, {}).get("aliases"):
+        if "state" not in meta or not aliases.get(index):
+            continue
+        alias = alias_of(index, aliases[index])
+        # Kept under another alias for going back, while a newer one serves.
+        if alias is None and alias_of(index, in_use):
             continue
         wanted = files.index_like(meta, folder, lenient=True)
         settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
-        found = stale(wanted, live.get("properties", {}), settings)
-        if found:
-            action: Literal["reindex", "reload"] = (
-                "reindex" if any(each.needs == "reindex" for each in found) else "reload"
+        details = stale(wanted, live.get("properties", {}), settings)
+        if not details:
+            continue
+        words = tuple(map(str, details))
+        behind = [name for name, its in aliases.items() if alias in its]
+        if alias is None:
+            why = "it has no alias of its stem, so nothing can take its place without a gap"
+            yield Change("conflict", "index", index, (*words, why))
+        elif len(behind) > 1:
+            why = (
+                f"{alias} stands for {', '.join(sorted(behind))}: one index can't take their place"
             )
-            yield Change(action, "index", index, tuple(map(str, found)))
+            yield Change("conflict", "index", index, (*words, why))
+        else:
+            action: Literal["reindex", "reload"] = (
+                "reindex" if any(each.needs == "reindex" for each in details) else "reload"
+            )
+            yield Change(action, "index", index, words)
 
 
 def _flat_settings(template: Mapping[str, Any]) -> dict[str, Any]:

@@ -286,12 +286,11 @@ def find_unfinished(
 def _final_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What is set back after filling; null means OpenSearch's default."""
     wanted = settings.get("index", {})
-    final = {
-        "refresh_interval": wanted.get("refresh_interval"),
-        "auto_expand_replicas": wanted.get("auto_expand_replicas"),
-    }
-    if "number_of_replicas" in wanted:
-        final["number_of_replicas"] = wanted["number_of_replicas"]
+    expand = wanted.get("auto_expand_replicas")
+    final = {"refresh_interval": wanted.get("refresh_interval"), "auto_expand_replicas": expand}
+    # Where it follows the nodes, OpenSearch sets the number itself.
+    if expand in (None, False, "false"):
+        final["number_of_replicas"] = wanted.get("number_of_replicas")
     return final
 
 

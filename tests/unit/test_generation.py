@@ -6,7 +6,7 @@ import pytest
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.generation import Generation, Switched, check_name
+from neuralrank.generation import Generation, Switched, check_name, create
 
 NEW = "shop-20260102000000-00"
 
@@ -22,6 +22,10 @@ class Cluster:
         mappings = {"_meta": {"neuralrank": {"state": state}}}
         self.made[index] = {"aliases": aliases, "settings": {}, "mappings": mappings}
         return index
+
+    def create(self, index: str, body: dict[str, Any]) -> None:
+        self.make(index, "building")
+        self.made[index] |= {"settings": body["settings"]["index"], "mappings": body["mappings"]}
 
     def exists(self, index: str) -> bool:
         return index in self.made
@@ -39,7 +43,7 @@ class Cluster:
         self.made[index]["mappings"] |= body
 
     def put_settings(self, index: str, body: dict[str, Any]) -> None:
-        self.made[index]["settings"] |= body
+        self.made[index]["settings"] |= body.get("index", body)
 
     def refresh(self, index: str) -> None:
         assert index in self.made
@@ -121,3 +125,26 @@ def test_an_alias_with_other_options_for_each_index_is_not_moved(cluster: Cluste
     assert cluster.made[NEW]["aliases"] == {}
     cluster.made["shop-20260101000001-00"]["aliases"]["shop"] = dict(HIDDEN)
     check_name(cast(OpenSearch, cluster), "shop")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "replicas", "expand"),
+    [
+        ({}, None, None),  # null: OpenSearch's default, one replica
+        ({"number_of_replicas": 2}, 2, None),
+        ({"auto_expand_replicas": "false"}, None, "false"),
+        ({"auto_expand_replicas": False, "number_of_replicas": 0}, 0, False),
+        # The number follows the nodes, whatever is said.
+        ({"auto_expand_replicas": "0-1"}, 0, "0-1"),
+    ],
+)
+def test_a_filled_index_gets_its_replicas_back(
+    cluster: Cluster, wanted: dict[str, Any], replicas: int | None, expand: Any
+) -> None:
+    client = cast(OpenSearch, cluster)
+    body = {"settings": {"index": wanted}, "mappings": {}}
+    made = create(client, "shop", body, {})
+    settings = cluster.made[made.index]["settings"]
+    assert settings["number_of_replicas"] == 0
+    made.finish(client, 0, 1)
+    assert (settings["number_of_replicas"], settings["auto_expand_replicas"]) == (replicas, expand)

@@ -88,10 +88,11 @@ def apply(
     there is something to do. Can be run again and again.
 
     Search pipelines, UBI indexes and the product component template are created and updated in
-    place. A product index whose fields or analyzers differ is made anew from its own documents
-    behind its alias: searches go on, writes to it are refused meanwhile. One that fails does not
-    end the others. A conflict (a field of a UBI index has another type, a product index has no
-    alias of its stem) is shown and left as it is.
+    place, and so are refresh and replicas of product indexes. A product index whose fields, shards
+    or analyzers differ is made anew from its own documents behind its alias: searches go on, writes
+    to it are refused meanwhile. One that fails does not end the others. A conflict (a field of a
+    UBI index has another type, a product index has no alias of its stem) is shown and left as it
+    is.
     """
     from opensearch_config import apply as make
     from opensearch_config import diff as find

@@ -1,5 +1,6 @@
 """Product indexes made anew behind their alias, on a real node, while they are searched."""
 
+import itertools
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
@@ -156,6 +157,49 @@ def test_other_fields_are_a_reindex_and_searches_go_on(
     for index in (change.name, done.index):
         client.index(index=index, id="4", body={"title": "sofa"})
     assert not [c for c in diff(client, folder) if c.name.startswith(shop)]
+
+
+@pytest.mark.parametrize("action", ["reindex", "reload"])
+def test_every_write_that_was_acknowledged_is_in_the_new_index(
+    client: OpenSearch, folder: Path, shop: str, action: Literal["reindex", "reload"]
+) -> None:
+    """Requests so large that one is always under way when writes begin to be refused."""
+    accepted: set[str] = set()
+    refused = threading.Event()
+
+    def write(writer: int) -> None:
+        numbers = itertools.count()
+        while not refused.is_set():
+            lines: list[dict[str, Any]] = []
+            for _ in range(1_000):
+                lines += [
+                    {"index": {"_id": f"{writer}-{next(numbers)}"}},
+                    {"title": "kettle " * 50},
+                ]
+            try:
+                answer = client.bulk(index=shop, body=lines)
+            except errors.Unavailable:
+                refused.set()
+                return
+            items = [item["index"] for item in answer["items"]]
+            accepted.update(item["_id"] for item in items if item["status"] == 201)
+            if any(item["status"] == 403 for item in items):
+                refused.set()
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    while not accepted:
+        assert all(writer.is_alive() for writer in writers)
+    (index,) = client.indices.get_alias(name=shop)
+    try:
+        done = renew(client, Change(action, "index", index), folder)
+    finally:
+        refused.set()
+        for writer in writers:
+            writer.join()
+    assert accepted
+    assert client.count(index=done.index)["count"] == len(accepted) + len(PRODUCTS)
 
 
 def test_synonyms_are_loaded_and_reloaded_without_a_reindex(

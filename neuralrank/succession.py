@@ -164,8 +164,8 @@ def _lift(
         try:
             # It may be gone: with `keep` 0 it was an earlier generation of too many.
             with suppress(NotFound):
-                # Else another run has its block there by now.
-                if _state(client, index).noted == mine:
+                # Else another run has its block there by now. Empty: somebody wrote over the note.
+                if _state(client, index).noted in (mine, ""):
                     client.indices.put_settings(index=index, body={_BLOCK: None})
                     _note(client, index, None)
             return

@@ -99,12 +99,22 @@ def test_a_block_that_somebody_set_stays(index: Index) -> None:
 def test_a_block_that_a_killed_run_left_is_not_taken_for_somebodys(index: Index) -> None:
     with index.held():
         left = copy.deepcopy((index.settings, index.mappings))
-    for lift in (lambda: lift_left_over(index.client, INDEX), lambda: index.held().__enter__()):
-        index.settings, index.mappings = copy.deepcopy(left)
-        lift()
-        assert index.mappings != left[1]
+    index.settings, index.mappings = copy.deepcopy(left)
+    lift_left_over(index.client, INDEX)
+    assert index.as_it_was()
+    index.settings, index.mappings = copy.deepcopy(left)
+    index.drained = False
     with index.held():
-        pass
+        assert index.drained
+        assert index.mappings != left[1]
+    assert index.as_it_was()
+
+
+def test_a_block_whose_note_was_written_over_is_taken_off(index: Index) -> None:
+    with index.held() as check:
+        index.mappings = Index().mappings
+        with pytest.raises(Unavailable):
+            check()
     assert index.as_it_was()
 
 

@@ -5,7 +5,7 @@ the next few. A photo that can't be had costs its product the vector, and nothin
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,10 +113,13 @@ class Photos:
         for places, pictures in self._pictures(products, wanted, seen.problems):
             for place, vector in zip(places, self.encoder.encode(pictures), strict=True):
                 seen.vectors[place] = vector
-        for vector in seen.vectors:
-            if vector is not None:
-                self._keep(vector)
+        self.count(vector for vector in seen.vectors if vector is not None)
         return seen
+
+    def count(self, vectors: Iterable[Vector]) -> None:
+        """Has the vectors count for `similarity`; those of `see` do already."""
+        for vector in vectors:
+            self._keep(vector)
 
     def similarity(self) -> dict[str, float] | None:
         """What the cosine of two photos means in this catalogue: `low` is what two of its photos

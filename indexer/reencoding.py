@@ -30,7 +30,7 @@ from neuralrank.matryoshka import cut
 from neuralrank.packing import PACKED, VECTOR, pack
 from neuralrank.point_in_time import AS_STORED, point_in_time
 from neuralrank.product import headline
-from neuralrank.succession import Live, read_only
+from neuralrank.succession import Live, lift_left_over, read_only
 from neuralrank.writing import bulk_write
 
 __all__ = ["Reencoded", "reencode"]
@@ -100,6 +100,8 @@ def reencode(
             f"{live.index} holds vectors of {encoder.ref} already. Name another encoder with "
             "--encoder; `neuralrank models list` shows them."
         )
+    # Encoding takes hours, in which writes go on.
+    lift_left_over(client, live.index)
     meta = {
         "encoder": encoder.ref,
         "dimensions": dimensions or encoder.dimensions,
@@ -112,9 +114,10 @@ def reencode(
     try:
         copy.catch_up()  # everything
         copy.catch_up()  # what was written meanwhile
-        with read_only(client, live.index):
+        with read_only(client, live.index) as check:
             closed = time.monotonic()
             count = copy.catch_up()
+            check()
             switched = generation.finish(client, count, keep, replaces=live.index)
     except BaseException as error:
         # Encoding took hours, and a document can be corrected; but a full disk needs the space, and

@@ -23,7 +23,7 @@ from neuralrank.catalogue import Catalogue, Row
 from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
 from neuralrank.generation import Generation, check_name, create, find_unfinished
 from neuralrank.matryoshka import cut
-from neuralrank.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR, pack
+from neuralrank.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR, pack, unpack
 from neuralrank.product import Product, document, headline
 from neuralrank.writing import bulk_write
 
@@ -247,9 +247,13 @@ class _Run:
         answer = self._client.mget(
             index=self._generation.index,
             body={"ids": [pending.product.id for pending in chunk]},
-            params={"_source": "false"},
+            params={"_source": IMAGE_PACKED if self._photos else "false"},
         )
-        present = {item["_id"] for item in answer["docs"] if item.get("found")}
+        found = [item for item in answer["docs"] if item.get("found")]
+        if self._photos:
+            packed = (unpack(item.get("_source", {}).get(IMAGE_PACKED)) for item in found)
+            self._photos.count(vector for vector in packed if vector is not None)
+        present = {item["_id"] for item in found}
         self.resumed += len(present)
         self.written += len(present)
         return [pending for pending in chunk if pending.product.id not in present]

@@ -2,7 +2,7 @@
 
 from opensearchpy import OpenSearch
 
-from neuralrank.errors import NeuralrankError
+from neuralrank.errors import NeuralrankError, add_sentence
 from neuralrank.generation import Generation
 
 __all__ = ["give_up"]
@@ -19,21 +19,15 @@ def give_up(
     try:
         # An interruption, or an answer that did not come, may have been after the switch.
         if generation.serves(client):
-            _append(error, f"{generation.alias!r} stands for the new index {generation.index}.")
+            add_sentence(
+                error, f"{generation.alias!r} stands for the new index {generation.index}."
+            )
         elif resumable:
-            _append(error, f"{generation.alias!r} was left as it was. {kept}")
+            add_sentence(error, f"{generation.alias!r} was left as it was. {kept}")
         else:
             generation.discard(client)
-            _append(
+            add_sentence(
                 error, f"{generation.alias!r} was left as it was; the unfinished index was deleted."
             )
     except NeuralrankError:
-        _append(error, kept)
-
-
-def _append(error: BaseException, sentence: str) -> None:
-    """Adds a sentence to an error's message; to a bug's traceback as a note."""
-    if isinstance(error, NeuralrankError | KeyboardInterrupt):
-        error.args = (" ".join([*map(str, error.args[:1]), sentence]),)
-    else:
-        error.add_note(sentence)
+        add_sentence(error, kept)

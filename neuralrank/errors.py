@@ -37,6 +37,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unsupported",
+    "add_sentence",
     "exit_code",
     "grpc_status",
     "http_status",
@@ -154,3 +155,11 @@ def http_status(error: NeuralrankError) -> int:
 def exit_code(error: NeuralrankError) -> int:
     """The process exit code for an error, by its nearest class in `EXIT_CODE`."""
     return next(EXIT_CODE[kind] for kind in type(error).__mro__ if kind in EXIT_CODE)
+
+
+def add_sentence(error: BaseException, sentence: str) -> None:
+    """Adds a sentence to an error's message; to a bug's traceback as a note."""
+    if isinstance(error, NeuralrankError | KeyboardInterrupt):
+        error.args = (" ".join([*map(str, error.args[:1]), sentence]),)
+    else:
+        error.add_note(sentence)

@@ -14,6 +14,7 @@ from opensearchpy import OpenSearch
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable
 
 __all__ = [
+    "READ_ONLY",
     "Generation",
     "Switched",
     "adopt",
@@ -31,6 +32,8 @@ _GENERATION: Final = re.compile(r"(.+)-\d{14}-\d{2}")
 # In `_meta.neuralrank.state`: not (yet) complete, and complete.
 _BUILDING: Final = "building"
 _COMPLETE: Final = "complete"
+# Also there: an index refuses writes while another is made of it (`neuralrank.succession`).
+READ_ONLY: Final = "read_only"
 # Settings that teams set on the index that serves; the next one has them too.
 _HANDED_ON: Final = ("index.search.default_pipeline",)
 
@@ -124,7 +127,8 @@ class Generation:
             client.indices.delete(index=self.index, params={"ignore_unavailable": "true"})
 
     def _moves(self, before: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """What takes the alias to it from the indexes before, all in one step."""
+        """What takes the alias to it from the indexes before, all in one step, with its filter,
+        routing and hiding."""
         moves: list[dict[str, Any]] = []
         for index, body in before.items():
             for name, options in body["aliases"].items():
@@ -134,14 +138,15 @@ class Generation:
                 elif alias_of(index, [self.alias]):
                     moves.append({"remove": {"index": index, "alias": name}})
                     moves.append({"add": {"index": self.index, "alias": name, **options}})
-        moves.append({"add": {"index": self.index, "alias": self.alias, "is_write_index": True}})
+        options = {**_alias_options(self.alias, before), "is_write_index": True}
+        moves.append({"add": {**options, "index": self.index, "alias": self.alias}})
         return moves
 
     def _delete_older(
         self, client: OpenSearch, keep: int, before: Iterable[str], warnings: list[str]
     ) -> list[str]:
-        """Deletes earlier generations that `indexer` made: all but the `keep` newest complete
-        ones, and those that were never finished. What served before counts as complete.
+        """Deletes earlier generations that `indexer` made: all but what served before and the
+        newest complete ones, `keep` together, and those that were never finished.
 
         Args:
             warnings: gets what could not be deleted, such as what a snapshot is being made of.
@@ -152,12 +157,17 @@ class Generation:
             warnings.append(f"could not look for earlier indexes to delete: {error}")
             return []
         earlier = {index: meta for index, meta in found.items() if index < self.index}
+        # What served before comes last, to be kept first: of a run that was killed there may be a
+        # newer clone, which has never served.
         complete = sorted(
-            index
-            for index, meta in earlier.items()
-            if meta.get("state") == _COMPLETE or index in before
+            (
+                index
+                for index, meta in earlier.items()
+                if meta.get("state") == _COMPLETE or index in before
+            ),
+            key=lambda index: (index in before, index),
         )
-        kept = complete[len(complete) - keep :] if keep else []
+        kept = complete[-keep:] if keep else []
         deleted = []
         for index in sorted(earlier.keys() - set(kept)):
             try:
@@ -203,7 +213,8 @@ def one_index(client: OpenSearch, name: str) -> tuple[str, dict[str, Any]]:
 def check_name(client: OpenSearch, name: str) -> None:
     """
     Raises:
-        InvalidInput: `name` can't be an alias, or an index of that very name exists.
+        InvalidInput: `name` can't be an alias, or an index of that very name exists; or it stands
+            for several indexes with other options each.
     """
     if not _NAME.fullmatch(name):
         raise InvalidInput(
@@ -215,6 +226,7 @@ def check_name(client: OpenSearch, name: str) -> None:
             f"{name!r} is an index, not an alias, so it can't be switched to a new one without a "
             f"gap. Choose another --index; or, if it is not needed, delete the index {name!r}."
         )
+    _alias_options(name, _serving(client, name))
 
 
 def create(
@@ -274,12 +286,11 @@ def find_unfinished(
 def _final_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What is set back after filling; null means OpenSearch's default."""
     wanted = settings.get("index", {})
-    final = {
-        "refresh_interval": wanted.get("refresh_interval"),
-        "auto_expand_replicas": wanted.get("auto_expand_replicas"),
-    }
-    if "number_of_replicas" in wanted:
-        final["number_of_replicas"] = wanted["number_of_replicas"]
+    expand = wanted.get("auto_expand_replicas")
+    final = {"refresh_interval": wanted.get("refresh_interval"), "auto_expand_replicas": expand}
+    # Where it follows the nodes, OpenSearch sets the number itself.
+    if expand in (None, False, "false"):
+        final["number_of_replicas"] = wanted.get("number_of_replicas")
     return final
 
 
@@ -291,6 +302,7 @@ def adopt(client: OpenSearch, name: str, index: str, settings: Mapping[str, Any]
     """
     found = client.indices.get_mapping(index=index)[index]["mappings"]
     notes = {**noted(found), "state": _BUILDING}
+    notes.pop(READ_ONLY, None)  # of the index that it was cloned from
     client.indices.put_mapping(index=index, body={"_meta": {"neuralrank": notes}})
     return Generation(name, index, notes, _final_settings(settings))
 
@@ -309,6 +321,26 @@ def free_name(client: OpenSearch, name: str) -> str:
         if not client.indices.exists(index=index):
             return index
     raise InvalidInput(f"There are 100 indexes {stem}-* already. Wait a second.")
+
+
+def _alias_options(alias: str, serving: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Filter, routing and hiding of an alias, for the one index that it will stand for.
+
+    Raises:
+        InvalidInput: it has others for each of its indexes. Whichever was taken, searches could
+            find what a filter hides.
+    """
+    found = {index: dict(body["aliases"].get(alias, {})) for index, body in serving.items()}
+    for options in found.values():
+        options.pop("is_write_index", None)
+    first, *others = found.values() or ({},)
+    if any(options != first for options in others):
+        raise InvalidInput(
+            f"{alias!r} stands for several indexes with other options each ({found}), and for one "
+            "index there is one filter and routing. Give it the same for all with POST _aliases, "
+            "or take it off all but one."
+        )
+    return first
 
 
 def _serving(client: OpenSearch, alias: str) -> dict[str, dict[str, Any]]:

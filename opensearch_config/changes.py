@@ -1,9 +1,9 @@
 """What the cluster has, against what the files say: the difference in words, and how to apply it.
 
 Search pipelines, the UBI indexes and the component template `neuralrank_product` (for teams that
-make product indexes themselves) are created and updated. A product index that exists is only
-compared: its analyzers and fields can't be changed in place, so `opensearch_config.renewal` makes
-it anew.
+make product indexes themselves) are created and updated. Of a product index that exists refresh and
+replicas are set; its analyzers and fields can't be changed in place, so `opensearch_config.renewal`
+makes it anew.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +14,11 @@ from typing import Any, Final, Literal
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.generation import alias_of
 from opensearch_config import files
 from opensearch_config.differences import differences
 from opensearch_config.engine import RANK_PLUGIN, require_engine, require_plugin
-from opensearch_config.stale import stale
+from opensearch_config.stale import settable, stale
 
 __all__ = ["PRODUCT_TEMPLATE", "Change", "apply", "apply_ubi", "create", "diff"]
 
@@ -121,6 +122,7 @@ def _planned(client: OpenSearch, folder: Path) -> _Planned:
     yield from _pipelines(client, folder)
     yield from _ubi(client, folder)
     yield from _template(client, folder)
+    yield from _settings(client, folder)
 
 
 def _pipelines(client: OpenSearch, folder: Path) -> _Planned:
@@ -218,27 +220,78 @@ def _template(client: OpenSearch, folder: Path) -> _Planned:
     )
 
 
-def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
-    """The product indexes in use whose fields or analyzers are not those of the files."""
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """A product index in use."""
+
+    index: str
+    alias: str | None  # that of its stem
+    behind: tuple[str, ...]  # all indexes of that alias
+    wanted: Mapping[str, Any]  # settings and mappings that it would have if it were made now
+    properties: Mapping[str, Any]
+    settings: Mapping[str, Any]  # those below `index`
+
+
+def _products(client: OpenSearch, folder: Path) -> Iterator[_Product]:
     # Product indexes begin with a letter or a digit; of system indexes OpenSearch warns.
     named = "*,-.*"
     mappings = client.indices.get_mapping(index=named, params={"expand_wildcards": "open"})
-    aliases = client.indices.get_alias(index=named, params={"expand_wildcards": "open"})
+    found = client.indices.get_alias(index=named, params={"expand_wildcards": "open"})
+    aliases = {index: set(body["aliases"]) for index, body in found.items()}
+    in_use = set().union(*aliases.values())
     for index, body in sorted(mappings.items()):
         live = body["mappings"]
         meta = live.get("_meta", {}).get("neuralrank", {})
         # An index of a team's own may say which encoder made its vectors; it stays theirs. One that
         # we made has a state.
-        if "state" not in meta or not aliases.get(index, {}).get("aliases"):
+        if "state" not in meta or not aliases.get(index):
             continue
-        wanted = files.index_like(meta, folder, lenient=True)
-        settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
-        found = stale(wanted, live.get("properties", {}), settings)
-        if found:
+        alias = alias_of(index, aliases[index])
+        # Kept under another alias for going back, while a newer one serves.
+        if alias is None and alias_of(index, in_use):
+            continue
+        yield _Product(
+            index,
+            alias,
+            tuple(sorted(name for name, its in aliases.items() if alias in its)),
+            files.index_like(meta, folder, lenient=True),
+            live.get("properties", {}),
+            client.indices.get_settings(index=index)[index]["settings"]["index"],
+        )
+
+
+def _settings(client: OpenSearch, folder: Path) -> _Planned:
+    """Refresh and replicas of the product indexes."""
+    for product in _products(client, folder):
+        wanted, words = settable(product.wanted, product.settings)
+        if words:
+            yield (
+                Change("update", "index", product.index, words),
+                lambda index=product.index, wanted=wanted: client.indices.put_settings(  # type: ignore[misc]
+                    index=index, body={"index": wanted}
+                ),
+            )
+
+
+def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
+    """The product indexes whose fields, shards or analyzers are not those of the files."""
+    for product in _products(client, folder):
+        found = stale(product.wanted, product.properties, product.settings)
+        if not found:
+            continue
+        words = tuple(map(str, found))
+        if product.alias is None:
+            why = "it has no alias of its stem, so nothing can take its place without a gap"
+            yield Change("conflict", "index", product.index, (*words, why))
+        elif len(product.behind) > 1:
+            behind = ", ".join(product.behind)
+            why = f"{product.alias} stands for {behind}: one index can't take their place"
+            yield Change("conflict", "index", product.index, (*words, why))
+        else:
             action: Literal["reindex", "reload"] = (
                 "reindex" if any(each.needs == "reindex" for each in found) else "reload"
             )
-            yield Change(action, "index", index, tuple(map(str, found)))
+            yield Change(action, "index", product.index, words)
 
 
 def _flat_settings(template: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from neuralrank.generation import noted
+from neuralrank.generation import READ_ONLY, noted
 from neuralrank.packing import PACKED, VECTOR
 from opensearch_config import files
 
@@ -17,7 +17,7 @@ _OWN: Final = (
 # What `neuralrank index` notes in `_meta.neuralrank` of an index that it makes.
 _NOTES: Final = (
     "encoder", "dimensions", "catalogue", "state", "documents", "text_fields", "packed_vectors",
-    "image_encoder", "image_dimensions", "image_similarity",
+    "image_encoder", "image_dimensions", "image_similarity", READ_ONLY,
 )  # fmt: skip
 
 

@@ -77,12 +77,13 @@ def renew(
     # A team's own fields stay.
     wanted = body["mappings"].get("properties", {})
     body["mappings"]["properties"] = _merged(live.body["mappings"].get("properties", {}), wanted)
-    with read_only(client, source):
+    with read_only(client, source) as check:
         client.indices.refresh(index=source)
         count = int(client.count(index=source)["count"])
         make = _reindexed if change.action == "reindex" else _cloned
         generation = make(client, live.alias, source, body, meta, count, progress)
         try:
+            check()
             switched = generation.finish(client, count, keep, replaces=source)
         except BaseException:
             generation.discard(client)

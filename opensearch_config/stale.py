@@ -1,7 +1,8 @@
 """In what a product index differs from the files, in words, and what each difference needs.
 
-Fields and what analyses documents are fixed once documents are in: that needs a reindex. What
-analyses queries only (search analyzers, synonyms) needs a reload: `opensearch_config.renewal`.
+Fields, shards and what analyses documents are fixed once documents are in: that needs a reindex.
+What analyses queries only (search analyzers, synonyms) needs a reload: `opensearch_config.renewal`.
+Refresh and replicas are set while the index serves.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,11 +11,16 @@ from typing import Any, Final, Literal
 
 from opensearch_config.differences import differences
 
-__all__ = ["Difference", "Needs", "stale"]
+__all__ = ["Difference", "Needs", "settable", "stale"]
 
 Needs = Literal["reindex", "reload"]
-# Whether k-NN keeps vectors apart from the documents: said once, when an index is made.
-_DERIVED: Final = "knn.derived_source"
+# Settings that are said once, when an index is made; the second: whether k-NN keeps vectors apart
+# from the documents.
+_FIXED: Final = ("number_of_shards", "knn.derived_source")
+# Those that can be set at any time.
+_REFRESH: Final = "refresh_interval"
+_REPLICAS: Final = "number_of_replicas"
+_EXPAND: Final = "auto_expand_replicas"
 # What an analyzer is made of, by the key that names it there and the section that defines it.
 _PARTS: Final = {"tokenizer": "tokenizer", "filter": "filter", "char_filter": "char_filter"}
 
@@ -44,10 +50,11 @@ def stale(
     fields = wanted["mappings"].get("properties", {})
     found = list(_fields(fields, properties))
     analysis = settings.get("analysis", {})
-    derived = wanted["settings"].get("index", {}).get(_DERIVED)
-    if derived is not None and _DERIVED in settings:
-        words = differences(derived, settings[_DERIVED], _DERIVED)
-        found += [Difference(each, "reindex") for each in words]
+    for setting in _FIXED:
+        value = wanted["settings"].get("index", {}).get(setting)
+        if value is not None and setting in settings:
+            words = differences(value, settings[setting], setting)
+            found += [Difference(each, "reindex") for each in words]
     new = wanted["settings"].get("analysis", {})
     fixed = _closure(new, _index_analyzers(fields) | _index_analyzers(properties))
     for section, parts in new.items():
@@ -58,8 +65,30 @@ def stale(
             if live is None:
                 found.append(Difference(f"gains the {section} {name}", needs))
             else:
-                found += [Difference(words, needs) for words in differences(part, live, path)]
+                found += [Difference(each, needs) for each in differences(part, live, path)]
     return found
+
+
+def settable(
+    wanted: Mapping[str, Any], settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The settings that an index can get as it is, and in what it differs in them, in words. What
+    the files do not name stays.
+
+    Args:
+        wanted, settings: as of `stale`.
+    """
+    named = {
+        name: value
+        for name, value in wanted["settings"].get("index", {}).items()
+        if name in (_REFRESH, _REPLICAS, _EXPAND) and value is not None
+    }
+    if named.get(_EXPAND, False) not in (False, "false"):
+        named.pop(_REPLICAS, None)  # OpenSearch sets the number itself
+    elif _REPLICAS in named:
+        named[_EXPAND] = False  # else it would do so here
+    live = {_EXPAND: "false", **settings}
+    return named, tuple(differences(named, live))
 
 
 def _fields(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> Iterator[Difference]:

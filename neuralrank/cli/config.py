@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,9 @@ from opensearchpy import OpenSearch
 from rich.text import Text
 
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.interruption import ended_like_ctrl_c
 from neuralrank.console import plain_console
+from neuralrank.errors import NeuralrankError, exit_code
 from neuralrank.opensearch import connect
 from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
@@ -85,9 +88,11 @@ def apply(
     there is something to do. Can be run again and again.
 
     Search pipelines, UBI indexes and the product component template are created and updated in
-    place. A product index whose fields or analyzers differ is made anew from its own documents
-    behind its alias: searches go on, writes to it are refused meanwhile. A conflict (a field of a
-    UBI index has another type) is shown and left as it is.
+    place, and so are refresh and replicas of product indexes. A product index whose fields, shards
+    or analyzers differ is made anew from its own documents behind its alias: searches go on, writes
+    to it are refused meanwhile. One that fails does not end the others. A conflict (a field of a
+    UBI index has another type, a product index has no alias of its stem) is shown and left as it
+    is.
     """
     from opensearch_config import apply as make
     from opensearch_config import diff as find
@@ -108,22 +113,28 @@ def apply(
                 print("neuralrank: nothing was done; --yes does it", file=sys.stderr)
                 raise typer.Exit(DIFFERS)
         done = [change for change in make(client, files) if change.action not in _RENEWALS]
-        renewed = [_renew(client, change, files) for change in renewals]
+        if not as_json:
+            _show(done, False, nothing="")
+        outcome = _renew_all(client, renewals, files, as_json)
     if as_json:
+        made_anew = {each.before for each in outcome.renewed}
+        done += [change for change in renewals if change.name in made_anew]
         value = {
-            "changes": [change.json() for change in done + renewals],
-            "renewed": [each.json() for each in renewed],
+            "changes": [change.json() for change in done],
+            "renewed": [each.json() for each in outcome.renewed],
+            "failed": [
+                {"name": name, "error": str(error)} for name, error in outcome.failed.items()
+            ],
         }
         typer.echo(orjson.dumps(value).decode())
-        return
-    _show(done, False, nothing="")
-    for each in renewed:
-        plain_console().print(
-            f"{each.alias} → {each.index}: {each.documents:,} documents in {each.seconds:.1f} s",
-            highlight=False,
-        )
-        for warning in each.warnings:
-            plain_console().print(f"warning: {warning}", highlight=False)
+    if outcome.interrupted is not None:
+        said = "Interrupted. What was not done is as it was; do it again."
+        print(f"neuralrank: {said} {outcome.interrupted}".rstrip(), file=sys.stderr)
+        raise typer.Exit(130)
+    for name, error in outcome.failed.items():
+        print(f"neuralrank: {name}: {error}", file=sys.stderr)
+    if outcome.failed:
+        raise typer.Exit(exit_code(next(iter(outcome.failed.values()))))
 
 
 @config.command()
@@ -158,6 +169,36 @@ def export(
         plain_console().print(str(path), highlight=False, soft_wrap=True)
 
 
+@dataclass(slots=True)
+class _Outcome:
+    """What became of the indexes that were to be made anew. `failed` is by name."""
+
+    renewed: "list[Renewed]" = field(default_factory=list)
+    failed: dict[str, NeuralrankError] = field(default_factory=dict)
+    interrupted: KeyboardInterrupt | None = None
+
+
+def _renew_all(
+    client: OpenSearch, renewals: "list[Change]", files: Path, as_json: bool
+) -> _Outcome:
+    """One after the other, each shown when it is done. One that fails does not end the others."""
+    outcome = _Outcome()
+    try:
+        with ended_like_ctrl_c():
+            for change in renewals:
+                try:
+                    renewed = _renew(client, change, files)
+                except NeuralrankError as error:
+                    outcome.failed[change.name] = error
+                    continue
+                outcome.renewed.append(renewed)
+                if not as_json:
+                    _show_renewed(renewed)
+    except KeyboardInterrupt as error:
+        outcome.interrupted = error
+    return outcome
+
+
 def _renew(client: OpenSearch, change: "Change", files: Path) -> "Renewed":
     """With progress, on a terminal."""
     from opensearch_config import renew
@@ -171,6 +212,15 @@ def _renew(client: OpenSearch, change: "Change", files: Path) -> "Renewed":
             files,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+
+
+def _show_renewed(each: "Renewed") -> None:
+    plain_console().print(
+        f"{each.alias} → {each.index}: {each.documents:,} documents in {each.seconds:.1f} s",
+        highlight=False,
+    )
+    for warning in each.warnings:
+        plain_console().print(f"warning: {warning}", highlight=False)
 
 
 def _show(changes: "list[Change]", as_json: bool, nothing: str) -> None:

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from neuralrank.cli.index import Dimensions, Keep, Resume, load_encoder, width_of
+from neuralrank.cli.interruption import ended_like_ctrl_c
 from neuralrank.console import plain_console
 from neuralrank.opensearch import connect
 from neuralrank.progress import progress_bar
@@ -57,7 +58,7 @@ def reencode(
         require_engine(client, body["mappings"])
         bar = progress_bar()
         try:
-            with bar:
+            with ended_like_ctrl_c(), bar:
                 task = bar.add_task(f"Encoding {live.alias}", total=None)
                 summary = run(
                     client,

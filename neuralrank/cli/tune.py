@@ -1,11 +1,9 @@
 """`neuralrank tune`: what a change would do, on judgments, before it is live."""
 
-import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import orjson
@@ -15,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.interruption import ended_like_ctrl_c
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.judging import unknown_in_words
@@ -67,7 +66,7 @@ def tune(
             typer.echo(orjson.dumps({"deleted": gone}).decode() if as_json else words)
             return
         try:
-            with _ended_like_ctrl_c(), _bar() as bar:
+            with ended_like_ctrl_c(), _bar() as bar:
                 tasks: dict[str, Any] = {}
 
                 def progress(step: str, done: int, total: int) -> None:
@@ -98,20 +97,6 @@ def tune(
     _show(found)
     if report is not None:
         table_console().print(f"report: {report}", highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """Whoever ends the process by SIGTERM gets it cleaned up too."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _bar() -> Progress:

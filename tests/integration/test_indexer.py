@@ -224,16 +224,19 @@ def test_what_was_set_on_the_index_before_is_handed_on(
             index=name, body={"index.search.default_pipeline": "neural_rank_only"}
         )
         chinese = {"filter": {"term": {"language": "zh"}}, "routing": "a"}
-        client.indices.put_alias(index=before, name=f"{name}_zh", body=chinese)
+        for alias in (name, f"{name}_zh"):
+            client.indices.put_alias(index=before, name=alias, body=chinese)
 
     after = run(client, path, name, LetterEncoder(configure)).index
     found = client.indices.get(index=after, params={"flat_settings": "true"})[after]
     assert found["settings"]["index.search.default_pipeline"] == "neural_rank_only"
-    assert found["aliases"][f"{name}_zh"] == {
+    options = {
         "filter": {"term": {"language": "zh"}},
         "index_routing": "a",
         "search_routing": "a",
     }
+    assert found["aliases"][f"{name}_zh"] == options
+    assert found["aliases"][name] == {**options, "is_write_index": True}
     assert list(client.indices.get_alias(name=f"{name}_zh")) == [after]
 
 

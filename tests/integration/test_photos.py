@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from bench.running import Running
 from neuralrank.cli.commands import app
 from neuralrank.errors import EncoderMismatch, InvalidInput
+from neuralrank.image_encoder import ImageEncoder
 from neuralrank.opensearch import connect
 from neuralrank.packing import IMAGE_PACKED, IMAGE_VECTOR, unpack
 from neuralrank.registry import Registry
@@ -104,6 +105,40 @@ def shell(stack: Settings, registry: Registry, tmp_path: Path) -> Shell:
 
 def numbers(hits: list[dict[str, Any]]) -> set[int]:
     return {int(hit["id"][1:]) for hit in hits if hit["id"][1:].isdigit()}
+
+
+def test_a_run_that_goes_on_counts_the_photos_of_the_one_before_for_similarity(
+    shell: Shell,
+    client: OpenSearch,
+    catalogue: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def noted() -> Any:
+        (mapping,) = client.indices.get_mapping(index=name).values()
+        return mapping["mappings"]["_meta"]["neuralrank"]["image_similarity"]
+
+    # Four chunks are seen, and some of them written.
+    monkeypatch.setattr("indexer.run._CHUNK", 60)
+    shell.index(catalogue, name, "--no-vectors")
+    of_all = noted()
+    encode = ImageEncoder.encode
+    calls = 0
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 8:
+            raise KeyboardInterrupt
+        return encode(*arguments)
+
+    with monkeypatch.context() as until_then:
+        until_then.setattr(ImageEncoder, "encode", interrupted)
+        with pytest.raises(AssertionError, match="--resume"):
+            shell.index(catalogue, name, "--no-vectors")
+    summary = shell.index(catalogue, name, "--no-vectors", "--resume")
+    assert 0 < summary["resumed"] < COUNT
+    assert noted() == of_all
 
 
 def test_a_catalogue_with_photos_is_found_by_what_it_looks_like(

@@ -28,7 +28,7 @@ from neuralrank.packing import PACKED, VECTOR, unpack
 from neuralrank.product import headline
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings
-from neuralrank.succession import find_live
+from neuralrank.succession import find_live, read_only
 from neuralrank.v1 import ranking_pb2 as pb
 from opensearch_config import product_index, with_encoder
 from tests.unit.conftest import tiny_bundle
@@ -195,6 +195,24 @@ def test_writes_are_refused_only_while_the_last_pass_runs(client: OpenSearch, sh
     assert blocked
     assert set(blocked) == {None}
     client.index(index=before, id="x", body={"title": "sofa"})
+
+
+def test_a_block_that_a_killed_run_left_is_off_while_documents_are_encoded(
+    client: OpenSearch, shop: str
+) -> None:
+    (before,) = generations(client, shop)
+    killed = read_only(client, before)
+    killed.__enter__()  # and never left
+
+    def write(call: int) -> None:
+        if call == 1:
+            client.index(index=shop, id="late", body={"id": "late", "title": "late cup"})
+
+    run(client, shop, Letters("second@000000000002", before=write))
+    assert sources(client, shop)["late"]["title"] == "late cup"
+    for index in generations(client, shop):
+        client.index(index=index, id="x", body={"title": "sofa"})
+    assert "read_only" not in find_live(client, shop).noted
 
 
 def test_an_interrupted_run_goes_on_and_takes_what_changed_in_between(

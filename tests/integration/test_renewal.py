@@ -1,12 +1,17 @@
 """Product indexes made anew behind their alias, on a real node, while they are searched."""
 
+import itertools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
@@ -154,6 +159,49 @@ def test_other_fields_are_a_reindex_and_searches_go_on(
     assert not [c for c in diff(client, folder) if c.name.startswith(shop)]
 
 
+@pytest.mark.parametrize("action", ["reindex", "reload"])
+def test_every_write_that_was_acknowledged_is_in_the_new_index(
+    client: OpenSearch, folder: Path, shop: str, action: Literal["reindex", "reload"]
+) -> None:
+    """Requests so large that one is always under way when writes begin to be refused."""
+    accepted: set[str] = set()
+    refused = threading.Event()
+
+    def write(writer: int) -> None:
+        numbers = itertools.count()
+        while not refused.is_set():
+            lines: list[dict[str, Any]] = []
+            for _ in range(1_000):
+                lines += [
+                    {"index": {"_id": f"{writer}-{next(numbers)}"}},
+                    {"title": "kettle " * 50},
+                ]
+            try:
+                answer = client.bulk(index=shop, body=lines)
+            except errors.Unavailable:
+                refused.set()
+                return
+            items = [item["index"] for item in answer["items"]]
+            accepted.update(item["_id"] for item in items if item["status"] == 201)
+            if any(item["status"] == 403 for item in items):
+                refused.set()
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    while not accepted:
+        assert all(writer.is_alive() for writer in writers)
+    (index,) = client.indices.get_alias(name=shop)
+    try:
+        done = renew(client, Change(action, "index", index), folder)
+    finally:
+        refused.set()
+        for writer in writers:
+            writer.join()
+    assert accepted
+    assert client.count(index=done.index)["count"] == len(accepted) + len(PRODUCTS)
+
+
 def test_synonyms_are_loaded_and_reloaded_without_a_reindex(
     client: OpenSearch, folder: Path, shop: str
 ) -> None:
@@ -279,6 +327,52 @@ def test_the_command_shows_first_and_does_it_with_yes(
     assert [each["alias"] for each in done["renewed"]] == [shop]
     assert client.indices.get_alias(name=shop) != live
     assert run("diff", "--check").exit_code == 0
+
+
+# Stops where the index is cloned, as a large one does where it is copied.
+SLOW = """
+import sys, time
+from opensearch_config import renewal
+renewal._ready = lambda *_: (print("begun", flush=True), time.sleep(60))
+from neuralrank.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_run_that_is_ended_does_not_leave_the_index_refusing_writes(
+    client: OpenSearch, folder: Path, shop: str, stack: Settings, ended_by: signal.Signals
+) -> None:
+    if before := [c.name for c in diff(client, folder) if c.action in ("reindex", "reload")]:
+        pytest.skip(f"other tests left indexes that are to be made anew: {before}")
+    client.indices.put_mapping(
+        index=shop, body={"properties": {"title": {"type": "text", "analyzer": "product_text",
+        "search_analyzer": "cjk"}}},
+    )  # fmt: skip
+    change = planned(client, folder, shop)
+    run = subprocess.Popen(
+        [sys.executable, "-c", SLOW, "config", "apply", "--yes", "--folder", str(folder)],
+        env=os.environ | {"NEURALRANK_OPENSEARCH_URL": stack.opensearch_url},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout
+    assert any(line == "begun\n" for line in iter(run.stdout.readline, "")), run.communicate()
+    run.send_signal(ended_by)
+    _, errors_said = run.communicate(timeout=60)
+    if ended_by is signal.SIGKILL:
+        with pytest.raises(errors.Unavailable, match="index write"):
+            client.index(index=shop, id="4", body={"title": "sofa"})
+        done = renew(client, change, folder)
+        assert sorted(client.indices.get(index=f"{shop}-*")) == [change.name, done.index]
+    else:
+        assert run.returncode == 130, errors_said
+        assert "Interrupted" in errors_said
+        assert list(client.indices.get(index=f"{shop}-*")) == [change.name]
+    client.index(index=shop, id="4", body={"title": "sofa"})
+    client.index(index=change.name, id="4", body={"title": "sofa"})
 
 
 def test_an_index_that_is_exported_differs_in_nothing_from_its_files(

@@ -10,14 +10,20 @@ from opensearchpy import OpenSearch
 from neuralrank.errors import NotFound
 from opensearch_config import apply, create, diff, files, pipelines
 
+MADE, LATER = "20260101000000-00", "20260101000001-00"
+
 
 class Cluster:
     """Has search pipelines, the UBI indexes as the files say, and no product index."""
 
     def __init__(self, live: dict[str, dict[str, Any]], **products: dict[str, Any]) -> None:
         self.live = live
-        # Mappings of indexes, each with an alias.
+        # Mappings of indexes, each with an alias of its stem.
         self.products = {name: {"mappings": mappings} for name, mappings in products.items()}
+        self.aliases = {name: {name.partition("-")[0]: {}} for name in products}
+        # Of each of them, as of the files.
+        settings = files.product_index()["settings"]
+        self.settings = {**settings["index"], "analysis": settings["analysis"]}
         self.template: dict[str, Any] = {}
         self.search_pipeline = _Pipelines(live)
         self.indices = self.cluster = self
@@ -29,10 +35,14 @@ class Cluster:
         return {index: files.ubi_indexes()[index]} if index.startswith("ubi") else self.products
 
     def get_alias(self, **_: Any) -> dict[str, Any]:
-        return {name: {"aliases": {"shop": {}}} for name in self.products}
+        return {name: {"aliases": self.aliases[name]} for name in self.products}
 
     def get_settings(self, index: str) -> dict[str, Any]:
-        return {index: {"settings": {"index": {}}}}
+        return {index: {"settings": {"index": self.settings}}}
+
+    def put_settings(self, index: str, body: dict[str, Any]) -> None:
+        assert index in self.products
+        self.settings |= body["index"]
 
     def get_component_template(self, name: str) -> dict[str, Any]:
         if not self.template:
@@ -91,8 +101,50 @@ def test_an_index_of_a_teams_own_is_never_made_anew() -> None:
     noted = {"neuralrank": {"encoder": "e5@000000000000", "dimensions": 384}}
     theirs = {"_meta": noted, "properties": {"name": {"type": "text"}}}
     ours = {"_meta": {"neuralrank": {"state": "complete"}}, "properties": {}}
-    changes = diff(cast(OpenSearch, Cluster(dict(pipelines()), theirs=theirs, ours=ours)))
-    assert [change.name for change in changes if change.kind == "index"] == ["ours"]
+    cluster = Cluster(dict(pipelines()), **{f"theirs-{MADE}": theirs, f"ours-{MADE}": ours})
+    changes = diff(cast(OpenSearch, cluster))
+    assert [change.name for change in changes if change.kind == "index"] == [f"ours-{MADE}"]
+
+
+def test_an_index_that_can_not_be_made_anew_is_a_conflict_or_kept_for_going_back() -> None:
+    """Else every `apply` would begin it, fail, and never be done."""
+    empty = {"_meta": {"neuralrank": {"state": "complete"}}, "properties": {}}
+    first, second, moved = f"shop-{MADE}", f"shop-{LATER}", f"books-{MADE}"
+    cluster = Cluster(dict(pipelines()), **dict.fromkeys((first, second, moved), empty))
+
+    def found() -> dict[str, str]:
+        changes = diff(cast(OpenSearch, cluster))
+        return {change.name: change.action for change in changes if change.kind == "index"}
+
+    cluster.aliases[first] = {"shop-previous": {}}
+    assert found() == {second: "reindex", moved: "reindex"}
+    # Nothing can take the place of what serves under another name only, or of one of two.
+    cluster.aliases[moved] = {"library": {}}
+    cluster.aliases[first] = {"shop": {}}
+    assert found() == dict.fromkeys((first, second, moved), "conflict")
+
+
+def test_refresh_and_replicas_are_set_on_the_index_that_serves() -> None:
+    made = {"_meta": {"neuralrank": {"state": "complete"}}}
+    name = f"shop-{MADE}"
+    cluster = Cluster(dict(pipelines()), **{name: files.product_index()["mappings"] | made})
+    cluster.template = {"template": {}}
+    cluster.settings |= {"refresh_interval": "-1", "auto_expand_replicas": "0-2", "mine": "1"}
+    client = cast(OpenSearch, cluster)
+    (change,) = (found for found in apply(client) if found.name == name)
+    assert change.action == "update"
+    assert change.details == (
+        "auto_expand_replicas is 0-2, the file says 0-1",
+        "refresh_interval is -1, the file says 1s",
+    )
+    assert cluster.settings["refresh_interval"] == "1s"
+    assert cluster.settings["mine"] == "1"
+    assert diff(client) == []
+    # Shards are counted once.
+    cluster.settings["number_of_shards"] = "3"
+    (change,) = diff(client)
+    assert change.action == "reindex"
+    assert change.details == ("number_of_shards is 3, the file says 1: needs a reindex",)
 
 
 def test_create_makes_what_is_missing_and_leaves_what_is_there() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from opensearch_config import product_index
-from opensearch_config.stale import stale
+from opensearch_config.stale import settable, stale
 
 
 @pytest.fixture
@@ -97,3 +97,31 @@ def test_a_search_analyzer_that_the_file_lacks_goes(wanted: dict[str, Any]) -> N
     assert found(wanted, live) == [
         "title analyses queries by query, the file says product_text: needs a reload",
     ]
+
+
+@pytest.mark.parametrize(
+    ("files", "live", "differs"),
+    [
+        ({}, {"refresh_interval": "30s", "number_of_replicas": "3"}, {}),  # not named: theirs
+        ({"number_of_replicas": 1}, {"number_of_replicas": "1"}, {}),
+        ({"auto_expand_replicas": "false"}, {"number_of_replicas": "1"}, {}),
+        ({"refresh_interval": "1s"}, {}, {"refresh_interval": "1s"}),
+        # OpenSearch sets the number itself.
+        (
+            {"number_of_replicas": 1, "auto_expand_replicas": "0-1"},
+            {"number_of_replicas": "0", "auto_expand_replicas": "0-1"},
+            {},
+        ),
+        (
+            {"number_of_replicas": 1},
+            {"number_of_replicas": "0", "auto_expand_replicas": "0-all"},
+            {"number_of_replicas": 1, "auto_expand_replicas": False},
+        ),
+    ],
+)
+def test_refresh_and_replicas_can_be_set(
+    files: dict[str, Any], live: dict[str, Any], differs: dict[str, Any]
+) -> None:
+    wanted, words = settable({"settings": {"index": files}}, live)
+    assert len(words) == len(differs)
+    assert differs.items() <= wanted.items()

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
 from neuralrank.personal_inputs import ACTIONS, action_numbers
-from trainer.dataset import Dataset
+from trainer.dataset import SPLITS, Dataset
 from trainer.dataset.checks import milliseconds
 from trainer.dataset.finding import Bm25
 from trainer.personal.sequences import Histories, Numbers
@@ -235,14 +237,19 @@ def _histories(rows: Mapping[str, _Row]) -> tuple[History, ...]:
 
 
 def _pages(data: Dataset, part: str) -> list[dict[str, Any]]:
-    """Pages on which something was clicked and something was not, by query."""
+    """Pages on which something was clicked and something was not, by query. A click on what its
+    user has blocked by the end of the part is none, as it is no step of a history."""
+    parts = pa.array(SPLITS[: SPLITS.index(part) + 1])
+    until = data.blocked.filter(pc.is_in(data.blocked["split"], parts))
+    blocked = set(zip(until["user_id"].to_pylist(), until["item_id"].to_pylist(), strict=True))
     found: dict[str, dict[str, Any]] = defaultdict(lambda: {"items": [], "gains": []})
     for row in data.of("impressions", part).to_pylist():
         page = found[row["page_id"]]
         page |= {"query_id": row["query_id"], "user": row["user_id"], "time": row["time"]}
         page["items"].append(row["item_id"])
         weight = min(1.0 / max(row["propensity"], 1e-6), _MOST)
-        page["gains"].append(weight if row["clicked"] else 0.0)
+        liked = row["clicked"] and (row["user_id"], row["item_id"]) not in blocked
+        page["gains"].append(weight if liked else 0.0)
     useful = [page for page in found.values() if np.count_nonzero(page["gains"]) > 0]
     useful = [page for page in useful if np.count_nonzero(page["gains"]) < len(page["gains"])]
     return sorted(useful, key=lambda page: str(page["query_id"]))

@@ -114,8 +114,8 @@ IMPRESSIONS: Final = pa.schema(
         pa.field("split", pa.string(), nullable=False),  # that of its query; without, of its time
     ]
 )
-# No sequence has what its user blocked by its end; those that are remembered of earlier datasets do
-# not know of it yet.
+# No sequence has what its user blocked by its end. In rounds of `neuralrank train update` what was
+# blocked in earlier windows is here, too, in the train part.
 BLOCKED: Final = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),

@@ -40,15 +40,18 @@ class History:
 
     items: Numbers
     actions: Numbers
-    # The first that may be guessed, 1 or more: those before are given.
-    first: int = 1
+    # So many were done before the window.
+    given: int = 0
     # "": nobody known.
     user: str = ""
-    # Whether all of it was done before the window.
-    remembered: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def first(self) -> int:
+        """The first step that may be guessed, 1 or more. Of who did nothing in the window, any."""
+        return max(self.given, 1) if self.given < len(self) else 1
 
     def before(self, place: int) -> "History":
         """The steps before the one at a place."""
@@ -80,6 +83,8 @@ class Part:
 
     visits: tuple[Visit, ...] = ()
     histories: tuple[History, ...] = ()
+    # Of one step: there is nothing to guess, but they say what most have.
+    single: tuple[History, ...] = ()
 
     def __len__(self) -> int:
         return len(self.visits) + len(self.histories)
@@ -174,7 +179,8 @@ def from_dataset(
 
     # Who did something there is known with all that went before; others by what they did in train.
     known_users = {**rows["train"], **rows[held]}
-    train = Part(visits("train", rows["train"]), _histories(rows["train"]))
+    single = tuple(row.history for row in rows["train"].values() if len(row.history) == 1)
+    train = Part(visits("train", rows["train"]), _histories(rows["train"]), single)
     dev = Part(visits(held, known_users), _histories(rows[held]))
     vectors = encode([texts[query] for query in asked]) if asked else shop.vectors[:0]
     return Behaviour(
@@ -190,6 +196,7 @@ def from_histories(histories: Histories, shop: Shop) -> Behaviour:
         shop: of the histories' items, in their order.
     """
     long = [row for row in histories.rows if len(row) > 1]
+    short = [row for row in histories.rows if len(row) == 1]
     order = np.random.default_rng(_SEED).permutation(len(long))
     held = set(order[: max(1, round(_DEV_USERS * len(long)))].tolist())
 
@@ -197,9 +204,14 @@ def from_histories(histories: Histories, shop: Shop) -> Behaviour:
         return History(row, np.full(len(row), action_numbers(["click"])[0]))
 
     train = [row[:-1] if number in held else row for number, row in enumerate(long)]
+    known = [history(row) for row in (*train, *short)]
     return Behaviour(
         shop,
-        Part((), tuple(history(row) for row in train if len(row) > 1)),
+        Part(
+            (),
+            tuple(one for one in known if len(one) > 1),
+            tuple(one for one in known if len(one) == 1),
+        ),
         Part((), tuple(history(long[number]) for number in sorted(held))),
         shop.vectors[:0],
         f"histories {histories.hash}",
@@ -224,10 +236,7 @@ def _rows(data: Dataset, part: str, shop: Shop) -> dict[str, _Row]:
         items = np.array([shop.numbers[name] for name in row["items"]], np.int64)
         times = np.array(row["times"], np.int64)
         given = int((times < begins).sum()) if begins is not None else 0
-        first = max(given, 1) if given < len(items) else 1
-        history = History(
-            items, action_numbers(row["actions"]), first, row["user_id"], given == len(items)
-        )
+        history = History(items, action_numbers(row["actions"]), given, row["user_id"])
         found[row["user_id"]] = _Row(history, times)
     return found
 

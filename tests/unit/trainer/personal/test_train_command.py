@@ -213,18 +213,18 @@ def test_pages_and_histories_are_read_without_what_came_later() -> None:
     assert later.history.items.tolist() == [2, 3]
     assert [h.items.tolist() for h in found.dev.histories] == [[2, 3, 5]]
     assert {h.first for h in found.train.histories} == {1}
-    assert not any(h.remembered for h in found.train.histories)
+    assert {h.given for h in found.train.histories} == {0}
     # Of a window, only what was done in it is to be guessed; who did nothing in it is remembered.
     window = Window.model_validate({"from": iso(3 * DAY), "until": iso(20 * DAY)})
     description = dataset.description.model_copy(update={"window": window})
     found = from_dataset(replace(dataset, description=description), things, encode)
     assert [h.first for h in found.train.histories] == [1, 1]
-    assert [h.remembered for h in found.train.histories] == [False, True]
+    assert [h.given for h in found.train.histories] == [1, 2]
     window = Window.model_validate({"from": iso(5 * DAY + 1), "until": iso(20 * DAY)})
     description = dataset.description.model_copy(update={"window": window})
     found = from_dataset(replace(dataset, description=description), things, encode)
     assert [h.first for h in found.train.histories] == [2, 1]
-    assert [h.remembered for h in found.train.histories] == [False, True]
+    assert [h.given for h in found.train.histories] == [2, 2]
 
 
 def test_a_dataset_becomes_a_bundle_of_the_registry(registry: Registry, tmp_path: Path) -> None:

@@ -54,6 +54,14 @@ def trained(data: Behaviour, tmp_path_factory: pytest.TempPathFactory) -> Person
     return done
 
 
+@pytest.mark.parametrize("name", ["dev_items", "dev_lists"])
+def test_a_run_goes_on_only_for_the_same_measurement(
+    data: Behaviour, trained: Personalised, name: str
+) -> None:
+    with pytest.raises(InvalidInput, match=f"holds a run with {name} .* this one has 7"):
+        train_personal(data, replace(OPTIONS, **{name: 7}), training(trained.outcome.out))
+
+
 @pytest.fixture(scope="module")
 def bundle(trained: Personalised) -> Bundle:
     assert trained.bundle is not None

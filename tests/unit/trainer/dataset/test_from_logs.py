@@ -9,6 +9,8 @@ import pytest
 
 from neuralrank.errors import InvalidInput
 from neuralrank.judging import query_id
+from sidecar.domain import Interaction, Profile
+from sidecar.ranking.taste import done
 from trainer.dataset import ITEMS, Dataset
 from trainer.dataset.finding import Bm25, words
 from trainer.dataset.from_logs import LogOptions, from_logs
@@ -169,6 +171,26 @@ def test_what_a_user_blocks_is_no_step_of_theirs(action: str) -> None:
     assert [tuple(row.values()) for row in found.to_pylist()] == [
         ("u", "k1", "train"), ("v", "gone", "dev"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("acts", "action"),
+    [
+        (["click", "watch"], "watch"), (["watch", "click"], "watch"), (["view", "watch"], "watch"),
+        (["dwell", "view"], "view"), (["share", "dwell"], "share"), (["view", "click"], "click"),
+        (["purchase", "add_to_cart"], "purchase"), (["view", "block", "click"], None),
+    ],
+)  # fmt: skip
+def test_what_is_learned_from_is_what_serves(acts: list[str], action: str | None) -> None:
+    """A step of the dataset is one that `sidecar.ranking.taste` reads of the same events."""
+    made = sequences(*((10 + n, name, "k1") for n, name in enumerate(acts)))
+    blocked = frozenset({"k1"} if "block" in acts else ())
+    newest_first = [Interaction("k1", name, 10 + n) for n, name in enumerate(acts)][::-1]
+    serves = done(Profile(interactions=tuple(newest_first), blocked_items=blocked))
+    assert made == ([("train", ["k1"], [action])] if action else [])
+    assert [(event.item_id, event.action) for event in serves] == (
+        [("k1", action)] if action else []
+    )
 
 
 def test_what_goes_on_in_the_next_part_is_as_it_was_in_its_own() -> None:

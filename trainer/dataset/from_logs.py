@@ -97,6 +97,13 @@ def from_logs(
     for page in pages:
         came[page.key].add(times.part(page.time))
     part_of = by_time(came, options.shares, options.seed)
+    if "train" not in part_of.values():
+        raise InvalidInput(
+            f"None of the logs' queries ({len(came):,}) is left to learn from: all are kept for "
+            "dev and test, by a hash of their text (so many as --dev and --test say), or since "
+            "they came in that time only. Pull a longer window with more queries, take another "
+            "--seed, or make --dev and --test smaller."
+        )
     kept = [page for page in pages if times.part(page.time) == part_of.get(page.key)]
     skipped["pages of queries that are in another part"] += len(pages) - len(kept)
     pairs = _pairs(kept, part_of)

@@ -371,6 +371,23 @@ def test_what_was_recommended_is_kept_without_a_query() -> None:
     assert made.description.counts["recommendations"] == {"train": 1, "test": 1}
 
 
+def of_one_query(text: str) -> Logs:
+    """Shown fifty times as it always is, and clicked."""
+    pages = range(50)
+    asked = [{"query_id": f"p{n}", "time": n, "user_query": text} for n in pages]
+    events = [row for n in pages for row in shown(f"p{n}", n, "k1", "k2", "k3")]
+    return logs(asked, events + [act(f"p{n}", n, "click", "k2") for n in pages])
+
+
+def test_one_query_that_is_learned_from_or_kept() -> None:
+    # By their hashes.
+    made = build(of_one_query("kettle"))
+    assert made.description.propensities.estimator == "none"
+    assert "no feature tells items apart" in made.description.counts["propensities"]
+    with pytest.raises(InvalidInput, match=r"queries \(1\) is left .* hash .* another --seed"):
+        build(of_one_query("lamp"))
+
+
 def test_logs_that_nothing_can_be_learned_from() -> None:
     asked = [{"query_id": "p1", "time": 1, "user_query": "kettle"}]
     with pytest.raises(InvalidInput, match="One class only: nobody clicked"):

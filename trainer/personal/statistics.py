@@ -129,9 +129,12 @@ class ItemStatistics:
         """
         keys, values = self._table
         wanted = events[:, :, None] * len(self.popularity) + candidates[:, None, :]
-        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        found = values[places]
-        found[keys[places] != wanted] = 0.0
+        if len(keys):
+            places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            found = values[places]
+            found[keys[places] != wanted] = 0.0
+        else:  # nobody has two
+            found = np.zeros((*wanted.shape, values.shape[1]), np.float32)
         popularity = np.log1p(self.popularity).astype(np.float32)
         shape = wanted.shape
         alone = [

@@ -325,6 +325,25 @@ def test_negatives_seen_first_then_what_a_search_finds() -> None:
     assert rows["k2"]["query_id"] == query_id("kettle")
 
 
+def test_what_its_user_blocks_was_looked_at_and_is_not_liked() -> None:
+    asked = [{"query_id": f"p{n}", "time": n, "user_query": "kettle", "user": f"u{n}"}
+             for n in (1, 2, 3)]  # fmt: skip
+    events = [row for n in (1, 2, 3) for row in shown(f"p{n}", n, "k1", "k2", "k3")]
+    events += [act("p1", 1, "purchase", "k2", "u1"), act("", 2, "dislike", "k2", "u1")]
+    events += [act("p2", 2, "click", "k2", "u2"), act("p3", 3, "click", "k3", "u3")]
+    # Later, when the part is over.
+    events += [act("", 9, "dislike", "k3", "u3")]
+    made = build(
+        logs(asked, events), shares=Shares(0, 0), propensities="none",
+        train_until="1970-01-01T00:00:00.005Z", dev_until="1970-01-01T00:00:00.008Z",
+    )  # fmt: skip
+    labels = {row["item_id"]: row["label"] for row in made.examples.to_pylist()}
+    # One of three who looked at it likes each.
+    assert labels["k2"] == labels["k3"] > labels["k1"] == 0.0
+    clicked = [row["item_id"] for row in made.impressions.to_pylist() if row["clicked"]]
+    assert sorted(clicked) == ["k2", "k2", "k3"]
+
+
 def test_a_purchase_in_the_test_part_changes_nothing_that_is_learned() -> None:
     asked = [
         {"query_id": f"p{n}", "time": n, "user_query": text}

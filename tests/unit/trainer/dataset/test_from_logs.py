@@ -212,6 +212,10 @@ def test_bm25_ranks_in_both_languages() -> None:
     assert not bm25.scores("trampoline").any()
 
 
+def test_items_without_a_word_share_none_with_a_query() -> None:
+    assert Bm25(["!!!", "???"]).scores("kettle").tolist() == [0.0, 0.0]
+
+
 def test_unseen_negatives_stand_further_down_and_are_no_ones_wish() -> None:
     found, features = finders().look("electric kettle", np.array([0, 40]))
     assert features[:, 2].tolist() == [1.0, 0.0]

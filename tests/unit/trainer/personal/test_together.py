@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from neuralrank.item_knn import ItemKnn
 from neuralrank.personal_inputs import Columns
 from trainer.personal import together as module
-from trainer.personal.behaviour import Behaviour, History, Part
+from trainer.personal.behaviour import Behaviour, History, Part, from_histories
 from trainer.personal.sequences import Histories
 from trainer.personal.shop import Shop
 from trainer.personal.statistics import ItemStatistics, strongest
@@ -269,6 +269,18 @@ def test_what_most_have_counts_who_has_one_thing_alone() -> None:
     knn = learned(*100 * [[LAMP]], *6 * [[KETTLE, TEA]])
     assert knn.likely([], 3) == ["lamp", "tea", "kettle"]
     assert knn.likely(["lamp"], 3) == []
+    histories = Histories(
+        IDS, tuple(map(str, range(9))),
+        (*4 * (np.array([LAMP]),), *5 * (np.array([KETTLE, TEA]),)),
+    )  # fmt: skip
+    found = from_histories(histories, behaviour().shop)
+    # Of one of those with two the last is kept back.
+    assert (len(found.train.histories), len(found.train.single)) == (4, 5)
+    table = together(found)
+    assert table is not None
+    assert table.owners is not None
+    owners = dict(zip(table.ids, table.owners.tolist(), strict=True))
+    assert owners == {"kettle": 5, "tea": 4, "lamp": 4}
     # From one round to the next.
     after = together(behaviour(*6 * [[KETTLE, BOOK]]), knn)
     assert after is not None

@@ -209,6 +209,13 @@ def test_pages_and_histories_are_read_without_what_came_later() -> None:
     assert nobodys.gains.tolist() == [0.0, 0.0, 0.0, 10.0]
     assert mine.retrieval.tolist() == [1.0, 1.0, 0.0, 0.0]
     assert [h.items.tolist() for h in found.train.histories] == [[0, 1, 4], [2, 3]]
+    assert not found.train.single
+    rows = dataset.sequences.to_pylist()
+    rows.append(
+        {"user_id": "w", "items": ["4"], "actions": ["view"], "times": [DAY], "split": "train"}
+    )
+    one = replace(dataset, sequences=pa.Table.from_pylist(rows, SEQUENCES))
+    assert [h.user for h in from_dataset(one, things, encode).train.single] == ["w"]
     (later,) = found.dev.visits
     assert later.history.items.tolist() == [2, 3]
     assert [h.items.tolist() for h in found.dev.histories] == [[2, 3, 5]]

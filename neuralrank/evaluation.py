@@ -33,6 +33,9 @@ __all__ = [
 METRICS = ("nDCG@10", "RR@10", "R@100")
 _RESAMPLES = 9_999
 _SEED = 20_070
+# Numbers that are drawn at once, 8 bytes each and a few copies of them: memory does not grow with
+# the queries.
+_AT_ONCE = 1 << 20
 
 Qrels = Mapping[str, Mapping[str, int]]
 Run = Mapping[str, Mapping[str, float]]
@@ -56,7 +59,12 @@ class Judged:
         if len(values) < 2 or np.ptp(values) == 0:
             return self.mean(metric), self.mean(metric)
         result = stats.bootstrap(
-            (values,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=_SEED
+            (values,),
+            np.mean,
+            n_resamples=_RESAMPLES,
+            batch=_batch(values),
+            method="percentile",
+            rng=_SEED,
         )
         return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
@@ -146,26 +154,35 @@ def judge(qrels: Qrels, run: Run, metrics: Sequence[str] = METRICS) -> Judged:
 
 
 def compare(system: Judged, baseline: Judged, metric: str) -> Comparison:
-    """A paired randomisation test of two systems on the same queries."""
+    """A paired randomisation test of two systems on the same queries. Of fewer than two it is not
+    known whether they differ by chance: p is 1."""
     from scipy import stats
 
     differences = system.values[metric] - baseline.values[metric]
     if not differences.any():
         return Comparison(0.0, 1.0, 0, 0)
-    result = stats.permutation_test(
-        (differences,),
-        np.mean,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        rng=_SEED,
-    )
+    p = 1.0
+    if len(differences) > 1:
+        p = stats.permutation_test(
+            (differences,),
+            np.mean,
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=_RESAMPLES,
+            batch=_batch(differences),
+            rng=_SEED,
+        ).pvalue
     return Comparison(
         difference=float(differences.mean()),
-        p=float(result.pvalue),
+        p=float(p),
         wins=int((differences > 0).sum()),
         losses=int((differences < 0).sum()),
     )
+
+
+def _batch(values: NDArray[np.float64]) -> int:
+    """How many resamples of values are drawn at once."""
+    return max(_AT_ONCE // len(values), 1)
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

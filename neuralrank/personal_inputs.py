@@ -20,6 +20,7 @@ __all__ = [
     "action_numbers",
     "features",
     "pairs",
+    "says_most",
     "steps",
 ]
 
@@ -87,14 +88,20 @@ class Columns:
 
 def steps(events: Iterable[Event]) -> list[Event]:
     """Events, in whatever order of time, with those on one item in a row as one: the one that says
-    most. So is what `neuralrank train dataset` makes of logs, and so must be what serves."""
+    most (`says_most`). So is what `neuralrank train dataset` makes of logs, and so must be what
+    serves."""
     found: list[Event] = []
     for event in events:
         if found and found[-1].item_id == event.item_id:
-            found[-1] = max(found[-1], event, key=lambda one: _action(one.action))
+            found[-1] = Event(event.item_id, says_most(found[-1].action, event.action))
         else:
             found.append(event)
     return found
+
+
+def says_most(*actions: str) -> str:
+    """The one that stands last in ACTIONS; of equals, the first."""
+    return max(actions, key=_action)
 
 
 def features(retrieval: Floats, price: NDArray[np.float64]) -> Floats:

@@ -117,7 +117,8 @@ class Users:
         lasting = index is not None and not problem
         versions = tuple(items[name].version if name in items else None for name in wanted)
         generation = index.generation if index else ""
-        key = (profile.interactions, encoder.ref, generation, versions)
+        blocked = profile.blocked_items.intersection(wanted)
+        key = (profile.interactions, blocked, encoder.ref, generation, versions)
         if lasting:
             cached = self._tastes.get(key)
             self._metrics.cache("taste", hits=cached is not None, misses=cached is None)

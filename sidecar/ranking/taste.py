@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuralrank.personal_inputs import Event, steps
-from sidecar.domain import Floats, Interaction, Item, Profile
+from sidecar.domain import Floats, Item, Profile
 
 __all__ = ["ACTION_WEIGHTS", "Recent", "Taste", "done", "query_texts", "taste"]
 
@@ -132,30 +132,31 @@ def taste(
         weights=shares,
         brands={name: weight / total for name, weight in brands.items()},
         categories={name: weight / total for name, weight in categories.items()},
-        recent=_recent(rows, items, names),
+        recent=_recent(profile, items, names),
     )
 
 
 def done(profile: Profile) -> tuple[Event, ...]:
     """What a user did with items, oldest first, whether or not an index knows these."""
-    return tuple(steps(_acts(profile.interactions)))
+    return tuple(steps(_acts(profile)))
 
 
-def _acts(rows: Sequence[Interaction]) -> Iterator[Event]:
-    """Of rows that are newest first, those that count, oldest first."""
-    for row in reversed(rows):
-        if row.item_id and ACTION_WEIGHTS.get(row.action, _OTHER_ACTION) > 0:
+def _acts(profile: Profile) -> Iterator[Event]:
+    """What counts as done, oldest first: nothing with what the user blocks, as no ranker has
+    learned from that."""
+    for row in reversed(profile.interactions):
+        wanted = row.item_id and row.item_id not in profile.blocked_items
+        if wanted and ACTION_WEIGHTS.get(row.action, _OTHER_ACTION) > 0:
             yield Event(row.item_id, row.action)
 
 
-def _recent(rows: Sequence[Interaction], items: Mapping[str, Item], names: Sequence[str]) -> Recent:
+def _recent(profile: Profile, items: Mapping[str, Item], names: Sequence[str]) -> Recent:
     """
     Args:
-        rows: newest first.
         names: of the rows of the vectors.
     """
     place = {name: number for number, name in enumerate(names) if name}
-    found = steps(event for event in _acts(rows) if event.item_id in place)
+    found = steps(event for event in _acts(profile) if event.item_id in place)
     touched = [items[event.item_id] for event in found]
     return Recent(
         tuple(found),

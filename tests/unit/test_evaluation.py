@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from typer.testing import CliRunner
 from neuralrank.cli import evaluate
 from neuralrank.cli.commands import app
 from neuralrank.errors import EncoderMismatch, InvalidInput, NotFound
-from neuralrank.evaluation import compare, judge, read_qrels, read_queries
+from neuralrank.evaluation import Judged, compare, judge, read_qrels, read_queries
 
 QRELS = {"q1": {"a": 3, "b": 1, "c": 0}, "q2": {"d": 1}, "q3": {"e": 2}}
 
@@ -41,6 +42,27 @@ def test_a_clear_difference_is_significant_and_none_is_not() -> None:
     assert (better.wins, better.losses) == (20, 0)
     same = compare(right, right, "nDCG@10")
     assert (same.difference, same.p, same.wins, same.losses) == (0.0, 1.0, 0, 0)
+
+
+def test_one_query_says_nothing_of_chance() -> None:
+    one, other = (Judged(("q",), {"RR@10": np.array([value])}) for value in (0.6, 0.5))
+    found = compare(one, other, "RR@10")
+    assert (found.p, found.wins, found.losses) == (1.0, 1, 0)
+    assert found.difference == pytest.approx(0.1)
+
+
+def test_many_queries_take_no_more_memory() -> None:
+    random = np.random.default_rng(3)
+    names = tuple(map(str, range(3_000)))
+    one, other = (Judged(names, {"RR@10": random.random(3_000)}) for _ in range(2))
+    tracemalloc.start()
+    found = compare(one, other, "RR@10")
+    one.interval("RR@10")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Drawn all at once it would be 240 million bytes for one copy alone.
+    assert peak < 100e6
+    assert 0.0 < found.p <= 1.0
 
 
 def test_the_interval_holds_the_mean() -> None:

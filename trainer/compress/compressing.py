@@ -162,7 +162,10 @@ def _silenced(
     silence([layers[number] for number in numbers], kept, size)
     weights = _renumbered(weights_of(model), numbers)
     config = replace(sizes, layers=len(numbers))
-    return replace(source, weights=weights, config=config), kept
+    # For the identity of the run: a folder with other zeros holds another.
+    pruned = f"{len(numbers)} layers, {options.heads:g} heads, {options.intermediate:g} neurons"
+    fields = {**source.fields, "pruned": pruned}
+    return replace(source, weights=weights, config=config, fields=fields), kept
 
 
 def _renumbered(weights: Weights, numbers: list[int]) -> Weights:

@@ -54,9 +54,12 @@ class Bm25:
         import bm25s
 
         self._index = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
-        self._index.index([words(text) for text in texts], show_progress=False)
-        self._known = self._index.vocab_dict
+        self._known: Mapping[str, int] = {}
         self._items = len(texts)
+        of_items = [words(text) for text in texts]
+        if any(of_items):  # without a word there is nothing to index
+            self._index.index(of_items, show_progress=False)
+            self._known = self._index.vocab_dict
 
     def scores(self, query: str) -> Floats:
         """Of all items, float32 [items]; 0 where no word is shared."""

@@ -46,6 +46,7 @@ __all__ = [
     "Split",
     "Window",
     "query_keys",
+    "replaceable",
 ]
 
 # Parts in the order of time: what is learned from, what training is stopped by, what it is measured
@@ -114,8 +115,8 @@ IMPRESSIONS: Final = pa.schema(
         pa.field("split", pa.string(), nullable=False),  # that of its query; without, of its time
     ]
 )
-# No sequence has what its user blocked by its end; those that are remembered of earlier datasets do
-# not know of it yet.
+# No sequence has what its user blocked by its end. In rounds of `neuralrank train update` what was
+# blocked in earlier windows is here, too, in the train part.
 BLOCKED: Final = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
@@ -242,11 +243,7 @@ class Dataset:
             Unsupported: the disk is full.
         """
         self.check()
-        if folder.exists() and not (folder / _DESCRIPTION).is_file() and any(folder.iterdir()):
-            raise InvalidInput(
-                f"{folder} holds something that is no dataset. Name a new folder, or one that "
-                "holds a dataset to replace it."
-            )
+        replaceable(folder)
         temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
         try:
             temporary.mkdir(parents=True)
@@ -302,6 +299,26 @@ class Dataset:
         )
 
 
+def replaceable(folder: Path) -> None:
+    """Sees that a dataset can take the place of a folder: before the work that makes one, too.
+
+    Raises:
+        InvalidInput: the folder holds something else, or is where a volume is mounted.
+    """
+    if not folder.exists():
+        return
+    if folder.is_mount():
+        raise InvalidInput(
+            f"{folder} is where a volume is mounted, and a dataset takes its folder's place in one "
+            f"step. Name a folder in it, such as {folder / 'data'}."
+        )
+    if not folder.is_dir() or (not (folder / _DESCRIPTION).is_file() and any(folder.iterdir())):
+        raise InvalidInput(
+            f"{folder} holds something that is no dataset. Name a new folder, or one that "
+            "holds a dataset to replace it."
+        )
+
+
 def query_keys(queries: pa.Table) -> set[str]:
     """Keys of a table of queries, as `query_key` makes them of texts."""
     return {query_key(text) for text in queries["text"].to_pylist()}
@@ -334,9 +351,15 @@ def _columns(schema: pa.Schema) -> str:
 
 
 def _swap(temporary: Path, folder: Path) -> None:
-    """Puts a folder where another was; a reader that opens files finds the old or the new."""
+    """Puts a folder where another was, or leaves that; a reader that opens files finds the old or
+    the new."""
     old = folder.parent / f"{temporary.name}.old"
     if folder.exists():
         os.replace(folder, old)
-    os.replace(temporary, folder)
+    try:
+        os.replace(temporary, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)

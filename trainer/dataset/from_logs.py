@@ -58,6 +58,7 @@ class _Pairs:
     keys: list[tuple[str, str]]  # query key, item
     of: NDArray[np.int64]  # [impressions]
     position: NDArray[np.int64]
+    clicked: NDArray[np.bool_]
     gain: NDArray[np.float64]  # in [0, 1]
     train: NDArray[np.bool_]
 
@@ -97,17 +98,25 @@ def from_logs(
     for page in pages:
         came[page.key].add(times.part(page.time))
     part_of = by_time(came, options.shares, options.seed)
+    if "train" not in part_of.values():
+        raise InvalidInput(
+            f"None of the logs' queries ({len(came):,}) is left to learn from: all are kept for "
+            "dev and test, by a hash of their text (so many as --dev and --test say), or since "
+            "they came in that time only. Pull a longer window with more queries, take another "
+            "--seed, or make --dev and --test smaller."
+        )
     kept = [page for page in pages if times.part(page.time) == part_of.get(page.key)]
     skipped["pages of queries that are in another part"] += len(pages) - len(kept)
-    pairs = _pairs(kept, part_of)
+    blocked = read_blocked(logs, times)
+    pairs = _pairs(kept, part_of, blocked)
     searched, features = _look(pairs, kept, row_of, finders, progress)
     train = pairs.train
     if not (pairs.gain[train] > 0).any():
         raise InvalidInput(
-            "One class only: nobody clicked anything in the train part, so nothing can be learned "
-            "from it. Pull a longer window."
+            "One class only: nobody clicked anything in the train part (but what they blocked), so "
+            "nothing can be learned from it. Pull a longer window."
         )
-    seen = Seen.of(pairs.of[train], pairs.position[train], pairs.gain[train] > 0)
+    seen = Seen.of(pairs.of[train], pairs.position[train], pairs.clicked[train])
     theta = estimate(seen, features, options.propensities, options.seed)
     looks = _sums(pairs, theta.at(pairs.position))
     gain = _sums(pairs, pairs.gain)
@@ -144,18 +153,26 @@ def from_logs(
             + [(page, "", times.part(page.time)) for page in recommended],
             theta,
         ),
-        blocked=read_blocked(logs, times),
+        blocked=blocked,
     )
 
 
-def _pairs(pages: Sequence[Page], part_of: dict[str, str]) -> _Pairs:
+def _pairs(pages: Sequence[Page], part_of: dict[str, str], blocked: pa.Table) -> _Pairs:
+    """What a user has blocked by the end of a part was looked at, and is not what they like."""
+    unliked = {
+        (row["user_id"], row["item_id"], part)
+        for row in blocked.to_pylist()
+        for part in SPLITS[SPLITS.index(row["split"]) :]
+    }
     numbers: dict[tuple[str, str], int] = {}
-    of, position, outcome, train = [], [], [], []
+    of, position, clicked, outcome, train = [], [], [], [], []
     for page in pages:
         for item, place in page.positions.items():
             of.append(numbers.setdefault((page.key, item), len(numbers)))
             position.append(place)
-            outcome.append(page.outcomes.get(item, 0))
+            value = page.outcomes.get(item, 0)
+            clicked.append(value > 0)
+            outcome.append(0 if (page.user, item, part_of[page.key]) in unliked else value)
             train.append(part_of[page.key] == "train")
     # Of the train part alone, else what happens later would change what is learned.
     highest = max((value for value, early in zip(outcome, train, strict=True) if early), default=1)
@@ -163,6 +180,7 @@ def _pairs(pages: Sequence[Page], part_of: dict[str, str]) -> _Pairs:
         list(numbers),
         np.array(of, np.int64),
         np.array(position, np.int64),
+        np.array(clicked, np.bool_),
         np.minimum(np.array(outcome, np.float64) / (highest or 1), 1.0),
         np.array(train, np.bool_),
     )

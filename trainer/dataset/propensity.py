@@ -14,7 +14,8 @@ that the highest, as a rule that of the first position, is 1:
   gradient-boosted function of features. What of the features follows from the position alone is
   taken for position bias; an item's relevance that no feature shows is noise.
 
-`estimate` takes the first where there is enough of what it needs, else the second.
+`estimate` takes the first where there is enough of what it needs, else the second, and none where
+the second has nothing to tell items apart by, such as with one query.
 """
 
 from collections.abc import Sequence
@@ -107,6 +108,12 @@ def estimate(seen: Seen, features: Floats, chosen: str = "auto", seed: int = 0) 
         chosen == "auto" and positions > 1 and _interventions(seen, positions).enough
     ):
         return harvest(seen)
+    if chosen == "auto" and not _tell_apart(features):
+        note = (
+            "every position counts as looked at: too few items were seen at several positions for "
+            "the same query, and no feature tells items apart"
+        )
+        return Theta("none", np.ones(positions), note)
     return regression_em(seen, features, seed=seed)
 
 
@@ -152,7 +159,7 @@ def regression_em(seen: Seen, features: Floats, *, rounds: int = _ROUNDS, seed: 
     Raises:
         InvalidInput: there are no features to tell items apart by.
     """
-    if not features.shape[1] or (len(features) > 1 and not np.ptp(features, axis=0).any()):
+    if not _tell_apart(features):
         raise InvalidInput(
             "Regression-EM needs features that tell items apart, and all are the same. Give more "
             "of them, or use --propensities harvest or none."
@@ -179,6 +186,10 @@ def regression_em(seen: Seen, features: Floats, *, rounds: int = _ROUNDS, seed: 
         f"{done} rounds over {len(features):,} pairs of query and item, {features.shape[1]} "
         "features",
     )
+
+
+def _tell_apart(features: Floats) -> bool:
+    return bool(features.size) and (len(features) == 1 or bool(np.ptp(features, axis=0).any()))
 
 
 def _scaled(theta: Floats) -> Floats:

@@ -9,9 +9,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from neuralrank.personal_inputs import says_most
 from neuralrank.ubi import BLOCKS
 from trainer.dataset.format import BLOCKED, SEQUENCES, SPLITS
-from trainer.dataset.pages import OUTCOMES
 from trainer.dataset.splits import Times
 from trainer.feedback import Logs
 
@@ -27,7 +27,7 @@ class _Step:
     """One item, and all that a user did with it before going on to another."""
 
     item: str
-    action: str  # what says most
+    action: str  # what says most, as `neuralrank.personal_inputs` has it
     first: int  # ms
     last: int
 
@@ -83,7 +83,7 @@ def _steps(acts: Sequence[_Act]) -> list[_Step]:
         if steps and steps[-1].item == item:
             last = steps[-1]
             last.last = time
-            last.action = max(last.action, action, key=lambda name: OUTCOMES.get(name, 0))
+            last.action = says_most(last.action, action)
         else:
             steps.append(_Step(item, action, time, time))
     return steps

@@ -116,6 +116,8 @@ def train_encoder(
         "temperature": options.temperature,
         "negatives": options.negatives,
         "dimensions": list(dimensions),
+        # The best checkpoint is that of a measurement on these.
+        "dev_items": options.dev_items,
     }
 
     def fit(chosen: TrainingOptions) -> tuple[Adapted, Outcome]:

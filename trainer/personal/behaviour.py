@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
 from neuralrank.personal_inputs import ACTIONS, action_numbers
-from trainer.dataset import Dataset
+from trainer.dataset import SPLITS, Dataset
 from trainer.dataset.checks import milliseconds
 from trainer.dataset.finding import Bm25
 from trainer.personal.sequences import Histories, Numbers
@@ -38,15 +40,18 @@ class History:
 
     items: Numbers
     actions: Numbers
-    # The first that may be guessed, 1 or more: those before are given.
-    first: int = 1
+    # So many were done before the window.
+    given: int = 0
     # "": nobody known.
     user: str = ""
-    # Whether all of it was done before the window.
-    remembered: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def first(self) -> int:
+        """The first step that may be guessed, 1 or more. Of who did nothing in the window, any."""
+        return max(self.given, 1) if self.given < len(self) else 1
 
     def before(self, place: int) -> "History":
         """The steps before the one at a place."""
@@ -78,6 +83,8 @@ class Part:
 
     visits: tuple[Visit, ...] = ()
     histories: tuple[History, ...] = ()
+    # Of one step: there is nothing to guess, but they say what most have.
+    single: tuple[History, ...] = ()
 
     def __len__(self) -> int:
         return len(self.visits) + len(self.histories)
@@ -172,7 +179,8 @@ def from_dataset(
 
     # Who did something there is known with all that went before; others by what they did in train.
     known_users = {**rows["train"], **rows[held]}
-    train = Part(visits("train", rows["train"]), _histories(rows["train"]))
+    single = tuple(row.history for row in rows["train"].values() if len(row.history) == 1)
+    train = Part(visits("train", rows["train"]), _histories(rows["train"]), single)
     dev = Part(visits(held, known_users), _histories(rows[held]))
     vectors = encode([texts[query] for query in asked]) if asked else shop.vectors[:0]
     return Behaviour(
@@ -188,6 +196,7 @@ def from_histories(histories: Histories, shop: Shop) -> Behaviour:
         shop: of the histories' items, in their order.
     """
     long = [row for row in histories.rows if len(row) > 1]
+    short = [row for row in histories.rows if len(row) == 1]
     order = np.random.default_rng(_SEED).permutation(len(long))
     held = set(order[: max(1, round(_DEV_USERS * len(long)))].tolist())
 
@@ -195,9 +204,14 @@ def from_histories(histories: Histories, shop: Shop) -> Behaviour:
         return History(row, np.full(len(row), action_numbers(["click"])[0]))
 
     train = [row[:-1] if number in held else row for number, row in enumerate(long)]
+    known = [history(row) for row in (*train, *short)]
     return Behaviour(
         shop,
-        Part((), tuple(history(row) for row in train if len(row) > 1)),
+        Part(
+            (),
+            tuple(one for one in known if len(one) > 1),
+            tuple(one for one in known if len(one) == 1),
+        ),
         Part((), tuple(history(long[number]) for number in sorted(held))),
         shop.vectors[:0],
         f"histories {histories.hash}",
@@ -222,10 +236,7 @@ def _rows(data: Dataset, part: str, shop: Shop) -> dict[str, _Row]:
         items = np.array([shop.numbers[name] for name in row["items"]], np.int64)
         times = np.array(row["times"], np.int64)
         given = int((times < begins).sum()) if begins is not None else 0
-        first = max(given, 1) if given < len(items) else 1
-        history = History(
-            items, action_numbers(row["actions"]), first, row["user_id"], given == len(items)
-        )
+        history = History(items, action_numbers(row["actions"]), given, row["user_id"])
         found[row["user_id"]] = _Row(history, times)
     return found
 
@@ -235,14 +246,19 @@ def _histories(rows: Mapping[str, _Row]) -> tuple[History, ...]:
 
 
 def _pages(data: Dataset, part: str) -> list[dict[str, Any]]:
-    """Pages on which something was clicked and something was not, by query."""
+    """Pages on which something was clicked and something was not, by query. A click on what its
+    user has blocked by the end of the part is none, as it is no step of a history."""
+    parts = pa.array(SPLITS[: SPLITS.index(part) + 1])
+    until = data.blocked.filter(pc.is_in(data.blocked["split"], parts))
+    blocked = set(zip(until["user_id"].to_pylist(), until["item_id"].to_pylist(), strict=True))
     found: dict[str, dict[str, Any]] = defaultdict(lambda: {"items": [], "gains": []})
     for row in data.of("impressions", part).to_pylist():
         page = found[row["page_id"]]
         page |= {"query_id": row["query_id"], "user": row["user_id"], "time": row["time"]}
         page["items"].append(row["item_id"])
         weight = min(1.0 / max(row["propensity"], 1e-6), _MOST)
-        page["gains"].append(weight if row["clicked"] else 0.0)
+        liked = row["clicked"] and (row["user_id"], row["item_id"]) not in blocked
+        page["gains"].append(weight if liked else 0.0)
     useful = [page for page in found.values() if np.count_nonzero(page["gains"]) > 0]
     useful = [page for page in useful if np.count_nonzero(page["gains"]) < len(page["gains"])]
     return sorted(useful, key=lambda page: str(page["query_id"]))

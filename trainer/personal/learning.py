@@ -195,6 +195,9 @@ def _task(
         "list_size": options.list_size,
         "width": options.width,
         "id_events": options.id_events,
+        # The best checkpoint is that of a measurement on these.
+        "dev_items": options.dev_items,
+        "dev_lists": options.dev_lists,
     }
     return Task(
         identity=identity,

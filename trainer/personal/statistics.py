@@ -21,6 +21,7 @@ __all__ = [
     "Counts",
     "ItemStatistics",
     "interactions",
+    "new_owners",
     "profiles",
     "strongest",
 ]
@@ -128,9 +129,12 @@ class ItemStatistics:
         """
         keys, values = self._table
         wanted = events[:, :, None] * len(self.popularity) + candidates[:, None, :]
-        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        found = values[places]
-        found[keys[places] != wanted] = 0.0
+        if len(keys):
+            places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            found = values[places]
+            found[keys[places] != wanted] = 0.0
+        else:  # nobody has two
+            found = np.zeros((*wanted.shape, values.shape[1]), np.float32)
         popularity = np.log1p(self.popularity).astype(np.float32)
         shape = wanted.shape
         alone = [
@@ -185,6 +189,7 @@ def strongest(
     histories: Histories,
     count: int,
     earlier: Counts | None = None,
+    given: Histories | None = None,
     *,
     shrinkage: float = _SHRINKAGE,
 ) -> tuple[Numbers, Floats]:
@@ -194,13 +199,24 @@ def strongest(
 
     Args:
         earlier: is added to what the histories count.
+        given: the same users with those of their items that `earlier` has counted already: neither
+            they nor pairs of two of them count again.
 
     Returns:
         int64 [items, count], -1: no more; float32 [items, count].
     """
     matrix = interactions(histories)
     weighted, columns = _by_length(matrix).tocsr(), matrix.T.tocsr()
-    owners = histories.owners if earlier is None else histories.owners + earlier.owners
+    known: tuple[Sparse, Sparse] | None = None
+    if given is not None:
+        # A user's pairs: of a new item with all of theirs, and of a given one with the new.
+        before = interactions(given)
+        new = matrix - before
+        new.eliminate_zeros()
+        known, columns = (before.T.tocsr(), weighted.multiply(new).tocsr()), new.T.tocsr()
+    owners = new_owners(histories, given).astype(np.float32)
+    if earlier is not None:
+        owners += earlier.owners
     scale = _scale(owners)
     items = len(histories.items)
     found = np.full((items, count), -1, np.int64)
@@ -208,6 +224,8 @@ def strongest(
     for start in range(0, items, _AT_ONCE):
         some = slice(start, start + _AT_ONCE)
         pairs = (columns[some] @ weighted).tocsr()
+        if known is not None:
+            pairs = pairs + known[0][some] @ known[1]
         if earlier is not None:
             pairs = pairs + earlier.weighted[some]
         similar = _similar(pairs, scale[some], scale, shrinkage)
@@ -219,6 +237,11 @@ def strongest(
             best = np.argsort(-values, kind="stable")[:count]
             found[item, : len(best)], near[item, : len(best)] = others[best], values[best]
     return found, near
+
+
+def new_owners(histories: Histories, given: Histories | None = None) -> NDArray[np.int64]:
+    """How many users have each item, int64 [items], without those who had it before."""
+    return histories.owners - given.owners if given is not None else histories.owners
 
 
 def _similar(counts: Sparse, rows: Floats, columns: Floats, shrinkage: float) -> Sparse:

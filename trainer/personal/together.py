@@ -11,7 +11,7 @@ from neuralrank.item_knn import ItemKnn
 from trainer.personal.behaviour import Behaviour, History
 from trainer.personal.sequences import Histories, Numbers
 from trainer.personal.shop import Shop
-from trainer.personal.statistics import Counts, strongest
+from trainer.personal.statistics import Counts, new_owners, strongest
 
 __all__ = ["together"]
 
@@ -24,6 +24,8 @@ _ITEMS: Final = 50
 # Users who have the last item of a table that does not say how many; of those before it, more. With
 # fewer, a small window outweighs all that was known.
 _OWNERS: Final = 10.0
+# Items that most have and that have no neighbours, for users who have done nothing yet.
+_POPULAR: Final = 1_000
 
 
 def together(behaviour: Behaviour, before: ItemKnn | None = None) -> ItemKnn | None:
@@ -31,39 +33,50 @@ def together(behaviour: Behaviour, before: ItemKnn | None = None) -> ItemKnn | N
 
     Args:
         before: of the bundle that is trained further. What it counted of items that are still in
-            the catalogue fades by as much as is new, and that is added. Users who are only
-            remembered were counted when they came.
+            the catalogue fades by as much as is new, and that is added. What users had before
+            the window was counted when it came.
     """
     ids = behaviour.shop.ids
-    given = behaviour.train.histories
-    rows = tuple(_pieces(one for one in given if not (before and one.remembered)))
+    users = (*behaviour.train.histories, *behaviour.train.single)
+    pieces = list(_pieces(users, counted=before is not None))
     # Without anybody, one who has nothing.
-    rows = rows or (np.zeros(0, np.int64),)
-    histories = Histories(ids, tuple(map(str, range(len(rows)))), rows)
-    earlier = _faded(_counts(behaviour.shop, before), histories) if before else None
-    found, near = strongest(histories, _KEPT, earlier)
+    pieces = pieces or [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    numbered = tuple(map(str, range(len(pieces))))
+    histories, given = (Histories(ids, numbered, rows) for rows in zip(*pieces, strict=True))
+    new = new_owners(histories, given)
+    earlier = _faded(_counts(behaviour.shop, before), new) if before else None
+    found, near = strongest(histories, _KEPT, earlier, given)
     kept = np.flatnonzero((found >= 0).any(axis=1))
     if not len(kept):
         return None
-    owners = histories.owners + (earlier.owners if earlier else np.float32(0.0))
-    # Only of items that have some, numbered anew. One that is a neighbour has a neighbour, unless
-    # it is too far from all of its own.
-    used = np.unique(np.concatenate([kept, found[found >= 0]]))
+    owners = new + (earlier.owners if earlier else np.float32(0.0))
+    most = np.argsort(-owners, kind="stable")[:_POPULAR]
+    # Only of items that have some or that most have, numbered anew. One that is a neighbour has a
+    # neighbour, unless it is too far from all of its own.
+    used = np.unique(np.concatenate([kept, found[found >= 0], most[owners[most] > 0]]))
     used = used[np.argsort(-owners[used], kind="stable")]
     numbers = np.full(len(ids) + 1, -1, np.int64)
     numbers[used] = np.arange(len(used))
     return ItemKnn([ids[item] for item in used], numbers[found[used]], near[used], owners[used])
 
 
-def _pieces(given: Iterable[History]) -> Iterator[Numbers]:
-    """What each user has, in pieces. An item is in one of them, where it was had last, so that it
-    counts once a user."""
-    for history in given:
+def _pieces(users: Iterable[History], *, counted: bool) -> Iterator[tuple[Numbers, Numbers]]:
+    """What each user has, in pieces, and what of it they had before the window. An item is in one
+    of them, where it was had last, so that it counts once a user.
+
+    Args:
+        counted: whether what was had before is; then pieces without anything new are left out.
+    """
+    for history in users:
+        given = history.items[: history.given if counted else 0]
         newest_first = history.items[::-1]
         places = np.unique(newest_first, return_index=True)[1]
         items = newest_first[np.sort(places)]
         for start in range(0, len(items), _ITEMS):
-            yield items[start : start + _ITEMS]
+            piece = items[start : start + _ITEMS]
+            known = piece[np.isin(piece, given)]
+            if len(known) < len(piece):
+                yield piece, known
 
 
 def _counts(shop: Shop, before: ItemKnn) -> Counts:
@@ -88,8 +101,8 @@ def _guessed(items: int) -> NDArray[np.float32]:
     return np.asarray(_OWNERS * np.sqrt(items / places), np.float32)
 
 
-def _faded(counts: Counts, new: Histories) -> Counts:
+def _faded(counts: Counts, new: NDArray[np.int64]) -> Counts:
     """By as much as is new: what is known is forgotten when as many have come again, in however
     many rounds, so that many small ones do not wear it away."""
-    known, learned = float(counts.owners.sum()), float(new.owners.sum())
+    known, learned = float(counts.owners.sum()), float(new.sum())
     return counts.times(known / max(known + learned, 1.0))

@@ -64,18 +64,22 @@ def from_dataset(data: Dataset) -> list[Pair]:
     )
     texts = data.texts()
     pairs = [_halves(clean(t), _beyond(clean(t), texts[i])) for i, t in titles.items()]
-    answers: dict[str, list[str]] = {}
+    # Of each query its own best: of clicks, hardly any label is the scale's highest.
+    answers: dict[str, tuple[float, list[str]]] = {}
     examples = data.of("examples", "train")
     for query, item, label in zip(
         *(examples[name].to_pylist() for name in ("query_id", "item_id", "label")), strict=True
     ):
-        if label >= data.description.labels.max:
-            answers.setdefault(query, []).append(item)
+        best, found = answers.get(query, (data.description.labels.min, []))
+        if label > best:
+            answers[query] = label, [item]
+        elif label == best:
+            found.append(item)
     queries = data.of("queries", "train")
     for query, text in zip(
         queries["query_id"].to_pylist(), queries["text"].to_pylist(), strict=True
     ):
-        found = answers.get(query, [])
+        _, found = answers.get(query, (0.0, []))
         pairs += [Pair(clean(text), clean(titles[item])) for item in found] or [Pair(clean(text))]
     return list(dict.fromkeys(pairs))
 

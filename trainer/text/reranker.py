@@ -199,8 +199,12 @@ class _Data:
             "dataset_created": dataset.description.created,
             "pairs": len(judged),
             "from": source.fields.get("source", ""),
+            # Of what `neuralrank train compress` makes smaller.
+            "pruned": source.fields.get("pruned", ""),
             "loss": options.loss,
             "list_size": options.list_size,
+            # The best checkpoint is that of a measurement on these.
+            "dev_queries": options.dev_queries,
             "teacher": teacher.fields.get("source", "") if teacher else "",
         }
         taught = None

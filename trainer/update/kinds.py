@@ -85,7 +85,8 @@ class OfTexts:
                 "Nothing of this window is kept back to measure with. Take a larger --test, or "
                 "give judgments (--judgments)."
             )
-        before = _material(memory.old) if memory.old is not None else None
+        old = memory.kept_back(data)
+        before = _material(old) if old is not None else None
         return measured(self.registry, ref, material, where, self.rules, self.track, before)
 
 
@@ -106,7 +107,7 @@ class OfUsers:
 
     def compared(self, ref: str, data: Dataset, memory: Memory, where: str) -> Candidate:
         return personal_gate.measured(
-            self.registry, ref, data, where, self.rules, self.cache, memory.old
+            self.registry, ref, data, where, self.rules, self.cache, memory.kept_back(data)
         )
 
 

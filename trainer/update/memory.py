@@ -105,6 +105,11 @@ class Memory:
         old = query_keys(self.old.queries) if self.old is not None else set()
         return old | self.judged
 
+    def kept_back(self, data: Dataset) -> Dataset | None:
+        """`old`, as what is known at the end of a window has it: it says what was forgotten."""
+        del data
+        return self.old
+
     def apart(self, new: Dataset) -> Dataset:
         """The new dataset without queries that measure beside it in train and dev, and without
         those that were trained on in dev and test."""

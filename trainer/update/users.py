@@ -13,17 +13,21 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trainer.dataset import SEQUENCES, Dataset
+from trainer.dataset import BLOCKED, SEQUENCES, SPLITS, Dataset
 from trainer.dataset.splits import place
 from trainer.update.memory import SALT, Memory, all_items, salt_of, sample
 
 __all__ = ["UserMemory"]
 
-# Of one user: newest steps, of which a ranker reads fewer, and newest pages of each part.
+# Of one user: newest steps, of which a ranker reads fewer, newest pages of each part, and what they
+# blocked last.
 _STEPS: Final = 100
 _PAGES: Final = 50
+_BLOCKED: Final = 1_000
 _LISTS: Final = ("items", "actions", "times")
 _Row = dict[str, Any]
+# By user.
+_Items = Mapping[str, set[str]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class UserMemory(Memory):
     """Users of train parts (`replay`) and of test parts (`old`), each with a sequence and pages.
 
     What those of `old` did in the time of a test part is in no sequence of `replay`, so that it is
-    never trained on.
+    never trained on. What a user has blocked stays blocked: what they do with it in later windows
+    is no step, and a page that is remembered has no click on it.
     """
 
     def mixed(self, new: Dataset, share: float) -> Dataset:
@@ -46,11 +51,17 @@ class UserMemory(Memory):
         # What is recommended is of no query, and learned from; it measures nothing.
         recommended = new.impressions.filter(pc.equal(new.impressions["query_id"], ""))
         impressions = pa.concat_tables([made.impressions, recommended])
-        made = replace(made, impressions=impressions)
+        made = replace(made, impressions=impressions, blocked=self._blocked(new))
         if self.replay is None or self.old is None:
             return made
-        known = _without(_by_user(self.replay), new.of("blocked", "train"))
-        rows = _continued(made.sequences.to_pylist(), known)
+        known = _by_user(self.replay.sequences)
+        rows: list[_Row] = []
+        for part in SPLITS:
+            blocked = _until(part, made.blocked)
+            came_then = _without(_by_user(made.of("sequences", part)), blocked).values()
+            measuring = [row for row in came_then if row["split"] == part]
+            rows += _continued(measuring, _without(known, blocked))
+        known = _without(known, _until("train", made.blocked))
         came = {row["user_id"] for row in rows}
         fresh = sum(row["split"] == "train" and _guessable(row) for row in rows)
         others = {u: row for u, row in known.items() if u not in came and _guessable(row)}
@@ -77,6 +88,14 @@ class UserMemory(Memory):
         rows = data.of("sequences", "train").to_pylist()
         return [*pages, *(row["user_id"] for row in rows if _guessable(row))]
 
+    def kept_back(self, data: Dataset) -> Dataset | None:
+        if self.old is None:
+            return None
+        blocked = self._blocked(data)
+        rows = _without(_by_user(self.old.sequences), _until("test", blocked)).values()
+        sequences = pa.Table.from_pylist(list(rows), SEQUENCES)
+        return replace(self.old, sequences=sequences, blocked=blocked)
+
     def after(self, data: Dataset, most: int) -> Self:
         """
         Args:
@@ -85,7 +104,7 @@ class UserMemory(Memory):
         came: dict[str, dict[str, _Row]] = {}
         for row in data.sequences.to_pylist():
             came.setdefault(row["user_id"], {})[row["split"]] = row
-        old, known = _by_user(self.old), _by_user(self.replay)
+        old, known = (_by_user(kept.sequences) if kept else {} for kept in (self.old, self.replay))
         # With a page and no sequence, a user is measured as one who had done nothing.
         measured = {*old, *(self.old.impressions["user_id"].to_pylist() if self.old else ())}
         measured |= set(_shown(data, "test")["user_id"].to_pylist()) - {""}
@@ -101,20 +120,37 @@ class UserMemory(Memory):
                 old[user] = rows["test"]
             elif before:
                 old.setdefault(user, before)
-        known = _without(known, data.blocked)
-        kept = set(_lowest(known, most))
+        blocked = self._blocked(data)
+        items = _until("test", blocked)
+        known, old = _without(known, items), _without(old, items)
+        # Of who did nothing but block something, that is remembered.
+        kept = _lowest({*known, *items}, most)
         return replace(
             self,
-            replay=_remembered(self.replay, data, "train", kept, known),
-            old=_remembered(self.old, data, "test", measured, old),
+            replay=_remembered(self.replay, data, "train", kept, known, blocked),
+            old=_remembered(self.old, data, "test", measured, old, blocked),
             trained=self.trained_with(data),
         )
 
+    def _blocked(self, new: Dataset) -> pa.Table:
+        """BLOCKED of the memory and of a dataset, each pair once, where it came first."""
+        found: dict[tuple[str, str], _Row] = {}
+        for data in (self.replay, self.old, new):
+            for row in data.blocked.to_pylist() if data else ():
+                pair = row["user_id"], row["item_id"]
+                found[pair] = min(row, found.get(pair, row), key=_place)
+        return pa.Table.from_pylist(list(found.values()), BLOCKED)
+
 
 def _remembered(
-    old: Dataset | None, new: Dataset, part: str, users: Iterable[str], rows: Mapping[str, _Row]
+    old: Dataset | None,
+    new: Dataset,
+    part: str,
+    users: Iterable[str],
+    rows: Mapping[str, _Row],
+    blocked: pa.Table,
 ) -> Dataset:
-    """Users with their sequences and newest pages of a part."""
+    """Users with their sequences, newest pages of a part, and what they blocked."""
     users = sorted(users)
     shown = _shown(new, part)
     if old is not None:
@@ -128,6 +164,7 @@ def _remembered(
         "queries": _of(asked, "query_id", shown["query_id"].to_pylist()),
         "impressions": shown,
         "sequences": pa.Table.from_pylist(sequences, SEQUENCES),
+        "blocked": _newest_blocked(_of(blocked, "user_id", users)),
     }
     return sample(part, new, old, tables)
 
@@ -162,22 +199,48 @@ def _continued(rows: Sequence[_Row], known: Mapping[str, _Row]) -> list[_Row]:
     return found
 
 
-def _without(rows: Mapping[str, _Row], blocked: pa.Table) -> dict[str, _Row]:
-    """Sequences without what their users have blocked since."""
-    items: dict[str, set[str]] = defaultdict(set)
-    for row in blocked.to_pylist():
-        items[row["user_id"]].add(row["item_id"])
+def _without(rows: Mapping[str, _Row], items: _Items) -> dict[str, _Row]:
+    """Sequences without what their users have blocked. One that was to be guessed from its other
+    steps, and whose last is gone, has nothing to guess any more: it is as the train part has it."""
     found = dict(rows)
     for user in items.keys() & rows.keys():
+        row = rows[user]
         steps: list[tuple[Any, ...]] = []
-        for step in zip(*(rows[user][name] for name in _LISTS), strict=True):
+        for step in zip(*(row[name] for name in _LISTS), strict=True):
             if step[0] not in items[user] and not (steps and steps[-1][0] == step[0]):
                 steps.append(step)
-        if steps:
-            found[user] = rows[user] | dict(zip(_LISTS, zip(*steps, strict=True), strict=True))
-        else:
+        if not steps:
             del found[user]
+            continue
+        last = tuple(row[name][-1] for name in _LISTS)
+        split = row["split"] if steps[-1] == last else "train"
+        lists = zip(_LISTS, zip(*steps, strict=True), strict=True)
+        found[user] = row | dict(lists) | {"split": split}
     return found
+
+
+def _until(part: str, blocked: pa.Table) -> _Items:
+    """What each user has blocked by the end of a part."""
+    items: dict[str, set[str]] = defaultdict(set)
+    for row in blocked.to_pylist():
+        if _place(row) <= SPLITS.index(part):
+            items[row["user_id"]].add(row["item_id"])
+    return items
+
+
+def _newest_blocked(blocked: pa.Table) -> pa.Table:
+    """What each user has blocked last, as of a time before that of the next dataset."""
+    counts: Counter[str] = Counter()
+    kept = []
+    for row in reversed(blocked.to_pylist()):
+        counts[row["user_id"]] += 1
+        if counts[row["user_id"]] <= _BLOCKED:
+            kept.append(row | {"split": "train"})
+    return pa.Table.from_pylist(kept[::-1], BLOCKED)
+
+
+def _place(row: _Row) -> int:
+    return SPLITS.index(row["split"])
 
 
 def _steps(row: _Row, new: bool) -> Iterator[tuple[int, bool, str, str]]:
@@ -203,8 +266,8 @@ def _cut(row: _Row, part: str) -> _Row:
     return row | {name: row[name][-_STEPS:] for name in _LISTS} | {"split": split}
 
 
-def _by_user(data: Dataset | None) -> dict[str, _Row]:
-    return {row["user_id"]: row for row in data.sequences.to_pylist()} if data else {}
+def _by_user(sequences: pa.Table) -> dict[str, _Row]:
+    return {row["user_id"]: row for row in sequences.to_pylist()}
 
 
 def _guessable(row: _Row | None) -> bool:

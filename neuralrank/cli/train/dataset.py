@@ -89,6 +89,7 @@ def dataset(
     and a query is in one part only. Judgments have no time: their queries are split by a hash of
     their text. docs/trainer.md says how labels come about.
     """
+    from trainer.dataset.format import replaceable
     from trainer.dataset.from_judgments import JudgmentOptions, from_judgments
     from trainer.dataset.from_logs import LogOptions, from_logs
     from trainer.dataset.items import read_items
@@ -102,6 +103,7 @@ def dataset(
             f"--propensities got {propensities!r}; allowed are {', '.join(ESTIMATORS)}."
         )
     shares = Shares(dev, test)
+    replaceable(out)
     with told() as show:
         if logs:
             from trainer.feedback import Logs

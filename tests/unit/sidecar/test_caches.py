@@ -267,6 +267,15 @@ async def test_what_a_user_likes_follows_an_update_of_the_items(bench: Bench) ->
     assert await interest() == pytest.approx(vector("red kettle"))
 
 
+async def test_what_is_blocked_with_the_same_events_is_no_longer_done(bench: Bench) -> None:
+    index = await bench.items.index("shop", SOON)
+    profile = Profile(interactions=(Interaction("A", "click", 1),))
+    for blocked, events in ((frozenset[str](), 1), (frozenset({"A"}), 0), (frozenset({"B"}), 1)):
+        asked = replace(profile, blocked_items=blocked)
+        found, _ = await bench.users.taste(asked, index, bench.encoder, SOON)
+        assert len(found.recent.events) == events
+
+
 async def test_users_stay_within_their_bytes(bench: Bench) -> None:
     rows = tuple(Interaction(f"item-{n}", "click", n) for n in range(100))
     bench.catalogue.contents = {f"item-{n}": item(f"item-{n}", "kettle") for n in range(100)}

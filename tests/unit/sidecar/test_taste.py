@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuralrank.personal_inputs import Event
 from sidecar.domain import Interaction, Profile
-from sidecar.ranking.taste import ACTION_WEIGHTS, Taste, query_texts, taste
+from sidecar.ranking.taste import ACTION_WEIGHTS, Taste, done, query_texts, taste
 from tests.unit.sidecar.parts import DIMENSIONS, item, shop, vector
 
 DAY = 86_400_000
@@ -77,6 +78,19 @@ def test_brands_and_categories_are_shares_of_attention() -> None:
     found = of(Interaction("A", "click", DAY), Interaction("C", "click", DAY))
     assert found.brands == pytest.approx({"apple": 0.5, "huawei": 0.5})
     assert found.categories == pytest.approx({"digital": 1.0, "computer": 0.5, "phone": 0.5})
+
+
+def test_nothing_was_done_with_what_is_blocked() -> None:
+    rows = (
+        Interaction("B", "click", 4 * DAY),
+        Interaction("A", "view", 3 * DAY),
+        Interaction("B", "dislike", 2 * DAY),
+        Interaction("A", "click", DAY),
+    )
+    profile = Profile(interactions=rows, blocked_items=frozenset({"B"}))
+    # What stands on both sides of it is one step then, as in a dataset.
+    assert done(profile) == (Event("A", "click"),)
+    assert taste(profile, ITEMS, {}, 7.0, DIMENSIONS).recent.events == (Event("A", "click"),)
 
 
 INTERACTIONS = st.builds(

@@ -164,6 +164,20 @@ def test_a_source_with_additions_is_compressed_with_them(tmp_path: Path, method:
     assert any(f".{'prefix' if method == 'prefix' else 'adapter'}." in name for name in kept)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"layers": 1}, {"heads": 1.0}, {"intermediate": 0.5}],
+    ids=lambda given: next(iter(given)),
+)
+def test_a_folder_goes_on_only_with_the_same_share(tmp_path: Path, other: dict[str, Any]) -> None:
+    narrow = CompressOptions(heads=0.5, intermediate=0.25)
+    compress(tiny_dataset(), tiny_checkpoint(), narrow, options(tmp_path))
+    with pytest.raises(
+        InvalidInput, match=r"holds a run with pruned '2 layers, 0\.5 heads, 0\.25 n"
+    ):
+        compress(tiny_dataset(), tiny_checkpoint(), replace(narrow, **other), options(tmp_path))
+
+
 def test_adapters_leave_what_was_pruned_silent(tmp_path: Path) -> None:
     training = options(tmp_path, method="adapters", learning_rate=0.02)
     half = CompressOptions(heads=0.5, intermediate=0.5)

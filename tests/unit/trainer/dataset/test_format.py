@@ -1,5 +1,7 @@
 """The folder that every training reads: what it refuses, and that it comes back as it was."""
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, NotFound
 from trainer.dataset import (
     BLOCKED,
@@ -22,6 +26,7 @@ from trainer.dataset import (
     Labels,
     Split,
 )
+from trainer.dataset.format import replaceable
 
 DAY = 86_400_000
 # train: day 0 to 2, dev: day 2, test: from day 3.
@@ -209,6 +214,39 @@ def test_a_folder_that_others_spoiled_is_refused(
     with pytest.raises(InvalidInput) as caught:
         Dataset.open(folder)
     assert says in str(caught.value)
+
+
+def test_what_was_there_stays_where_the_new_can_not_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data"
+    dataset().write(folder)
+    replace_ = os.replace
+
+    def busy(source: Path, target: Path) -> None:
+        if target == folder and not source.name.endswith(".old"):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        replace_(source, target)
+
+    monkeypatch.setattr("trainer.dataset.format.os.replace", busy)
+    with pytest.raises(InvalidInput, match=r"busy\. What was there is as it was"):
+        dataset(sequences=[]).write(folder)
+    assert Dataset.open(folder).sequences.num_rows == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_where_a_volume_is_mounted_no_dataset_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    for write in (replaceable, dataset().write):
+        with pytest.raises(InvalidInput, match=f"volume is mounted.*{tmp_path / 'data'}"):
+            write(tmp_path)
+    # Said before the catalogue is read.
+    arguments = ["train", "dataset", "--logs", "none", "--catalogue", "none", "--out", tmp_path]
+    done = CliRunner().invoke(app, [str(word) for word in arguments])
+    assert "volume is mounted" in str(done.exception)
+    dataset().write(tmp_path / "data")
 
 
 def test_no_folder_and_a_folder_of_something_else(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from neuralrank.errors import InvalidInput
 from neuralrank.judging import query_id
+from sidecar.domain import Interaction, Profile
+from sidecar.ranking.taste import done
 from trainer.dataset import ITEMS, Dataset
 from trainer.dataset.finding import Bm25, words
 from trainer.dataset.from_logs import LogOptions, from_logs
@@ -171,6 +173,26 @@ def test_what_a_user_blocks_is_no_step_of_theirs(action: str) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("acts", "action"),
+    [
+        (["click", "watch"], "watch"), (["watch", "click"], "watch"), (["view", "watch"], "watch"),
+        (["dwell", "view"], "view"), (["share", "dwell"], "share"), (["view", "click"], "click"),
+        (["purchase", "add_to_cart"], "purchase"), (["view", "block", "click"], None),
+    ],
+)  # fmt: skip
+def test_what_is_learned_from_is_what_serves(acts: list[str], action: str | None) -> None:
+    """A step of the dataset is one that `sidecar.ranking.taste` reads of the same events."""
+    made = sequences(*((10 + n, name, "k1") for n, name in enumerate(acts)))
+    blocked = frozenset({"k1"} if "block" in acts else ())
+    newest_first = [Interaction("k1", name, 10 + n) for n, name in enumerate(acts)][::-1]
+    serves = done(Profile(interactions=tuple(newest_first), blocked_items=blocked))
+    assert made == ([("train", ["k1"], [action])] if action else [])
+    assert [(event.item_id, event.action) for event in serves] == (
+        [("k1", action)] if action else []
+    )
+
+
 def test_what_goes_on_in_the_next_part_is_as_it_was_in_its_own() -> None:
     made = sequences((110, "click", "k1"), (120, "view", "k1"), (210, "purchase", "k1"))
     assert made == [("dev", ["k1"], ["click"])]
@@ -188,6 +210,10 @@ def test_bm25_ranks_in_both_languages() -> None:
     assert names[int(np.argmax(bm25.scores("kettle number 7")))] == "k7"
     assert names[int(np.argmax(bm25.scores("洗碗机 12 号")))] == "z12"
     assert not bm25.scores("trampoline").any()
+
+
+def test_items_without_a_word_share_none_with_a_query() -> None:
+    assert Bm25(["!!!", "???"]).scores("kettle").tolist() == [0.0, 0.0]
 
 
 def test_unseen_negatives_stand_further_down_and_are_no_ones_wish() -> None:
@@ -303,6 +329,25 @@ def test_negatives_seen_first_then_what_a_search_finds() -> None:
     assert rows["k2"]["query_id"] == query_id("kettle")
 
 
+def test_what_its_user_blocks_was_looked_at_and_is_not_liked() -> None:
+    asked = [{"query_id": f"p{n}", "time": n, "user_query": "kettle", "user": f"u{n}"}
+             for n in (1, 2, 3)]  # fmt: skip
+    events = [row for n in (1, 2, 3) for row in shown(f"p{n}", n, "k1", "k2", "k3")]
+    events += [act("p1", 1, "purchase", "k2", "u1"), act("", 2, "dislike", "k2", "u1")]
+    events += [act("p2", 2, "click", "k2", "u2"), act("p3", 3, "click", "k3", "u3")]
+    # Later, when the part is over.
+    events += [act("", 9, "dislike", "k3", "u3")]
+    made = build(
+        logs(asked, events), shares=Shares(0, 0), propensities="none",
+        train_until="1970-01-01T00:00:00.005Z", dev_until="1970-01-01T00:00:00.008Z",
+    )  # fmt: skip
+    labels = {row["item_id"]: row["label"] for row in made.examples.to_pylist()}
+    # One of three who looked at it likes each.
+    assert labels["k2"] == labels["k3"] > labels["k1"] == 0.0
+    clicked = [row["item_id"] for row in made.impressions.to_pylist() if row["clicked"]]
+    assert sorted(clicked) == ["k2", "k2", "k3"]
+
+
 def test_a_purchase_in_the_test_part_changes_nothing_that_is_learned() -> None:
     asked = [
         {"query_id": f"p{n}", "time": n, "user_query": text}
@@ -347,6 +392,23 @@ def test_what_was_recommended_is_kept_without_a_query() -> None:
     assert made.queries["text"].to_pylist() == ["kettle"]
     assert logged_pages(made) is None
     assert made.description.counts["recommendations"] == {"train": 1, "test": 1}
+
+
+def of_one_query(text: str) -> Logs:
+    """Shown fifty times as it always is, and clicked."""
+    pages = range(50)
+    asked = [{"query_id": f"p{n}", "time": n, "user_query": text} for n in pages]
+    events = [row for n in pages for row in shown(f"p{n}", n, "k1", "k2", "k3")]
+    return logs(asked, events + [act(f"p{n}", n, "click", "k2") for n in pages])
+
+
+def test_one_query_that_is_learned_from_or_kept() -> None:
+    # By their hashes.
+    made = build(of_one_query("kettle"))
+    assert made.description.propensities.estimator == "none"
+    assert "no feature tells items apart" in made.description.counts["propensities"]
+    with pytest.raises(InvalidInput, match=r"queries \(1\) is left .* hash .* another --seed"):
+        build(of_one_query("lamp"))
 
 
 def test_logs_that_nothing_can_be_learned_from() -> None:

@@ -129,3 +129,8 @@ def test_what_can_not_be_estimated_is_said() -> None:
     logs, features = simulated(noise=0.0, queries=2, times=20)
     with pytest.raises(InvalidInput, match="needs features that tell items apart"):
         regression_em(logs, np.zeros_like(features))
+    with pytest.raises(InvalidInput, match="needs features that tell items apart"):
+        estimate(logs, np.zeros_like(features), "regression-em")
+    # Who names no estimator gets what there is.
+    found = estimate(logs, np.zeros_like(features))
+    assert (found.estimator, found.values.tolist()) == ("none", [1.0] * POSITIONS)

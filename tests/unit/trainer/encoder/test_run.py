@@ -150,7 +150,9 @@ def test_options_that_do_not_fit_are_said(
         run(EncoderOptions(**options), training(tmp_path))
 
 
-def test_a_run_goes_on_only_for_the_same_loss(trained: Trained) -> None:
+def test_a_run_goes_on_only_for_the_same_loss_and_measurement(trained: Trained) -> None:
     options = replace(OPTIONS, temperature=0.3)
     with pytest.raises(InvalidInput, match=r"holds a run with temperature 0\.05"):
         run(options, training(trained.outcome.out))
+    with pytest.raises(InvalidInput, match=r"holds a run with dev_items 2000; this one has 5"):
+        run(replace(OPTIONS, dev_items=5), training(trained.outcome.out))

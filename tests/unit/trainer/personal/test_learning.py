@@ -54,6 +54,14 @@ def trained(data: Behaviour, tmp_path_factory: pytest.TempPathFactory) -> Person
     return done
 
 
+@pytest.mark.parametrize("name", ["dev_items", "dev_lists"])
+def test_a_run_goes_on_only_for_the_same_measurement(
+    data: Behaviour, trained: Personalised, name: str
+) -> None:
+    with pytest.raises(InvalidInput, match=f"holds a run with {name} .* this one has 7"):
+        train_personal(data, replace(OPTIONS, **{name: 7}), training(trained.outcome.out))
+
+
 @pytest.fixture(scope="module")
 def bundle(trained: Personalised) -> Bundle:
     assert trained.bundle is not None
@@ -310,7 +318,7 @@ def test_another_bundle_is_not_trained_further(
 
 
 def test_what_was_done_before_the_window_is_given(data: Behaviour) -> None:
-    long = History(np.arange(6), np.ones(6, np.int64), first=4)
+    long = History(np.arange(6), np.ones(6, np.int64), given=4)
     lists = Lists.of(replace(data, train=Part((), (long,))), 6, 12, np.zeros(ITEMS, np.int64))
     found = lists.of_rows([0] * 40, np.random.default_rng(1))
     assert {int(one.items[0]) for one in found} == {4, 5}

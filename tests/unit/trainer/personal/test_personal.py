@@ -25,7 +25,7 @@ from trainer.personal.baselines import Neighbours, Popularity  # noqa: E402
 from trainer.personal.measure import Guessed, difference, guess, ranks  # noqa: E402
 from trainer.personal.neural import NeuralOptions  # noqa: E402
 from trainer.personal.sasrec import SequenceOptions  # noqa: E402
-from trainer.personal.statistics import ItemStatistics, profiles  # noqa: E402
+from trainer.personal.statistics import PAIR_FEATURES, ItemStatistics, profiles  # noqa: E402
 
 # Circles of items that users walk along: what comes next hangs on what came last, and hardly on
 # what is popular or who has what.
@@ -171,6 +171,14 @@ def test_counts_of_pairs_by_hand() -> None:
         [np.log(3), np.log1p(statistics.weighted[a, b]), np.log(3), 0.0,
          np.sqrt(statistics.shrunk[a, b]), np.log(4), np.log(3)]
     )  # fmt: skip
+
+
+def test_where_nobody_has_two_pairs_say_nothing() -> None:
+    histories = Histories(("a", "b"), ("1", "2"), (np.array([0, 0]), np.array([1])))
+    pairs = ItemStatistics.of(histories).pairs(np.array([[0, 1]]), np.array([[1, 0, 1]]))
+    assert pairs.shape == (1, 2, 3, len(PAIR_FEATURES))
+    assert not pairs[..., :-2].any()
+    assert pairs[0, :, 0, -2:] == pytest.approx(np.log1p([[2, 1], [1, 1]]))
 
 
 def test_older_items_count_less() -> None:

@@ -1,6 +1,7 @@
 """What users had together, as it serves beside the ranker."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from neuralrank.item_knn import ItemKnn
 from neuralrank.personal_inputs import Columns
 from trainer.personal import together as module
-from trainer.personal.behaviour import Behaviour, History, Part
+from trainer.personal.behaviour import Behaviour, History, Part, from_histories
 from trainer.personal.sequences import Histories
 from trainer.personal.shop import Shop
 from trainer.personal.statistics import ItemStatistics, strongest
@@ -27,12 +28,15 @@ def behaviour(
     columns = Columns.of([""] * count, [()] * count, np.full(count, np.nan), {})
     shop = Shop(ids, np.eye(count, 8, dtype=np.float32), columns, "words@000000000001")
     histories = tuple(
-        History(np.array(row, np.int64), np.zeros(len(row), np.int64), remembered=old)
-        for old, some in ((False, rows), (True, remembered))
-        for row in some
+        History(np.array(row, np.int64), np.zeros(len(row), np.int64), given=given)
+        for row, given in (*((row, 0) for row in rows), *((row, len(row)) for row in remembered))
     )
+    single = tuple(one for one in histories if len(one) == 1)
+    histories = tuple(one for one in histories if len(one) > 1)
     dev = Part((), (History(np.array([0, 1]), np.zeros(2, np.int64)),))
-    return Behaviour(shop, Part((), histories), dev, np.zeros((0, 8), np.float32), "made up")
+    return Behaviour(
+        shop, Part((), histories, single), dev, np.zeros((0, 8), np.float32), "made up"
+    )
 
 
 def learned(*rows: list[int]) -> ItemKnn:
@@ -150,7 +154,9 @@ def test_what_was_learned_before_fades_and_what_left_the_catalogue_is_gone() -> 
     after = together(behaviour([kettle, book], [kettle, book], [kettle, book], ids=ids), before)
     assert after is not None
     assert after.likely(["kettle"], 5) == ["book", "tea"]
-    assert "camera" not in after.ids
+    # Nobody has a tripod any more.
+    assert "tripod" not in after.ids
+    assert after.likely(["camera"], 5) == []
     assert after.likely(["book"], 5) == ["kettle", "lamp"]
     # Eight that are known and six that are new: of what is known 8/14 is left.
     left = 8 / 14
@@ -220,6 +226,65 @@ def test_who_is_only_remembered_is_not_counted_again() -> None:
     first = together(behaviour(remembered=ROWS))
     assert first is not None
     assert first.owners == pytest.approx(before.owners)
+
+
+def comes_back(knn: ItemKnn, had: list[int], new: list[int]) -> ItemKnn:
+    items = np.array([*had, *new])
+    one = History(items, np.zeros(len(items), np.int64), given=len(had))
+    found = together(replace(behaviour(), train=Part((), (one,))), knn)
+    assert found is not None
+    return found
+
+
+def test_who_comes_back_is_counted_for_what_is_new_by_hand() -> None:
+    before = learned(*2 * [[KETTLE, TEA]], *20 * [[CAMERA, TRIPOD]])
+    after = comes_back(before, [KETTLE, TEA], [KETTLE, BOOK])
+    # 44 that were known, and one book that is new.
+    left = 44 / 45
+    assert after.owners is not None
+    owners = dict(zip(after.ids, after.owners.tolist(), strict=True))
+    assert owners == pytest.approx(
+        {"camera": 20 * left, "tripod": 20 * left, "kettle": 2 * left, "tea": 2 * left, "book": 1.0}
+    )
+    # Of a user with three.
+    new = 1 / np.log2(4)
+    assert near(after, KETTLE, BOOK) == pytest.approx(new / np.sqrt(2 * left) * new / (new + 2))
+    assert near(after, BOOK, TEA) == pytest.approx(near(after, KETTLE, BOOK))
+    old = 2 * left / np.log2(3)
+    assert near(after, KETTLE, TEA) == pytest.approx(old / (2 * left) * old / (old + 2))
+
+
+def test_one_user_who_comes_again_and_again_wears_nothing_off() -> None:
+    knn = before = learned([KETTLE, TEA], *20 * [[CAMERA, TRIPOD]])
+    had = [KETTLE, TEA]
+    for day in range(30):
+        new = [(BOOK, LAMP)[day % 2]]
+        knn, had = comes_back(knn, had, new), had + new
+    assert near(knn, CAMERA, TRIPOD) == pytest.approx(near(before, CAMERA, TRIPOD), rel=0.05)
+    assert knn.owners is not None
+    assert dict(zip(knn.ids, knn.owners.tolist(), strict=True))["book"] <= 1.0
+
+
+def test_what_most_have_counts_who_has_one_thing_alone() -> None:
+    knn = learned(*100 * [[LAMP]], *6 * [[KETTLE, TEA]])
+    assert knn.likely([], 3) == ["lamp", "tea", "kettle"]
+    assert knn.likely(["lamp"], 3) == []
+    histories = Histories(
+        IDS, tuple(map(str, range(9))),
+        (*4 * (np.array([LAMP]),), *5 * (np.array([KETTLE, TEA]),)),
+    )  # fmt: skip
+    found = from_histories(histories, behaviour().shop)
+    # Of one of those with two the last is kept back.
+    assert (len(found.train.histories), len(found.train.single)) == (4, 5)
+    table = together(found)
+    assert table is not None
+    assert table.owners is not None
+    owners = dict(zip(table.ids, table.owners.tolist(), strict=True))
+    assert owners == {"kettle": 5, "tea": 4, "lamp": 4}
+    # From one round to the next.
+    after = together(behaviour(*6 * [[KETTLE, BOOK]]), knn)
+    assert after is not None
+    assert after.likely([], 2) == ["lamp", "kettle"]
 
 
 def test_nothing_new_keeps_what_is_known() -> None:

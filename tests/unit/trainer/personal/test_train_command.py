@@ -20,6 +20,7 @@ from neuralrank.personal_ranker import PersonalRanker
 from neuralrank.registry import Registry
 from tests.unit.conftest import tiny_bundle
 from trainer.dataset import (
+    BLOCKED,
     EXAMPLES,
     IMPRESSIONS,
     ITEMS,
@@ -109,17 +110,19 @@ def recommended(name: str, user: str, time: int, split: str) -> list[dict[str, A
     ]  # fmt: skip
 
 
+def shop(given: Dataset) -> Shop:
+    ids = tuple(given.items["item_id"].to_pylist())
+    columns = Columns.of([""] * len(ids), [[]] * len(ids), [None] * len(ids), {})
+    return Shop(ids, np.eye(len(ids), dtype=np.float32), columns, "enc@0123456789ab")
+
+
 def test_what_was_recommended_is_learned_from_with_what_came_before() -> None:
     given = data()
     rows = [*recommended("r1", "u", 5 * DAY, "train"), *recommended("r2", "v", 11 * DAY, "dev")]
     rows = [*given.impressions.to_pylist(), *rows]
     given = replace(given, impressions=pa.Table.from_pylist(rows, IMPRESSIONS))
     given.check()
-    ids = tuple(given.items["item_id"].to_pylist())
-    vectors = np.eye(len(ids), dtype=np.float32)
-    columns = Columns.of([""] * len(ids), [[]] * len(ids), [None] * len(ids), {})
-    things = Shop(ids, vectors, columns, "enc@0123456789ab")
-    found = from_dataset(given, things, lambda texts: np.zeros((len(texts), len(ids)), np.float32))
+    found = from_dataset(given, shop(given), lambda texts: np.zeros((len(texts), 6), np.float32))
     (visit,) = [one for one in found.train.visits if one.query < 0]
     assert visit.items.tolist() == [4, 0]
     assert visit.gains.tolist() == [0.0, 2.0]
@@ -128,6 +131,27 @@ def test_what_was_recommended_is_learned_from_with_what_came_before() -> None:
     assert found.searched
     # What measures that head is what users did next.
     assert all(one.query >= 0 for one in found.dev.visits)
+
+
+def test_a_click_on_what_its_user_blocks_by_the_end_of_a_part_is_none() -> None:
+    given = data()
+    # Of 4 and 0 the second is clicked, and 5 below them.
+    shown = [row for user in "uvw" for row in recommended(user, user, 5 * DAY, "train")]
+    third = {"item_id": "5", "position": 3, "clicked": True, "propensity": 0.5}
+    shown += [row | third for row in shown if row["position"] == 1]
+    blocked = [
+        {"user_id": user, "item_id": "0", "split": part}
+        for user, part in (("u", "train"), ("v", "dev"), ("", "train"))
+    ]
+    given = replace(
+        given,
+        impressions=pa.Table.from_pylist(shown, IMPRESSIONS),
+        blocked=pa.Table.from_pylist(blocked, BLOCKED),
+    )
+    found = from_dataset(given, shop(given), lambda texts: np.zeros((len(texts), 6), np.float32))
+    gains = {one.history.user: one.gains.tolist() for one in found.train.visits}
+    # v blocks it when the part is over.
+    assert gains == {"u": [0.0, 0.0, 2.0], "v": [0.0, 2.0, 2.0], "w": [0.0, 2.0, 2.0]}
 
 
 def held_for_test() -> Dataset:
@@ -164,14 +188,14 @@ def command(registry: Registry, tmp_path: Path, *arguments: str | Path) -> Any:
 def test_pages_and_histories_are_read_without_what_came_later() -> None:
     dataset = data()
     columns = Columns.of([""] * 6, [[]] * 6, [1.0] * 6, {})
-    shop = Shop(tuple(map(str, range(6))), np.eye(6, dtype=np.float32), columns, "e@0")
+    things = Shop(tuple(map(str, range(6))), np.eye(6, dtype=np.float32), columns, "e@0")
     asked: list[str] = []
 
     def encode(texts: Any) -> Any:
         asked.extend(texts)
         return np.ones((len(texts), 6), np.float32)
 
-    found = from_dataset(dataset, shop, encode)
+    found = from_dataset(dataset, things, encode)
     assert asked == ["kettle", "laptop"]
     # A page without a click teaches nothing of what is clicked.
     assert len(found.train.visits) == 2
@@ -185,22 +209,29 @@ def test_pages_and_histories_are_read_without_what_came_later() -> None:
     assert nobodys.gains.tolist() == [0.0, 0.0, 0.0, 10.0]
     assert mine.retrieval.tolist() == [1.0, 1.0, 0.0, 0.0]
     assert [h.items.tolist() for h in found.train.histories] == [[0, 1, 4], [2, 3]]
+    assert not found.train.single
+    rows = dataset.sequences.to_pylist()
+    rows.append(
+        {"user_id": "w", "items": ["4"], "actions": ["view"], "times": [DAY], "split": "train"}
+    )
+    one = replace(dataset, sequences=pa.Table.from_pylist(rows, SEQUENCES))
+    assert [h.user for h in from_dataset(one, things, encode).train.single] == ["w"]
     (later,) = found.dev.visits
     assert later.history.items.tolist() == [2, 3]
     assert [h.items.tolist() for h in found.dev.histories] == [[2, 3, 5]]
     assert {h.first for h in found.train.histories} == {1}
-    assert not any(h.remembered for h in found.train.histories)
+    assert {h.given for h in found.train.histories} == {0}
     # Of a window, only what was done in it is to be guessed; who did nothing in it is remembered.
     window = Window.model_validate({"from": iso(3 * DAY), "until": iso(20 * DAY)})
     description = dataset.description.model_copy(update={"window": window})
-    found = from_dataset(replace(dataset, description=description), shop, encode)
+    found = from_dataset(replace(dataset, description=description), things, encode)
     assert [h.first for h in found.train.histories] == [1, 1]
-    assert [h.remembered for h in found.train.histories] == [False, True]
+    assert [h.given for h in found.train.histories] == [1, 2]
     window = Window.model_validate({"from": iso(5 * DAY + 1), "until": iso(20 * DAY)})
     description = dataset.description.model_copy(update={"window": window})
-    found = from_dataset(replace(dataset, description=description), shop, encode)
+    found = from_dataset(replace(dataset, description=description), things, encode)
     assert [h.first for h in found.train.histories] == [2, 1]
-    assert [h.remembered for h in found.train.histories] == [False, True]
+    assert [h.given for h in found.train.histories] == [2, 2]
 
 
 def test_a_dataset_becomes_a_bundle_of_the_registry(registry: Registry, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """What is read in pretraining."""
 
+import pyarrow as pa
 import pytest
 
 from neuralrank.errors import InvalidInput
 from neuralrank.product import Product
-from trainer.pretrain.texts import Pair, from_products, split_off
+from trainer.dataset import EXAMPLES, ITEMS, QUERIES, Dataset, Description
+from trainer.pretrain.texts import Pair, from_dataset, from_products, split_off
 
 
 def products(*rows: dict[str, object]) -> list[Product]:
@@ -29,6 +31,39 @@ def test_a_title_goes_with_what_else_is_said_or_is_halved() -> None:
         Pair("sofa"),
         Pair("水壶"),
         Pair("KETTLE"),
+    ]
+
+
+def test_a_query_goes_with_the_titles_of_what_answers_it_best() -> None:
+    """Labels of clicks are shares of looks: none is the scale's highest."""
+    labels = {"q0": {"0": 0.3, "1": 0.2, "2": 0.3}, "q1": {"2": 1.0, "1": 0.5}, "q2": {"0": 0.0}}
+    titles = ["red kettle", "laptop", "green tea"]
+    texts = {"q0": "kettle", "q1": "tea", "q2": "lamp"}
+    items = [
+        {"item_id": str(n), "title": title, "text": title, "brand": "", "category": "",
+         "language": "", "price": None}
+        for n, title in enumerate(titles)
+    ]  # fmt: skip
+    queries = [
+        {"query_id": name, "text": text, "language": "", "split": "train", "segment": ""}
+        for name, text in texts.items()
+    ]
+    examples = [
+        {"query_id": name, "item_id": item, "label": label, "weight": 1.0, "source": "click",
+         "negative": "", "split": "train"}
+        for name, of in labels.items() for item, label in of.items()
+    ]  # fmt: skip
+    data = Dataset(
+        Description(source="clicks", created="1970-01-05T00:00:00Z"),
+        items=pa.Table.from_pylist(items, ITEMS),
+        queries=pa.Table.from_pylist(queries, QUERIES),
+        examples=pa.Table.from_pylist(examples, EXAMPLES),
+    )
+    assert [pair for pair in from_dataset(data) if pair.first in texts.values()] == [
+        Pair("kettle", "red kettle"),
+        Pair("kettle", "green tea"),
+        Pair("tea", "green tea"),
+        Pair("lamp"),
     ]
 
 

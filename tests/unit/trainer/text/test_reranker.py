@@ -197,6 +197,12 @@ def test_one_class_only_is_refused(training: TrainingOptions) -> None:
     assert not training.out.exists()
 
 
+def test_a_run_goes_on_only_for_the_same_measurement(training: TrainingOptions) -> None:
+    train_reranker(tiny_dataset(), tiny_checkpoint(), RerankerOptions(), replace(training, steps=1))
+    with pytest.raises(InvalidInput, match="holds a run with dev_queries 500; this one has 1"):
+        train_reranker(tiny_dataset(), tiny_checkpoint(), RerankerOptions(dev_queries=1), training)
+
+
 def test_no_examples_is_refused(training: TrainingOptions) -> None:
     empty = replace(tiny_dataset(), examples=EXAMPLES.empty_table())
     with pytest.raises(InvalidInput, match="train part of the dataset has no judged"):

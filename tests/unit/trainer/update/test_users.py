@@ -64,11 +64,12 @@ def test_what_a_user_did_before_is_known_in_the_next_window() -> None:
     assert steps(again) == {"u": "012"}
 
 
-def test_what_a_user_blocks_is_remembered_no_more() -> None:
-    def blocked(data: Dataset, *rows: tuple[str, int, str]) -> Dataset:
-        named = [{"user_id": u, "item_id": THINGS[n], "split": part} for u, n, part in rows]
-        return replace(data, blocked=pa.Table.from_pylist(named, BLOCKED))
+def blocked(data: Dataset, *rows: tuple[str, int, str]) -> Dataset:
+    named = [{"user_id": u, "item_id": THINGS[n], "split": part} for u, n, part in rows]
+    return replace(data, blocked=pa.Table.from_pylist(named, BLOCKED))
 
+
+def test_what_a_user_blocks_is_remembered_no_more() -> None:
     users = {"u": "0121", "v": "2", "w": "0", "x": "121"}
     memory = UserMemory().after(window(*(did(user, had, 1) for user, had in users.items())), 10)
     second = blocked(
@@ -79,6 +80,51 @@ def test_what_a_user_blocks_is_remembered_no_more() -> None:
     assert steps(memory.mixed(second, 0.0)) == {"u": "0134"}
     after = memory.after(memory.mixed(second, 0.0), 10)
     assert steps(after.replay) == {"u": "134", "w": "0", "x": "1"}
+
+
+def test_what_was_blocked_in_an_earlier_window_is_no_step_in_later_ones() -> None:
+    first = blocked(window(did("u", "01", 1)), ("u", 3, "test"), ("w", 3, "train"))
+    memory = UserMemory().after(UserMemory().mixed(first, 0.5), 10)
+    for day, known, new in ((2, "01", "4"), (3, "0120", "5")):
+        parts = did("u", "232", day), did("u", "2320", day, "dev")
+        others = did("w", f"3{new}", day), did("w", f"3{new}3", day, "test")
+        found = memory.mixed(window(*parts, *others), 0.0)
+        found.check()
+        assert steps(found) == {"u": f"{known}2", "w": "45"[: day - 1]}
+        assert steps(found, "dev") == {"u": f"{known}20"}
+        # What w would be asked is what they do not want, and the step before it is trained on.
+        assert steps(found, "test") == {}
+        memory = memory.after(found, 10)
+    few = UserMemory().after(first, 1).replay
+    assert few is not None
+    assert few.blocked["user_id"].to_pylist() in (["u"], ["w"])
+
+
+def test_what_is_blocked_later_measures_no_more() -> None:
+    first = window(did("u", "01", 1), did("u", "013", 1, "test"), did("v", "013", 1, "test"))
+    memory = UserMemory().after(UserMemory().mixed(first, 0.5), 10)
+    assert steps(memory.old, "test") == {"u": "013", "v": "013"}
+    second = memory.mixed(
+        blocked(window(did("u", "4", 2)), ("u", 3, "train"), ("v", 0, "dev")), 0.5
+    )
+    for old in (memory.kept_back(second), memory.after(second, 10).old):
+        # What comes before u's target was learned from, and measures nothing.
+        assert steps(old, "test") == {"v": "13"}
+        assert steps(old) == {"u": "01"}
+
+
+def test_a_page_that_is_replayed_has_no_click_on_what_is_blocked_since() -> None:
+    phone = THINGS.index("phone-1")
+    memory = UserMemory().after(window(did("u", "01", 1), pages=(seen("u", "p1"),)), 10)
+    second = memory.mixed(blocked(window(did("u", "4", 2)), ("u", phone, "train")), 0.5)
+    for blocked_then in (second, memory.after(second, 10).replay):
+        assert blocked_then is not None
+        assert blocked_then.blocked.to_pylist() == [
+            {"user_id": "u", "item_id": "phone-1", "split": "train"}
+        ]
+    third = memory.after(second, 10).mixed(window(did("w", "01", 3), did("x", "01", 3)), 0.5)
+    assert pages_of(third, "train") == {"p1"}
+    assert third.blocked.num_rows == 1
 
 
 def test_what_came_late_is_put_in_its_place() -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "free_name",
     "noted",
     "one_index",
+    "put_notes",
 ]
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,199}")
@@ -111,7 +112,7 @@ class Generation:
         warnings: list[str] = []
         meta = {**self.meta, **(notes or {}), "state": _COMPLETE, "documents": expected}
         try:
-            client.indices.put_mapping(index=self.index, body={"_meta": {"neuralrank": meta}})
+            put_notes(client, self.index, meta)
         except NeuralrankError as error:
             warnings.append(f"could not note in {self.index} that it is complete: {error}")
         deleted = self._delete_older(client, keep, before, warnings)
@@ -184,6 +185,14 @@ def noted(mappings: Mapping[str, Any]) -> dict[str, Any]:
     """What we noted of an index: `_meta.neuralrank` of its mappings, empty where it isn't ours."""
     found: dict[str, Any] = mappings.get("_meta", {}).get("neuralrank", {})
     return found
+
+
+def put_notes(client: OpenSearch, index: str, notes: Mapping[str, Any]) -> None:
+    """Writes `_meta.neuralrank`. OpenSearch replaces `_meta` as a whole; what a team has beside it
+    stays."""
+    mappings = client.indices.get_mapping(index=index)[index]["mappings"]
+    meta = {**mappings.get("_meta", {}), "neuralrank": dict(notes)}
+    client.indices.put_mapping(index=index, body={"_meta": meta})
 
 
 def one_index(client: OpenSearch, name: str) -> tuple[str, dict[str, Any]]:
@@ -303,7 +312,7 @@ def adopt(client: OpenSearch, name: str, index: str, settings: Mapping[str, Any]
     found = client.indices.get_mapping(index=index)[index]["mappings"]
     notes = {**noted(found), "state": _BUILDING}
     notes.pop(READ_ONLY, None)  # of the index that it was cloned from
-    client.indices.put_mapping(index=index, body={"_meta": {"neuralrank": notes}})
+    put_notes(client, index, notes)
     return Generation(name, index, notes, _final_settings(settings))
 
 

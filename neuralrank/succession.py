@@ -22,7 +22,7 @@ from neuralrank.errors import (
     Unavailable,
     add_sentence,
 )
-from neuralrank.generation import READ_ONLY, alias_of, noted, one_index
+from neuralrank.generation import READ_ONLY, alias_of, noted, one_index, put_notes
 
 __all__ = ["Live", "find_live", "lift_left_over", "read_only"]
 
@@ -134,9 +134,7 @@ def _note(client: OpenSearch, index: str, mine: str | None) -> None:
     notes = {name: value for name, value in noted(mappings).items() if name != READ_ONLY}
     if mine:
         notes[READ_ONLY] = mine
-    # OpenSearch replaces `_meta` as a whole.
-    meta = {**mappings.get("_meta", {}), "neuralrank": notes}
-    client.indices.put_mapping(index=index, body={"_meta": meta})
+    put_notes(client, index, notes)
 
 
 def _block(client: OpenSearch, index: str) -> None:

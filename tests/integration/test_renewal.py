@@ -331,8 +331,10 @@ def test_the_command_shows_first_and_does_it_with_yes(
 
 # Stops where the index is cloned, as a large one does where it is copied.
 SLOW = """
-import sys, time
+import signal, time
 from opensearch_config import renewal
+# Whoever runs the tests may have it ignored, as nohup has.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 renewal._ready = lambda *_: (print("begun", flush=True), time.sleep(60))
 from neuralrank.cli import main
 main()

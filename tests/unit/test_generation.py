@@ -115,6 +115,15 @@ def test_filter_routing_and_hiding_of_the_alias_stay(cluster: Cluster) -> None:
     assert cluster.made[before]["aliases"] == {}
 
 
+def test_what_a_team_has_beside_our_notes_stays(cluster: Cluster) -> None:
+    """OpenSearch replaces `_meta` as a whole."""
+    cluster.make(NEW, "building")
+    cluster.made[NEW]["mappings"]["_meta"]["owner"] = "search team"
+    Generation("shop", NEW, {}, {}).finish(cast(OpenSearch, cluster), 0, 1)
+    meta = cluster.made[NEW]["mappings"]["_meta"]
+    assert (meta["owner"], meta["neuralrank"]["state"]) == ("search team", "complete")
+
+
 def test_an_alias_with_other_options_for_each_index_is_not_moved(cluster: Cluster) -> None:
     cluster.make("shop-20260101000000-00", "complete", shop={**HIDDEN, "is_write_index": True})
     cluster.make("shop-20260101000001-00", "complete", shop={})

@@ -1,10 +1,22 @@
 """Signals that end a command, as an interruption that it can clean up after."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from neuralrank.cli.interruption import ended_like_ctrl_c
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_shell() -> Iterator[None]:
+    """Whoever runs the tests may have SIGHUP ignored, as nohup has."""
+    before = {
+        number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -29,9 +41,6 @@ def test_the_first_signal_interrupts_and_the_next_leave_the_clean_up_alone(
 
 
 def test_what_is_ignored_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with ended_like_ctrl_c():
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with ended_like_ctrl_c():
+        signal.raise_signal(signal.SIGHUP)

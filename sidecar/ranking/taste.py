@@ -92,7 +92,8 @@ def taste(
 
     An interaction's weight is its action's times 0.5 ^ (age / half life), age counted from the
     user's newest interaction: someone who comes back after a year is not forgotten.
-    Interactions whose item is not in `items` and whose query is not in `query_vectors` don't count.
+    Interactions whose item is not in `items` and whose query is not in `query_vectors` don't count,
+    nor do those with what the user blocks.
     Of an item whose vector has not so many `dimensions` as the encoder's, brand and category do.
     """
     rows = profile.interactions
@@ -104,7 +105,7 @@ def taste(
     categories: dict[str, float] = {}
     total = 0.0
     for row, weight in zip(rows, weights.tolist(), strict=True):
-        if weight <= 0.0:
+        if weight <= 0.0 or row.item_id in profile.blocked_items:
             continue
         item = items.get(row.item_id) if row.item_id else None
         vector = item.vector_of(dimensions) if item is not None else None

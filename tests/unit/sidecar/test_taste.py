@@ -90,7 +90,10 @@ def test_nothing_was_done_with_what_is_blocked() -> None:
     profile = Profile(interactions=rows, blocked_items=frozenset({"B"}))
     # What stands on both sides of it is one step then, as in a dataset.
     assert done(profile) == (Event("A", "click"),)
-    assert taste(profile, ITEMS, {}, 7.0, DIMENSIONS).recent.events == (Event("A", "click"),)
+    found = taste(profile, ITEMS, {}, 7.0, DIMENSIONS)
+    assert found.recent.events == (Event("A", "click"),)
+    assert set(found.item_ids) == {"A"}
+    assert found.brands == {"apple": pytest.approx(1.0)}
 
 
 INTERACTIONS = st.builds(

@@ -6,7 +6,7 @@ replicas are set; its analyzers and fields can't be changed in place, so `opense
 makes it anew.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -54,7 +54,8 @@ def diff(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
         InvalidInput: a file can't be used.
     """
     _require(client, folder)
-    return [change for change, _ in _planned(client, folder)] + list(_stale(client, folder))
+    products = list(_products(client, folder))
+    return [change for change, _ in _planned(client, folder, products)] + list(_stale(products))
 
 
 def apply(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
@@ -68,11 +69,12 @@ def apply(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
         Unsupported, InvalidInput: as `diff`; also if OpenSearch does not accept a file.
     """
     _require(client, folder)
+    products = list(_products(client, folder))
     done = []
-    for change, act in _planned(client, folder):
+    for change, act in _planned(client, folder, products):
         _act(change, act)
         done.append(change)
-    return done + list(_stale(client, folder))
+    return done + list(_stale(products))
 
 
 def create(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
@@ -85,13 +87,14 @@ def create(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
         Unsupported, InvalidInput: as `apply`.
     """
     _require(client, folder)
+    products = list(_products(client, folder))
     left = []
-    for change, act in _planned(client, folder):
+    for change, act in _planned(client, folder, products):
         if change.action == "create":
             _act(change, act)
         else:
             left.append(change)
-    return left + list(_stale(client, folder))
+    return left + list(_stale(products))
 
 
 def apply_ubi(client: OpenSearch, folder: Path = files.FOLDER) -> list[Change]:
@@ -118,11 +121,11 @@ def _require(client: OpenSearch, folder: Path) -> None:
     require_plugin(client, RANK_PLUGIN, _PLUGIN_ADVICE)
 
 
-def _planned(client: OpenSearch, folder: Path) -> _Planned:
+def _planned(client: OpenSearch, folder: Path, products: "Sequence[_Product]") -> _Planned:
     yield from _pipelines(client, folder)
     yield from _ubi(client, folder)
     yield from _template(client, folder)
-    yield from _settings(client, folder)
+    yield from _settings(client, products)
 
 
 def _pipelines(client: OpenSearch, folder: Path) -> _Planned:
@@ -260,9 +263,9 @@ def _products(client: OpenSearch, folder: Path) -> Iterator[_Product]:
         )
 
 
-def _settings(client: OpenSearch, folder: Path) -> _Planned:
+def _settings(client: OpenSearch, products: Sequence[_Product]) -> _Planned:
     """Refresh and replicas of the product indexes."""
-    for product in _products(client, folder):
+    for product in products:
         wanted, words = settable(product.wanted, product.settings)
         if words:
             yield (
@@ -273,9 +276,9 @@ def _settings(client: OpenSearch, folder: Path) -> _Planned:
             )
 
 
-def _stale(client: OpenSearch, folder: Path) -> Iterator[Change]:
+def _stale(products: Sequence[_Product]) -> Iterator[Change]:
     """The product indexes whose fields, shards or analyzers are not those of the files."""
-    for product in _products(client, folder):
+    for product in products:
         found = stale(product.wanted, product.properties, product.settings)
         if not found:
             continue

@@ -68,8 +68,8 @@ _NEAR: Final = 60
 _ITEM: Final = r"[^\W\d_][^\W_]*"
 # "Sulfate, paraben & silicone free" is said of all three, "straw, BPA free" of the last.
 _LIST: Final = rf"(?:\s*,\s*{_ITEM}){{0,3}}\s*(?:,\s*)?(?:&|/|\band\b|\bor\b)\s*{_ITEM}"
-# At least one is in what denies a thing before it: of most titles no more is asked.
-_DENIAL: Final = re.compile("no|without|w/o|free|zero|0|[不无未零免非去]")
+# At least one is in what denies a thing before it, or may: of most titles no more is asked.
+_DENIAL: Final = re.compile("no|never|without|w/o|free|zero|0|[不无未零免非去]")
 # What denies a thing before it, and after it.
 _DENIED_BEFORE: Final = re.compile(
     rf"\b(?:no|not|without|w/o)\s+(?:(?:any|added|more|a|an|the)\s+){{0,2}}"
@@ -235,22 +235,16 @@ def _mention(text: str | None, things: Sequence[re.Pattern[str]]) -> int:
     for thing in things:
         for found in thing.finditer(title):
             before = title[max(0, found.start() - _NEAR) : found.start()]
-            if _denied(title, found.end(), before):
-                said = 1
-            elif found["whole"] is not None and not (
-                _DENIAL.search(before) and _UNCLEAR.search(before)
+            denying = _DENIAL.search(before) is not None
+            if (
+                _DENIED_AFTER.match(title, found.end())
+                or (_DENIED_TOGETHER.match(title, found.end()) and not _GIVEN.search(before))
+                or (denying and _DENIED_BEFORE.search(before))
             ):
+                said = 1
+            elif found["whole"] is not None and not (denying and _UNCLEAR.search(before)):
                 return -1
     return said
-
-
-def _denied(title: str, ends: int, before: str) -> bool:
-    """Whether a title says that it lacks what ends at a place."""
-    return bool(
-        _DENIED_AFTER.match(title, ends)
-        or (_DENIED_TOGETHER.match(title, ends) and not _GIVEN.search(before))
-        or (_DENIAL.search(before) and _DENIED_BEFORE.search(before))
-    )
 
 
 @lru_cache(256)

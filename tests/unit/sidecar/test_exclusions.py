@@ -141,6 +141,7 @@ def test_other_languages_are_not_read() -> None:
         ("Bottle No Spill, Straw Lid", 0),
         ("No Spill Straw Cup", 0),
         ("Zero Waste Straw", 0),
+        ("Bottle that never leaks straw", 0),
         # A title is the first line.
         ("Bottle\nwith a straw", 0),
         ("", 0),

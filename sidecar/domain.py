@@ -331,8 +331,8 @@ class RankQuery:
     rerank_characters: int = 0
     request_id: str = ""
     list_blocked: bool = False
-    # Whether what the query does not want is read. None: the setting.
-    exclusions: bool | None = None
+    # Whether what the query does not want is read.
+    exclusions: bool = False
 
     @property
     def bundles(self) -> frozenset[str]:

@@ -166,13 +166,12 @@ class Sidecar:
             self.metrics,
             max_reranked=settings.max_reranked,
             rerank_characters=settings.rerank_characters,
-            exclusions=settings.exclusions,
             shadow=self._shadow,
         )
         self._texts = TextRanker(ranker, self.models, self._inference, self.metrics)
         self._service = RankingService(
             ranker,
-            Vectors(self.models, items, users, self._inference, exclusions=settings.exclusions),
+            Vectors(self.models, items, users, self._inference),
             self.models,
             self.metrics,
             self.calls,

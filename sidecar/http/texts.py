@@ -197,8 +197,6 @@ class TextRanker:
                 max_reranked=len(query.texts),
                 rerank_characters=query.characters,
                 request_id=query.request_id,
-                # The score is the model's own, of the query as it stands.
-                exclusions=False,
             ),
             deadline,
         )

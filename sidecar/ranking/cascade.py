@@ -73,7 +73,6 @@ class Ranker:
         *,
         max_reranked: int,
         rerank_characters: int,
-        exclusions: bool,
         shadow: Shadow | None = None,
     ) -> None:
         """
@@ -81,7 +80,6 @@ class Ranker:
             max_reranked: the most candidates that a cross-encoder reads, where a request does not
                 say.
             rerank_characters: how much of a text it reads.
-            exclusions: whether what a query excludes is read, where a request does not say.
             shadow: told of what was read.
         """
         self._models = models
@@ -90,7 +88,6 @@ class Ranker:
         self._metrics = metrics
         self._max_reranked = max_reranked
         self._rerank_characters = rerank_characters
-        self._exclusions = exclusions
         self._shadow = shadow
 
     async def rank(self, query: RankQuery, deadline: Deadline) -> Ranking:
@@ -105,7 +102,7 @@ class Ranker:
         serving = self._models.serving.arm(query.user_id or query.request_id)
         for bundle in query.bundles:
             serving.cross_encoder(bundle)  # NotFound before any work
-        query, unwanted = self._wanted(query)
+        query, unwanted = _wanted(query)
         joined = join(query.experiment, query.user_id) if query.experiment else None
         asked = ways(query, joined)
         # What any of the ways needs is gathered once.
@@ -201,16 +198,6 @@ class Ranker:
             tuple(trace.bundles), joined,
             tuple(sorted(gathered.profile.blocked_items)) if query.list_blocked else (),
         )  # fmt: skip
-
-    def _wanted(self, query: RankQuery) -> tuple[RankQuery, tuple[str, ...]]:
-        """The query as models are to read it, and what it excludes: no model understands that."""
-        reads = self._exclusions if query.exclusions is None else query.exclusions
-        found = exclusions(query.query, query.language) if reads else None
-        if found is None or not found.what:
-            return query, ()
-        # Of what is left the language may be another: "iPhone 不带盒".
-        language = query.language or detect(query.query)
-        return replace(query, query=found.rest, language=language), found.what
 
     async def _order(
         self,
@@ -324,3 +311,13 @@ class Ranker:
                 f"no cross-encoder serves the query's language {language or 'unknown'!r}",
             )
         return found
+
+
+def _wanted(query: RankQuery) -> tuple[RankQuery, tuple[str, ...]]:
+    """The query as models are to read it, and what it excludes: no model understands that."""
+    found = exclusions(query.query, query.language) if query.exclusions else None
+    if found is None or not found.what:
+        return query, ()
+    # Of what is left the language may be another: "iPhone 不带盒".
+    language = query.language or detect(query.query)
+    return replace(query, query=found.rest, language=language), found.what

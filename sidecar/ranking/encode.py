@@ -15,7 +15,7 @@ from sidecar.features.profile import Users
 from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
 from sidecar.models.serving import EncoderModel, Serving
-from sidecar.ranking.exclusions import exclusions as read_exclusions
+from sidecar.ranking.exclusions import exclusions
 from sidecar.ranking.interests import interests
 from sidecar.ranking.space import strict_space
 from sidecar.ranking.taste import done
@@ -28,20 +28,8 @@ class Vectors:
     the wrong space is an error."""
 
     def __init__(
-        self,
-        models: Models,
-        items: ItemStore,
-        users: Users,
-        inference: Inference,
-        *,
-        exclusions: bool,
+        self, models: Models, items: ItemStore, users: Users, inference: Inference
     ) -> None:
-        """
-        Args:
-            exclusions: whether queries are encoded without what they exclude, where a request does
-                not say.
-        """
-        self._exclusions = exclusions
         self._models = models
         self._items = items
         self._users = users
@@ -54,7 +42,7 @@ class Vectors:
         index: str,
         deadline: Deadline,
         *,
-        exclusions: bool | None = None,
+        wanted_only: bool = False,
     ) -> tuple[list[Encoding], str]:
         """One encoding for each input, in order, and the name@hash of the encoder that made them.
         For an index of shorter vectors they are cut to its length, if the encoder allows that.
@@ -63,7 +51,7 @@ class Vectors:
             encoder: name or name@hash; "" for the index's own, else the default.
             index: where the vectors are to be searched, and where users' items and items are
                 looked up; "" for none.
-            exclusions: whether queries are encoded without what they exclude. None: the setting.
+            wanted_only: whether queries are encoded without what they exclude.
 
         Raises:
             NotFound: the encoder, the index or an item is not there.
@@ -86,8 +74,8 @@ class Vectors:
             else:
                 texts[entry.kind].append(position)
         wanted = [inputs[place].value for place in texts["query"]]
-        if self._exclusions if exclusions is None else exclusions:
-            wanted = [read_exclusions(query).rest for query in wanted]
+        if wanted_only:
+            wanted = [exclusions(query).rest for query in wanted]
         queries, passages, items = await asyncio.gather(
             self._queries(wanted, model, deadline),
             self._passages([inputs[place].value for place in texts["passage"]], model, deadline),

@@ -66,7 +66,12 @@ class RankingService(pb_grpc.RankingServicer):
 
     async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:
         async def answer(deadline: Deadline) -> pb.RankResponse:
-            query = read_rank(request, self._weights, self._settings.max_candidates)
+            query = read_rank(
+                request,
+                self._weights,
+                self._settings.max_candidates,
+                exclusions=self._settings.exclusions,
+            )
             ranking = await self._ranker.rank(query, deadline)
             self._count(ranking.degraded)
             start = time.perf_counter()
@@ -89,7 +94,11 @@ class RankingService(pb_grpc.RankingServicer):
                 request.encoder,
                 request.index,
                 deadline,
-                exclusions=request.exclusions if request.HasField("exclusions") else None,
+                wanted_only=(
+                    request.exclusions
+                    if request.HasField("exclusions")
+                    else self._settings.exclusions
+                ),
             )
             return write_encodings(encodings, encoder)
 

@@ -52,12 +52,17 @@ _FEWER: Final = "Send fewer."
 
 
 def read_rank(
-    request: pb.RankRequest, defaults: Weights, max_candidates: int = 10_000
+    request: pb.RankRequest,
+    defaults: Weights,
+    max_candidates: int = 10_000,
+    *,
+    exclusions: bool = True,
 ) -> RankQuery:
     """The checked request.
 
     Args:
         defaults: the weights where the request has none.
+        exclusions: whether what the query excludes is read, where the request does not say.
 
     Raises:
         InvalidInput: a field can't be used.
@@ -109,7 +114,7 @@ def read_rank(
         ),
         request_id=request.request_id,
         list_blocked=options.list_blocked,
-        exclusions=options.exclusions if options.HasField("exclusions") else None,
+        exclusions=options.exclusions if options.HasField("exclusions") else exclusions,
     )
 
 

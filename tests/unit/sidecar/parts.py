@@ -335,7 +335,7 @@ class Bench:
             exclusions=True,
             clock=self.clock,
         )
-        self.vectors = Vectors(self.models, self.items, self.users, self.inference, exclusions=True)
+        self.vectors = Vectors(self.models, self.items, self.users, self.inference)
         self.ranker = Ranker(
             self.models,
             self.items,
@@ -344,7 +344,6 @@ class Bench:
             self.metrics,
             max_reranked=50,
             rerank_characters=500,
-            exclusions=True,
         )
 
     async def rank(self, request: pb.RankRequest, seconds: float = 60.0) -> Ranking:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from neuralrank.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.deadline import Deadline
-from sidecar.domain import EncodeInput, Floats, Interaction, Profile, Ranking
+from sidecar.domain import Floats, Interaction, Profile, Ranking
 from sidecar.inference.cost import Cost
 from tests.unit.sidecar.parts import (
     Bench,
@@ -647,20 +646,6 @@ async def test_without_vectors_the_callers_own_scores_are_moved(bench: Bench) ->
     assert [hit.score for hit in ranking.results] == pytest.approx([2 / 3, 2 / 3, 1 / 2])
     made.options.exclusions = False
     assert ids(await bench.rank(made))[0] == "kettle with whistle"
-
-
-@pytest.mark.parametrize(
-    ("asked", "read"), [(None, "red kettle"), (False, None), (True, "red kettle")]
-)
-async def test_neighbours_are_those_of_what_is_wanted(
-    bench: Bench, asked: bool | None, read: str | None
-) -> None:
-    query = "red kettle without blue"
-    inputs = (EncodeInput("query", query),)
-    deadline = Deadline.after(60.0, bench.clock)
-    ((found,), _) = await bench.vectors.encode(inputs, "", "shop", deadline, exclusions=asked)
-    assert bench.encoder.calls == [[read or query]]
-    assert found.vector == pytest.approx(vector(read or query))
 
 
 async def test_queries_without_a_click_count_for_the_user() -> None:

@@ -164,9 +164,9 @@ async def test_a_deadline_begins_before_the_request_is_read(
 ) -> None:
     left: list[float] = []
 
-    def slow(*arguments: Any) -> Any:
+    def slow(*arguments: Any, **named: Any) -> Any:
         bench.clock.now += 0.03
-        return read_rank(*arguments)
+        return read_rank(*arguments, **named)
 
     async def rank(_query: Any, deadline: Deadline) -> Any:
         left.append(deadline.remaining())
@@ -512,3 +512,33 @@ async def test_no_candidates_are_no_error(bench: Bench) -> None:
     async with serving(bench) as stub:
         answer = await stub.Rank(pb.RankRequest(query="computer", index="shop"))
     assert len(answer.results) == answer.total_dropped == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "asked", "read"),
+    [
+        (True, None, "red kettle"),
+        (True, False, "red kettle without blue"),
+        (False, None, "red kettle without blue"),
+        (False, True, "red kettle"),
+    ],
+)
+async def test_what_a_query_excludes_is_read_as_the_request_says_else_the_setting(
+    setting: bool, asked: bool | None, read: str
+) -> None:
+    bench = Bench()
+    query = "red kettle without blue"
+    said = {} if asked is None else {"exclusions": asked}
+    inputs = [pb.EncodeInput(query=query)]
+    try:
+        async with serving(bench, exclusions=setting) as stub:
+            answer = await stub.Encode(pb.EncodeRequest(inputs=inputs, index="shop", **said))
+            assert bench.encoder.calls == [[read]]
+            (found,) = answer.encodings
+            assert np.frombuffer(found.vector, "<f4") == pytest.approx(vector(read))
+            # The same vector is cached for ranking, which reads the same.
+            made = request(query=query, options=pb.RankOptions(**said))
+            await stub.Rank(made)
+            assert bench.encoder.calls == [[read]]
+    finally:
+        bench.close()

@@ -319,6 +319,7 @@ class Sidecar:
             return
         await self._health.enter_graceful_shutdown()
         following.cancel()
+        await asyncio.wait((following,))
         self._service.admission.busy.close()
         if server is not None:
             # It tells clients at once to connect elsewhere, and waits for what is under way. One
@@ -332,8 +333,8 @@ class Sidecar:
         self.models.close()
         self._shadow.close()
         self._inference.close()
-        self._items.close()
-        self._users.close()
+        await self._items.close()
+        await self._users.close()
         await self._opensearch.close()
         await asyncio.to_thread(self._tracing.close)
         _log.info("stopped")

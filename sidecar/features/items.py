@@ -130,8 +130,8 @@ class ItemStore:
         """Of the items that are kept."""
         return int(self._items.currsize)
 
-    def close(self) -> None:
-        self._reads.close()
+    async def close(self) -> None:
+        await self._reads.close()
 
     async def _read_index(self, name: str) -> IndexInfo:
         info = await self._features.index(name, self._read_timeout)

@@ -310,7 +310,8 @@ class OpenSearchFeatures:
 async def _within(timeout: float, call: Awaitable[_Result]) -> _Result:
     """The result, or Unavailable when the time is over."""
     try:
-        return await asyncio.wait_for(call, timeout)
+        async with asyncio.timeout(timeout):
+            return await call
     except TimeoutError as error:
         raise Unavailable(
             f"OpenSearch did not answer within {timeout * 1_000:.0f} ms. See its log and load."

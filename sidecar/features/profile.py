@@ -150,8 +150,8 @@ class Users:
         self._profiles.expire()
         self._tastes.expire()
 
-    def close(self) -> None:
-        self._reads.close()
+    async def close(self) -> None:
+        await self._reads.close()
 
     async def _read(self, user: str) -> Profile:
         reading = self._reading.setdefault(user, [])

@@ -43,6 +43,7 @@ class SharedReads:
         self._reads: dict[object, tuple[asyncio.Task[Any], float]] = {}
         self._running: dict[asyncio.Task[Any], float] = {}
         self._silent_until = 0.0
+        self._closed = False
 
     async def get(
         self,
@@ -59,11 +60,13 @@ class SharedReads:
 
         Raises:
             DeadlineExceeded: the deadline left too little time for it.
-            Unavailable: OpenSearch is silent, or too many are under way.
+            Unavailable: OpenSearch is silent, too many are under way, or it was closed.
             NeuralrankError: what `read` raised.
         """
         task, began = self._reads.get(key, (None, 0.0))
         if task is None or self._clock() - began > max_age:
+            if self._closed:
+                raise Unavailable("The sidecar stops: nothing more is read from OpenSearch.")
             if len(self._running) >= self._limit:
                 raise Unavailable(
                     f"{len(self._running)} reads from OpenSearch are under way; no more are begun. "
@@ -88,9 +91,14 @@ class SharedReads:
             )
         return task.result()  # type: ignore[no-any-return]
 
-    def close(self) -> None:
-        for task in self._running:
+    async def close(self) -> None:
+        """Ends the reads under way, and waits until they have ended: one that still tried again
+        would open a connection anew after its client was closed."""
+        self._closed = True
+        running = list(self._running)
+        for task in running:
             task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     @property
     def _silent(self) -> bool:

@@ -104,7 +104,9 @@ class Models:
         """Until it is time for the next look: after so long, or at once where a request has asked
         for a bundle that is not loaded."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            # Not `wait_for`, of which Python 3.11 loses a cancellation that comes with the result.
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
         self._wake.clear()
 
     async def refresh(self) -> None:

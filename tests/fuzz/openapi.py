@@ -53,10 +53,10 @@ def live() -> Iterator[str]:
         yield f"http://127.0.0.1:{server[0].port}"
     finally:
         asyncio.run_coroutine_threadsafe(server[0].stop(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(bench.close(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
-        bench.close()
         shutil.rmtree(tokens.parent)
 
 

@@ -63,7 +63,7 @@ async def test_the_connector_s_request_is_answered_as_ml_commons_reads_it(
                 headers=ACTION["headers"],
             )
     finally:
-        bench.close()
+        await bench.close()
     assert answer.status_code == 200, answer.text
     scores = post_processed(answer.text)
     assert len(scores) == len(documents)

@@ -351,9 +351,9 @@ class Bench:
         deadline = Deadline.after(seconds, self.clock)
         return await self.ranker.rank(read_rank(request, WEIGHTS), deadline)
 
-    def close(self) -> None:
-        self.items.close()
-        self.users.close()
+    async def close(self) -> None:
+        await self.items.close()
+        await self.users.close()
         self.models.close()
         self.inference.close()
 

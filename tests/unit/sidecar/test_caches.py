@@ -1,7 +1,7 @@
 """Items, users and queries through their caches: what is read, and when it is read anew."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -18,10 +18,10 @@ SOON = Deadline.after(3_600.0)
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+async def bench() -> AsyncIterator[Bench]:
     made = Bench(shop())
     yield made
-    made.close()
+    await made.close()
 
 
 async def names(store: ItemStore, *ids: str, versions: list[int | None] | None = None) -> set[str]:
@@ -373,7 +373,29 @@ async def test_reads_do_not_pile_up_on_a_cluster_that_hangs() -> None:
             await reads.get(key, hang, Deadline.after(0.0))
     with pytest.raises(Unavailable, match="2 reads from OpenSearch are under way"):
         await reads.get("c", hang, SOON)
-    reads.close()
+    await reads.close()
+
+
+async def test_closed_it_has_ended_what_was_under_way_and_begins_nothing() -> None:
+    reads, ended = SharedReads(wait=10.0), 0
+
+    async def hang() -> None:
+        nonlocal ended
+        try:
+            await asyncio.Event().wait()
+        finally:  # a client gives up in several steps
+            for _ in range(5):
+                await asyncio.sleep(0)
+            ended += 1
+
+    for key in ("a", "b"):
+        with pytest.raises(DeadlineExceeded):
+            await reads.get(key, hang, Deadline.after(0.0))
+    await asyncio.sleep(0)
+    await reads.close()
+    assert ended == 2
+    with pytest.raises(Unavailable, match="stops"):
+        await reads.get("c", hang, SOON)
 
 
 async def test_a_short_deadline_is_the_callers_and_a_long_silence_is_opensearchs() -> None:
@@ -389,6 +411,6 @@ async def test_a_short_deadline_is_the_callers_and_a_long_silence_is_opensearchs
     clock.now += 0.3
     with pytest.raises(Unavailable, match="did not answer within 1 ms"):
         await reads.get("b", hang, Deadline.after(0.001, clock))
-    reads.close()
+    await reads.close()
     with pytest.raises(Unavailable, match="did not answer within 0 ms"):
         await SharedReads(wait=0.0).get("a", hang, SOON)

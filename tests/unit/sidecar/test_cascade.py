@@ -1,7 +1,7 @@
 """What a caller gets from Rank: orders, drops, explanations, and what is said when parts fail."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Never
 
@@ -48,10 +48,10 @@ def shop_with_users() -> Catalogue:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+async def bench() -> AsyncIterator[Bench]:
     made = Bench(shop_with_users(), judge=WordJudge())
     yield made
-    made.close()
+    await made.close()
 
 
 def explained(**options: object) -> pb.RankOptions:
@@ -231,7 +231,7 @@ async def test_similar_to_an_item_without_a_vector_says_so() -> None:
     try:
         ranking = await bench.rank(request(similar_to="A"))
     finally:
-        bench.close()
+        await bench.close()
     assert reasons(ranking) == {"features_unavailable"}
     assert "has no vector here" in ranking.degraded[0].detail
 
@@ -445,7 +445,7 @@ async def test_only_what_the_deadline_affords_is_read_and_the_answer_says_how_mu
         assert detail == "the cross-encoder read 2 of 4 candidates in time"
         assert len(ranking.results) == 4
     finally:
-        bench.close()
+        await bench.close()
 
 
 async def test_a_deadline_shorter_than_any_stage_begins_none_and_keeps_the_order() -> None:
@@ -458,7 +458,7 @@ async def test_a_deadline_shorter_than_any_stage_begins_none_and_keeps_the_order
         assert ids(ranking) == ids(plain)
         assert reasons(ranking) == {"deadline"}
     finally:
-        bench.close()
+        await bench.close()
 
 
 async def test_a_pair_that_gives_nan_costs_itself_and_the_answer_says_so(bench: Bench) -> None:
@@ -631,7 +631,7 @@ async def test_a_title_that_says_it_lacks_it_is_ahead() -> None:
             assert ranking.results[0].explanation is not None
             assert "its title says it is without" in ranking.results[0].explanation.summary
     finally:
-        bench.close()
+        await bench.close()
 
 
 async def test_without_vectors_the_callers_own_scores_are_moved(bench: Bench) -> None:
@@ -657,7 +657,7 @@ async def test_queries_without_a_click_count_for_the_user() -> None:
         ranking = await bench.rank(request("A", "B", "C", "D", user="s", options=options))
         assert set(ids(ranking)[:2]) == {"C", "D"}
     finally:
-        bench.close()
+        await bench.close()
 
 
 async def test_what_a_user_did_not_want_is_no_interest() -> None:
@@ -669,7 +669,7 @@ async def test_what_a_user_did_not_want_is_no_interest() -> None:
         await bench.rank(request(user="s"))
         assert bench.encoder.calls == [["computer"]]
     finally:
-        bench.close()
+        await bench.close()
 
 
 async def test_an_encoder_that_fails_costs_no_page_of_a_user_who_searched() -> None:
@@ -688,7 +688,7 @@ async def test_an_encoder_that_fails_costs_no_page_of_a_user_who_searched() -> N
         assert sorted(ids(ranking)) == ["A", "C", "D"]
         assert reasons(ranking) == {"model_unavailable"}
     finally:
-        bench.close()
+        await bench.close()
 
 
 @pytest.mark.parametrize("asked", [{"user": "a"}, {"similar_to": "A"}])
@@ -750,7 +750,7 @@ def test_whatever_is_asked_the_answer_is_whole_and_in_bounds(made: pb.RankReques
         try:
             return await bench.rank(made)
         finally:
-            bench.close()
+            await bench.close()
 
     ranking = asyncio.run(run())
     asked = [candidate.id for candidate in made.candidates]

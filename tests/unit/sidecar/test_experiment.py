@@ -1,6 +1,6 @@
 """Experiments: who gets which way of ranking, and pages that two of them make together."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
@@ -25,10 +25,10 @@ RANKING = st.permutations(list(range(12))).flatmap(
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+async def bench() -> AsyncIterator[Bench]:
     made = Bench(judge=WordJudge())
     yield made
-    made.close()
+    await made.close()
 
 
 def experiment(name: str = "weights", a: pb.Arm = AS_FOUND, b: pb.Arm = BY_WORDS,
@@ -209,7 +209,7 @@ async def test_what_only_one_arm_needs_is_there_for_it() -> None:
     made = Bench(taste=WordTaste())
     given = interleaved(b=pb.Arm(weights=pb.Weights(relevance=0, affinity=1, retrieval=0)))
     await made.rank(asked(given=given))
-    made.close()
+    await made.close()
     assert made.encoder.calls == [["computer"]]
 
 

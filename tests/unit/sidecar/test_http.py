@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,10 @@ DOCUMENTS = ["blue phone", "red kettle", "red phone", "huawei computer"]
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+async def bench() -> AsyncIterator[Bench]:
     made = Bench(judge=WordJudge())
     yield made
-    made.close()
+    await made.close()
 
 
 def logistic(logit: float) -> float:
@@ -201,7 +201,7 @@ async def test_a_text_that_the_encoder_can_not_read_costs_itself_alone(bad: str)
         alone = await ask(bench, "/v1/rerank", {"query": "kettle", "documents": [bad]})
         assert alone.status_code == 503
     finally:
-        bench.close()
+        await bench.close()
 
 
 class Picky(WordEncoder):
@@ -245,7 +245,7 @@ async def test_what_was_read_before_an_overload_is_answered(reader: str) -> None
         refused = await ask(bench, "/v1/rerank", body)
         assert refused.status_code == 429
     finally:
-        bench.close()
+        await bench.close()
 
 
 GOOD = {"query": QUERY, "documents": DOCUMENTS}
@@ -444,7 +444,7 @@ async def test_what_the_time_did_not_allow_for_stands_last_and_is_named() -> Non
             )
     finally:
         gate.go.set()
-        bench.close()
+        await bench.close()
     assert answer.status_code == 504
     assert answer.json()["error_type"] == "Backend"
     assert "read 0 of 4 texts in time" in answer.json()["error"]
@@ -460,7 +460,7 @@ async def test_a_part_that_was_read_is_an_answer_with_the_rest_behind_it() -> No
             TextQuery(QUERY, DOCUMENTS, 100), Deadline.after(3.1, bench.clock)
         )
     finally:
-        bench.close()
+        await bench.close()
     assert [(score.index, score.raw) for score in ranking.scores] == [
         (1, 4.0), (0, -4.0), (2, None), (3, None)
     ]  # fmt: skip
@@ -483,7 +483,7 @@ async def test_one_too_many_is_429_and_shares_its_limit_with_grpc() -> None:
         assert second.json()["error_type"] == "Overloaded"
     finally:
         gate.go.set()
-        bench.close()
+        await bench.close()
 
 
 async def test_tokens_are_asked_for_where_there_are_some(bench: Bench, tmp_path: Path) -> None:
@@ -658,7 +658,7 @@ async def test_work_of_a_caller_that_hung_up_is_given_up() -> None:
         await call
     finally:
         gate.go.set()
-        bench.close()
+        await bench.close()
     assert sent[0]["status"] == 499
     assert count(bench, "/rerank", "CANCELLED") == 1
     assert bench.metrics.registry.get_sample_value("neuralrank_in_flight_requests") == 0

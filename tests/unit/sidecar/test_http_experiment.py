@@ -1,6 +1,6 @@
 """Experiments over HTTP: two models compared on users of a rerank API."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,10 +20,10 @@ JUDGE, OTHER = "judge@000000000002", "words"
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+async def bench() -> AsyncIterator[Bench]:
     made = Bench(judge=WordJudge())
     yield made
-    made.close()
+    await made.close()
 
 
 async def ask(bench: Bench, user: str | None = "u", **experiment: Any) -> dict[str, Any]:
@@ -117,10 +117,10 @@ class Judges:
 
 
 @pytest.fixture
-def judges() -> Iterator[Judges]:
+async def judges() -> AsyncIterator[Judges]:
     made = Judges()
     yield made
-    made.bench.close()
+    await made.bench.close()
 
 
 @pytest.mark.parametrize("query", ["red kettle", "blue kettle", "red phones", "blue phone"])

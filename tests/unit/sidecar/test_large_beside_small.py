@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,11 @@ class Held(WordJudge):
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+async def bench() -> AsyncIterator[Bench]:
     made = Bench(shop(), judge=Held(), queue_tokens=QUEUE_TOKENS)
     yield made
     made.judge.go.set()  # type: ignore[union-attr]
-    made.close()
+    await made.close()
 
 
 @asynccontextmanager

@@ -99,7 +99,7 @@ async def test_a_rank_is_counted_whole() -> None:
     try:
         await bench.rank(request("C", "D", "B", "A", query="apple computer"))
     finally:
-        bench.close()
+        await bench.close()
     metrics = bench.metrics
     # A, B, C, D out of C, D, B, A: of six pairs, C still comes before D.
     assert value(metrics, "neuralrank_order_distance_ratio_count") == 1
@@ -132,7 +132,7 @@ async def test_an_answer_is_partial_when_something_was_left_out_and_not_for_a_ne
                 await stub.Rank(request(similar_to="Z", user="new"))
             assert value(bench.metrics, DEGRADED, reason="no_user") == 1
     finally:
-        bench.close()
+        await bench.close()
 
 
 async def test_an_answer_over_http_is_degraded_and_no_partial_answer_of_rank() -> None:
@@ -146,7 +146,7 @@ async def test_an_answer_over_http_is_degraded_and_no_partial_answer_of_rank() -
         assert value(bench.metrics, DEGRADED, reason="model_unavailable") == 1
         assert value(bench.metrics, "neuralrank_partial_answers_total") == 0
     finally:
-        bench.close()
+        await bench.close()
 
 
 async def test_an_answer_with_two_details_of_a_reason_counts_once() -> None:
@@ -166,7 +166,7 @@ async def test_an_answer_with_two_details_of_a_reason_counts_once() -> None:
         assert reasons.count(pb.DEGRADED_REASON_FEATURES_UNAVAILABLE) == 2
         assert value(bench.metrics, DEGRADED, reason="features_unavailable") == 1
     finally:
-        bench.close()
+        await bench.close()
 
 
 def test_a_bundle_that_left_is_forgotten_and_counts_anew_when_it_comes_back() -> None:

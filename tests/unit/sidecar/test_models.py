@@ -588,6 +588,20 @@ async def test_an_old_encoder_stays_as_long_as_an_index_names_it(
     assert set(models.serving.loaded) == {new}
 
 
+async def test_a_wait_that_is_cancelled_as_it_ends_is_cancelled(registry: Registry) -> None:
+    # Else the one who waits goes on for ever, after the sidecar has stopped.
+    models = Models(registry, share=ONE_CORE, max_slowdown=1_000)
+    waiting = asyncio.create_task(models.wait(3_600))
+    await asyncio.sleep(0)
+    models.name_encoders(["new@000000000001"])
+    # One turn for each step from the event to the one who waits.
+    for _ in range(5):
+        waiting.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
 async def test_what_is_asked_for_by_hash_is_loaded_and_let_go(
     registry: Registry, tmp_path: Path
 ) -> None:

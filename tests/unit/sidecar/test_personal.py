@@ -1,7 +1,7 @@
 """The personal ranker in the cascade: it says what fits a user where it can, and else all is as it
 was."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import pytest
@@ -46,10 +46,10 @@ def taste() -> WordTaste:
 
 
 @pytest.fixture
-def made(taste: WordTaste) -> Iterator[Bench]:
+async def made(taste: WordTaste) -> AsyncIterator[Bench]:
     found = bench(taste)
     yield found
-    found.close()
+    await found.close()
 
 
 async def test_affinity_is_what_the_ranker_says(made: Bench, taste: WordTaste) -> None:
@@ -166,13 +166,13 @@ async def test_where_it_cannot_be_asked_all_is_as_without_it_and_the_answer_says
 ) -> None:
     without = bench(None)
     expected = await without.rank(request(query="phone", user="u"))
-    without.close()
+    await without.close()
     assert reasons(expected) == {"model_unavailable"}  # no cross-encoder
     taste = WordTaste()
     spoil(taste)
     spoilt = bench(taste)
     ranking = await spoilt.rank(request(query="phone", user="u"))
-    spoilt.close()
+    await spoilt.close()
     assert [(hit.id, hit.score) for hit in ranking.results] == [
         (hit.id, hit.score) for hit in expected.results
     ]
@@ -185,7 +185,7 @@ async def test_it_is_not_begun_where_it_would_miss_the_deadline(taste: WordTaste
     cost.observe(100, 50.0)  # half a second a pair of event and candidate
     slow = bench(taste, cost)
     ranking = await slow.rank(request(user="u", options=OPTIONS), seconds=3.0)
-    slow.close()
+    await slow.close()
     assert taste.calls == []
     assert "deadline" in reasons(ranking)
     assert len(ranking.results) == 4

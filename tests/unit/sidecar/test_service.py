@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -49,10 +49,10 @@ async def serving(bench: Bench, **settings: Any) -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+async def bench() -> AsyncIterator[Bench]:
     made = Bench(judge=WordJudge())
     yield made
-    made.close()
+    await made.close()
 
 
 def count(bench: Bench, method: str, status: str) -> float:
@@ -248,7 +248,7 @@ async def test_one_too_many_is_refused_at_once_and_the_others_are_answered() -> 
             assert len((await stub.Rank(request(query="phone"))).results) == 4
     finally:
         gate.go.set()
-        bench.close()
+        await bench.close()
 
 
 async def _rank(stub: Any, query: str, timeout: float | None = None) -> pb.RankResponse:
@@ -267,7 +267,7 @@ async def test_a_model_that_is_slow_costs_its_part_and_not_the_answer() -> None:
         assert len(answer.results) == 4
     finally:
         gate.go.set()
-        bench.close()
+        await bench.close()
 
 
 async def test_work_of_a_cancelled_request_is_not_begun() -> None:
@@ -290,7 +290,7 @@ async def test_work_of_a_cancelled_request_is_not_begun() -> None:
         assert gate.calls == [["computer"], ["kettle"]]
     finally:
         gate.go.set()
-        bench.close()
+        await bench.close()
 
 
 async def test_encode_gives_packed_vectors_in_order(bench: Bench) -> None:
@@ -454,7 +454,7 @@ async def test_idle_waits_for_what_is_in_work() -> None:
             await idle
     finally:
         gate.go.set()
-        bench.close()
+        await bench.close()
 
 
 async def test_logs_name_neither_users_nor_items(
@@ -541,4 +541,4 @@ async def test_what_a_query_excludes_is_read_as_the_request_says_else_the_settin
             await stub.Rank(made)
             assert bench.encoder.calls == [[read]]
     finally:
-        bench.close()
+        await bench.close()

@@ -163,7 +163,7 @@ async def test_a_rank_offers_what_was_read_and_its_answer_is_the_served_bundles(
         until(lambda: agreement(shadow).requests == 1)
     finally:
         shadow.close()
-        bench.close()
+        await bench.close()
     assert [hit.id for hit in answer.results] == [hit.id for hit in before.results]
     assert SERVED in answer.bundles
     assert CANDIDATE not in answer.bundles
@@ -185,7 +185,7 @@ async def test_a_canarys_answers_name_it_and_are_counted_by_arm() -> None:
             arms.append(CANDIDATE in answer.bundles)
             assert (SERVED in answer.bundles) is not arms[-1]
     finally:
-        bench.close()
+        await bench.close()
     for arm, ref, count in (("canary", CANDIDATE, sum(arms)), ("serving", SERVED, 40 - sum(arms))):
         labels = {"bundle": ref, "arm": arm}
         found = bench.metrics.registry.get_sample_value("neuralrank_arm_requests_total", labels)

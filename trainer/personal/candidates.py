@@ -27,7 +27,11 @@ FEATURES: Final = (
     "log probability of the sequence model",
     "log popularity",
     "log length of the history",
+    "time of the candidate",
+    "time from the history to the candidate",
 )
+# What a step of time counts beside them: what others had later is likelier.
+_LATER: Final = 1.6
 # How fast older events fade: neighbours and content, transitions.
 _FADE: Final = 0.8
 _FADE_FAST: Final = 0.5
@@ -86,7 +90,7 @@ class Sources:
         rows = [self.histories.rows[place] for place in places]
         dense = self._scores(places, rows)  # of each source, float32 [users, items]
         total = sum(weight * score for weight, score in zip(_WEIGHTS, dense, strict=True) if weight)
-        assert not isinstance(total, int)  # some weight is not 0
+        total = total + _LATER * self.statistics.times
         if self.exclude_seen:
             for at, row in enumerate(rows):
                 total[at, row] = -np.inf
@@ -98,6 +102,9 @@ class Sources:
         columns = [np.take_along_axis(score, items, axis=1) for score in dense]
         columns.append(np.log1p(self.statistics.popularity)[items])
         columns.append(np.repeat(lengths[:, None], count, axis=1))
+        times = self.statistics.times
+        columns.append(times[items])
+        columns.append(times[items] - self._now(rows)[:, None])
         return Candidates(items.astype(np.int64), np.stack(columns, axis=-1).astype(np.float32))
 
     def _scores(self, places: Sequence[int], rows: Sequence[Numbers]) -> list[Floats]:
@@ -116,6 +123,12 @@ class Sources:
             newest @ self.content.T,
             logits,
         ]
+
+    def _now(self, rows: Sequence[Numbers]) -> Floats:
+        """When users are, by their items, the newest first: float32 [users]."""
+        faded = profiles(rows, len(self.histories.items), _FADE)
+        total = np.asarray(faded.sum(axis=1)).ravel()
+        return np.asarray((faded @ self.statistics.times) / total, np.float32)
 
 
 def centred(content: Floats) -> Floats:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from neuralrank.personal_inputs import FEATURES, HEADS, PAIRS, features, pairs
 from trainer.personal.behaviour import Behaviour, History, Part
-from trainer.personal.ranker import Inputs, RankerModel
+from trainer.personal.ranker import Inputs, RankerModel, scales
 from trainer.personal.sequences import Numbers
 
 __all__ = ["Batch", "List", "Lists", "best_first", "chosen_loss", "ndcg"]
@@ -185,7 +185,7 @@ class Lists:
             values = given[~np.isnan(given[:, column]), column]
             if len(values):
                 model.feature_mean[column] = float(values.mean())
-                model.feature_scale[column] = float(values.std()) + 1e-3
+                model.feature_scale[column] = float(scales(values))
 
     def _ids(self, items: Numbers, random: np.random.Generator | None) -> Numbers:
         ids = self.known[items]

@@ -19,7 +19,7 @@ from trainer.loop import Rows, Task, TrainingOptions, train
 from trainer.personal.buckets import Buckets, padded
 from trainer.personal.candidates import FEATURES, Candidates, Sources
 from trainer.personal.measure import Guessed, Scores
-from trainer.personal.ranker import Inputs, RankerModel, RankerShape, listwise_loss
+from trainer.personal.ranker import Inputs, RankerModel, RankerShape, listwise_loss, scales
 from trainer.personal.sequences import Histories, Numbers
 from trainer.personal.statistics import PAIR_FEATURES
 
@@ -142,10 +142,11 @@ class Lists:
         some = slice(0, 500)
         features = self.found.features[some].reshape(-1, len(FEATURES))
         model.feature_mean.copy_(torch.from_numpy(features.mean(axis=0)))
-        model.feature_scale.copy_(torch.from_numpy(features.std(axis=0) + 1e-3))
+        model.feature_scale.copy_(torch.from_numpy(scales(features)))
         inputs = self._batch(np.arange(min(200, len(self.users))), slice(None))
         assert inputs.pairs is not None
-        model.pair_scale.copy_(inputs.pairs[inputs.present].flatten(0, 1).std(0) + 1e-3)
+        pairs = inputs.pairs[inputs.present].flatten(0, 1).numpy()
+        model.pair_scale.copy_(torch.from_numpy(scales(pairs)))
 
     def training(self, out: Path) -> TrainingOptions:
         options = self.options

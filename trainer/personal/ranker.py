@@ -18,16 +18,20 @@ In comments b is users, l events, n candidates, d the encoder's dimensions, w th
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from neuralrank.personal_inputs import ACTIONS, HEADS
 
-__all__ = ["HIDDEN", "Inputs", "Matched", "RankerModel", "RankerShape", "listwise_loss"]
+__all__ = ["HIDDEN", "Inputs", "Matched", "RankerModel", "RankerShape", "listwise_loss", "scales"]
 
 _ACTION_WIDTH: Final = 4
 HIDDEN: Final = -1e4
+# A standard deviation below this is none.
+_SAME: Final = 1e-3
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,17 @@ class RankerModel(nn.Module):
         return torch.cat(
             [torch.where(absent, torch.zeros_like(scaled), scaled), (~absent).to(scaled.dtype)], -1
         )
+
+
+def scales(columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What columns are divided by, float32 [f]: their standard deviation; 1 of one that is always
+    the same, such as one price for all, beside which the first other price would be enormous.
+
+    Args:
+        columns: float32 [rows, f].
+    """
+    spread = columns.std(axis=0)
+    return np.where(spread > _SAME, spread, 1.0).astype(np.float32)
 
 
 def listwise_loss(scores: Tensor, positive: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from trainer.personal import (  # noqa: E402
 from trainer.personal.baselines import Neighbours, Popularity  # noqa: E402
 from trainer.personal.measure import Guessed, difference, guess, ranks  # noqa: E402
 from trainer.personal.neural import NeuralOptions  # noqa: E402
+from trainer.personal.ranker import scales  # noqa: E402
 from trainer.personal.sasrec import SequenceOptions  # noqa: E402
 from trainer.personal.statistics import PAIR_FEATURES, ItemStatistics, profiles  # noqa: E402
 
@@ -166,19 +167,46 @@ def test_counts_of_pairs_by_hand() -> None:
         2 / np.sqrt(6) * 2 / 4
     )
     pairs = statistics.pairs(np.array([[a, c]]), np.array([[b]]))
-    assert pairs.shape == (1, 2, 1, 7)
+    assert pairs.shape == (1, 2, 1, len(PAIR_FEATURES))
     assert pairs[0, 0, 0].tolist() == pytest.approx(
         [np.log(3), np.log1p(statistics.weighted[a, b]), np.log(3), 0.0,
-         np.sqrt(statistics.shrunk[a, b]), np.log(4), np.log(3)]
+         np.sqrt(statistics.shrunk[a, b]), np.log(4), np.log(3),
+         statistics.times[b] - statistics.times[a]]
     )  # fmt: skip
+
+
+def test_times_are_told_by_what_follows_what() -> None:
+    def times(*rows: str) -> dict[str, float]:
+        given = {str(user): list(row) for user, row in enumerate(rows)}
+        histories = Histories.of(["a", "b", "c", "d"], given)
+        found = ItemStatistics.of(histories).times
+        return {item: float(found[number]) for item, number in histories.numbers.items()}
+
+    # 2 steps of a pair, between two numbers t and -t: (2 + 15) t + 2 t = 2.
+    assert times("ab", "ab") == pytest.approx({"a": -2 / 19, "b": 2 / 19, "c": 0.0, "d": 0.0})
+    # Who is told by others only has its place between them.
+    found = times(*["ab"] * 9, *["bc"] * 9, "d")
+    assert found["a"] < found["b"] < found["c"]
+    assert found["b"] == pytest.approx(0.0, abs=1e-6)
+    # What goes round has no time.
+    assert times("ab", "bc", "ca") == pytest.approx(dict.fromkeys("abcd", 0.0))
+
+
+def test_a_column_that_is_always_the_same_makes_no_other_one_enormous() -> None:
+    columns = np.array([[3.0, 1.0], [3.0, 5.0]], np.float32)
+    assert scales(columns).tolist() == [1.0, 2.0]
+    assert scales(columns[:, 0]) == 1.0
 
 
 def test_where_nobody_has_two_pairs_say_nothing() -> None:
     histories = Histories(("a", "b"), ("1", "2"), (np.array([0, 0]), np.array([1])))
     pairs = ItemStatistics.of(histories).pairs(np.array([[0, 1]]), np.array([[1, 0, 1]]))
     assert pairs.shape == (1, 2, 3, len(PAIR_FEATURES))
-    assert not pairs[..., :-2].any()
-    assert pairs[0, :, 0, -2:] == pytest.approx(np.log1p([[2, 1], [1, 1]]))
+    of_items = ["log popularity of the event's item", "log popularity of the candidate"]
+    columns = [PAIR_FEATURES.index(name) for name in of_items]
+    assert not np.delete(pairs, columns, axis=-1).any()
+    found = pairs[0, :, 0][:, columns]
+    assert found == pytest.approx(np.log1p([[2, 1], [1, 1]]))
 
 
 def test_older_items_count_less() -> None:

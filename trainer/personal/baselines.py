@@ -88,12 +88,16 @@ class NeighbourSettings:
     decay: float
 
 
-def tuned_neighbours(histories: Histories) -> NeighbourSettings:
-    """What suits the histories best."""
+def tuned_neighbours(histories: Histories, *, exclude_seen: bool) -> NeighbourSettings:
+    """What suits the histories best.
+
+    Args:
+        exclude_seen: as it is measured: whether what a user has had is never the answer.
+    """
     earlier, _ = histories.without_last()
     statistics = ItemStatistics.of(earlier)
     grid = starmap(NeighbourSettings, product((False, True), _SHRINKAGES, _DECAYS))
-    return _best(histories, grid, lambda settings: neighbours(statistics, settings))
+    return _best(histories, grid, lambda settings: neighbours(statistics, settings), exclude_seen)
 
 
 def neighbours(statistics: ItemStatistics, settings: NeighbourSettings) -> Neighbours:
@@ -105,12 +109,14 @@ def factors(
     histories: Histories,
     report: Report,
     grid: Sequence[tuple[str, int, float]] = FACTORISATIONS,
+    *,
+    exclude_seen: bool,
 ) -> Factors:
     """Matrix factorisation of the library `implicit`: alternating least squares for implicit
     feedback (Hu, Koren and Volinsky, 2008) or Bayesian personalised ranking (Rendle et al., 2009),
     whichever suits the histories better, with the size and regularisation that do."""
     earlier, _ = histories.without_last()
-    chosen = _best(histories, grid, lambda settings: _factorised(earlier, *settings))
+    chosen = _best(histories, grid, lambda settings: _factorised(earlier, *settings), exclude_seen)
     name, size, regularisation = chosen
     report(f"matrix_factorisation: {name}, {size} factors, regularisation {regularisation:g}")
     return _factorised(histories, *chosen)
@@ -137,14 +143,19 @@ def _factorised(histories: Histories, name: str, size: int, regularisation: floa
 
 
 def _best(
-    histories: Histories, grid: Iterable[_Settings], made: Callable[[_Settings], System]
+    histories: Histories,
+    grid: Iterable[_Settings],
+    made: Callable[[_Settings], System],
+    exclude_seen: bool,
 ) -> _Settings:
     """The settings whose system guesses the last items of the histories best, by nDCG@10."""
     earlier, last = histories.without_last()
     users = np.random.default_rng(_SEED).permutation(len(last))[:_TUNING_USERS]
     best, best_ndcg = None, -1.0
     for settings in grid:
-        guessed = guess(made(settings), earlier, users.tolist(), last[users], exclude_seen=True)
+        guessed = guess(
+            made(settings), earlier, users.tolist(), last[users], exclude_seen=exclude_seen
+        )
         if (ndcg := float(guessed.ndcg.mean())) > best_ndcg:
             best, best_ndcg = settings, ndcg
     assert best is not None  # no grid is empty

@@ -189,7 +189,7 @@ class _Made:
         options = self.options.sequence
         out = self.folder / f"sasrec-{_digest(options)}"
         self.watcher.say(f"sasrec: in {out}")
-        return train_sasrec(self.histories, options, out)
+        return train_sasrec(self.histories, options, out, exclude_seen=self.exclude_seen)
 
     def _neighbours(self) -> Neighbours:
         file = self.folder / "item_knn.json"
@@ -200,7 +200,7 @@ class _Made:
                 raise _damaged(file, error) from error
         else:
             self.watcher.say("item_knn: comparing settings on the last items of the histories")
-            settings = tuned_neighbours(self.histories)
+            settings = tuned_neighbours(self.histories, exclude_seen=self.exclude_seen)
             with whole_file(file) as unfinished:
                 unfinished.write_text(json.dumps(asdict(settings)))
         self.watcher.say(f"item_knn: {settings}")
@@ -213,7 +213,10 @@ class _Made:
                 return Factors(**load_file(file))
             except (SafetensorError, TypeError) as error:
                 raise _damaged(file, error) from error
-        made = factors(self.histories, self.watcher.say, self.options.factorisations)
+        made = factors(
+            self.histories, self.watcher.say, self.options.factorisations,
+            exclude_seen=self.exclude_seen,
+        )  # fmt: skip
         with whole_file(file) as unfinished:
             save_file({"users": made.users, "items": made.items}, unfinished)
         return made

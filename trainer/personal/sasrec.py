@@ -128,9 +128,12 @@ class Sasrec:
 
 
 def train_sasrec(
-    histories: Histories, options: SequenceOptions, out: Path
+    histories: Histories, options: SequenceOptions, out: Path, *, exclude_seen: bool
 ) -> tuple[Sasrec, Sasrec]:
     """Trains, or goes on; a second call for the same folder only loads.
+
+    Args:
+        exclude_seen: as it is measured: whether what a user has had is never the answer.
 
     Returns:
         One that has not seen the last items (made without them, stopped by some of them), and that
@@ -143,7 +146,7 @@ def train_sasrec(
 
     def evaluate(_: nn.Module) -> dict[str, float]:
         system = Sasrec(model, options.length)
-        guessed = guess(system, earlier, users.tolist(), last[users], exclude_seen=True)
+        guessed = guess(system, earlier, users.tolist(), last[users], exclude_seen=exclude_seen)
         return guessed.summary()
 
     _run(model, earlier, options, out / "earlier", evaluate)

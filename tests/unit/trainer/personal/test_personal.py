@@ -21,7 +21,7 @@ from trainer.personal import (  # noqa: E402
     read_histories,
     read_targets,
 )
-from trainer.personal.baselines import Neighbours, Popularity  # noqa: E402
+from trainer.personal.baselines import Neighbours, Popularity, neighbours, tuned_neighbours  # noqa: E402
 from trainer.personal.measure import Guessed, difference, guess, ranks  # noqa: E402
 from trainer.personal.neural import NeuralOptions  # noqa: E402
 from trainer.personal.ranker import scales  # noqa: E402
@@ -224,6 +224,29 @@ def test_what_a_user_has_had_is_no_answer_where_it_is_said_so() -> None:
     assert only_new.ndcg[0] == 1.0
     neighbours = Neighbours(ItemStatistics.of(histories).cosines(), 0.8)
     assert guess(neighbours, histories, [0], target, exclude_seen=True).hit[0] == 1.0
+
+
+def test_neighbours_are_tuned_on_what_they_are_measured_on() -> None:
+    random = np.random.default_rng(0)
+
+    def row() -> list[str]:
+        staples = random.choice(30, 5, replace=False) + 30 * random.integers(4)
+        chance = random.integers(0, 120, 20)
+        return [
+            str(x) for x in np.where(random.random(20) < 0.8, random.choice(staples, 20), chance)
+        ]
+
+    histories = Histories.of(list(map(str, range(120))), {str(user): row() for user in range(300)})
+    assert histories.repeats() > 0.5
+
+    def again(*, exclude_seen: bool) -> float:
+        settings = tuned_neighbours(histories, exclude_seen=exclude_seen)
+        earlier, last = histories.without_last()
+        made = neighbours(ItemStatistics.of(earlier), settings)
+        users = list(range(len(last)))
+        return float(guess(made, earlier, users, last, exclude_seen=False).ndcg.mean())
+
+    assert again(exclude_seen=False) > 1.02 * again(exclude_seen=True)
 
 
 def test_all_systems_guess_and_those_that_see_the_order_guess_best(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from trainer.personal.baselines import (
     neighbours,
     tuned_neighbours,
 )
-from trainer.personal.candidates import Sources, centred
+from trainer.personal.candidates import FEATURES, Sources, centred
 from trainer.personal.measure import Guessed, System, difference, guess
 from trainer.personal.neural import (
     Neural,
@@ -43,7 +43,7 @@ from trainer.personal.neural import (
 )
 from trainer.personal.sasrec import Sasrec, SequenceOptions, train_sasrec
 from trainer.personal.sequences import Histories, Numbers
-from trainer.personal.statistics import ItemStatistics
+from trainer.personal.statistics import PAIR_FEATURES, ItemStatistics
 
 __all__ = ["SYSTEMS", "Comparison", "Content", "Options", "Watcher", "compare"]
 
@@ -225,7 +225,9 @@ class _Made:
         options = self.options.neural
         blind, sequence = self._sequence
         content = self.content()
-        name = f"neuralrank-{_digest((options, self.options.sequence), content.digest)}"
+        # A version that reads other columns makes its own.
+        read = " ".join((content.digest, *FEATURES, *PAIR_FEATURES))
+        name = f"neuralrank-{_digest((options, self.options.sequence), read)}"
         file = self.folder / f"{name}.safetensors"
         vectors = centred(content.vectors)
         full = Sources(self.histories, self._statistics, vectors, sequence, self.exclude_seen)

@@ -6,11 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from neuralrank.cli import results
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.json_output import print_json
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
@@ -249,10 +249,6 @@ def output(page: results.Page, *, explain: bool, as_json: bool) -> None:
         print_json(page.json())
     else:
         results.show(table_console(), page, explain=explain)
-
-
-def print_json(value: dict[str, Any]) -> None:
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
 def request_options(*, user: str, explain: bool, filters: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from neuralrank.product import PASSAGE_FIELDS
 
 __all__ = [
     "FOLDER",
+    "PLACEHOLDER",
     "files",
     "filled",
     "index_like",
@@ -29,7 +30,8 @@ __all__ = [
 ]
 
 FOLDER: Final = Path(__file__).resolve().parent
-_PLACEHOLDER: Final = "{{query}}"
+# Where the text of a user stands in a query.
+PLACEHOLDER: Final = "{{query}}"
 # Lists of analysis settings that may stand in a file: the key that names the file, and OpenSearch's
 # key for the list itself.
 _LISTS: Final = {
@@ -129,7 +131,7 @@ def filled(template: Any, text: str) -> Any:
         return {name: filled(value, text) for name, value in template.items()}
     if isinstance(template, list):
         return [filled(value, text) for value in template]
-    return template.replace(_PLACEHOLDER, text) if isinstance(template, str) else template
+    return template.replace(PLACEHOLDER, text) if isinstance(template, str) else template
 
 
 def pipelines(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
@@ -204,9 +206,9 @@ def _lines(folder: Path, part: str, key: str, name: str) -> list[str]:
 def _query_template(folder: Path) -> Mapping[str, Any]:
     path = folder / "queries" / "product.json"
     template = read(path)
-    if _PLACEHOLDER not in json.dumps(template):
+    if PLACEHOLDER not in json.dumps(template):
         raise InvalidInput(
-            f'{path} has no "{_PLACEHOLDER}", so the query would not depend on what the user '
+            f'{path} has no "{PLACEHOLDER}", so the query would not depend on what the user '
             "typed. Write it where the text belongs."
         )
     return template

@@ -21,7 +21,6 @@ from opensearch_config.tuning.spec import Spec, Variant
 
 __all__ = ["Planned", "Source", "boosted", "plan"]
 
-_PLACEHOLDER: Final = "{{query}}"
 # As the plugin: `window`, `k`, and how many neighbours the graph is searched for, for each.
 _WINDOW: Final = 100
 _K: Final = 100
@@ -149,8 +148,10 @@ def plan(spec: Spec, found: Located, source: Source, folder: Path = files.FOLDER
         if variant.dimensions is not None:
             meta["dimensions"] = variant.dimensions
         template = variant.query or files.read(start / "queries" / "product.json")
-        if _PLACEHOLDER not in orjson.dumps(template).decode():
-            raise refuse(("query",), f'has no "{_PLACEHOLDER}", where the user\'s text belongs.')
+        if files.PLACEHOLDER not in orjson.dumps(template).decode():
+            raise refuse(
+                ("query",), f'has no "{files.PLACEHOLDER}", where the user\'s text belongs.'
+            )
         known = text_fields(body["mappings"].get("properties", {}))
         try:
             template = boosted(template, variant.boosts)

@@ -127,12 +127,6 @@ class Profile:
         names = chain(self.purchased, self.blocked_items, self.blocked_brands)
         return 1_000 + words + sum(len(name) + 120 for name in names)
 
-    @property
-    def is_empty(self) -> bool:
-        return not (
-            self.interactions or self.purchased or self.blocked_items or self.blocked_brands
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Item:

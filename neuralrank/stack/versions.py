@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["NODE_SETTINGS", "VERSIONS", "VERSIONS_FILE", "Versions", "read_versions"]
+__all__ = ["NODE_SETTINGS", "VERSIONS", "VERSIONS_FILE", "Versions"]
 
 VERSIONS_FILE: Final = Path(__file__).with_name("versions.env")
 # The node's opensearch.yml, with ${...} for what differs between here and a container.
@@ -23,9 +23,9 @@ class Versions:
     python: str
 
 
-def read_versions(path: Path = VERSIONS_FILE) -> Versions:
+def _read_versions() -> Versions:
     """Reads NAME=value lines; blank lines and lines that begin with # are left out."""
-    lines = (line.strip() for line in path.read_text().splitlines())
+    lines = (line.strip() for line in VERSIONS_FILE.read_text().splitlines())
     values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     return Versions(
         opensearch=values["OPENSEARCH_VERSION"],
@@ -37,4 +37,4 @@ def read_versions(path: Path = VERSIONS_FILE) -> Versions:
     )
 
 
-VERSIONS: Final = read_versions()
+VERSIONS: Final = _read_versions()

@@ -55,9 +55,9 @@ def changed_index(body: Mapping[str, Any], variant: Variant, refuse: Refuse) -> 
     return made
 
 
-def text_fields(properties: Mapping[str, Any], above: str = "") -> dict[str, dict[str, Any]]:
+def text_fields(properties: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The text fields and subfields of a mapping, by path; the values are the mapping's own."""
-    return dict(_text_fields(properties, above))
+    return dict(_text_fields(properties, ""))
 
 
 def _text_fields(properties: Mapping[str, Any], above: str) -> Iterator[tuple[str, dict[str, Any]]]:

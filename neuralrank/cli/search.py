@@ -14,6 +14,7 @@ from neuralrank.cli.json_output import print_json
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
+from neuralrank.limits import MAX_QUERY
 from neuralrank.opensearch import connect
 from neuralrank.packing import IMAGE_VECTOR
 from neuralrank.settings import load_settings
@@ -27,8 +28,6 @@ _RANK_ONLY = "neural_rank_only"
 _LEAST_NEIGHBOURS = 100
 # OpenSearch's `index.max_result_window`: from + size beyond it is refused there.
 _MAX_WINDOW = 10_000
-# The wire contract's bound of `RankRequest.query`, in characters.
-_MAX_QUERY = 2_048
 
 
 def _not_empty(name: str) -> str:
@@ -313,9 +312,9 @@ def check_query(query: str) -> None:
             "The query is empty. Type what to search for, or use `neuralrank recommend` for a "
             "list without a query."
         )
-    if len(query) > _MAX_QUERY:
+    if len(query) > MAX_QUERY:
         raise InvalidInput(
-            f"The query has {len(query):,} characters; at most {_MAX_QUERY:,} are allowed. "
+            f"The query has {len(query):,} characters; at most {MAX_QUERY:,} are allowed. "
             "Shorten it."
         )
 

@@ -20,7 +20,6 @@ class Versions:
     neural_rank_plugin: str
     jdk: int
     maven_dependency_plugin: str
-    python: str
 
 
 def _read_versions() -> Versions:
@@ -33,7 +32,6 @@ def _read_versions() -> Versions:
         neural_rank_plugin=values["NEURAL_RANK_PLUGIN_VERSION"],
         jdk=int(values["JDK_VERSION"]),
         maven_dependency_plugin=values["MAVEN_DEPENDENCY_PLUGIN_VERSION"],
-        python=values["PYTHON_VERSION"],
     )
 
 

@@ -15,7 +15,8 @@ from neuralrank.errors import InvalidInput
 from neuralrank.generation import noted, one_index
 from neuralrank.packing import VECTOR
 from opensearch_config import files
-from opensearch_config.tuning.analysis import changed_index, text_fields
+from opensearch_config.fields import mixed_analyzers, text_fields
+from opensearch_config.tuning.analysis import changed_index
 from opensearch_config.tuning.located import Located, Place
 from opensearch_config.tuning.spec import Spec, Variant
 
@@ -159,6 +160,12 @@ def plan(spec: Spec, found: Located, source: Source, folder: Path = files.FOLDER
             raise refuse(
                 ("boosts",), f"{error} The index has {', '.join(sorted(known))}."
             ) from None
+        if mixed := mixed_analyzers(template, body["mappings"].get("properties", {})):
+            raise refuse(
+                ("analyzers",) if variant.analyzers else (),
+                "combined_fields asks together fields that analyse queries by one analyzer; "
+                f"here {mixed}. Name all of them, or give another query.",
+            )
         pipeline = None
         if variant.rank:
             pipeline = _pipeline(spec, start, variant, refuse)

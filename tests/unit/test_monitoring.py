@@ -1,5 +1,6 @@
 """The dashboard and the rules for Prometheus ask only for what the sidecar says."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -10,7 +11,13 @@ import promql_parser as promql
 import pytest
 import yaml
 
+from neuralrank.errors import DeadlineExceeded
+from sidecar.deadline import Deadline
+from sidecar.settings import SidecarSettings
+from sidecar.telemetry.metrics import Metrics
 from tests.unit.sidecar import metric_table
+from tests.unit.sidecar.quantiles import buckets, quantile
+from tests.unit.sidecar.test_inference import SOON, Held, inference
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana/neuralrank.json").read_text("utf-8"))
@@ -149,6 +156,46 @@ def test_the_alert_of_memory_comes_before_the_charts_limit_ends_the_pod() -> Non
     # What full caches take is no reason to wake anybody.
     full = 893 * 2**20
     assert full < threshold < float(limit.removesuffix("Gi")) * 2**30
+
+
+def alert(name: str) -> tuple[str, float]:
+    """What an alert looks at, and what that must be above for it to fire."""
+    (rule,) = (rule for rule in RULES if rule.get("alert") == name)
+    expression, _, threshold = rule["expr"].rpartition(" > ")
+    return expression, float(threshold)
+
+
+async def test_the_alert_of_the_queue_fires_where_runs_wait_and_only_there() -> None:
+    expression, threshold = alert("NeuralrankQueueLong")
+    assert expression.startswith("histogram_quantile(0.95,")
+    queue = "neuralrank_queue_seconds"
+    # Where nothing need be guessed between two buckets: one in twenty waits for longer.
+    assert threshold in buckets(Metrics(), queue)
+
+    swamped, model, settings = Metrics(), Held(), SidecarSettings()
+    seconds = (settings.deadline_ms - settings.margin_ms) / 1_000
+    made = inference(swamped)
+    first = asyncio.ensure_future(made.encode_queries(model, ["hold"], SOON))
+    await model.begun()
+    lost = (made.encode_queries(model, [f"q{n}"], Deadline.after(seconds)) for n in range(40))
+    answers = await asyncio.gather(*lost, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {DeadlineExceeded}
+    model.go.set()
+    await first
+    made.close()
+    assert quantile(0.95, buckets(swamped, queue)) > threshold
+
+    calm = Metrics()
+    for number in range(100):
+        calm.queue(0.03 if number % 25 == 0 else 0.002)
+    assert quantile(0.95, buckets(calm, queue)) < threshold
+
+
+def test_replicas_are_added_before_the_alert_of_the_queue_wakes_anybody() -> None:
+    values = yaml.safe_load((DEPLOY / "helm/neuralrank/values.yaml").read_text("utf-8"))
+    # Runs wait unevenly: one in twenty for five times the mean and more.
+    target = values["autoscaling"]["queueMilliseconds"] / 1_000
+    assert 5 * target < alert("NeuralrankQueueLong")[1]
 
 
 def test_recorded_names_follow_the_convention_and_are_used_once() -> None:

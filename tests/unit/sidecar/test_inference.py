@@ -141,7 +141,7 @@ async def test_the_wait_of_what_never_began_counts_too(model: Held) -> None:
     gone = asyncio.ensure_future(made.encode_queries(model, ["gone"], SOON))
     await queued(made, 1)
     with pytest.raises(DeadlineExceeded):
-        await made.encode_queries(model, ["late"], Deadline.after(0.02))
+        await made.encode_queries(model, ["late"], Deadline.after(0.2))
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
@@ -154,7 +154,7 @@ async def test_the_wait_of_what_never_began_counts_too(model: Held) -> None:
 
     # Each once: what ran, what was late, and what was given up after that.
     assert waits("count") == 3
-    assert waits("sum") >= 2 * 0.02
+    assert waits("sum") > 0.2
 
 
 async def test_models_run_at_a_lower_priority_where_threads_have_one() -> None:

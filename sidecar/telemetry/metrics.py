@@ -109,6 +109,10 @@ class Metrics:
         self._cache = self._counters(
             "neuralrank_cache_lookups", "Look-ups in caches.", "cache", "outcome"
         )
+        self._reads = self._counters(
+            "neuralrank_opensearch_reads", "Reads from OpenSearch, by how they ended.",
+            "read", "outcome",
+        )  # fmt: skip
         self._queue_seconds = self._histogram(
             "neuralrank_queue_seconds",
             "From asking for a model run to its beginning, or to giving it up.",
@@ -221,6 +225,10 @@ class Metrics:
     def watch_cache(self, name: str, size: Callable[[], int]) -> None:
         """Asks `size` for the bytes that the cache takes whenever the metrics are read."""
         self._cache_bytes.labels(name).set_function(size)
+
+    def opensearch_read(self, what: str, outcome: str) -> None:
+        """A read of "index", "items" or "events" has ended: "done", "late" or "failed"."""
+        self._reads(what, outcome).inc()
 
     def queue(self, seconds: float) -> None:
         """How long a model run has waited for its turn, whether or not that came."""

@@ -196,6 +196,16 @@ async def test_the_alert_of_the_queue_fires_where_runs_wait_and_only_there() -> 
     assert quantile(0.95, buckets(calm, queue)) < threshold
 
 
+def test_the_alert_of_opensearch_looks_at_its_reads_and_at_nothing_else() -> None:
+    expression, _ = alert("NeuralrankOpenSearchSilent")
+    name = "neuralrank_opensearch_reads_total"
+    assert {selector.name for selector in selectors(expression)} == {name}
+    bad, every = expression.split(" / ")
+    outcomes = ROWS[name].labels["outcome"]
+    assert {one for one in outcomes if one in bad} == set(outcomes) - {"done"}
+    assert "outcome" not in every
+
+
 def test_replicas_are_added_before_the_alert_of_the_queue_wakes_anybody() -> None:
     values = yaml.safe_load((DEPLOY / "helm/neuralrank/values.yaml").read_text("utf-8"))
     # Runs wait unevenly: one in twenty for five times the mean and more.

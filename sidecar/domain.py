@@ -94,8 +94,12 @@ class DegradedReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
+    """`partial`: something was left out that could have been there. Not so of a new user, and of
+    vectors that an index does not have at all."""
+
     reason: DegradedReason
     detail: str
+    partial: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,8 @@ class Models:
             choice: of the backend; by default ONNX Runtime.
             max_slowdown: how many times slower than the one in service a bundle may be that takes
                 its place.
-            asked_bundles: the most that are loaded because requests asked for them by hash.
+            asked_bundles: the most that are loaded because requests asked for them by hash; of 0,
+                asking for one that is not loaded finds none.
             asked_seconds: how long such a bundle stays after it was last asked for.
             nice: how much lower the priority of the thread is that loads and checks bundles.
         """
@@ -122,7 +123,7 @@ class Models:
             return
         self._plan = plan
         await self._look_again(plan)
-        self.serving = replace(self.serving, published=plan.refs - self._refused.keys())
+        self.serving = replace(self.serving, published=self._loadable(plan))
         for ref, reason in plan.problems.items():
             self._refuse(ref, reason, "")
         for name, order in plan.orders.items():
@@ -276,8 +277,15 @@ class Models:
         self._asked = {
             ref: at for ref, at in self._asked.items() if now - at <= self._asked_seconds
         }
-        lately = sorted(self._asked.keys() - set(needed), key=self._asked.__getitem__)
-        return list(dict.fromkeys([*needed, *lately[-self._asked_bundles :]]))
+        lately = sorted(
+            self._asked.keys() - set(needed), key=self._asked.__getitem__, reverse=True
+        )
+        return list(dict.fromkeys([*needed, *lately[: self._asked_bundles]]))
+
+    def _loadable(self, plan: Plan) -> frozenset[str]:
+        """What is published, and is loaded where somebody asks for it by its hash."""
+        found = plan.refs - self._refused.keys()
+        return found if self._asked_bundles else found.intersection(self._needed(plan))
 
     def _settle(self, plan: Plan) -> None:
         """Puts trials in force, and lets go of what nothing needs any more."""
@@ -296,7 +304,7 @@ class Models:
             loaded=loaded,
             canaries=trials["canary"],
             shadows=trials["shadow"],
-            published=plan.refs - self._refused.keys(),
+            published=self._loadable(plan),
         )
 
     def _freed(self, ref: str, loop: asyncio.AbstractEventLoop) -> None:

@@ -631,6 +631,23 @@ async def test_what_is_asked_for_by_hash_is_loaded_and_let_go(
     models.close()
 
 
+async def test_where_none_may_be_loaded_by_its_hash_none_is_and_nobody_is_told_to_wait(
+    registry: Registry, tmp_path: Path
+) -> None:
+    models = Models(registry, share=ONE_CORE, max_slowdown=1_000, asked_bundles=1)
+    none = Models(registry, share=ONE_CORE, max_slowdown=1_000, asked_bundles=0)
+    first, second = (registry.publish(cross_encoder(tmp_path, day)).ref for day in (1, 2))
+    for made, loaded in ((models, {first, second}), (none, {second})):
+        await made.refresh()
+        made._ask(first)
+        await made.refresh()
+        assert set(made.serving.loaded) == loaded
+        made.close()
+    with pytest.raises(NotFound, match=f"Served: {second}"):
+        none.serving.cross_encoder(first)
+    assert none.serving.cross_encoder(second)[0].ref == second
+
+
 async def test_a_damaged_serving_file_changes_nothing_and_is_said(
     registry: Registry, models: Models, tmp_path: Path
 ) -> None:

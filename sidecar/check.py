@@ -78,11 +78,11 @@ def _shake_hands(host: str, port: int) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with socket.create_connection((host, port), timeout=_SECONDS) as connection:
-        # It may be refused, as of TLS 1.2 where clients need certificates. A loop that hangs does
-        # not even that: the time is over, which is no SSLError.
-        with suppress(ssl.SSLError):
-            context.wrap_socket(connection).close()
+    connection = socket.create_connection((host, port), timeout=_SECONDS)
+    # It may be refused, as of TLS 1.2 where clients need certificates. A loop that hangs does not
+    # even that: the time is over, which is no SSLError.
+    with connection, suppress(ssl.SSLError):
+        context.wrap_socket(connection).close()
 
 
 def _context(environment: Mapping[str, str]) -> ssl.SSLContext | None:

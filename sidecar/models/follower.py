@@ -277,9 +277,7 @@ class Models:
         self._asked = {
             ref: at for ref, at in self._asked.items() if now - at <= self._asked_seconds
         }
-        lately = sorted(
-            self._asked.keys() - set(needed), key=self._asked.__getitem__, reverse=True
-        )
+        lately = sorted(self._asked.keys() - set(needed), key=self._asked.__getitem__, reverse=True)
         return list(dict.fromkeys([*needed, *lately[: self._asked_bundles]]))
 
     def _loadable(self, plan: Plan) -> frozenset[str]:

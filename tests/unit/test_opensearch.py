@@ -177,6 +177,9 @@ async def test_a_cluster_of_an_authority_of_ones_own_is_trusted_by_its_file(tmp_
             pytest.raises(errors.Unavailable, match="NEURALRANK_OPENSEARCH_CA"),
         ):
             client.cluster.health()
+        async with connect_async(Settings(opensearch_url=server.url), retries=0) as waiting:
+            with pytest.raises(errors.Unavailable, match=r"certificate.*NEURALRANK_OPENSEARCH_CA"):
+                await waiting.cluster.health()
         with pytest.raises(errors.Unavailable):
             OpenSearch(server.url).get("/_cluster/health")
 

@@ -178,7 +178,8 @@ def _reason(error: opensearch_errors.TransportError) -> tuple[str, str]:
     cause = details.get("caused_by")
     if isinstance(cause, dict) and cause.get("reason"):
         reasons.append(str(cause["reason"]))
-    words = "; ".join(dict.fromkeys(reasons)) or str(error.error)
+    # Of a missing shard the outermost one has no words.
+    words = "; ".join(dict.fromkeys(filter(None, reasons))) or str(error.error)
     return str(details.get("type", error.error)), words.rstrip(".")[:_REASON_CHARACTERS]
 
 

@@ -61,8 +61,13 @@ def whole(answer: Mapping[str, Any], index: str) -> Sequence[Mapping[str, Any]]:
         Unavailable: it failed, or a shard is missing or was late.
     """
     if "error" in answer:  # of one search among several
-        reason = answer["error"].get("reason", "no reason given")
-        raise Unavailable(f"{index} can't be read. {_HEALTH}, and the user's rights: {reason}.")
+        error = answer["error"]
+        causes = (error, *error.get("root_cause", ()), error.get("caused_by", {}))
+        # Of a missing shard the outermost one has no words.
+        reason = next(filter(None, (cause.get("reason") for cause in causes)), "no reason given")
+        raise Unavailable(
+            f"{index} can't be read. {_HEALTH}, and the user's rights: {reason.rstrip('.')}."
+        )
     shards = answer.get("_shards", {})
     total, successful = shards.get("total", 0), shards.get("successful", 0)
     if shards.get("failed") or successful < total or answer.get("timed_out"):

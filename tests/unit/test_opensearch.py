@@ -54,6 +54,12 @@ FLOOD = "index [shop] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded floo
         (429, failure("cluster_block_exception", FLOOD), errors.Unsupported, "disk"),
         (429, failure("rejected_execution_exception", "queue full"), errors.Overloaded, "later"),
         (500, failure("null_pointer_exception", "oops"), errors.Unavailable, "oops"),
+        (
+            500,
+            {"error": {"reason": "", "root_cause": [], "caused_by": {"reason": "missing shards"}}},
+            errors.Unavailable,
+            r"failed \(500\): missing shards",
+        ),
     ],
 )
 def test_a_status_becomes_the_error_that_tells_what_to_do(

@@ -177,7 +177,10 @@ async def test_what_was_stamped_later_than_now_counts_as_now(
 
 AWAY = {"total": 2, "successful": 1, "skipped": 0, "failed": 1}
 LOST = {"total": 2, "successful": 1, "skipped": 1, "failed": 0}
-REJECTED = {"reason": "Search rejected due to missing shards [[ubi_events][0]]"}
+REJECTED = {
+    "reason": "",
+    "caused_by": {"reason": "Search rejected due to missing shards [[ubi_events][0]]"},
+}
 
 
 @pytest.mark.parametrize(

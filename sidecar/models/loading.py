@@ -108,7 +108,8 @@ def _read(source: BundleSource, ref: str) -> Bundle:
         raise
     except Exception as error:  # the client of each store has its own, and no root of them
         raise Unavailable(
-            f"{ref} can't be read from the registry ({type(error).__name__}: {error})."
+            f"{ref} can't be read from the registry ({type(error).__name__}: {error}). Try again; "
+            "sidecars do."
         ) from error
 
 

@@ -1,6 +1,7 @@
 """Items, users and queries through their caches: what is read, and when it is read anew."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -108,6 +109,21 @@ async def test_the_cache_stays_within_its_bytes(bench: Bench) -> None:
     bench.catalogue.contents = {str(n): item(str(n), "kettle " * 300) for n in range(50)}
     assert len(await names(store, *bench.catalogue.contents)) == 50
     assert 0 < store.bytes <= 20_000
+
+
+async def test_ids_that_an_index_lacks_stay_within_the_bytes_too(bench: Bench) -> None:
+    ids = [f"{number:0500d}" for number in range(500)]
+    assert await names(bench.items, *ids) == set()
+    tracemalloc.start()
+    try:
+        others = [f"{number:0500d}" for number in range(500, 1_000)]
+        before, counted = tracemalloc.get_traced_memory()[0], bench.items.bytes
+        assert await names(bench.items, *others) == set()
+        del others
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken < 1.3 * (bench.items.bytes - counted)
 
 
 async def test_an_item_larger_than_the_cache_is_used_all_the_same(bench: Bench) -> None:

@@ -121,6 +121,30 @@ def test_a_single_zero_does_not_move_all_other_places() -> None:
     assert skipped == {"impressions without a place": 1}
 
 
+def test_all_documents_of_a_query_say_what_stood_on_its_page() -> None:
+    """A client logs without hits what the server logs with them; a second page is of the same
+    query."""
+    asked = [
+        {"query_id": "p1", "time": 1, "user_query": "kettle"},
+        {"query_id": "p1", "time": 2, "user_query": "kettle", "hits": ["k1", "k2"]},
+        {"query_id": "p2", "time": 3, "user_query": "kettle", "hits": ["k1", "k2"]},
+        {"query_id": "p2", "time": 4, "user_query": "kettle", "hits": ["k3", "k4"]},
+        {"query_id": "p3", "time": 5, "user_query": "kettle"},
+        {"query_id": "p3", "time": 6, "user_query": "kettle", "hits": ["k1", "k2"]},
+    ]
+    acts = [act("p1", 7, "click", "k2"), act("p2", 8, "click", "k4")]
+    noted = shown("p3", 9, "k2") + shown("p3", 9, "k9")
+    for row in noted:
+        row["ordinal"] = None
+    skipped: Counter[str] = Counter()
+    pages = read_pages(logs(asked, [*acts, *noted]), set(TITLES), skipped)
+    assert [page.positions for page in pages] == [
+        {"k1": 1, "k2": 2}, {"k1": 1, "k2": 2, "k3": 3, "k4": 4}, {"k2": 2},
+    ]  # fmt: skip
+    assert [page.outcomes for page in pages] == [{"k2": 1}, {"k4": 1}, {}]
+    assert skipped == {"impressions without a place": 1}
+
+
 TIMES = Times(100, 200)
 
 

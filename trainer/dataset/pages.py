@@ -4,6 +4,9 @@ As `neuralrank.judging.pages` has it: what stood on a page are the items of its 
 their position.ordinal (without one: where query_response_hit_ids has them), and without such events
 query_response_hit_ids, of all documents of its query_id (`places_listed`). Each item counts once on
 a page, where it was first. Places beyond the 500th are none: they are counted and left out.
+
+A page belongs to who clicked or bought on it. Its query often names the device alone, as
+OpenSearch's UBI plugin writes it, and all that is known of a signed-in user would be lost.
 """
 
 from collections import Counter, defaultdict
@@ -58,12 +61,16 @@ def read_pages(logs: Logs, known: set[str], skipped: Counter[str]) -> list[Page]
     listed = {name: places_listed(hits) for name, hits in lists.items()}
     zero_based = _zero_based(logs)
     done: list[Mapping[str, Any]] = []
+    # Who did something on a page first, by its query_id.
+    acted: dict[str, str] = {}
     for row in _acts(logs):
         page = pages.setdefault(
             row["query_id"], Page(row["query_id"], row["time"], row["user"], row["user_query"])
         )
         page.user, page.text = page.user or row["user"], page.text or row["user_query"]
         if row["action"] != _IMPRESSION:
+            if row["user"]:
+                acted.setdefault(row["query_id"], row["user"])
             done.append(row)
             continue
         place = row["ordinal"]
@@ -77,6 +84,8 @@ def read_pages(logs: Logs, known: set[str], skipped: Counter[str]) -> list[Page]
             skipped[BEYOND] += 1
         else:
             page.positions.setdefault(row["item_id"], place)
+    for name, user in acted.items():
+        pages[name].user = user
     for name, places in listed.items():
         page = pages[name]
         if not page.positions:

@@ -80,12 +80,33 @@ class Judgments:
         return {item for grades in self.grades.values() for item in grades}
 
     def by_ids_of(self, other: "Judgments") -> "Judgments":
-        """These under the ids that another one has for the same texts."""
-        grades = {
-            other._ids.get(query_key(self.texts[query]), query): grades
-            for query, grades in self.grades.items()
-        }
-        return Judgments({**self.texts, **other.texts}, grades)
+        """These under the ids that another one has for the same texts; an id that it has for its
+        own stays, whoever else has that text.
+
+        Raises:
+            InvalidInput: two ids become one, and an item has two grades.
+        """
+        made = Judgments({**self.texts, **other.texts})
+        for query, grades in self.grades.items():
+            key = query_key(self.texts[query])
+            same = query in other.texts and query_key(other.texts[query]) == key
+            made.add(query if same else other._ids.get(key, query), grades)
+        return made
+
+    def add(self, query: str, grades: Mapping[str, int]) -> None:
+        """Grades of a query, beside those that it has.
+
+        Raises:
+            InvalidInput: an item has another grade already.
+        """
+        known = self.grades.setdefault(query, {})
+        for item, grade in grades.items():
+            if (before := known.setdefault(item, grade)) != grade:
+                raise InvalidInput(
+                    f"Item {item!r} has grade {grade} for the query {self.texts[query]!r}, and "
+                    f"{before} for the same one under another id: queries that differ in case, "
+                    "width or spaces only are one. Keep one of the grades."
+                )
 
     def without(self, items: set[str]) -> "Judgments":
         """These without the judgments on some items."""

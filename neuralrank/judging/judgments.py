@@ -219,6 +219,9 @@ class Judgments:
 def unknown_items(client: OpenSearch, index: str, items: Iterable[str]) -> list[str]:
     """Those that an index does not hold, sorted.
 
+    Of an alias over indices that share ids, an item comes once from each, and others have no room
+    in the answer: they are asked for again.
+
     Raises:
         NotFound: there is no such index.
     """
@@ -227,11 +230,16 @@ def unknown_items(client: OpenSearch, index: str, items: Iterable[str]) -> list[
     ordered = sorted(items)
     unknown: list[str] = []
     for start in range(0, len(ordered), _BATCH):
-        batch = ordered[start : start + _BATCH]
-        query = {"size": len(batch), "query": {"ids": {"values": batch}}, "_source": False}
-        found = client.search(index=index, body=query, params=AS_STORED)
-        known = {hit["_id"] for hit in found["hits"]["hits"]}
-        unknown += [item for item in batch if item not in known]
+        left = ordered[start : start + _BATCH]
+        full = True
+        while left and full:
+            query = {"size": len(left), "query": {"ids": {"values": left}}, "_source": False}
+            hits = client.search(index=index, body=query, params=AS_STORED)["hits"]["hits"]
+            known = {hit["_id"] for hit in hits}
+            # One with room left has all there is.
+            full = len(hits) == len(left)
+            left = [item for item in left if item not in known]
+        unknown += left
     return unknown
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from neuralrank.affinity import affinity
 from neuralrank.errors import Overloaded
 from neuralrank.language import detect
 from sidecar.deadline import Deadline
@@ -31,12 +32,7 @@ from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
 from sidecar.models.serving import CrossEncoderModel, Serving
 from sidecar.models.shadow import Shadow
-from sidecar.ranking.blend import (
-    affinity,
-    feedback,
-    order,
-    retrieval,
-)
+from sidecar.ranking.blend import feedback, order, retrieval
 from sidecar.ranking.exclusions import exclusions, mentions
 from sidecar.ranking.experiment import coin, join, ways
 from sidecar.ranking.explain import Evidence, explain

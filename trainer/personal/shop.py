@@ -4,18 +4,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from neuralrank.bundle import Calibration
 from neuralrank.encoder import Encoder
 from neuralrank.personal_inputs import Columns
 from neuralrank.product import headline
 from trainer.dataset.finding import item_vectors
 
 __all__ = ["Shop"]
+
+_AS_IT_IS: Final = Calibration(low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Shop:
     vectors: NDArray[np.float32]
     columns: Columns
     encoder: str
+    # Of that encoder: which cosines unrelated items and near duplicates have.
+    similarity: Calibration = _AS_IT_IS
 
     @classmethod
     def of(
@@ -49,6 +54,7 @@ class Shop:
             item_vectors(encoder, [headline(row) for row in rows], cache, progress),
             Columns.of(items["brand"].to_pylist(), categories, prices, {}),
             encoder.ref,
+            encoder.bundle.manifest.item_similarity,
         )
 
     @cached_property

@@ -203,8 +203,11 @@ final class Candidates {
             message.setPrice(price);
         }
         Object inStock = at(source, fields.inStock());
+        Double count = number(inStock);
         if (inStock instanceof Boolean || "true".equals(inStock) || "false".equals(inStock)) {
             message.setInStock(Boolean.parseBoolean(inStock.toString()));
+        } else if (count != null) {
+            message.setInStock(count > 0);
         }
         message.addAllCategory(some(at(source, fields.category()), MOST_CATEGORIES, LONGEST_NAME));
         // A field of its own, and an attribute to rules, as where the sidecar reads it.

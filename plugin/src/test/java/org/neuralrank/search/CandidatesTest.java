@@ -171,6 +171,21 @@ public class CandidatesTest {
     }
 
     @Test
+    public void stockIsATruthValueOrACount() {
+        for (String none : List.of("false", "\"false\"", "0", "0.0", "-3", "\"0\"")) {
+            Candidate message = message("{\"in_stock\":" + none + "}");
+            assertTrue(none, message.hasInStock());
+            assertFalse(none, message.getInStock());
+        }
+        for (String some : List.of("true", "\"true\"", "1", "0.5", "\"12\"")) {
+            assertTrue(some, message("{\"in_stock\":" + some + "}").getInStock());
+        }
+        for (String unknown : List.of("null", "\"ask\"", "[0]", "\"NaN\"")) {
+            assertFalse(unknown, message("{\"in_stock\":" + unknown + "}").hasInStock());
+        }
+    }
+
+    @Test
     public void fieldsOfAnyNameAndDepthAreRead() {
         ItemFields fields = ItemFields.of(
             Options.parse(

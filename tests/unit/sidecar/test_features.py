@@ -215,6 +215,8 @@ async def test_an_index_that_says_nothing_beside_one_that_does_mismatches_nothin
         ({"attributes": [{"name": "size", "value": 3}]}, {"attributes": {}}),
         ({"attributes": {"size": {"cm": 3}, "new": True}},
          {"attributes": {"size": ("3",), "new": ("true",)}}),
+        ({"attributes": {"volts": 230.0, "l": 1.7}},
+         {"attributes": {"volts": ("230",), "l": ("1.7",)}}),
         ({"color": "Red"}, {"attributes": {"color": ("Red",)}}),
         ({"color": "Red", "attributes": {"color": ["Ruby"]}}, {"attributes": {"color": ("Ruby",)}}),
         ({"color": ["Red", "blue"], "attributes": {"color": None}},

@@ -262,8 +262,14 @@ final class Candidates {
             case null -> List.of();
             case Collection<?> many -> many.stream().flatMap(one -> strings(one).stream()).toList();
             case Map<?, ?> map -> map.values().stream().flatMap(one -> strings(one).stream()).toList();
+            // 230.0 is 230, as rules say it.
+            case Number number when isWhole(number.doubleValue()) -> List.of(Long.toString(number.longValue()));
             default -> value.toString().isBlank() ? List.of() : List.of(value.toString());
         };
+    }
+
+    private static boolean isWhole(double number) {
+        return number == Math.rint(number) && Math.abs(number) < 1L << 53;
     }
 
     private static List<String> some(Object value, int most, int longest) {

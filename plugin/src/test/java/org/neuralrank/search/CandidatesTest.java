@@ -171,6 +171,19 @@ public class CandidatesTest {
     }
 
     @Test
+    public void wholeNumbersHaveNoDecimals() {
+        Candidate message = message(
+            "{\"attributes\":{\"volts\":230.0,\"amps\":13,\"litres\":1.7,\"far\":1e300,\"id\":9007199254740993}}"
+        );
+        assertEquals(
+            Map.of("volts", "230", "amps", "13", "litres", "1.7", "far", "1.0E300", "id", "9007199254740993"),
+            message.getAttributesMap().entrySet().stream().collect(
+                Collectors.toMap(Map.Entry::getKey, entry -> entry.getValue().getValues(0))
+            )
+        );
+    }
+
+    @Test
     public void stockIsATruthValueOrACount() {
         for (String none : List.of("false", "\"false\"", "0", "0.0", "-3", "\"0\"")) {
             Candidate message = message("{\"in_stock\":" + none + "}");

@@ -5,6 +5,7 @@
 # make setup-train   setup, with the trainer's extra: torch and some gigabytes (`make test` does it)
 # make test-tensorrt   what can be tested of TensorRT without a GPU (`make test` runs it too)
 # make check   formatting, lint, types, import rules
+# make plugin-test   the plugin's own tests (`make test` runs them too)
 # make bench   the benchmarks
 # make bench-deadline   nDCG@10 against the deadline; needs the data sets in ../shared/data
 # make bench-sidecar   the sidecar against its peers and under load; installs the peers (gigabytes)
@@ -27,6 +28,7 @@
 # make fuzz SECONDS=60   each target that reads others' bytes is given so many seconds of nonsense
 # make helm    builds helm, with which the tests render the Helm chart; needs Go. Without it, or a helm
 #              on PATH, those tests are skipped
+# make constraints   resolves the versions of constraints.txt anew
 # make down    ends the local stack; its data, models and downloads stay in .neuralrank
 # make clean   down, and removes what was built; .neuralrank stays
 
@@ -64,7 +66,8 @@ INCOMPLETE := incomplete
 endif
 
 .PHONY: help setup setup-train demo test test-tensorrt check plugin-test bench bench-deadline bench-sidecar bench-compress \
-	bench-rerankers small-reranker soak test-faults test-plugin test-cluster fuzz down clean constraints incomplete
+	bench-rerankers bench-photos bench-recommend bench-late-interaction bench-feedback-loop bench-finetune \
+	small-reranker late-interaction soak test-faults test-plugin test-cluster fuzz helm down clean constraints incomplete
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -130,12 +133,10 @@ bench-rerankers: setup
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench rerankers
 
-.PHONY: bench-photos
 bench-photos: setup
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench photos
 
-.PHONY: bench-recommend
 bench-recommend: setup-train
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench recommend
@@ -143,7 +144,6 @@ bench-recommend: setup-train
 small-reranker: setup-train
 	$(BIN)/python -m trainer.recipes.small_reranker --out "$(OUT)"
 
-.PHONY: late-interaction bench-late-interaction
 late-interaction: setup-train
 	$(BIN)/python -m trainer.recipes.late_interaction --out "$(LATE)"
 
@@ -151,11 +151,9 @@ bench-late-interaction: setup
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench.late_interaction --late "$(LATE)/late"
 
-.PHONY: bench-feedback-loop
 bench-feedback-loop: setup-train
 	$(BIN)/python -m bench.feedback_loop
 
-.PHONY: bench-finetune
 bench-finetune: setup-train
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench.finetune
@@ -184,7 +182,7 @@ clean: down
 		.import_linter_cache neuralrank/v1
 	find . -name __pycache__ -type d -not -path './.neuralrank/*' -prune -exec rm -rf {} +
 
-# Resolves what pyproject.toml asks for anew, in an environment of its own.
+# In an environment of its own, from what pyproject.toml asks for.
 constraints:
 	folder="$$(mktemp -d)"; trap 'rm -rf "$$folder"' EXIT; \
 	$(PYTHON) -m venv "$$folder/venv"; \
@@ -196,7 +194,6 @@ constraints:
 
 # Kept with the downloads: it takes a minute to build, and `make clean` leaves it.
 HELM := .neuralrank/tools/helm
-.PHONY: helm
 helm: $(HELM)
 $(HELM):
 	@command -v go >/dev/null || { echo "missing: Go 1.24 or newer. Install it, or put a helm of" \

@@ -1,13 +1,12 @@
 """How many requests a second a sidecar holds: the highest constant rate at which answers keep the
 deadline and next to nothing is refused."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from bench.load import Spec, Tally, load
 
-__all__ = ["SLACK_MS", "Trial", "find_capacity", "holds"]
+__all__ = ["SLACK_MS", "find_capacity", "holds"]
 
 # What an answer may come after the deadline that ranking was given: the way there and back.
 SLACK_MS: Final = 10.0
@@ -15,15 +14,6 @@ SLACK_MS: Final = 10.0
 _REFUSED: Final = 0.01
 _TRIALS: Final = 9
 _STEP: Final = 1.3
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a rate came to."""
-
-    rate: float
-    tally: Tally
-    held: bool
 
 
 def holds(tally: Tally, limit_ms: float) -> bool:
@@ -34,8 +24,8 @@ def holds(tally: Tally, limit_ms: float) -> bool:
 def find_capacity(
     target: str, requests: Path, folder: Path, *, deadline_ms: float, seconds: float, skip: int = 0,
     **where: Any,
-) -> tuple[float, list[Trial], int]:  # fmt: skip
-    """The highest of the rates tried that is held, the trials, and the requests used up.
+) -> tuple[float, int]:  # fmt: skip
+    """The highest of the rates tried that is held, and the requests used up.
 
     From what eight callers get done, up or down in steps of 30 % until it turns, then halfway.
     A rate of 0: even the lowest rate tried was not held.
@@ -52,16 +42,14 @@ def find_capacity(
         skip += tally.sent
         return tally
 
-    trials: list[Trial] = []
-
     def held(rate: float) -> bool:
-        tally = made(rate=rate)
-        trials.append(Trial(rate, tally, holds(tally, limit)))
-        return trials[-1].held
+        return holds(made(rate=rate), limit)
 
     rate = max(1.0, made(callers=8).answered / seconds)
     best, failed = 0.0, 0.0
-    while len(trials) < _TRIALS and not (best and failed):
+    for _ in range(_TRIALS):
+        if best and failed:
+            break
         if held(rate):
             best = max(best, rate)
             rate *= _STEP
@@ -71,4 +59,4 @@ def find_capacity(
     middle = (best + failed) / 2
     if best and failed and held(middle):
         best = middle
-    return best, trials, skip
+    return best, skip

@@ -61,9 +61,9 @@ class Shape:
         attention = 4 * length * self.hidden
         return float(pairs * length * self.layers * (linear + attention))
 
-    def share(self, pairs: int, length: int, seconds: float, peak: float = PEAK) -> float:
-        """The share of the bound: the time that `peak` would take, by the time that it took."""
-        return self.flop(pairs, length) / peak / seconds
+    def share(self, pairs: int, length: int, seconds: float) -> float:
+        """The share of the bound: the time that `PEAK` would take, by the time that it took."""
+        return self.flop(pairs, length) / PEAK / seconds
 
 
 MINILM_L12: Final = Shape(12, 384, 1_536)
@@ -166,10 +166,10 @@ def measure(contender: Contender, shape: Shape, words: int, effort: Effort) -> l
     return rows
 
 
-def with_ratios(rows: Sequence[dict[str, Any]], base: str = "torch eager") -> list[dict[str, Any]]:
+def with_ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with how many times faster than each other library they are, where it was there."""
     medians = {(row["what"], row["tokens"]): row["single"]["p50_ms"] for row in rows}
-    others = (base, "torch.compile", "ONNX Runtime CUDA")
+    others = ("torch eager", "torch.compile", "ONNX Runtime CUDA")
     return [
         {
             **row,

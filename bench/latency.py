@@ -11,6 +11,7 @@ import numpy as np
 from opensearchpy import OpenSearch
 
 from bench.report import Report, percentiles
+from bench.workload import CATALOGUE
 from indexer import Catalogue, index_catalogue
 from neuralrank.cli.results import NO_PIPELINE, ask
 from neuralrank.encoder import Encoder
@@ -19,12 +20,11 @@ from neuralrank.registry import Registry
 from neuralrank.settings import Settings, load_settings
 from opensearch_config import lexical_query, product_index
 
-__all__ = ["CATALOGUE", "INDEX", "make_index", "run"]
+__all__ = ["INDEX", "make_index", "run"]
 
 INDEX = "esci"
 # How a query is written in each round: other words to the caches, the same to the models.
 _SPELLINGS = (str.lower, str.upper, str.title, str.capitalize, str.swapcase)
-CATALOGUE = Path(__file__).parent.parent / "examples/esci/catalogue.jsonl.gz"
 QUERIES = (
     "kindle paperwhite case", "queen memory foam mattress", "wireless earbuds", "office chair",
     "hdmi cable 10 ft", "dog bed large", "coffee maker", "gel pens", "yoga mat", "air fryer",

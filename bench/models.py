@@ -12,6 +12,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from bench.report import Report, percentiles, repeat
+from bench.workload import CATALOGUE
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.models import add
@@ -24,7 +25,6 @@ __all__ = ["run"]
 _QUERY = "kindle paperwhite case"
 _PAIRS = 100
 _ROUNDS = 7
-CATALOGUE = Path(__file__).parent.parent / "examples/esci/catalogue.jsonl.gz"
 
 
 def run() -> None:

@@ -24,6 +24,7 @@ from opensearchpy import OpenSearch
 
 from bench import latency
 from bench.report import Report, percentiles
+from bench.workload import CATALOGUE
 from neuralrank.client import Client
 from neuralrank.errors import NeuralrankError, Unavailable
 from neuralrank.opensearch import connect
@@ -234,7 +235,7 @@ def _items(client: OpenSearch, settings: Settings) -> list[dict[str, Any]]:
     except NeuralrankError:
         return []
     if not client.indices.exists(index=latency.INDEX):
-        latency.make_index(client, settings, latency.CATALOGUE, latency.INDEX)
+        latency.make_index(client, settings, CATALOGUE, latency.INDEX)
     client.indices.delete(index=_EVENTS, params={"ignore_unavailable": "true"})
     client.indices.create(index=_EVENTS, body=ubi_indexes()["ubi_events"])
     answer = client.search(

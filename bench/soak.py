@@ -62,7 +62,7 @@ async def soak(minutes: float, folder: Path, *, sample_every: float = _SAMPLE_EV
             registry_poll_seconds=1.0,
         ) as sidecar:  # fmt: skip
             ready = await asyncio.to_thread(sidecar.ready)
-            capacity, _, used = await asyncio.to_thread(
+            capacity, used = await asyncio.to_thread(
                 find_capacity, sidecar.address, requests, folder,
                 deadline_ms=deadline, seconds=4.0,
             )  # fmt: skip

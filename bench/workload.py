@@ -17,9 +17,12 @@ from neuralrank.v1 import ranking_pb2 as pb
 __all__ = ["CATALOGUE", "default_registry", "make_requests", "make_shop"]
 
 CATALOGUE = Path(__file__).parent.parent / "examples/esci/catalogue.jsonl.gz"
-# Days before now that events lie, in milliseconds.
+# When the first of each user's events was, since the Unix epoch.
 _NOW_MS = 1_780_000_000_000
 _MINUTE_MS = 60_000
+_USERS = 200
+# As many as the plugin sends of a page by default.
+_CANDIDATES = 100
 
 
 def default_registry() -> str:
@@ -35,7 +38,7 @@ def default_registry() -> str:
     return path
 
 
-def make_shop(encoder: str, dimensions: int, *, products: int = 2_000, users: int = 200) -> Shop:
+def make_shop(encoder: str, dimensions: int, *, products: int = 2_000) -> Shop:
     """The first products of the example, and users who looked at some of them.
 
     Args:
@@ -47,33 +50,26 @@ def make_shop(encoder: str, dimensions: int, *, products: int = 2_000, users: in
     shop = Shop(items, encoder, dimensions)
     chance = random.Random(0)
     names = list(items)
-    for user in range(users):
+    for user in range(_USERS):
         for minute, name in enumerate(chance.sample(names, 8)):
             action = "purchase" if minute == 7 else "view"
             shop.add(f"user-{user}", action, name, _NOW_MS + minute * _MINUTE_MS)
     return shop
 
 
-def make_requests(
-    shop: Shop, count: int, *, candidates: int = 100, users: int = 200, seed: int = 1,
-    deadline_ms: int = 0,
-) -> Sequence[pb.RankRequest]:  # fmt: skip
+def make_requests(shop: Shop, count: int, *, seed: int = 1) -> Sequence[pb.RankRequest]:
     """Requests as the plugin sends them: ids, versions and retrieval scores; the rest is in the
     index. No two have the same query, every second one comes from a user who is known.
-
-    Args:
-        deadline_ms: 0: the sidecar's own.
     """
     chance = random.Random(seed)
     names = list(shop.items)
     numbers = {name: number for number, name in enumerate(names)}
     requests = []
     for place in range(count):
-        chosen = chance.sample(names, candidates)
+        chosen = chance.sample(names, _CANDIDATES)
         request = pb.RankRequest(query=_query(shop.items[chosen[0]], chance, place), index=INDEX)
         if place % 2:
-            request.user.id = f"user-{chance.randrange(users)}"
-        request.options.deadline_ms = deadline_ms
+            request.user.id = f"user-{chance.randrange(_USERS)}"
         for rank, name in enumerate(chosen):
             request.candidates.add(
                 id=name, retrieval_score=30.0 / (1 + rank), version=numbers[name]

@@ -26,6 +26,7 @@ from neuralrank.errors import (
     Unauthenticated,
     Unavailable,
 )
+from neuralrank.limits import MAX_COLLABORATIVE, MAX_INTERESTS
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
@@ -42,9 +43,6 @@ _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
 }
 # gRPC has one status for a message that is too long, which never is taken, and for too much load.
 _TOO_LONG: Final = "larger than max"
-# By the contract, of what is asked for of a user.
-_MOST_INTERESTS: Final = 8
-_MOST_COLLABORATIVE: Final = 1_000
 
 
 class Interest(NamedTuple):
@@ -210,7 +208,7 @@ class Client(_Caller):
             EncoderMismatch: the index holds vectors of another encoder.
             NeuralrankError: as `rank`.
         """
-        request = _of_user(user, index, encoder, interests=_within(most, _MOST_INTERESTS))
+        request = _of_user(user, index, encoder, interests=_within(most, MAX_INTERESTS))
         return _interests(self._call(self._stub.Encode, request, timeout))
 
     def collaborative(
@@ -233,7 +231,7 @@ class Client(_Caller):
         Raises:
             NeuralrankError: as `interests`.
         """
-        request = _of_user(user, index, encoder, collaborative=_within(most, _MOST_COLLABORATIVE))
+        request = _of_user(user, index, encoder, collaborative=_within(most, MAX_COLLABORATIVE))
         return _collaborative(self._call(self._stub.Encode, request, timeout))
 
     def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:
@@ -312,7 +310,7 @@ class AsyncClient(_Caller):
         timeout: float | None = None,
     ) -> list[Interest]:
         """As `Client.interests`."""
-        request = _of_user(user, index, encoder, interests=_within(most, _MOST_INTERESTS))
+        request = _of_user(user, index, encoder, interests=_within(most, MAX_INTERESTS))
         return _interests(await self._call("Encode", request, timeout))
 
     async def collaborative(
@@ -325,7 +323,7 @@ class AsyncClient(_Caller):
         timeout: float | None = None,
     ) -> list[str]:
         """As `Client.collaborative`."""
-        request = _of_user(user, index, encoder, collaborative=_within(most, _MOST_COLLABORATIVE))
+        request = _of_user(user, index, encoder, collaborative=_within(most, MAX_COLLABORATIVE))
         return _collaborative(await self._call("Encode", request, timeout))
 
     async def model_status(self, *, timeout: float | None = None) -> pb.ModelStatusResponse:

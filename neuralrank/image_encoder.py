@@ -16,7 +16,7 @@ __all__ = ["ALIKE", "GOLDEN", "ImageEncoder"]
 
 Vectors = NDArray[np.float32]
 
-# What a golden vector is of: `golden_picture`, the same for every bundle.
+# What a golden vector is of: the picture of `golden_vector`, the same for every bundle.
 GOLDEN: Final = "waves"
 # What cosines mean of photos of which nothing was measured: those of different things have 0.3,
 # near duplicates 0.9. Each catalogue of more than a few photos measures its own (`indexer.photos`).

@@ -13,6 +13,7 @@ need not know opensearch-py's:
 
 import json
 import logging
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
@@ -94,9 +95,10 @@ def translate(error: opensearch_errors.OpenSearchException, url: str) -> Neuralr
     """The error of `neuralrank.errors` for one of opensearch-py's; `url` is for the message."""
     if not isinstance(error, opensearch_errors.TransportError):
         return InvalidInput(f"OpenSearch's client can't use what it was given: {error}.")
-    if isinstance(error, opensearch_errors.SSLError):
+    refused = _certificate_problem(error)
+    if refused is not None or isinstance(error, opensearch_errors.SSLError):
         return Unavailable(
-            f"No secure connection to OpenSearch at {url}: {error.info}. Name its "
+            f"No secure connection to OpenSearch at {url}: {refused or error.info}. Name its "
             "authority's PEM file in NEURALRANK_OPENSEARCH_CA, or set "
             "NEURALRANK_OPENSEARCH_VERIFY_CERTS=false for a test cluster."
         )
@@ -155,6 +157,14 @@ def refusal(status: int, kind: str, reason: str, url: str) -> NeuralrankError:
             return InvalidInput(f"{told} {_SYNONYMS}" if _NO_SYNONYMS in reason else told)
 
 
+def _certificate_problem(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Why OpenSearch's certificate is not trusted, where that is at the bottom of an error: the
+    client for asyncio calls it a connection error as any other."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _reason(error: opensearch_errors.TransportError) -> tuple[str, str]:
     """OpenSearch's error type and its reason in words, as deep as they are given."""
     body = error.info if isinstance(error.info, dict) else {}
@@ -168,7 +178,8 @@ def _reason(error: opensearch_errors.TransportError) -> tuple[str, str]:
     cause = details.get("caused_by")
     if isinstance(cause, dict) and cause.get("reason"):
         reasons.append(str(cause["reason"]))
-    words = "; ".join(dict.fromkeys(reasons)) or str(error.error)
+    # Of a missing shard the outermost one has no words.
+    words = "; ".join(dict.fromkeys(filter(None, reasons))) or str(error.error)
     return str(details.get("type", error.error)), words.rstrip(".")[:_REASON_CHARACTERS]
 
 

@@ -7,14 +7,14 @@
 A reader never sees half a bundle: on a local disk, publishing copies to a temporary folder and then
 renames it; elsewhere the manifest, without which there is no bundle, is put last. `serving.json` is
 replaced in one step (a rename, or one put of an object store). Bundles of a remote registry are
-copied to a local cache before they are opened. Of two writers of one name at the same moment, the
-later one wins.
+copied to a local cache (`bundle_cache`) before they are opened. Of two writers of one name at the
+same moment, the later one wins.
 """
 
 import glob
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -23,9 +23,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from neuralrank.bundle import MANIFEST, Bundle, Kind, Manifest, parse_manifest, parse_ref
+from neuralrank.bundle_cache import BundleCache
 from neuralrank.candidates import Candidate, parse_candidate
 from neuralrank.credentials import shown
-from neuralrank.errors import InvalidBundle, InvalidInput, NotFound, Unsupported
+from neuralrank.errors import InvalidBundle, InvalidInput, NotFound, Unavailable, Unsupported
 from neuralrank.in_service import NONE, InService, Published, Trial, parse_in_service
 from neuralrank.whole_file import whole_folder, write_whole
 
@@ -62,7 +63,7 @@ class Registry:
                 "fsspec knows, such as s3://bucket/models."
             ) from error
         self._local = isinstance(self._fs, LocalFileSystem)
-        self._cache = cache or Path(tempfile.gettempdir()) / "neuralrank-bundles"
+        self._cache = BundleCache(cache or Path(tempfile.gettempdir()) / "neuralrank-bundles")
 
     def refs(self) -> list[str]:
         """`name@hash` of every published bundle, without opening any; cheap enough to poll."""
@@ -86,6 +87,7 @@ class Registry:
         Raises:
             NotFound: there is none, or none of the name serves; the message lists what there is.
             InvalidBundle: it is damaged.
+            Unavailable: a remote one could not be copied whole.
         """
         return self._open(self.resolve(ref))
 
@@ -172,6 +174,16 @@ class Registry:
             changed = [info.get(key) for key in ("size", "mtime", "ino", "LastModified", "ETag")]
             rows.append(f"{path} {changed} {info.get('created') if not self._local else ''}")
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+    def tidy(self, used: Collection[str]) -> None:
+        """Deletes from the local cache of a remote registry what neither this process nor another
+        one uses any more.
+
+        Args:
+            used: `name@hash` of what the registry has, and of what is loaded.
+        """
+        if not self._local:
+            self._cache.tidy(used)
 
     def in_service(self, name: str) -> InService:
         """What serves under a name.
@@ -363,12 +375,16 @@ class Registry:
 
     def _holds(self, bundle: Bundle, target: str) -> bool:
         """Whether all files of a bundle are there, as long as they are; reads no content."""
-        found = self._fs.find(target, detail=True).items()
-        sizes = {path.rsplit("/", 1)[-1]: info["size"] for path, info in found}
+        sizes = self._sizes(target)
         # The manifest may be another: what was measured is no content.
         return MANIFEST in sizes and all(
             sizes.get(file) == (bundle.path / file).stat().st_size for file in bundle.manifest.files
         )
+
+    def _sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of the files in a folder of the registry, by their paths in it."""
+        found = self._fs.find(folder, detail=True).items()
+        return {path.removeprefix(f"{folder}/"): info["size"] for path, info in found}
 
     @contextmanager
     def _filling(self, target: str) -> Iterator[str]:
@@ -391,12 +407,12 @@ class Registry:
             raise
 
     def _open(self, ref: str) -> Bundle:
-        name, digits = parse_ref(ref)
         folder = self._folder(ref)
         if self._local:
             bundle = Bundle.open(Path(folder))
         else:
-            path = self._cache / name / digits
+            path = self._cache.path(ref)
+            self._cache.mark([ref])
             try:
                 bundle = Bundle.open(path)
             except InvalidBundle:  # not fetched yet, or damaged since, here or there
@@ -409,6 +425,15 @@ class Registry:
     def _fetch(self, folder: str, path: Path) -> None:
         with whole_folder(path) as unfinished:
             self._fs.get(f"{folder}/", str(unfinished), recursive=True)
+            # Else a connection that was cut would pass for a bundle that is damaged there.
+            for name, size in self._sizes(folder).items():
+                file = unfinished / name
+                copied = file.stat().st_size if file.is_file() else 0
+                if copied != size:
+                    raise Unavailable(
+                        f"Of {shown(folder)}/{name} {copied} of {size} bytes came. Try again; "
+                        "sidecars do."
+                    )
 
 
 def _alike(served: Manifest, new: Manifest) -> bool:

@@ -24,9 +24,10 @@ from neuralrank.errors import (
 )
 from neuralrank.generation import READ_ONLY, alias_of, noted, one_index, put_notes
 
-__all__ = ["Live", "find_live", "lift_left_over", "read_only"]
+__all__ = ["WRITE_BLOCK", "Live", "find_live", "lift_left_over", "read_only"]
 
-_BLOCK: Final = "index.blocks.write"
+# The setting of an index that takes no writes.
+WRITE_BLOCK: Final = "index.blocks.write"
 # Seconds between tries to take it off again.
 _WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
 
@@ -125,7 +126,7 @@ class _State(NamedTuple):
 
 def _state(client: OpenSearch, index: str) -> _State:
     body = client.indices.get(index=index, params={"flat_settings": "true"})[index]
-    blocked = body["settings"].get(_BLOCK) == "true"
+    blocked = body["settings"].get(WRITE_BLOCK) == "true"
     return _State(blocked, str(noted(body["mappings"]).get(READ_ONLY, "")))
 
 
@@ -164,7 +165,7 @@ def _lift(
             with suppress(NotFound):
                 # Else another run has its block there by now. Empty: somebody wrote over the note.
                 if _state(client, index).noted in (mine, ""):
-                    client.indices.put_settings(index=index, body={_BLOCK: None})
+                    client.indices.put_settings(index=index, body={WRITE_BLOCK: None})
                     _note(client, index, None)
             return
         except (Unavailable, Overloaded):

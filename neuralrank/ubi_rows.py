@@ -1,6 +1,7 @@
 """Reads UBI's two indexes in the order of query_id, and joins queries and events as they come."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import groupby
@@ -12,7 +13,7 @@ from opensearchpy import OpenSearch
 from neuralrank.errors import InvalidInput
 from neuralrank.point_in_time import WHOLE, point_in_time
 
-__all__ = ["HAS_QUERY", "Row", "during", "joined", "read_rows"]
+__all__ = ["HAS_QUERY", "Row", "Skipped", "during", "joined", "read_rows"]
 
 _BATCH: Final = 5_000
 _KEEP_ALIVE: Final = "5m"
@@ -23,6 +24,10 @@ Row = Mapping[str, Any]
 _TIME: Final = re.compile(r"now|\d")
 
 HAS_QUERY: Final[Row] = {"exists": {"field": "query_id"}}
+
+
+class Skipped(Counter[str]):
+    """Why something took no part, and how often; filled while pages are read."""
 
 
 def during(since: str, until: str) -> list[Row]:

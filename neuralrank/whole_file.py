@@ -36,15 +36,15 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill, which takes the place of `path` and all that is in it when the block
-    ends. If the block fails, nothing changes. Raises as `whole_file`."""
+    ends: a reader that opens files finds the old or the new. If the block fails, or the folder
+    can't take that place, nothing changes. Raises as `whole_file`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
         unfinished.mkdir()
         with naming(path):
             yield unfinished
-        shutil.rmtree(path, ignore_errors=True)
-        unfinished.rename(path)
+        _swap(unfinished, path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -54,3 +54,17 @@ def write_whole(path: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with whole_file(path) as unfinished:
         unfinished.write_bytes(data)
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    """Puts a folder where another was, or leaves that."""
+    old = folder.parent / f"{temporary.name}.old"
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(temporary, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

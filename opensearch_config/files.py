@@ -16,9 +16,11 @@ from typing import Any, Final
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR
 from neuralrank.product import PASSAGE_FIELDS
+from opensearch_config.fields import mixed_analyzers
 
 __all__ = [
     "FOLDER",
+    "PLACEHOLDER",
     "files",
     "filled",
     "index_like",
@@ -29,7 +31,8 @@ __all__ = [
 ]
 
 FOLDER: Final = Path(__file__).resolve().parent
-_PLACEHOLDER: Final = "{{query}}"
+# Where the text of a user stands in a query.
+PLACEHOLDER: Final = "{{query}}"
 # Lists of analysis settings that may stand in a file: the key that names the file, and OpenSearch's
 # key for the list itself.
 _LISTS: Final = {
@@ -38,6 +41,7 @@ _LISTS: Final = {
     "keywords_path": "keywords",
     "protected_words_path": "protected_words",
     "word_list_path": "word_list",
+    "mappings_path": "mappings",
     "user_dictionary": "user_dictionary_rules",
 }
 
@@ -59,8 +63,9 @@ def product_index(
             plugin is not needed.
     """
     mappings = read(folder / "mappings" / "product.json")
-    settings = _with_lists(read(folder / "settings" / "product.json"), folder)
+    settings = _with_lists(_settings(folder / "settings" / "product.json"), folder)
     properties = mappings.get("properties", {})
+    _check_query(folder, properties)
     packed: dict[str, str] = {}
     for ref, width, field, copy, option in (
         (encoder, dimensions, VECTOR, PACKED, "with --no-vectors"),
@@ -129,7 +134,7 @@ def filled(template: Any, text: str) -> Any:
         return {name: filled(value, text) for name, value in template.items()}
     if isinstance(template, list):
         return [filled(value, text) for value in template]
-    return template.replace(_PLACEHOLDER, text) if isinstance(template, str) else template
+    return template.replace(PLACEHOLDER, text) if isinstance(template, str) else template
 
 
 def pipelines(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
@@ -162,6 +167,46 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput(f"{path} must hold a JSON object; it holds a {type(value).__name__}.")
     return value
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """Settings of an index in one of the forms that OpenSearch takes: `index` and `analysis`.
+
+    Raises:
+        InvalidInput: something is said twice.
+    """
+    index: dict[str, Any] = {}
+    analysis: dict[str, Any] = {}
+    said = read(path)
+    inner = said.pop("index", {})
+    if not isinstance(inner, dict):
+        raise InvalidInput(f"index of {path} is {inner!r}; it holds settings: make it an object.")
+    for name, value in (*said.items(), *inner.items()):
+        name = name.removeprefix("index.")
+        # Analysis is the one part that may be halved, by its sections.
+        parts = value if name == "analysis" else {name: value}
+        target = analysis if name == "analysis" else index
+        for part, entry in parts.items():
+            if part in target:
+                raise InvalidInput(
+                    f"{path} has {name if name == part else f'{name}.{part}'} twice, below index "
+                    "and beside it. Leave one of them."
+                )
+            target[part] = entry
+    return {"index": index, "analysis": analysis} if analysis else {"index": index}
+
+
+def _check_query(folder: Path, properties: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        InvalidInput: OpenSearch would refuse every search.
+    """
+    path = folder / "queries" / "product.json"
+    if path.is_file() and (mixed := mixed_analyzers(read(path), properties)):
+        raise InvalidInput(
+            f"combined_fields of {path} asks together fields that analyse queries by one analyzer; "
+            f"in mappings/product.json it is {mixed}. Give all of them the same, or ask them apart."
+        )
 
 
 def _with_lists(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -204,9 +249,9 @@ def _lines(folder: Path, part: str, key: str, name: str) -> list[str]:
 def _query_template(folder: Path) -> Mapping[str, Any]:
     path = folder / "queries" / "product.json"
     template = read(path)
-    if _PLACEHOLDER not in json.dumps(template):
+    if PLACEHOLDER not in json.dumps(template):
         raise InvalidInput(
-            f'{path} has no "{_PLACEHOLDER}", so the query would not depend on what the user '
+            f'{path} has no "{PLACEHOLDER}", so the query would not depend on what the user '
             "typed. Write it where the text belongs."
         )
     return template

@@ -20,7 +20,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, Unavailable
 from neuralrank.generation import Generation, adopt, create, free_name
-from neuralrank.succession import find_live, read_only
+from neuralrank.succession import WRITE_BLOCK, find_live, read_only
 from opensearch_config import files
 from opensearch_config.changes import Change
 
@@ -31,7 +31,6 @@ _POLL: Final = 0.2
 _READY: Final = 60
 # Documents in one bulk of a reindex: with vectors of 384 dimensions about 2 MB.
 _BATCH: Final = 500
-_BLOCK: Final = "index.blocks.write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ def _cloned(
     """The source's files under another name, with the new analysis of queries."""
     index = free_name(client, alias)
     # The clone inherits the block that it needs of its source.
-    client.indices.clone(index=source, target=index, body={"settings": {_BLOCK: None}})
+    client.indices.clone(index=source, target=index, body={"settings": {WRITE_BLOCK: None}})
     try:
         _ready(client, index)
         client.indices.close(index=index)

@@ -7,9 +7,11 @@ service, so it imports next to nothing: some 30 ms of a core.
 
 import http.client
 import os
+import socket
 import ssl
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 __all__ = ["check", "main"]
@@ -27,7 +29,9 @@ def check(question: str, environment: Mapping[str, str]) -> str:
 
     Args:
         question: "ready", whether requests should be sent to it: models are warm and it is not
-            stopping; "live", whether its event loop answers at all, with models or without.
+            stopping; "live", whether its event loop answers at all, with models or without. With
+            TLS a handshake is an answer, one that is refused too: certificate and key may be in
+            the middle of a change, through which the sidecar serves on.
         environment: NEURALRANK_SIDECAR_HTTP_LISTEN, _TLS_CERTIFICATE, _TLS_KEY and _PROCESSES are
             read; of several processes each is asked.
     """
@@ -36,10 +40,14 @@ def check(question: str, environment: Mapping[str, str]) -> str:
         return f"{_PREFIX}HTTP_LISTEN is no host:port; the sidecar is asked over HTTP, so set it."
     host = host.strip("[]")
     processes = int(environment.get(f"{_PREFIX}PROCESSES") or "1")
+    shakes_hands = question == "live" and bool(environment.get(f"{_PREFIX}TLS_CERTIFICATE"))
     try:
-        tls = _context(environment)
+        tls = None if shakes_hands else _context(environment)
         for number in range(processes):
             where = (_ANYWHERE.get(host, host), int(port) + number)
+            if shakes_hands:
+                _shake_hands(*where)
+                continue
             status = _status(*where, _PATHS[question], tls)
             if status != http.client.OK:
                 return f"{where[0]}:{where[1]} is not {question}: HTTP {status}."
@@ -59,6 +67,22 @@ def _status(host: str, port: int, path: str, tls: ssl.SSLContext | None) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def _shake_hands(host: str, port: int) -> None:
+    """Begins a connection, without a certificate and whatever that of the sidecar is.
+
+    Raises:
+        OSError: nobody answered.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connection = socket.create_connection((host, port), timeout=_SECONDS)
+    # It may be refused, as of TLS 1.2 where clients need certificates. A loop that hangs does not
+    # even that: the time is over, which is no SSLError.
+    with connection, suppress(ssl.SSLError):
+        context.wrap_socket(connection).close()
 
 
 def _context(environment: Mapping[str, str]) -> ssl.SSLContext | None:

@@ -94,8 +94,12 @@ class DegradedReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
+    """`partial`: something was left out that could have been there. Not so of a new user, and of
+    vectors that an index does not have at all."""
+
     reason: DegradedReason
     detail: str
+    partial: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +130,6 @@ class Profile:
         )
         names = chain(self.purchased, self.blocked_items, self.blocked_brands)
         return 1_000 + words + sum(len(name) + 120 for name in names)
-
-    @property
-    def is_empty(self) -> bool:
-        return not (
-            self.interactions or self.purchased or self.blocked_items or self.blocked_brands
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.access.tls import Certificates
 from sidecar.cores import share
 from sidecar.deadline import Clock
+from sidecar.features.counted import CountedFeatures
 from sidecar.features.items import ItemStore
 from sidecar.features.opensearch import OpenSearchFeatures
 from sidecar.features.profile import Users
@@ -91,13 +92,14 @@ class Sidecar:
             retries=0,
             observe=opensearch_call,
         )
-        self._features = features = OpenSearchFeatures(
+        self._features = OpenSearchFeatures(
             self._opensearch,
             events_index=settings.events_index,
             vector_field=settings.vector_field,
             profile_events=settings.profile_events,
             text_characters=settings.item_text_characters,
         )
+        features = CountedFeatures(self._features, self.metrics, wait=timeout, clock=clock)
         cores = share(settings.threads, settings.workers)
         self._registry = Registry(settings.registry or stack.registry_path)
         self.models = Models(

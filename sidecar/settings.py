@@ -53,7 +53,7 @@ class SidecarSettings(BaseSettings):
     # one (or `neuralrank models promote --max-slowdown`, for one bundle).
     max_slowdown: float = Field(default=2.0, ge=1, le=1_000_000)
     # The most bundles that are loaded because requests named them by hash, beside those in service.
-    # More: more candidates can be compared at once, for memory.
+    # More: more candidates can be compared at once, for memory. 0: none is.
     asked_bundles: int = Field(default=4, ge=0, le=1_000)
     # How long such a bundle stays loaded after the last request for it.
     asked_seconds: float = Field(default=3_600.0, gt=0, le=31_536_000)

@@ -1,13 +1,14 @@
 """The most that a caller may send, and the words in which more is refused.
 
-What the wire contract says of sizes is here and nowhere else; the message as a whole is bounded by
-`max_message_bytes`.
+What the wire contract says of sizes is here; what clients of ours look at, too, is in
+`neuralrank.limits`. The message as a whole is bounded by `max_message_bytes`.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from neuralrank.errors import InvalidInput
+from neuralrank.limits import MAX_COLLABORATIVE, MAX_INTERESTS, MAX_QUERY
 
 __all__ = [
     "MAX_ATTRIBUTES",
@@ -35,7 +36,6 @@ __all__ = [
 ]
 
 # Characters.
-MAX_QUERY: Final = 2_048
 MAX_PASSAGE: Final = 65_536
 MAX_REQUEST_ID: Final = 128
 # Of ids of items and users, and names of indexes. The plugin's are index/id, of 255 and 512 bytes.
@@ -47,10 +47,6 @@ MAX_VALUE: Final = 32_766
 
 # Entries.
 MAX_INTERACTIONS: Final = 500
-# Of a user, told apart: each is a search of its own.
-MAX_INTERESTS: Final = 8
-# Ids of a user's likely items.
-MAX_COLLABORATIVE: Final = 1_000
 # Each takes as long as a few dozen texts.
 MAX_IMAGES: Final = 32
 MAX_INPUTS: Final = 256

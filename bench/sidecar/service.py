@@ -64,7 +64,7 @@ class _Bench:
         return tally
 
     async def capacity(self, target: str, seconds: float) -> float:
-        best, _, self.used = await asyncio.to_thread(
+        best, self.used = await asyncio.to_thread(
             find_capacity, target, self.requests, self.folder,
             deadline_ms=self.deadline_ms, seconds=seconds, skip=self.used, **self.where,
         )  # fmt: skip

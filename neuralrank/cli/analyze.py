@@ -5,13 +5,13 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
-import orjson
 import typer
 from opensearchpy import OpenSearch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from neuralrank.cli.json_output import Json, print_json
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
 from neuralrank.generation import one_index
@@ -49,7 +49,7 @@ def analyze(
             metavar="ID", help="Take TEXT as a query, and show where it meets this product."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Shows the tokens that each analyzer makes of a text, in any language.
 
@@ -67,7 +67,9 @@ def analyze(
             source = product_source(client, name, against)
             found = meetings(client, name, chosen, text, source)
             if as_json:
-                _print({"query": text, "id": against, "fields": [each.json() for each in found]})
+                print_json(
+                    {"query": text, "id": against, "fields": [each.json() for each in found]}
+                )
                 return
             show_meetings(table_console(), found)
             return
@@ -87,7 +89,7 @@ def analyze(
             }
             for group, kind, tokens in rows
         ]
-        _print({"text": text, "analyzers": analyzers})
+        print_json({"text": text, "analyzers": analyzers})
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("analyzer", "used for", "fields", "tokens"):
@@ -164,7 +166,3 @@ def _words(tokens: Sequence[Token]) -> Text:
     for token in tokens:
         places.setdefault(token.position, []).append(token.text)
     return Text(" · ".join("|".join(words) for words in places.values()))
-
-
-def _print(value: dict[str, Any]) -> None:
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.interruption import ended_like_ctrl_c
+from neuralrank.cli.json_output import Json
 from neuralrank.console import plain_console
 from neuralrank.errors import NeuralrankError, exit_code
 from neuralrank.opensearch import connect
@@ -42,7 +43,6 @@ Folder = Annotated[
         "came with.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
 @config.command()

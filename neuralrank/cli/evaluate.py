@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import orjson
 import typer
 from opensearchpy import OpenSearch
 from rich.table import Table
 
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.json_output import Json, print_json
 from neuralrank.cli.results import NO_PIPELINE, Page, ask
 from neuralrank.client import Client
 from neuralrank.console import table_console
@@ -54,7 +54,7 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="The ranker's deadline for `hybrid` and `reranked`."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Judges the rankings of an index: nDCG@10, RR@10, R@100 and milliseconds a query.
 
@@ -101,7 +101,7 @@ def evaluate(
                 }
     if as_json:
         answer = {"systems": report, "queries": len(judged_queries), "unknown_items": unknown}
-        typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+        print_json(answer)
     else:
         _show(report, chosen[0], len(judged_queries))
         if unknown:

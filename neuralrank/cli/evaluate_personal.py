@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 
 from neuralrank.catalogue import Catalogue
+from neuralrank.cli.json_output import Json, print_json
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
 from neuralrank.product import Product, headline
@@ -41,7 +41,7 @@ def personal(
         Path | None,
         typer.Option(metavar="FOLDER", help="What is learned is kept here. Default: in the home."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Judges guesses of users' next items over the whole catalogue: HitRate@10 and nDCG@10.
 
@@ -85,7 +85,7 @@ def personal(
             f"[{numbers['low']:+.4f}, {numbers['high']:+.4f}]"
         )
     if as_json:
-        typer.echo(orjson.dumps(found.json(), option=orjson.OPT_INDENT_2).decode())
+        print_json(found.json())
     else:
         _show(found.json())
 

@@ -9,6 +9,7 @@ import orjson
 import typer
 from rich.table import Table
 
+from neuralrank.cli.json_output import Json, print_json
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.experiments import (
@@ -32,7 +33,6 @@ experiment = typer.Typer(
     help="Two ways of ranking compared on users: what the logs say, and how many users it takes.",
     no_args_is_help=True,
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Power = Annotated[
     float, typer.Option(help="How often a difference as large is to be found where there is one.")
 ]
@@ -79,7 +79,7 @@ def report(
             "interleaved": preferred and asdict(preferred),
             "skipped": dict(skipped),
         }
-        typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+        print_json(answer)
         return
     out = table_console()
     for table, lines in (

@@ -13,6 +13,7 @@ from opensearchpy import OpenSearch
 from neuralrank.cli import explained, results, search
 from neuralrank.cli.analyze import mappings_of, product_source
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.json_output import print_json
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound
@@ -85,7 +86,7 @@ def explain(
     with closing(connect(settings)) as client:
         why = _why(client, settings, name, query, item, pipeline, options)
     if as_json:
-        search.print_json(why.json())
+        print_json(why.json())
     else:
         explained.show(table_console(), why)
 

@@ -15,6 +15,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank import ubi
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.json_output import Json
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.opensearch import connect
@@ -33,7 +34,6 @@ _MAYBE_ABSENT = {"ignore_unavailable": "true"}
 feedback = typer.Typer(
     help="User behaviour (OpenSearch UBI 1.3): load it, or log one event.", no_args_is_help=True
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
 @feedback.command()

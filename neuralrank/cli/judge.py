@@ -11,6 +11,7 @@ import typer
 from opensearchpy import OpenSearch
 
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.json_output import Json
 from neuralrank.cli.results import NO_PIPELINE, PIPELINE, Hit, ask, price
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
@@ -35,7 +36,6 @@ judge = typer.Typer(
     help="Judgments: from clicks, from a person, from and to OpenSearch's Search Relevance.",
     no_args_is_help=True,
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Out = Annotated[
     Path,
     typer.Option(

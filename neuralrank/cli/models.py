@@ -9,7 +9,8 @@ from rich.table import Column, Table
 
 from neuralrank.bundle import Bundle, parse_ref
 from neuralrank.cli import promotion
-from neuralrank.cli.registry_options import Json, Ref, RegistryUrl, open_registry, say_done
+from neuralrank.cli.json_output import Json
+from neuralrank.cli.registry_options import Ref, RegistryUrl, open_registry, say_done
 from neuralrank.console import plain_console, table_console
 from neuralrank.errors import InvalidInput
 from neuralrank.in_service import Published

@@ -12,7 +12,8 @@ from rich.table import Column, Table
 from neuralrank.bundle import parse_ref
 from neuralrank.candidates import Candidate
 from neuralrank.cli.gate_options import GATE, JudgedBy, Margin, MaxP, MinGain, MinSize
-from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry, say_done
+from neuralrank.cli.json_output import Json
+from neuralrank.cli.registry_options import RegistryUrl, open_registry, say_done
 from neuralrank.console import table_console
 from neuralrank.errors import EXIT_CODE, InvalidInput
 from neuralrank.registry import Registry

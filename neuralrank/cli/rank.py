@@ -11,6 +11,7 @@ import typer
 from google.protobuf import json_format
 from rich.table import Table
 
+from neuralrank.cli.json_output import print_json
 from neuralrank.client import Client
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound
@@ -77,7 +78,7 @@ def rank(
         answer = json_format.MessageToDict(
             response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
-        typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+        print_json(answer)
         return
     _show(request, response)
 

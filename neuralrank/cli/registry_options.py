@@ -8,9 +8,8 @@ import typer
 from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 
-__all__ = ["Json", "Ref", "RegistryUrl", "open_registry", "say_done"]
+__all__ = ["Ref", "RegistryUrl", "open_registry", "say_done"]
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 RegistryUrl = Annotated[
     str | None,
     typer.Option("--registry", metavar="URL", help="A path or URL that fsspec understands."),

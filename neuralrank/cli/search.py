@@ -6,14 +6,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from neuralrank.cli import results
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.json_output import print_json
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
+from neuralrank.limits import MAX_QUERY
 from neuralrank.opensearch import connect
 from neuralrank.packing import IMAGE_VECTOR
 from neuralrank.settings import load_settings
@@ -27,8 +28,6 @@ _RANK_ONLY = "neural_rank_only"
 _LEAST_NEIGHBOURS = 100
 # OpenSearch's `index.max_result_window`: from + size beyond it is refused there.
 _MAX_WINDOW = 10_000
-# The wire contract's bound of `RankRequest.query`, in characters.
-_MAX_QUERY = 2_048
 
 
 def _not_empty(name: str) -> str:
@@ -251,10 +250,6 @@ def output(page: results.Page, *, explain: bool, as_json: bool) -> None:
         results.show(table_console(), page, explain=explain)
 
 
-def print_json(value: dict[str, Any]) -> None:
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
-
-
 def request_options(*, user: str, explain: bool, filters: dict[str, Any]) -> dict[str, Any]:
     """`ext.neural_rank` with only what was asked for."""
     options: dict[str, Any] = {}
@@ -317,9 +312,9 @@ def check_query(query: str) -> None:
             "The query is empty. Type what to search for, or use `neuralrank recommend` for a "
             "list without a query."
         )
-    if len(query) > _MAX_QUERY:
+    if len(query) > MAX_QUERY:
         raise InvalidInput(
-            f"The query has {len(query):,} characters; at most {_MAX_QUERY:,} are allowed. "
+            f"The query has {len(query):,} characters; at most {MAX_QUERY:,} are allowed. "
             "Shorten it."
         )
 

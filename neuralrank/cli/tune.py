@@ -14,6 +14,7 @@ from rich.table import Table
 
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.interruption import ended_like_ctrl_c
+from neuralrank.cli.json_output import Json, print_json
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.judging import unknown_in_words
@@ -38,7 +39,7 @@ def tune(
             "--discard", help="Only delete what a killed run of this spec has left, and end."
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compares variants of analyzers, queries, vectors and ranking on judgments.
 
@@ -92,7 +93,7 @@ def tune(
             )
             raise typer.Exit(130) from None
     if as_json:
-        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        print_json(found)
         return
     _show(found)
     if report is not None:

@@ -5,7 +5,7 @@ reads these, `statistics` compares the arms, and `size` says how many users that
 """
 
 from neuralrank.experiments.attributes import ARM, EXPERIMENT, TEAMS, query_attributes
-from neuralrank.experiments.pages import Page, Skipped, read_pages
+from neuralrank.experiments.pages import Page, read_pages
 from neuralrank.experiments.size import users_for_lift, users_for_preference
 from neuralrank.experiments.statistics import (
     Compared,
@@ -14,6 +14,7 @@ from neuralrank.experiments.statistics import (
     Preferred,
     Tally,
 )
+from neuralrank.ubi_rows import Skipped
 
 __all__ = [
     "ARM",

@@ -11,9 +11,9 @@ from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.experiments.attributes import ARM, ARMS, EXPERIMENT, TEAMS
 from neuralrank.ubi_fields import require_fields
-from neuralrank.ubi_rows import Row, during, joined, read_rows
+from neuralrank.ubi_rows import Row, Skipped, during, joined, read_rows
 
-__all__ = ["ACTIONS", "Page", "Skipped", "read_pages"]
+__all__ = ["ACTIONS", "Page", "read_pages"]
 
 # What is counted, under the names that reports have.
 ACTIONS: Final = {"click": "clicks", "add_to_cart": "carts", "purchase": "purchases"}
@@ -27,10 +27,6 @@ class Page:
     user: str
     arm: str
     done: Counter[tuple[str, str]]
-
-
-class Skipped(Counter[str]):
-    """Why something took no part, and how often; filled while pages are read."""
 
 
 def read_pages(

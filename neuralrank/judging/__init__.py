@@ -15,7 +15,8 @@ from neuralrank.judging.judgments import (
     unknown_in_words,
     unknown_items,
 )
-from neuralrank.judging.pages import BEYOND, LAST_PLACE, Page, Skipped, read_pages
+from neuralrank.judging.pages import BEYOND, LAST_PLACE, Page, read_pages
+from neuralrank.ubi_rows import Skipped
 
 __all__ = [
     "BEYOND",

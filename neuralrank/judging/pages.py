@@ -3,7 +3,6 @@
 They are joined as they are read: memory is that of one page, however many there are.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,9 +12,9 @@ from opensearchpy import OpenSearch
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.ubi_fields import require_fields
-from neuralrank.ubi_rows import HAS_QUERY, Row, during, joined, read_rows
+from neuralrank.ubi_rows import HAS_QUERY, Row, Skipped, during, joined, read_rows
 
-__all__ = ["BEYOND", "LAST_PLACE", "Page", "Skipped", "read_pages"]
+__all__ = ["BEYOND", "LAST_PLACE", "Page", "read_pages"]
 
 # Nobody looks further down. An `ordinal` beyond it is another number, such as an id.
 LAST_PLACE: Final = 500
@@ -33,10 +32,6 @@ class Page:
     query: str  # as typed
     items: Mapping[str, int]  # item -> place; places count from 0 or from 1, as the client's do
     clicked: frozenset[str]  # of the items
-
-
-class Skipped(Counter[str]):
-    """Why something took no part, and how often; filled while pages are read."""
 
 
 def read_pages(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["NODE_SETTINGS", "VERSIONS", "VERSIONS_FILE", "Versions", "read_versions"]
+__all__ = ["NODE_SETTINGS", "VERSIONS", "VERSIONS_FILE", "Versions"]
 
 VERSIONS_FILE: Final = Path(__file__).with_name("versions.env")
 # The node's opensearch.yml, with ${...} for what differs between here and a container.
@@ -20,12 +20,11 @@ class Versions:
     neural_rank_plugin: str
     jdk: int
     maven_dependency_plugin: str
-    python: str
 
 
-def read_versions(path: Path = VERSIONS_FILE) -> Versions:
+def _read_versions() -> Versions:
     """Reads NAME=value lines; blank lines and lines that begin with # are left out."""
-    lines = (line.strip() for line in path.read_text().splitlines())
+    lines = (line.strip() for line in VERSIONS_FILE.read_text().splitlines())
     values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     return Versions(
         opensearch=values["OPENSEARCH_VERSION"],
@@ -33,8 +32,7 @@ def read_versions(path: Path = VERSIONS_FILE) -> Versions:
         neural_rank_plugin=values["NEURAL_RANK_PLUGIN_VERSION"],
         jdk=int(values["JDK_VERSION"]),
         maven_dependency_plugin=values["MAVEN_DEPENDENCY_PLUGIN_VERSION"],
-        python=values["PYTHON_VERSION"],
     )
 
 
-VERSIONS: Final = read_versions()
+VERSIONS: Final = _read_versions()

@@ -81,9 +81,9 @@ class Meeting:
         ]
 
 
-def text_fields(properties: Mapping[str, Any], prefix: str = "") -> list[TextField]:
+def text_fields(properties: Mapping[str, Any]) -> list[TextField]:
     """The text fields of a mapping's properties, each before its subfields, in their order."""
-    return list(_text_fields(properties, prefix))
+    return list(_text_fields(properties, ""))
 
 
 def _text_fields(properties: Mapping[str, Any], prefix: str) -> Iterator[TextField]:

@@ -1,15 +1,16 @@
 """What a variant changes in settings and mappings of its index: analyzers, synonyms, the graph."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.packing import VECTOR
+from opensearch_config.fields import text_fields
 from opensearch_config.tuning.located import Place
 from opensearch_config.tuning.spec import Variant
 
-__all__ = ["Refuse", "changed_index", "merged", "text_fields"]
+__all__ = ["Refuse", "changed_index", "merged"]
 
 # Makes the error for a place within the variant.
 Refuse = Callable[[Place, str], InvalidInput]
@@ -53,20 +54,6 @@ def changed_index(body: Mapping[str, Any], variant: Variant, refuse: Refuse) -> 
         _with_synonyms(made["settings"], fields, rules)
     _with_graph(made["mappings"].get("properties", {}), variant, refuse)
     return made
-
-
-def text_fields(properties: Mapping[str, Any], above: str = "") -> dict[str, dict[str, Any]]:
-    """The text fields and subfields of a mapping, by path; the values are the mapping's own."""
-    return dict(_text_fields(properties, above))
-
-
-def _text_fields(properties: Mapping[str, Any], above: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, field in properties.items():
-        path = f"{above}{name}"
-        if field.get("type") == "text":
-            yield path, field
-        for section in ("fields", "properties"):
-            yield from _text_fields(field.get(section, {}), f"{path}.")
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,7 @@ _UNRANKED: Final = "unranked"
 # How often a page is asked that came late: what was read meanwhile is in the caches.
 _ATTEMPTS: Final = 3
 # Reasons that time takes away.
-_LATE: Final = {
-    "deadline", "overload", "sidecar_unavailable", "features_unavailable", "partial_window"
-}  # fmt: skip
+_LATE: Final = {"deadline", "overload", "sidecar_unavailable", "features_unavailable"}
 
 
 Progress = Callable[[int, int], None]

@@ -18,14 +18,13 @@ from opensearch_config.tuning.asking import DEPTH, ask_well, run_of
 from opensearch_config.tuning.journal import Journal
 from opensearch_config.tuning.questions import Questions
 from opensearch_config.tuning.results import METRIC, versus
-from opensearch_config.tuning.spec import PARTS, Range, Search
+from opensearch_config.tuning.spec import PARTS, WHOLE, Range, Search
 from opensearch_config.tuning.variants import Planned, boosted
 
 __all__ = ["search", "split"]
 
 # Queries that each part must have: a mean of fewer says nothing.
 _LEAST: Final = 2
-_WHOLE: Final = ("window", "k", "ef_search", "max_reranked")
 
 
 def split(queries: list[str], held_back: float, seed: int) -> tuple[list[str], list[str]]:
@@ -160,6 +159,6 @@ def _answers(at: _Where, chosen: Mapping[str, Any], questions: Questions) -> dic
 def _distribution(optuna: Any, name: str, choice: Range) -> Any:
     if choice.one_of:
         return optuna.distributions.CategoricalDistribution(choice.one_of)
-    if name in _WHOLE:
+    if name in WHOLE:
         return optuna.distributions.IntDistribution(int(choice.low or 0), int(choice.high or 0))
     return optuna.distributions.FloatDistribution(choice.low, choice.high)

@@ -16,6 +16,7 @@ from opensearch_config.tuning.located import Located, Place, read_yaml
 
 __all__ = [
     "PARTS",
+    "WHOLE",
     "Clicks",
     "JudgmentsSource",
     "Range",
@@ -32,7 +33,8 @@ _Count = Annotated[int, Field(ge=1, le=10_000)]
 _Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 # What a search may try, beside `weights.PART` and `boosts.FIELD`: all that needs no index.
 _SEARCHED: Final = ("fusion", "window", "k", "ef_search", "max_reranked")
-_WHOLE: Final = ("window", "k", "ef_search", "max_reranked")
+# Of these, what takes whole numbers only.
+WHOLE: Final = ("window", "k", "ef_search", "max_reranked")
 
 
 class _Model(BaseModel):
@@ -195,14 +197,14 @@ def _check_numbers(name: str, numbers: Sequence[Any]) -> None:
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise ValueError(f"{name} can't be {number!r}; it must be a number")
-        least = 1 if name in _WHOLE and name != "max_reranked" else 0
+        least = 1 if name in WHOLE and name != "max_reranked" else 0
         most = 1.0 if name == "weights.cross_encoder" else math.inf
         if (
             not math.isfinite(number)
             or not least <= number <= most
-            or (name in _WHOLE and number != int(number))
+            or (name in WHOLE and number != int(number))
         ):
-            kind = "a whole number" if name in _WHOLE else "a number"
+            kind = "a whole number" if name in WHOLE else "a number"
             upto = f" to {most:g}" if most < math.inf else ""
             raise ValueError(f"{name} can't be {number!r}; it must be {kind} from {least}{upto}")
 

@@ -15,13 +15,13 @@ from neuralrank.errors import InvalidInput
 from neuralrank.generation import noted, one_index
 from neuralrank.packing import VECTOR
 from opensearch_config import files
-from opensearch_config.tuning.analysis import changed_index, text_fields
+from opensearch_config.fields import mixed_analyzers, text_fields
+from opensearch_config.tuning.analysis import changed_index
 from opensearch_config.tuning.located import Located, Place
 from opensearch_config.tuning.spec import Spec, Variant
 
 __all__ = ["Planned", "Source", "boosted", "plan"]
 
-_PLACEHOLDER: Final = "{{query}}"
 # As the plugin: `window`, `k`, and how many neighbours the graph is searched for, for each.
 _WINDOW: Final = 100
 _K: Final = 100
@@ -149,8 +149,10 @@ def plan(spec: Spec, found: Located, source: Source, folder: Path = files.FOLDER
         if variant.dimensions is not None:
             meta["dimensions"] = variant.dimensions
         template = variant.query or files.read(start / "queries" / "product.json")
-        if _PLACEHOLDER not in orjson.dumps(template).decode():
-            raise refuse(("query",), f'has no "{_PLACEHOLDER}", where the user\'s text belongs.')
+        if files.PLACEHOLDER not in orjson.dumps(template).decode():
+            raise refuse(
+                ("query",), f'has no "{files.PLACEHOLDER}", where the user\'s text belongs.'
+            )
         known = text_fields(body["mappings"].get("properties", {}))
         try:
             template = boosted(template, variant.boosts)
@@ -158,6 +160,12 @@ def plan(spec: Spec, found: Located, source: Source, folder: Path = files.FOLDER
             raise refuse(
                 ("boosts",), f"{error} The index has {', '.join(sorted(known))}."
             ) from None
+        if mixed := mixed_analyzers(template, body["mappings"].get("properties", {})):
+            raise refuse(
+                ("analyzers",) if variant.analyzers else (),
+                "combined_fields asks together fields that analyse queries by one analyzer; "
+                f"here {mixed}. Name all of them, or give another query.",
+            )
         pipeline = None
         if variant.rank:
             pipeline = _pipeline(spec, start, variant, refuse)

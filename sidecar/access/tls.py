@@ -1,9 +1,8 @@
 """The sidecar's TLS: certificates from files, read again when they change."""
 
-import logging
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -13,7 +12,8 @@ from sidecar.deadline import Clock
 
 __all__ = ["Certificates"]
 
-_log = logging.getLogger(__name__)
+# What the log calls them.
+_WHAT: Final = "certificates"
 
 
 class Certificates:
@@ -39,7 +39,7 @@ class Certificates:
         self._client_ca = client_ca
         self._clock = clock
         self._paths = [certificate, key, *([client_ca] if client_ca else [])]
-        self._watch = FileWatch(self._paths, clock)
+        self._watch = FileWatch(_WHAT, self._paths, clock)
         self._first = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -50,16 +50,12 @@ class Certificates:
 
     def context(self) -> ssl.SSLContext:
         """For HTTP, with the same checks: a handshake after a change uses what is new."""
-        watch = FileWatch(self._paths, self._clock)
+        watch = FileWatch(_WHAT, self._paths, self._clock)
         context = self._context()
 
         def renewed(connection: ssl.SSLObject, _name: str | None, _context: Any) -> None:
             nonlocal context
-            if watch.changed():
-                try:
-                    context = self._context()
-                except InvalidSettings as error:
-                    _log.error("the certificates stay as they were", extra={"reason": str(error)})
+            context = watch.renewed(self._context) or context
             connection.context = context
 
         context.sni_callback = renewed
@@ -77,17 +73,9 @@ class Certificates:
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """What the next handshake uses; None: the same as before. On a thread of gRPC's."""
-        if not self._watch.changed():
-            return None
-        try:
-            found = self._read()
-        except InvalidSettings as error:
-            # In the middle of a change the key may be of the new certificate and the certificate
-            # still the old one. What served goes on serving, and the next change is looked at.
-            _log.error("the certificates stay as they were", extra={"reason": str(error)})
-            return None
-        _log.info("certificates read again")
-        return found
+        # In the middle of a change the key may be of the new certificate and the certificate still
+        # the old one. What served goes on serving.
+        return self._watch.renewed(self._read)
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         while True:

@@ -6,7 +6,6 @@ are random and long, so a plain hash is enough: there is nothing to guess from a
 
 import hashlib
 import hmac
-import logging
 import re
 from pathlib import Path
 from typing import Final
@@ -16,8 +15,6 @@ from sidecar.access.watch import FileWatch
 from sidecar.deadline import Clock
 
 __all__ = ["Tokens"]
-
-_log = logging.getLogger(__name__)
 
 _CALLER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
@@ -38,7 +35,7 @@ class Tokens:
             InvalidSettings: the file can't be read or a line is no token; the message names it.
         """
         self._path = path
-        self._watch = FileWatch([path], clock)
+        self._watch = FileWatch("tokens", [path], clock)
         self._digests = read_tokens(path)
 
     def caller(self, authorization: str) -> str:
@@ -51,7 +48,7 @@ class Tokens:
         Raises:
             Unauthenticated: no token, or none of the file's.
         """
-        self._refresh()
+        self._digests = self._watch.renewed(lambda: read_tokens(self._path)) or self._digests
         scheme, _, token = authorization.partition(" ")
         if not authorization or scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated(f"A token is needed, and none was sent. {_HOW}")
@@ -64,16 +61,6 @@ class Tokens:
         if not found:
             raise Unauthenticated(f"This token is not one of those that are allowed. {_HOW}")
         return found
-
-    def _refresh(self) -> None:
-        if not self._watch.changed():
-            return
-        try:
-            self._digests = read_tokens(self._path)
-        except InvalidSettings as error:
-            _log.error("the tokens stay as they were", extra={"reason": str(error)})
-        else:
-            _log.info("tokens read again", extra={"tokens": len(self._digests)})
 
 
 def read_tokens(path: Path) -> tuple[tuple[bytes, str], ...]:

@@ -15,8 +15,9 @@ from sidecar.telemetry.metrics import Metrics
 
 __all__ = ["Found", "ItemStore"]
 
-# What the note that an item does not exist takes in the cache.
-_MISSING_BYTES: Final = 200
+# What the note that an item does not exist takes in the cache beside the item's id: its key there,
+# which of an item's is the smallest part, is most of it.
+_MISSING_BYTES: Final = 350
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """An item as it was read at a time; None: the index had none."""
+    """An item as it was read at a time; None: the index had none. `size` is roughly the bytes that
+    it takes in the cache."""
 
     item: Item | None
     at: float
+    size: int
 
 
 class ItemStore:
@@ -72,7 +75,9 @@ class ItemStore:
         self._reads = SharedReads(wait=wait, clock=clock)
         self._clock = clock
         self._item_ttl = item_ttl
-        self._items: LRUCache[tuple[str, ItemKey], _Kept] = LRUCache(max_bytes, getsizeof=_size)
+        self._items: LRUCache[tuple[str, ItemKey], _Kept] = LRUCache(
+            max_bytes, getsizeof=lambda kept: kept.size
+        )
         self._indexes: TTLCache[str, IndexInfo] = TTLCache(1_000, index_ttl, timer=clock)
 
     async def index(self, name: str, deadline: Deadline) -> IndexInfo:
@@ -147,9 +152,10 @@ class ItemStore:
         fresh = {name: by_key[name] for name in keys if name in by_key}
         now = self._clock()
         for name in keys:
-            key, kept = (index.generation, name), _Kept(fresh.get(name), now)
+            item = fresh.get(name)
+            key, kept = (index.generation, name), _Kept(item, now, _size(name, item))
             # An item larger than the whole cache is used and not kept.
-            if _size(kept) <= self._items.maxsize and not self._overtaken(key, kept, began):
+            if kept.size <= self._items.maxsize and not self._overtaken(key, kept, began):
                 self._items[key] = kept
         return fresh
 
@@ -169,5 +175,7 @@ class ItemStore:
         return self._clock() - kept.at < self._item_ttl
 
 
-def _size(kept: _Kept) -> int:
-    return _MISSING_BYTES if kept.item is None else kept.item.size
+def _size(key: ItemKey, item: Item | None) -> int:
+    if item is not None:
+        return item.size
+    return _MISSING_BYTES + len(key if isinstance(key, str) else key[1])

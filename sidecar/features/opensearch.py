@@ -1,28 +1,30 @@
 """What ranking reads from OpenSearch: items, users' events, what an index holds.
 
 The only module of the sidecar that speaks to OpenSearch. Every call takes the seconds that it may
-last, and raises `Unavailable` when they are over, whatever the network does.
+last, and raises `Unavailable` when they are over, whatever the network does, or where a shard is
+missing (`answers`).
 """
 
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import numpy as np
 from opensearchpy import AsyncOpenSearch
 
 from neuralrank.bundle import Calibration
-from neuralrank.errors import NotFound, Unavailable
+from neuralrank.errors import NotFound
 from neuralrank.image_encoder import ALIKE
 from neuralrank.packing import IMAGE_VECTOR, unpack
+from neuralrank.point_in_time import AS_STORED, WHOLE
 from neuralrank.product import PASSAGE_FIELDS, passage, strings
 from neuralrank.text import clean
 from neuralrank.ubi import BLOCKS, ITEM_PATH, user_events
 from sidecar.domain import Attributes, Floats, Interaction, Item, Profile
+from sidecar.features.answers import understood, whole, within
 from sidecar.sizes import MAX_QUERY
 
 __all__ = ["Features", "IndexInfo", "OpenSearchFeatures", "PhotosInfo"]
@@ -39,8 +41,6 @@ _PURCHASES: Final = ("purchase",)
 _AHEAD_MS: Final = 86_400_000
 # What is read of an item beside its vectors.
 _READ: Final = (*PASSAGE_FIELDS, "price", "in_stock")
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class OpenSearchFeatures:
         self._text_characters = text_characters
 
     async def index(self, name: str, timeout: float) -> IndexInfo:
-        answer = await _within(
+        answer = await within(
             timeout,
             self._client.indices.get(
                 index=name,
@@ -123,10 +123,11 @@ class OpenSearchFeatures:
                     "request_timeout": timeout,
                 },
             ),
+            named_by_caller=True,
         )
         if not answer and "*" in name:
             raise NotFound(f"No index matches {name!r}. Name one that there is.")
-        with _understood():
+        with understood():
             if not answer:  # OpenSearch itself says of a name that it does not know it
                 raise ValueError("no index")
             uuids = [_inner(body, "settings", "index").get("uuid") for body in answer.values()]
@@ -155,7 +156,7 @@ class OpenSearchFeatures:
         Raises:
             Unavailable: OpenSearch is silent, or does not allow it.
         """
-        answer = await _within(
+        answer = await within(
             timeout,
             self._client.indices.get_mapping(
                 # Of system indexes OpenSearch warns, and none of them has an encoder.
@@ -176,7 +177,7 @@ class OpenSearchFeatures:
         # Each index may have an item of the same id.
         length = max(1, min(_PAGE, _HITS // index.count))
         pages = [ids[start : start + length] for start in range(0, len(ids), length)]
-        return await _within(timeout, self._read(index, pages, timeout))
+        return await within(timeout, self._read(index, pages, timeout))
 
     async def _read(
         self, index: IndexInfo, pages: Sequence[Sequence[str]], timeout: float
@@ -211,12 +212,12 @@ class OpenSearchFeatures:
                 "_source": [field, *([image] if image else ()), *_READ],
             },
             # The index may have our own pipeline as its default, which would call us again.
-            params={"request_timeout": timeout, "search_pipeline": "_none"},
+            params={"request_timeout": timeout, **AS_STORED},
             # Packing and unpacking vectors takes longer than sending them.
             headers={"accept-encoding": "identity"},
         )
-        with _understood():
-            return [self._item(hit, field, image) for hit in answer["hits"]["hits"]]
+        with understood():
+            return [self._item(hit, field, image) for hit in whole(answer, index.name)]
 
     def _item(self, hit: Mapping[str, Any], field: str, image: str) -> Item:
         source: Mapping[str, Any] = hit.get("_source") or {}
@@ -235,9 +236,9 @@ class OpenSearchFeatures:
         )
 
     async def events(self, user: str, timeout: float) -> Profile:
-        header = {"index": self._events_index, "ignore_unavailable": True}
+        header = {"index": self._events_index, "ignore_unavailable": True, **WHOLE}
         now = int(time.time() * 1_000)
-        answer = await _within(
+        answer = await within(
             timeout,
             self._client.msearch(
                 body=[
@@ -271,15 +272,9 @@ class OpenSearchFeatures:
                 params={"request_timeout": timeout, "max_concurrent_searches": 2},
             ),
         )
-        with _understood():
-            for response in answer["responses"]:
-                if "error" in response:
-                    raise Unavailable(
-                        f"The events of {self._events_index} can't be read: "
-                        f"{response['error'].get('reason', 'no reason given')}."
-                    )
+        with understood():
             recent, forever = (
-                [_interaction(hit, now) for hit in response["hits"]["hits"]]
+                [_interaction(hit, now) for hit in whole(response, self._events_index)]
                 for response in answer["responses"]
             )
         return Profile(
@@ -305,30 +300,6 @@ class OpenSearchFeatures:
             "track_total_hits": False,
             "_source": ["action_name", "user_query", ITEM_PATH],
         }
-
-
-async def _within(timeout: float, call: Awaitable[_Result]) -> _Result:
-    """The result, or Unavailable when the time is over."""
-    try:
-        async with asyncio.timeout(timeout):
-            return await call
-    except TimeoutError as error:
-        raise Unavailable(
-            f"OpenSearch did not answer within {timeout * 1_000:.0f} ms. See its log and load."
-        ) from error
-
-
-@contextmanager
-def _understood() -> Iterator[None]:
-    """What a proxy or a half-dead node answers in the place of JSON, or as JSON of another shape,
-    is no answer: Unavailable."""
-    try:
-        yield
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise Unavailable(
-            f"OpenSearch gave an answer that is none of its own ({type(error).__name__}). Look at "
-            "what stands between it and the sidecar."
-        ) from error
 
 
 def _photos(note: Mapping[str, Any]) -> PhotosInfo | None:

@@ -11,8 +11,10 @@ from typing import Final
 
 from sidecar.deadline import Clock
 
-__all__ = ["Cost", "units"]
+__all__ = ["HEADROOM", "Cost", "units"]
 
+# A run takes as long as estimated, or this much longer, without missing a deadline.
+HEADROOM: Final = 1.25
 # Weight of the newest measurement. Higher follows the load sooner, lower is calmer.
 _ALPHA: Final = 0.2
 # Tokens' worth of work that every run costs besides.

@@ -46,8 +46,10 @@ class Ticket:
     # What went wrong with an entry.
     errors: dict[int, Exception] = field(default_factory=dict)
     finished: "asyncio.Future[None]" = field(init=False)
-    # Entries in batches under way; the workers' own, as `abandoned`.
+    # Entries in batches under way; the workers' own, as `begun`, whether any ever was in one, and
+    # `abandoned`.
     running: int = 0
+    begun: bool = False
     abandoned: bool = False
     submitted: float = 0.0
     # Instant of the last result, and seconds of all runs that it took part in.

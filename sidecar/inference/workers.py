@@ -91,7 +91,12 @@ class Workers:
                 return
             ticket.abandoned = True
             self._queue.cancel(ticket.job)
+            begun = ticket.begun
         self._metrics.queued.dec()
+        # Most of those that never begin are those that waited longest: without them the metric
+        # would be lowest where there is too little processor.
+        if not begun:
+            self._metrics.queue(time.perf_counter() - ticket.submitted)
 
     def room(self, priority: Priority) -> int:
         """See `Queue.room`."""
@@ -155,8 +160,12 @@ class Workers:
                         _call(ticket, self._settle, ticket)
                 if batch is not None:
                     entries = [(self._tickets[job], place) for job, place in batch.entries]
+                    now = time.perf_counter()
                     for ticket, _ in entries:
                         ticket.running += 1
+                        if not ticket.begun:
+                            ticket.begun = True
+                            self._metrics.queue(now - ticket.submitted)
                     return entries
                 self._wait(lane)
         return None
@@ -171,10 +180,6 @@ class Workers:
     def _run(self, entries: _Entries) -> None:
         """Runs a batch. If it fails, its halves are run by themselves, and so on: only the entry at
         fault is left without a result."""
-        began = time.perf_counter()
-        for ticket in {id(ticket): ticket for ticket, _ in entries}.values():
-            if not ticket.ran:
-                self._metrics.queue(began - ticket.submitted)
         parts: list[_Entries] = [entries]
         while parts:
             part = parts.pop()

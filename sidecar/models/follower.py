@@ -3,7 +3,8 @@
 Readers take `Models.serving`, one immutable object, and keep it for the length of a request; a
 swap replaces the reference and touches nothing that a request holds. The old model is freed with
 the last request that holds it. A bundle that can't be verified or loaded, or is slower than
-allowed, is refused with its reason, and what served before goes on serving.
+allowed, is refused with its reason, and what served before goes on serving. One that could not be
+read is tried again, after pauses that double.
 
 Loaded are: what is in service, what is tried beside it, what settings or indexes name by hash, and
 what requests asked for by hash lately. Decision 009 says why.
@@ -11,17 +12,18 @@ what requests asked for by hash lately. Decision 009 says why.
 
 import asyncio
 import logging
+import math
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 
 from neuralrank.backends import Choice
 from neuralrank.bundle import parse_ref
-from neuralrank.errors import NeuralrankError
+from neuralrank.errors import NeuralrankError, Unavailable
 from neuralrank.in_service import NONE
 from sidecar.cores import Share, step_back
 from sidecar.deadline import Clock
@@ -33,6 +35,24 @@ __all__ = ["Models"]
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
+
+# Seconds until a bundle that could not be read is tried again: the first time, and at most. Each
+# try may download it anew, until a disk is full.
+_FIRST_PAUSE: Final = 5.0
+_LONGEST_PAUSE: Final = 300.0
+# Seconds between looks for copies of bundles that nobody uses any more.
+_TIDY_SECONDS: Final = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a bundle does not serve. Files of another fingerprint ("" of what is not known) get
+    another chance, and from `again` on so do the same, `pause` seconds after they were tried."""
+
+    status: Status
+    fingerprint: str
+    again: float = math.inf
+    pause: float = 0.0
 
 
 class Models:
@@ -58,7 +78,8 @@ class Models:
             choice: of the backend; by default ONNX Runtime.
             max_slowdown: how many times slower than the one in service a bundle may be that takes
                 its place.
-            asked_bundles: the most that are loaded because requests asked for them by hash.
+            asked_bundles: the most that are loaded because requests asked for them by hash; of 0,
+                asking for one that is not loaded finds none.
             asked_seconds: how long such a bundle stays after it was last asked for.
             nice: how much lower the priority of the thread is that loads and checks bundles.
         """
@@ -71,11 +92,10 @@ class Models:
         self._asked_seconds = asked_seconds
         self._clock = clock
         self._plan = Plan()
-        # With the fingerprint of what was refused: other files get another chance. "" has one at
-        # each look.
-        self._refused: dict[str, tuple[Status, str]] = {}
+        self._refused: dict[str, _Refusal] = {}
         self._loading: dict[str, Status] = {}
         self._asked: dict[str, float] = {}
+        self._tidy_at = clock()
         self._named: frozenset[str] = frozenset()
         self._wake = asyncio.Event()
         self._on_freed: list[Callable[[str], Awaitable[None]]] = []
@@ -122,7 +142,7 @@ class Models:
             return
         self._plan = plan
         await self._look_again(plan)
-        self.serving = replace(self.serving, published=plan.refs - self._refused.keys())
+        self.serving = replace(self.serving, published=self._loadable(plan))
         for ref, reason in plan.problems.items():
             self._refuse(ref, reason, "")
         for name, order in plan.orders.items():
@@ -131,6 +151,7 @@ class Models:
             if ref in plan.refs and ref not in self.serving.loaded:
                 await self._load(ref, None)
         self._settle(plan)
+        await self._tidy(plan)
 
     @property
     def statuses(self) -> list[Status]:
@@ -138,7 +159,7 @@ class Models:
         # Asked from anywhere, by metrics too; it is no request for a bundle.
         serving, plan = replace(self.serving, asked=unfollowed), self._plan
         rows = {status.ref: status for status in serving.statuses}
-        rows |= {ref: status for ref, (status, _) in self._refused.items()}
+        rows |= {ref: refusal.status for ref, refusal in self._refused.items()}
         rows |= self._loading
         defaults = set()
         for kind, name in (
@@ -184,11 +205,19 @@ class Models:
 
     async def _look_again(self, plan: Plan) -> None:
         """Forgets the refusal of what was replaced or removed since."""
-        for ref, (_, before) in list(self._refused.items()):
+        for ref, refusal in list(self._refused.items()):
             if ref in plan.problems:  # this look has read it again
                 continue
-            if ref not in plan.refs or await self._fingerprint(ref) != before:
+            if ref not in plan.refs or await self._fingerprint(ref) not in (
+                "",
+                refusal.fingerprint,
+            ):
                 del self._refused[ref]
+
+    def _waits(self, ref: str) -> bool:
+        """Whether it was refused, and its time has not come."""
+        refusal = self._refused.get(ref)
+        return refusal is not None and self._clock() < refusal.again
 
     async def _serve(self, name: str, order: Collection[str], plan: Plan) -> None:
         """Has the first of a name's bundles answer that can be served, or none where the registry
@@ -199,7 +228,7 @@ class Models:
             self.serving = replace(self.serving, current=answering)
             _log.info("bundle withdrawn", extra={"bundle": current})
         for ref in order:
-            if ref in self._refused:
+            if self._waits(ref):
                 continue
             if ref == current:
                 return
@@ -217,22 +246,23 @@ class Models:
     async def _load(self, ref: str, incumbent: tuple[Loaded, float] | None) -> bool:
         """Loads a bundle, or refuses it. One that is loaded already, since it is tried or was asked
         for by hash, was compared to none yet: it is, before it takes a place."""
-        if ref in self._refused:
+        if self._waits(ref):
             return False
         # Before anything is read: a file that comes meanwhile makes another fingerprint.
         before = await self._fingerprint(ref)
         known = ref in self.serving.loaded
-        if not known:
+        if not known and ref not in self._refused:
             self._loading[ref] = Status(*parse_ref(ref), "", (), State.LOADING)
         try:
             loaded = await self._in_thread(self._checked, ref, incumbent)
         except Exception as error:  # whatever a file does, the others go on serving
-            # A disk or network that failed is tried again at the next look, a bundle is not.
-            changes = isinstance(error, OSError)
-            self._refuse(ref, str(error) or type(error).__name__, "" if changes else before)
+            # A disk or network that failed is tried again, a bundle is not.
+            passes = isinstance(error, OSError | Unavailable)
+            self._refuse(ref, str(error) or type(error).__name__, before, passes=passes)
             return False
         finally:
             self._loading.pop(ref, None)
+        self._refused.pop(ref, None)
         if known:
             return True
         self.serving = replace(self.serving, loaded={**self.serving.loaded, ref: loaded})
@@ -248,13 +278,27 @@ class Models:
             check_speed(incumbent[0], loaded, incumbent[1])
         return loaded
 
-    def _refuse(self, ref: str, reason: str, fingerprint: str) -> None:
-        if ref in self._refused and self._refused[ref][0].reason == reason:
+    def _refuse(self, ref: str, reason: str, fingerprint: str, *, passes: bool = False) -> None:
+        """
+        Args:
+            passes: whether the same files may serve another time.
+        """
+        before = self._refused.get(ref)
+        if before is None or before.status.reason != reason:
+            _log.error("bundle refused", extra={"bundle": ref, "reason": reason})
+        status = Status(*parse_ref(ref), "", (), State.REFUSED, reason)
+        if passes:
+            pause = min(2 * before.pause if before else 0.0, _LONGEST_PAUSE) or _FIRST_PAUSE
+            self._refused[ref] = _Refusal(status, fingerprint, self._clock() + pause, pause)
+        else:
+            self._refused[ref] = _Refusal(status, fingerprint)
+
+    async def _tidy(self, plan: Plan) -> None:
+        """Has copies deleted of what is neither published nor loaded, now and then."""
+        if self._clock() < self._tidy_at:
             return
-        name, digits = parse_ref(ref)
-        status = Status(name, digits, "", (), State.REFUSED, reason)
-        self._refused[ref] = (status, fingerprint)
-        _log.error("bundle refused", extra={"bundle": ref, "reason": reason})
+        self._tidy_at = self._clock() + _TIDY_SECONDS
+        await self._in_thread(self._source.tidy, plan.refs | self.serving.loaded.keys())
 
     async def _fingerprint(self, ref: str) -> str:
         """Changes with the files, and with how slow the bundle may be."""
@@ -262,7 +306,7 @@ class Models:
         try:
             files = await self._in_thread(self._source.fingerprint, ref)
             return f"{files} {state.max_slowdown if state else None}"
-        except (NeuralrankError, OSError):
+        except Exception:  # whatever the client of a store raises
             return ""
 
     def _needed(self, plan: Plan) -> list[str]:
@@ -276,8 +320,13 @@ class Models:
         self._asked = {
             ref: at for ref, at in self._asked.items() if now - at <= self._asked_seconds
         }
-        lately = sorted(self._asked.keys() - set(needed), key=self._asked.__getitem__)
-        return list(dict.fromkeys([*needed, *lately[-self._asked_bundles :]]))
+        lately = sorted(self._asked.keys() - set(needed), key=self._asked.__getitem__, reverse=True)
+        return list(dict.fromkeys([*needed, *lately[: self._asked_bundles]]))
+
+    def _loadable(self, plan: Plan) -> frozenset[str]:
+        """What is published, and is loaded where somebody asks for it by its hash."""
+        found = plan.refs - self._refused.keys()
+        return found if self._asked_bundles else found.intersection(self._needed(plan))
 
     def _settle(self, plan: Plan) -> None:
         """Puts trials in force, and lets go of what nothing needs any more."""
@@ -296,7 +345,7 @@ class Models:
             loaded=loaded,
             canaries=trials["canary"],
             shadows=trials["shadow"],
-            published=plan.refs - self._refused.keys(),
+            published=self._loadable(plan),
         )
 
     def _freed(self, ref: str, loop: asyncio.AbstractEventLoop) -> None:

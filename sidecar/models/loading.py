@@ -1,7 +1,7 @@
 """From a published bundle to a warm model, and whether that is fast enough to take a place."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from neuralrank.backends import Choice
 from neuralrank.bundle import Bundle, Manifest
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
-from neuralrank.errors import InvalidBundle
+from neuralrank.errors import InvalidBundle, NeuralrankError, Unavailable
 from neuralrank.image_encoder import ImageEncoder
 from neuralrank.in_service import InService
 from neuralrank.personal_inputs import Columns, Event
@@ -46,6 +46,7 @@ class BundleSource(Protocol):
     def manifest(self, ref: str) -> Manifest: ...
     def in_service(self, name: str) -> InService: ...
     def fingerprint(self, ref: str) -> str: ...
+    def tidy(self, used: Collection[str]) -> None: ...
 
 
 def load_bundle(
@@ -54,9 +55,10 @@ def load_bundle(
     """Reads, verifies, loads and warms a bundle. Takes seconds: not for the event loop.
 
     Raises:
+        OSError, Unavailable: it can't be read now.
         NeuralrankError: it can't be served; the message says why.
     """
-    bundle = source.get(ref)
+    bundle = _read(source, ref)
     manifest = bundle.manifest
     encoder: Encoder | None = None
     cross_encoder: CrossEncoder | None = None
@@ -97,6 +99,18 @@ def load_bundle(
         serving_since_ms=int(time.time() * 1_000),
     )
     return Loaded(status, manifest.created, encoder, cross_encoder, personal, image, cost)
+
+
+def _read(source: BundleSource, ref: str) -> Bundle:
+    try:
+        return source.get(ref)
+    except (NeuralrankError, OSError):
+        raise
+    except Exception as error:  # the client of each store has its own, and no root of them
+        raise Unavailable(
+            f"{ref} can't be read from the registry ({type(error).__name__}: {error}). Try again; "
+            "sidecars do."
+        ) from error
 
 
 def check_speed(incumbent: Loaded, candidate: Loaded, max_slowdown: float) -> None:

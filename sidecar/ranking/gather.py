@@ -128,6 +128,7 @@ class Gatherer:
                 trace.degrade(
                     DegradedReason.FEATURES_UNAVAILABLE,
                     "the item of similar_to has no vector here to compare others with",
+                    partial=index is None or space.vectors or index.photos is not None,
                 )
         return Gathered(space, profile, taste, found, query_vector, late, unread, photos)
 
@@ -148,8 +149,9 @@ class Gatherer:
                     profile = await self._users.profile(query.user_id, deadline)
                 if not profile.interactions:
                     trace.degrade(
-                        DegradedReason.NO_USER, "no events and no interactions of the user"
-                    )
+                        DegradedReason.NO_USER, "no events and no interactions of the user",
+                        partial=False,
+                    )  # fmt: skip
                     return profile, None
                 if space.encoder is None:
                     return profile, None
@@ -170,6 +172,7 @@ class Gatherer:
             trace.degrade(
                 DegradedReason.FEATURES_UNAVAILABLE,
                 f"none of the user's {len(profile.interactions)} interactions has a vector here",
+                partial=index is None or space.vectors,
             )
         return profile, taste
 

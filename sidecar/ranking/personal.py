@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,7 @@ from neuralrank.errors import DeadlineExceeded
 from neuralrank.personal_inputs import Columns
 from sidecar.deadline import Deadline
 from sidecar.domain import Candidates, DegradedReason, Floats
-from sidecar.inference.cost import Cost
+from sidecar.inference.cost import HEADROOM, Cost
 from sidecar.inference.inference import Inference
 from sidecar.models.serving import EncoderModel, PersonalModel, Serving
 from sidecar.ranking.taste import Taste
@@ -19,9 +18,6 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trace import Trace
 
 __all__ = ["Offer", "fitting"]
-
-# A run takes as long as measured, or this much longer, without missing the deadline.
-_HEADROOM: Final = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ async def fitting(
         )
         return None
     work = len(rows) * min(len(taste.recent.events), model.events)
-    if not deadline.affords(_HEADROOM * cost.estimate(work)):
+    if not deadline.affords(HEADROOM * cost.estimate(work)):
         trace.degrade(DegradedReason.DEADLINE, f"{model.ref}: no time was left for it")
         return None
     start = time.perf_counter()

@@ -11,14 +11,12 @@ from neuralrank.errors import DeadlineExceeded, Overloaded
 from neuralrank.tokens import Tokens
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
-from sidecar.inference.cost import Cost, units
+from sidecar.inference.cost import HEADROOM, Cost, units
 from sidecar.inference.inference import Inference, Spent
 from sidecar.models.serving import CrossEncoderModel
 
 __all__ = ["Reading", "read"]
 
-# A run takes as long as measured, or this much longer, without missing the deadline.
-_HEADROOM: Final = 1.25
 # Tokens are told from characters to within this factor, before a text is tokenised.
 _ROUGH: Final = 2.0
 
@@ -110,7 +108,7 @@ def _affordable(
 
     def affords(count: int) -> bool:
         seconds = inference.seconds(cost, float(totals[count - 1]), float(longest[count - 1]))
-        return deadline.affords(_HEADROOM * seconds)
+        return deadline.affords(HEADROOM * seconds)
 
     low, high = 0, len(totals)
     while low < high:

@@ -15,7 +15,7 @@ from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.access.admission import Admission
 from sidecar.deadline import Allowance, Clock, Deadline
-from sidecar.domain import Degradation, DegradedReason, Weights
+from sidecar.domain import Degradation, Weights
 from sidecar.models.follower import Models
 from sidecar.ranking.cascade import Ranker
 from sidecar.ranking.encode import Vectors
@@ -114,10 +114,9 @@ class RankingService(pb_grpc.RankingServicer):
     def _count(self, degraded: Sequence[Degradation]) -> None:
         """An answer counts once for each reason, whatever the details, and as partial where
         something was left out of it."""
-        reasons = {note.reason for note in degraded}
-        for reason in reasons:
+        for reason in {note.reason for note in degraded}:
             self._metrics.degraded(reason.value)
-        if reasons - {DegradedReason.NO_USER}:
+        if any(note.partial for note in degraded):
             self._metrics.partial()
 
     def check_caller(self, context: Any) -> None:

@@ -14,14 +14,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final
 
+from sidecar.sizes import MAX_REQUEST_ID
 from sidecar.telemetry.tracing import Tracing
 
-__all__ = ["MAX_REQUEST_ID", "Call", "Calls", "current", "opensearch_call", "span"]
+__all__ = ["Call", "Calls", "current", "opensearch_call", "span"]
 
 _log = logging.getLogger(__name__)
 
-# As the wire contract has it.
-MAX_REQUEST_ID: Final = 128
 # Where a request id is looked for, in this order, when the message has none. The plugin sends the
 # second: OpenSearch's own name for it.
 _ID_HEADERS: Final = ("x-request-id", "x-opaque-id")

@@ -28,9 +28,14 @@ _Family = TypeVar("_Family", Counter, Histogram)
 _SECONDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
+# What counts in a wait is its part of the default deadline, 50 ms: finer between a fifth of it and
+# all. Alerts and the autoscaler are held against these.
+_WAITS: Final = (*_SECONDS[:7], 0.015, 0.02, 0.025, 0.03, 0.04, *_SECONDS[8:])
 # Deadlines are round numbers: a bucket for each that is likely.
 _DEADLINES: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 1.0, 2.0, 5.0)
 _TENTHS: Final = tuple(tenth / 10 for tenth in range(11))
+# What is mostly small. 0 is a bucket of its own: what is the same is seen to be the same.
+_DISTANCES: Final = (0.0, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 _TWENTIETHS: Final = tuple(twentieth / 20 for twentieth in range(21))
 
 
@@ -104,8 +109,14 @@ class Metrics:
         self._cache = self._counters(
             "neuralrank_cache_lookups", "Look-ups in caches.", "cache", "outcome"
         )
+        self._reads = self._counters(
+            "neuralrank_opensearch_reads", "Reads from OpenSearch, by how they ended.",
+            "read", "outcome",
+        )  # fmt: skip
         self._queue_seconds = self._histogram(
-            "neuralrank_queue_seconds", "From asking for a model run to its beginning."
+            "neuralrank_queue_seconds",
+            "From asking for a model run to its beginning, or to giving it up.",
+            buckets=_WAITS,
         )
         self._inference_seconds = self._histograms(
             "neuralrank_inference_seconds", "One model run.", "bundle", "backend"
@@ -130,11 +141,11 @@ class Metrics:
         self._shadows = self._counters(
             "neuralrank_shadow_requests", "Requests offered to a shadow.", "bundle", "outcome"
         )
-        self._shadow_tau = self._histograms(
-            "neuralrank_shadow_kendall_tau_ratio",
-            "Kendall's tau-b of a shadow's order and the one in service.",
+        self._shadow_distance = self._histograms(
+            "neuralrank_shadow_order_distance_ratio",
+            "How far a shadow's order is from the served one; Kendall's tau-b is 1 - 2 times this.",
             "bundle",
-            buckets=tuple(tenth / 5 - 1 for tenth in range(11)),
+            buckets=_DISTANCES,
         )
         self._shadow_overlap = self._histograms(
             "neuralrank_shadow_top_overlap_ratio",
@@ -144,9 +155,10 @@ class Metrics:
         )
         self._shadow_drift = self._histograms(
             "neuralrank_shadow_score_drift_ratio",
-            "How much higher a shadow's calibrated scores are.",
+            "How much higher, or lower, a shadow's calibrated scores are.",
             "bundle",
-            buckets=tuple(tenth / 10 - 1 for tenth in range(21)),
+            "direction",
+            buckets=_DISTANCES,
         )
         self._bundles = self._gauge("neuralrank_model_bundles", "Bundles, by state.", "state")
         self.in_flight = self._gauge("neuralrank_in_flight_requests", "Requests being worked on.")
@@ -214,8 +226,12 @@ class Metrics:
         """Asks `size` for the bytes that the cache takes whenever the metrics are read."""
         self._cache_bytes.labels(name).set_function(size)
 
+    def opensearch_read(self, what: str, outcome: str) -> None:
+        """A read of "index", "items" or "events" has ended: "done", "late" or "failed"."""
+        self._reads(what, outcome).inc()
+
     def queue(self, seconds: float) -> None:
-        """How long a model run has waited for its turn."""
+        """How long a model run has waited for its turn, whether or not that came."""
         self._queue_seconds.observe(seconds)
 
     def inference(self, bundle: str, backend: str, seconds: float, padded_tokens: int) -> None:
@@ -235,9 +251,12 @@ class Metrics:
 
     def agreement(self, bundle: str, tau: float, overlap: float, drift: float) -> None:
         """Of one request: `kendall_tau`, `top_overlap`, and the mean difference of the scores."""
-        self._shadow_tau(bundle).observe(tau)
+        self._shadow_distance(bundle).observe((1.0 - tau) / 2.0)
         self._shadow_overlap(bundle).observe(overlap)
-        self._shadow_drift(bundle).observe(drift)
+        # Both each time, 0 in one of them: their means are then of the same requests, and the
+        # difference of these is the mean drift.
+        self._shadow_drift(bundle, "higher").observe(max(drift, 0.0))
+        self._shadow_drift(bundle, "lower").observe(max(-drift, 0.0))
 
     def watch_bundles(self, state: str, count: Callable[[], int]) -> None:
         """Asks `count` for the bundles in that state whenever the metrics are read."""
@@ -264,7 +283,7 @@ class Metrics:
             self._arms,
             self._arm_seconds,
             self._shadows,
-            self._shadow_tau,
+            self._shadow_distance,
             self._shadow_overlap,
             self._shadow_drift,
         ):

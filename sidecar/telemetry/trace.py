@@ -51,9 +51,9 @@ class Trace:
         )
         self._metrics.stage(name, seconds)
 
-    def degrade(self, reason: DegradedReason, detail: str) -> None:
+    def degrade(self, reason: DegradedReason, detail: str, *, partial: bool = True) -> None:
         """Notes it once, however often it is found."""
-        self._degraded.setdefault((reason, detail), Degradation(reason, detail))
+        self._degraded.setdefault((reason, detail), Degradation(reason, detail, partial))
 
     def used(self, bundle: str) -> None:
         if bundle not in self.bundles:

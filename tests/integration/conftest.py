@@ -24,6 +24,12 @@ def channel(stack: Settings) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture
+def client(stack: Settings) -> Iterator[OpenSearch]:
+    with closing(connect(stack)) as opened:
+        yield opened
+
+
+@pytest.fixture
 def logging_client(stack: Settings) -> Iterator[OpenSearch]:
     """An OpenSearch with UBI; what `log` writes to it is gone afterwards."""
     with closing(connect(stack, timeout=120.0)) as opened:

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,16 +14,9 @@ from typer.testing import CliRunner
 from indexer import Catalogue, index_catalogue
 from neuralrank import errors, ubi
 from neuralrank.cli.commands import app
-from neuralrank.opensearch import connect
 from neuralrank.settings import Settings
 from neuralrank.ubi_rows import during, read_rows
 from opensearch_config import FOLDER, apply, diff, product_index
-
-
-@pytest.fixture
-def client(stack: Settings) -> Iterator[OpenSearch]:
-    with closing(connect(stack)) as opened:
-        yield opened
 
 
 @pytest.fixture

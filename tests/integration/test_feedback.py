@@ -4,7 +4,6 @@ import gzip
 import json
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,15 +15,8 @@ from typer.testing import CliRunner
 from neuralrank import errors, ubi
 from neuralrank.cli.commands import app
 from neuralrank.client import Client
-from neuralrank.opensearch import connect
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
-
-
-@pytest.fixture
-def client(stack: Settings) -> Iterator[OpenSearch]:
-    with closing(connect(stack)) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,7 +19,6 @@ from typer.testing import CliRunner
 from indexer import Catalogue, Summary, index_catalogue
 from neuralrank import errors
 from neuralrank.cli.commands import app
-from neuralrank.opensearch import connect
 from neuralrank.packing import PACKED, VECTOR, unpack
 from neuralrank.settings import Settings
 from opensearch_config import lexical_query, product_index
@@ -49,12 +47,6 @@ class LetterEncoder:
         counts = [[text.lower().count(chr(97 + i)) + 0.01 for i in range(26)] for text in texts]
         vectors = np.array(counts, np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-@pytest.fixture
-def client(stack: Settings) -> Iterator[OpenSearch]:
-    with closing(connect(stack)) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import colorsys
 import json
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +16,6 @@ from bench.running import Running
 from neuralrank.cli.commands import app
 from neuralrank.errors import EncoderMismatch, InvalidInput
 from neuralrank.image_encoder import ImageEncoder
-from neuralrank.opensearch import connect
 from neuralrank.packing import IMAGE_PACKED, IMAGE_VECTOR, unpack
 from neuralrank.registry import Registry
 from neuralrank.settings import Settings
@@ -35,12 +33,6 @@ ALIKE = 12
 def colour(number: int) -> tuple[int, ...]:
     """Of each three hundred and sixtieth turn of the colour wheel."""
     return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(number / COUNT, 0.9, 0.9))
-
-
-@pytest.fixture
-def client(stack: Settings) -> Iterator[OpenSearch]:
-    with closing(connect(stack)) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +22,6 @@ from neuralrank.client import Client
 from neuralrank.encoder import Encoder
 from neuralrank.generation import create
 from neuralrank.matryoshka import cut
-from neuralrank.opensearch import connect
 from neuralrank.packing import PACKED, VECTOR, unpack
 from neuralrank.product import headline
 from neuralrank.registry import Registry
@@ -65,12 +63,6 @@ class Letters:
 
 
 FIRST = Letters("first@000000000001")
-
-
-@pytest.fixture
-def client(stack: Settings) -> Iterator[OpenSearch]:
-    with closing(connect(stack)) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -34,12 +34,6 @@ PRODUCTS = [
 
 
 @pytest.fixture
-def client(stack: Settings) -> Iterator[OpenSearch]:
-    with closing(connect(stack)) as opened:
-        yield opened
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the files, to edit."""
     for name in ("mappings", "settings", "queries", "pipelines", "ubi"):

@@ -1,16 +1,26 @@
 """The dashboard and the rules for Prometheus ask only for what the sidecar says."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import promql_parser as promql
 import pytest
 import yaml
 
+from sidecar.deadline import Deadline
+from sidecar.inference.cost import Cost
+from sidecar.settings import SidecarSettings
+from sidecar.telemetry.metrics import Metrics
 from tests.unit.sidecar import metric_table
+from tests.unit.sidecar.parts import spelled
+from tests.unit.sidecar.quantiles import buckets, quantile
+from tests.unit.sidecar.test_inference import inference
+from tests.unit.sidecar.test_large_beside_small import Held
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana/neuralrank.json").read_text("utf-8"))
@@ -66,11 +76,9 @@ def series() -> dict[str, set[str]]:
     for name, row in ROWS.items():
         labels = TARGET | set(row.labels)
         if row.kind == "histogram":
-            known |= {
-                f"{name}_sum": labels,
-                f"{name}_count": labels,
-                f"{name}_bucket": labels | {"le"},
-            }
+            parts = {"sum": labels, "count": labels, "bucket": labels | {"le"}}
+            shown = {f"{name}_{part}": labels for part, labels in parts.items()}
+            known |= {series: shown[series] for series in metric_table.shown() & set(shown)}
         else:
             known[name] = labels
     return known
@@ -149,6 +157,60 @@ def test_the_alert_of_memory_comes_before_the_charts_limit_ends_the_pod() -> Non
     # What full caches take is no reason to wake anybody.
     full = 893 * 2**20
     assert full < threshold < float(limit.removesuffix("Gi")) * 2**30
+
+
+def alert(name: str) -> tuple[str, float]:
+    """What an alert looks at, and what that must be above for it to fire."""
+    (rule,) = (rule for rule in RULES if rule.get("alert") == name)
+    expression, _, threshold = rule["expr"].rpartition(" > ")
+    return expression, float(threshold)
+
+
+async def test_the_alert_of_the_queue_fires_where_runs_wait_and_only_there() -> None:
+    expression, threshold = alert("NeuralrankQueueLong")
+    assert expression.startswith("histogram_quantile(0.95,")
+    queue = "neuralrank_queue_seconds"
+    # Where nothing need be guessed between two buckets: one in twenty waits for longer.
+    assert threshold in buckets(Metrics(), queue)
+
+    swamped, judge, settings = Metrics(), Held(), SidecarSettings()
+    made = inference(swamped)
+
+    async def read(seconds: float) -> bool:
+        pairs, deadline = [spelled("red\nphone")], Deadline.after(seconds)
+        scores, _ = await made.score(judge, Cost(), "red", ["phone"], pairs, deadline)
+        return not np.isnan(scores).any()
+
+    first = asyncio.ensure_future(read(60.0))
+    await asyncio.to_thread(judge.entered.wait, 10)
+    seconds = (settings.deadline_ms - settings.margin_ms) / 1_000
+    assert not any(await asyncio.gather(*(read(seconds) for _ in range(40))))
+    judge.go.set()
+    assert await first
+    made.close()
+    assert quantile(0.95, buckets(swamped, queue)) > threshold
+
+    calm = Metrics()
+    for number in range(100):
+        calm.queue(0.03 if number % 25 == 0 else 0.002)
+    assert quantile(0.95, buckets(calm, queue)) < threshold
+
+
+def test_the_alert_of_opensearch_looks_at_its_reads_and_at_nothing_else() -> None:
+    expression, _ = alert("NeuralrankOpenSearchSilent")
+    name = "neuralrank_opensearch_reads_total"
+    assert {selector.name for selector in selectors(expression)} == {name}
+    bad, every = expression.split(" / ")
+    outcomes = ROWS[name].labels["outcome"]
+    assert {one for one in outcomes if one in bad} == set(outcomes) - {"done"}
+    assert "outcome" not in every
+
+
+def test_replicas_are_added_before_the_alert_of_the_queue_wakes_anybody() -> None:
+    values = yaml.safe_load((DEPLOY / "helm/neuralrank/values.yaml").read_text("utf-8"))
+    # Runs wait unevenly: one in twenty for five times the mean and more.
+    target = values["autoscaling"]["queueMilliseconds"] / 1_000
+    assert 5 * target < alert("NeuralrankQueueLong")[1]
 
 
 def test_recorded_names_follow_the_convention_and_are_used_once() -> None:

@@ -54,6 +54,12 @@ FLOOD = "index [shop] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded floo
         (429, failure("cluster_block_exception", FLOOD), errors.Unsupported, "disk"),
         (429, failure("rejected_execution_exception", "queue full"), errors.Overloaded, "later"),
         (500, failure("null_pointer_exception", "oops"), errors.Unavailable, "oops"),
+        (
+            500,
+            {"error": {"reason": "", "root_cause": [], "caused_by": {"reason": "missing shards"}}},
+            errors.Unavailable,
+            r"failed \(500\): missing shards",
+        ),
     ],
 )
 def test_a_status_becomes_the_error_that_tells_what_to_do(
@@ -177,6 +183,9 @@ async def test_a_cluster_of_an_authority_of_ones_own_is_trusted_by_its_file(tmp_
             pytest.raises(errors.Unavailable, match="NEURALRANK_OPENSEARCH_CA"),
         ):
             client.cluster.health()
+        async with connect_async(Settings(opensearch_url=server.url), retries=0) as waiting:
+            with pytest.raises(errors.Unavailable, match=r"certificate.*NEURALRANK_OPENSEARCH_CA"):
+                await waiting.cluster.health()
         with pytest.raises(errors.Unavailable):
             OpenSearch(server.url).get("/_cluster/health")
 

@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,21 @@ def test_publishing_again_makes_half_a_bundle_whole(
     # It is no candidate for that.
     assert registry.in_service("tiny-encoder") == state
     assert set(registry.candidates()) == {other.ref}
+
+
+def test_what_is_opened_is_in_use_and_what_is_published_is_never_tidied_away(
+    registry: Registry, tmp_path: Path
+) -> None:
+    published = registry.publish(tiny_bundle(tmp_path / "bundle", "encoder"))
+    os.utime(published.path, (1.0, 1.0))
+    registry.get(published.ref)
+    registry.tidy([])
+    assert published.path.exists()
+    os.utime(published.path, (1.0, 1.0))
+    registry.tidy([])
+    # A copy goes, the registry itself does not.
+    assert published.path.exists() is registry._local
+    assert registry.get(published.ref).hash == published.hash
 
 
 def test_a_remote_registry_is_cached_locally(tmp_path: Path, encoder_bundle: Bundle) -> None:

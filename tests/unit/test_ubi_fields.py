@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 from neuralrank import ubi
 from neuralrank.cli.commands import app
 from neuralrank.errors import NotFound, Unsupported
-from neuralrank.experiments import Skipped as Left
 from neuralrank.experiments import read_pages as experiment_pages
 from neuralrank.judging import Skipped, read_pages
 from neuralrank.ubi_fields import conflicts, require_fields
@@ -58,7 +57,7 @@ def test_an_index_that_is_not_there_is_for_others_to_say() -> None:
 @pytest.mark.parametrize("index", [ubi.QUERIES_INDEX, ubi.EVENTS_INDEX])
 def test_judgments_and_experiments_refuse_what_they_would_miss(index: str) -> None:
     client: Any = Cluster(**{index: {"query_id": TEXT}})
-    for pages in (read_pages(client, Skipped()), experiment_pages(client, "x", Left())):
+    for pages in (read_pages(client, Skipped()), experiment_pages(client, "x", Skipped())):
         with pytest.raises(Unsupported, match=f"query_id of {index} is of type text"):
             next(pages)
 
@@ -66,7 +65,7 @@ def test_judgments_and_experiments_refuse_what_they_would_miss(index: str) -> No
 def test_the_name_of_an_experiment_must_be_found_as_a_whole() -> None:
     client: Any = Cluster(ubi_queries={"query_attributes.experiment": TEXT})
     with pytest.raises(Unsupported, match=r"needed is flat_object or keyword"):
-        next(experiment_pages(client, "more-affinity", Left()))
+        next(experiment_pages(client, "more-affinity", Skipped()))
 
 
 def test_what_is_logged_into_such_an_index_comes_with_a_warning(

@@ -1,10 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from neuralrank.errors import InvalidInput, Unsupported
 from neuralrank.exclusive import exclusive
-from neuralrank.whole_file import whole_file, write_whole
+from neuralrank.whole_file import whole_file, whole_folder, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -30,6 +31,26 @@ def test_a_block_that_fails_changes_nothing_and_leaves_nothing(tmp_path: Path) -
         stop()
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_stays_where_the_new_one_can_not_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    with whole_folder(folder) as unfinished:
+        (unfinished / "old").write_text("old")
+    replace = os.replace
+
+    def busy(source: Path, target: Path) -> None:
+        if target == folder and not source.name.endswith(".old"):
+            raise OSError("busy")
+        replace(source, target)
+
+    monkeypatch.setattr("neuralrank.whole_file.os.replace", busy)
+    with pytest.raises(OSError, match="busy"), whole_folder(folder) as unfinished:
+        (unfinished / "new").write_text("new")
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -13,9 +13,6 @@ what `check` (see `trainer.dataset.checks`) refuses: labels outside the scale, i
 there, and parts that leak.
 """
 
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from neuralrank.errors import InvalidInput, NotFound, Unsupported
 from neuralrank.full_disk import out_of_room
 from neuralrank.judging import query_key
+from neuralrank.whole_file import whole_folder
 
 __all__ = [
     "BLOCKED",
@@ -244,24 +242,20 @@ class Dataset:
         """
         self.check()
         replaceable(folder)
-        temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
         try:
-            temporary.mkdir(parents=True)
-            for name in _PARTS:
-                pq.write_table(
-                    getattr(self, name), temporary / f"{name}.parquet", compression="zstd"
-                )
-            text = self.description.model_dump_json(indent=2, by_alias=True)
-            (temporary / _DESCRIPTION).write_text(f"{text}\n", "utf-8")
-            _swap(temporary, folder)
+            with whole_folder(folder) as unfinished:
+                for name in _PARTS:
+                    pq.write_table(
+                        getattr(self, name), unfinished / f"{name}.parquet", compression="zstd"
+                    )
+                text = self.description.model_dump_json(indent=2, by_alias=True)
+                (unfinished / _DESCRIPTION).write_text(f"{text}\n", "utf-8")
         except OSError as error:
             kind = Unsupported if out_of_room(error) else InvalidInput
             raise kind(
                 f"{folder} can't be written: {error.strerror or error}. What was there is as it "
                 "was."
             ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def check(self) -> None:
         """Refuses what can't be trained on or measured with; see `trainer.dataset.checks`.
@@ -348,18 +342,3 @@ def _read(path: Path) -> pa.Table:
 
 def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{column.name} ({column.type})" for column in schema)
-
-
-def _swap(temporary: Path, folder: Path) -> None:
-    """Puts a folder where another was, or leaves that; a reader that opens files finds the old or
-    the new."""
-    old = folder.parent / f"{temporary.name}.old"
-    if folder.exists():
-        os.replace(folder, old)
-    try:
-        os.replace(temporary, folder)
-    except OSError:
-        if old.exists():
-            os.replace(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -150,7 +150,7 @@ def harvest(seen: Seen) -> Theta:
     return Theta("harvest", _scaled(theta)[above], note)
 
 
-def regression_em(seen: Seen, features: Floats, *, rounds: int = _ROUNDS, seed: int = 0) -> Theta:
+def regression_em(seen: Seen, features: Floats, *, seed: int = 0) -> Theta:
     """Regression-EM: θ and, as a function of features, γ. It holds θ_1 at 1.
 
     Args:
@@ -169,7 +169,7 @@ def regression_em(seen: Seen, features: Floats, *, rounds: int = _ROUNDS, seed: 
     theta = 1.0 / np.arange(1, positions + 1)
     gamma = np.full(len(features), min(2 * overall, 0.5))
     done, change = 0, 1.0
-    while done < rounds and change >= _SETTLED:
+    while done < _ROUNDS and change >= _SETTLED:
         done += 1
         looked, liked, weight = _expect(
             seen, theta[seen.position - 1], gamma[seen.pair], len(gamma)

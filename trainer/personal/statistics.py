@@ -167,7 +167,7 @@ class Counts:
     weighted: Sparse
 
     @classmethod
-    def of(cls, owners: Floats, similar: Sparse, shrinkage: float = _SHRINKAGE) -> "Counts":
+    def of(cls, owners: Floats, similar: Sparse) -> "Counts":
         """The counts that have these similarities: what `_similar` does, undone.
 
         Args:
@@ -176,9 +176,9 @@ class Counts:
         """
         scale = sp.diags(np.sqrt(np.maximum(owners, 1.0)))
         weighted = (scale @ similar.maximum(similar.T) @ scale).tocsr().astype(np.float32)
-        # w x w / (w + shrinkage) is known.
+        # w x w / (w + _SHRINKAGE) is known.
         known = weighted.data
-        weighted.data = (known + np.sqrt(known * (known + 4.0 * shrinkage))) / 2.0
+        weighted.data = (known + np.sqrt(known * (known + 4.0 * _SHRINKAGE))) / 2.0
         return cls(owners, weighted)
 
     def times(self, share: float) -> "Counts":
@@ -190,8 +190,6 @@ def strongest(
     count: int,
     earlier: Counts | None = None,
     given: Histories | None = None,
-    *,
-    shrinkage: float = _SHRINKAGE,
 ) -> tuple[Numbers, Floats]:
     """Of each item the ones that are most similar to it, as `ItemStatistics.cosines` has it, the
     most similar first; of equals, the first by number. Items are counted some at a time, so that
@@ -228,7 +226,7 @@ def strongest(
             pairs = pairs + known[0][some] @ known[1]
         if earlier is not None:
             pairs = pairs + earlier.weighted[some]
-        similar = _similar(pairs, scale[some], scale, shrinkage)
+        similar = _similar(pairs, scale[some], scale, _SHRINKAGE)
         similar.sort_indices()
         for item, (begin, end) in enumerate(pairwise(similar.indptr.tolist()), start):
             others, values = similar.indices[begin:end], similar.data[begin:end]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from neuralrank.cli.json_output import Json
 from neuralrank.cli.train import train
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound
@@ -79,7 +80,7 @@ def dataset(
         ),
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Another one splits queries otherwise.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Makes a dataset: logs split by time, with clicks freed of position bias; or judgments.
 

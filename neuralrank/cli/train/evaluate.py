@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 
 from neuralrank.cli.gate_options import JudgedBy
-from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
+from neuralrank.cli.json_output import Json, print_json
+from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
@@ -106,7 +106,7 @@ def evaluate(
         report(systems, facts).write(out)
         answer["report"] = str(out)
     if as_json:
-        typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+        print_json(answer)
     else:
         _show(answer)
 

@@ -9,7 +9,8 @@ import orjson
 import typer
 from rich.table import Table
 
-from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
+from neuralrank.cli.json_output import Json
+from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Publish, Trials, training_flags
 from neuralrank.console import plain_console

@@ -8,7 +8,8 @@ import orjson
 import typer
 
 from neuralrank.catalogue import Catalogue
-from neuralrank.cli.registry_options import Json, RegistryUrl, open_registry
+from neuralrank.cli.json_output import Json
+from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Trials, training_flags
 from neuralrank.console import plain_console

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from neuralrank.cli.json_output import Json
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import OnlyItemsOf
 from neuralrank.console import plain_console
@@ -45,7 +46,7 @@ def pull(
     patience: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for an OpenSearch that is away.")
     ] = 60.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Pulls ubi_queries and ubi_events of a time to Parquet, and says what was left out and why.
 

@@ -129,6 +129,55 @@ def test_lists_of_analysis_may_stand_in_files_of_their_own(folder: Path) -> None
     }
 
 
+@pytest.mark.parametrize("spelling", ["beside", "below", "dotted"])
+def test_settings_may_be_spelt_as_opensearch_takes_them(folder: Path, spelling: str) -> None:
+    file = folder / "settings" / "product.json"
+    plain = json.loads(file.read_text())
+    index, analysis = plain["index"], plain["analysis"]
+    analysis["char_filter"] = {"t2s": {"type": "mapping", "mappings_path": "t2s.txt"}}
+    (folder / "t2s.txt").write_text("機 => 机\n", "utf-8")
+    file.write_text(json.dumps(plain))
+    wanted = product_index("e5@0123", 128, folder)["settings"]
+    assert wanted["analysis"]["char_filter"]["t2s"]["mappings"] == ["機 => 机"]
+    rest = {name: part for name, part in analysis.items() if name != "char_filter"}
+    spellings = {
+        "beside": {**index, "analysis": analysis},
+        "below": {"index": {**index, "analysis": analysis}},
+        "dotted": {f"index.{name}": value for name, value in index.items()}
+        | {"index": {"analysis": {"char_filter": analysis["char_filter"]}}}
+        | {"index.analysis": rest},
+    }
+    file.write_text(json.dumps(spellings[spelling]))
+    assert product_index("e5@0123", 128, folder)["settings"] == wanted
+
+
+def test_a_setting_said_twice_is_refused(folder: Path) -> None:
+    file = folder / "settings" / "product.json"
+    plain = json.loads(file.read_text())
+    file.write_text(json.dumps({**plain, "number_of_shards": 3}))
+    with pytest.raises(InvalidInput, match="has number_of_shards twice"):
+        product_index(folder=folder)
+    twice = {"index": {**plain["index"], "analysis": {"filter": {}}}, "analysis": plain["analysis"]}
+    file.write_text(json.dumps(twice))
+    with pytest.raises(InvalidInput, match=r"has analysis\.filter twice"):
+        product_index(folder=folder)
+    file.write_text('{"index": 3}')
+    with pytest.raises(InvalidInput, match=r"index of .* is 3"):
+        product_index(folder=folder)
+
+
+def test_fields_asked_together_are_analysed_alike(folder: Path) -> None:
+    file = folder / "mappings" / "product.json"
+    mapping = json.loads(file.read_text())
+    mapping["properties"]["title"]["search_analyzer"] = "english"
+    file.write_text(json.dumps(mapping))
+    with pytest.raises(InvalidInput, match=r"title by english; brand, category.* by product_text"):
+        product_index(folder=folder)
+    # Where they are asked apart, it is allowed.
+    (folder / "queries" / "product.json").write_text('{"match": {"title": "{{query}}"}}')
+    assert product_index(folder=folder)
+
+
 def test_a_byte_order_mark_is_no_part_of_a_file(folder: Path) -> None:
     add_synonyms(folder, "synonyms.txt")
     (folder / "synonyms.txt").write_text("laptop, notebook\n", "utf-8-sig")

@@ -2,13 +2,22 @@
 up for logs is gone after them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from sidecar.telemetry.metrics import _Labelled
 from tests.unit.sidecar import metric_table
+from tests.unit.sidecar.parts import Bench, WordJudge
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    """A ranker over the shop of the tests, with a cross-encoder that compares words."""
+    made = Bench(judge=WordJudge())
+    yield made
+    await made.close()
 
 
 @pytest.fixture(autouse=True)

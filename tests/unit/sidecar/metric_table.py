@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics import Histogram, MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from sidecar.telemetry.metrics import Metrics
@@ -71,3 +71,14 @@ def label_names() -> dict[str, tuple[str, ...]]:
         for wrapper in metrics.registry._collector_to_names
         if isinstance(wrapper, MetricWrapperBase)
     }
+
+
+@cache
+def shown() -> set[str]:
+    """The series of histograms that have counted something, as `/metrics` has them."""
+    metrics = Metrics()
+    for wrapper in list(metrics.registry._collector_to_names):
+        if isinstance(wrapper, Histogram):
+            names = wrapper._labelnames
+            (wrapper.labels(*names) if names else wrapper).observe(0.0)
+    return {sample.name for family in metrics.registry.collect() for sample in family.samples}

@@ -1,6 +1,7 @@
 """Items, users and queries through their caches: what is read, and when it is read anew."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -110,6 +111,21 @@ async def test_the_cache_stays_within_its_bytes(bench: Bench) -> None:
     assert 0 < store.bytes <= 20_000
 
 
+async def test_ids_that_an_index_lacks_stay_within_the_bytes_too(bench: Bench) -> None:
+    ids = [f"{number:0500d}" for number in range(500)]
+    assert await names(bench.items, *ids) == set()
+    tracemalloc.start()
+    try:
+        others = [f"{number:0500d}" for number in range(500, 1_000)]
+        before, counted = tracemalloc.get_traced_memory()[0], bench.items.bytes
+        assert await names(bench.items, *others) == set()
+        del others
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken < 1.3 * (bench.items.bytes - counted)
+
+
 async def test_an_item_larger_than_the_cache_is_used_all_the_same(bench: Bench) -> None:
     bench.catalogue.contents["A"] = item("A", "kettle " * 200_000)
     assert await names(bench.items, "A") == {"A"}
@@ -124,11 +140,11 @@ async def test_what_is_cached_is_there_when_opensearch_is_not(bench: Bench) -> N
 
 
 async def test_a_profile_is_kept_for_its_time_and_then_read_anew(bench: Bench) -> None:
-    assert (await bench.users.profile("u", SOON)).is_empty
+    assert await bench.users.profile("u", SOON) == Profile()
     bench.catalogue.users["u"] = Profile(interactions=(Interaction("A", "click", 1),))
-    assert (await bench.users.profile("u", SOON)).is_empty
+    assert await bench.users.profile("u", SOON) == Profile()
     bench.clock.now += 1.1
-    assert not (await bench.users.profile("u", SOON)).is_empty
+    assert await bench.users.profile("u", SOON) != Profile()
 
 
 async def test_requests_of_one_user_at_one_time_share_a_read(bench: Bench) -> None:
@@ -195,11 +211,11 @@ async def test_a_read_of_events_from_before_a_click_does_not_serve_who_comes_aft
     bench.catalogue.events = plain  # type: ignore[method-assign]
     bench.catalogue.users["u"] = Profile(interactions=(Interaction("A", "click", 1),))
     bench.clock.now += 1.1  # the time that events are kept
-    assert not (await bench.users.profile("u", SOON)).is_empty
+    assert await bench.users.profile("u", SOON) != Profile()
     gate.set()
-    assert (await before).is_empty
+    assert await before == Profile()
     # The old one has ended last, and does not put the new one out of the cache...
-    assert not (await bench.users.profile("u", SOON)).is_empty
+    assert await bench.users.profile("u", SOON) != Profile()
     assert bench.catalogue.reads == ["events", "events"]
 
 
@@ -233,7 +249,7 @@ async def test_a_read_from_before_a_click_is_not_kept_though_the_one_after_it_is
     await before
     assert bench.users.profile_bytes == 0
     gates[2].set()
-    assert not (await bench.users.profile("u", SOON)).is_empty
+    assert await bench.users.profile("u", SOON) != Profile()
 
 
 async def test_what_a_user_who_was_forgotten_liked_is_forgotten_too(bench: Bench) -> None:

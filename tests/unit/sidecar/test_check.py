@@ -1,6 +1,7 @@
 """`neuralrank-sidecar-check`: asks a real sidecar, with the certificate that the sidecar has."""
 
 import asyncio
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -44,16 +45,47 @@ async def test_another_server_in_its_place_is_not_taken_for_it(tmp_path: Path) -
     files, other = Files(tmp_path), Files(tmp_path / "other")
     async with secured(tmp_path, http_listen="127.0.0.1:0", **other.settings()) as made:
         variables = environment(made, **files.settings())
-        assert "CERTIFICATE_VERIFY_FAILED" in await asyncio.to_thread(check, "live", variables)
+        assert "CERTIFICATE_VERIFY_FAILED" in await asyncio.to_thread(check, "ready", variables)
 
 
+@pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mtls"])
+async def test_in_the_middle_of_a_change_of_certificates_it_is_alive(
+    tmp_path: Path, mutual: bool
+) -> None:
+    (tmp_path / "next").mkdir()
+    files, following = Files(tmp_path), Files(tmp_path / "next")
+    settings = files.settings(mutual=mutual)
+    async with secured(tmp_path, http_listen="127.0.0.1:0", **settings) as made:
+        files.certificate.write_bytes(following.certificate.read_bytes())  # and not yet the key
+        variables = environment(made, **settings)
+        assert await asyncio.to_thread(check, "live", variables) == ""
+        files.certificate.unlink()
+        assert await asyncio.to_thread(check, "live", variables) == ""
+
+
+async def test_a_refusal_of_who_shows_no_certificate_is_a_sign_of_life(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    context.load_verify_locations(files.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        variables = {f"{PREFIX}HTTP_LISTEN": f"127.0.0.1:{port}", f"{PREFIX}TLS_CERTIFICATE": "x"}
+        assert await asyncio.to_thread(check, "live", variables) == ""
+
+
+@pytest.mark.parametrize("security", ["none", "tls"])
 async def test_an_event_loop_that_hangs_is_not_alive(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, security: str
 ) -> None:
     monkeypatch.setattr("sidecar.check._SECONDS", 0.2)
-    async with secured(tmp_path, http_listen="127.0.0.1:0") as made:
+    settings = Files(tmp_path).settings() if security == "tls" else {}
+    async with secured(tmp_path, http_listen="127.0.0.1:0", **settings) as made:
         # Its port takes connections; nobody reads them, as this loop is the sidecar's.
-        assert "timed out" in check("live", environment(made))
+        assert "timed out" in check("live", environment(made, **settings))
 
 
 def test_without_http_it_says_what_to_set() -> None:

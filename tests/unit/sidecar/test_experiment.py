@@ -1,6 +1,5 @@
 """Experiments: who gets which way of ranking, and pages that two of them make together."""
 
-from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
@@ -15,20 +14,13 @@ from sidecar.domain import Arm, Experiment, Fusion, Mode, Ranking, Weights
 from sidecar.ranking.experiment import draft, join
 from sidecar.rpc.reply import write_ranking
 from sidecar.rpc.wire import read_rank
-from tests.unit.sidecar.parts import WEIGHTS, Bench, WordJudge, WordTaste, ids, request
+from tests.unit.sidecar.parts import WEIGHTS, Bench, WordTaste, ids, request
 
 BY_WORDS = pb.Arm(weights=pb.Weights(relevance=1, affinity=0, retrieval=0))
 AS_FOUND = pb.Arm(weights=pb.Weights(relevance=0, affinity=0, retrieval=1))
 RANKING = st.permutations(list(range(12))).flatmap(
     lambda order: st.integers(0, len(order)).map(lambda length: order[:length])
 )
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench(judge=WordJudge())
-    yield made
-    await made.close()
 
 
 def experiment(name: str = "weights", a: pb.Arm = AS_FOUND, b: pb.Arm = BY_WORDS,

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuralrank.errors import NotFound, Unavailable
+from neuralrank.errors import InvalidInput, NotFound, Unavailable
+from neuralrank.opensearch import connect_async
 from neuralrank.packing import pack
 from sidecar.features.opensearch import IndexInfo, OpenSearchFeatures
+from tests.unit.answering import answering
 
 VECTOR = np.array([0.6, 0.8], np.float32)
 PLAIN = IndexInfo("shop", "shop-1", "e@1")
@@ -29,8 +31,12 @@ class Client:
         # Hits of events, and what was asked for them.
         self.events: list[dict[str, Any]] = []
         self.searched: list[dict[str, Any]] = []
+        # What every search answers beside its hits, and whether it asked for all shards.
+        self.said: dict[str, Any] = {}
+        self.whole = ""
 
-    async def search(self, *, body: dict[str, Any], **_: Any) -> dict[str, Any]:
+    async def search(self, *, body: dict[str, Any], params: Any, **_: Any) -> dict[str, Any]:
+        self.whole = params.get("allow_partial_search_results", "")
         ids, fields = body["query"]["ids"]["values"], body["_source"]
         self.asked.append((sorted(ids), fields[0]))
         self.sizes.append(body["size"])
@@ -43,11 +49,11 @@ class Client:
             for name in ids
             if name in self.documents
         ]
-        return {"hits": {"hits": hits}}
+        return {"hits": {"hits": hits}, **self.said}
 
     async def msearch(self, *, body: list[dict[str, Any]], **_: Any) -> Any:
         self.searched = body
-        return {"responses": [{"hits": {"hits": self.events}}] * 2}
+        return {"responses": [{"hits": {"hits": self.events}, **self.said}] * 2}
 
     async def get(self, **_: Any) -> Any:
         return self.meta
@@ -57,9 +63,9 @@ class Client:
         return self.meta
 
 
-def features(client: Client) -> OpenSearchFeatures:
+def features(client: Any) -> OpenSearchFeatures:
     return OpenSearchFeatures(
-        client,  # type: ignore[arg-type]
+        client,
         events_index="ubi_events",
         vector_field="text_vector",
         profile_events=100,
@@ -167,6 +173,73 @@ async def test_what_was_stamped_later_than_now_counts_as_now(
     assert without[0] == {"terms": {"action_name": ["impression", "block", "dislike"]}}
     bounds = without[1]["range"]["timestamp"]
     assert bounds == {"gt": 1_000_000 + 86_400_000, "format": "epoch_millis"}
+
+
+AWAY = {"total": 2, "successful": 1, "skipped": 0, "failed": 1}
+LOST = {"total": 2, "successful": 1, "skipped": 1, "failed": 0}
+REJECTED = {
+    "reason": "",
+    "caused_by": {"reason": "Search rejected due to missing shards [[ubi_events][0]]"},
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"_shards": AWAY}, "1 of 2 shards of {index} did not answer"),
+        # Of an index that no node has any copy of, OpenSearch counts none as failed.
+        ({"_shards": LOST}, "1 of 2 shards of {index} did not answer"),
+        ({"timed_out": True, "_shards": {"total": 2, "successful": 2}}, "did not answer"),
+        ({"error": REJECTED, "status": 503}, "{index} can't be read.*missing shards"),
+    ],
+    ids=["failed", "lost", "late", "refused"],
+)
+async def test_what_a_missing_shard_may_hold_is_not_taken_for_missing(
+    said: dict[str, Any], words: str
+) -> None:
+    client = Client({"a": document(packed=False)})
+    # An alias of two indexes, of which one is whole.
+    both = IndexInfo("shop", "shop-1/u1,shop-2/u2", "e@1")
+    client.said = said
+    with pytest.raises(Unavailable, match=words.format(index="shop")):
+        await features(client).items(both, ["a", "b"], 5.0)
+    with pytest.raises(Unavailable, match=words.format(index="ubi_events")):
+        await features(client).events("ann", 5.0)
+    client.said = {"_shards": {"total": 2, "successful": 2, "skipped": 1, "failed": 0}}
+    assert [item.id for item in await features(client).items(both, ["a", "b"], 5.0)] == ["a"]
+    await features(client).events("ann", 5.0)
+    assert client.whole == "false", "OpenSearch is to answer nothing instead of a part"
+    assert client.searched[0]["allow_partial_search_results"] == "false"
+    assert client.searched[2]["allow_partial_search_results"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, "NEURALRANK_OPENSEARCH_PASSWORD anew and restart the sidecar: .* refuses access"),
+        (403, "Set its user's rights there.*: .* refuses access"),
+        (429, "See its load and memory: .* too much to do"),
+        (400, "See the mapping of its indexes: .* does not accept"),
+        (500, "failed"),
+    ],
+)
+async def test_nobody_who_asks_for_a_ranking_is_at_fault_for_what_opensearch_refuses(
+    status: int, words: str
+) -> None:
+    reason = {"type": "security_exception", "reason": "no permissions", "root_cause": []}
+    with answering((status, {"error": reason})) as server:
+        async with connect_async(server.settings, retries=0) as client:
+            read = features(client)
+            for call in (
+                read.items(PLAIN, ["a"], 5.0),
+                read.events("ann", 5.0),
+                read.encoders(5.0),
+            ):
+                with pytest.raises(Unavailable, match=words):
+                    await call
+            # Only of a name do callers know better.
+            with pytest.raises(InvalidInput if status == 400 else Unavailable):
+                await read.index("shop", 5.0)
 
 
 async def test_encoders_are_those_that_indexes_of_products_name() -> None:

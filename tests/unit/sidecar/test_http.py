@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,6 @@ from tests.unit.sidecar.web import URL, application, web
 
 QUERY = "red kettle"
 DOCUMENTS = ["blue phone", "red kettle", "red phone", "huawei computer"]
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench(judge=WordJudge())
-    yield made
-    await made.close()
 
 
 def logistic(logit: float) -> float:
@@ -386,8 +379,8 @@ async def test_ids_go_in_and_out(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("value", "status"),
     [
-        ("250", 200), ("000000250", 200), ("0", 400), ("soon", 400), ("1e3", 400),
-        ("0000000250", 400), ("600001", 400), ("000000001" + "0" * 4_300, 400),
+        ("9000", 200), ("000009000", 200), ("0", 400), ("soon", 400), ("1e3", 400),
+        ("0000009000", 400), ("600001", 400), ("000000001" + "0" * 4_300, 400),
     ],
 )  # fmt: skip
 async def test_the_deadline_of_the_header_holds(bench: Bench, value: str, status: int) -> None:

@@ -19,13 +19,6 @@ DOCUMENTS = ["blue phone", "red kettle", "red phone", "huawei computer"]
 JUDGE, OTHER = "judge@000000000002", "words"
 
 
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench(judge=WordJudge())
-    yield made
-    await made.close()
-
-
 async def ask(bench: Bench, user: str | None = "u", **experiment: Any) -> dict[str, Any]:
     given = {"name": "models", "arms": {"A": {}, "B": {"model": OTHER}}} | experiment
     body = {"query": "red kettle", "documents": DOCUMENTS, "user": user, "experiment": given}

@@ -133,6 +133,30 @@ async def test_a_cancelled_and_an_expired_request_cost_nothing(model: Held) -> N
     assert model.batches == [["hold"], ["after"]]
 
 
+async def test_the_wait_of_what_never_began_counts_too(model: Held) -> None:
+    metrics = Metrics()
+    made = inference(metrics)
+    first = asyncio.ensure_future(made.encode_queries(model, ["hold"], SOON))
+    await model.begun()
+    gone = asyncio.ensure_future(made.encode_queries(model, ["gone"], SOON))
+    await queued(made, 1)
+    with pytest.raises(DeadlineExceeded):
+        await made.encode_queries(model, ["late"], Deadline.after(0.2))
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    model.go.set()
+    await first
+    made.close()
+
+    def waits(what: str) -> float:
+        return metrics.registry.get_sample_value(f"neuralrank_queue_seconds_{what}") or 0.0
+
+    # Each once: what ran, what was late, and what was given up after that.
+    assert waits("count") == 3
+    assert waits("sum") > 0.2
+
+
 async def test_models_run_at_a_lower_priority_where_threads_have_one() -> None:
     found: list[int] = []
 

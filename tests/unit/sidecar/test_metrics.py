@@ -16,12 +16,16 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trace import STAGES
 from tests.unit.sidecar import metric_table
 from tests.unit.sidecar.parts import Bench, WordJudge, request
+from tests.unit.sidecar.quantiles import buckets, quantile
 from tests.unit.sidecar.secured import secured
 from tests.unit.sidecar.test_service import serving
 from tests.unit.sidecar.web import web
 
 DOCUMENTED = metric_table.documented()
 LABELS = metric_table.label_names()
+HISTOGRAMS = [
+    name for name, family in metric_table.families().items() if family.type == "histogram"
+]
 UNITS = ("seconds", "bytes", "ratio", "info", "total", "requests", "runs", "bundles")
 # Where the code knows all values of a label.
 CLOSED = {
@@ -46,6 +50,12 @@ def test_a_metric_is_documented_with_its_kind_its_labels_and_its_unit(name: str)
         assert tuple(row.labels) == LABELS[name]
     assert row.says
     assert re.fullmatch(rf"neuralrank_[a-z_]+_({'|'.join(UNITS)})", name)
+
+
+@pytest.mark.parametrize("name", HISTOGRAMS)
+def test_a_histogram_has_what_it_is_read_as(name: str) -> None:
+    # One whose buckets begin below 0 has no sum, and so no mean.
+    assert {f"{name}_bucket", f"{name}_sum", f"{name}_count"} <= metric_table.shown()
 
 
 @pytest.mark.parametrize(("key", "values"), CLOSED.items())
@@ -192,6 +202,36 @@ def test_a_bundle_that_gave_no_score_has_no_top_score() -> None:
     metrics.top_score("a@1", np.array([np.nan], np.float32))
     metrics.top_score("a@1", np.zeros(0, np.float32))
     assert value(metrics, "neuralrank_top_score_ratio_count", bundle="a@1") == 0
+
+
+def test_a_shadow_that_does_the_same_is_seen_to_agree_wholly() -> None:
+    metrics = Metrics()
+    distance = "neuralrank_shadow_order_distance_ratio"
+    drift = "neuralrank_shadow_score_drift_ratio"
+    for _ in range(100):
+        metrics.agreement("a@1", 1.0, 1.0, 0.0)
+    for share in (0.1, 0.5, 0.9):
+        assert quantile(share, buckets(metrics, distance, bundle="a@1")) == 0.0
+        for direction in ("higher", "lower"):
+            counts = buckets(metrics, drift, bundle="a@1", direction=direction)
+            assert quantile(share, counts) == 0.0
+
+
+def test_means_of_a_shadow_can_be_told_from_its_sums() -> None:
+    metrics = Metrics()
+    for tau, drift in ((1.0, 0.3), (0.0, -0.1), (-1.0, 0.0)):
+        metrics.agreement("a@1", tau, 1.0, drift)
+    distance = value(metrics, "neuralrank_shadow_order_distance_ratio_sum", bundle="a@1")
+    assert 1 - 2 * distance / 3 == pytest.approx(0.0)
+    sums = [
+        value(metrics, f"neuralrank_shadow_score_drift_ratio_{part}", bundle="a@1", direction=way)
+        for part in ("sum", "count")
+        for way in ("higher", "lower")
+    ]
+    assert sums == pytest.approx([0.3, 0.1, 3, 3])
+    assert (sums[0] - sums[1]) / sums[2] == pytest.approx((0.3 - 0.1) / 3)
+    metrics.keep_bundles(set())
+    assert value(metrics, "neuralrank_shadow_order_distance_ratio_count", bundle="a@1") == 0
 
 
 def test_sizes_and_states_are_asked_for_when_the_metrics_are_read() -> None:

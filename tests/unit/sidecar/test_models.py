@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import os
+import shutil
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -631,6 +635,23 @@ async def test_what_is_asked_for_by_hash_is_loaded_and_let_go(
     models.close()
 
 
+async def test_where_none_may_be_loaded_by_its_hash_none_is_and_nobody_is_told_to_wait(
+    registry: Registry, tmp_path: Path
+) -> None:
+    models = Models(registry, share=ONE_CORE, max_slowdown=1_000, asked_bundles=1)
+    none = Models(registry, share=ONE_CORE, max_slowdown=1_000, asked_bundles=0)
+    first, second = (registry.publish(cross_encoder(tmp_path, day)).ref for day in (1, 2))
+    for made, loaded in ((models, {first, second}), (none, {second})):
+        await made.refresh()
+        made._ask(first)
+        await made.refresh()
+        assert set(made.serving.loaded) == loaded
+        made.close()
+    with pytest.raises(NotFound, match=f"Served: {second}"):
+        none.serving.cross_encoder(first)
+    assert none.serving.cross_encoder(second)[0].ref == second
+
+
 async def test_a_damaged_serving_file_changes_nothing_and_is_said(
     registry: Registry, models: Models, tmp_path: Path
 ) -> None:
@@ -754,18 +775,130 @@ async def test_an_outage_while_manifests_are_read_says_nothing_of_a_bundle(
     assert scored(models) == new
 
 
-async def test_a_disk_that_failed_is_asked_again(
-    registry: Registry, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Remote:
+    """A registry in an object store, what follows it, and the downloads that it makes."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        self.cache = folder / "cache"
+        self.registry = Registry(f"memory://{folder.name}", cache=self.cache)
+        self.models = Models(self.registry, share=ONE_CORE, max_slowdown=1_000, clock=self.clock)
+        self.bundle = self.registry.publish(cross_encoder(folder, 1)).ref
+        shutil.rmtree(self.cache)
+        self.downloads = 0
+        # Before or after a download: what goes wrong.
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[Path], None] = lambda _: None
+        get = self.registry._fs.get
+
+        def download(source: str, target: str, **options: Any) -> None:
+            self.downloads += 1
+            self.before()
+            get(source, target, **options)
+            self.after(Path(target))
+
+        monkeypatch.setattr(self.registry._fs, "get", download)
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
+    made = Remote(tmp_path, monkeypatch)
+    yield made
+    made.models.close()
+
+
+class PayloadError(Exception):
+    """As of aiohttp: no OSError, and no error of ours."""
+
+
+@pytest.mark.parametrize(
+    "error", [PayloadError("it ended early"), OSError(28, "No space left on device"), None]
+)
+async def test_a_download_that_fails_is_tried_again_after_pauses_that_double(
+    remote: Remote, caplog: pytest.LogCaptureFixture, error: Exception | None
 ) -> None:
-    bundle = registry.publish(cross_encoder(tmp_path, 1))
-    get = registry.get
+    models, states = remote.models, set()
 
-    def failing(_: str) -> Bundle:
-        raise OSError("the network is away")
+    def fails() -> None:
+        states.update(status.state for status in models.statuses)
+        if error:
+            raise error
 
-    monkeypatch.setattr(registry, "get", failing)
+    def is_cut_short(folder: Path) -> None:
+        model = next(folder.rglob(MODEL))
+        model.write_bytes(model.read_bytes()[:1_000])
+
+    remote.before, remote.after = fails, is_cut_short
+    times = []
+    while remote.clock.now < 2_000.0:
+        before = remote.downloads
+        await models.refresh()
+        if remote.downloads > before:
+            times.append(remote.clock.now - 1_000.0)
+        assert row(models, remote.bundle).state is State.REFUSED
+        assert (str(error) if error else "1000 of") in row(models, remote.bundle).reason
+        remote.clock.now += 5.0
+    assert times == [0, 5, 15, 35, 75, 155, 315, 615, 915]
+    # At the first try it is loading; later it says what the matter is, while it is tried too.
+    assert states == {State.LOADING, State.REFUSED}
+    assert len([line for line in caplog.records if line.levelname == "ERROR"]) == 1
+    remote.before, remote.after = lambda: None, lambda _: None
+    remote.clock.now += 300.0
     await models.refresh()
-    assert "away" in row(models, bundle.ref).reason
-    monkeypatch.setattr(registry, "get", get)
+    assert scored(models) == remote.bundle
+    assert row(models, remote.bundle).state is State.SERVING
+
+
+async def test_a_bundle_that_is_damaged_in_its_store_is_downloaded_once(remote: Remote) -> None:
+    model = f"{remote.registry._folder(remote.bundle)}/{MODEL}"
+    whole = remote.registry._fs.cat_file(model)
+    remote.registry._fs.pipe_file(model, whole[:1_000])
+    for _ in range(5):
+        await remote.models.refresh()
+        remote.clock.now += 600.0
+    assert "damaged" in row(remote.models, remote.bundle).reason
+    assert remote.downloads == 1
+    remote.registry._fs.pipe_file(model, whole)
+    await remote.models.refresh()
+    assert scored(remote.models) == remote.bundle
+
+
+async def test_other_bundles_are_followed_while_one_can_not_be_read(
+    remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await remote.models.refresh()
+    one = remote.registry.publish(cross_encoder(tmp_path, 2, name="a")).ref
+    other = remote.registry.publish(cross_encoder(tmp_path, 3, name="b")).ref
+    read = remote.registry.fingerprint
+
+    def away(ref: str) -> str:
+        if ref == one:
+            raise PayloadError("it ended early")
+        return read(ref)
+
+    monkeypatch.setattr(remote.registry, "fingerprint", away)
+    await remote.models.refresh()
+    assert remote.models.serving.cross_encoder("b")[0].ref == other
+
+
+async def test_copies_of_what_is_neither_published_nor_loaded_are_deleted(
+    remote: Remote, tmp_path: Path
+) -> None:
+    registry, models = remote.registry, remote.models
+    waiting = registry.publish(cross_encoder(tmp_path, 2), candidate=True).ref
     await models.refresh()
-    assert scored(models) == bundle.ref
+    registry._fs.rm(registry._folder(remote.bundle), recursive=True)
+    copies = {path.name: path for path in remote.cache.glob("*/*")}
+
+    async def looked() -> set[str]:
+        for path in copies.values():
+            if path.exists():
+                os.utime(path, (1.0, 1.0))
+        remote.clock.now += 3_600.0
+        await models.refresh()
+        return {path.name for path in remote.cache.glob("*/*")}
+
+    loaded, published = (ref.partition("@")[2] for ref in (remote.bundle, waiting))
+    assert await looked() == {loaded, published}
+    models.serving = replace(models.serving, loaded={}, current={})
+    assert await looked() == {published}

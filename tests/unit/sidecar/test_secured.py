@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from neuralrank.errors import InvalidSettings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
+from sidecar.access.tls import Certificates
 from sidecar.access.watch import FileWatch
 from sidecar.server import Sidecar
 from tests.unit.sidecar.parts import Clock
@@ -143,6 +144,24 @@ async def test_a_new_certificate_serves_the_next_connection_of_http(
         files.certificate.write_bytes(following.certificate.read_bytes())
         assert await served(made, following)
         assert not await served(made, files)
+
+
+async def test_certificates_that_could_not_be_read_for_a_moment_are_read_again(
+    files: Files, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "next").mkdir()
+    following, clock = Files(tmp_path / "next"), Clock()
+    held = Certificates(files.certificate, files.key, None, clock)
+    for name in ("certificate", "key"):
+        getattr(files, name).write_bytes(getattr(following, name).read_bytes())
+
+    def denied() -> None:
+        raise InvalidSettings("Permission denied")
+
+    for read, found in ((denied, None), (lambda: "read", "read"), (lambda: "read", None)):
+        monkeypatch.setattr(held, "_read", read)
+        clock.now += 1.5
+        assert held._fetch() == found
 
 
 @pytest.mark.parametrize(("seconds", "ends"), [(1e-6, True), (600.0, False), (0.0, False)])

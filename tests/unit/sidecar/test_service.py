@@ -22,7 +22,7 @@ from sidecar.rpc.wire import read_rank
 from sidecar.settings import SidecarSettings
 from sidecar.telemetry.calls import Calls
 from sidecar.telemetry.tracing import Tracing
-from tests.unit.sidecar.parts import Bench, WordEncoder, WordJudge, request, shop, vector
+from tests.unit.sidecar.parts import Bench, WordEncoder, request, shop, vector
 
 
 @asynccontextmanager
@@ -46,13 +46,6 @@ async def serving(bench: Bench, **settings: Any) -> AsyncIterator[Any]:
         stub.channel = channel
         yield stub
     await server.stop(0)
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench(judge=WordJudge())
-    yield made
-    await made.close()
 
 
 def count(bench: Bench, method: str, status: str) -> float:

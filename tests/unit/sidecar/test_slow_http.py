@@ -14,20 +14,13 @@ import pytest
 
 from sidecar.http.connection import Patience
 from sidecar.http.server import HttpServer
-from tests.unit.sidecar.parts import Bench, WordJudge
+from tests.unit.sidecar.parts import Bench
 from tests.unit.sidecar.secured import Files
 from tests.unit.sidecar.web import application
 
 HEAD = b"POST /rerank HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 ASKED = {"query": "red kettle", "texts": ["red kettle", "blue phone"]}
 SHORT = 0.05
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench(judge=WordJudge())
-    yield made
-    await made.close()
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,41 @@ def test_a_file_that_became_unusable_or_went_away_changes_nothing(
         assert tokens.caller(f"Bearer {SHOP}") == "shop"
     assert [record.message for record in caplog.records] == ["the tokens stay as they were"] * 2
     assert SHOP not in caplog.text
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_again_though_it_has_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    path = write(tmp_path / "t", f"shop: {SHOP}")
+    tokens = Tokens(path, clock)
+    write(path, "shop: a-new-secret-0123456789")
+
+    def denied(*_: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", denied)
+        for _ in range(3):
+            clock.now += 1.5
+            assert tokens.caller(f"Bearer {SHOP}") == "shop"
+    assert [record.message for record in caplog.records] == ["the tokens stay as they were"]
+    clock.now += 1.5
+    assert tokens.caller("Bearer a-new-secret-0123456789") == "shop"
+    with pytest.raises(Unauthenticated):
+        tokens.caller(f"Bearer {SHOP}")
+
+
+def test_a_file_of_the_same_length_and_time_is_seen_to_be_another(tmp_path: Path) -> None:
+    clock = Clock()
+    path = write(tmp_path / "t", f"shop: {SHOP}")
+    tokens = Tokens(path, clock)
+    before = path.stat()
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the kernel's clock has gone on
+        write(path, f"shop: {SHOP[::-1]}")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    clock.now += 1.5
+    assert tokens.caller(f"Bearer {SHOP[::-1]}") == "shop"
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,10 @@ Stored = NDArray[Any]
 class LateInteraction:
     """What a run of the recipe made. Safe to call from several threads."""
 
-    def __init__(self, folder: Path, threads: int = 0) -> None:
+    def __init__(self, folder: Path) -> None:
         """
         Args:
             folder: with graph, tokenizer and `late.json`.
-            threads: how many threads one call may use; 0 means one a core.
 
         Raises:
             NotFound: it is not there.
@@ -47,7 +46,7 @@ class LateInteraction:
             )
         self.facts = json.loads((folder / FACTS).read_text("utf-8"))
         self._reading = Reading((folder / TOKENIZER).read_bytes(), self.facts["max_tokens"])
-        self._backend = OnnxRuntime(folder / MODEL, threads)
+        self._backend = OnnxRuntime(folder / MODEL)
 
     def query(self, text: str) -> Floats:
         """Vectors of a query's tokens, float32 [tokens, width]."""

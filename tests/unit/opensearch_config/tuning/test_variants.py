@@ -93,13 +93,29 @@ def test_synonyms_that_are_not_there_are_not_found(tmp_path: Path) -> None:
 def test_analyzers_settings_and_mappings_are_laid_over(tmp_path: Path) -> None:
     (found,) = planned(
         tmp_path,
-        "analyzers: {title: english, title.zh: standard}, "
+        "analyzers: {title: english, title.zh: standard}, query: {match: {title: '{{query}}'}}, "
         "settings: {index: {refresh_interval: 5s}}, mappings: {properties: {color: null}}",
     )
     title = found.body["mappings"]["properties"]["title"]
     assert (title["analyzer"], title["fields"]["zh"]["analyzer"]) == ("english", "standard")
     assert found.body["settings"]["index"]["refresh_interval"] == "5s"
     assert "color" not in found.body["mappings"]["properties"]
+
+
+def test_fields_that_are_asked_together_keep_one_analyzer(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"analyzers: .* here title by english; brand, .*") as no:
+        planned(tmp_path, "analyzers: {title: english}")
+    assert "tune.yml:" in str(no.value)
+    every = [
+        "title",
+        "brand",
+        "category",
+        "color",
+        "bullet_points",
+        "description",
+        "attributes_text",
+    ]
+    planned(tmp_path, f"analyzers: {{{', '.join(f'{name}: english' for name in every)}}}")
 
 
 def test_the_pipeline_is_the_files_with_the_variants_numbers(tmp_path: Path) -> None:

@@ -103,6 +103,16 @@ def index(
     ] = None,
     resume: Resume = False,
     keep: Keep = 1,
+    max_rejected: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="With a larger share of rejected rows, NAME stays as it was and the new index is "
+            "deleted.",
+        ),
+    ] = 0.1,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
     ] = False,
@@ -121,7 +131,8 @@ def index(
 
     NAME is an alias. Searches see the old index until the new one is complete; if anything fails,
     they keep seeing it. Rows that can't be indexed go to the rejects file with line and reason, the
-    rest is indexed. Interrupted (Ctrl-C, OpenSearch down)? The same command with --resume goes on.
+    rest is indexed, unless more than --max-rejected of the rows are among them. Interrupted
+    (Ctrl-C, OpenSearch down)? The same command with --resume goes on.
     """
     from indexer import Catalogue, LiveVectors, Photos, index_catalogue
     from opensearch_config import product_index, require_engine
@@ -169,6 +180,7 @@ def index(
                     dimensions=width,
                     resume=resume,
                     keep=keep,
+                    max_rejected=max_rejected,
                     progress=lambda fraction, written, rejected: bar.update(
                         task, completed=fraction, written=written, rejected=rejected
                     ),

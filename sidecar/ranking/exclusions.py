@@ -54,11 +54,17 @@ _OF_THE_WHOLE: Final = frozenset(
 # --- Queries in Chinese
 
 _HAN: Final = "\u4e00-\u9fff"
-# Chinese has no spaces: what is excluded ends with 的, or with the run of characters if that is
-# short; more are more than its name. 带不带 asks whether it has one.
+# 带不带 asks whether it has one.
+_NOT: Final = r"(?:(?<!含)不含有?|(?<![带帶])不[带帶]|(?<!加)不加)\s*"
+# 饱和脂肪 is one thing. A blank alone joins nothing, and one before 和田玉 does not, either.
+_AND: Final = r"(?<![饱飽])[和或及与與]"
+_NEXT: Final = rf"(?:\s*、\s*|{_AND}\s*|\s+{_AND}\s+)(?:{_NOT})?"
+_SIGN: Final = rf"(?:(?!{_AND}|的|不[含带帶加])[{_HAN}])"
+# Chinese has no spaces: what is excluded ends with 的, with what joins another thing to it, or with
+# the run of characters if that is short or an additive (防腐剂); more are more than its name.
 _CHINESE: Final = re.compile(
-    r"(?:(?<!含)不含|(?<!带)不带|(?<!加)不加)"
-    rf"(?P<what>[{_HAN}]{{1,4}}?(?=的)|[{_HAN}]{{1,2}}?(?=$|[^{_HAN}]|不[含带加]))的?"
+    rf"{_NOT}(?P<what>(?:{_SIGN}{{1,4}}?{_NEXT})*"
+    rf"(?:{_SIGN}{{1,4}}?(?=的)|(?:{_SIGN}{{1,2}}?|{_SIGN}{{2}}[剂劑])(?=$|[^{_HAN}]|不[含带帶加])))的?"
 )
 
 # --- Titles
@@ -69,7 +75,7 @@ _ITEM: Final = r"[^\W\d_][^\W_]*"
 # "Sulfate, paraben & silicone free" is said of all three, "straw, BPA free" of the last.
 _LIST: Final = rf"(?:\s*,\s*{_ITEM}){{0,3}}\s*(?:,\s*)?(?:&|/|\band\b|\bor\b)\s*{_ITEM}"
 # At least one is in what denies a thing before it, or may: of most titles no more is asked.
-_DENIAL: Final = re.compile("no|never|without|w/o|free|zero|0|[不无未零免非去]")
+_DENIAL: Final = re.compile("no|never|without|w/o|free|zero|0|[不无無未零免非去没沒低]")
 # What denies a thing before it, and after it.
 _DENIED_BEFORE: Final = re.compile(
     rf"\b(?:no|not|without|w/o)\s+(?:(?:any|added|more|a|an|the)\s+){{0,2}}"
@@ -77,13 +83,16 @@ _DENIED_BEFORE: Final = re.compile(
     rf"|\bfree\s+(?:of|from)\s+(?:{_ITEM}\s*(?:,|&|/|\band\b|\bor\b)\s*){{0,4}}$"
     r"|\b(?:non|zero)[\s-]+(?:added\s+)?$"
     r"|(?<![\d.])0(?:\.0+)?\s*(?:%|m?g)?\s*(?:added\s+)?$"
-    rf"|(?:不含|不带|不加|[不未无零0]添加(?!剂))[{_HAN}、]{{0,6}}$|(?:无|免|零|非|去|0%?)$"
+    rf"|(?:不含|不[带帶]|不加|(?<!有)[没沒]有|[不未无無零0]添加(?![剂劑]))\s*[{_HAN}、]{{0,6}}$"
+    r"|(?:[无無免零非去没沒]|(?<![\d.])0%?)\s*蔗?$"
 )
 _SAID: Final = (
     r"(?:[\s-]+free\b(?!\s+(?:gift|shipping|delivery|sample|return))"
     r"|[\s(:]+(?:is\s+|are\s+)?(?:not\s+(?:included|required|needed)|removed|sold\s+separately)\b)"
 )
-_DENIED_AFTER: Final = re.compile(rf"{_SAID}|[\s-]?less\b(?!\s+than)|[0零无未]添加")
+_DENIED_AFTER: Final = re.compile(
+    rf"{_SAID}|[\s-]?less\b(?!\s+than)|\s*[0零无無未]添加(?![剂劑])|\s*[(（:：]\s*[无無](?![{_HAN}])"
+)
 _DENIED_TOGETHER: Final = re.compile(f"{_LIST}{_SAID}")
 _GIVEN: Final = re.compile(
     r"(?:\b(?:with|and|plus|includes|including)|\bw/|&|\+)\s*(?:an?\s+|\d+\s+)?$"
@@ -94,7 +103,7 @@ _UNCLEAR: Final = re.compile(
     r"(?:\b(?:no|not|non|never|without|zero|free (?:of|from))\b|\bw/o\b)"
     r"(?!.*\b(?:with\b|w/\s|includes\b|including\b))[^,;:()|.]*$"
     rf"|\b(?:no|without)\s+{_ITEM}(?:\s+{_ITEM})?(?:\s*,\s*{_ITEM}){{0,3}}\s*,\s*(?:(?:or|and)\s+)?$"
-    rf"|[不无未零免][{_HAN}、]*$"
+    rf"|[不无無未零免没沒][{_HAN}、]*$|低$"
 )
 
 
@@ -223,7 +232,7 @@ def _run(words: Sequence[str], begins: int) -> list[str]:
 
 
 def _chinese(query: str) -> tuple[list[str], str]:
-    what = [found["what"] for found in _CHINESE.finditer(query)]
+    what = [thing for found in _CHINESE.finditer(query) for thing in re.split(_NEXT, found["what"])]
     return what, " ".join(_CHINESE.sub(" ", query).split()) if what else query
 
 
@@ -250,7 +259,10 @@ def _mention(text: str | None, things: Sequence[re.Pattern[str]]) -> int:
 @lru_cache(256)
 def _pattern(what: str) -> re.Pattern[str]:
     """What finds a thing in a title in lower case. Of two words either may be denied alone ("no
-    liner" for "mesh liner"); only both are the `whole`."""
+    liner" for "mesh liner"); only both are the `whole`. One Chinese character may be part of
+    another word (盖 of 全覆盖); it is the `whole` where none is before it, or one that gives it."""
+    if re.fullmatch(f"[{_HAN}]", what):
+        return re.compile(rf"(?:(?<![{_HAN}])|(?<=[带帶有含加配送附]))(?P<whole>{what})|{what}")
     if re.match(f"[{_HAN}]", what):
         return re.compile(f"(?P<whole>{re.escape(what)})")
     words = [_inflected(word) for word in what.split()]

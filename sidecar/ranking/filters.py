@@ -1,5 +1,6 @@
 """Hard filters: what may not be shown, each drop with its reason. No model is involved."""
 
+import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
@@ -88,9 +89,10 @@ def _prices(candidates: Candidates, filters: Filters) -> Iterator[tuple[int, Dro
 
 
 def _rule(candidates: Candidates, rule: AttributeRule) -> Iterator[tuple[int, DropReason, str]]:
+    asked = frozenset(map(_folded, rule.values))
     for position in range(len(candidates)):
         values = _values(candidates, position, rule.name)
-        hit = next((value for value in values if value.casefold() in rule.values), None)
+        hit = next((value for value in values if _folded(value) in asked), None)
         if rule.exclude and hit is not None:
             yield position, DropReason.ATTRIBUTE_RULE, f"{rule.name} is {hit}, which is excluded"
         elif not rule.exclude and hit is None:
@@ -101,6 +103,11 @@ def _rule(candidates: Candidates, rule: AttributeRule) -> Iterator[tuple[int, Dr
                 DropReason.ATTRIBUTE_RULE,
                 f"{rule.name} is {has}; wanted is {wanted}",
             )
+
+
+def _folded(text: str) -> str:
+    """As values are compared: without case, and a full-width "５００ｍｌ" is "500ml"."""
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _values(candidates: Candidates, position: int, name: str) -> tuple[str, ...]:

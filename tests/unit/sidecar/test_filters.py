@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +83,13 @@ def test_a_rule_keeps_only_what_has_the_value_and_an_exclusion_drops_it() -> Non
         "i2": "attribute_rule",
     }
     assert drops(Filters(attributes=(drop,)), attributes=attributes) == {"i0": "attribute_rule"}
+
+
+@pytest.mark.parametrize(("has", "asked"), [("５００ＭＬ", "500ml"), ("500ml", "５００ｍｌ")])
+def test_rules_compare_without_case_and_width(has: str, asked: str) -> None:
+    rule = AttributeRule("size", frozenset({asked}))
+    attributes = [{"size": (has,)}, {}, {}]
+    assert "i0" not in drops(Filters(attributes=(rule,)), attributes=attributes)
 
 
 def test_brand_and_category_can_be_ruled_on() -> None:

@@ -301,10 +301,12 @@ TWO = {"name": "a", "arms": {"A": {}, "B": {"model": "b"}}}
 def test_however_much_of_a_body_is_wrong_few_errors_are_made(more: Any) -> None:
     for kind, texts in ((CohereRequest, "documents"), (TeiRequest, "texts")):
         given = {"query": QUERY, texts: DOCUMENTS} | more
+        errors = 0
         try:
             kind.model_validate(given)
         except ValidationError as error:
-            assert error.error_count() <= 10
+            errors = error.error_count()
+        assert errors <= 10
 
 
 async def test_of_many_unknown_fields_the_first_are_named(bench: Bench) -> None:

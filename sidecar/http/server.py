@@ -20,8 +20,9 @@ _KEEP_ALIVE_SECONDS: Final = 75
 _CLOSE_SECONDS: Final = 1
 # Connections that wait to be accepted...
 _BACKLOG: Final = 1_024
-# ...and that are accepted in one go; asyncio logs a traceback for each where no file is left.
-_AT_ONCE: Final = 16
+# ...and that are accepted in one go. Where no file is left, asyncio logs a traceback for each, and
+# tries again as often: of 2,048 it wrote thousands a second.
+_AT_ONCE: Final = 1
 _USUAL: Final = Patience()
 
 

@@ -1,6 +1,7 @@
 """HTTP clients that are silent, slow or many, over real sockets: they lose their own connection."""
 
 import asyncio
+import errno
 import re
 import socket
 import ssl
@@ -299,3 +300,22 @@ async def test_beyond_a_hard_bound_connections_are_closed_at_once(bench: Bench) 
         assert (await http.get("/healthz")).status_code == 200
         for _, writer in kept:
             writer.close()
+
+
+async def test_where_no_file_is_left_one_line_says_so_and_not_thousands(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(about))
+
+    def accept(_: socket.socket) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with served(bench) as server:
+        with monkeypatch.context() as patched, socket.socket() as waiting:
+            patched.setattr(socket.socket, "accept", accept)
+            waiting.connect(("127.0.0.1", server.port))
+            async with asyncio.timeout(20):
+                while not told:
+                    await asyncio.sleep(0)
+    assert len(told) == 1

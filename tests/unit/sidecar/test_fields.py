@@ -1,5 +1,6 @@
 """Counting what a gRPC message holds before it is decoded."""
 
+import random
 from contextlib import suppress
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from neuralrank.errors import InvalidInput
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.rpc.fields import _count, check_fields
+from sidecar.rpc.fields import _guess, check_fields
 
 RANK, ENCODE = pb.RankRequest.DESCRIPTOR, pb.EncodeRequest.DESCRIPTOR
 CANDIDATE = bytes([RANK.fields_by_name["candidates"].number << 3 | 2, 0])
@@ -65,8 +66,24 @@ def test_a_short_message_of_many_is_found_in_time() -> None:
 def test_fields_of_the_messages_in_it_count(made: pb.RankRequest) -> None:
     raw = made.SerializeToString()
     check_fields(raw, RANK, {})
-    with pytest.raises(InvalidInput, match=f"more than 5000 fields in its {len(raw)} bytes"):
+    with pytest.raises(InvalidInput, match="more than 5000 fields, in candidates and"):
         check_fields(raw, RANK, {}, fields=5_000)
+    # Bytes at the end that are none of it hide nothing: the decoder would see them last.
+    with pytest.raises(InvalidInput, match="more than 5000 fields"):
+        check_fields(raw + b"\x80", RANK, {}, fields=5_000)
+
+
+def test_many_short_messages_together_are_counted_where_they_look_like_too_many() -> None:
+    one = pb.Candidate(features={str(number): 0.0 for number in range(200)})
+    raw = pb.RankRequest(candidates=[one] * 300).SerializeToString()
+    assert one.ByteSize() < 4_096
+    for seed in range(20):
+        random.seed(seed)
+        assert 30_000 < _guess(raw, RANK, {}, 10**6, 16) < 120_000
+        check_fields(raw, RANK, {}, fields=60_300)
+    assert _guess(raw, RANK, {}, 10**6, 1) == 60_300
+    with pytest.raises(InvalidInput, match="more than 20000 fields"):
+        check_fields(raw, RANK, {}, fields=20_000)
 
 
 def test_fields_that_nobody_knows_count() -> None:
@@ -85,8 +102,8 @@ def test_a_number_that_is_longer_than_it_needs_to_be_hides_nothing() -> None:
 @given(st.binary(max_size=200), st.integers(0, 3))
 def test_bytes_that_are_no_message_end_the_count(noise: bytes, places: int) -> None:
     raw = whole(places).SerializeToString()
-    with suppress(IndexError, InvalidInput):
-        _count(raw + noise, RANK, {"candidates": 2}, 50)
+    with suppress(InvalidInput):
+        _guess(raw + noise, RANK, {"candidates": 2}, 50, 1)
 
 
 def test_bytes_that_are_cut_are_left_to_the_decoder() -> None:

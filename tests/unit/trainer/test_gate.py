@@ -20,6 +20,7 @@ from tests.unit.conftest import CONFIG, tiny_tokenizer, tiny_weights
 from tests.unit.trainer.evaluation.shop import ByWords, as_ranked_by, dataset, untracked
 from trainer.dataset import Dataset
 from trainer.evaluation.evaluation import Evaluation, evaluate, held_back
+from trainer.evaluation.report import report
 from trainer.gate import Rules, checks, measured, promoted
 
 SMALL = Rules(min_size=1)
@@ -65,6 +66,41 @@ def test_a_gain_in_the_mean_does_not_pay_for_a_segment(tmp_path: Path) -> None:
     # Segments that are too small are not looked at, and a margin as wide as the loss lets it pass.
     assert failed(english, chinese, Rules(min_size=3)) == set()
     assert failed(english, chinese, replace(SMALL, margin=0.9)) == set()
+
+
+def many_categories(folder: Path, but: str) -> Evaluation:
+    """Of a shop of 22 categories, each with a query of which the item `a-cNN` is right."""
+    names = [f"c{number:02}" for number in range(22)]
+    like = dataset().items.to_pylist()[0]
+    items = [
+        like | {"item_id": f"{which}-{name}", "title": f"{name} {which}", "category": name}
+        for name in names
+        for which in "ab"
+    ]
+    queries = [
+        {"query_id": name, "text": f"{name} a", "language": "", "split": "test", "segment": ""}
+        for name in names
+    ]
+    pair = {"weight": 1.0, "source": "judgment", "negative": "", "split": "test"}
+    examples = [
+        pair | {"query_id": name, "item_id": f"{which}-{name}", "label": float(which == "a")}
+        for name in names
+        for which in "ab"
+    ]
+    data = dataset(items=items, queries=queries, examples=examples, impressions=[], sequences=[])
+    return evaluate(ByWords(folder / f"but-{but}", but), held_back(data), untracked, robust=False)
+
+
+def test_no_category_is_too_far_down_the_list_to_be_looked_at(tmp_path: Path) -> None:
+    """Better in ten categories, worse in the last of 22."""
+    candidate, serving = many_categories(tmp_path, "a-c21"), many_categories(tmp_path, "a-c0")
+    assert failed(candidate, serving) == {"nDCG@10 of category c21"}
+    # The page shows the largest ones, and says that there are more.
+    (section,) = [
+        one for one in report([candidate, serving], {}).sections if one.title == "Segments"
+    ]
+    assert len(section.tables[0].rows) == 20
+    assert "--json has 2 more" in section.paragraphs[0]
 
 
 def test_a_gain_in_judgments_does_not_pay_for_clicks(tmp_path: Path) -> None:

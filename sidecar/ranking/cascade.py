@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuralrank.errors import Overloaded
+from neuralrank.exclusions import exclusions
 from neuralrank.language import detect
 from sidecar.deadline import Deadline
 from sidecar.domain import (
@@ -37,7 +38,7 @@ from sidecar.ranking.blend import (
     order,
     retrieval,
 )
-from sidecar.ranking.exclusions import exclusions, mentions
+from sidecar.ranking.exclusions import mentions
 from sidecar.ranking.experiment import coin, join, ways
 from sidecar.ranking.explain import Evidence, explain
 from sidecar.ranking.filters import apply_filters

@@ -191,7 +191,7 @@ def _sampled(source: Checkpoint, train: Judged, count: int) -> tuple[list[Tokens
     """Pairs from the whole of the train part as the source reads them, and their labels."""
     reader = Reader.of(source)
     rows = np.unique(np.linspace(0, len(train) - 1, count).astype(int))
-    queries = reader.halves([train.queries[query] for query in train.query[rows]])
+    queries = reader.queries([train.queries[query] for query in train.query[rows]])
     texts = reader.halves([train.texts[item] for item in train.item[rows]])
     pairs = [reader.pair(query, text) for query, text in zip(queries, texts, strict=True)]
     return pairs, train.label[rows]

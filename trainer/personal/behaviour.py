@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
+from neuralrank.exclusions import as_read
 from neuralrank.personal_inputs import ACTIONS, action_numbers
 from trainer.dataset import SPLITS, Dataset
 from trainer.dataset.checks import milliseconds
@@ -182,7 +183,8 @@ def from_dataset(
     single = tuple(row.history for row in rows["train"].values() if len(row.history) == 1)
     train = Part(visits("train", rows["train"]), _histories(rows["train"]), single)
     dev = Part(visits(held, known_users), _histories(rows[held]))
-    vectors = encode([texts[query] for query in asked]) if asked else shop.vectors[:0]
+    # As the sidecar has them encoded. Words match the whole query, as the caller's own search does.
+    vectors = encode([as_read(texts[query]) for query in asked]) if asked else shop.vectors[:0]
     return Behaviour(
         shop, train, dev, vectors, f"{data.description.source} {data.description.created}",
         data.description.window.interval,

@@ -19,9 +19,9 @@ from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.registry import Registry
 from tests.unit.conftest import HIDDEN, LAYERS, tiny_bundle
 from tests.unit.trainer.text.conftest import tiny_checkpoint
-from tests.unit.trainer.text.test_reranker import tiny_dataset
+from tests.unit.trainer.text.test_reranker import excluding, tiny_dataset
 from trainer.compress.compressing import CompressOptions, compress
-from trainer.compress.measuring import Row
+from trainer.compress.measuring import Bench, Row
 from trainer.dataset import Window
 from trainer.loop import TrainingOptions
 from trainer.text import Reader, TextModel, read_source, score_pairs
@@ -82,6 +82,19 @@ def test_each_step_is_measured_and_the_smaller_one_serves(tmp_path: Path) -> Non
     # The last layer has its query apart: only the first token is read there.
     assert arrays["layer0.query.weight"] == (HIDDEN, HIDDEN // 2)
     assert not any(name.startswith("layer1.") for name in arrays)
+
+
+def test_what_a_query_excludes_is_not_read_as_it_is_not_where_the_model_serves(
+    tmp_path: Path,
+) -> None:
+    bundle = tiny_bundle(tmp_path, "cross_encoder")
+    bench = Bench(Judged.of(tiny_dataset(), "test"))
+    bench.row("plain", bundle)
+    # Correlations are with the first scores.
+    held = Judged.of(excluding(tiny_dataset()), "test")
+    assert held.queries == ["j without zz"]
+    bench._held = held
+    assert bench.row("excluding", bundle).correlation == 1.0
 
 
 def test_the_command_publishes_a_candidate(tmp_path: Path) -> None:

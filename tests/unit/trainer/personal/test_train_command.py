@@ -133,6 +133,22 @@ def test_what_was_recommended_is_learned_from_with_what_came_before() -> None:
     assert all(one.query >= 0 for one in found.dev.visits)
 
 
+def test_queries_are_encoded_without_what_they_exclude_as_where_the_ranker_serves() -> None:
+    given = data()
+    rows = [row | {"text": f"{row['text']} without lid"} for row in given.queries.to_pylist()]
+    asked: list[str] = []
+
+    def encode(texts: Any) -> Any:
+        asked.extend(texts)
+        return np.zeros((len(texts), 6), np.float32)
+
+    changed = replace(given, queries=pa.Table.from_pylist(rows, given.queries.schema))
+    found = from_dataset(changed, shop(given), encode)
+    assert asked == ["kettle", "laptop"]
+    # The caller's own search is for all words; no text has these.
+    assert found.train.visits[0].retrieval.tolist() == [1.0, 1.0, 0.0, 0.0]
+
+
 def test_a_click_on_what_its_user_blocks_by_the_end_of_a_part_is_none() -> None:
     given = data()
     # Of 4 and 0 the second is clicked, and 5 below them.

@@ -216,7 +216,8 @@ def from_histories(histories: Histories, shop: Shop) -> Behaviour:
         ),
         Part((), tuple(history(long[number]) for number in sorted(held))),
         shop.vectors[:0],
-        f"histories {histories.hash}",
+        # Ids alone do not tell that the catalogue has new titles. A dataset has its catalogue in it.
+        f"histories {histories.hash}, items {shop.hash}",
     )
 
 

@@ -31,8 +31,11 @@ from trainer.dataset import (
 )
 from trainer.dataset.format import Split, Window
 from trainer.gate import FORGOTTEN, Rules
+from trainer.loop import TrainingOptions
 from trainer.personal import gate
-from trainer.personal.behaviour import from_dataset
+from trainer.personal.behaviour import from_dataset, from_histories
+from trainer.personal.learning import PersonalOptions, train_personal
+from trainer.personal.sequences import Histories
 from trainer.personal.shop import Shop
 
 TRAINING = ["--steps", "4", "--every-steps", "2", "--track", "none", "--dev-items", "5"]
@@ -147,6 +150,24 @@ def test_queries_are_encoded_without_what_they_exclude_as_where_the_ranker_serve
     assert asked == ["kettle", "laptop"]
     # The caller's own search is for all words; no text has these.
     assert found.train.visits[0].retrieval.tolist() == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_a_run_of_histories_goes_on_only_with_the_same_catalogue(tmp_path: Path) -> None:
+    """Ids stay when titles and prices change."""
+    ids = [f"i{number}" for number in range(6)]
+    known = Histories.of(ids, {f"u{n}": [ids[n], ids[(n + 1) % 6], ids[n]] for n in range(6)})
+
+    def run(vectors: Any, price: float) -> None:
+        columns = Columns.of(["b"] * 6, [["c"]] * 6, [price] * 6, {})
+        things = Shop(known.items, np.asarray(vectors, np.float32), columns, "enc@0123456789ab")
+        options = TrainingOptions(out=tmp_path, steps=1, batch_size=4, track="none")
+        train_personal(from_histories(known, things), PersonalOptions(), options)
+
+    run(np.eye(6), 1.0)
+    run(np.eye(6), 1.0)
+    for vectors, price in ((np.eye(6)[::-1], 1.0), (np.eye(6), 2.0)):
+        with pytest.raises(InvalidInput, match="holds a run with data 'histories "):
+            run(vectors, price)
 
 
 def test_a_click_on_what_its_user_blocks_by_the_end_of_a_part_is_none() -> None:

@@ -216,7 +216,7 @@ def from_histories(histories: Histories, shop: Shop) -> Behaviour:
         ),
         Part((), tuple(history(long[number]) for number in sorted(held))),
         shop.vectors[:0],
-        # Ids alone do not tell that the catalogue has new titles. A dataset has its catalogue in it.
+        # Ids alone do not tell that the catalogue has new titles; a dataset holds its own.
         f"histories {histories.hash}, items {shop.hash}",
     )
 

@@ -243,6 +243,48 @@ def test_judgments_without_a_labelled_pair_or_a_dataset_are_refused(
     assert run("promote", refs[1], "--judgments", tmp_path / "data").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("by_hash", "flags", "words"),
+    [
+        # It promoted without comparing.
+        (False, ["--dataset", "data"], "name it by its hash"),
+        (False, ["--force", "--reason", "so"], "name it by its hash"),
+        # It promoted without comparing, or compared without …
+        (True, ["--dataset", "data", "--force", "--reason", "so"], "--dataset, --force: give one"),
+        (True, ["--dataset", "data", "--canary", "5"], "--canary, --dataset: give one"),
+        (True, ["--canary", "5", "--shadow", "5"], "--canary, --shadow: give one"),
+        (True, ["--canary", "5", "--max-slowdown", "2"], "--max-slowdown"),
+        # They did nothing.
+        (True, ["--min-gain", "0.01", "--max-p", "0.05"], "--min-gain, --max-p: without --dataset"),
+        (False, ["--min-gain", "0"], "--min-gain: without --dataset"),
+        (True, ["--min-size", "3", "--margin", "0"], "--margin, --min-size: without --dataset"),
+    ],
+)
+def test_flags_that_can_not_be_meant_together_are_refused_and_nothing_serves(
+    tmp_path: Path,
+    registry: Registry,
+    refs: tuple[str, str],
+    by_hash: bool,
+    flags: list[str],
+    words: str,
+) -> None:
+    first, second = refs
+    # A person's bundle: it needs no proof, so that nothing else would refuse it.
+    third = registry.publish(seeded(tmp_path / "3", 3)).ref
+    registry.promote(first)
+    flags = [str(tmp_path / flag) if flag == "data" else flag for flag in flags]
+    done = run("promote", third if by_hash else "ranker", *flags)
+    assert done.exit_code == 2, done.output
+    assert words in " ".join(done.stderr.replace("│", " ").split())
+    assert registry.resolve("ranker") == first
+    assert listed()[second]["outcome"] == "waiting"
+
+
+def test_a_comparison_may_say_how_slow_it_may_be(tmp_path: Path, refs: tuple[str, str]) -> None:
+    options = ("--dataset", tmp_path / "data", "--max-slowdown", "3", "--min-size", "10")
+    assert run("promote", refs[1], *options).exit_code == 0
+
+
 def test_a_person_may_force_it_with_a_reason(registry: Registry, refs: tuple[str, str]) -> None:
     _, second = refs
     assert run("promote", second).exit_code == 3  # it was not compared

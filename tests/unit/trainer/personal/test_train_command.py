@@ -332,7 +332,7 @@ def test_a_registry_without_encoder_is_said(tmp_path: Path) -> None:
     empty = Registry(str(tmp_path / "none"))
     done = command(empty, tmp_path, "data", "--out", tmp_path / "run")
     assert isinstance(done.exception, NotFound)
-    assert "has no encoder" in str(done.exception)
+    assert "No encoder is in the registry" in str(done.exception)
     empty.publish(tiny_bundle(tmp_path / "cross", "cross_encoder", name="reads"))
     done = command(empty, tmp_path, "data", "--out", tmp_path / "run", "--encoder", "reads")
     assert isinstance(done.exception, InvalidInput)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.table import Table
 
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.encoders import default_encoder
 from neuralrank.console import plain_console
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound
@@ -231,8 +232,7 @@ def width_of(encoder: Encoder | None, dimensions: int) -> int:
 
 
 def load_encoder(settings: Settings, ref: str | None) -> Encoder:
-    """The encoder bundle of a name or name@hash; the newest one in service where none is named. A
-    candidate is used by its name@hash only: the vectors of an index are what searches go by.
+    """The encoder bundle of a name or name@hash; where none is named, the default one.
 
     Raises:
         NotFound: there is none.
@@ -240,20 +240,8 @@ def load_encoder(settings: Settings, ref: str | None) -> Encoder:
     registry = Registry(settings.registry_path)
     if ref:
         return Encoder.load(registry.get(ref))
-    encoders = [bundle for bundle in registry.list() if bundle.manifest.kind == "encoder"]
-    if not encoders:
-        raise NotFound(
-            f"No encoder is in the registry {registry.url}. Add one with `neuralrank "
-            "models add`, or index text only with --no-vectors."
-        )
-    serving = [bundle for bundle in encoders if registry.serves(bundle.ref)]
-    if not serving:
-        raise NotFound(
-            f"No encoder of the registry {registry.url} is in service. There is: "
-            f"{', '.join(bundle.ref for bundle in encoders)}. Name one with --encoder, or put one "
-            "into service with `neuralrank models promote`."
-        )
-    return Encoder.load(max(serving, key=lambda bundle: bundle.manifest.created))
+    otherwise = "Or name one with --encoder, or index text only with --no-vectors."
+    return Encoder.load(default_encoder(registry, otherwise))
 
 
 def load_image_encoder(settings: Settings, ref: str) -> ImageEncoder:

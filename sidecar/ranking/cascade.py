@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from neuralrank.affinity import affinity
 from neuralrank.errors import Overloaded
+from neuralrank.exclusions import exclusions
 from neuralrank.language import detect
 from sidecar.deadline import Deadline
 from sidecar.domain import (
@@ -33,7 +34,7 @@ from sidecar.models.follower import Models
 from sidecar.models.serving import CrossEncoderModel, Serving
 from sidecar.models.shadow import Shadow
 from sidecar.ranking.blend import feedback, order, retrieval
-from sidecar.ranking.exclusions import exclusions, mentions
+from sidecar.ranking.exclusions import mentions
 from sidecar.ranking.experiment import coin, join, ways
 from sidecar.ranking.explain import Evidence, explain
 from sidecar.ranking.filters import apply_filters

@@ -1,5 +1,6 @@
 """The catalogue as the personal ranker reads it."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,6 +57,16 @@ class Shop:
             encoder.ref,
             encoder.bundle.manifest.item_similarity,
         )
+
+    @cached_property
+    def hash(self) -> str:
+        """Of what rankers read of the items: another catalogue's, or another encoder's, differs."""
+        columns = (self.columns.brand, self.columns.categories, self.columns.price)
+        digest = hashlib.sha256()
+        for part in (self.vectors, *columns):
+            digest.update(f"{part.dtype} {part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()[:16]
 
     @cached_property
     def numbers(self) -> Mapping[str, int]:

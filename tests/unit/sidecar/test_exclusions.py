@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.ranking.exclusions import exclusions, mentions
+from neuralrank.exclusions import exclusions
+from sidecar.ranking.exclusions import mentions
 
 
 @pytest.mark.parametrize(

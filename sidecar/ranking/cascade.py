@@ -40,8 +40,8 @@ from sidecar.ranking.blend import (
 from sidecar.ranking.exclusions import exclusions, mentions
 from sidecar.ranking.experiment import coin, join, ways
 from sidecar.ranking.explain import Evidence, explain
-from sidecar.ranking.filters import apply_filters
-from sidecar.ranking.gather import Gatherer
+from sidecar.ranking.filters import apply_filters, unchecked
+from sidecar.ranking.gather import Gathered, Gatherer
 from sidecar.ranking.orders import Order, Parts, page_of, with_low
 from sidecar.ranking.personal import Offer, fitting
 from sidecar.ranking.rerank import read
@@ -121,9 +121,16 @@ class Ranker:
         if asks and gathered.unread and not most_have_vectors(candidates):
             candidates, photos = without_vectors(candidates), None
         with trace.stage("filter", len(candidates)):
-            kept, dropped = apply_filters(
-                candidates, query.filters, gathered.profile, query.similar_to
-            )
+            unread = _unread(query, gathered)
+            rules = candidates, query.filters, gathered.profile
+            kept, dropped = apply_filters(*rules, query.similar_to, unread)
+            passed = unchecked(*rules, unread, kept)
+            if passed and gathered.unread:
+                trace.degrade(
+                    gathered.unread,
+                    f"{passed} of {len(kept)} candidates were not held to all filters: what these "
+                    "look at was not read",
+                )
         with trace.stage("score", len(kept)):
             near = similarities(
                 candidates,
@@ -311,6 +318,14 @@ class Ranker:
                 f"no cross-encoder serves the query's language {language or 'unknown'!r}",
             )
         return found
+
+
+def _unread(query: RankQuery, gathered: Gathered) -> frozenset[int]:
+    """Positions of candidates whose items the index may have, and could not be read."""
+    if gathered.unread is None:
+        return frozenset()
+    keys = enumerate(query.candidates.keys)
+    return frozenset(position for position, key in keys if key not in gathered.items)
 
 
 def _wanted(query: RankQuery) -> tuple[RankQuery, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neuralrank.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.domain import Floats, Interaction, Profile, Ranking
+from sidecar.domain import Floats, Interaction, Item, Profile, Ranking
 from sidecar.inference.cost import Cost
 from tests.unit.sidecar.parts import (
     Bench,
@@ -391,6 +391,51 @@ async def test_the_few_that_happen_to_be_cached_do_not_order_the_page(
         assert all(
             hit.explanation and hit.explanation.relevance is not None for hit in ranking.results
         )
+
+
+RULED = pb.Filters(
+    attributes=[pb.AttributeRule(name="brand", values=["Apple"])], in_stock_only=True
+)
+
+
+@pytest.mark.parametrize("read", ["items", "index"])
+async def test_a_rule_keeps_what_could_not_be_read_and_the_answer_says_of_how_many(
+    bench: Bench, read: str
+) -> None:
+    async def down(*_: object) -> list[Item]:
+        raise Unavailable("down")
+
+    setattr(bench.catalogue, read, down)
+    rows = [pb.Candidate(id="A"), pb.Candidate(id="B", brand="Dell"), pb.Candidate(id="C")]
+    asked = pb.RankRequest(candidates=rows, index="shop", options=explained(filters=RULED))
+    ranking = await bench.rank(asked)
+    # B came with its brand, which is not the one that is wanted.
+    assert ids(ranking) == ["A", "C"]
+    assert [drop.id for drop in ranking.dropped] == ["B"]
+    assert [(note.reason.value, note.detail) for note in ranking.degraded][-1] == (
+        "features_unavailable",
+        "2 of 2 candidates were not held to all filters: what these look at was not read",
+    )
+
+
+async def test_after_the_deadline_a_rule_keeps_what_was_not_read(bench: Bench) -> None:
+    asked = request("C", "A", options=explained(filters=RULED))
+    ranking = await bench.rank(asked)
+    assert ids(ranking) == ["A"]
+    assert not ranking.degraded
+    late = await bench.rank(asked, seconds=0.0)
+    assert len(late.results) == 2
+    assert [note.reason.value for note in late.degraded] == ["deadline", "deadline"]
+    assert late.degraded[1].detail.startswith("2 of 2 candidates were not held to all filters")
+
+
+async def test_of_what_no_filter_looks_at_nothing_is_said(bench: Bench) -> None:
+    bench.catalogue.error = Unavailable("down")
+    rows = [pb.Candidate(id=name, brand="Apple", in_stock=True) for name in "AB"]
+    asked = pb.RankRequest(candidates=rows, index="shop", options=explained(filters=RULED))
+    ranking = await bench.rank(asked)
+    assert len(ranking.results) == 2
+    assert not any("filters" in note.detail for note in ranking.degraded)
 
 
 async def test_events_down_leaves_the_rest(bench: Bench) -> None:

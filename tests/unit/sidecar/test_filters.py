@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.domain import AttributeRule, Candidates, DropReason, Filters, Profile
-from sidecar.ranking.filters import apply_filters
+from sidecar.ranking.filters import apply_filters, unchecked
 
 NOBODY = Profile()
 
@@ -91,6 +91,34 @@ def test_brand_and_category_can_be_ruled_on() -> None:
     assert drops(Filters(attributes=rules), categories=[("Phones",), (), ()]) == {
         "i0": "attribute_rule"
     }
+
+
+def test_a_rule_does_not_drop_what_could_not_be_read() -> None:
+    attributes = [{"color": ("green",)}, None, None]
+    wanted = Filters(attributes=(AttributeRule("color", frozenset({"red"})),))
+    rows = candidates(attributes=attributes)
+    kept, dropped = apply_filters(rows, wanted, NOBODY, unread={0, 1})
+    # Of i0 it came that it is green; the index, which was read, says nothing of i2.
+    assert kept.tolist() == [1]
+    assert [drop.id for drop in dropped] == ["i0", "i2"]
+    assert unchecked(rows, wanted, NOBODY, {0, 1}, kept) == 1
+
+
+def test_what_was_not_held_to_a_filter_is_counted_once() -> None:
+    rows = candidates(brands=["Apple", None, None], attributes=[None, None, None])
+    strict = Filters(
+        exclude_brands=frozenset({"dell"}),
+        max_price=50,
+        in_stock_only=True,
+        attributes=(AttributeRule("category", frozenset({"phone"}), exclude=True),),
+    )
+    every = np.arange(3)
+    assert unchecked(rows, strict, NOBODY, {0, 1, 2}, every) == 3
+    assert unchecked(rows, strict, NOBODY, {2}, every) == 1
+    assert unchecked(rows, Filters(), NOBODY, {0, 1, 2}, every) == 0
+    blocks = Profile(blocked_brands=frozenset({"dell"}))
+    assert unchecked(rows, Filters(), blocks, {0, 1, 2}, every) == 2
+    assert unchecked(rows, Filters(max_price=50), NOBODY, {0, 1, 2}, every) == 1
 
 
 def test_the_item_itself_is_no_similar_item() -> None:

@@ -188,7 +188,7 @@ class Ranker:
                         Evidence(
                             candidates, near, *one.parts, one.logits, one.blended,
                             asked[name].weights.cross_encoder, gathered.taste, space.encoder,
-                            bool(query.similar_to), unwanted, said,
+                            bool(query.similar_to), unwanted, said, np.isnan(taste),
                         ),
                         kept,
                         page.ranked,

@@ -32,8 +32,8 @@ class Gathered:
     """`query_vector` float32 [d] of length 1: the query's, or that of the item of `similar_to`.
 
     `late`: the deadline left no time for the query's. `unread`: why items that the index may have
-    were not read; None: all were. `photos`: how alike those of the candidates are to that of `similar_to`; None where
-    the index has none.
+    were not read; None: all were. `photos`: how alike those of the candidates are to that of
+    `similar_to`; None where the index has none.
     """
 
     space: Space

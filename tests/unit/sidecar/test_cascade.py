@@ -20,6 +20,7 @@ from tests.unit.sidecar.parts import (
     WordEncoder,
     WordJudge,
     ids,
+    item,
     reasons,
     request,
     shop,
@@ -216,6 +217,58 @@ async def test_every_hit_is_explained_in_numbers_that_add_up(bench: Bench) -> No
     assert best.because_of[0] == "A"
     assert best.cross_encoder_logit == 4.0
     assert best.query_similarity == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("fusion", [pb.FUSION_WEIGHTS, pb.FUSION_RRF])
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"query": "computer", "user": "b"},
+        {"query": "phone", "user": "a"},
+        {"user": "a"},
+        {"similar_to": "D", "user": "a"},
+    ],
+)
+async def test_an_item_without_a_vector_neither_gains_nor_loses_by_that_it_may_fit_the_user(
+    bench: Bench, page: dict[str, str], fusion: "pb.Fusion"
+) -> None:
+    bench.catalogue.contents["E"] = replace(bench.catalogue.contents["C"], id="E", vector=None)
+    rows = [pb.Candidate(id=name, retrieval_score=9 - at) for at, name in enumerate("AEBC")]
+    options = explained(fusion=fusion, bundle="none")
+    asked = request(options=options, **page)
+    del asked.candidates[:]
+    asked.candidates.extend(rows)
+    ranking = await bench.rank(asked)
+    explanations = {hit.id: hit.explanation for hit in ranking.results if hit.explanation}
+    said = explanations["E"]
+    fits = [explanations[name].affinity for name in "ABC"]
+    assert said.affinity == pytest.approx(np.mean([fit for fit in fits if fit is not None]))
+    assert {why.weights for why in explanations.values()} == {said.weights}
+    assert said.user_similarity is None
+    assert said.because_of == ()
+    assert "fits the user" not in said.summary
+    parts = (said.relevance, said.affinity, said.retrieval)
+    weights = (said.weights.relevance, said.weights.affinity, said.weights.retrieval)
+    total = sum(w * p for w, p in zip(weights, parts, strict=True) if p is not None)
+    score = next(hit.score for hit in ranking.results if hit.id == "E")
+    assert score == pytest.approx(total, abs=1e-5)
+
+
+async def test_a_copy_without_a_vector_does_not_pass_what_fits_nobody_either() -> None:
+    # Nothing here is like what the user bought: 0.02 of affinity against much else.
+    bought = item("K", "kettle", price=20.0, category=("kitchen",))
+    computers = [item(f"P{n}", "red computer", category=("digital",)) for n in range(8)]
+    copy = replace(computers[6], id="copy", vector=None)
+    rows = [*computers, copy]
+    bench = Bench(Catalogue({one.id: one for one in [bought, *rows]}))
+    bench.catalogue.users = {"k": Profile(interactions=(Interaction("K", "purchase", HOUR),))}
+    made = pb.RankRequest(query="computer", index="shop", user=pb.User(id="k"))
+    made.candidates.extend(
+        pb.Candidate(id=one.id, retrieval_score=20 - place) for place, one in enumerate(rows)
+    )
+    ranking = await bench.rank(made)
+    await bench.close()
+    assert ids(ranking) == [one.id for one in rows]
 
 
 async def test_similar_items_are_near_the_item_and_without_it(bench: Bench) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuralrank.errors import Overloaded
-from neuralrank.language import detect
+from neuralrank.language import detect, of_no_language
 from sidecar.deadline import Deadline
 from sidecar.domain import (
     Candidates,
@@ -303,9 +303,11 @@ class Ranker:
     ) -> tuple[CrossEncoderModel, Cost] | None:
         if not query.query or query.bundle == "none" or not query.weights.relevance:
             return None
-        language = query.language or detect(query.query)
+        language: str | None = query.language or detect(query.query)
+        if not language and of_no_language(query.query):
+            language = None
         named = serving.cross_encoder(query.bundle) if query.bundle else None
-        if named is not None and not named[0].supports(language):
+        if named is not None and language is not None and not named[0].supports(language):
             trace.degrade(
                 DegradedReason.MODEL_UNAVAILABLE,
                 f"{named[0].ref} does not know the query's language {language or 'unknown'!r}",

@@ -359,6 +359,22 @@ async def test_a_cross_encoder_reads_only_its_languages(bench: Bench) -> None:
     assert reasons(ranking) == {"model_unavailable"}
 
 
+@pytest.mark.parametrize("bundle", ["", "judge"])
+@pytest.mark.parametrize("query", ["12345", "195-50", "🎁"])
+async def test_a_query_without_letters_is_read_as_one_of_any_language(
+    bench: Bench, query: str, bundle: str
+) -> None:
+    ranking = await bench.rank(request(query=query, options=explained(bundle=bundle)))
+    assert not ranking.degraded
+    assert bench.judge is not None
+    assert bench.judge.texts
+
+
+async def test_letters_of_a_script_that_is_not_known_are_no_part_number(bench: Bench) -> None:
+    ranking = await bench.rank(request(query="கணினி 12345"))
+    assert reasons(ranking) == {"model_unavailable"}
+
+
 async def test_the_language_can_be_named(bench: Bench) -> None:
     ranking = await bench.rank(request(query="computer", language="de"))
     assert reasons(ranking) == {"model_unavailable"}

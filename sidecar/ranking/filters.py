@@ -112,12 +112,19 @@ def _prices(candidates: Candidates, filters: Filters) -> Iterator[tuple[int, Dro
     prices = candidates.prices
     if filters.min_price is not None:
         for position in np.flatnonzero(prices < filters.min_price).tolist():
-            detail = f"price {prices[position]:g} is below min_price {filters.min_price:g}"
+            price, least = _plain(prices[position]), _plain(filters.min_price)
+            detail = f"price {price} is below min_price {least}"
             yield position, DropReason.PRICE_RANGE, detail
     if filters.max_price is not None:
         for position in np.flatnonzero(prices > filters.max_price).tolist():
-            detail = f"price {prices[position]:g} is above max_price {filters.max_price:g}"
+            price, most = _plain(prices[position]), _plain(filters.max_price)
+            detail = f"price {price} is above max_price {most}"
             yield position, DropReason.PRICE_RANGE, detail
+
+
+def _plain(price: float) -> str:
+    """As people write it: 20, 19.99, 1000000."""
+    return np.format_float_positional(price, trim="-")
 
 
 def _rule(

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,9 +126,19 @@ def test_the_item_itself_is_no_similar_item() -> None:
     assert drops(Filters(), same="i2") == {"i2": "same_item"}
 
 
-def test_a_detail_says_what_was_and_what_is_allowed() -> None:
-    _, dropped = apply_filters(candidates(), Filters(max_price=15), NOBODY)
-    assert [drop.detail for drop in dropped] == ["price 20 is above max_price 15"]
+@pytest.mark.parametrize(
+    ("price", "bounds", "said"),
+    [
+        (20.0, Filters(max_price=15), "price 20 is above max_price 15"),
+        (1e6, Filters(max_price=999_999.5), "price 1000000 is above max_price 999999.5"),
+        (19.99, Filters(min_price=1_234_567), "price 19.99 is below min_price 1234567"),
+    ],
+)
+def test_a_detail_says_what_was_and_what_is_allowed(
+    price: float, bounds: Filters, said: str
+) -> None:
+    _, dropped = apply_filters(candidates(1, prices=np.array([price])), bounds, NOBODY)
+    assert [drop.detail for drop in dropped] == [said]
 
 
 NAMES = st.sampled_from([f"i{n}" for n in range(8)])

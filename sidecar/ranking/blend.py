@@ -16,6 +16,7 @@ from sidecar.domain import Floats, Weights
 
 __all__ = [
     "Blend",
+    "as_others",
     "blend",
     "by_place",
     "feedback",
@@ -176,6 +177,25 @@ def _mixed(own: Floats, scores: Floats, share: float) -> Floats:
     part = np.float32(share)
     mixed = (1 - part) * own + part * (own.mean() + standard * own.std())
     return np.asarray(mixed, np.float32)
+
+
+def as_others(part: Floats, kept: npt.NDArray[np.intp]) -> Floats:
+    """A part where those who lack it have the mean of the others, float32 [n], so that it says
+    nothing of them. Were its weight left out instead, who lacks it would pass all to whom it gives
+    less than their other parts do.
+
+    Args:
+        part: NaN: absent; it stays so where no other has it.
+        kept: positions of the candidates that may be shown: no others are looked at, or filled.
+    """
+    values = part[kept]
+    known = ~np.isnan(values)
+    if known.all() or not known.any():
+        return part
+    filled = part.copy()
+    # In float64: of equals the mean must be the same to the last digit, or ties would be broken.
+    filled[kept] = np.where(known, values, np.float32(np.mean(values[known], dtype=np.float64)))
+    return filled
 
 
 def retrieval(scores: Floats, *, has_query: bool, informed: bool = False) -> Floats:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sidecar.domain import Floats, Weights
 from sidecar.ranking.blend import (
+    as_others,
     blend,
     by_place,
     feedback,
@@ -218,6 +219,25 @@ def test_too_few_candidates_give_no_feedback() -> None:
     match = np.linspace(0.9, 0.1, 11, dtype=np.float32)
     assert feedback(match, match, vectors, np.arange(11)) is None
     assert feedback(floats(), floats(), np.zeros((0, 3), np.float32), np.arange(0)) is None
+
+
+@given(parts(columns=1))
+def test_those_who_lack_a_part_have_the_mean_of_the_others(rows: Floats) -> None:
+    part = rows[:, 0]
+    filled = as_others(part, np.arange(len(part)))
+    known = ~np.isnan(part)
+    assert (filled[known] == part[known]).all()
+    if known.any():
+        assert filled[~known] == pytest.approx(np.mean(part[known]), abs=1e-6)
+        assert np.nanmin(part) <= filled.min()
+        assert filled.max() <= np.nanmax(part)
+    else:
+        assert np.isnan(filled).all()
+
+
+def test_only_those_that_may_be_shown_are_looked_at_and_filled() -> None:
+    filled = as_others(floats(0.9, 0.1, NAN, NAN), np.array([1, 2]))
+    assert filled == pytest.approx(floats(0.9, 0.1, 0.1, NAN), nan_ok=True)
 
 
 def test_a_tie_goes_to_the_callers_score_and_then_to_the_callers_order() -> None:

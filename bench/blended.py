@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bench.candidates import DATA, Found, Recorded
 from neuralrank.catalogue import Catalogue
 from neuralrank.encoder import Encoder
+from neuralrank.exclusions import as_read
 from neuralrank.product import Product, headline, passage
 from sidecar.domain import Candidates, Floats, Weights
 from sidecar.ranking.blend import blend, feedback, order, relevance, retrieval
@@ -37,6 +38,7 @@ class Page:
     """One query's candidates with the parts of their scores that are there before a model reads,
     float32 [candidates] each."""
 
+    # As models read it.
     query: str
     ids: list[str]
     match: Floats
@@ -99,11 +101,12 @@ def _page(found: Found, vectors: Floats, encoder: Encoder) -> Page:
     candidates = Candidates.bare(
         [id_ for id_, _ in found.candidates], [None] * count, np.array(scores, np.float32), vectors
     )
-    near = similarities(candidates, encoder, encoder.encode_queries([found.text])[0], None)
+    query = as_read(found.text)
+    near = similarities(candidates, encoder, encoder.encode_queries([query])[0], None)
     given = retrieval(candidates.retrieval, has_query=True)
     centroid = feedback(near.query_match, given, vectors, np.arange(count))
     context = centroid_match(candidates, encoder, centroid)
-    return Page(found.text, candidates.ids, near.query_match, context, given, candidates.retrieval)
+    return Page(query, candidates.ids, near.query_match, context, given, candidates.retrieval)
 
 
 @cache

@@ -84,6 +84,7 @@ def index_catalogue(
     dimensions: int = 0,
     resume: bool = False,
     keep: int = 1,
+    max_rejected: float = 0.1,
     progress: Callable[[float, int, int], None] | None = None,
 ) -> Summary:
     """Indexes a catalogue and moves the alias `name` to it.
@@ -99,11 +100,14 @@ def index_catalogue(
             written only if there are any.
         resume: goes on with the index that an interrupted run left.
         keep: how many earlier generations stay.
+        max_rejected: the largest share of rows, 0 to 1, that may be rejected: above it the alias
+            does not move. A feed that went wrong would replace what is searched, and the one after
+            it the last good index.
         progress: called with the part of the catalogue that is read in [0, 1], and how many
             documents were written and rejected.
 
     Raises:
-        InvalidInput: the catalogue, the name or every row can't be used.
+        InvalidInput: the catalogue, the name or too many rows can't be used.
         Unavailable, Overloaded, Unsupported: OpenSearch does not answer, is too busy, or its disk
             is full. The alias is as it was; the message says what became of the new index.
     """
@@ -126,6 +130,9 @@ def index_catalogue(
             run.fill(catalogue)
         if run.written == 0:
             raise InvalidInput(_nothing_written(catalogue, run.read, rejects))
+        # Of all rows, also where an interrupted run has written some of them.
+        if rejected.count / run.read > max_rejected:
+            raise InvalidInput(_too_many(catalogue, rejected, run.read, max_rejected))
         similarity = photos.similarity() if photos else None
         notes = {"image_similarity": similarity} if similarity else {}
         switched = generation.finish(client, run.written, keep, notes=notes)
@@ -320,6 +327,16 @@ def _nothing_written(catalogue: Catalogue, read: int, rejects: Path) -> str:
     return (
         f"None of the {read} rows of {catalogue.path} could be indexed; {rejects} says why, row by "
         "row."
+    )
+
+
+def _too_many(catalogue: Catalogue, rejected: Rejects, read: int, allowed: float) -> str:
+    share = rejected.count / read
+    return (
+        f"{rejected.count:,} of the {read:,} rows of {catalogue.path} were rejected, a share of "
+        f"{share:.4g}; --max-rejected allows {allowed:g}. {rejected.path} says why, row by row. "
+        "Mend the catalogue, or, if the rest is what is to be searched, index again with a higher "
+        "--max-rejected."
     )
 
 

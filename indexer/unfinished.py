@@ -18,16 +18,18 @@ def give_up(
     )
     try:
         # An interruption, or an answer that did not come, may have been after the switch.
-        if generation.serves(client):
+        serving = generation.serving(client)
+        left = f"{generation.alias!r} was left as it was"
+        if serving:
+            left = f"{left}, on {', '.join(serving)}"
+        if generation.index in serving:
             add_sentence(
                 error, f"{generation.alias!r} stands for the new index {generation.index}."
             )
         elif resumable:
-            add_sentence(error, f"{generation.alias!r} was left as it was. {kept}")
+            add_sentence(error, f"{left}. {kept}")
         else:
             generation.discard(client)
-            add_sentence(
-                error, f"{generation.alias!r} was left as it was; the unfinished index was deleted."
-            )
+            add_sentence(error, f"{left}; the unfinished index was deleted.")
     except NeuralrankError:
         add_sentence(error, kept)

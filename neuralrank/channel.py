@@ -165,7 +165,7 @@ class Route:
 def _target(address: str) -> tuple[str, Sequence[tuple[str, Any]]]:
     several = [part.strip() for part in address.split(",") if part.strip()]
     if len(several) < 2:
-        return address, (*_OPTIONS, _service_config(_CALLS))
+        return several[0] if several else "", (*_OPTIONS, _service_config(_CALLS))
     try:
         versions = {ip_address(part.rpartition(":")[0].strip("[]")).version for part in several}
     except ValueError as error:

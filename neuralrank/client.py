@@ -181,6 +181,7 @@ class Client(_Caller):
 
         Raises:
             EncoderMismatch: the index holds vectors of another encoder.
+            InvalidInput: one text or file is given where a list of them is meant.
             NeuralrankError: as `rank`.
         """
         request = _to_encode(queries, passages, items, users, images, photos_of, index, encoder)
@@ -381,6 +382,19 @@ def _to_encode(
     index: str,
     encoder: str,
 ) -> pb.EncodeRequest:
+    given = {
+        "queries": queries,
+        "passages": passages,
+        "items": items,
+        "users": users,
+        "images": images,
+        "photos_of": photos_of,
+    }
+    for name, values in given.items():
+        # It would be taken for a sequence of its characters, each of them a text.
+        if isinstance(values, str | bytes):
+            what = f"one text, {values[:40]!r}" if isinstance(values, str) else "one file"
+            raise InvalidInput(f"{name} is {what}; allowed is a list: {name}=[…].")
     inputs = [
         *(pb.EncodeInput(query=text) for text in queries),
         *(pb.EncodeInput(passage=text) for text in passages),

@@ -14,7 +14,7 @@ from neuralrank.errors import InvalidBundle
 from neuralrank.golden import check_encoder
 from neuralrank.tokens import Tokens, beginning, load_tokenizer, padded, tokens_of
 
-__all__ = ["Encoder", "calibrated"]
+__all__ = ["Encoder", "alike", "calibrated"]
 
 Vectors = NDArray[np.float32]
 
@@ -104,18 +104,8 @@ class Encoder:
         return calibrated(cosines, self.bundle.manifest.query_similarity)
 
     def calibrate_item(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Cosines between passages, mapped to [0, 1]: by `item_similarity` up to its middle, which
-        is 0.5, and from there more slowly up to 1 itself.
-
-        Items of one shop are nearer to each other than those that the range was measured on, and
-        above a bound nothing would be told apart any more (docs/decisions/004-blend.md).
-        """
-        to = self.bundle.manifest.item_similarity
-        middle = (to.low + to.high) / 2
-        lower = Calibration(low=to.low, high=middle)
-        upper = Calibration(low=middle, high=max(1.0, middle + 1e-6))
-        # Two ramps, of which the second begins where the first has ended.
-        return np.asarray((calibrated(cosines, lower) + calibrated(cosines, upper)) / 2, np.float32)
+        """Cosines between passages, mapped to [0, 1] (`alike`)."""
+        return alike(cosines, self.bundle.manifest.item_similarity)
 
     def calibrate_centroid(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosines to a centroid of passages, mapped to [0, 1]; they reach up to 1 itself."""
@@ -144,3 +134,17 @@ def calibrated(values: NDArray[np.float32], to: Calibration) -> NDArray[np.float
     """A model's raw numbers, mapped to [0, 1]; NaN stays."""
     scaled = (values - to.low) / (to.high - to.low)
     return np.asarray(np.minimum(np.maximum(scaled, 0.0), 1.0), np.float32)
+
+
+def alike(cosines: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:
+    """Cosines between items, mapped to [0, 1]: by a manifest's `item_similarity` up to its middle,
+    which is 0.5, and from there more slowly up to 1 itself; NaN stays.
+
+    Items of one shop are nearer to each other than those that the range was measured on, and above
+    a bound nothing would be told apart any more (docs/decisions/004-blend.md).
+    """
+    middle = (to.low + to.high) / 2
+    lower = Calibration(low=to.low, high=middle)
+    upper = Calibration(low=middle, high=max(1.0, middle + 1e-6))
+    # Two ramps, of which the second begins where the first has ended.
+    return np.asarray((calibrated(cosines, lower) + calibrated(cosines, upper)) / 2, np.float32)

@@ -8,7 +8,7 @@ Smucker, Allan and Carterette, "A Comparison of Statistical Significance Tests f
 Retrieval Evaluation" (2007), for the choice of a paired randomisation test.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "judge",
     "read_qrels",
     "read_queries",
+    "scores_of",
     "summary",
 ]
 
@@ -127,6 +128,16 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     if not qrels:
         raise InvalidInput(f"{path} has no judgments; a line is `query 0 item grade` (TREC).")
     return qrels
+
+
+def scores_of(order: Iterable[str]) -> dict[str, float]:
+    """A ranking's items with scores that say their order, which is what is judged: a search's own
+    may be equal, and would be ordered by id. An item that comes again (an alias over indices that
+    share ids gives it once from each) counts where it stands first."""
+    scores: dict[str, float] = {}
+    for place, item in enumerate(order):
+        scores.setdefault(item, -float(place))
+    return scores
 
 
 def judge(qrels: Qrels, run: Run, metrics: Sequence[str] = METRICS) -> Judged:

@@ -118,13 +118,13 @@ class Generation:
         deleted = self._delete_older(client, keep, before, warnings)
         return Switched(tuple(deleted), tuple(warnings))
 
-    def serves(self, client: OpenSearch) -> bool:
-        """Whether the alias stands for it."""
-        return self.index in _serving(client, self.alias)
+    def serving(self, client: OpenSearch) -> list[str]:
+        """The indexes that the alias stands for."""
+        return sorted(_serving(client, self.alias))
 
     def discard(self, client: OpenSearch) -> None:
         """Deletes it, unless the alias stands for it: searches would find nothing any more."""
-        if not self.serves(client):
+        if self.index not in self.serving(client):
             client.indices.delete(index=self.index, params={"ignore_unavailable": "true"})
 
     def _moves(self, before: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ the caller, who knows the shop; without that, Latin letters count as English.
 import re
 from typing import Final
 
-__all__ = ["detect"]
+__all__ = ["detect", "of_no_language"]
 
 _SCRIPTS: Final = (
     # Before Han: Japanese and Korean texts mix their own scripts with Han characters.
@@ -29,8 +29,15 @@ _SCRIPTS: Final = (
 
 
 def detect(text: str) -> str:
-    """The BCP 47 primary subtag of a text, or "" where it has no letters ("75", "🎁").
+    """The BCP 47 primary subtag of a text, or "" where it has no letters ("75", "🎁") or those of a
+    script that is not known here.
 
     One character of a script is enough: "iPhone 手机壳" is Chinese.
     """
     return next((language for language, script in _SCRIPTS if script.search(text)), "")
+
+
+def of_no_language(text: str) -> bool:
+    """Whether a text has no letters: a part number, a size, an emoji, which a model of any language
+    can read as well as another."""
+    return not any(map(str.isalpha, text))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from neuralrank.errors import InvalidInput
 from neuralrank.text import clean
@@ -51,9 +52,10 @@ _MAX_TEXT_CHARACTERS: Final = 200_000
 class Product(BaseModel):
     """One product. Fields that are not named here are taken as attributes.
 
-    Only `id` and `title` are required. An empty string, an empty list and null all mean "not
-    known". `bullet_points` may be a list (joined by line breaks), `category` a list from general
-    to special or a string such as "Home > Kitchen > Kettles", a number may stand for a string.
+    Only `id` and `title` are required. A blank string, an empty list and null all mean "not known",
+    also within a list, where they are left out. `bullet_points` may be a list (joined by line
+    breaks), `category` a list from general to special or a string such as "Home > Kitchen >
+    Kettles", a number may stand for a string.
     """
 
     model_config = ConfigDict(
@@ -101,8 +103,8 @@ class Product(BaseModel):
     def _unknown_fields_are_attributes(cls, row: Any) -> Any:
         if not isinstance(row, dict):
             return row
-        known = {name: value for name, value in row.items() if name in cls.model_fields}
-        known = {name: value for name, value in known.items() if value not in (None, "", [])}
+        known = {name: _known(value) for name, value in row.items() if name in cls.model_fields}
+        known = {name: value for name, value in known.items() if value is not None}
         unknown = {str(name): value for name, value in row.items() if name not in cls.model_fields}
         attributes = known.get("attributes", {})
         if isinstance(attributes, dict):
@@ -209,7 +211,7 @@ def strings(value: Any) -> list[str]:
         return [text for one in value for text in strings(one)]
     if isinstance(value, bool):
         return [str(value).lower()]
-    return [] if value is None else [str(value)]
+    return [] if value is None else [str(_plain(value))]
 
 
 def _head(source: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -224,33 +226,54 @@ def _head(source: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 def _flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     """Attributes with nested names joined by a dot, without the ones that are not known."""
-    for key, value in values.items():
+    for key, given in values.items():
+        value = _known(given)
+        if value is None or value == {}:
+            continue
         # A dot in a name would be read as nesting, and an empty name is refused by OpenSearch.
-        name = f"{prefix}{str(key).strip().strip('.')}"
-        if not name:
-            raise ValueError("has an attribute without name")
+        part = str(key).strip().strip(".")
+        name = f"{prefix}{part}"
+        if not part:
+            raise _unfit(name or "attributes", f"got {_short(value)} without a name; name it")
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{name}.")
             continue
-        if value is None or value == "" or value == []:
-            continue
         for scalar in value if isinstance(value, list) else [value]:
             _check_scalar(name, scalar)
-        yield name, value
+        yield name, list(map(_plain, value)) if isinstance(value, list) else _plain(value)
+
+
+def _known(value: Any) -> Any:
+    """The value without nulls and blanks, also within a list; None if nothing is left."""
+    if isinstance(value, list):
+        return [one for one in map(_known, value) if one is not None] or None
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _plain(value: Any) -> Any:
+    """230.0, as tables with gaps have it, is 230: a person writes it so in a query or a rule."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if whole else value
 
 
 def _check_scalar(name: str, value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} is {value}; a number must be finite")
+        raise _unfit(name, f"got {value}; a number must be finite")
     if not isinstance(value, str | bool | int | float):
-        raise ValueError(
-            f"{name} is {_short(value)}; allowed are strings, numbers, booleans and lists of them"
+        raise _unfit(
+            name, f"got {_short(value)}; allowed are strings, numbers, booleans and lists of them"
         )
     if isinstance(value, str) and len(value) > _MAX_ATTRIBUTE_CHARACTERS:
-        raise ValueError(
-            f"{name} has {len(value)} characters; at most {_MAX_ATTRIBUTE_CHARACTERS} are allowed. "
-            "Put long text into description"
+        raise _unfit(
+            name,
+            f"has {len(value)} characters; at most {_MAX_ATTRIBUTE_CHARACTERS} are allowed. "
+            "Put long text into description",
         )
+
+
+def _unfit(name: str, why: str) -> PydanticCustomError:
+    """Of one attribute, which may be a field of the row itself: it is named, not all of them."""
+    return PydanticCustomError("attribute", "{said}", {"said": f"{name}: {why}"})
 
 
 def _attribute_lines(attributes: Any) -> Iterable[str]:
@@ -265,10 +288,7 @@ def _words(name: str) -> str:
 
 
 def _value_text(value: Any) -> str:
-    """6.0 reads "6": a person writes it so in a query."""
-    if isinstance(value, list):
-        return ", ".join(map(_value_text, value))
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return ", ".join(map(_value_text, value)) if isinstance(value, list) else str(_plain(value))
 
 
 def _problems(error: ValidationError) -> Iterable[str]:
@@ -278,6 +298,8 @@ def _problems(error: ValidationError) -> Iterable[str]:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":
             yield f"{name}: is missing or empty; it is required"
+        elif problem["type"] == "attribute":
+            yield message
         else:
             yield f"{name}: got {_short(problem['input'])}; {message[0].lower()}{message[1:]}"
 

@@ -91,10 +91,11 @@ class Registry:
         """
         return self._open(self.resolve(ref))
 
-    def first(self, kind: Kind) -> Bundle | None:
-        """Of the names by the alphabet, the bundle in service of the first of this kind."""
-        found = next((ref for ref in self._serving() if self.manifest(ref).kind == kind), None)
-        return self._open(found) if found else None
+    def newest(self, kind: Kind) -> Bundle | None:
+        """Of all names, the bundle in service of this kind that was made last."""
+        made = {ref: self.manifest(ref) for ref in self._serving()}
+        refs = [ref for ref, manifest in made.items() if manifest.kind == kind]
+        return self._open(max(refs, key=lambda ref: made[ref].created)) if refs else None
 
     def answering(self, manifest: Manifest) -> str | None:
         """What answers today where a bundle with this manifest would, by `name@hash`.

@@ -31,6 +31,7 @@ __all__ = [
     "Rejected",
     "content_id",
     "parse",
+    "read_time",
     "user_events",
 ]
 
@@ -91,8 +92,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _time(value: Any) -> Any:
-    """UTC from ISO 8601 (without zone: UTC) or from milliseconds since 1970."""
+def read_time(value: Any) -> datetime:
+    """UTC from ISO 8601 (without zone: UTC) or from milliseconds since 1970.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if isinstance(value, str) and re.fullmatch(r"\d{12,14}", value):
         value = int(value)
     try:
@@ -152,7 +157,7 @@ class Event(_Document):
     message: str = ""
     event_attributes: EventAttributes = EventAttributes()
 
-    _parse_time = field_validator("timestamp", mode="before")(staticmethod(_time))
+    _parse_time = field_validator("timestamp", mode="before")(staticmethod(read_time))
 
     @property
     def user(self) -> str:
@@ -187,7 +192,7 @@ class Query(_Document):
     query: str = ""
     timestamp: datetime = Field(default_factory=_now)
 
-    _parse_time = field_validator("timestamp", mode="before")(staticmethod(_time))
+    _parse_time = field_validator("timestamp", mode="before")(staticmethod(read_time))
 
     @field_validator("query", mode="before")
     @classmethod

@@ -70,7 +70,11 @@ def read_rows(
                 "size": _BATCH,
                 "pit": {"id": point, "keep_alive": _KEEP_ALIVE},
                 # Without a second one, documents of one query_id could fall between two batches.
-                "sort": [{"query_id": "asc"}, {"_shard_doc": "asc"}],
+                "sort": [
+                    # An index that knows no query_id has no such documents, and is no error.
+                    {"query_id": {"order": "asc", "unmapped_type": "keyword"}},
+                    {"_shard_doc": "asc"},
+                ],
                 "_source": list(fields),
                 "track_total_hits": False,
             }

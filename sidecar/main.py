@@ -4,10 +4,11 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 from threadpoolctl import threadpool_limits
@@ -26,6 +27,8 @@ __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 _SWITCH_SECONDS: Final = 0.0005
+# Files for what is no connection of a client: bundles, OpenSearch, the system's own.
+_FILES: Final = 1_000
 
 
 def serve(
@@ -87,6 +90,7 @@ async def _serve(settings: SidecarSettings, opensearch_url: str | None, *, worke
     # numpy's products here take microseconds; shared among threads they wait for a free core, which
     # on a busy machine took 20 ms. Models have threads of their own (the setting `threads`).
     threadpool_limits(1, "blas")
+    _allow_files(settings)
     stack = load_settings(opensearch_url=opensearch_url)
     sidecar = Sidecar(settings, stack, shared_port=worker)
     stop = asyncio.Event()
@@ -102,6 +106,34 @@ async def _serve(settings: SidecarSettings, opensearch_url: str | None, *, worke
     await stop.wait()
     _log.info("stopping", extra={"drain_seconds": settings.drain_seconds})
     await sidecar.stop()
+    _end()
+
+
+def _allow_files(settings: SidecarSettings) -> None:
+    """As many open files as connections may need, where the system lets us. The usual limit of
+    1,024 is less than they are, and who finds none left is not answered, probes included."""
+    # Over gRPC, and over HTTP (`most_open`).
+    need = 3 * settings.max_connections + _FILES
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY or allowed >= need:
+        return
+    most_now = need if most == resource.RLIM_INFINITY else min(need, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_now, most))
+    if most_now < need:
+        _log.warning(
+            "too few files may be open for so many connections: raise the limit (ulimit -n), or "
+            "lower NEURALRANK_SIDECAR_MAX_CONNECTIONS",
+            extra={"files": most_now, "needed": need},
+        )
+
+
+def _end() -> NoReturn:
+    """Ends the process, whatever its threads do: one that reads a registry which hangs (a network
+    file system whose server is gone) would keep it until it is killed."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 async def _join(sidecar: "Sidecar", stop: asyncio.Event) -> None:

@@ -157,7 +157,8 @@ class SidecarSettings(BaseSettings):
     # How much of a text is read, in characters; a model's own limit of tokens holds too. More:
     # long texts are known better; less: more of them are read in the same time.
     http_document_characters: int = Field(default=2_000, ge=64, le=65_536)
-    # The longest body. Decoding one holds up every other request, for some 10 ms a MiB.
+    # The longest body. Decoding one holds up every other request, for some 10 ms a MiB. Of all
+    # bodies together four times as much is received at once, and 64 KiB of each in any case.
     http_max_body_bytes: int = Field(default=16 * 2**20, ge=2**16, le=2**31 - 1)
     # How long a caller may take to send it.
     http_body_seconds: float = Field(default=10.0, gt=0, le=600)

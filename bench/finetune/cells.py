@@ -20,6 +20,7 @@ from bench.finetune.ranked import Ranked, Ranking
 from bench.finetune.share import SHARES, earned, gains, mixed, ndcg
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.errors import InvalidBundle
+from neuralrank.exclusions import as_read
 from neuralrank.judging import query_id, query_key
 from neuralrank.models import Checkpoint
 from neuralrank.whole_file import write_whole
@@ -209,7 +210,7 @@ def _logits(
     material: Material, model: CrossEncoder, ranking: Ranking, items: Sequence[str]
 ) -> np.ndarray:
     texts = _texts(material.dataset, items)
-    return np.asarray(model.score(ranking.text, texts), np.float64)
+    return np.asarray(model.score(as_read(ranking.text), texts), np.float64)
 
 
 def _texts(dataset: Dataset, items: Sequence[str]) -> list[str]:

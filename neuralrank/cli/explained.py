@@ -119,6 +119,8 @@ def _source(part: str, why: Why) -> str:
                 reasons.append(f"because of {', '.join(said['because_of'])}")
             if not reasons and not why.user:
                 reasons.append("no user")
+            if "affinity" in said and "user_similarity" not in said:
+                reasons.append("not known, for lack of a vector: the mean of the others'")
         case _:
             found = "retrieval_score" in said
             reasons = [

@@ -21,11 +21,14 @@ from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.opensearch import connect
 from neuralrank.settings import load_settings
 from neuralrank.ubi_fields import USERS, conflicts, require_fields
+from neuralrank.ubi_rows import read_rows
 from neuralrank.writing import bulk_write
 
 __all__ = ["feedback"]
 
 _BATCH = 1000
+# How many queries are asked for at once; OpenSearch allows 65,536.
+_IDS = 10_000
 # How often documents that change while they are deleted are tried again.
 _ATTEMPTS = 5
 # Without any feedback there is nothing to delete.
@@ -195,6 +198,9 @@ def forget(
 
     Example: neuralrank feedback forget A device-7
 
+    A query without a user_id, as UBI's own clients write them, goes where one of the user's events
+    has its query_id.
+
     Nothing else is stored of a user. A sidecar knows nothing of them as soon as it reads again:
     NEURALRANK_SIDECAR_USER_TTL_SECONDS, a quarter of a second by default.
     """
@@ -207,14 +213,16 @@ def forget(
             "_id. Nothing was deleted."
         )
     which = {"bool": {"should": [ubi.user_events(user) for user in users]}}
-    deleted = {}
+    count = _count if dry_run else _delete
     # Longer than other commands: it goes through all that the user did.
     with closing(connect(load_settings(), timeout=600.0)) as client:
         for index in (ubi.EVENTS_INDEX, ubi.QUERIES_INDEX):
-            require_fields(client, index, *USERS)
-        for index, name in ((ubi.EVENTS_INDEX, "events"), (ubi.QUERIES_INDEX, "queries")):
-            count = _count if dry_run else _delete
-            deleted[name] = count(client, index, which)
+            require_fields(client, index, "query_id", *USERS)
+        queries = count(client, ubi.QUERIES_INDEX, which)
+        for led in _led_to_events(client, users, which):
+            queries += count(client, ubi.QUERIES_INDEX, led)
+        # Last: they say which queries were the user's, also to who runs this again after a failure.
+        deleted = {"events": count(client, ubi.EVENTS_INDEX, which), "queries": queries}
     if as_json:
         typer.echo(orjson.dumps(deleted | {"dry_run": dry_run}).decode())
         return
@@ -233,6 +241,33 @@ def _warned(client: OpenSearch, *indexes: str) -> list[str]:
     for text in told:
         print(f"neuralrank: {text}", file=sys.stderr)
     return told
+
+
+def _led_to_events(
+    client: OpenSearch, users: list[str], which: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The searches for queries that led to the users' events, and are nobody else's; without those
+    that the users are named in.
+
+    Args:
+        which: the users' documents.
+    """
+    others = {
+        "bool": {
+            "filter": [{"exists": {"field": "user_id"}}],
+            "must_not": [{"terms": {"user_id": ["", *users]}}],
+        }
+    }
+    client.indices.refresh(index=ubi.EVENTS_INDEX, params=_MAYBE_ABSENT)
+    rows = read_rows(client, ubi.EVENTS_INDEX, [which], ["query_id"])
+    # They come in the order of their ids.
+    ids = (name for name, _ in itertools.groupby(str(row["query_id"]) for row in rows))
+    try:
+        while some := list(itertools.islice(ids, _IDS)):
+            led = {"terms": {"query_id": some}}
+            yield {"bool": {"filter": [led], "must_not": [others, which]}}
+    except NotFound:
+        return  # no events, and so no queries that led to any
 
 
 def _count(client: OpenSearch, index: str, which: dict[str, Any]) -> int:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.table import Table
 
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.encoders import default_encoder
 from neuralrank.console import plain_console
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound
@@ -103,6 +104,16 @@ def index(
     ] = None,
     resume: Resume = False,
     keep: Keep = 1,
+    max_rejected: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="With a larger share of rejected rows, NAME stays as it was and the new index is "
+            "deleted.",
+        ),
+    ] = 0.1,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
     ] = False,
@@ -121,7 +132,8 @@ def index(
 
     NAME is an alias. Searches see the old index until the new one is complete; if anything fails,
     they keep seeing it. Rows that can't be indexed go to the rejects file with line and reason, the
-    rest is indexed. Interrupted (Ctrl-C, OpenSearch down)? The same command with --resume goes on.
+    rest is indexed, unless more than --max-rejected of the rows are among them. Interrupted
+    (Ctrl-C, OpenSearch down)? The same command with --resume goes on.
     """
     from indexer import Catalogue, LiveVectors, Photos, index_catalogue
     from opensearch_config import product_index, require_engine
@@ -169,6 +181,7 @@ def index(
                     dimensions=width,
                     resume=resume,
                     keep=keep,
+                    max_rejected=max_rejected,
                     progress=lambda fraction, written, rejected: bar.update(
                         task, completed=fraction, written=written, rejected=rejected
                     ),
@@ -219,8 +232,7 @@ def width_of(encoder: Encoder | None, dimensions: int) -> int:
 
 
 def load_encoder(settings: Settings, ref: str | None) -> Encoder:
-    """The encoder bundle of a name or name@hash; the newest one in service where none is named. A
-    candidate is used by its name@hash only: the vectors of an index are what searches go by.
+    """The encoder bundle of a name or name@hash; where none is named, the default one.
 
     Raises:
         NotFound: there is none.
@@ -228,20 +240,8 @@ def load_encoder(settings: Settings, ref: str | None) -> Encoder:
     registry = Registry(settings.registry_path)
     if ref:
         return Encoder.load(registry.get(ref))
-    encoders = [bundle for bundle in registry.list() if bundle.manifest.kind == "encoder"]
-    if not encoders:
-        raise NotFound(
-            f"No encoder is in the registry {registry.url}. Add one with `neuralrank "
-            "models add`, or index text only with --no-vectors."
-        )
-    serving = [bundle for bundle in encoders if registry.serves(bundle.ref)]
-    if not serving:
-        raise NotFound(
-            f"No encoder of the registry {registry.url} is in service. There is: "
-            f"{', '.join(bundle.ref for bundle in encoders)}. Name one with --encoder, or put one "
-            "into service with `neuralrank models promote`."
-        )
-    return Encoder.load(max(serving, key=lambda bundle: bundle.manifest.created))
+    otherwise = "Or name one with --encoder, or index text only with --no-vectors."
+    return Encoder.load(default_encoder(registry, otherwise))
 
 
 def load_image_encoder(settings: Settings, ref: str) -> ImageEncoder:

@@ -27,6 +27,7 @@ from neuralrank.judging import (
     unknown_items,
 )
 from neuralrank.opensearch import connect
+from neuralrank.product import strings
 from neuralrank.settings import load_settings
 
 __all__ = ["judge"]
@@ -271,7 +272,12 @@ def _pool(
 
 def _lines(hit: Hit) -> list[str]:
     source = hit.source
-    facts = (source.get("brand"), price(source), " > ".join(source.get("category") or ()), hit.id)
+    facts = (
+        source.get("brand"),
+        price(source),
+        " > ".join(strings(source.get("category"))),
+        hit.id,
+    )
     return [str(source.get("title", "")), "   ".join(str(fact) for fact in facts if fact)]
 
 

@@ -3,7 +3,7 @@ yet."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import orjson
 import typer
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["candidates", "promote", "rollback"]
 
 _TRIALS = "Trial"
+# What says how to compare, and nothing where nothing is compared.
+_OF_THE_GATE: Final = ("judgments", "min_gain", "max_p", "margin", "min_size")
 
 
 def promote(
+    context: typer.Context,
     ref: Annotated[
         str,
         typer.Argument(
@@ -109,14 +112,24 @@ def promote(
     target = open_registry(registry)
     trials = {"canary": canary, "shadow": shadow}
     given = {role: share for role, share in trials.items() if share is not None}
-    if len(given) + (max_slowdown is not None or dataset is not None or force) > 1:
+    ways = [*(f"--{role}" for role in given), *_named(dataset=dataset is not None, force=force)]
+    if len(ways) > 1:
+        raise typer.BadParameter(f"{', '.join(ways)}: give one of them at a time")
+    if given and max_slowdown is not None:
+        raise typer.BadParameter(f"{ways[0]} changes nothing that --max-slowdown could stop")
+    told = [name for name in _OF_THE_GATE if _is_given(context, name)]
+    if told and dataset is None:
         raise typer.BadParameter(
-            "give one of --canary, --shadow, or of --max-slowdown, --dataset, --force at a time"
+            f"{', '.join(_named(**dict.fromkeys(told, True)))}: without --dataset nothing is "
+            "compared; give it, which has the logged pages"
         )
-    if judgments is not None and dataset is None:
-        raise typer.BadParameter("--judgments goes with --dataset, which has the logged pages")
     if force != bool(reason.strip()):
         raise typer.BadParameter("--force needs --reason, and --reason goes with --force")
+    if not given and ways and not parse_ref(ref)[1]:
+        raise typer.BadParameter(
+            f"{ways[0]} is for one bundle, and {ref} follows the newest: name it by its hash, "
+            "NAME@HASH (`neuralrank models candidates` lists them)"
+        )
     if given:
         role, share = next(iter(given.items()))
         done = target.try_out(ref, "canary" if role == "canary" else "shadow", share)
@@ -152,6 +165,17 @@ def promote(
             print(f"neuralrank: {error}", file=sys.stderr)
             raise typer.Exit(EXIT_CODE[InvalidInput]) from error
     say_done(full, "serving", "is in service", as_json)
+
+
+def _named(**given: bool) -> list[str]:
+    """As they are typed."""
+    return [f"--{name.replace('_', '-')}" for name, there in given.items() if there]
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether a person said so; a default is no such word."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
 
 
 def rollback(

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.product import strings
 
 __all__ = ["NO_PIPELINE", "PIPELINE", "Hit", "Page", "ask", "show", "side_by_side"]
 
@@ -177,7 +178,7 @@ def show(out: Console, page: Page, *, explain: bool) -> None:
             Text(hit.id),
             Text(str(hit.source.get("title", ""))),
             Text(str(hit.source.get("brand", ""))),
-            price(hit.source),
+            Text(price(hit.source)),
             number(hit.score),
         ]
         if explain:
@@ -237,10 +238,11 @@ def warn_degraded(page: Page) -> None:
 
 
 def price(source: Mapping[str, Any]) -> str:
-    """A price with its currency; empty where it is not known."""
-    if (amount := source.get("price")) is None:
-        return ""
-    return f"{amount:,.2f} {source.get('currency') or ''}".strip()
+    """A price with its currency; empty where it is not known. An index that others write may hold
+    anything there: what is no number is shown as it is, several separated by commas."""
+    amount = source.get("price")
+    text = f"{amount:,.2f}" if isinstance(amount, int | float) else ", ".join(strings(amount))
+    return f"{text} {source.get('currency') or ''}".strip() if text else ""
 
 
 def number(value: float | None) -> str:

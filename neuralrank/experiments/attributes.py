@@ -8,11 +8,12 @@ from neuralrank.v1 import ranking_pb2 as pb
 __all__ = ["ARM", "ARMS", "EXPERIMENT", "TEAMS", "query_attributes"]
 
 # The experiment's name; whose ranking it was ("A" or "B"); and of an interleaved page, one letter
-# for each of `query_response_hit_ids`, in their order.
+# for each of `query_response_hit_ids`, in their order: "A", "B", or "-" for nobody's.
 EXPERIMENT: Final = "experiment"
 ARM: Final = "arm"
 TEAMS: Final = "teams"
 ARMS: Final = ("A", "B")
+_NOBODY: Final = "-"
 
 
 def query_attributes(
@@ -22,7 +23,8 @@ def query_attributes(
 
     Args:
         shown: the ids that stand on the page, in their order, which is that of
-            `query_response_hit_ids`. None: all results.
+            `query_response_hit_ids`; also those that were put there beside the results, which are
+            nobody's. None: all results.
 
     Returns:
         Empty where no experiment was asked for, or the request took no part.
@@ -34,4 +36,4 @@ def query_attributes(
         return {EXPERIMENT: joined.name, ARM: joined.arm}
     teams = {result.id: result.team for result in response.results}
     ids = teams if shown is None else shown
-    return {EXPERIMENT: joined.name, TEAMS: "".join(teams[name] for name in ids)}
+    return {EXPERIMENT: joined.name, TEAMS: "".join(teams.get(name) or _NOBODY for name in ids)}

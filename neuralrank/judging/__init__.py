@@ -15,7 +15,7 @@ from neuralrank.judging.judgments import (
     unknown_in_words,
     unknown_items,
 )
-from neuralrank.judging.pages import BEYOND, LAST_PLACE, Page, read_pages
+from neuralrank.judging.pages import BEYOND, LAST_PLACE, Page, places_listed, read_pages
 from neuralrank.ubi_rows import Skipped
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "ask_all",
     "grade",
     "judgments_from_clicks",
+    "places_listed",
     "query_id",
     "query_key",
     "read_pages",

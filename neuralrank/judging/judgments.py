@@ -80,12 +80,33 @@ class Judgments:
         return {item for grades in self.grades.values() for item in grades}
 
     def by_ids_of(self, other: "Judgments") -> "Judgments":
-        """These under the ids that another one has for the same texts."""
-        grades = {
-            other._ids.get(query_key(self.texts[query]), query): grades
-            for query, grades in self.grades.items()
-        }
-        return Judgments({**self.texts, **other.texts}, grades)
+        """These under the ids that another one has for the same texts; an id that it has for its
+        own stays, whoever else has that text.
+
+        Raises:
+            InvalidInput: two ids become one, and an item has two grades.
+        """
+        made = Judgments({**self.texts, **other.texts})
+        for query, grades in self.grades.items():
+            key = query_key(self.texts[query])
+            same = query in other.texts and query_key(other.texts[query]) == key
+            made.add(query if same else other._ids.get(key, query), grades)
+        return made
+
+    def add(self, query: str, grades: Mapping[str, int]) -> None:
+        """Grades of a query, beside those that it has.
+
+        Raises:
+            InvalidInput: an item has another grade already.
+        """
+        known = self.grades.setdefault(query, {})
+        for item, grade in grades.items():
+            if (before := known.setdefault(item, grade)) != grade:
+                raise InvalidInput(
+                    f"Item {item!r} has grade {grade} for the query {self.texts[query]!r}, and "
+                    f"{before} for the same one under another id: queries that differ in case, "
+                    "width or spaces only are one. Keep one of the grades."
+                )
 
     def without(self, items: set[str]) -> "Judgments":
         """These without the judgments on some items."""
@@ -198,6 +219,9 @@ class Judgments:
 def unknown_items(client: OpenSearch, index: str, items: Iterable[str]) -> list[str]:
     """Those that an index does not hold, sorted.
 
+    Of an alias over indices that share ids, an item comes once from each, and others have no room
+    in the answer: they are asked for again.
+
     Raises:
         NotFound: there is no such index.
     """
@@ -206,11 +230,16 @@ def unknown_items(client: OpenSearch, index: str, items: Iterable[str]) -> list[
     ordered = sorted(items)
     unknown: list[str] = []
     for start in range(0, len(ordered), _BATCH):
-        batch = ordered[start : start + _BATCH]
-        query = {"size": len(batch), "query": {"ids": {"values": batch}}, "_source": False}
-        found = client.search(index=index, body=query, params=AS_STORED)
-        known = {hit["_id"] for hit in found["hits"]["hits"]}
-        unknown += [item for item in batch if item not in known]
+        left = ordered[start : start + _BATCH]
+        full = True
+        while left and full:
+            query = {"size": len(left), "query": {"ids": {"values": left}}, "_source": False}
+            hits = client.search(index=index, body=query, params=AS_STORED)["hits"]["hits"]
+            known = {hit["_id"] for hit in hits}
+            # One with room left has all there is.
+            full = len(hits) == len(left)
+            left = [item for item in left if item not in known]
+        unknown += left
     return unknown
 
 

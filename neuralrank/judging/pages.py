@@ -3,7 +3,7 @@
 They are joined as they are read: memory is that of one page, however many there are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,7 @@ from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.ubi_fields import require_fields
 from neuralrank.ubi_rows import HAS_QUERY, Row, Skipped, during, joined, read_rows
 
-__all__ = ["BEYOND", "LAST_PLACE", "Page", "read_pages"]
+__all__ = ["BEYOND", "LAST_PLACE", "Page", "places_listed", "read_pages"]
 
 # Nobody looks further down. An `ordinal` beyond it is another number, such as an id.
 LAST_PLACE: Final = 500
@@ -34,13 +34,28 @@ class Page:
     clicked: frozenset[str]  # of the items
 
 
+def places_listed(lists: Iterable[Sequence[str]]) -> dict[str, int]:
+    """What stood where, from 0, by query_response_hit_ids of the documents of one query_id, oldest
+    first: of its second page, and of what a client and a server have logged both. A later list
+    goes on where the one before has ended, with what was in none before."""
+    places: dict[str, int] = {}
+    end = 0
+    for items in lists:
+        new = [item for item in items if item not in places]
+        for place, item in enumerate(new, start=end):
+            places.setdefault(item, place)
+        end += len(new)
+    return places
+
+
 def read_pages(
     client: OpenSearch, skipped: Skipped, *, since: str = "", until: str = ""
 ) -> Iterator[Page]:
     """The pages of a time, in no particular order.
 
     What stood on a page: the items of its `impression` events at their position.ordinal (without
-    one: where query_response_hit_ids has them); without such events, query_response_hit_ids.
+    one: where query_response_hit_ids has them); without such events, query_response_hit_ids, of
+    all documents of its query_id (`places_listed`).
     What was clicked: the items of its `click` events. Its query: user_query of ubi_queries, else
     of an event. Each item counts once on a page, however often it was logged. Places beyond the
     500th are none: they are counted and left out.
@@ -60,7 +75,10 @@ def read_pages(
     acted: list[Row] = [*then, {"terms": {"action_name": [_IMPRESSION, _CLICK]}}]
     _count_without_query(client, skipped, acted)
     queries = read_rows(
-        client, ubi.QUERIES_INDEX, then, ["query_id", "user_query", "query_response_hit_ids"]
+        client,
+        ubi.QUERIES_INDEX,
+        then,
+        ["query_id", "user_query", "query_response_hit_ids", "timestamp"],
     )
     events = read_rows(
         client,
@@ -87,6 +105,14 @@ def _count_without_query(client: OpenSearch, skipped: Skipped, filters: Sequence
         skipped["events without query_id"] += int(found)
 
 
+def _time(row: Row) -> float:
+    """When, in seconds; a time that can't be read is no reason to leave a page out."""
+    try:
+        return ubi.read_time(row.get("timestamp")).timestamp()
+    except ValueError:
+        return 0.0
+
+
 def _asked(rows: Sequence[Row], skipped: Skipped) -> Iterator[ubi.Query]:
     for row in rows:
         try:
@@ -96,9 +122,8 @@ def _asked(rows: Sequence[Row], skipped: Skipped) -> Iterator[ubi.Query]:
 
 
 def _page(queries: Sequence[Row], events: Sequence[Row], skipped: Skipped) -> Page | None:
-    asked = list(_asked(queries, skipped))
-    listed = [item for query in asked for item in query.query_response_hit_ids]
-    listed_at = {item: place for place, item in reversed(list(enumerate(listed)))}
+    asked = list(_asked(sorted(queries, key=_time), skipped))
+    listed_at = places_listed(query.query_response_hit_ids for query in asked)
     told = (text for row in events if isinstance(text := row.get("user_query"), str) and text)
     text = next((query.user_query for query in asked if query.user_query), "") or next(told, "")
     if not text.strip():

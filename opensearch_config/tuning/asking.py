@@ -9,6 +9,7 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import Unavailable
+from neuralrank.evaluation import scores_of
 from opensearch_config import files
 from opensearch_config.tuning.journal import Journal
 from opensearch_config.tuning.questions import Questions
@@ -171,8 +172,5 @@ def time_all(
 
 
 def run_of(items: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
-    """Rankings as scores: the order is what is judged, and equal scores would be ordered by id."""
-    return {
-        query: {item: -float(place) for place, item in enumerate(ranked)}
-        for query, ranked in items.items()
-    }
+    """Rankings as scores."""
+    return {query: scores_of(ranked) for query, ranked in items.items()}

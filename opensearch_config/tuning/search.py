@@ -134,9 +134,10 @@ def search(
 
 
 def _value(at: _Where, chosen: Mapping[str, Any], questions: Questions) -> float:
-    """The mean over the queries; 0 where all weights are 0, which no pipeline takes."""
-    weights = [chosen.get(f"weights.{part}") for part in PARTS]
-    if all(weight == 0 for weight in weights):
+    """The mean over the queries; 0 where all weights are 0, those of the pipeline beneath what was
+    chosen, which is refused."""
+    weights = at.planned.weights
+    if all(chosen.get(f"weights.{part}", weights.get(part)) == 0 for part in PARTS):
         return 0.0
     return judge(questions.grades, run_of(_answers(at, chosen, questions))).mean(METRIC)
 

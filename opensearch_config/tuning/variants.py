@@ -103,6 +103,12 @@ class Planned:
         return max(self.k, int(self._recall.get("ef_search", usual)))
 
     @property
+    def weights(self) -> Mapping[str, float]:
+        """What its pipeline says that the parts of a score count; of others it says nothing."""
+        found = _processor(self.pipeline or {}, "response_processors", "neural_rank") or {}
+        return dict(found.get("weights") or {})
+
+    @property
     def dimensions(self) -> int:
         field = self.body["mappings"].get("properties", {}).get(VECTOR, {})
         return int(field.get("dimension", 0))

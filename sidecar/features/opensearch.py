@@ -228,7 +228,7 @@ class OpenSearchFeatures:
             text=passage(source, self._text_characters),
             brand=next(iter(strings(source.get("brand"))), ""),
             price=_number(source.get("price")),
-            in_stock=source.get("in_stock") not in (False, "false"),
+            in_stock=not ((count := source.get("in_stock")) == "false" or _number(count) <= 0),
             category=tuple(strings(source.get("category"))),
             attributes=_attributes(source),
             version=int(hit.get("_seq_no", -1)),

@@ -12,6 +12,7 @@ from typing import Final
 from cachetools import TTLCache
 
 from neuralrank.errors import NeuralrankError
+from neuralrank.exclusions import exclusions
 from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Floats, Item, Profile
 from sidecar.features.items import ItemStore
@@ -19,7 +20,6 @@ from sidecar.features.opensearch import Features, IndexInfo
 from sidecar.features.shared import SharedReads
 from sidecar.inference.inference import Inference
 from sidecar.models.serving import EncoderModel
-from sidecar.ranking.exclusions import exclusions
 from sidecar.ranking.taste import Taste, query_texts, taste
 from sidecar.telemetry.metrics import Metrics
 

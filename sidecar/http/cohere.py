@@ -8,10 +8,11 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 from neuralrank.errors import InvalidInput
 from sidecar.domain import Arm, Experiment, Fusion, Mode
+from sidecar.http.strict import Strict, few
 from sidecar.http.texts import (
     RELEVANCE_ALONE,
     Query,
@@ -41,10 +42,8 @@ class RelevantSpans(BaseModel):
     max_spans: int | None = None
 
 
-class ArmRequest(BaseModel):
+class ArmRequest(Strict):
     """One of two models that are compared."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: Annotated[
         str | None,
@@ -52,10 +51,8 @@ class ArmRequest(BaseModel):
     ] = None
 
 
-class ExperimentRequest(BaseModel):
+class ExperimentRequest(Strict):
     """Two models compared on users; of neuralrank's own."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Annotated[
         str, Field(description="1 to 64 letters, digits, '.', '_' and '-'.", max_length=64)
@@ -66,15 +63,14 @@ class ExperimentRequest(BaseModel):
     ] = "ab"
     arms: Annotated[
         dict[str, ArmRequest],
+        BeforeValidator(few),
         Field(description="`A`, which is compared with, and `B`; not the same.", max_length=2),
     ]
     share: Annotated[float, Field(description="Of the users, above 0, who take part.", le=1)] = 1.0
 
 
-class CohereRequest(BaseModel):
+class CohereRequest(Strict):
     """Documents to be put in order by how well they answer a query."""
-
-    model_config = ConfigDict(extra="forbid")
 
     # Checked by `read_cohere`, whose messages say more; here for the OpenAPI document.
     query: Query

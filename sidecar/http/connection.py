@@ -1,7 +1,9 @@
-"""One HTTP connection: uvicorn's, with a bound on the time of everything that the other end does.
+"""One HTTP connection: uvicorn's, with a bound on the time of everything that the other end does,
+and on the bytes that are kept of it.
 
 uvicorn bounds how long a connection may be idle after a request, and nothing else: one on which no
-request ever comes, or half of one, would stay for ever and take the place of others.
+request ever comes, or half of one, would stay for ever and take the place of others, and the head
+of a request might be of any length.
 """
 
 import asyncio
@@ -12,14 +14,27 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sidecar.http.edge import PROBE_PATHS, SUBJECT
+from sidecar.http.parser import Parser
 
-__all__ = ["Connection", "Patience"]
+__all__ = ["Connection", "Patience", "most_open"]
 
 # A connection that is closed with something left to send has so long to take it.
 _FLUSH_SECONDS: Final = 5.0
 # The application itself says that a body is late; a connection that goes on sending is closed so
 # much later.
 _MORE_SECONDS: Final = 1.0
+# Bytes of a request beside its body: of its first line and headers, and of what may stand after it.
+_MAX_HEAD: Final = 2**16
+_TOO_LONG: Final = (
+    b'{"message":"The head of the request has more than 65,536 bytes; allowed are 65,536. Send '
+    b'fewer or shorter headers."}'
+)
+_REFUSED: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_TOO_LONG), _TOO_LONG)
+)
+# Connections beyond those whose requests are answered: on them probes are.
+_SPARE: Final = 100
 _PROBES: Final = frozenset(path.encode() for path in PROBE_PATHS)
 
 
@@ -42,6 +57,9 @@ class Connection(HttpToolsProtocol):
     Probes are answered however many connections there are: who is asked too much is alive.
     """
 
+    # In place of uvicorn's.
+    parser: Parser  # type: ignore[assignment]
+
     def __init__(self, *, patience: Patience, max_age: float, **given: Any) -> None:
         """
         Args:
@@ -56,10 +74,16 @@ class Connection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
         self._subject = ""
+        self.parser = Parser(self, self._head)
         self._in_head = False
+        # Bytes since a request last began or some of a body came.
+        self._beside = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self._most is not None and len(self.connections) > most_open(self._most):
+            transport.abort()
+            return
         self._subject = _common_name(transport.get_extra_info("peercert") or {})
         self._wait(self._patience.head)
 
@@ -73,16 +97,33 @@ class Connection(HttpToolsProtocol):
         # request, and are none.
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):
             self._wait(self._patience.head)
+        self._beside += len(data)
         super().data_received(data)
+        if self._beside > _MAX_HEAD and not self.transport.is_closing():
+            self._refuse_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["state"][SUBJECT] = self._subject
         self._in_head = True
+        self._beside = 0
         if self._timer is None:  # the request before is still in work
             self._wait(self._patience.head)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # nobody reads those that stand after a body
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        # One that came in a single piece.
+        length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if length > _MAX_HEAD:
+            self._refuse_head()
+            raise ValueError("too long")  # ends the parser's work
+        if self.parser.offers:
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("no proxy")
+            return
         self._in_head = False
         self._wait(self._patience.body + _MORE_SECONDS)
         path = self.url.partition(b"?")[0]
@@ -91,7 +132,13 @@ class Connection(HttpToolsProtocol):
         if self.loop.time() >= self._ends:
             self.cycle.keep_alive = False
 
+    def on_body(self, body: bytes) -> None:
+        self._beside = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        if self.parser.offers:
+            return
         self._stop_waiting()
         if self.cycle.response_complete:  # it was answered before it was whole
             self._wait(self.timeout_keep_alive)
@@ -112,6 +159,23 @@ class Connection(HttpToolsProtocol):
         super().shutdown()
         if self.transport.is_closing():
             self._drop()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def _head(self) -> bytes:
+        """The current request's, without an offer of another protocol."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"\r\n".join((*lines, b"", b""))
+
+    def _refuse_head(self) -> None:
+        """Closes the connection; says why where no other answer is due first."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(_REFUSED)
+        self._drop()
 
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()
@@ -151,6 +215,11 @@ class Connection(HttpToolsProtocol):
         """Closes it; with what the other end does not read, soon after."""
         self.transport.close()
         self.loop.call_later(_FLUSH_SECONDS, self.transport.abort)
+
+
+def most_open(connections: int) -> int:
+    """How many connections are kept, where requests are answered on so many of them."""
+    return 2 * connections + _SPARE
 
 
 def _common_name(certificate: dict[str, Any]) -> str:

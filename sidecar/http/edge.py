@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol
 
-from neuralrank.errors import InvalidInput, NeuralrankError
+from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded
 from sidecar.deadline import Allowance, Deadline
-from sidecar.http.body import Message, Receive, Whole, check_length, receive_body
+from sidecar.http.body import Message, Receive, Room, Whole, check_length, receive_body
 from sidecar.http.problems import DEFECT, grpc_name, problem, status_problem
 from sidecar.telemetry.calls import Call, Calls
 from sidecar.telemetry.metrics import Metrics
@@ -49,6 +49,8 @@ PROBE_PATHS: Final = ("/healthz", "/readyz", "/health")
 SUBJECT: Final = "subject"
 # Every other path has one name in metrics: callers could make up any number of them.
 _OTHER: Final = "other"
+# Of the longest, how many bodies are received at once.
+_BODIES: Final = 4
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _TIMEOUT_DIGITS: Final = 9
 
@@ -108,6 +110,7 @@ class Edge:
         self._milliseconds = milliseconds
         self._max_bytes = max_bytes
         self._body_seconds = body_seconds
+        self._room = Room(_BODIES * max_bytes)
 
     async def __call__(self, scope: _Scope, receive: Receive, send: _Send) -> None:
         if scope["type"] != "http":
@@ -172,9 +175,17 @@ class Edge:
         asked = _milliseconds(headers.get(_TIMEOUT), self._milliseconds) / 1_000
         gone = time.monotonic() - arrived(scope)
         until = scope["state"]["deadline"] = self._allowance.deadline(asked, gone=gone)
-        body = await receive_body(
-            receive, most=self._max_bytes, arrived=arrived(scope), seconds=self._body_seconds
-        )
+        try:
+            body = await receive_body(
+                receive,
+                most=self._max_bytes,
+                arrived=arrived(scope),
+                seconds=self._body_seconds,
+                room=self._room,
+            )
+        except Overloaded:
+            self._metrics.refused("bodies")
+            raise
         if body is None:  # the caller has hung up: nobody reads an answer
             return
         # Sent when its place is free again: who does not read an answer holds none.

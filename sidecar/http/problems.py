@@ -1,6 +1,7 @@
 """Errors as HTTP answers: the status from the one table, the body as the route's clients expect."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -14,6 +15,7 @@ from neuralrank.errors import (
     RateExceeded,
     http_status,
 )
+from sidecar.http.strict import NAMED
 from sidecar.http.tei import TeiError, tei_type
 
 __all__ = ["DEFECT", "Problem", "TooLarge", "grpc_name", "invalid", "problem", "status_problem"]
@@ -31,8 +33,9 @@ _NAMES: Final = {
     500: "INTERNAL",
 }
 DEFECT: Final = "The sidecar failed on this request; its log has the traceback."
-_MOST: Final = 5
 _SHOWN: Final = 80
+# More than there is room for.
+_ENTRIES: Final = _SHOWN // 2
 
 
 class Problem(BaseModel):
@@ -101,15 +104,15 @@ def invalid(errors: list[Mapping[str, Any]], allowed: list[str], content_type: s
     unknown = [str(entry["loc"][-1]) for entry in errors if entry["type"] == "extra_forbidden"]
     parts = []
     if unknown:
-        names = ", ".join(repr(name)[:_SHOWN] for name in unknown[:_MOST])
+        names = ", ".join(repr(name[:_SHOWN])[:_SHOWN] for name in unknown[:NAMED])
         parts.append(f"{names} is no field of this request; allowed are {', '.join(allowed)}")
     for entry in errors:
         if entry["type"] != "extra_forbidden":
             where = _where(entry["loc"])
             given = "" if entry["type"] == "missing" else f": got {_shown(entry.get('input'))}"
             parts.append(f"{where}{given}, {entry['msg'].lower()}")
-    more = f"; and {len(parts) - _MOST} more" if len(parts) > _MOST else ""
-    return InvalidInput(f"The body can't be used: {'; '.join(parts[:_MOST])}{more}.")
+    more = f"; and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
+    return InvalidInput(f"The body can't be used: {'; '.join(parts[:NAMED])}{more}.")
 
 
 def _where(loc: tuple[str | int, ...]) -> str:
@@ -124,5 +127,24 @@ def _where(loc: tuple[str | int, ...]) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+    """A value for a message. Of a long one only so much is written as is shown: all of it would
+    hold up others for a second."""
+    text = repr(_begin(value))
+    if len(text) <= _SHOWN:
+        return text
+    length = f" ({len(value)} characters)" if isinstance(value, str) else ""
+    return f"{text[:_SHOWN]}…{length}"
+
+
+def _begin(value: Any, levels: int = 3) -> object:
+    """As much of a value as there is room for in a message, and some more."""
+    if isinstance(value, str):
+        return value[:_SHOWN]
+    if not isinstance(value, list | dict):
+        return value
+    if not levels:
+        return "…"
+    if isinstance(value, list):
+        return [_begin(entry, levels - 1) for entry in value[:_ENTRIES]]
+    entries = islice(value.items(), _ENTRIES)
+    return {key[:_SHOWN]: _begin(entry, levels - 1) for key, entry in entries}

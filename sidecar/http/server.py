@@ -18,6 +18,11 @@ __all__ = ["HttpServer"]
 
 _KEEP_ALIVE_SECONDS: Final = 75
 _CLOSE_SECONDS: Final = 1
+# Connections that wait to be accepted...
+_BACKLOG: Final = 1_024
+# ...and that are accepted in one go. Where no file is left, asyncio logs a traceback for each, and
+# tries again as often: of 2,048 it wrote thousands a second.
+_AT_ONCE: Final = 1
 _USUAL: Final = Patience()
 
 
@@ -39,7 +44,7 @@ class HttpServer:
         Args:
             port: 0 for any free one; `port` says which, after `start`.
             connections: that are open at once; requests of one more are answered with 503, but for
-                probes.
+                probes. Of more than twice as many (`most_open`) each is closed.
             patience: how long the other end may take.
             max_age: seconds after which a connection is closed with its next answer.
             tls: what certificates connections are to have. None: plain HTTP.
@@ -121,10 +126,11 @@ class _Server(uvicorn.Server):
             ),
             sock=self.listener,
             ssl=self._tls,
-            backlog=self.config.backlog,
+            backlog=_AT_ONCE,
             ssl_handshake_timeout=limit,
             ssl_shutdown_timeout=limit,
         )
+        self.listener.listen(_BACKLOG)
         self.servers.append(server)
         self.listening = True
 

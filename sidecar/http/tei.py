@@ -13,15 +13,14 @@ from neuralrank.errors import (
     Unauthenticated,
     Unavailable,
 )
+from sidecar.http.strict import Strict
 from sidecar.http.texts import Query, TextQuery, TextRanking, read_query, read_text
 
 __all__ = ["TeiError", "TeiInfo", "TeiRank", "TeiRequest", "read_tei", "tei_type", "write_tei"]
 
 
-class TeiRequest(BaseModel):
+class TeiRequest(Strict):
     """Texts to be put in order by how well they answer a query."""
-
-    model_config = ConfigDict(extra="forbid")
 
     # Checked by `read_tei`, whose messages say more; here for the OpenAPI document.
     query: Query

@@ -165,9 +165,17 @@ class Models:
         for kind, name in (
             ("encoder", serving.default_encoder),
             ("cross_encoder", serving.default_cross_encoder),
+            ("image_encoder", ""),
         ):
             with suppress(NeuralrankError):
                 defaults.add(serving.pick(name, kind).status.ref)
+        # One for each encoder whose vectors one of them reads.
+        rankers = [serving.loaded[ref].personal for ref in serving.personal_rankers]
+        defaults |= {
+            found[0].ref
+            for ranker in rankers
+            if ranker is not None and (found := serving.personal_ranker(ranker.encoder))
+        }
         roles: dict[str, list[Role]] = {}
         for name, ref in (serving.current or {}).items():
             roles.setdefault(ref, []).append(Role.SERVING)

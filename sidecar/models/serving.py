@@ -266,8 +266,12 @@ class Serving:
         assert found.cross_encoder is not None  # by its kind
         return found.cross_encoder, found.cost
 
-    def cross_encoder_for(self, language: str) -> tuple[CrossEncoderModel, Cost] | None:
-        """The default if it serves the language, else the first by name that does, else None."""
+    def cross_encoder_for(self, language: str | None) -> tuple[CrossEncoderModel, Cost] | None:
+        """The default if it serves the language, else the first by name that does, else None.
+
+        Args:
+            language: None: of none, which all serve.
+        """
         answering = self._answering("cross_encoder")
         default, _ = parse_ref(self.default_cross_encoder)
         if self.default_cross_encoder in self.loaded:
@@ -275,7 +279,9 @@ class Serving:
             answering[default] = self.loaded[self.default_cross_encoder]
         for name in sorted(answering, key=lambda name: (name != default, name)):
             found = answering[name]
-            if found.cross_encoder is not None and found.cross_encoder.supports(language):
+            if found.cross_encoder is None:
+                continue
+            if language is None or found.cross_encoder.supports(language):
                 return found.cross_encoder, found.cost
         return None
 

@@ -28,6 +28,8 @@ __all__ = ["Supervisor", "worker_environment"]
 
 _log = logging.getLogger(__name__)
 
+# So many starts that came to nothing, and the others don't wait for this one any longer.
+_TRIES: Final = 3
 # What a worker may take to end beyond draining, before it is killed.
 _PATIENCE_S: Final = 10.0
 
@@ -65,6 +67,8 @@ class Supervisor:
         self._clock = clock
         self._restarts = restarts
         self._warm: set[int] = set()
+        # Those that the others don't wait for.
+        self._given_up: set[int] = set()
         self._all_warm = asyncio.Event()
         self._stopping = asyncio.Event()
         self._exit_code = 0
@@ -100,6 +104,7 @@ class Supervisor:
     async def _keep(self, number: int, address: str) -> None:
         """One worker after another in one place, until all are to end."""
         restarts = self._restarts()
+        tries = 0
         while not self._stopping.is_set():
             begun = self._clock()
             try:
@@ -122,6 +127,14 @@ class Supervisor:
                 "a worker ended; it is started again",
                 extra={"worker": number, "pid": pid, "ended": how, "pause_seconds": pause},
             )
+            tries += 1
+            if tries == _TRIES and not self._all_warm.is_set():
+                _log.error(
+                    "a worker ends at every start; the others listen without it",
+                    extra={"worker": number, "starts": tries, "ended": how},
+                )
+                self._given_up.add(number)
+                self._look()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
@@ -158,7 +171,8 @@ class Supervisor:
         return code
 
     async def _attend(self, number: int, worker: _Worker) -> int:
-        """Lets a worker listen when all are warm, and waits for its end: its exit code."""
+        """Lets a worker listen when there is none to wait for, and waits for its end: its exit
+        code."""
         with suppress(ConnectionError):
             if await worker.said.readline() == WARM:
                 await self._let_listen(number, worker)
@@ -170,8 +184,7 @@ class Supervisor:
             ConnectionError: it has ended meanwhile.
         """
         self._warm.add(number)
-        if len(self._warm) == self._settings.processes:
-            self._all_warm.set()
+        self._look()
         # One that dies while the others warm up is not waited for here.
         ready = asyncio.create_task(self._all_warm.wait())
         died = asyncio.create_task(worker.process.wait())
@@ -182,6 +195,11 @@ class Supervisor:
         elif not self._stopping.is_set():
             worker.heard.write(GO)
             await worker.heard.drain()
+
+    def _look(self) -> None:
+        """Lets those that are warm listen, once there is none to wait for."""
+        if self._warm and len(self._warm | self._given_up) == self._settings.processes:
+            self._all_warm.set()
 
     async def _end(self, process: asyncio.subprocess.Process, ended: "asyncio.Task[int]") -> None:
         with suppress(ProcessLookupError):

@@ -1,25 +1,25 @@
-"""How the parts of a score come about and are put together. Every formula of ranking is here.
+"""How the parts of a score come about and are put together. Every formula of ranking is here, but
+for what the trainer computes too: `neuralrank.affinity`.
 
 Pure functions on float32 arrays, one row a candidate; NaN means "absent", and every result that is
 not NaN lies in [0, 1]. No function looks at more than the request at hand.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from neuralrank.affinity import bounded, weighted_mean
 from sidecar.domain import Floats, Weights
 
 __all__ = [
     "Blend",
-    "affinity",
+    "as_others",
     "blend",
     "by_place",
     "feedback",
-    "interest",
     "lowered",
     "order",
     "raised",
@@ -50,22 +50,16 @@ _FEEDBACK_LEAST: Final = 3
 _FEEDBACK_OF: Final = 4
 # The constant of reciprocal rank fusion, from its paper: the larger, the less the first stand out.
 _RRF: Final = 60
-# Measured: docs/decisions/004-blend.md.
-_SHARPNESS: Final = np.float32(6.0)
 # What it counts that a title names what the query excludes, or says that it lacks it. More orders
 # little better, and is worse where a title was misread (docs/decisions/027-exclusions.md).
 _EXCLUSION_SHARE: Final = np.float32(0.5)
-# What vector, category and brand count within affinity, over those that are present.
-_VECTOR_SHARE: Final = 0.5
-_CATEGORY_SHARE: Final = 0.4
-_BRAND_SHARE: Final = 0.1
 
 
 def with_image(text_match: Floats, image_match: Floats) -> Floats:
     """How alike an item and each candidate are by texts and by photos, float32 [n]: a mean of what
     is known, by fixed shares (docs/decisions/024-images.md); NaN: neither is."""
     shares = np.array([1.0 - _IMAGE_SHARE, _IMAGE_SHARE], np.float32)
-    mixed, _ = _weighted_mean([text_match, image_match], shares)
+    mixed, _ = weighted_mean([text_match, image_match], shares)
     return mixed
 
 
@@ -126,7 +120,7 @@ def relevance(
         found: `retrieval`; None where the caller gave no scores, or they are to count nothing.
     """
     shares = np.array([_QUERY_SHARE, _CONTEXT_SHARE], np.float32)
-    match, _ = _weighted_mean([query_match, context_match], shares)
+    match, _ = weighted_mean([query_match, context_match], shares)
     match = np.where(np.isnan(query_match), np.float32("nan"), match)
     read, known = ~np.isnan(cross_encoder), ~np.isnan(match)
     if read.any() and known.any():
@@ -136,13 +130,13 @@ def relevance(
         match[read] = _mixed(match[read], cross_encoder[read], share)
     elif read.any() and found is not None:
         match[read] = _mixed(found[read], cross_encoder[read], share)
-        return _unit(match)
+        return bounded(match)
     elif read.any():
         match = cross_encoder.copy()
     known = ~np.isnan(match)
     if known.any() and not known.all():
         match = np.where(known, match, _expected(match, known, found))
-    return _unit(match)
+    return bounded(match)
 
 
 def _expected(match: Floats, known: npt.NDArray[np.bool_], found: Floats | None) -> Floats:
@@ -185,35 +179,23 @@ def _mixed(own: Floats, scores: Floats, share: float) -> Floats:
     return np.asarray(mixed, np.float32)
 
 
-def interest(near: Floats, weights: Floats) -> Floats:
-    """How near a user's interests each candidate is, float32 [n] in [0, 1].
-
-    A user likes several things, and their mean is none of them: what is near to one counts, by how
-    much of the user's attention that one has. A log-mean-exp lies between the mean, which a small
-    sharpness gives, and the nearest alone, which a large one does (docs/decisions/004-blend.md).
+def as_others(part: Floats, kept: npt.NDArray[np.intp]) -> Floats:
+    """A part where those who lack it have the mean of the others, float32 [n], so that it says
+    nothing of them. Were its weight left out instead, who lacks it would pass all to whom it gives
+    less than their other parts do.
 
     Args:
-        near: float32 [m, n] in [0, 1]: calibrated cosine of each interaction and candidate.
-        weights: float32 [m] above 0, of the interactions.
+        part: NaN: absent; it stays so where no other has it.
+        kept: positions of the candidates that may be shown: no others are looked at, or filled.
     """
-    shares = weights / weights.sum()
-    pooled = np.log(shares @ np.exp(_SHARPNESS * near)) / _SHARPNESS
-    return _unit(np.asarray(pooled, np.float32))
-
-
-def affinity(user_match: Floats, category: Floats, brand: Floats) -> Floats:
-    """How well a candidate fits the user: a mean of what is known, by fixed shares.
-
-    Args:
-        user_match: of `interest`; NaN: no vector. Without it there is no affinity: brand and
-            category alone say too little.
-        category: share of the user's attention that the candidate's categories have; NaN: unknown.
-        brand: the same of its brand.
-    """
-    parts = [user_match, category, brand]
-    shares = np.array([_VECTOR_SHARE, _CATEGORY_SHARE, _BRAND_SHARE], np.float32)
-    mixed, _ = _weighted_mean(parts, shares)
-    return np.where(np.isnan(user_match), np.float32("nan"), mixed)
+    values = part[kept]
+    known = ~np.isnan(values)
+    if known.all() or not known.any():
+        return part
+    filled = part.copy()
+    # In float64: of equals the mean must be the same to the last digit, or ties would be broken.
+    filled[kept] = np.where(known, values, np.float32(np.mean(values[known], dtype=np.float64)))
+    return filled
 
 
 def retrieval(scores: Floats, *, has_query: bool, informed: bool = False) -> Floats:
@@ -289,38 +271,10 @@ def blend(relevance: Floats, affinity: Floats, retrieval: Floats, weights: Weigh
     """
     parts = [relevance, affinity, retrieval]
     given = np.array([weights.relevance, weights.affinity, weights.retrieval], np.float64)
-    scores, shares = _weighted_mean(parts, (given / given.max()).astype(np.float32))
+    scores, shares = weighted_mean(parts, (given / given.max()).astype(np.float32))
     return Blend(np.where(np.isnan(scores), np.float32(0.0), scores), shares)
 
 
 def order(scores: Floats, scores_in: Floats) -> npt.NDArray[np.intp]:
     """Positions, best first: by score, then by the caller's own score, then as they came."""
     return np.lexsort((np.where(np.isnan(scores_in), np.inf, -scores_in), -scores))
-
-
-def _weighted_mean(parts: Sequence[Floats], weights: Floats) -> tuple[Floats, Floats]:
-    """Means over the parts that are present, and the shares that each part had.
-
-    Plain ufuncs, not `clip`, `stack` and `nan_to_num`: for a hundred candidates what those do
-    beside computing is most of their time.
-
-    Args:
-        parts: p of float32 [n], NaN: absent.
-        weights: float32 [p], ≥ 0.
-
-    Returns:
-        float32 [n], NaN where nothing present weighs anything; float32 [n, p].
-    """
-    given = np.array(parts, np.float32)
-    absent = np.isnan(given)
-    shares = np.where(absent, np.float32(0.0), weights[:, None])
-    total = np.add.reduce(shares)
-    weighed = total > 0
-    shares /= np.where(weighed, total, np.float32(1.0))
-    means = np.add.reduce(np.where(absent, np.float32(0.0), given) * shares)
-    return np.where(weighed, _unit(means), np.float32("nan")), shares.T
-
-
-def _unit(values: Floats) -> Floats:
-    """Cut to [0, 1]."""
-    return np.minimum(np.maximum(values, np.float32(0.0)), np.float32(1.0))

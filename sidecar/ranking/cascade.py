@@ -12,8 +12,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from neuralrank.affinity import affinity
 from neuralrank.errors import Overloaded
-from neuralrank.language import detect
+from neuralrank.exclusions import exclusions
+from neuralrank.language import detect, of_no_language
 from sidecar.deadline import Deadline
 from sidecar.domain import (
     Candidates,
@@ -31,17 +33,12 @@ from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
 from sidecar.models.serving import CrossEncoderModel, Serving
 from sidecar.models.shadow import Shadow
-from sidecar.ranking.blend import (
-    affinity,
-    feedback,
-    order,
-    retrieval,
-)
-from sidecar.ranking.exclusions import exclusions, mentions
+from sidecar.ranking.blend import feedback, order, retrieval
+from sidecar.ranking.exclusions import mentions
 from sidecar.ranking.experiment import coin, join, ways
 from sidecar.ranking.explain import Evidence, explain
-from sidecar.ranking.filters import apply_filters
-from sidecar.ranking.gather import Gatherer
+from sidecar.ranking.filters import apply_filters, unchecked
+from sidecar.ranking.gather import Gathered, Gatherer
 from sidecar.ranking.orders import Order, Parts, page_of, with_low
 from sidecar.ranking.personal import Offer, fitting
 from sidecar.ranking.rerank import read
@@ -121,9 +118,16 @@ class Ranker:
         if asks and gathered.unread and not most_have_vectors(candidates):
             candidates, photos = without_vectors(candidates), None
         with trace.stage("filter", len(candidates)):
-            kept, dropped = apply_filters(
-                candidates, query.filters, gathered.profile, query.similar_to
-            )
+            unread = _unread(query, gathered)
+            rules = candidates, query.filters, gathered.profile
+            kept, dropped = apply_filters(*rules, query.similar_to, unread)
+            passed = unchecked(*rules, unread, kept)
+            if passed and gathered.unread:
+                trace.degrade(
+                    gathered.unread,
+                    f"{passed} of {len(kept)} candidates were not held to all filters: what these "
+                    "look at was not read",
+                )
         with trace.stage("score", len(kept)):
             near = similarities(
                 candidates,
@@ -181,7 +185,7 @@ class Ranker:
                         Evidence(
                             candidates, near, *one.parts, one.logits, one.blended,
                             asked[name].weights.cross_encoder, gathered.taste, space.encoder,
-                            bool(query.similar_to), unwanted, said,
+                            bool(query.similar_to), unwanted, said, np.isnan(taste),
                         ),
                         kept,
                         page.ranked,
@@ -296,9 +300,11 @@ class Ranker:
     ) -> tuple[CrossEncoderModel, Cost] | None:
         if not query.query or query.bundle == "none" or not query.weights.relevance:
             return None
-        language = query.language or detect(query.query)
+        language: str | None = query.language or detect(query.query)
+        if not language and of_no_language(query.query):
+            language = None
         named = serving.cross_encoder(query.bundle) if query.bundle else None
-        if named is not None and not named[0].supports(language):
+        if named is not None and language is not None and not named[0].supports(language):
             trace.degrade(
                 DegradedReason.MODEL_UNAVAILABLE,
                 f"{named[0].ref} does not know the query's language {language or 'unknown'!r}",
@@ -311,6 +317,14 @@ class Ranker:
                 f"no cross-encoder serves the query's language {language or 'unknown'!r}",
             )
         return found
+
+
+def _unread(query: RankQuery, gathered: Gathered) -> frozenset[int]:
+    """Positions of candidates whose items the index may have, and could not be read."""
+    if gathered.unread is None:
+        return frozenset()
+    keys = enumerate(query.candidates.keys)
+    return frozenset(position for position, key in keys if key not in gathered.items)
 
 
 def _wanted(query: RankQuery) -> tuple[RankQuery, tuple[str, ...]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from neuralrank.errors import EncoderMismatch, NotFound
+from neuralrank.exclusions import exclusions
 from neuralrank.matryoshka import cut
 from neuralrank.personal_inputs import Event
 from sidecar.deadline import Deadline
@@ -15,7 +16,6 @@ from sidecar.features.profile import Users
 from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
 from sidecar.models.serving import EncoderModel, Serving
-from sidecar.ranking.exclusions import exclusions
 from sidecar.ranking.interests import interests
 from sidecar.ranking.space import strict_space
 from sidecar.ranking.taste import done

@@ -1,67 +1,21 @@
-"""What a query says it does not want ("water bottle without straw"), and what titles say of it.
-
-Neither words nor vectors read a negation: BM25 finds more of "straw" where it is, and bi-encoders
-and cross-encoders alike rank such queries hardly better than chance (Weller, Lawrie and Van Durme,
-"NevIR: Negation in Neural Information Retrieval", 2024). So it is read by rule, in English and
-Chinese, and what is not clearly an exclusion is none (docs/decisions/027-exclusions.md).
-"""
+"""What titles say of what a query does not want (`neuralrank.exclusions`): that it is there, or
+that it is not. The rules are in docs/decisions/027-exclusions.md."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from neuralrank.language import detect
+from neuralrank.exclusions import HAN, pattern
 
-__all__ = ["Exclusions", "exclusions", "mentions"]
+__all__ = ["mentions"]
 
-# Nobody types more; what does is no query for an exclusion to be read in.
-_LONGEST: Final = 300
-_MOST_THINGS: Final = 5
 # A title is what it is: its first line, and not all that some sellers put there.
 _TITLE: Final = 300
 # Titles that are looked at, which takes some 5 µs each: the first of the order that came.
 _MOST_TITLES: Final = 2_000
-
-# --- Queries in English
-
-_WORD: Final = re.compile(r"[^\W\d_][^\W_]*(?:['’-][^\W_]+)*")
-_PART: Final = re.compile(r"[,;]|[^\s,;]+")
-_FILLERS: Final = frozenset(("a", "an", "any", "the", "added", "extra"))
-_JOINED: Final = frozenset(("and", "or", "nor", "&"))
-# What is excluded ends before these: what follows is said of the whole.
-_BOUNDS: Final = frozenset(
-    [
-        *(",", ";", "with", "without", "w/o", "w/", "for", "in", "on", "of", "to", "from", "by"),
-        *("that", "has", "but", "size", "set", "pack"),
-    ]
-)
-# And so do these, unless they are what is excluded: for whom it is, its size and its colour.
-_OF_THE_WHOLE: Final = frozenset(
-    [
-        *("women", "womens", "woman", "men", "mens", "man", "girls", "girl", "boys", "boy"),
-        *("kids", "kid", "children", "toddler", "toddlers", "baby", "babies", "adult", "adults"),
-        *("teens", "unisex", "dogs", "cats", "small", "medium", "large", "xl", "mini", "queen"),
-        *("king", "twin", "full", "white", "black", "red", "blue", "green", "pink", "grey"),
-        *("gray", "brown", "beige", "yellow", "purple", "orange", "gold", "silver"),
-    ]
-)
-
-# --- Queries in Chinese
-
-_HAN: Final = "\u4e00-\u9fff"
-# Chinese has no spaces: what is excluded ends with 的, or with the run of characters if that is
-# short; more are more than its name. 带不带 asks whether it has one.
-_CHINESE: Final = re.compile(
-    r"(?:(?<!含)不含|(?<!带)不带|(?<!加)不加)"
-    rf"(?P<what>[{_HAN}]{{1,4}}?(?=的)|[{_HAN}]{{1,2}}?(?=$|[^{_HAN}]|不[含带加]))的?"
-)
-
-# --- Titles
 
 # So far from a thing is what is said of it.
 _NEAR: Final = 60
@@ -69,7 +23,7 @@ _ITEM: Final = r"[^\W\d_][^\W_]*"
 # "Sulfate, paraben & silicone free" is said of all three, "straw, BPA free" of the last.
 _LIST: Final = rf"(?:\s*,\s*{_ITEM}){{0,3}}\s*(?:,\s*)?(?:&|/|\band\b|\bor\b)\s*{_ITEM}"
 # At least one is in what denies a thing before it, or may: of most titles no more is asked.
-_DENIAL: Final = re.compile("no|never|without|w/o|free|zero|0|[不无未零免非去]")
+_DENIAL: Final = re.compile("no|never|without|w/o|free|zero|0|[不无無未零免非去没沒低]")
 # What denies a thing before it, and after it.
 _DENIED_BEFORE: Final = re.compile(
     rf"\b(?:no|not|without|w/o)\s+(?:(?:any|added|more|a|an|the)\s+){{0,2}}"
@@ -77,13 +31,16 @@ _DENIED_BEFORE: Final = re.compile(
     rf"|\bfree\s+(?:of|from)\s+(?:{_ITEM}\s*(?:,|&|/|\band\b|\bor\b)\s*){{0,4}}$"
     r"|\b(?:non|zero)[\s-]+(?:added\s+)?$"
     r"|(?<![\d.])0(?:\.0+)?\s*(?:%|m?g)?\s*(?:added\s+)?$"
-    rf"|(?:不含|不带|不加|[不未无零0]添加(?!剂))[{_HAN}、]{{0,6}}$|(?:无|免|零|非|去|0%?)$"
+    rf"|(?:不含|不[带帶]|不加|(?<!有)[没沒]有|[不未无無零0]添加(?![剂劑]))\s*[{HAN}、]{{0,6}}$"
+    r"|(?:[无無免零非去没沒]|(?<![\d.])0%?)\s*蔗?$"
 )
 _SAID: Final = (
     r"(?:[\s-]+free\b(?!\s+(?:gift|shipping|delivery|sample|return))"
     r"|[\s(:]+(?:is\s+|are\s+)?(?:not\s+(?:included|required|needed)|removed|sold\s+separately)\b)"
 )
-_DENIED_AFTER: Final = re.compile(rf"{_SAID}|[\s-]?less\b(?!\s+than)|[0零无未]添加")
+_DENIED_AFTER: Final = re.compile(
+    rf"{_SAID}|[\s-]?less\b(?!\s+than)|\s*[0零无無未]添加(?![剂劑])|\s*[(（:：]\s*[无無](?![{HAN}])"
+)
 _DENIED_TOGETHER: Final = re.compile(f"{_LIST}{_SAID}")
 _GIVEN: Final = re.compile(
     r"(?:\b(?:with|and|plus|includes|including)|\bw/|&|\+)\s*(?:an?\s+|\d+\s+)?$"
@@ -94,137 +51,18 @@ _UNCLEAR: Final = re.compile(
     r"(?:\b(?:no|not|non|never|without|zero|free (?:of|from))\b|\bw/o\b)"
     r"(?!.*\b(?:with\b|w/\s|includes\b|including\b))[^,;:()|.]*$"
     rf"|\b(?:no|without)\s+{_ITEM}(?:\s+{_ITEM})?(?:\s*,\s*{_ITEM}){{0,3}}\s*,\s*(?:(?:or|and)\s+)?$"
-    rf"|[不无未零免][{_HAN}、]*$"
+    rf"|[不无無未零免没沒][{HAN}、]*$|低$"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Exclusions:
-    """`what` a query does not want, in lower case, and `rest`: what it says beside that."""
-
-    what: tuple[str, ...]
-    rest: str
-
-
-def exclusions(query: str, language: str = "") -> Exclusions:
-    """What a query excludes; most exclude nothing, and their `rest` is the query itself.
-
-    Args:
-        language: as the caller names it; "": told from the script. Other languages than English and
-            Chinese are not read: "no" is no negation in all of them.
-    """
-    nothing = Exclusions((), query)
-    if len(query) > _LONGEST:
-        return nothing
-    match language or detect(query):
-        case "en":
-            what, rest = _english(query)
-        case "zh":
-            what, rest = _chinese(query)
-        case _:
-            return nothing
-    # A query that is nothing but an exclusion, such as a title, is searched for as it stands; and
-    # of a "silverware box without silverware" the title has to say silverware.
-    clear = 0 < len(what) <= _MOST_THINGS and rest
-    if not clear or any(_pattern(one).search(rest.lower()) for one in what):
-        return nothing
-    return Exclusions(tuple(dict.fromkeys(what)), rest)
 
 
 def mentions(texts: Sequence[str | None], what: Sequence[str]) -> npt.NDArray[np.int8]:
     """What each text's first line, a title, says of what is excluded, int8 [texts]: -1 that it is
     there, 1 that it is not, 0 nothing, or nothing clear. One thing that is there outweighs others
     that are not. Of texts after the first 2,000 nothing is said."""
-    things = [_pattern(one) for one in what]
+    things = [pattern(one) for one in what]
     said = np.zeros(len(texts), np.int8)
     said[:_MOST_TITLES] = [_mention(text, things) for text in texts[:_MOST_TITLES]]
     return said
-
-
-def _english(query: str) -> tuple[list[str], str]:
-    parts: list[str] = _PART.findall(query)
-    words = [part.lower() for part in parts]
-    if not {"without", "w/o", "no"} & set(words):
-        return [], query
-    what: list[str] = []
-    rest: list[str] = []
-    at = 0
-    while at < len(words):
-        begins = _begins(words, at)
-        things, ends = _things(words, begins, first=at == 0) if begins else ([], at)
-        if things:
-            what += things
-            at = ends
-        else:
-            rest.append(parts[at])
-            at += 1
-    return what, " ".join(rest)
-
-
-def _begins(words: Sequence[str], at: int) -> int:
-    """Where what is excluded begins if a marker is here; else 0."""
-    alternative = at > 0 and words[at - 1] in (*_JOINED, "/")
-    if words[at] in ("without", "w/o") and not (alternative and "with" in words[:at]):
-        begins = at + 1
-    elif words[at : at + 2] == ["with", "no"]:
-        begins = at + 2
-    else:
-        return 0
-    while begins < len(words) and words[begins] in _FILLERS:
-        begins += 1
-    return begins
-
-
-def _things(words: Sequence[str], begins: int, *, first: bool) -> tuple[list[str], int]:
-    """The things that are excluded from a place on, and where what is wanted goes on.
-
-    Args:
-        first: whether nothing stands before it, so that what is wanted comes after.
-    """
-    run = _run(words, begins)
-    if not run:
-        return [], begins
-    ends = begins + len(run)
-    if len(run) > 1 and first:
-        return [run[0]], begins + 1
-    if len(run) == 2:
-        return [" ".join(run)], ends
-    if len(run) > 2:
-        # Which of them are its name can't be told: titles are looked at for the first, and models
-        # are not to look for the second as if it were wanted.
-        return [run[0]], begins + 2
-    things, joined = list(run), False
-    taken = ends
-    while ends < len(words) and words[ends] in (",", *_JOINED):
-        joined = joined or words[ends] in _JOINED
-        after = ends + 1
-        if words[ends] == "," and after < len(words) and words[after] in _JOINED:
-            joined, after = True, after + 1
-        more = _run(words, after)
-        # "nuts and gluten free", "sugar and high fiber": that is wanted.
-        if len(more) != 1:
-            break
-        things += more
-        ends = after + 1
-        taken = ends if joined else taken
-    # Commas alone join nothing: "tea without caffeine, green".
-    return (things, taken) if joined else ([run[0]], taken)
-
-
-def _run(words: Sequence[str], begins: int) -> list[str]:
-    """The words from a place to where a phrase ends."""
-    run: list[str] = []
-    for word in words[begins:]:
-        ends = word in _BOUNDS or word in _JOINED or not _WORD.fullmatch(word)
-        if ends or (run and word in _OF_THE_WHOLE):
-            break
-        run.append(word)
-    return run
-
-
-def _chinese(query: str) -> tuple[list[str], str]:
-    what = [found["what"] for found in _CHINESE.finditer(query)]
-    return what, " ".join(_CHINESE.sub(" ", query).split()) if what else query
 
 
 def _mention(text: str | None, things: Sequence[re.Pattern[str]]) -> int:
@@ -245,34 +83,3 @@ def _mention(text: str | None, things: Sequence[re.Pattern[str]]) -> int:
             elif found["whole"] is not None and not (denying and _UNCLEAR.search(before)):
                 return -1
     return said
-
-
-@lru_cache(256)
-def _pattern(what: str) -> re.Pattern[str]:
-    """What finds a thing in a title in lower case. Of two words either may be denied alone ("no
-    liner" for "mesh liner"); only both are the `whole`."""
-    if re.match(f"[{_HAN}]", what):
-        return re.compile(f"(?P<whole>{re.escape(what)})")
-    words = [_inflected(word) for word in what.split()]
-    whole = r"[\s-]+".join(words)
-    # "stemless" has it, too, and is denied by what comes after.
-    return re.compile(rf"\b(?:(?P<whole>{whole})|{'|'.join(words)})(?=\b|less\b)")
-
-
-def _inflected(word: str) -> str:
-    """A pattern of a noun's singular and plural."""
-    one = _singular(word)
-    if re.search(r"[^aeiou]y$", one):
-        return f"{re.escape(one[:-1])}(?:y|ies)"
-    return f"{re.escape(one)}(?:es|s)?"
-
-
-def _singular(word: str) -> str:
-    """Harman's S stemmer (1991)."""
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if re.search(r"(?:ss|x|ch|sh)es$", word):
-        return word[:-2]
-    if word.endswith("s") and not word.endswith(("ss", "us")) and len(word) > 3:
-        return word[:-1]
-    return word

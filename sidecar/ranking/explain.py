@@ -48,6 +48,8 @@ class Evidence:
     # What the query excludes, and what titles say of it, int8 [n]; None: it excludes nothing.
     unwanted: tuple[str, ...] = ()
     mentions: npt.NDArray[np.int8] | None = None
+    # Of whom it is not known how well they fit the user, bool [n]: their affinity is the others'.
+    unfitted: npt.NDArray[np.bool_] | None = None
 
 
 def explain(
@@ -66,6 +68,9 @@ def explain(
     # What weighs in the score, absent counting nothing: float32 [kept, 3] in the order they came.
     pulls = np.nan_to_num(parts[kept]) * evidence.blend.weights[kept]
     differences = _differences(pulls, evidence.blend.scores[kept], rows, moves)
+    if evidence.unfitted is not None:
+        # What is not known is no reason.
+        differences[evidence.unfitted[shown], 1] = 0.0
     summaries = _summaries(parts[shown], differences, moves, evidence.query_is_item)
     if evidence.mentions is not None:
         summaries = _with_mentions(summaries, evidence.unwanted, evidence.mentions[shown])

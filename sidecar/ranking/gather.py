@@ -5,7 +5,7 @@ The three wait for different things (two searches and a model), so they run at o
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,9 +31,9 @@ _NOBODY = Profile()
 class Gathered:
     """`query_vector` float32 [d] of length 1: the query's, or that of the item of `similar_to`.
 
-    `late`: the deadline left no time for the query's. `unread`: items that the index may have were
-    not read. `photos`: how alike those of the candidates are to that of `similar_to`; None where
-    the index has none.
+    `late`: the deadline left no time for the query's. `unread`: why items that the index may have
+    were not read; None: all were. `photos`: how alike those of the candidates are to that of
+    `similar_to`; None where the index has none.
     """
 
     space: Space
@@ -42,7 +42,7 @@ class Gathered:
     items: Mapping[ItemKey, Item]
     query_vector: Floats | None
     late: bool = False
-    unread: bool = False
+    unread: DegradedReason | None = None
     photos: Photos | None = None
 
 
@@ -58,22 +58,26 @@ class Gatherer:
         self, query: RankQuery, serving: Serving, deadline: Deadline, trace: Trace
     ) -> Gathered:
         """Raises NotFound where the index, the item of `similar_to` or the encoder is not there."""
-        index = await self._index(query, deadline, trace)
+        index, unread = await self._index(query, deadline, trace)
         space = self._space(serving, index, query, trace)
         personal = space.encoder is not None and serving.personal_ranker(space.encoder.ref)
         reads = query.weights.relevance > 0 or bool(personal and query.weights.affinity > 0)
-        return await self._read(query, index, space, deadline, trace, reads_query=reads)
+        read = await self._read(query, index, space, deadline, trace, reads_query=reads)
+        return replace(read, unread=unread) if unread else read
 
-    async def _index(self, query: RankQuery, deadline: Deadline, trace: Trace) -> IndexInfo | None:
+    async def _index(
+        self, query: RankQuery, deadline: Deadline, trace: Trace
+    ) -> tuple[IndexInfo | None, DegradedReason | None]:
+        """What the index is, and why that could not be read."""
         if not query.index:
-            return None
+            return None, None
         try:
-            return await self._items.index(query.index, deadline)
+            return await self._items.index(query.index, deadline), None
         except NotFound:
             raise
         except NeuralrankError as error:
             trace.degrade(_reason(error), str(error))
-            return None
+            return None, _reason(error)
 
     def _space(
         self, serving: Serving, index: IndexInfo | None, query: RankQuery, trace: Trace
@@ -100,7 +104,8 @@ class Gatherer:
             trace.degrade(
                 DegradedReason.DEADLINE, "profile and features left out: no time was left"
             )
-            return Gathered(space, query.profile or _NOBODY, None, {}, None)
+            unread = DegradedReason.DEADLINE if index is not None else None
+            return Gathered(space, query.profile or _NOBODY, None, {}, None, unread=unread)
         try:
             async with asyncio.TaskGroup() as group:
                 user = group.create_task(self._user(query, index, space, deadline, trace))
@@ -183,10 +188,10 @@ class Gatherer:
         space: Space,
         deadline: Deadline,
         trace: Trace,
-    ) -> tuple[Mapping[ItemKey, Item], bool]:
-        """The items that were read, and whether there may be more."""
+    ) -> tuple[Mapping[ItemKey, Item], DegradedReason | None]:
+        """The items that were read, and why there may be more."""
         if index is None:
-            return {}, False
+            return {}, None
         with trace.stage("features", len(query.candidates)):
             positions = lacking(
                 query.candidates,
@@ -208,7 +213,7 @@ class Gatherer:
                 f"similar_to names item {query.similar_to!r}, which index {query.index!r} does "
                 "not have. Use the id of an item that is there."
             )
-        return found.items, found.problem is not None
+        return found.items, _reason(found.problem) if found.problem else None
 
     async def _query_vector(
         self, query: RankQuery, space: Space, deadline: Deadline, trace: Trace, *, wanted: bool

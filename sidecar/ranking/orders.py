@@ -8,7 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.domain import Dropped, DropReason, Floats, Fusion, RankQuery
-from sidecar.ranking.blend import Blend, blend, by_place, lowered, raised, relevance
+from sidecar.ranking.blend import (
+    Blend,
+    as_others,
+    blend,
+    by_place,
+    lowered,
+    raised,
+    relevance,
+)
 from sidecar.ranking.experiment import ARMS, draft
 from sidecar.ranking.score import Similarities
 
@@ -24,6 +32,7 @@ class Parts:
     kept: npt.NDArray[np.intp]
     similarities: Similarities
     context: Floats
+    # NaN: not known of this candidate.
     affinity: Floats
     retrieval: Floats
     # int8 [n], of `sidecar.ranking.exclusions.mentions`; None: the query excludes nothing.
@@ -46,10 +55,11 @@ class Parts:
         )
         if self.mentions is not None and not by_scores:
             match = raised(lowered(match, self.mentions), self.mentions)
-        parts = (match, self.affinity, found)
+        taste = self.affinity
         if self.query.fusion is Fusion.RRF:
-            match, taste, found = (by_place(part, self.kept) for part in parts)
-            parts = (match, taste, found)
+            match, found = by_place(match, self.kept), by_place(found, self.kept)
+            taste = by_place(taste, self.kept[~np.isnan(taste[self.kept])])
+        parts = (match, as_others(taste, self.kept), found)
         return parts, blend(*parts, weights)
 
 

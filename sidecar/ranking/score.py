@@ -10,12 +10,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from neuralrank.affinity import interest
 from neuralrank.bundle import Calibration
 from neuralrank.encoder import calibrated
 from neuralrank.errors import InvalidInput
 from sidecar.domain import Candidates, Floats, Item, ItemKey
 from sidecar.models.serving import EncoderModel
-from sidecar.ranking.blend import interest, with_image
+from sidecar.ranking.blend import with_image
 from sidecar.ranking.taste import Taste
 
 __all__ = [

@@ -11,24 +11,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from neuralrank.affinity import action_weight
 from neuralrank.personal_inputs import Event, steps
 from sidecar.domain import Floats, Item, Profile
 
-__all__ = ["ACTION_WEIGHTS", "Recent", "Taste", "done", "query_texts", "taste"]
+__all__ = ["Recent", "Taste", "done", "query_texts", "taste"]
 
-# How much an action says about what its user wants, relative to a click. An impression says that
-# something was shown, which is not the user's doing.
-ACTION_WEIGHTS: Final[Mapping[str, float]] = {
-    "purchase": 5.0,
-    "add_to_cart": 3.0,
-    "watch": 1.5,
-    "click": 1.0,
-    "view": 1.0,
-    "query": 1.0,
-    "search": 1.0,
-    "impression": 0.0,
-}
-_OTHER_ACTION: Final = ACTION_WEIGHTS["view"]
 # Queries without a click that are encoded: the newest. More costs a model run each.
 _MAX_QUERIES: Final = 8
 _DAY_MS: Final = 86_400_000.0
@@ -147,7 +135,7 @@ def _acts(profile: Profile) -> Iterator[Event]:
     learned from that."""
     for row in reversed(profile.interactions):
         wanted = row.item_id and row.item_id not in profile.blocked_items
-        if wanted and ACTION_WEIGHTS.get(row.action, _OTHER_ACTION) > 0:
+        if wanted and action_weight(row.action) > 0:
             yield Event(row.item_id, row.action)
 
 
@@ -173,9 +161,7 @@ def _weights(profile: Profile, half_life_days: float) -> npt.NDArray[np.float64]
     if not profile.interactions:
         return np.zeros(0, np.float64)
     times = np.array([row.timestamp_ms for row in profile.interactions], np.float64)
-    actions = np.array(
-        [ACTION_WEIGHTS.get(row.action, _OTHER_ACTION) for row in profile.interactions]
-    )
+    actions = np.array([action_weight(row.action) for row in profile.interactions])
     ages = (times.max() - times) / _DAY_MS
     return np.asarray(actions * np.exp2(-ages / half_life_days))
 

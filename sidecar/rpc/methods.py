@@ -1,8 +1,9 @@
 """The methods of `neuralrank.v1.Ranking` on a gRPC server.
 
-Beside the generated function of the same purpose for two reasons: a message is decoded once its
-caller is known, and not before; and bytes that are no message, such as a string of invalid UTF-8,
-are the caller's fault and not INTERNAL, and are counted and logged as every other request.
+Beside the generated function of the same purpose for three reasons: a message is decoded once its
+caller is known, and not before; one that holds far more than is allowed is never decoded; and bytes
+that are no message, such as a string of invalid UTF-8, are the caller's fault and not INTERNAL, and
+are counted and logged as every other request.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from google.protobuf.message import DecodeError
 
 from neuralrank.errors import InvalidInput, Unauthenticated
 from neuralrank.v1 import ranking_pb2 as pb
+from sidecar.rpc.fields import check_fields
 from sidecar.rpc.service import RankingService
+from sidecar.sizes import MAX_INPUTS
 
 __all__ = ["add_ranking"]
 
@@ -35,11 +38,14 @@ def add_ranking(service: RankingService, server: grpc.aio.Server) -> None:
 
 def _handler(service: RankingService, name: str, kind: Any) -> Callable[[bytes, Any], Any]:
     method = getattr(service, name)
+    counted = {"Rank": {"candidates": service.max_candidates}, "Encode": {"inputs": MAX_INPUTS}}
+    most = counted.get(name, {})
 
     async def answer(raw: bytes, context: Any) -> Any:
         try:
             service.check_caller(context)
-        except Unauthenticated as error:
+            check_fields(raw, kind.DESCRIPTOR, most)
+        except (InvalidInput, Unauthenticated) as error:
             return await service.refuse(name, error, context)
         try:
             request = kind.FromString(raw)

@@ -62,6 +62,7 @@ class RankingService(pb_grpc.RankingServicer):
             settings.weight_cross_encoder,
         )
         self._certified = bool(settings.tls_client_ca)
+        self.max_candidates = settings.max_candidates
         self.admission = Admission(settings, metrics, clock)
 
     async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:
@@ -69,7 +70,7 @@ class RankingService(pb_grpc.RankingServicer):
             query = read_rank(
                 request,
                 self._weights,
-                self._settings.max_candidates,
+                self.max_candidates,
                 exclusions=self._settings.exclusions,
             )
             ranking = await self._ranker.rank(query, deadline)

@@ -20,6 +20,9 @@ def server_options(settings: SidecarSettings, *, shared_port: bool) -> list[tupl
     options = [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Nothing compressed: it is unpacked before its caller is asked for a token, and 60 KB can
+        # be 60 MiB. Bit 0 is "as it is".
+        ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.max_concurrent_streams", settings.max_streams),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.server_handshake_timeout_ms", round(settings.handshake_seconds * 1_000)),

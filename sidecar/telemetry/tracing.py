@@ -5,6 +5,7 @@ spans are nothing, and the caller's trace is passed on as it came.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, Protocol
@@ -21,8 +22,10 @@ _SWITCHES: Final = (
     "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 )  # fmt: skip
 _SERVICE: Final = "neuralrank-sidecar"
-# The last spans may take this long to leave when the sidecar stops.
+# The last spans may take this long to leave when the sidecar stops; what sends them has an end of
+# its own, after this or not: with a collector that is down it took 20 s.
 _FLUSH_MS: Final = 2_000
+_CLOSE_SECONDS: Final = 3.0
 # By the conventions for RPC, the statuses that are a server's fault.
 _FAULTS: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
@@ -61,7 +64,7 @@ class Tracing:
         return nullcontext()
 
     def close(self) -> None:
-        """Sends what is left. Takes some seconds at most."""
+        """Sends what is left. Takes three seconds at most."""
 
 
 class _Exported(Tracing):
@@ -122,7 +125,12 @@ class _Exported(Tracing):
             yield
 
     def close(self) -> None:
-        self._close()
+        # The process's end waits for no daemon.
+        closing = threading.Thread(target=self._close, name="last spans", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
+        if closing.is_alive():
+            _log.warning("the collector did not take the last spans in time; they are lost")
 
 
 def tracing_from(environment: Mapping[str, str]) -> Tracing:

@@ -163,21 +163,26 @@ def test_a_user_is_forgotten_with_all_devices_and_nobody_else(
         ("ubi_queries", {"query_id": "q1", "user_id": user, "user_query": "电脑"}),
         ("ubi_queries", {"query_id": "q2", "client_id": device, "user_query": "手机"}),
         ("ubi_queries", {"query_id": "q3", "user_id": other, "user_query": "手机"}),
+        # As UBI's clients write them: the query has no user_id, the event on its page has.
+        ("ubi_queries", {"query_id": f"{user}-q", "client_id": f"{user}-new"}),
+        ("ubi_events", {"action_name": "click", "user_id": user, "query_id": f"{user}-q"}),
+        ("ubi_queries", {"query_id": f"{user}-r", "user_id": other}),
+        ("ubi_events", {"action_name": "click", "user_id": user, "query_id": f"{user}-r"}),
     ]
     run(stack, "log", "--user", user, "--action", "click", "--item", "A")
     for index, row in rows:
         # Not searchable yet: it is to be found nevertheless.
         client.index(index=index, body={**row, "timestamp": "2026-01-01T00:00:00Z"})
     counted = run(stack, "forget", user, device, "--dry-run", "--json")
-    assert json.loads(counted.stdout) == {"events": 3, "queries": 2, "dry_run": True}
-    assert len(events(client, user)) == 2
+    assert json.loads(counted.stdout) == {"events": 5, "queries": 3, "dry_run": True}
+    assert len(events(client, user)) == 4
     done = run(stack, "forget", user, device, "--json")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout) == {"events": 3, "queries": 2, "dry_run": False}
+    assert json.loads(done.stdout) == {"events": 5, "queries": 3, "dry_run": False}
     assert events(client, user) == []
     assert [event["user_id"] for event in events(client, other)] == [other]
     left = {"query": {"term": {"user_id": other}}}
-    assert client.count(index="ubi_queries", body=left)["count"] == 1
+    assert client.count(index="ubi_queries", body=left)["count"] == 2
     again = run(stack, "forget", user)
     assert "0 events and 0 queries deleted" in again.output
     for name in (other, user):

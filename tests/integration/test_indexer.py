@@ -105,6 +105,8 @@ def test_good_rows_go_in_and_bad_ones_to_the_rejects(
         "--json",
         "--rejects",
         str(rejects),
+        "--max-rejected",
+        "0.8",
     )
     assert done.exit_code == 0, done.output
     summary = json.loads(done.stdout)
@@ -424,11 +426,16 @@ def test_a_name_that_can_be_no_alias(client: OpenSearch, tmp_path: Path, wrong: 
 
 
 def test_a_person_reads_a_summary(
-    stack: Settings, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: Settings, client: OpenSearch, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.jsonl", [product(1), "x"])
-    done = command(stack, "index", "a.jsonl", "--index", name, "--no-vectors")
+    arguments = ("index", "a.jsonl", "--index", name, "--no-vectors")
+    done = command(stack, *arguments)
+    assert done.exit_code == 3
+    assert "1 of the 2 rows of a.jsonl were rejected" in done.output
+    assert not client.indices.exists_alias(name=name)
+    done = command(stack, *arguments, "--max-rejected", "0.5")
     assert done.exit_code == 0, done.output
     assert f"{name} → {name}-" in done.stdout
     assert "documents/s" in done.stdout

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from neuralrank import channel
 from neuralrank.channel import KEEPALIVE_MS, Access, Route
 from neuralrank.cli.commands import app
-from neuralrank.client import Client
+from neuralrank.client import AsyncClient, Client
 from neuralrank.errors import (
     InvalidInput,
     InvalidSettings,
@@ -32,6 +32,21 @@ from tests.unit.sidecar.secured import Files, as_serving, secured
 
 REQUEST = pb.RankRequest(query="x", candidates=[pb.Candidate(id="a"), pb.Candidate(id="b")])
 SECRET = "shop-secret-0123456789"
+
+
+@pytest.mark.parametrize("name", ["queries", "passages", "items", "users", "images", "photos_of"])
+async def test_one_text_is_not_taken_for_a_list_of_characters(name: str) -> None:
+    one: Any = b"JFIF" if name == "images" else "电脑"
+    with Client("127.0.0.1:1") as client, pytest.raises(InvalidInput, match=f"^{name} is one "):
+        client.encode(**{name: one})
+    async with AsyncClient("127.0.0.1:1") as other:
+        with pytest.raises(InvalidInput, match=rf"allowed is a list: {name}=\[…\]"):
+            await other.encode(**{name: one})
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7:50051,", " 10.0.0.7:50051", "10.0.0.7:50051 , "])
+def test_one_address_is_read_as_those_of_a_list_are(address: str) -> None:
+    assert Route.to(address, Access()).target == "10.0.0.7:50051"
 
 
 @pytest.mark.parametrize("most", [0, -1, 9, 10**10])

@@ -7,8 +7,16 @@ from typer.testing import CliRunner
 
 from neuralrank.cli import evaluate
 from neuralrank.cli.commands import app
+from neuralrank.cli.results import Hit, Page
 from neuralrank.errors import EncoderMismatch, InvalidInput, NotFound
-from neuralrank.evaluation import Judged, compare, judge, read_qrels, read_queries
+from neuralrank.evaluation import (
+    Judged,
+    compare,
+    judge,
+    read_qrels,
+    read_queries,
+    scores_of,
+)
 
 QRELS = {"q1": {"a": 3, "b": 1, "c": 0}, "q2": {"d": 1}, "q3": {"e": 2}}
 
@@ -24,6 +32,19 @@ def test_gains_are_the_grades() -> None:
     judged = judge({"q": {"a": 3, "b": 1}}, {"q": {"b": 2.0, "a": 1.0}})
     expected = (1 + 3 / np.log2(3)) / (3 + 1 / np.log2(3))
     assert judged.mean("nDCG@10") == pytest.approx(expected)
+
+
+def test_an_item_that_comes_again_counts_where_it_stands_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An alias over indices that share ids gives it once from each."""
+    assert scores_of("abac") == {"a": 0.0, "b": -1.0, "c": -3.0}
+    hits = tuple(Hit(name, 1.0, {}) for name in "abac")
+    monkeypatch.setattr(evaluate, "tracked", lambda rows, _name: rows)
+    judged, _ = evaluate._judged(
+        "lexical", lambda text: Page(text, "", 1.0, 4, hits, {}), {"q": "mouse"}, {"q": {"a": 1}}
+    )
+    assert judged.mean("RR@10") == 1.0
 
 
 def test_a_query_without_an_answer_counts_as_zero() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from neuralrank.language import detect
+from neuralrank.language import detect, of_no_language
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,11 @@ from neuralrank.language import detect
 )
 def test_the_script_tells_the_language(text: str, language: str) -> None:
     assert detect(text) == language
+
+
+@pytest.mark.parametrize(
+    ("text", "none"),
+    [("195/65 R15", False), ("电脑", False), ("தமிழ்", False), ("195-50", True), ("🎁", True)],
+)
+def test_what_has_no_letters_is_of_no_language(text: str, none: bool) -> None:
+    assert of_no_language(text) is none

@@ -28,6 +28,8 @@ def test_a_full_row_becomes_a_document() -> None:
                 "colours": ["red", 2.0],
             },
             "voltage": 230,
+            # As pandas writes whole numbers of a column with gaps.
+            "watts": 2200.0,
             "box": {"width": 20, "note": None},
             "description": "",
             "color": None,
@@ -44,13 +46,42 @@ def test_a_full_row_becomes_a_document() -> None:
         "rating_count": 12,
         "attributes": {
             "voltage": 230,
+            "watts": 2200,
             "box.width": 20,
             "capacity_l": 1.7,
             "cordless": True,
             "lamp": False,
-            "colours": ["red", 2.0],
+            "colours": ["red", 2],
         },
-        "attributes_text": "230\n20\n1.7\ncordless\nred, 2",
+        "attributes_text": "230\n2200\n20\n1.7\ncordless\nred, 2",
+    }
+    # 2200.0 equals 2200, and would be found by neither "2200" nor a rule.
+    assert orjson.dumps(document(product)["attributes"]["watts"]) == b"2200"
+
+
+def test_nulls_and_blanks_cost_no_product() -> None:
+    product = Product.from_row(
+        {
+            "id": "1",
+            "title": "保温杯",
+            "price": " ",
+            "in_stock": "",
+            "rating": None,
+            "bullet_points": ["好", None, " "],
+            "category": ["家居", None, ""],
+            "brand": [],
+            "attributes": {"颜色": ["红", None, " "], "": None, " ": "", "尺寸": [None]},
+            "": "",
+            "box": {"": " ", "width": 2},
+        }
+    )
+    assert document(product) == {
+        "id": "1",
+        "title": "保温杯",
+        "bullet_points": "好",
+        "category": ["家居"],
+        "attributes": {"颜色": ["红"], "box.width": 2},
+        "attributes_text": "2\n红",
     }
 
 
@@ -60,7 +91,7 @@ def test_a_full_row_becomes_a_document() -> None:
         ({}, "id: is missing or empty; it is required; title: is missing"),
         ({"id": "1", "title": ""}, "title: is missing or empty"),
         ({"id": "", "title": "x"}, "id: is missing or empty"),
-        ({"id": "1", "title": "  "}, "title: got '  '"),
+        ({"id": "1", "title": "  "}, "title: is missing or empty"),
         ({"id": "1", "title": ["x"]}, "title: got ['x']; input should be a valid string"),
         (
             {"id": "1", "title": "x", "price": "cheap"},
@@ -80,10 +111,12 @@ def test_a_full_row_becomes_a_document() -> None:
         ({"id": "1", "title": "x", "attributes": [1]}, "attributes: got [1]; must be an object"),
         (
             {"id": "1", "title": "x", "attributes": {"a": [{}]}},
-            "a is {}; allowed are strings, numbers",
+            "a: got {}; allowed are strings, numbers",
         ),
-        ({"id": "1", "title": "x", "attributes": {"a": "y" * 8001}}, "a has 8001 characters"),
-        ({"id": "1", "title": "x", "attributes": {"": "y"}}, "attribute without name"),
+        ({"id": "1", "title": "x", "attributes": {"a": "y" * 8001}}, "a: has 8001 characters"),
+        ({"id": "1", "title": "x", "attributes": {"": "y"}}, "attributes: got 'y' without a name"),
+        ({"id": "1", "title": "x", "box": {"": 1}}, "box.: got 1 without a name"),
+        ({"id": "1", "title": "x", "volts": math.nan}, "volts: got nan; a number must be finite"),
         ({"id": "é" * 257, "title": "x"}, "must be at most 512 bytes; it has 514"),
         ([1], "a row must be an object with at least id and title; got [1]"),
         ("x", "a row must be an object"),
@@ -93,6 +126,15 @@ def test_a_wrong_row_says_field_and_what_is_allowed(row: Any, says: str) -> None
     with pytest.raises(InvalidInput) as caught:
         Product.from_row(row)
     assert says in str(caught.value)
+
+
+def test_of_an_unknown_field_that_is_no_attribute_only_it_is_named() -> None:
+    row = {"id": "1", "title": "x", "weight": 3, "tags": [{"name": "new"}]}
+    with pytest.raises(InvalidInput) as caught:
+        Product.from_row(row)
+    assert str(caught.value) == (
+        "tags: got {'name': 'new'}; allowed are strings, numbers, booleans and lists of them"
+    )
 
 
 def test_every_wrong_field_is_named_at_once() -> None:

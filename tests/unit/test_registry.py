@@ -223,7 +223,7 @@ def test_a_new_name_is_no_way_round_the_gate(registry: Registry, tmp_path: Path)
     later = tiny_bundle(tmp_path / "3", "cross_encoder", name="shop", parent="2")
     later = registry.publish(later, candidate=True)
     assert set(registry.candidates()) == {new.ref, later.ref}
-    assert registry.first("cross_encoder") == served
+    assert registry.newest("cross_encoder") == served
     assert registry.answering(new.manifest) == served.ref
     assert not registry.serves(new.ref)
     with pytest.raises(NotFound, match=r"Nothing serves under 'shop'.*models promote"):
@@ -413,14 +413,23 @@ def test_a_damaged_state_of_service_is_written_anew_by_a_promotion(
             registry.rollback(name)
 
 
-def test_the_first_of_a_kind_is_by_name_and_what_serves_under_it(tmp_path: Path) -> None:
+def test_the_newest_of_a_kind_is_one_that_serves(tmp_path: Path) -> None:
     registry = Registry(str(tmp_path / "registry"))
-    assert registry.first("encoder") is None
-    registry.publish(tiny_bundle(tmp_path / "a", "cross_encoder", name="a"))
-    assert registry.first("encoder") is None
-    later = registry.publish(tiny_bundle(tmp_path / "c", "encoder", name="c"))
-    assert registry.first("encoder") == later
-    old = registry.publish(tiny_bundle(tmp_path / "b1", "encoder", name="b"))
-    registry.publish(tiny_bundle(tmp_path / "b2", "encoder", name="b", query_prefix="q: "))
+
+    def made(name: str, day: int, kind: str = "encoder", **fields: str) -> Bundle:
+        created = f"2026-01-0{day}T00:00:00Z"
+        folder = tmp_path / f"{name}{day}"
+        return registry.publish(tiny_bundle(folder, kind, name=name, created=created, **fields))
+
+    assert registry.newest("encoder") is None
+    made("a", 9, "cross_encoder")
+    assert registry.newest("encoder") is None
+    later = made("b", 3)
+    made("z", 1)
+    made("c", 2)
+    assert registry.newest("encoder") == later
+    old = made("b", 4, query_prefix="q: ")
+    registry.promote(later.ref)
+    assert registry.newest("encoder") == later
     registry.promote(old.ref)
-    assert registry.first("encoder") == old
+    assert registry.newest("encoder") == old

@@ -113,6 +113,31 @@ def test_a_rule_that_cannot_be_read_says_what_is_allowed(text: str) -> None:
         search.attribute_rule(text)
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (1234.5, "1,234.50 EUR"),
+        (0, "0.00 EUR"),
+        ("12.90", "12.90 EUR"),
+        ([5, "7"], "5, 7 EUR"),
+        ({"eur": 5}, "5 EUR"),
+        ("[/ask]", "[/ask] EUR"),
+        (None, ""),
+        ([None, " "], ""),
+    ],
+)
+def test_a_price_of_an_index_that_others_write_is_shown_as_it_is(given: Any, shown: str) -> None:
+    answers = Answers(answer("A"))
+    cast(dict[str, Any], answers.answer)["hits"]["hits"][0]["_source"] = {
+        "title": "kettle", "price": given, "currency": "EUR",
+    }  # fmt: skip
+    page = ask(answers)
+    assert results.price(page.hits[0].source) == shown
+    out = Console(file=io.StringIO(), width=200)
+    results.show(out, page, explain=False)
+    assert shown in cast(io.StringIO, out.file).getvalue()
+
+
 def test_crossed_prices_are_refused() -> None:
     with pytest.raises(InvalidInput, match="--min-price 20 is above --max-price 10"):
         search.filters((), False, 20, 10, False)

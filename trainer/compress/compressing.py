@@ -138,7 +138,7 @@ def compress(
     metrics = {f"{rows[-1].what} nDCG@10": rows[-1].ndcg, f"{rows[0].what} nDCG@10": rows[0].ndcg}
     bundle = variants.write("int8", _cut(learnt, kept), "int8", metrics)
     rows.append(bench.row(f"pruned and distilled, {_INT8}", bundle))
-    for what, other in variants.by_onnxruntime(whole, _feeds(source, train)):
+    for what, other in variants.by_onnxruntime(whole, _feeds(learnt, train)):
         rows.append(bench.row(f"pruned and distilled, {what}", other))
     return Compressed(bundle, tuple(rows))
 
@@ -187,11 +187,11 @@ def _cut(checkpoint: Checkpoint, kept: Kept) -> Checkpoint:
     return replace(checkpoint, weights=weights)
 
 
-def _sampled(source: Checkpoint, train: Judged, count: int) -> tuple[list[Tokens], Floats]:
-    """Pairs from the whole of the train part as the source reads them, and their labels."""
-    reader = Reader.of(source)
+def _sampled(checkpoint: Checkpoint, train: Judged, count: int) -> tuple[list[Tokens], Floats]:
+    """Pairs from the whole of the train part as a model reads them, and their labels."""
+    reader = Reader.of(checkpoint)
     rows = np.unique(np.linspace(0, len(train) - 1, count).astype(int))
-    queries = reader.halves([train.queries[query] for query in train.query[rows]])
+    queries = reader.queries([train.queries[query] for query in train.query[rows]])
     texts = reader.halves([train.texts[item] for item in train.item[rows]])
     pairs = [reader.pair(query, text) for query, text in zip(queries, texts, strict=True)]
     return pairs, train.label[rows]
@@ -209,9 +209,9 @@ def _loss(model: nn.Module, batch: tuple[Mapping[str, Tensor], Tensor]) -> Tenso
     return bce(model(**inputs), labels, torch.ones_like(labels))
 
 
-def _feeds(source: Checkpoint, train: Judged) -> list[Feeds]:
+def _feeds(learnt: Checkpoint, train: Judged) -> list[Feeds]:
     """Inputs of the graph, for static int8: pairs of the train part."""
-    pairs, _ = _sampled(source, train, _CALIBRATION)
+    pairs, _ = _sampled(learnt, train, _CALIBRATION)
     return [
         {name: tensor.numpy() for name, tensor in Reader.tensors([pairs[p] for p in rows]).items()}
         for rows in token_batches([len(pair) for pair in pairs])
@@ -243,18 +243,20 @@ class _Variants:
             graph = write_bert(checkpoint.weights, checkpoint.config, "score", precision)
             onnx.save(graph, str(model))
 
-        return self._bundle(variant, write, self._fields(precision, metrics or {}))
+        longest = Reader.of(checkpoint).max_tokens
+        return self._bundle(variant, write, self._fields(precision, longest, metrics or {}))
 
     def by_onnxruntime(
         self, whole: Bundle, calibration: list[Feeds]
     ) -> Iterator[tuple[str, Bundle]]:
         """The same model as ONNX Runtime's tools round it."""
-        fields = self._fields("int8 dynamic", {})
+        longest = whole.manifest.max_tokens
+        fields = self._fields("int8 dynamic", longest, {})
         made = self._bundle("ort-dynamic", lambda model: dynamic_int8(whole.model, model), fields)
         yield "int8, ONNX Runtime dynamic", made
         inputs = {entry.name for entry in onnx.load(whole.model).graph.input}
         feeds = [{n: v for n, v in batch.items() if n in inputs} for batch in calibration]
-        fields = self._fields("int8 static", {})
+        fields = self._fields("int8 static", longest, {})
         made = self._bundle(
             "ort-static", lambda model: static_int8(whole.model, model, feeds), fields
         )
@@ -269,14 +271,19 @@ class _Variants:
             measured(unfinished, fields)
         return Bundle.open(self.folder / variant)
 
-    def _fields(self, precision: str, metrics: Mapping[str, float]) -> dict[str, Any]:
+    def _fields(self, precision: str, longest: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """
+        Args:
+            longest: inputs are cut at so many tokens: what is distilled reads what it was taught
+                on (`--max-length`), and not all that the source read.
+        """
         known = self.source.fields
         kept = ("languages", "licence", "source", "parent")
         return {
             **{name: known[name] for name in kept if known.get(name)},
             "name": self.name,
             "kind": "cross_encoder",
-            "max_tokens": Reader.of(self.source).max_tokens,
+            "max_tokens": longest,
             "precision": precision,
             "training_window": self.window,
             "metrics": dict(metrics),

@@ -9,6 +9,7 @@ import numpy as np
 from neuralrank.bundle import Bundle
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.errors import InvalidBundle
+from neuralrank.exclusions import as_read
 from trainer.text.judged import Floats, Judged, ndcg
 
 __all__ = ["Bench", "Row"]
@@ -71,7 +72,8 @@ class Bench:
         held, parts = self._held, []
         for query, text in enumerate(held.queries):
             pairs = held.pairs_of(query)
-            parts.append(model.score(text, [held.texts[held.item[pair]] for pair in pairs]))
+            texts = [held.texts[held.item[pair]] for pair in pairs]
+            parts.append(model.score(as_read(text), texts))
         return np.concatenate(parts)
 
     def _milliseconds(self, model: CrossEncoder) -> float:

@@ -52,9 +52,10 @@ def from_judgments(
         without_text: judged queries that were left out before, to be counted.
 
     Raises:
-        InvalidInput: a grade is outside the scale, no judged item is in the catalogue, or the
-            train part has one class only.
+        InvalidInput: a grade is outside the scale, an item has two for one query (under two ids),
+            no judged item is in the catalogue, or the train part has one class only.
     """
+    judgments = _by_text(judgments)
     names: list[str] = items["item_id"].to_pylist()
     row_of = {name: row for row, name in enumerate(names)}
     grades = [grade for of in judgments.grades.values() for grade in of.values()]
@@ -64,12 +65,9 @@ def from_judgments(
     unknown = 0
     for query, of in judgments.grades.items():
         text = judgments.texts[query]
-        rows = by_key.setdefault(query_key(text), (text, {}))[1]
-        for item, grade in of.items():
-            if item in row_of:
-                rows[row_of[item]] = grade
-            else:
-                unknown += 1
+        rows = {row_of[item]: grade for item, grade in of.items() if item in row_of}
+        by_key[query_key(text)] = (text, rows)
+        unknown += len(of) - len(rows)
     if unknown == len(grades):
         raise InvalidInput(
             f"None of the {unknown:,} judged items is in the catalogue, {next(iter(names))!r} is. "
@@ -144,13 +142,21 @@ def from_judgments(
     )
 
 
+def _by_text(judgments: Judgments) -> Judgments:
+    """Queries that differ in case, width or spaces only as one, with the text of the first."""
+    made = Judgments()
+    for query, grades in judgments.grades.items():
+        made.add(made.id_of(judgments.texts[query]), grades)
+    return made
+
+
 def _check_scale(judgments: Judgments, highest: int) -> None:
     for query, of in judgments.grades.items():
         for item, grade in of.items():
             if not 0 <= grade <= highest:
                 raise InvalidInput(
-                    f"The grade of {item!r} for query {query!r} is {grade}, outside the scale; "
-                    f"allowed is 0 to {highest}."
+                    f"The grade of {item!r} for the query {judgments.texts[query]!r} is {grade}, "
+                    f"outside the scale; allowed is 0 to {highest}."
                 )
     if highest < 1:
         raise InvalidInput(

@@ -2,18 +2,21 @@
 
 As `neuralrank.judging.pages` has it: what stood on a page are the items of its impression events at
 their position.ordinal (without one: where query_response_hit_ids has them), and without such events
-query_response_hit_ids. Each item counts once on a page, where it was first. Places beyond the 500th
-are none: they are counted and left out.
+query_response_hit_ids, of all documents of its query_id (`places_listed`). Each item counts once on
+a page, where it was first. Places beyond the 500th are none: they are counted and left out.
+
+A page belongs to who clicked or bought on it. Its query often names the device alone, as
+OpenSearch's UBI plugin writes it, and all that is known of a signed-in user would be lost.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from neuralrank.judging import BEYOND, LAST_PLACE, query_key
+from neuralrank.judging import BEYOND, LAST_PLACE, places_listed, query_key
 from trainer.feedback import Logs
 
 __all__ = ["OUTCOMES", "Page", "read_pages"]
@@ -48,40 +51,47 @@ def read_pages(logs: Logs, known: set[str], skipped: Counter[str]) -> list[Page]
         skipped: is told what took no part, and how often.
     """
     pages: dict[str, Page] = {}
-    listed: dict[str, list[str]] = {}
+    lists: dict[str, list[list[str]]] = defaultdict(list)
     for row in logs.queries.select(["query_id", "time", "user", "user_query", "hits"]).to_pylist():
         page = pages.setdefault(
             row["query_id"], Page(row["query_id"], row["time"], row["user"], row["user_query"])
         )
         page.user, page.text = page.user or row["user"], page.text or row["user_query"]
-        listed.setdefault(row["query_id"], list(row["hits"] or ()))
+        lists[row["query_id"]].append(row["hits"] or [])
+    listed = {name: places_listed(hits) for name, hits in lists.items()}
     zero_based = _zero_based(logs)
     done: list[Mapping[str, Any]] = []
+    # Who did something on a page first, by its query_id.
+    acted: dict[str, str] = {}
     for row in _acts(logs):
         page = pages.setdefault(
             row["query_id"], Page(row["query_id"], row["time"], row["user"], row["user_query"])
         )
         page.user, page.text = page.user or row["user"], page.text or row["user_query"]
         if row["action"] != _IMPRESSION:
+            if row["user"]:
+                acted.setdefault(row["query_id"], row["user"])
             done.append(row)
             continue
         place = row["ordinal"]
         if place is not None:
             place += row["application"] in zero_based
-        elif row["item_id"] in listed.get(row["query_id"], ()):
-            place = listed[row["query_id"]].index(row["item_id"]) + 1
+        elif (at := listed.get(row["query_id"], {}).get(row["item_id"])) is not None:
+            place = at + 1
         if place is None or place < 1:
             skipped["impressions without a place"] += 1
         elif place > LAST_PLACE:
             skipped[BEYOND] += 1
         else:
             page.positions.setdefault(row["item_id"], place)
-    for name, items in listed.items():
-        if not pages[name].positions:
-            for place, item in enumerate(items[:LAST_PLACE], start=1):
-                pages[name].positions.setdefault(item, place)
-            if len(items) > LAST_PLACE:
-                skipped[BEYOND] += len(items) - LAST_PLACE
+    for name, user in acted.items():
+        pages[name].user = user
+    for name, places in listed.items():
+        page = pages[name]
+        if not page.positions:
+            page.positions = {item: at + 1 for item, at in places.items() if at < LAST_PLACE}
+            if beyond := len(places) - len(page.positions):
+                skipped[BEYOND] += beyond
     for row in done:
         page = pages[row["query_id"]]
         if row["item_id"] in page.positions:

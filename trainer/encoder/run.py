@@ -1,9 +1,9 @@
 """From a dataset and a checkpoint to an encoder bundle that computes what was trained."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from accelerate import PartialState
 
@@ -25,6 +25,8 @@ from trainer.text.sources import BUNDLE
 
 __all__ = ["EncoderOptions", "Trained", "train_encoder"]
 
+# Of all weights; methods that train few have their own.
+_RATE: Final = 2e-5
 # Texts on which the bundle is compared with torch.
 _SAMPLE = 64
 _WORDS = "embeddings.word_embeddings.weight"
@@ -106,6 +108,8 @@ def train_encoder(
             "The dataset's part dev has no example: there is nothing to stop by. Make it with "
             "`neuralrank train dataset` from more data."
         )
+    if training.method == "full" and not training.learning_rate:
+        training = replace(training, learning_rate=_RATE)
     reader = Reader.of(checkpoint, training.max_length)
     contrast = Contrast(options.temperature, options.negatives, dimensions)
     identity: dict[str, Any] = {

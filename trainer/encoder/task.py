@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neuralrank.exclusions import as_read
 from neuralrank.tokens import Tokens
 from trainer.encoder.examples import Examples
 from trainer.encoder.loss import matryoshka
@@ -40,7 +41,8 @@ class _Texts:
 
     def __init__(self, reader: Reader, queries: Sequence[str], items: Sequence[str],
                  prefixes: tuple[str, str]) -> None:  # fmt: skip
-        self.queries: list[Tokens] = reader.whole(queries, prefixes[0])
+        asked = [as_read(query) for query in queries]
+        self.queries: list[Tokens] = reader.whole(asked, prefixes[0])
         self.items: list[Tokens] = reader.whole(items, prefixes[1])
 
 

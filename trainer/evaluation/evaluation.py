@@ -52,7 +52,6 @@ __all__ = [
 
 # The estimate that a model is promoted by.
 CLICKS: Final = "DR"
-_CATEGORIES: Final = 20
 
 
 @dataclass(frozen=True)
@@ -305,6 +304,7 @@ def _of_pages(scorer: Scorer, pages: Pages, items: Catalogue, track: Track) -> O
 
 
 def _segments(judged: Judged, order: Ranked, items: Catalogue) -> tuple[Segment, ...]:
+    """Of each dimension the largest first. All of them: the gate looks at the small ones, too."""
     values = dict(zip(order.queries, order.values[MAIN].tolist(), strict=True))
     found = []
     for dimension, names in (
@@ -318,8 +318,7 @@ def _segments(judged: Judged, order: Ranked, items: Catalogue) -> tuple[Segment,
                 of.setdefault(name, []).append(values[query])
         ordered = sorted(of.items(), key=lambda row: (-len(row[1]), row[0]))
         found += [
-            Segment(dimension, name, len(row), MAIN, float(np.mean(row)))
-            for name, row in ordered[:_CATEGORIES]
+            Segment(dimension, name, len(row), MAIN, float(np.mean(row))) for name, row in ordered
         ]
     return tuple(found)
 

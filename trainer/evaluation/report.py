@@ -1,5 +1,6 @@
 """An evaluation as one HTML page with plots, which needs no network."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,7 +12,8 @@ __all__ = ["report"]
 
 _NUMBER: Final = ".4f"
 _CHANGE: Final = "+.4f"
-# Segments in a plot; the table has all.
+# The largest segments of a dimension in the table, and in a plot; `--json` has all.
+_ROWS: Final = 20
 _BARS: Final = 30
 
 
@@ -154,6 +156,14 @@ def _clicks(systems: Sequence[Evaluation], difference: Mapping[str, Any] | None)
 
 def _segments(systems: Sequence[Evaluation]) -> Section:
     first, others = systems[0].segments, [system.segments for system in systems[1:]]
+    so_far: Counter[str] = Counter()
+    kept = {}
+    for key, segment in first.items():
+        so_far[segment.dimension] += 1
+        if so_far[segment.dimension] <= _ROWS:
+            kept[key] = segment
+    left = len(first) - len(kept)
+    words = [f"The {_ROWS} largest of each dimension; --json has {left:,} more."] if left else []
     columns = [
         Column("dimension"),
         Column("segment"),
@@ -167,9 +177,9 @@ def _segments(systems: Sequence[Evaluation]) -> Section:
 
     rows: list[list[Cell]] = [
         [s.dimension, s.name, s.size, s.metric, s.value, *(value(o, key) for o in others)]
-        for key, s in first.items()
+        for key, s in kept.items()
     ]
-    shown = [s for s in first.values() if s.metric == MAIN][:_BARS]
+    shown = [s for s in kept.values() if s.metric == MAIN][:_BARS]
     plots: list[Plot] = []
     if shown:
         plots.append(
@@ -180,7 +190,7 @@ def _segments(systems: Sequence[Evaluation]) -> Section:
                 label="nDCG@10",
             )
         )
-    return Section("Segments", [], [Table(columns, rows)], plots)
+    return Section("Segments", words, [Table(columns, rows)], plots)
 
 
 def _robustness(systems: Sequence[Evaluation]) -> Iterator[Section]:

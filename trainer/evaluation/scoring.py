@@ -1,4 +1,5 @@
-"""Scores of a bundle, by the code that serves it: the same runtime, tokens and texts; no torch."""
+"""Scores of a bundle, by the code that serves it: the same runtime, tokens and texts, queries
+without what they exclude; no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,9 @@ from neuralrank.bundle import MANIFEST, Bundle
 from neuralrank.cross_encoder import CrossEncoder
 from neuralrank.encoder import Encoder
 from neuralrank.errors import InvalidBundle
+from neuralrank.exclusions import as_read
 from neuralrank.product import headline
 from neuralrank.registry import Registry
-from neuralrank.text import clean
 from trainer.evaluation.held_back import Item
 
 __all__ = ["Scorer", "Scores", "Track", "find_bundle", "load_scorer", "score_all"]
@@ -82,7 +83,7 @@ class _ByCrossEncoder:
         return self._model.bundle
 
     def score(self, query: str, items: Sequence[Item]) -> Floats:
-        query = clean(query).strip()
+        query = as_read(query)
         new = [item for item in items if (query, item.id) not in self._known]
         if new:
             logits = self._model.score(query, [item.text for item in new])
@@ -112,7 +113,7 @@ class _ByEncoder:
             self._items.update(zip((item.id for item in new), vectors, strict=True))
         if not items:
             return np.empty(0)
-        vector = self._model.encode_queries([clean(query).strip()])[0]
+        vector = self._model.encode_queries([as_read(query)])[0]
         return (np.stack([self._items[item.id] for item in items]) @ vector).astype(np.float64)
 
     def probability(self, scores: Floats) -> Floats:

@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 
-from neuralrank.errors import Diverged, InvalidSettings
+from neuralrank.errors import Diverged, InvalidInput, InvalidSettings
 from neuralrank.full_disk import naming
 from trainer.loop.options import TrainingOptions
 from trainer.loop.task import Outcome
@@ -38,6 +38,7 @@ def search(
         The options of the best trial, whose folder holds its finished run, and what was chosen.
 
     Raises:
+        InvalidInput: the folder's trials are of another task, or trained otherwise; none is made.
         InvalidSettings: several processes; each would make trials of its own.
         Diverged: in every trial.
     """
@@ -56,6 +57,7 @@ def search(
             load_if_exists=True,
         )
     known = study.get_trials(deepcopy=False)
+    _same_task(options, known, run)
     # Another seed for what is new: the same would try the same again.
     study.sampler = optuna.samplers.TPESampler(seed=options.seed + len(known))
     for trial in known:
@@ -74,6 +76,28 @@ def search(
         raise Diverged(f"All {trials} trials diverged. Give a lower --learning-rate.")
     values = dict(study.best_params)
     return _options(options, values), values
+
+
+def _same_task(
+    options: TrainingOptions, known: list[Any], run: Callable[[TrainingOptions], Outcome]
+) -> None:
+    """Values of other data, or of another measurement, can't be compared, and the best of them
+    could not be gone on with. Whether it is the same, a finished trial tells that is opened again:
+    with its own options, so that nothing is left to be trained."""
+    for trial in known:
+        opened = _options(options, trial.params)
+        if trial.state != optuna.trial.TrialState.COMPLETE:
+            continue
+        try:
+            found = json.loads((opened.out / "options.json").read_text())["options"]
+            opened = TrainingOptions(**{**found, **options.fixed(), "out": opened.out})
+        except (OSError, ValueError, KeyError, TypeError):  # deleted, or of another version
+            continue
+        try:
+            run(opened)
+        except InvalidInput as error:
+            raise InvalidInput(f"{options.out} holds trials of something else. {error}") from error
+        return
 
 
 def _tried(study: Any) -> list[Any]:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
+from neuralrank.exclusions import as_read
 from neuralrank.personal_inputs import ACTIONS, action_numbers
 from trainer.dataset import SPLITS, Dataset
 from trainer.dataset.checks import milliseconds
@@ -23,7 +24,15 @@ from trainer.dataset.finding import Bm25
 from trainer.personal.sequences import Histories, Numbers
 from trainer.personal.shop import Shop
 
-__all__ = ["Behaviour", "History", "Part", "Visit", "from_dataset", "from_histories"]
+__all__ = [
+    "Behaviour",
+    "History",
+    "Part",
+    "Visit",
+    "from_dataset",
+    "from_histories",
+    "require_held",
+]
 
 Floats = NDArray[np.float32]
 
@@ -32,6 +41,11 @@ _MOST: Final = 10.0
 # Of histories without times, the share of users whose last item is guessed and not learned.
 _DEV_USERS: Final = 0.1
 _SEED: Final = 5
+_NOTHING_HELD: Final = (
+    "The part that is kept back has no user who did something, and no page with a click: there is "
+    "nothing to stop by or to measure with. Make the dataset from a longer time, or with a larger "
+    "--dev and --test."
+)
 
 
 @dataclass(frozen=True)
@@ -105,11 +119,7 @@ class Behaviour:
 
     def __post_init__(self) -> None:
         if not len(self.dev):
-            raise InvalidInput(
-                "The part that is kept back has no user who did something, and no page with a "
-                "click: there is nothing to stop by or to measure with. Make the dataset from a "
-                "longer time, or with a larger --dev and --test."
-            )
+            raise InvalidInput(_NOTHING_HELD)
 
     @property
     def searched(self) -> bool:
@@ -146,9 +156,8 @@ def from_dataset(
     """
     rows = {part: _rows(data, part, shop) for part in ("train", held)}
     texts = data.query_texts()
-    pages = {part: _pages(data, part) for part in rows}
-    # What is recommended is learned from; what measures that head is what users did next.
-    pages[held] = [page for page in pages[held] if page["query_id"]]
+    pages = {"train": _pages(data, "train")}
+    pages[held] = _searches(data, held)
     asked = list(dict.fromkeys(page["query_id"] for part in pages.values() for page in part))
     asked = [query for query in asked if query]
     place = {query: number for number, query in enumerate(asked)}
@@ -182,11 +191,23 @@ def from_dataset(
     single = tuple(row.history for row in rows["train"].values() if len(row.history) == 1)
     train = Part(visits("train", rows["train"]), _histories(rows["train"]), single)
     dev = Part(visits(held, known_users), _histories(rows[held]))
-    vectors = encode([texts[query] for query in asked]) if asked else shop.vectors[:0]
+    # As the sidecar has them encoded. Words match the whole query, as the caller's own search does.
+    vectors = encode([as_read(texts[query]) for query in asked]) if asked else shop.vectors[:0]
     return Behaviour(
         shop, train, dev, vectors, f"{data.description.source} {data.description.created}",
         data.description.window.interval,
     )  # fmt: skip
+
+
+def require_held(data: Dataset, held: str) -> None:
+    """What `from_dataset` asks of the part to stop by or to measure with, without any vectors.
+
+    Raises:
+        InvalidInput: it holds nothing to do so.
+    """
+    steps = (len(items) for items in data.of("sequences", held)["items"].to_pylist())
+    if not any(count > 1 for count in steps) and not _searches(data, held):
+        raise InvalidInput(_NOTHING_HELD)
 
 
 def from_histories(histories: Histories, shop: Shop) -> Behaviour:
@@ -214,7 +235,8 @@ def from_histories(histories: Histories, shop: Shop) -> Behaviour:
         ),
         Part((), tuple(history(long[number]) for number in sorted(held))),
         shop.vectors[:0],
-        f"histories {histories.hash}",
+        # Ids alone do not tell that the catalogue has new titles; a dataset holds its own.
+        f"histories {histories.hash}, items {shop.hash}",
     )
 
 
@@ -243,6 +265,12 @@ def _rows(data: Dataset, part: str, shop: Shop) -> dict[str, _Row]:
 
 def _histories(rows: Mapping[str, _Row]) -> tuple[History, ...]:
     return tuple(row.history for row in rows.values() if len(row.history) > 1)
+
+
+def _searches(data: Dataset, held: str) -> list[dict[str, Any]]:
+    """Pages that measure. What is recommended is learned from; what measures that head is what
+    users did next."""
+    return [page for page in _pages(data, held) if page["query_id"]]
 
 
 def _pages(data: Dataset, part: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from neuralrank.personal_inputs import HEADS
 from neuralrank.personal_ranker import PersonalRanker
 from trainer.loop import Outcome, Rows, Task, TrainingOptions, processes, train
 from trainer.loop.trials import search
+from trainer.personal.affinity import affinity_of
 from trainer.personal.behaviour import Behaviour, Part
 from trainer.personal.export import Agreement, Scale, export
 from trainer.personal.lists import Batch, List, Lists, chosen_loss, ndcg
@@ -64,8 +65,8 @@ class PersonalOptions:
 @dataclass(frozen=True)
 class Floor:
     """nDCG@10 on the dev part's lists of users with events: of the bundle as it serves, what users
-    had together counted, and of what serves where there is none, nearness to the mean of the
-    events' vectors."""
+    had together counted, and of what serves where there is none, nearness to each of a user's
+    interests with what they have of category and brand (`affinity_of`)."""
 
     lists: int
     ranker: float
@@ -254,11 +255,9 @@ def _measure(model: nn.Module, lists: Lists, dev: Sequence[List]) -> dict[str, f
 
 
 def _nearness(lists: Lists, some: Sequence[List]) -> float:
-    """Mean nDCG@10 of lists of users with events by nearness to these; 0 of none."""
-    vectors = lists.behaviour.shop.vectors
-    return _mean_ndcg(
-        some, [vectors[one.items] @ vectors[one.history.items].mean(axis=0) for one in some]
-    )
+    """Mean nDCG@10 of lists of users with events by what serves without a ranker; 0 of none."""
+    shop = lists.behaviour.shop
+    return _mean_ndcg(some, [affinity_of(shop, one.history, one.items) for one in some])
 
 
 def _served(bundle: Bundle, lists: Lists, some: Sequence[List]) -> float:

@@ -1,21 +1,25 @@
 """The catalogue as the personal ranker reads it."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from neuralrank.bundle import Calibration
 from neuralrank.encoder import Encoder
 from neuralrank.personal_inputs import Columns
 from neuralrank.product import headline
 from trainer.dataset.finding import item_vectors
 
 __all__ = ["Shop"]
+
+_AS_IT_IS: Final = Calibration(low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Shop:
     vectors: NDArray[np.float32]
     columns: Columns
     encoder: str
+    # Of that encoder: which cosines unrelated items and near duplicates have.
+    similarity: Calibration = _AS_IT_IS
 
     @classmethod
     def of(
@@ -49,7 +55,18 @@ class Shop:
             item_vectors(encoder, [headline(row) for row in rows], cache, progress),
             Columns.of(items["brand"].to_pylist(), categories, prices, {}),
             encoder.ref,
+            encoder.bundle.manifest.item_similarity,
         )
+
+    @cached_property
+    def hash(self) -> str:
+        """Of what rankers read of the items: another catalogue's, or another encoder's, differs."""
+        columns = (self.columns.brand, self.columns.categories, self.columns.price)
+        digest = hashlib.sha256()
+        for part in (self.vectors, *columns):
+            digest.update(f"{part.dtype} {part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()[:16]
 
     @cached_property
     def numbers(self) -> Mapping[str, int]:

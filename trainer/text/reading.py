@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from neuralrank.exclusions import as_read
 from neuralrank.models import Checkpoint
 from neuralrank.pairs import PairTemplate
 from neuralrank.text import clean
@@ -37,8 +38,12 @@ class Reader:
         wanted = max_tokens or int(checkpoint.fields.get("max_tokens", checkpoint.positions))
         return cls(checkpoint.tokenizer, min(wanted, checkpoint.positions))
 
+    def queries(self, texts: Sequence[str]) -> list[Ids]:
+        """Queries by themselves, as `halves`; no model is asked for what they exclude."""
+        return self.halves([as_read(text) for text in texts])
+
     def halves(self, texts: Sequence[str]) -> list[Ids]:
-        """Queries or items by themselves, int32 [n] each: one half of a pair."""
+        """Texts by themselves, int32 [n] each: one half of a pair."""
         encodings = self._tokenizer.encode_batch_fast(
             [clean(text) for text in texts], add_special_tokens=False
         )

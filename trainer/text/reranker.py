@@ -264,7 +264,7 @@ class _Data:
 
     def _tokens(self, judged: Judged) -> Callable[[int], Any]:
         """The tokens of a pair by its number; each text is read once."""
-        queries, texts = self.reader.halves(judged.queries), self.reader.halves(judged.texts)
+        queries, texts = self.reader.queries(judged.queries), self.reader.halves(judged.texts)
         return lambda row: self.reader.pair(queries[judged.query[row]], texts[judged.item[row]])
 
     def _list(self, query: int, random: np.random.Generator) -> Rows:

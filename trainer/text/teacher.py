@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
+from neuralrank.exclusions import as_read
 from neuralrank.models import Checkpoint
 from neuralrank.progress import progress_bar
 from neuralrank.whole_file import whole_file
@@ -51,7 +52,7 @@ def _score(checkpoint: Checkpoint, judged: Judged, files: list[Path]) -> None:
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     model = TextModel(checkpoint, "score").to(device).eval()
     reader = Reader.of(checkpoint)
-    queries, texts = reader.halves(judged.queries), reader.halves(judged.texts)
+    queries, texts = reader.queries(judged.queries), reader.halves(judged.texts)
     shown = progress_bar()
     with shown, torch.no_grad():
         task = shown.add_task("Asking the teacher", total=len(files) * _SHARD)
@@ -70,7 +71,8 @@ def _key(checkpoint: Checkpoint, judged: Judged) -> str:
     for name in sorted(checkpoint.weights):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(checkpoint.weights[name]).tobytes())
-    for texts in (judged.queries, judged.texts):
+    # The queries as they are read: what was kept of them whole is another teacher's.
+    for texts in ([as_read(query) for query in judged.queries], judged.texts):
         digest.update("\0".join(texts).encode("utf-8", "surrogatepass"))
     digest.update(judged.query.tobytes() + judged.item.tobytes())
     return digest.hexdigest()[:16]

@@ -13,6 +13,7 @@ from trainer.evaluation.evaluation import HeldBack, combined, held_back
 from trainer.evaluation.scoring import Track
 from trainer.gate import JUDGED, Rules, measured
 from trainer.personal import gate as personal_gate
+from trainer.personal.behaviour import require_held
 from trainer.update.memory import Memory
 from trainer.update.users import UserMemory
 
@@ -35,6 +36,16 @@ class Kind(Protocol):
 
         Raises:
             InvalidInput: earlier rounds have learned from all of them.
+        """
+
+    def require_kept_back(self, data: Dataset, memory: Memory) -> None:
+        """Asked before a training, whose candidate could not be compared.
+
+        Args:
+            memory: of earlier rounds. What it was trained on measures nothing.
+
+        Raises:
+            InvalidInput: nothing of the data is kept back to measure with.
         """
 
     def compared(self, ref: str, data: Dataset, memory: Memory, where: str) -> Candidate:
@@ -76,18 +87,25 @@ class OfTexts:
             )
         return frozenset(left | {key for key in dev if not memory.trained_on(key)})
 
+    def require_kept_back(self, data: Dataset, memory: Memory) -> None:
+        self._kept_back(data, memory)
+
     def compared(self, ref: str, data: Dataset, memory: Memory, where: str) -> Candidate:
-        material = _material(data)
+        material = self._kept_back(data, memory)
+        old = memory.kept_back(data)
+        before = _material(old) if old is not None else None
+        return measured(self.registry, ref, material, where, self.rules, self.track, before)
+
+    def _kept_back(self, data: Dataset, memory: Memory) -> HeldBack:
         if self.judgments is not None:
-            material = combined(data, self.judgments, memory.trained_on)
+            return combined(data, self.judgments, memory.trained_on)
+        material = _material(data)
         if material is None:
             raise InvalidInput(
                 "Nothing of this window is kept back to measure with. Take a larger --test, or "
                 "give judgments (--judgments)."
             )
-        old = memory.kept_back(data)
-        before = _material(old) if old is not None else None
-        return measured(self.registry, ref, material, where, self.rules, self.track, before)
+        return material
 
 
 @dataclass(frozen=True)
@@ -104,6 +122,10 @@ class OfUsers:
     def judged(self, memory: Memory) -> frozenset[str]:
         del memory
         return frozenset()
+
+    def require_kept_back(self, data: Dataset, memory: Memory) -> None:
+        del memory
+        require_held(data, "test")
 
     def compared(self, ref: str, data: Dataset, memory: Memory, where: str) -> Candidate:
         return personal_gate.measured(

@@ -169,8 +169,10 @@ class Learner:
                 self.stages.dataset(work / "logs", work / "new")
                 new = Dataset.open(work / "new")
                 memory.mixed(new, self.options.replay).write(work / "data")
-            ref = self.stages.train(work / "data", current.parent, work / "run")
             data = Dataset.open(work / "data")
+            # Else a quiet shop would have a training and a candidate of each round, for nothing.
+            self.kind.require_kept_back(data, memory)
+            ref = self.stages.train(work / "data", current.parent, work / "run")
             found = self._compared(ref, data, memory, work / "data")
         except (InvalidInput, NotFound):
             # Too little happened to learn from, or to measure with. Or the bundle that this round

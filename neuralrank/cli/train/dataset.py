@@ -1,15 +1,16 @@
 """`neuralrank train dataset`: logs or judgments become training examples."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from neuralrank.cli.encoders import default_encoder
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.train import train
 from neuralrank.console import plain_console
-from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.errors import InvalidInput
 from neuralrank.progress import told
 from neuralrank.settings import load_settings
 
@@ -76,7 +77,7 @@ def dataset(
         str,
         typer.Option(
             metavar="REF",
-            help="For neighbours: name or name@hash, or none. Default: the newest there is.",
+            help="For neighbours: name or name@hash, or none. Default: the newest in service.",
         ),
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Another one splits queries otherwise.")] = 0,
@@ -153,13 +154,8 @@ def finders(
 
         settings = load_settings()
         registry = Registry(settings.registry_path)
-        refs = [ref] if ref else _encoders(registry)
-        if not refs:
-            raise NotFound(
-                f"No encoder is in the registry {registry.url}. Add one with `neuralrank "
-                "models add`, or do without: --encoder none."
-            )
-        model = Encoder.load(registry.get(refs[-1]))
+        otherwise = "Or name one with --encoder, or do without: --encoder none."
+        model = Encoder.load(registry.get(ref) if ref else default_encoder(registry, otherwise))
         cache = settings.item_vectors
         vectors = item_vectors(
             model, headlines, cache, lambda done, total: show("encoding items", done, total)
@@ -167,12 +163,6 @@ def finders(
         neighbours = Neighbours(model, vectors)
     titles = items["title"].to_pylist()
     return Finders(titles, Bm25(items["text"].to_pylist()), neighbours)
-
-
-def _encoders(registry: Any) -> list[str]:
-    """Oldest first."""
-    encoders = [bundle for bundle in registry.list() if bundle.manifest.kind == "encoder"]
-    return [bundle.ref for bundle in sorted(encoders, key=lambda one: one.manifest.created)]
 
 
 def _show(made: "Dataset", out: Path) -> None:

@@ -20,7 +20,7 @@ __all__ = ["encoder"]
 
 
 @train.command()
-@training_flags(learning_rate=2e-5, batch_size=32)
+@training_flags(batch_size=32)
 def encoder(
     dataset: DatasetFolder,
     training: "TrainingOptions",

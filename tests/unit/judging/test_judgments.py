@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -9,7 +11,13 @@ from typer.testing import CliRunner
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
-from neuralrank.judging import Judgments, query_key, require_some, unknown_in_words
+from neuralrank.judging import (
+    Judgments,
+    query_key,
+    require_some,
+    unknown_in_words,
+    unknown_items,
+)
 
 MADE = Judgments({"1": "red kettle", "2": "电脑"}, {"1": {"a": 3, "b": 0}, "2": {"A": 2}})
 
@@ -138,3 +146,40 @@ def test_judgments_of_which_an_index_holds_nothing_measure_nothing() -> None:
     require_some("shop", set(), [])
     with pytest.raises(InvalidInput, match="None of the 2 judged items is in the index 'shop'"):
         require_some("shop", {"a", "b"}, ["a", "b"])
+
+
+class Alias:
+    """Over indices that share ids: each gives its own hit, one index after the other."""
+
+    def __init__(self, *indices: list[str]) -> None:
+        self._of = indices
+        self.asked: list[int] = []
+        self.indices = SimpleNamespace(exists=lambda **_: True)
+
+    def search(self, *, body: dict[str, Any], **_: Any) -> dict[str, Any]:
+        wanted = body["query"]["ids"]["values"]
+        self.asked.append(len(wanted))
+        hits = [{"_id": name} for index in self._of for name in index if name in wanted]
+        return {"hits": {"hits": hits[: body["size"]]}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "unknown", "asked"),
+    [
+        # What both hold fills the answer.
+        (range(700), range(1_000), [], [1_000, 300]),
+        (range(700), range(990), range(990, 1_000), [1_000, 300]),
+        (range(600), range(600), range(600, 1_000), [1_000, 400]),
+        # One index asks once, whatever it lacks.
+        (range(990), (), range(990, 1_000), [1_000]),
+        (range(1_000), (), [], [1_000]),
+        ((), (), range(1_000), [1_000]),
+    ],
+)
+def test_an_alias_over_indices_that_share_ids_hides_no_item(
+    first: range, second: range, unknown: range, asked: list[int]
+) -> None:
+    names = [f"p{n:04}" for n in range(1_000)]
+    client: Any = Alias([names[n] for n in first], [names[n] for n in second])
+    assert unknown_items(client, "shop", names) == [names[n] for n in unknown]
+    assert client.asked == asked

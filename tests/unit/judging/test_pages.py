@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from neuralrank import ubi
-from neuralrank.judging import Page, Skipped, Tally, pages, read_pages
+from neuralrank.judging import Page, Skipped, Tally, pages, places_listed, read_pages
 
 Row = dict[str, Any]
 
@@ -21,13 +21,14 @@ def event(action: str, item: str, ordinal: int | None = None) -> Row:
 
 
 def read(
-    monkeypatch: pytest.MonkeyPatch, query: Row, events: list[Row]
+    monkeypatch: pytest.MonkeyPatch, query: Row | list[Row], events: list[Row]
 ) -> tuple[list[Page], Skipped]:
     """What is made of the rows of one query."""
+    asked = query if isinstance(query, list) else [query]
 
     def rows(client: object, index: str, filters: object, fields: object) -> Iterator[Row]:
         del client, filters, fields
-        return iter([query] if index == ubi.QUERIES_INDEX else events)
+        return iter(asked if index == ubi.QUERIES_INDEX else events)
 
     monkeypatch.setattr(pages, "read_rows", rows)
     monkeypatch.setattr(pages, "_count_without_query", lambda *_: None)
@@ -71,3 +72,24 @@ def test_of_a_long_response_the_first_five_hundred_were_shown(
     assert page.items == {item: place for place, item in enumerate(hits[:500])}
     assert page.clicked == {"item-499"}
     assert skipped["items beyond place 500"] == 9_500
+
+
+def test_documents_of_one_query_are_read_in_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSearch gives those of one query_id in any order. A time that can't be read costs no
+    page."""
+    asked = [
+        {"timestamp": "2026-01-01T00:00:02Z", "query_response_hit_ids": ["c", "d"]},
+        {"timestamp": 1_767_225_601_000, "query_response_hit_ids": ["a", "b"]},
+        {"timestamp": "yesterday"},
+        {},
+    ]
+    named = [{"query_id": "1", "user_query": "kettle"} | row for row in asked]
+    (page,), skipped = read(monkeypatch, named, [event("click", "d")])
+    assert page == Page("kettle", {"a": 0, "b": 1, "c": 2, "d": 3}, frozenset("d"))
+    assert not skipped
+
+
+def test_what_is_listed_again_moves_nothing_further_down() -> None:
+    client_and_server = [["a", "b"], [], ["a", "b"], ["b", "c", "c", "d"]]
+    assert places_listed(client_and_server) == {"a": 0, "b": 1, "c": 2, "d": 4}
+    assert places_listed([]) == {}

@@ -123,6 +123,20 @@ async def test_a_message_over_the_limit_is_refused_alone(tmp_path: Path) -> None
         assert len((await stub.Rank(REQUEST, timeout=20)).results) == 2
 
 
+@pytest.mark.parametrize("kind", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+async def test_what_is_compressed_is_refused_and_not_unpacked(
+    tmp_path: Path, kind: grpc.Compression
+) -> None:
+    async with secured(tmp_path) as made, channel(made) as opened:
+        stub = pb_grpc.RankingStub(opened)
+        large = pb.RankRequest(query="x", candidates=[pb.Candidate(id="a", text="x" * 2**14)])
+        with pytest.raises(grpc.RpcError) as caught:
+            await stub.Rank(large, compression=kind, timeout=20)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert "is disabled" in (caught.value.details() or "")
+        assert len((await stub.Rank(REQUEST, timeout=20)).results) == 2
+
+
 async def test_streams_beyond_the_limit_wait_at_the_client_and_are_answered(
     tmp_path: Path,
 ) -> None:

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 
 from sidecar.domain import Floats, Weights
 from sidecar.ranking.blend import (
-    affinity,
+    as_others,
     blend,
     by_place,
     feedback,
-    interest,
     order,
     relevance,
     retrieval,
@@ -222,44 +221,23 @@ def test_too_few_candidates_give_no_feedback() -> None:
     assert feedback(floats(), floats(), np.zeros((0, 3), np.float32), np.arange(0)) is None
 
 
-def test_brand_and_category_alone_make_no_affinity() -> None:
-    assert np.isnan(affinity(floats(NAN), floats(1), floats(1))).all()
+@given(parts(columns=1))
+def test_those_who_lack_a_part_have_the_mean_of_the_others(rows: Floats) -> None:
+    part = rows[:, 0]
+    filled = as_others(part, np.arange(len(part)))
+    known = ~np.isnan(part)
+    assert (filled[known] == part[known]).all()
+    if known.any():
+        assert filled[~known] == pytest.approx(np.mean(part[known]), abs=1e-6)
+        assert np.nanmin(part) <= filled.min()
+        assert filled.max() <= np.nanmax(part)
+    else:
+        assert np.isnan(filled).all()
 
 
-@given(parts())
-def test_affinity_is_bounded(rows: Floats) -> None:
-    assert in_unit(affinity(rows[:, 0], rows[:, 1], rows[:, 2]))
-
-
-def test_of_one_event_the_nearness_is_the_interest() -> None:
-    near = floats(0.0, 0.3, 1.0)
-    assert interest(near[None, :], floats(0.2)) == pytest.approx(near, abs=1e-6)
-
-
-def test_two_interests_are_two_and_not_their_mean() -> None:
-    # Of the first each event is half as near as of the second its own one is.
-    near = np.array([[0.5, 1.0], [0.5, 0.0]], np.float32)
-    found = interest(near, floats(0.3, 0.3))
-    assert found[0] == pytest.approx(0.5, abs=1e-6)
-    # By hand: log((e^6 + e^0) / 2) / 6.
-    assert found[1] == pytest.approx(0.8849, abs=1e-4)
-    # Who looked three times as often at the other thing: log((e^6 + 3 e^0) / 4) / 6.
-    assert interest(near, floats(0.1, 0.3))[1] == pytest.approx(0.7702, abs=1e-4)
-
-
-@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 2**32 - 1))
-def test_interest_lies_between_the_mean_and_the_nearest(m: int, n: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    near = random.uniform(0, 1, (m, n)).astype(np.float32)
-    weights = random.uniform(1e-6, 5, m).astype(np.float32)
-    found = interest(near, weights)
-    mean = (weights / weights.sum()) @ near
-    assert (found >= mean - 1e-5).all()
-    assert (found <= near.max(axis=0) + 1e-5).all()
-    assert in_unit(found)
-    # No order of events, and no scale of what they weigh.
-    turned = random.permutation(m)
-    assert interest(near[turned], weights[turned] * 7) == pytest.approx(found, abs=1e-5)
+def test_only_those_that_may_be_shown_are_looked_at_and_filled() -> None:
+    filled = as_others(floats(0.9, 0.1, NAN, NAN), np.array([1, 2]))
+    assert filled == pytest.approx(floats(0.9, 0.1, 0.1, NAN), nan_ok=True)
 
 
 def test_a_tie_goes_to_the_callers_score_and_then_to_the_callers_order() -> None:

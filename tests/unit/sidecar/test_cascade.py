@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neuralrank.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.domain import Floats, Interaction, Profile, Ranking
+from sidecar.domain import Floats, Interaction, Item, Profile, Ranking
 from sidecar.inference.cost import Cost
 from tests.unit.sidecar.parts import (
     Bench,
@@ -20,6 +20,7 @@ from tests.unit.sidecar.parts import (
     WordEncoder,
     WordJudge,
     ids,
+    item,
     reasons,
     request,
     shop,
@@ -218,6 +219,58 @@ async def test_every_hit_is_explained_in_numbers_that_add_up(bench: Bench) -> No
     assert best.query_similarity == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("fusion", [pb.FUSION_WEIGHTS, pb.FUSION_RRF])
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"query": "computer", "user": "b"},
+        {"query": "phone", "user": "a"},
+        {"user": "a"},
+        {"similar_to": "D", "user": "a"},
+    ],
+)
+async def test_an_item_without_a_vector_neither_gains_nor_loses_by_that_it_may_fit_the_user(
+    bench: Bench, page: dict[str, str], fusion: "pb.Fusion"
+) -> None:
+    bench.catalogue.contents["E"] = replace(bench.catalogue.contents["C"], id="E", vector=None)
+    rows = [pb.Candidate(id=name, retrieval_score=9 - at) for at, name in enumerate("AEBC")]
+    options = explained(fusion=fusion, bundle="none")
+    asked = request(options=options, **page)
+    del asked.candidates[:]
+    asked.candidates.extend(rows)
+    ranking = await bench.rank(asked)
+    explanations = {hit.id: hit.explanation for hit in ranking.results if hit.explanation}
+    said = explanations["E"]
+    fits = [explanations[name].affinity for name in "ABC"]
+    assert said.affinity == pytest.approx(np.mean([fit for fit in fits if fit is not None]))
+    assert {why.weights for why in explanations.values()} == {said.weights}
+    assert said.user_similarity is None
+    assert said.because_of == ()
+    assert "fits the user" not in said.summary
+    parts = (said.relevance, said.affinity, said.retrieval)
+    weights = (said.weights.relevance, said.weights.affinity, said.weights.retrieval)
+    total = sum(w * p for w, p in zip(weights, parts, strict=True) if p is not None)
+    score = next(hit.score for hit in ranking.results if hit.id == "E")
+    assert score == pytest.approx(total, abs=1e-5)
+
+
+async def test_a_copy_without_a_vector_does_not_pass_what_fits_nobody_either() -> None:
+    # Nothing here is like what the user bought: 0.02 of affinity against much else.
+    bought = item("K", "kettle", price=20.0, category=("kitchen",))
+    computers = [item(f"P{n}", "red computer", category=("digital",)) for n in range(8)]
+    copy = replace(computers[6], id="copy", vector=None)
+    rows = [*computers, copy]
+    bench = Bench(Catalogue({one.id: one for one in [bought, *rows]}))
+    bench.catalogue.users = {"k": Profile(interactions=(Interaction("K", "purchase", HOUR),))}
+    made = pb.RankRequest(query="computer", index="shop", user=pb.User(id="k"))
+    made.candidates.extend(
+        pb.Candidate(id=one.id, retrieval_score=20 - place) for place, one in enumerate(rows)
+    )
+    ranking = await bench.rank(made)
+    await bench.close()
+    assert ids(ranking) == [one.id for one in rows]
+
+
 async def test_similar_items_are_near_the_item_and_without_it(bench: Bench) -> None:
     made = request(similar_to="A", options=explained(weights=pb.Weights(retrieval=0)))
     ranking = await bench.rank(made)
@@ -306,6 +359,22 @@ async def test_a_cross_encoder_reads_only_its_languages(bench: Bench) -> None:
     assert reasons(ranking) == {"model_unavailable"}
 
 
+@pytest.mark.parametrize("bundle", ["", "judge"])
+@pytest.mark.parametrize("query", ["12345", "195-50", "🎁"])
+async def test_a_query_without_letters_is_read_as_one_of_any_language(
+    bench: Bench, query: str, bundle: str
+) -> None:
+    ranking = await bench.rank(request(query=query, options=explained(bundle=bundle)))
+    assert not ranking.degraded
+    assert bench.judge is not None
+    assert bench.judge.texts
+
+
+async def test_letters_of_a_script_that_is_not_known_are_no_part_number(bench: Bench) -> None:
+    ranking = await bench.rank(request(query="கணினி 12345"))
+    assert reasons(ranking) == {"model_unavailable"}
+
+
 async def test_the_language_can_be_named(bench: Bench) -> None:
     ranking = await bench.rank(request(query="computer", language="de"))
     assert reasons(ranking) == {"model_unavailable"}
@@ -391,6 +460,51 @@ async def test_the_few_that_happen_to_be_cached_do_not_order_the_page(
         assert all(
             hit.explanation and hit.explanation.relevance is not None for hit in ranking.results
         )
+
+
+RULED = pb.Filters(
+    attributes=[pb.AttributeRule(name="brand", values=["Apple"])], in_stock_only=True
+)
+
+
+@pytest.mark.parametrize("read", ["items", "index"])
+async def test_a_rule_keeps_what_could_not_be_read_and_the_answer_says_of_how_many(
+    bench: Bench, read: str
+) -> None:
+    async def down(*_: object) -> list[Item]:
+        raise Unavailable("down")
+
+    setattr(bench.catalogue, read, down)
+    rows = [pb.Candidate(id="A"), pb.Candidate(id="B", brand="Dell"), pb.Candidate(id="C")]
+    asked = pb.RankRequest(candidates=rows, index="shop", options=explained(filters=RULED))
+    ranking = await bench.rank(asked)
+    # B came with its brand, which is not the one that is wanted.
+    assert ids(ranking) == ["A", "C"]
+    assert [drop.id for drop in ranking.dropped] == ["B"]
+    assert [(note.reason.value, note.detail) for note in ranking.degraded][-1] == (
+        "features_unavailable",
+        "2 of 2 candidates were not held to all filters: what these look at was not read",
+    )
+
+
+async def test_after_the_deadline_a_rule_keeps_what_was_not_read(bench: Bench) -> None:
+    asked = request("C", "A", options=explained(filters=RULED))
+    ranking = await bench.rank(asked)
+    assert ids(ranking) == ["A"]
+    assert not ranking.degraded
+    late = await bench.rank(asked, seconds=0.0)
+    assert len(late.results) == 2
+    assert [note.reason.value for note in late.degraded] == ["deadline", "deadline"]
+    assert late.degraded[1].detail.startswith("2 of 2 candidates were not held to all filters")
+
+
+async def test_of_what_no_filter_looks_at_nothing_is_said(bench: Bench) -> None:
+    bench.catalogue.error = Unavailable("down")
+    rows = [pb.Candidate(id=name, brand="Apple", in_stock=True) for name in "AB"]
+    asked = pb.RankRequest(candidates=rows, index="shop", options=explained(filters=RULED))
+    ranking = await bench.rank(asked)
+    assert len(ranking.results) == 2
+    assert not any("filters" in note.detail for note in ranking.degraded)
 
 
 async def test_events_down_leaves_the_rest(bench: Bench) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.ranking.exclusions import exclusions, mentions
+from neuralrank.exclusions import exclusions
+from sidecar.ranking.exclusions import mentions
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,24 @@ from sidecar.ranking.exclusions import exclusions, mentions
         ("iPhone 手机壳 不带字", ["字"], "iPhone 手机壳"),
         ("咖啡不加糖不加奶", ["糖", "奶"], "咖啡"),
         ("不含防腐剂的面霜", ["防腐剂"], "面霜"),
+        ("面霜 不含防腐剂", ["防腐剂"], "面霜"),
+        # Lists.
+        ("面霜 不含酒精、香精", ["酒精", "香精"], "面霜"),
+        ("面霜 不含防腐剂、酒精或香精", ["防腐剂", "酒精", "香精"], "面霜"),
+        ("不含酒精和香精的面霜", ["酒精", "香精"], "面霜"),
+        ("咖啡不加糖及不加奶", ["糖", "奶"], "咖啡"),
+        ("面霜 不含酒精、不含香精", ["酒精", "香精"], "面霜"),
+        ("不含酒精 和 香精 面霜", ["酒精", "香精"], "面霜"),
+        ("不含糖的酒和饮料", ["糖"], "酒和饮料"),
+        ("果汁 不含糖不含水和盐", ["糖", "水", "盐"], "果汁"),
+        ("不含饱和脂肪的饼干", ["饱和脂肪"], "饼干"),
+        # Blanks: after what denies, not between a thing and what is wanted.
+        ("洗手液 不含 酒精", ["酒精"], "洗手液"),
+        ("不含 酒精 洗手液", ["酒精"], "洗手液"),
+        ("不含酒精 洗手液", ["酒精"], "洗手液"),
+        ("不含酒精 和田玉 香皂", ["酒精"], "和田玉 香皂"),
+        ("保溫杯 不帶蓋", ["蓋"], "保溫杯"),
+        ("不帶蓋的保溫杯", ["蓋"], "保溫杯"),
     ],
 )
 def test_what_a_query_excludes(query: str, what: list[str], rest: str) -> None:
@@ -88,6 +107,9 @@ def test_what_a_query_excludes(query: str, what: list[str], rest: str) -> None:
         "天猫有没有辣椒咸菜",
         "杯子带不带盖",
         "奶茶含不含糖",
+        "杯子帶不帶 蓋",
+        # Where a list goes on with what is wanted.
+        "不含酒精和保湿面霜",
         "电脑没有声音",
         # Where the thing ends can't be told.
         "不带把手加长款柜子门板",
@@ -174,14 +196,41 @@ def test_what_a_title_says_of_it(title: str, said: int) -> None:
         ("lids", "Jar with Lid", -1),
         ("糖", "酸奶 不添加蔗糖", 1),
         ("糖", "酸奶 0添加蔗糖", 1),
-        ("糖", "0添加剂糖果", -1),
-        ("糖", "红糖酸奶", -1),
+        ("糖", "0添加剂 糖果", -1),
+        ("糖", "酸奶 0蔗糖", 1),
+        ("糖", "酸奶 无 蔗糖", 1),
+        ("糖", "酸奶 10 糖", -1),
+        ("糖", "低糖酸奶", 0),
+        ("酒精", "低酒精啤酒", 0),
+        # One character may be a part of another word.
+        ("糖", "0添加剂糖果", 0),
+        ("糖", "红糖酸奶", 0),
+        ("盖", "全覆盖钢化膜", 0),
+        ("线", "在线课程", 0),
+        ("盖", "带盖保温杯", -1),
+        ("盖", "保温杯 盖 配件", -1),
+        ("盖", "保温杯 不带盖", 1),
+        ("线", "有线耳机", -1),
+        ("线", "无线耳机", 1),
         ("酒精", "免洗洗手液 含酒精", -1),
         ("酒精", "无酒精洗手液", 1),
         ("酒精", "洗手液 不含任何酒精", 1),
         ("酒精", "面膜 不含香精、酒精", 1),
         ("酒精", "酒精0添加", 1),
         ("酒精", "洗手液", 0),
+        ("酒精", "無酒精洗手液", 1),
+        ("酒精", "没有酒精的洗手液", 1),
+        ("酒精", "洗手液 沒有酒精", 1),
+        ("酒精", "有没有酒精 看这里", 0),
+        ("酒精", "無添加酒精", 1),
+        ("酒精", "酒精 無添加", 1),
+        ("酒精", "酒精 无添加剂", -1),
+        ("硅油", "无 硅油 洗发水", 1),
+        ("乳糖", "牛奶 不含 乳糖", 1),
+        ("硅油", "洗发水 硅油（无）", 1),
+        ("硅油", "洗发水 硅油：无", 1),
+        ("硅油", "洗发水 硅油（无线）", -1),
+        ("蓋", "保溫杯 不帶蓋", 1),
     ],
 )
 def test_what_titles_say_in_other_words(what: str, title: str, said: int) -> None:
@@ -202,7 +251,7 @@ def test_one_thing_that_is_there_outweighs_another_that_is_not() -> None:
 
 words = st.sampled_from(
     ["without", "with", "no", "w/o", "straw", "lids", ",", "or", "and", "a", "", "free", "not",
-     "included", "不含", "盖", "的", "不带", "0", "kids"]
+     "included", "不含", "盖", "的", "不带", "0", "kids", "、", "和", "没有", "酒精", "饱"]
 )  # fmt: skip
 
 
@@ -234,6 +283,9 @@ def test_words_of_exclusions_in_any_order_are_read(parts: list[str], blank: str)
         "free of a, b, c, " * 20 + "straw",
         "0" * 300,
         "不含" * 500,
+        "不含" + "酒精、" * 95,
+        "不含" + "酒" * 290,
+        "不含" + "酒 和 " * 70,
     ],
 )
 def test_no_text_takes_long(text: str) -> None:

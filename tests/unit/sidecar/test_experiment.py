@@ -169,6 +169,9 @@ async def test_an_interleaved_page_is_both_arms_and_says_whose_each_result_is(
     assert query_attributes(response) == {"experiment": "weights", "teams": teams(ranking)}
     second = [hit.id for hit in ranking.results[2:]]
     assert query_attributes(response, second)["teams"] == teams(ranking)[2:]
+    # As the plugin writes it: what the page has beside the results is nobody's.
+    with_ad = ["sponsored", *second]
+    assert query_attributes(response, with_ad)["teams"] == f"-{teams(ranking)[2:]}"
 
 
 async def test_an_interleaved_page_drops_only_what_both_arms_find_too_low(bench: Bench) -> None:

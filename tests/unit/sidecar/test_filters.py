@@ -4,11 +4,12 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.domain import AttributeRule, Candidates, DropReason, Filters, Profile
-from sidecar.ranking.filters import apply_filters
+from sidecar.ranking.filters import apply_filters, unchecked
 
 NOBODY = Profile()
 
@@ -84,6 +85,13 @@ def test_a_rule_keeps_only_what_has_the_value_and_an_exclusion_drops_it() -> Non
     assert drops(Filters(attributes=(drop,)), attributes=attributes) == {"i0": "attribute_rule"}
 
 
+@pytest.mark.parametrize(("has", "asked"), [("５００ＭＬ", "500ml"), ("500ml", "５００ｍｌ")])
+def test_rules_compare_without_case_and_width(has: str, asked: str) -> None:
+    rule = AttributeRule("size", frozenset({asked}))
+    attributes = [{"size": (has,)}, {}, {}]
+    assert "i0" not in drops(Filters(attributes=(rule,)), attributes=attributes)
+
+
 def test_brand_and_category_can_be_ruled_on() -> None:
     rules = (AttributeRule("brand", frozenset({"apple"})),)
     assert drops(Filters(attributes=rules)) == {"i1": "attribute_rule", "i2": "attribute_rule"}
@@ -93,13 +101,51 @@ def test_brand_and_category_can_be_ruled_on() -> None:
     }
 
 
+def test_a_rule_does_not_drop_what_could_not_be_read() -> None:
+    attributes = [{"color": ("green",)}, None, None]
+    wanted = Filters(attributes=(AttributeRule("color", frozenset({"red"})),))
+    rows = candidates(attributes=attributes)
+    kept, dropped = apply_filters(rows, wanted, NOBODY, unread={0, 1})
+    # Of i0 it came that it is green; the index, which was read, says nothing of i2.
+    assert kept.tolist() == [1]
+    assert [drop.id for drop in dropped] == ["i0", "i2"]
+    assert unchecked(rows, wanted, NOBODY, {0, 1}, kept) == 1
+
+
+def test_what_was_not_held_to_a_filter_is_counted_once() -> None:
+    rows = candidates(brands=["Apple", None, None], attributes=[None, None, None])
+    strict = Filters(
+        exclude_brands=frozenset({"dell"}),
+        max_price=50,
+        in_stock_only=True,
+        attributes=(AttributeRule("category", frozenset({"phone"}), exclude=True),),
+    )
+    every = np.arange(3)
+    assert unchecked(rows, strict, NOBODY, {0, 1, 2}, every) == 3
+    assert unchecked(rows, strict, NOBODY, {2}, every) == 1
+    assert unchecked(rows, Filters(), NOBODY, {0, 1, 2}, every) == 0
+    blocks = Profile(blocked_brands=frozenset({"dell"}))
+    assert unchecked(rows, Filters(), blocks, {0, 1, 2}, every) == 2
+    assert unchecked(rows, Filters(max_price=50), NOBODY, {0, 1, 2}, every) == 1
+
+
 def test_the_item_itself_is_no_similar_item() -> None:
     assert drops(Filters(), same="i2") == {"i2": "same_item"}
 
 
-def test_a_detail_says_what_was_and_what_is_allowed() -> None:
-    _, dropped = apply_filters(candidates(), Filters(max_price=15), NOBODY)
-    assert [drop.detail for drop in dropped] == ["price 20 is above max_price 15"]
+@pytest.mark.parametrize(
+    ("price", "bounds", "said"),
+    [
+        (20.0, Filters(max_price=15), "price 20 is above max_price 15"),
+        (1e6, Filters(max_price=999_999.5), "price 1000000 is above max_price 999999.5"),
+        (19.99, Filters(min_price=1_234_567), "price 19.99 is below min_price 1234567"),
+    ],
+)
+def test_a_detail_says_what_was_and_what_is_allowed(
+    price: float, bounds: Filters, said: str
+) -> None:
+    _, dropped = apply_filters(candidates(1, prices=np.array([price])), bounds, NOBODY)
+    assert [drop.detail for drop in dropped] == [said]
 
 
 NAMES = st.sampled_from([f"i{n}" for n in range(8)])

@@ -12,11 +12,14 @@ import cohere
 import httpx
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from neuralrank.errors import Overloaded
 from neuralrank.tokens import Tokens
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
+from sidecar.http.cohere import CohereRequest
+from sidecar.http.tei import TeiRequest
 from sidecar.http.texts import TextQuery, TextRanker
 from tests.unit.sidecar.parts import (
     Bench,
@@ -267,6 +270,59 @@ async def test_what_can_t_be_used_is_400_and_says_what_can(
     assert words in answer.json()["message"]
     assert len(answer.json()["message"]) < 1_000
     assert count(bench, "/v1/rerank", "INVALID_ARGUMENT") == 1
+
+
+MANY = {str(number): 0 for number in range(1_000)}
+TWO = {"name": "a", "arms": {"A": {}, "B": {"model": "b"}}}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        MANY,
+        {"documents": [0] * 1_000},
+        {"documents": [MANY]},
+        {"rank_fields": [0] * 1_000},
+        {"relevant_spans": MANY},
+        {"experiment": TWO | MANY},
+        {"experiment": TWO | {"arms": MANY}},
+        {"experiment": TWO | {"arms": {"A": MANY, "B": {}}}},
+        *({name: value} for name in CohereRequest.model_fields for value in ([0] * 1_000, MANY)),
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_however_much_of_a_body_is_wrong_few_errors_are_made(more: Any) -> None:
+    for kind, texts in ((CohereRequest, "documents"), (TeiRequest, "texts")):
+        given = {"query": QUERY, texts: DOCUMENTS} | more
+        errors = 0
+        try:
+            kind.model_validate(given)
+        except ValidationError as error:
+            errors = error.error_count()
+        assert errors <= 10
+
+
+async def test_of_many_unknown_fields_the_first_are_named(bench: Bench) -> None:
+    answer = await ask(bench, "/v1/rerank", MANY | GOOD)
+    assert answer.status_code == 400
+    assert (
+        "'0', '1', '2', '3', '4' is no field of this request; allowed are query, documents"
+        in (answer.json()["message"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({"a": [1, {"b": None}]}, "got {'a': [1, {'b': None}]}, input"),
+        ([0] * 1_000, "got [0, 0, 0"),
+        ([[[["x" * 1_000]]]], "got [[['…']]], input"),
+    ],
+)
+async def test_a_long_value_is_shown_in_part(bench: Bench, value: Any, shown: str) -> None:
+    answer = await ask(bench, "/v1/rerank", GOOD | {"query": value})
+    assert shown in answer.json()["message"]
+    assert len(answer.json()["message"]) < 200
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,8 @@ async def test_settings_name_the_personal_ranker_or_none(
     else:
         assert found is not None
         assert found[0].ref == (old.ref if "@" in wanted else new.ref)
+    defaults = [row.ref for row in models.statuses if row.is_default]
+    assert defaults == ([] if found is None else [found[0].ref])
     models.close()
 
 
@@ -145,6 +147,7 @@ async def test_an_image_encoder_serves_and_one_that_reads_texts_is_refused(
     await models.refresh()
     rows = {row.name: row for row in models.statuses}
     assert rows["tiny-images"].state is State.SERVING
+    assert rows["tiny-images"].is_default
     assert models.serving.image_encoder().ref == good.ref
     assert rows["texts"].state is State.REFUSED
     assert "an image encoder has one, of pixels" in rows["texts"].reason

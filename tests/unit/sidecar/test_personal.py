@@ -191,11 +191,14 @@ async def test_it_is_not_begun_where_it_would_miss_the_deadline(taste: WordTaste
     assert len(ranking.results) == 4
 
 
-async def test_a_candidate_without_vector_has_no_affinity(made: Bench, taste: WordTaste) -> None:
-    asked = request("A", user="u", options=OPTIONS)
+async def test_a_candidate_without_vector_has_the_affinity_of_the_others(
+    made: Bench, taste: WordTaste
+) -> None:
+    asked = request("A", "B", user="u", options=OPTIONS)
     asked.candidates.add(id="unknown")
     ranking = await made.rank(asked)
     fits = {hit.id: hit.explanation.affinity for hit in ranking.results if hit.explanation}
-    assert fits["unknown"] is None
     assert fits["A"] is not None
-    assert taste.calls[0][1] == ["A"]
+    assert fits["B"] is not None
+    assert fits["unknown"] == pytest.approx((fits["A"] + fits["B"]) / 2)
+    assert taste.calls[0][1] == ["A", "B"]

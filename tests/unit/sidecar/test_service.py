@@ -53,6 +53,20 @@ def count(bench: Bench, method: str, status: str) -> float:
     return bench.metrics.registry.get_sample_value("neuralrank_requests_total", labels) or 0.0
 
 
+async def test_a_message_of_far_more_than_is_allowed_is_refused_and_never_decoded(
+    bench: Bench,
+) -> None:
+    candidates = b"\x22\x00" * 40_000
+    assert len(pb.RankRequest.FromString(candidates).candidates) == 40_000
+    async with serving(bench) as stub:
+        rank = stub.channel.unary_unary("/neuralrank.v1.Ranking/Rank")
+        with pytest.raises(grpc.RpcError) as caught:
+            await rank(candidates)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "more than 10000 candidates" in (caught.value.details() or "")
+    assert count(bench, "Rank", "INVALID_ARGUMENT") == 1
+
+
 async def test_what_a_cross_encoder_counts_is_said_of_those_that_it_read(bench: Bench) -> None:
     weights = pb.Weights(cross_encoder=0.75)
     options = pb.RankOptions(explain=True, max_reranked=2, weights=weights)

@@ -1,6 +1,8 @@
 """HTTP clients that are silent, slow or many, over real sockets: they lose their own connection."""
 
 import asyncio
+import errno
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -12,7 +14,7 @@ import httpx
 import orjson
 import pytest
 
-from sidecar.http.connection import Patience
+from sidecar.http.connection import Patience, most_open
 from sidecar.http.server import HttpServer
 from tests.unit.sidecar.parts import Bench
 from tests.unit.sidecar.secured import Files
@@ -171,3 +173,142 @@ async def test_an_answer_that_is_not_taken_is_not_waited_for(bench: Bench) -> No
             while open_ones:
                 await asyncio.sleep(0.01)
         unread.close()
+
+
+def headers(count: int) -> bytes:
+    """So many of 1,000 bytes each."""
+    return b"".join(b"X-%06d: %b\r\n" % (number, b"a" * 988) for number in range(count))
+
+
+PROBE = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [PROBE + headers(70) + b"\r\n"],
+        [PROBE + b"X: ", *[b"a" * 1_000] * 500],
+        [PROBE, *[headers(1)] * 500],
+        [b"GET /?", *[b"a" * 1_000] * 500],
+        [b"\r\n" * 40_000],
+    ],
+    ids=["whole", "one header", "many headers", "path", "blank lines"],
+)
+async def test_a_head_that_is_too_long_is_refused_and_not_kept(
+    bench: Bench, sent: list[bytes]
+) -> None:
+    async with served(bench, handshake=20.0, body=20.0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        with suppress(ConnectionError):
+            for part in sent:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0)
+        said = await end(reader)
+        writer.close()
+    # Who goes on sending may lose the answer.
+    assert said.startswith(b"HTTP/1.1 431 ") or (len(sent) > 1 and not said)
+
+
+async def test_a_head_of_less_than_that_is_read(bench: Bench) -> None:
+    async with served(bench, handshake=20.0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for part in (PROBE, headers(30), headers(30), b"\r\n"):
+            writer.write(part)
+            await writer.drain()
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_headers_after_a_body_are_bounded_too(bench: Bench) -> None:
+    chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
+    async with served(bench, handshake=20.0, body=20.0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        with suppress(ConnectionError):
+            for part in (chunked, *[headers(10)] * 100):
+                writer.write(part)
+                await writer.drain()
+        await end(reader)
+        writer.close()
+
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_an_offer_of_another_protocol_is_passed_over(
+    bench: Bench, size: int, chunked: bool
+) -> None:
+    body = orjson.dumps(ASKED)
+    length = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    parts = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    sent = HEAD + OFFER + (parts if chunked else length)
+    # Twice, and something else: each ends where it says that it does.
+    sent = sent * 2 + PROBE + OFFER + b"\r\n" + PROBE + b"Connection: close\r\n\r\n"
+    async with served(bench, handshake=20.0, body=20.0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for start in range(0, len(sent), size):
+            writer.write(sent[start : start + size])
+            await writer.drain()
+        said = await end(reader)
+        writer.close()
+    assert said.count(b"HTTP/1.1 200 OK") == said.count(b"HTTP/1.1 ") == 4
+    assert said.count(b'[{"index":0,') == 2
+
+
+async def test_a_body_is_no_request_whatever_its_head_offers(bench: Bench) -> None:
+    inner = b"GET /info HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with served(bench, handshake=20.0, body=20.0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(HEAD + OFFER + b"Content-Length: %d\r\n\r\n" % len(inner))
+        await writer.drain()
+        writer.write(inner + PROBE + b"Connection: close\r\n\r\n")
+        said = await end(reader)
+        writer.close()
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", said) == [b"400", b"200"]
+
+
+async def test_no_proxy_is_to_be_had(bench: Bench) -> None:
+    async with served(bench, handshake=20.0, body=20.0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n" + PROBE + b"\r\n")
+        said = await end(reader)
+        writer.close()
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1") == 1
+
+
+async def test_beyond_a_hard_bound_connections_are_closed_at_once(bench: Bench) -> None:
+    most = most_open(1)
+    async with served(bench, connections=1, handshake=20.0) as server, client(server) as http:
+        kept = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(most)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await end(reader) == b""
+        writer.close()
+        kept.pop()[1].close()
+        async with asyncio.timeout(20):
+            while len(server._server.server_state.connections) >= most:
+                await asyncio.sleep(0)
+        assert (await http.get("/healthz")).status_code == 200
+        for _, writer in kept:
+            writer.close()
+
+
+async def test_where_no_file_is_left_one_line_says_so_and_not_thousands(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(about))
+
+    def accept(_: socket.socket) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with served(bench) as server:
+        with monkeypatch.context() as patched, socket.socket() as waiting:
+            patched.setattr(socket.socket, "accept", accept)
+            waiting.connect(("127.0.0.1", server.port))
+            async with asyncio.timeout(20):
+                while not told:
+                    await asyncio.sleep(0)
+    assert len(told) == 1

@@ -77,6 +77,50 @@ async def test_a_worker_that_can_not_be_started_is_tried_again_and_the_others_go
     assert ends == ["not started: Resource temporarily unavailable"] * 2
 
 
+DYING = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+
+class Partly(Supervisor):
+    """Of whose workers some die at every start, as where memory is out."""
+
+    def __init__(self, dying: frozenset[int]) -> None:
+        settings = SidecarSettings(listen="127.0.0.1:0", processes=3, drain_seconds=0)
+        super().__init__(settings, (), {}, restarts=partial(Restarts, first=0.01, longest=0.01))
+        self._dying = dying
+
+    async def _start(self, number: int, address: str) -> Any:
+        script = DYING if number in self._dying else WORKER
+        self._command = (sys.executable, "-c", script)
+        return await super()._start(number, address)
+
+
+async def test_one_that_dies_at_every_start_keeps_the_others_shut_for_three_starts_only(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = Partly(frozenset({1}))
+    running = asyncio.create_task(made.run())
+    written = 0
+    async with asyncio.timeout(20):
+        while written < 2:
+            await asyncio.sleep(0.01)
+            written += capfd.readouterr().err.count("written")
+    made.stop()
+    assert await running == 0
+    (said,) = (vars(record) for record in caplog.records if "without it" in record.message)
+    assert (said["levelname"], said["worker"], said["ended"]) == ("ERROR", 1, "SIGKILL")
+
+
+async def test_where_all_die_none_is_let_in() -> None:
+    made = Partly(frozenset({0, 1, 2}))
+    running = asyncio.create_task(made.run())
+    async with asyncio.timeout(20):
+        while len(made._given_up) < 3:
+            await asyncio.sleep(0.01)
+    assert not made._all_warm.is_set()
+    made.stop()
+    assert await running == 0
+
+
 def test_a_worker_that_ends_again_and_again_waits_longer_up_to_a_bound() -> None:
     restarts = Restarts(first=0.5, longest=4)
     assert [restarts.pause(lived=1) for _ in range(6)] == [0.5, 1, 2, 4, 4, 4]

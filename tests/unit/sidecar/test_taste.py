@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuralrank.affinity import ACTION_WEIGHTS
 from neuralrank.personal_inputs import Event
 from sidecar.domain import Interaction, Profile
-from sidecar.ranking.taste import ACTION_WEIGHTS, Taste, done, query_texts, taste
+from sidecar.ranking.taste import Taste, done, query_texts, taste
 from tests.unit.sidecar.parts import DIMENSIONS, item, shop, vector
 
 DAY = 86_400_000

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator
 from concurrent import futures
 from pathlib import Path
@@ -19,6 +20,7 @@ from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings
+from sidecar.telemetry import tracing
 from sidecar.telemetry.tracing import Tracing, tracing_from
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -176,3 +178,23 @@ def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(Unsupported, match=r"pip install .\.\[otel\]"):
         tracing_from({"OTEL_TRACES_EXPORTER": "otlp"})
+
+
+def test_a_collector_that_is_down_holds_up_the_end_no_longer_than_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tracing, "_CLOSE_SECONDS", 0.01)
+    answered, sent = threading.Event(), threading.Event()
+
+    def send() -> None:
+        answered.wait(10)
+        sent.set()
+
+    tracing._Exported(None, send).close()
+    assert not sent.is_set()
+    assert "did not take the last spans in time" in caplog.text
+    answered.set()
+    monkeypatch.setattr(tracing, "_CLOSE_SECONDS", 10)
+    sent.clear()
+    tracing._Exported(None, send).close()
+    assert sent.is_set()

@@ -20,6 +20,7 @@ from tests.unit.conftest import CONFIG, tiny_tokenizer, tiny_weights
 from tests.unit.trainer.evaluation.shop import ByWords, as_ranked_by, dataset, untracked
 from trainer.dataset import Dataset
 from trainer.evaluation.evaluation import Evaluation, evaluate, held_back
+from trainer.evaluation.report import report
 from trainer.gate import Rules, checks, measured, promoted
 
 SMALL = Rules(min_size=1)
@@ -65,6 +66,41 @@ def test_a_gain_in_the_mean_does_not_pay_for_a_segment(tmp_path: Path) -> None:
     # Segments that are too small are not looked at, and a margin as wide as the loss lets it pass.
     assert failed(english, chinese, Rules(min_size=3)) == set()
     assert failed(english, chinese, replace(SMALL, margin=0.9)) == set()
+
+
+def many_categories(folder: Path, but: str) -> Evaluation:
+    """Of a shop of 22 categories, each with a query of which the item `a-cNN` is right."""
+    names = [f"c{number:02}" for number in range(22)]
+    like = dataset().items.to_pylist()[0]
+    items = [
+        like | {"item_id": f"{which}-{name}", "title": f"{name} {which}", "category": name}
+        for name in names
+        for which in "ab"
+    ]
+    queries = [
+        {"query_id": name, "text": f"{name} a", "language": "", "split": "test", "segment": ""}
+        for name in names
+    ]
+    pair = {"weight": 1.0, "source": "judgment", "negative": "", "split": "test"}
+    examples = [
+        pair | {"query_id": name, "item_id": f"{which}-{name}", "label": float(which == "a")}
+        for name in names
+        for which in "ab"
+    ]
+    data = dataset(items=items, queries=queries, examples=examples, impressions=[], sequences=[])
+    return evaluate(ByWords(folder / f"but-{but}", but), held_back(data), untracked, robust=False)
+
+
+def test_no_category_is_too_far_down_the_list_to_be_looked_at(tmp_path: Path) -> None:
+    """Better in ten categories, worse in the last of 22."""
+    candidate, serving = many_categories(tmp_path, "a-c21"), many_categories(tmp_path, "a-c0")
+    assert failed(candidate, serving) == {"nDCG@10 of category c21"}
+    # The page shows the largest ones, and says that there are more.
+    (section,) = [
+        one for one in report([candidate, serving], {}).sections if one.title == "Segments"
+    ]
+    assert len(section.tables[0].rows) == 20
+    assert "--json has 2 more" in section.paragraphs[0]
 
 
 def test_a_gain_in_judgments_does_not_pay_for_clicks(tmp_path: Path) -> None:
@@ -205,6 +241,48 @@ def test_judgments_without_a_labelled_pair_or_a_dataset_are_refused(
     assert isinstance(error, InvalidInput)
     assert "test part has no labelled pairs" in str(error)
     assert run("promote", refs[1], "--judgments", tmp_path / "data").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("by_hash", "flags", "words"),
+    [
+        # It promoted without comparing.
+        (False, ["--dataset", "data"], "name it by its hash"),
+        (False, ["--force", "--reason", "so"], "name it by its hash"),
+        # It promoted without comparing, or compared without …
+        (True, ["--dataset", "data", "--force", "--reason", "so"], "--dataset, --force: give one"),
+        (True, ["--dataset", "data", "--canary", "5"], "--canary, --dataset: give one"),
+        (True, ["--canary", "5", "--shadow", "5"], "--canary, --shadow: give one"),
+        (True, ["--canary", "5", "--max-slowdown", "2"], "--max-slowdown"),
+        # They did nothing.
+        (True, ["--min-gain", "0.01", "--max-p", "0.05"], "--min-gain, --max-p: without --dataset"),
+        (False, ["--min-gain", "0"], "--min-gain: without --dataset"),
+        (True, ["--min-size", "3", "--margin", "0"], "--margin, --min-size: without --dataset"),
+    ],
+)
+def test_flags_that_can_not_be_meant_together_are_refused_and_nothing_serves(
+    tmp_path: Path,
+    registry: Registry,
+    refs: tuple[str, str],
+    by_hash: bool,
+    flags: list[str],
+    words: str,
+) -> None:
+    first, second = refs
+    # A person's bundle: it needs no proof, so that nothing else would refuse it.
+    third = registry.publish(seeded(tmp_path / "3", 3)).ref
+    registry.promote(first)
+    flags = [str(tmp_path / flag) if flag == "data" else flag for flag in flags]
+    done = run("promote", third if by_hash else "ranker", *flags)
+    assert done.exit_code == 2, done.output
+    assert words in " ".join(done.stderr.replace("│", " ").split())
+    assert registry.resolve("ranker") == first
+    assert listed()[second]["outcome"] == "waiting"
+
+
+def test_a_comparison_may_say_how_slow_it_may_be(tmp_path: Path, refs: tuple[str, str]) -> None:
+    options = ("--dataset", tmp_path / "data", "--max-slowdown", "3", "--min-size", "10")
+    assert run("promote", refs[1], *options).exit_code == 0
 
 
 def test_a_person_may_force_it_with_a_reason(registry: Registry, refs: tuple[str, str]) -> None:

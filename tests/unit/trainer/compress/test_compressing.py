@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pyarrow as pa
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -19,10 +20,10 @@ from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.registry import Registry
 from tests.unit.conftest import HIDDEN, LAYERS, tiny_bundle
 from tests.unit.trainer.text.conftest import tiny_checkpoint
-from tests.unit.trainer.text.test_reranker import tiny_dataset
+from tests.unit.trainer.text.test_reranker import excluding, tiny_dataset
 from trainer.compress.compressing import CompressOptions, compress
-from trainer.compress.measuring import Row
-from trainer.dataset import Window
+from trainer.compress.measuring import Bench, Row
+from trainer.dataset import ITEMS, Window
 from trainer.loop import TrainingOptions
 from trainer.text import Reader, TextModel, read_source, score_pairs
 from trainer.text.judged import Judged
@@ -84,6 +85,19 @@ def test_each_step_is_measured_and_the_smaller_one_serves(tmp_path: Path) -> Non
     assert not any(name.startswith("layer1.") for name in arrays)
 
 
+def test_what_a_query_excludes_is_not_read_as_it_is_not_where_the_model_serves(
+    tmp_path: Path,
+) -> None:
+    bundle = tiny_bundle(tmp_path, "cross_encoder")
+    bench = Bench(Judged.of(tiny_dataset(), "test"))
+    bench.row("plain", bundle)
+    # Correlations are with the first scores.
+    held = Judged.of(excluding(tiny_dataset()), "test")
+    assert held.queries == ["j without zz"]
+    bench._held = held
+    assert bench.row("excluding", bundle).correlation == 1.0
+
+
 def test_the_command_publishes_a_candidate(tmp_path: Path) -> None:
     registry = Registry(str(tmp_path / "registry"))
     served = registry.publish(tiny_bundle(tmp_path / "bundle", "cross_encoder", "int8"))
@@ -120,6 +134,23 @@ def test_the_table_has_size_time_and_ndcg(capsys: Any) -> None:
         ["as it was, fp32", "12.3", "57", "0.7153", "1.0000"],
         ["pruned, fp32", "6.1", "30", "0.6000", "0.9100"],
     ]
+
+
+def test_inputs_are_cut_where_it_was_taught(tmp_path: Path) -> None:
+    data = tiny_dataset()
+    rows = [row | {"text": f"{row['text']} " * 20} for row in data.items.to_pylist()]
+    data = replace(data, items=pa.Table.from_pylist(rows, ITEMS))
+    training = options(tmp_path, max_length=16)
+    made = compress(data, tiny_checkpoint(), CompressOptions(heads=0.5), training)
+    assert made.bundle.manifest.max_tokens == 16
+    lengths = {
+        name: Bundle.open(tmp_path / "variants" / name).manifest.max_tokens
+        for name in ("source-fp32", "pruned", "fp32", "ort-dynamic", "ort-static")
+    }
+    # What it was reads as much as it did.
+    assert lengths == {
+        "source-fp32": 64, "pruned": 64, "fp32": 16, "ort-dynamic": 16, "ort-static": 16,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("again", ["update", "adapters", "compress"])

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.judging import query_id
 from trainer.dataset import Dataset
 
 QUERIES = [f"kettle {n}" for n in range(15)] + [f"洗碗机 {n}" for n in range(15)]
@@ -125,6 +126,26 @@ def test_judged_queries_without_a_text_are_left_out_and_counted(folder: Path) ->
     assert json.loads(done.stdout)["counts"]["queries_without_text"] == 5
     made = Dataset.open(folder / "data")
     assert set(made.queries["text"].to_pylist()) == set(QUERIES[5:])
+
+
+def test_of_two_ids_of_one_query_both_count_and_unequal_grades_are_refused(folder: Path) -> None:
+    texts, rows = (folder / "q.tsv").read_text(), (folder / "j.qrels").read_text()
+    (folder / "q.tsv").write_text(f"{texts}\nagain\tKETTLE  0\n")
+    (folder / "j.qrels").write_text(f"{rows}\nagain 0 k0 3\nagain 0 k9 1\n")
+    done = run(folder)
+    assert done.exit_code == 0, done.output
+    made = Dataset.open(folder / "data")
+    assert sorted(made.queries["text"].to_pylist()) == sorted(QUERIES)
+    labels = {
+        row["item_id"]: round(row["label"] * 3)
+        for row in made.examples.to_pylist()
+        if row["query_id"] == query_id("kettle 0")
+    }
+    assert labels.items() >= {"k0": 3, "k1": 1, "k2": 0, "k9": 1}.items()
+    (folder / "j.qrels").write_text(f"{rows}\nagain 0 k0 1\n")
+    done = run(folder)
+    assert isinstance(done.exception, InvalidInput)
+    assert "Item 'k0' has grade 1 for the query 'kettle 0', and 3" in str(done.exception)
 
 
 def test_queries_that_lie_beside_the_judgments_are_found(folder: Path) -> None:

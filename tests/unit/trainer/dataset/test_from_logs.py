@@ -121,6 +121,46 @@ def test_a_single_zero_does_not_move_all_other_places() -> None:
     assert skipped == {"impressions without a place": 1}
 
 
+def test_all_documents_of_a_query_say_what_stood_on_its_page() -> None:
+    """A client logs without hits what the server logs with them; a second page is of the same
+    query."""
+    asked = [
+        {"query_id": "p1", "time": 1, "user_query": "kettle"},
+        {"query_id": "p1", "time": 2, "user_query": "kettle", "hits": ["k1", "k2"]},
+        {"query_id": "p2", "time": 3, "user_query": "kettle", "hits": ["k1", "k2"]},
+        {"query_id": "p2", "time": 4, "user_query": "kettle", "hits": ["k3", "k4"]},
+        {"query_id": "p3", "time": 5, "user_query": "kettle"},
+        {"query_id": "p3", "time": 6, "user_query": "kettle", "hits": ["k1", "k2"]},
+    ]
+    acts = [act("p1", 7, "click", "k2"), act("p2", 8, "click", "k4")]
+    noted = shown("p3", 9, "k2") + shown("p3", 9, "k9")
+    for row in noted:
+        row["ordinal"] = None
+    skipped: Counter[str] = Counter()
+    pages = read_pages(logs(asked, [*acts, *noted]), set(TITLES), skipped)
+    assert [page.positions for page in pages] == [
+        {"k1": 1, "k2": 2}, {"k1": 1, "k2": 2, "k3": 3, "k4": 4}, {"k2": 2},
+    ]  # fmt: skip
+    assert [page.outcomes for page in pages] == [{"k2": 1}, {"k4": 1}, {}]
+    assert skipped == {"impressions without a place": 1}
+
+
+def test_a_page_belongs_to_who_did_something_on_it() -> None:
+    """OpenSearch's UBI plugin writes the device alone of a query."""
+    asked = [
+        {"query_id": f"p{n}", "time": n, "user_query": "kettle", "user": f"device{n}"}
+        for n in range(4)
+    ]
+    shows = [row for n in range(4) for row in shown(f"p{n}", n, "k1", "k2", user=f"device{n}")]
+    acts = [
+        act("p0", 5, "click", "k1", "u0"), act("p1", 6, "purchase", "k9", "u1"),
+        act("p2", 7, "click", "k1"), act("p3", 8, "add_to_cart", "k1", "u3"),
+        act("p3", 9, "click", "k1", "later"),
+    ]  # fmt: skip
+    pages = read_pages(logs(asked, [*shows, *acts]), set(TITLES), Counter())
+    assert [page.user for page in pages] == ["u0", "u1", "device2", "u3"]
+
+
 TIMES = Times(100, 200)
 
 
@@ -346,6 +386,23 @@ def test_what_its_user_blocks_was_looked_at_and_is_not_liked() -> None:
     assert labels["k2"] == labels["k3"] > labels["k1"] == 0.0
     clicked = [row["item_id"] for row in made.impressions.to_pylist() if row["clicked"]]
     assert sorted(clicked) == ["k2", "k2", "k3"]
+
+
+def test_what_a_user_blocks_is_not_liked_on_pages_that_name_their_device() -> None:
+    asked = [
+        {"query_id": f"p{n}", "time": n, "user_query": "kettle", "user": f"d{n}"} for n in (1, 2)
+    ]
+    events = [row for n in (1, 2) for row in shown(f"p{n}", n, "k1", "k2")]
+    events += [act("p1", 1, "click", "k1", "u1"), act("p2", 2, "click", "k2", "u2")]
+    events += [act("", 3, "block", "k1", "u1")]
+    made = build(
+        logs(asked, events), shares=Shares(0, 0), propensities="none",
+        train_until="1970-01-01T00:00:00.005Z", dev_until="1970-01-01T00:00:00.008Z",
+    )  # fmt: skip
+    labels = {row["item_id"]: row["label"] for row in made.examples.to_pylist()}
+    assert labels["k1"] == 0
+    assert labels["k2"] > 0
+    assert set(made.impressions["user_id"].to_pylist()) == {"u1", "u2"}
 
 
 def test_a_purchase_in_the_test_part_changes_nothing_that_is_learned() -> None:

@@ -16,6 +16,7 @@ from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
 from neuralrank.registry import Registry
 from tests.unit.conftest import tiny_bundle
 from tests.unit.trainer.encoder.shop import shop
+from trainer.loop import Outcome, Task, TrainingOptions, train
 
 TRAINING = ["--steps", "4", "--batch-size", "3", "--every-steps", "2", "--track", "none"]
 
@@ -119,6 +120,34 @@ def test_trials_are_made_and_the_best_one_counts(
     assert again.exit_code == 0, again.output
     assert "chosen of 3 trials: learning_rate" in again.stdout
     assert len(list(out.glob("trials/*/result.json"))) == 3
+
+
+@pytest.mark.parametrize(("method", "rate"), [("full", 2e-5), ("lora", 5e-4)])
+def test_without_a_learning_rate_it_is_what_suits_the_method(
+    registry: Registry,
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    rate: float,
+) -> None:
+    rates: list[float] = []
+
+    def noted(task: Task, options: TrainingOptions) -> Outcome:
+        rates.append(options.rate)
+        return train(task, options)
+
+    monkeypatch.setattr("trainer.encoder.run.train", noted)
+    given = [dataset, "--from", "shop", "--method", method, *TRAINING]
+    done = command(registry, *given, "--out", tmp_path / "run", "--no-publish")
+    assert done.exit_code == 0, done.output
+    assert rates == [rate]
+    # Trials look around it.
+    rates.clear()
+    given += ["--out", tmp_path / "trials", "--no-publish", "--trials", "1"]
+    done = command(registry, *given)
+    assert done.exit_code == 0, done.output
+    assert all(rate / 5 <= each <= rate * 5 for each in rates)
 
 
 def test_one_class_only_is_said(registry: Registry, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from neuralrank.models import Checkpoint
 from tests.unit.trainer.encoder.shop import shop
 from tests.unit.trainer.interrupts import interrupt_at
 from tests.unit.trainer.text.conftest import tiny_checkpoint
-from trainer.dataset import Window
+from trainer.dataset import QUERIES, Window
 from trainer.encoder import EncoderOptions, Trained, train_encoder
 from trainer.encoder.examples import Examples
 from trainer.encoder.search import Search, measured
@@ -132,6 +133,25 @@ def test_pairs_come_nearer_and_negatives_go_away() -> None:
         optimizer.step()
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0]
+
+
+def test_what_a_query_excludes_is_not_read_as_it_is_not_where_the_encoder_serves() -> None:
+    source, data = checkpoint(), shop()
+    rows = [row | {"text": f"{row['text']} without lid"} for row in data.queries.to_pylist()]
+    rows[-1]["text"] = f"{data.queries['text'][-1].as_py()} 不带盖"
+    excluding = replace(data, queries=pa.Table.from_pylist(rows, QUERIES))
+    adapted = adapt(TextModel(source, "mean").eval(), "full", 1)
+    batches, found = [], []
+    for one in (data, excluding):
+        task = contrastive(
+            adapted, Reader.of(source), ("a ", "b "), Examples.of(one, "train", 0.5),
+            Search.of(one, "dev", 9), Contrast(0.2, 1), {},
+        )  # fmt: skip
+        batches.append(task.batch(np.arange(3), np.random.default_rng(0))["inputs"])
+        with torch.no_grad():
+            found.append(task.evaluate(adapted.model))
+    assert all(torch.equal(batches[0][name], batches[1][name]) for name in batches[0])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

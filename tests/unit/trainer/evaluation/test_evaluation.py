@@ -142,6 +142,9 @@ def test_a_bundle_is_scored_as_it_is_served(tmp_path: Path, kind: str) -> None:
     assert scorer.probability(scorer.score("电脑", items)).min() >= 0
     assert scorer.score(" ＰＣ ", items).tolist() == scorer.score("PC", items).tolist()
     assert scorer.score("电脑", []).tolist() == []
+    # What the service has no model read.
+    assert scorer.score("PC without stand", items).tolist() == scorer.score("PC", items).tolist()
+    assert scorer.score("电脑 不带壳", items).tolist() == scorer.score("电脑", items).tolist()
     numbers = evaluate(scorer, material, untracked, robust=False).numbers()
     assert 0 < numbers["nDCG@10"] <= 1
     assert np.isfinite(numbers["counterfactual"]["clicks_a_page"]["DR"]["value"])

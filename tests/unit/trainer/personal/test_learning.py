@@ -17,13 +17,14 @@ from neuralrank.personal_ranker import PersonalRanker  # noqa: E402
 from tests.unit.conftest import tiny_bundle, tiny_ranker  # noqa: E402
 from tests.unit.trainer.personal.shop import ITEMS, KINDS, behaviour  # noqa: E402
 from trainer.loop import TrainingOptions  # noqa: E402
+from trainer.personal.affinity import affinity_of  # noqa: E402
 from trainer.personal.behaviour import Behaviour, History, Part, Visit  # noqa: E402
 from trainer.personal.learning import (  # noqa: E402
     Personalised,
     PersonalOptions,
     train_personal,
 )
-from trainer.personal.lists import Lists  # noqa: E402
+from trainer.personal.lists import Lists, ndcg  # noqa: E402
 from trainer.personal.ranker import RankerModel  # noqa: E402
 from trainer.personal.source import beginning, known_items, read_source  # noqa: E402
 from trainer.personal.weighing import weighed  # noqa: E402
@@ -283,6 +284,15 @@ def test_what_users_had_together_weighs_as_much_as_it_helps(
         for what in ("network alone", "with item-kNN")
     )
     assert both > alone + 0.02
+
+
+def test_the_floor_is_what_serves_without_a_ranker(data: Behaviour, trained: Personalised) -> None:
+    lists = Lists.of(data, OPTIONS.events, OPTIONS.list_size, known_items(data, OPTIONS.id_events))
+    dev = [one for one in lists.held(OPTIONS.dev_lists, OPTIONS.dev_items) if len(one.history)]
+    expected = [ndcg(one.gains, affinity_of(data.shop, one.history, one.items)) for one in dev]
+    assert trained.floor is not None
+    assert trained.floor.lists == len(dev)
+    assert trained.floor.nearness == pytest.approx(np.mean(expected))
 
 
 def test_what_serves_is_compared_with_nearness(data: Behaviour, tmp_path: Path) -> None:

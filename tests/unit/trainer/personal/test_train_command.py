@@ -31,8 +31,11 @@ from trainer.dataset import (
 )
 from trainer.dataset.format import Split, Window
 from trainer.gate import FORGOTTEN, Rules
+from trainer.loop import TrainingOptions
 from trainer.personal import gate
-from trainer.personal.behaviour import from_dataset
+from trainer.personal.behaviour import from_dataset, from_histories
+from trainer.personal.learning import PersonalOptions, train_personal
+from trainer.personal.sequences import Histories
 from trainer.personal.shop import Shop
 
 TRAINING = ["--steps", "4", "--every-steps", "2", "--track", "none", "--dev-items", "5"]
@@ -131,6 +134,40 @@ def test_what_was_recommended_is_learned_from_with_what_came_before() -> None:
     assert found.searched
     # What measures that head is what users did next.
     assert all(one.query >= 0 for one in found.dev.visits)
+
+
+def test_queries_are_encoded_without_what_they_exclude_as_where_the_ranker_serves() -> None:
+    given = data()
+    rows = [row | {"text": f"{row['text']} without lid"} for row in given.queries.to_pylist()]
+    asked: list[str] = []
+
+    def encode(texts: Any) -> Any:
+        asked.extend(texts)
+        return np.zeros((len(texts), 6), np.float32)
+
+    changed = replace(given, queries=pa.Table.from_pylist(rows, given.queries.schema))
+    found = from_dataset(changed, shop(given), encode)
+    assert asked == ["kettle", "laptop"]
+    # The caller's own search is for all words; no text has these.
+    assert found.train.visits[0].retrieval.tolist() == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_a_run_of_histories_goes_on_only_with_the_same_catalogue(tmp_path: Path) -> None:
+    """Ids stay when titles and prices change."""
+    ids = [f"i{number}" for number in range(6)]
+    known = Histories.of(ids, {f"u{n}": [ids[n], ids[(n + 1) % 6], ids[n]] for n in range(6)})
+
+    def run(vectors: Any, price: float) -> None:
+        columns = Columns.of(["b"] * 6, [["c"]] * 6, [price] * 6, {})
+        things = Shop(known.items, np.asarray(vectors, np.float32), columns, "enc@0123456789ab")
+        options = TrainingOptions(out=tmp_path, steps=1, batch_size=4, track="none")
+        train_personal(from_histories(known, things), PersonalOptions(), options)
+
+    run(np.eye(6), 1.0)
+    run(np.eye(6), 1.0)
+    for vectors, price in ((np.eye(6)[::-1], 1.0), (np.eye(6), 2.0)):
+        with pytest.raises(InvalidInput, match="holds a run with data 'histories "):
+            run(vectors, price)
 
 
 def test_a_click_on_what_its_user_blocks_by_the_end_of_a_part_is_none() -> None:
@@ -295,7 +332,7 @@ def test_a_registry_without_encoder_is_said(tmp_path: Path) -> None:
     empty = Registry(str(tmp_path / "none"))
     done = command(empty, tmp_path, "data", "--out", tmp_path / "run")
     assert isinstance(done.exception, NotFound)
-    assert "has no encoder" in str(done.exception)
+    assert "No encoder is in the registry" in str(done.exception)
     empty.publish(tiny_bundle(tmp_path / "cross", "cross_encoder", name="reads"))
     done = command(empty, tmp_path, "data", "--out", tmp_path / "run", "--encoder", "reads")
     assert isinstance(done.exception, InvalidInput)

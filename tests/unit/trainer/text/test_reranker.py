@@ -174,6 +174,29 @@ def test_a_student_learns_its_teachers_margins(training: TrainingOptions) -> Non
     np.testing.assert_array_equal(np.load(kept[0]), wanted)
 
 
+def excluding(dataset: Dataset) -> Dataset:
+    """The same, each query with something that it does not want."""
+    rows = [row | {"text": f"{row['text']} without zz"} for row in dataset.queries.to_pylist()]
+    return replace(dataset, queries=pa.Table.from_pylist(rows, QUERIES))
+
+
+def test_what_a_query_excludes_is_not_read_as_it_is_not_where_the_model_serves(
+    training: TrainingOptions,
+) -> None:
+    """Neither by the student nor by its teacher, in training and in the dev part."""
+    found = []
+    for name, dataset in (("plain", tiny_dataset()), ("excluding", excluding(tiny_dataset()))):
+        result = train_reranker(
+            dataset,
+            tiny_checkpoint(),
+            RerankerOptions(loss="margin-mse", precision="fp32"),
+            replace(training, out=training.out / name),
+            teacher=tiny_checkpoint(types=1),
+        )
+        found.append((result.outcome.before, result.outcome.history))
+    assert found[0] == found[1]
+
+
 def test_what_the_teacher_said_is_not_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

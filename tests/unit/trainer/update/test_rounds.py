@@ -305,6 +305,9 @@ def test_nothing_to_measure_with_is_said_and_the_window_grows(
     for hour in (0, 1):
         with pytest.raises(InvalidInput, match="Nothing of this window is kept back"):
             one(tmp_path, shop, registry, hours=hour)
+    # Asked before the training, which would leave a candidate that nothing can compare.
+    assert shop.trainings == 0
+    assert not registry.candidates()
     shop.measurable = True
     assert one(tmp_path, shop, registry, hours=2).outcome == "promoted"
     assert shop.windows == [

@@ -203,8 +203,11 @@ final class Candidates {
             message.setPrice(price);
         }
         Object inStock = at(source, fields.inStock());
+        Double count = number(inStock);
         if (inStock instanceof Boolean || "true".equals(inStock) || "false".equals(inStock)) {
             message.setInStock(Boolean.parseBoolean(inStock.toString()));
+        } else if (count != null) {
+            message.setInStock(count > 0);
         }
         message.addAllCategory(some(at(source, fields.category()), MOST_CATEGORIES, LONGEST_NAME));
         // A field of its own, and an attribute to rules, as where the sidecar reads it.
@@ -259,8 +262,14 @@ final class Candidates {
             case null -> List.of();
             case Collection<?> many -> many.stream().flatMap(one -> strings(one).stream()).toList();
             case Map<?, ?> map -> map.values().stream().flatMap(one -> strings(one).stream()).toList();
+            // 230.0 is 230, as rules say it.
+            case Number number when isWhole(number.doubleValue()) -> List.of(Long.toString(number.longValue()));
             default -> value.toString().isBlank() ? List.of() : List.of(value.toString());
         };
+    }
+
+    private static boolean isWhole(double number) {
+        return number == Math.rint(number) && Math.abs(number) < 1L << 53;
     }
 
     private static List<String> some(Object value, int most, int longest) {

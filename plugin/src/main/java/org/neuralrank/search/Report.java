@@ -19,7 +19,7 @@ import org.neuralrank.v1.Weights;
 /** Gathers what the response says about its ranking. */
 final class Report {
 
-    private final Map<Reason, Note> notes = new EnumMap<>(Reason.class);
+    private final Map<Reason, List<Note>> notes = new EnumMap<>(Reason.class);
     private final Map<String, Object> content = new LinkedHashMap<>();
     private final Map<String, Object> took = new LinkedHashMap<>();
     private String encoder = "";
@@ -29,13 +29,20 @@ final class Report {
         content.put("degraded", List.of());
     }
 
-    /** Each reason once: two steps that miss the same user say one thing. */
+    /**
+     * Each thing once: where the vector leg and the ranking miss the same user, the leg has said so, and what it could
+     * not do for that.
+     */
     void note(Note note) {
-        notes.putIfAbsent(note.reason(), note);
+        List<Note> said = notes.computeIfAbsent(note.reason(), reason -> new ArrayList<>());
+        if (said.stream().noneMatch(other -> other.detail().endsWith(note.detail()))) {
+            said.add(note);
+        }
     }
 
-    Iterable<Note> notes() {
-        return notes.values();
+    /** Each once, however many things it is the reason of. */
+    Set<Reason> reasons() {
+        return notes.keySet();
     }
 
     void vectors(Neighbours neighbours) {
@@ -161,7 +168,7 @@ final class Report {
 
     ReportSection toSection() {
         List<Object> degraded = new ArrayList<>();
-        notes.values().forEach(note -> {
+        notes.values().stream().flatMap(List::stream).forEach(note -> {
             Map<String, Object> entry = new LinkedHashMap<>();
             entry.put("reason", note.reason().key());
             entry.put("detail", note.detail());

@@ -285,6 +285,6 @@ final class Rerank {
         long nanos = System.nanoTime() - startedAt;
         report.took("total", nanos);
         node.stats().took(Stats.Stage.TOTAL, nanos);
-        report.notes().forEach(note -> node.stats().degraded(note.reason().key()));
+        report.reasons().forEach(reason -> node.stats().degraded(reason.key()));
     }
 }

@@ -171,6 +171,34 @@ public class CandidatesTest {
     }
 
     @Test
+    public void wholeNumbersHaveNoDecimals() {
+        Candidate message = message(
+            "{\"attributes\":{\"volts\":230.0,\"amps\":13,\"litres\":1.7,\"far\":1e300,\"id\":9007199254740993}}"
+        );
+        assertEquals(
+            Map.of("volts", "230", "amps", "13", "litres", "1.7", "far", "1.0E300", "id", "9007199254740993"),
+            message.getAttributesMap().entrySet().stream().collect(
+                Collectors.toMap(Map.Entry::getKey, entry -> entry.getValue().getValues(0))
+            )
+        );
+    }
+
+    @Test
+    public void stockIsATruthValueOrACount() {
+        for (String none : List.of("false", "\"false\"", "0", "0.0", "-3", "\"0\"")) {
+            Candidate message = message("{\"in_stock\":" + none + "}");
+            assertTrue(none, message.hasInStock());
+            assertFalse(none, message.getInStock());
+        }
+        for (String some : List.of("true", "\"true\"", "1", "0.5", "\"12\"")) {
+            assertTrue(some, message("{\"in_stock\":" + some + "}").getInStock());
+        }
+        for (String unknown : List.of("null", "\"ask\"", "[0]", "\"NaN\"")) {
+            assertFalse(unknown, message("{\"in_stock\":" + unknown + "}").hasInStock());
+        }
+    }
+
+    @Test
     public void fieldsOfAnyNameAndDepthAreRead() {
         ItemFields fields = ItemFields.of(
             Options.parse(

@@ -12,6 +12,7 @@ import io.grpc.stub.MetadataUtils;
 import java.io.File;
 import java.io.IOException;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
@@ -77,7 +78,9 @@ public final class RankingClient implements AutoCloseable {
      * @throws IOException a file of {@code access} can't be read
      */
     public RankingClient(String addresses, Duration timeout, Access access) throws IOException {
-        String target = (addresses.contains(",") ? FixedAddresses.SCHEME : "dns") + ":///" + addresses;
+        List<String> listed =
+            Arrays.stream(addresses.split(",")).map(String::strip).filter(one -> !one.isEmpty()).toList();
+        String target = (listed.size() > 1 ? FixedAddresses.SCHEME : "dns") + ":///" + String.join(",", listed);
         ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(target, access.credentials())
             .defaultServiceConfig(SERVICE_CONFIG)
             .enableRetry()

@@ -1,0 +1,105 @@
+"""What becomes of the alias when a catalogue is indexed, without a cluster."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from opensearchpy import OpenSearch
+
+from indexer import Catalogue, Summary, index_catalogue
+from neuralrank.errors import InvalidInput, Unavailable
+from tests.unit.test_generation import Cluster
+
+BODY: dict[str, Any] = {"settings": {}, "mappings": {}}
+
+
+class Shop(Cluster):
+    """Holds the ids of documents, too; `away` after so many."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.ids: dict[str, set[str]] = {}
+        self.away = False
+        monkeypatch.setattr("indexer.run.bulk_write", self.write)
+
+    def write(
+        self, _: object, index: str, documents: Sequence[tuple[str, Mapping[str, Any]]]
+    ) -> list[Any]:
+        self.ids.setdefault(index, set()).update(id for id, _ in documents)
+        if self.away:
+            raise Unavailable("OpenSearch is away.")
+        return []
+
+    def exists_alias(self, name: str) -> bool:
+        return bool(self.serving(name))
+
+    def count(self, index: str) -> dict[str, int]:
+        return {"count": len(self.ids[index])}
+
+    def mget(self, index: str, body: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {"docs": [{"_id": id, "found": id in self.ids[index]} for id in body["ids"]]}
+
+    def serving(self, name: str) -> list[str]:
+        return [index for index, body in self.made.items() if name in body["aliases"]]
+
+    def exists(self, index: str) -> bool:
+        return super().exists(index) or self.exists_alias(index)
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
+    return Shop(monkeypatch)
+
+
+def run(shop: Shop, folder: Path, good: int, bad: int, **options: Any) -> Summary:
+    path = folder / "feed.jsonl"
+    rows = [{"id": str(n), "title": "kettle" if n < good else ""} for n in range(good + bad)]
+    if not options.get("resume"):  # which goes by the file's time, too
+        path.write_text("\n".join(map(json.dumps, rows)))
+    rejects = folder / "shop.rejects.jsonl"
+    client = cast(OpenSearch, shop)
+    return index_catalogue(client, Catalogue(path), "shop", BODY, None, rejects, **options)
+
+
+def test_a_broken_feed_replaces_nothing_however_often_it_comes(shop: Shop, tmp_path: Path) -> None:
+    """The first one took the alias, and the second deleted the last good index."""
+    good = run(shop, tmp_path, 192, 0)
+    for _ in range(2):
+        with pytest.raises(InvalidInput) as caught:
+            run(shop, tmp_path, 1, 191)
+        said = str(caught.value)
+        assert "191 of the 192 rows of" in said
+        assert "a share of 0.9948; --max-rejected allows 0.1. " in said
+        assert "shop.rejects.jsonl says why" in said
+        assert f"'shop' was left as it was, on {good.index}; the unfinished index was del" in said
+    assert shop.serving("shop") == list(shop.made) == [good.index]
+
+
+@pytest.mark.parametrize(("bad", "allowed"), [(10, 0.1), (29, 0.29), (98, 0.98), (0, 0.0)])
+def test_the_share_that_is_allowed_goes_live(
+    shop: Shop, tmp_path: Path, bad: int, allowed: float
+) -> None:
+    summary = run(shop, tmp_path, 100 - bad, bad, max_rejected=allowed)
+    assert (summary.written, summary.rejected) == (100 - bad, bad)
+    with pytest.raises(InvalidInput, match="max-rejected"):
+        run(shop, tmp_path, 100 - bad - 1, bad + 1, max_rejected=allowed - 1e-9)
+    assert shop.serving("shop") == [summary.index]
+
+
+def test_of_a_resumed_run_the_rows_of_both_count(shop: Shop, tmp_path: Path) -> None:
+    """Of what the second run writes itself all may be rejected, or nothing."""
+    shop.away = True
+    with pytest.raises(Unavailable, match="--resume"):
+        run(shop, tmp_path, 90, 10)
+    shop.away = False
+    resumed = run(shop, tmp_path, 90, 10, resume=True)
+    assert (resumed.resumed, resumed.written, resumed.rejected) == (90, 90, 10)
+    shop.away = True
+    with pytest.raises(Unavailable, match="--resume"):
+        run(shop, tmp_path, 80, 20)
+    shop.away = False
+    with pytest.raises(InvalidInput, match="20 of the 100 rows"):
+        run(shop, tmp_path, 80, 20, resume=True)
+    assert shop.serving("shop") == [resumed.index]

@@ -7,8 +7,10 @@ from typing import Any, cast
 
 import pytest
 from opensearchpy import OpenSearch
+from typer.testing import CliRunner
 
 from indexer import Catalogue, Summary, index_catalogue
+from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, Unavailable
 from tests.unit.test_generation import Cluster
 
@@ -34,6 +36,10 @@ class Shop(Cluster):
 
     def exists_alias(self, name: str) -> bool:
         return bool(self.serving(name))
+
+    def info(self) -> None: ...
+
+    def close(self) -> None: ...
 
     def count(self, index: str) -> dict[str, int]:
         return {"count": len(self.ids[index])}
@@ -103,3 +109,20 @@ def test_of_a_resumed_run_the_rows_of_both_count(shop: Shop, tmp_path: Path) -> 
     with pytest.raises(InvalidInput, match="20 of the 100 rows"):
         run(shop, tmp_path, 80, 20, resume=True)
     assert shop.serving("shop") == [resumed.index]
+
+
+def test_the_command_allows_more_where_asked(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("neuralrank.cli.index.connect", lambda *_, **__: shop)
+    monkeypatch.setattr("opensearch_config.require_engine", lambda *_: None)
+    Path("feed.jsonl").write_text('{"id": "1", "title": "kettle"}\n{"id": "2"}\n')
+    command = ["index", "feed.jsonl", "--index", "shop", "--no-vectors"]
+    refused = CliRunner().invoke(app, command)
+    assert isinstance(refused.exception, InvalidInput)
+    assert "1 of the 2 rows of feed.jsonl were rejected, a share of 0.5;" in str(refused.exception)
+    assert shop.made == {}
+    allowed = CliRunner().invoke(app, [*command, "--max-rejected", "0.5"])
+    assert allowed.exit_code == 0, allowed.output
+    assert shop.serving("shop") == list(shop.made)

@@ -182,6 +182,13 @@ class Meta(BaseModel):
     experiment: ExperimentResponse | None = None
 
 
+class Usage(BaseModel):
+    """What Jina bills: nothing is."""
+
+    total_tokens: int
+    prompt_tokens: int
+
+
 class CohereResponse(BaseModel):
     """Best first; one result for each document, or `top_n` of them."""
 
@@ -191,6 +198,9 @@ class CohereResponse(BaseModel):
     ]
     results: list[Result]
     meta: Meta
+    usage: Annotated[
+        Usage | None, Field(description="For `jina-…` models, whose clients read it.")
+    ] = None
 
 
 def read_cohere(
@@ -226,9 +236,8 @@ def read_cohere(
 
 def write_cohere(request: CohereRequest, ranking: TextRanking, version: str, id: str) -> Any:
     """The answer, in the form of `CohereResponse`, as plain objects."""
-    wanted = request.return_documents
-    if wanted is None:
-        wanted = (request.model or "").startswith("jina-")
+    jina = (request.model or "").startswith("jina-")
+    wanted = jina if request.return_documents is None else request.return_documents
     rows: list[dict[str, Any]] = []
     for score in ranking.scores[: request.top_n]:
         row: dict[str, Any] = {"index": score.index, "relevance_score": score.score}
@@ -249,7 +258,8 @@ def write_cohere(request: CohereRequest, ranking: TextRanking, version: str, id:
         meta["experiment"] = {"name": joined.name, "mode": joined.mode.value} | {
             key: value for key, value in told.items() if value
         }
-    return {"id": id, "model": ranking.model, "results": rows, "meta": meta}
+    answer = {"id": id, "model": ranking.model, "results": rows, "meta": meta}
+    return answer | {"usage": {"total_tokens": 0, "prompt_tokens": 0}} if jina else answer
 
 
 def _ours(model: str | None) -> str:

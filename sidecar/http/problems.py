@@ -42,6 +42,8 @@ class Problem(BaseModel):
     """What went wrong: what was received, what is allowed, what to do."""
 
     message: str
+    # The same: clients of Jina's read it here.
+    detail: str
 
 
 class TooLarge(InvalidInput):
@@ -78,7 +80,7 @@ def _answer(
     if path in _TEI:
         body: dict[str, Any] = TeiError(error=message, error_type=kind).model_dump()
     else:
-        body = Problem(message=message).model_dump()
+        body = Problem(message=message, detail=message).model_dump()
     return JSONResponse(body, status, dict(headers))
 
 

@@ -13,14 +13,14 @@ from neuralrank.errors import (
     Unauthenticated,
     Unavailable,
 )
-from sidecar.http.strict import Strict
 from sidecar.http.texts import Query, TextQuery, TextRanking, read_query, read_text
 
 __all__ = ["TeiError", "TeiInfo", "TeiRank", "TeiRequest", "read_tei", "tei_type", "write_tei"]
 
 
-class TeiRequest(Strict):
-    """Texts to be put in order by how well they answer a query."""
+class TeiRequest(BaseModel):
+    """Texts to be put in order by how well they answer a query. Other fields are passed over, as
+    TEI does: clients of several services send those of all (LiteLLM's `top_n`)."""
 
     # Checked by `read_tei`, whose messages say more; here for the OpenAPI document.
     query: Query

@@ -98,7 +98,10 @@ CASES: dict[str, Callable[[], Case]] = {
         message("red").SerializeToString().replace(b"red", b"\xff\xfe\xfd"),
         body("red").replace(b"red", b"\xff\xfe\xfd"),
     ),
-    "a field that is not known": lambda: Case(UNKNOWN, body("red", colour="red")),
+    # Over TEI's own route it is passed over (docs/http.md).
+    "a field that is not known": lambda: Case(
+        UNKNOWN, body("red", documents=["red"]), path="/v1/rerank"
+    ),
     "a wrong token, or none": lambda: Case(
         metadata=(("authorization", "Bearer another-0123456789"),),
         headers={"authorization": "Bearer another-0123456789"},

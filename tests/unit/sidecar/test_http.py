@@ -114,6 +114,10 @@ async def test_a_jina_model_gets_its_documents_as_jina_gives_them(bench: Bench) 
     assert answer["results"] == [
         {"index": 1, "relevance_score": logistic(4.0), "document": {"text": "red kettle"}}
     ]
+    assert answer["usage"] == {"total_tokens": 0, "prompt_tokens": 0}
+    refused = (await ask(bench, "/v1/rerank", body | {"documents": []})).json()
+    assert refused["detail"] == refused["message"]
+    assert "documents has 0 entries" in refused["detail"]
 
 
 async def test_tei_s_shape(bench: Bench) -> None:
@@ -124,6 +128,9 @@ async def test_tei_s_shape(bench: Bench) -> None:
     assert [row["index"] for row in raw] == [1, 2, 0, 3]
     assert [row["score"] for row in raw] == [4.0, 0.0, -4.0, -4.0]
     assert set(raw[0]) == {"index", "score"}
+    # As clients of several services send it.
+    more = body | {"top_n": 1, "model": "bge-reranker"}
+    assert (await ask(bench, "/rerank", more)).json() == plain
 
 
 async def test_a_language_without_cross_encoder_is_compared_by_the_encoder(bench: Bench) -> None:

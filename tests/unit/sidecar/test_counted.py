@@ -29,7 +29,7 @@ async def test_what_is_read_is_counted_and_given_on() -> None:
     counted = CountedFeatures(catalogue, metrics, wait=0.25)
     index = await counted.index("shop", 5.0)
     assert [item.id for item in await counted.items(index, ["A"], 5.0)] == ["A"]
-    assert (await counted.events("u", 5.0)).is_empty
+    assert await counted.events("u", 5.0) == Profile()
     # That there is none is an answer.
     with pytest.raises(NotFound):
         await counted.index("attic", 5.0)

@@ -6,7 +6,7 @@ bulk or plain NDJSON. Fields that the specification leaves open are kept as they
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -15,6 +15,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from neuralrank.errors import InvalidInput
+from neuralrank.product import strings
 
 __all__ = [
     "ACTIONS",
@@ -30,6 +31,7 @@ __all__ = [
     "Record",
     "Rejected",
     "content_id",
+    "item_ids",
     "parse",
     "read_time",
     "user_events",
@@ -275,6 +277,24 @@ def user_events(user: str) -> dict[str, Any]:
             ],
         }
     }
+
+
+def item_ids(event: Mapping[str, Any]) -> list[str]:
+    """The items that a document of `ubi_events` names, each once, whatever shape of JSON it has: as
+    OpenSearch indexes it, for which a dotted name is a nested one, and a list of objects or ids
+    several values. What ships logs writes the first, a basket is the second."""
+    return list(dict.fromkeys(_values(event, ITEM_PATH.split("."))))
+
+
+def _values(value: Any, path: Sequence[str]) -> Iterator[str]:
+    if isinstance(value, list):
+        for one in value:
+            yield from _values(one, path)
+    elif isinstance(value, Mapping):
+        for length in range(1, len(path) + 1):
+            yield from _values(value.get(".".join(path[:length])), path[length:])
+    elif not path:
+        yield from strings(value)
 
 
 def _action(row: object) -> tuple[str, str] | None:

@@ -188,13 +188,15 @@ class SidecarSettings(BaseSettings):
 
     # The index (or alias) of UBI events.
     events_index: str = Field(default="ubi_events", min_length=1)
-    # How many of a user's newest events make the profile. More: longer memory, a slower read.
+    # How many of a user's newest events make the profile: of those with an item or a query, each
+    # item of a basket as one. More: longer memory, a slower read.
     profile_events: int = Field(default=100, ge=1, le=500)
     # An event's weight halves in this many days, counted from the user's newest event. Shorter:
     # follows the mood of the moment; longer: keeps old tastes.
     half_life_days: float = Field(default=7.0, gt=0, le=36_500)
-    # How long a user's events are kept before they are read again. It spans the Encode and the Rank
-    # of one search; longer saves reads, and a click shows later. 0: every request reads.
+    # How long a user's events serve before they are read again; after that, for ten minutes, only
+    # where reading them fails or is late. It spans the Encode and the Rank of one search; longer
+    # saves reads, and a click shows later. 0: every request reads.
     user_ttl_seconds: float = Field(default=0.25, ge=0, le=3_600)
     # Memory for users: half for their events, about 250 bytes each, and half for what they like,
     # computed from these, about 2 KB an event with 384 dimensions. More: fewer are computed anew.

@@ -202,7 +202,8 @@ def forget(
     has its query_id.
 
     Nothing else is stored of a user. A sidecar knows nothing of them as soon as it reads again:
-    NEURALRANK_SIDECAR_USER_TTL_SECONDS, a quarter of a second by default.
+    NEURALRANK_SIDECAR_USER_TTL_SECONDS, a quarter of a second by default; where it can't read, ten
+    minutes after it last did.
     """
     if not all(user.strip() for user in users):
         raise InvalidInput("A user is empty. Name the users whose events are to be deleted.")

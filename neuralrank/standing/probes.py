@@ -13,7 +13,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import NotFound
 from neuralrank.packing import VECTOR
-from neuralrank.ubi import EVENTS_INDEX, ITEM_PATH, user_events
+from neuralrank.ubi import EVENTS_INDEX, ITEM_PATH, item_ids, user_events
 
 __all__ = ["Place", "events_of", "knows", "place", "vector_place"]
 
@@ -118,12 +118,14 @@ def events_of(client: OpenSearch, user: str, items: Sequence[str]) -> list[dict[
     answer = client.search(index=EVENTS_INDEX, body=body)
     return [
         {
-            "id": source["event_attributes"]["object"]["object_id"],
+            "id": item,
             "action": source.get("action_name", ""),
             "timestamp": source.get("timestamp", ""),
             "query": source.get("user_query", ""),
         }
         for source in (hit["_source"] for hit in answer["hits"]["hits"])
+        for item in item_ids(source)
+        if item in items
     ]
 
 

@@ -21,11 +21,9 @@ from neuralrank.image_encoder import ALIKE
 from neuralrank.packing import IMAGE_VECTOR, unpack
 from neuralrank.point_in_time import AS_STORED, WHOLE
 from neuralrank.product import PASSAGE_FIELDS, passage, strings
-from neuralrank.text import clean
-from neuralrank.ubi import BLOCKS, ITEM_PATH, user_events
-from sidecar.domain import Attributes, Floats, Interaction, Item, Profile
+from sidecar.domain import Attributes, Floats, Item, Profile
+from sidecar.features import events
 from sidecar.features.answers import understood, whole, within
-from sidecar.sizes import MAX_QUERY
 
 __all__ = ["Features", "IndexInfo", "OpenSearchFeatures", "PhotosInfo"]
 
@@ -33,12 +31,6 @@ __all__ = ["Features", "IndexInfo", "OpenSearchFeatures", "PhotosInfo"]
 _PAGE: Final = 1_000
 # The hits that an index allows.
 _HITS: Final = 10_000
-# A user's purchases and blocks that filters know of.
-_FOREVER: Final = 1_000
-_PURCHASES: Final = ("purchase",)
-# How far a clock may be ahead of ours. An event from later than that was stamped by one that is
-# wrong: beside it, as the user's newest, whatever the user really did would count nothing.
-_AHEAD_MS: Final = 86_400_000
 # What is read of an item beside its vectors.
 _READ: Final = (*PASSAGE_FIELDS, "price", "in_stock")
 
@@ -236,70 +228,34 @@ class OpenSearchFeatures:
         )
 
     async def events(self, user: str, timeout: float) -> Profile:
+        return await within(timeout, self._profile(user, timeout))
+
+    async def _profile(self, user: str, timeout: float) -> Profile:
+        most, now = self._profile_events, int(time.time() * 1_000)
+        bodies = events.recent(user, most, now), events.lasting(user)
+        answers = await self._search_events(bodies, timeout)
+        with understood():
+            newest, lasting = answers
+            rows = events.interactions(whole(newest, self._events_index), most, now)
+            found = events.by_item(lasting, self._events_index)
+        if found is None:
+            answers = await self._search_events([events.lasting_events(user)], timeout)
+            with understood():
+                found = events.by_event(whole(answers[0], self._events_index))
+        bought, blocked = found
+        return Profile(interactions=rows, purchased=bought, blocked_items=blocked)
+
+    async def _search_events(
+        self, bodies: Sequence[dict[str, Any]], timeout: float
+    ) -> list[Mapping[str, Any]]:
+        """The answers to searches in the events, in order."""
         header = {"index": self._events_index, "ignore_unavailable": True, **WHOLE}
-        now = int(time.time() * 1_000)
-        answer = await within(
-            timeout,
-            self._client.msearch(
-                body=[
-                    header,
-                    self._events_query(
-                        user,
-                        self._profile_events,
-                        must_not=[
-                            {"terms": {"action_name": ["impression", *BLOCKS]}},
-                            # In numbers: so it is read whatever the mapping of times is.
-                            {
-                                "range": {
-                                    "timestamp": {"gt": now + _AHEAD_MS, "format": "epoch_millis"}
-                                }
-                            },
-                        ],
-                    ),
-                    # What was bought or blocked counts for ever, however much came after it; blocks
-                    # first, of which none may be missing because somebody buys much.
-                    header,
-                    self._events_query(
-                        user,
-                        _FOREVER,
-                        by=["_score"],
-                        filter=[{"terms": {"action_name": [*_PURCHASES, *BLOCKS]}}],
-                        should=[
-                            {"constant_score": {"filter": {"terms": {"action_name": [*BLOCKS]}}}}
-                        ],
-                    ),
-                ],
-                params={"request_timeout": timeout, "max_concurrent_searches": 2},
-            ),
+        answer = await self._client.msearch(
+            body=[line for body in bodies for line in (header, body)],
+            params={"request_timeout": timeout, "max_concurrent_searches": len(bodies)},
         )
         with understood():
-            recent, forever = (
-                [_interaction(hit, now) for hit in whole(response, self._events_index)]
-                for response in answer["responses"]
-            )
-        return Profile(
-            interactions=tuple(recent),
-            purchased=frozenset(
-                row.item_id for row in forever if row.item_id and row.action in _PURCHASES
-            ),
-            blocked_items=frozenset(
-                row.item_id for row in forever if row.item_id and row.action in BLOCKS
-            ),
-        )
-
-    def _events_query(
-        self, user: str, size: int, *, by: Sequence[str] = (), **clauses: list[Any]
-    ) -> dict[str, Any]:
-        """The first of a user's events `by` this, then the newest."""
-        bool_query: dict[str, Any] = {"filter": [], **clauses}
-        bool_query["filter"] = [user_events(user), *bool_query["filter"]]
-        return {
-            "query": {"bool": bool_query},
-            "size": size,
-            "sort": [*by, {"timestamp": {"order": "desc", "unmapped_type": "date"}}],
-            "track_total_hits": False,
-            "_source": ["action_name", "user_query", ITEM_PATH],
-        }
+            return list(answer["responses"])
 
 
 def _photos(note: Mapping[str, Any]) -> PhotosInfo | None:
@@ -348,19 +304,6 @@ def _number(value: Any) -> float:
     except (OverflowError, ValueError):
         return math.nan
     return number if math.isfinite(number) else math.nan
-
-
-def _interaction(hit: Mapping[str, Any], now: int) -> Interaction:
-    """What a user did; what is stamped later than now counts as now."""
-    source = hit.get("_source") or {}
-    item = _inner(source, "event_attributes", "object").get("object_id")
-    return Interaction(
-        item_id="" if item is None else str(item),
-        action=str(source.get("action_name") or ""),
-        # The sort value is the timestamp in milliseconds, however the document spells it.
-        timestamp_ms=min(max(0, int(hit["sort"][-1] or 0)), now),
-        query=clean(str(source.get("user_query") or "")[:MAX_QUERY]),
-    )
 
 
 def _inner(value: Any, *path: str) -> Mapping[str, Any]:

@@ -1,12 +1,14 @@
 """Users, read from their events, and their tastes, both cached.
 
-Events are kept for a moment only, so that a click changes the next query. What was computed from
+Events serve for a moment only, so that a click changes the next query. What was computed from
 them is kept by what it was computed from, the events and the versions of their items: it is never
-stale, and reading events anew costs one small search. It is kept for minutes, since nobody says
-when a user is to be forgotten.
+stale, and reading events anew costs one small search. Both are kept for minutes, since nobody says
+when a user is to be forgotten: events of before stand in where reading them anew fails or is late,
+as without them a page would show what the user has blocked.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from cachetools import TTLCache
@@ -26,8 +28,17 @@ from sidecar.telemetry.metrics import Metrics
 __all__ = ["Users"]
 
 _EMPTY: Mapping[str, Item] = {}
-# Seconds that a taste is kept: a session's searches, and no longer after a user was forgotten.
-_TASTE_SECONDS: Final = 600.0
+# Seconds that profiles and tastes are kept: a session's searches, and no longer after a user was
+# forgotten.
+_KEPT_SECONDS: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A profile as it was read at a time."""
+
+    profile: Profile
+    at: float
 
 
 class Users:
@@ -50,7 +61,7 @@ class Users:
     ) -> None:
         """
         Args:
-            ttl: seconds that a user's events are kept; 0 reads them for every request.
+            ttl: seconds after which a user's events are read anew; 0 reads them for every request.
             max_bytes: of profiles and tastes, half each; the least recently used go first.
             half_life_days: see `sidecar.ranking.taste.taste`.
             wait: the most seconds that a request waits for a read.
@@ -67,13 +78,17 @@ class Users:
         self._ttl = ttl
         self._reads = SharedReads(wait=wait, clock=clock)
         half = max_bytes // 2
-        self._profiles: TTLCache[str, Profile] = TTLCache(
-            half, ttl, timer=clock, getsizeof=lambda profile: profile.size
+        self._clock = clock
+        self._profiles: TTLCache[str, _Kept] = TTLCache(
+            half,
+            max(ttl, _KEPT_SECONDS),
+            timer=clock,
+            getsizeof=lambda kept: kept.profile.size,
         )
         # Of each user the reads under way, in the order in which they began.
         self._reading: dict[str, list[object]] = {}
         self._tastes: TTLCache[tuple[object, ...], Taste] = TTLCache(
-            half, _TASTE_SECONDS, timer=clock, getsizeof=lambda taste: taste.size
+            half, _KEPT_SECONDS, timer=clock, getsizeof=lambda taste: taste.size
         )
 
     async def profile(self, user: str, deadline: Deadline) -> Profile:
@@ -83,11 +98,18 @@ class Users:
             DeadlineExceeded: the deadline left too little time for OpenSearch.
             Unavailable: OpenSearch did not answer in time.
         """
-        profile = self._profiles.get(user)
-        self._metrics.cache("user", hits=profile is not None, misses=profile is None)
-        if profile is not None:
-            return profile
+        kept = self._profiles.get(user)
+        fresh = kept is not None and self._clock() - kept.at < self._ttl
+        self._metrics.cache("user", hits=fresh, misses=not fresh)
+        if kept is not None and fresh:
+            return kept.profile
         return await self._reads.get(user, lambda: self._read(user), deadline, self._ttl)
+
+    def earlier(self, user: str) -> Profile | None:
+        """The user's profile as it was read last, within ten minutes; None if it is not kept. For
+        when `profile` raises: better what the user had blocked then than nothing of it."""
+        kept = self._profiles.get(user)
+        return None if kept is None else kept.profile
 
     async def taste(
         self,
@@ -162,9 +184,11 @@ class Users:
             # Out of the list: a read that began later, and so knows more, has ended before.
             if me in reading:
                 del reading[: reading.index(me)]
-                # One larger than the whole cache is used and not kept.
+                # One larger than the whole cache is used and not kept, nor is what it replaces.
                 if profile.size <= self._profiles.maxsize:
-                    self._profiles[user] = profile
+                    self._profiles[user] = _Kept(profile, self._clock())
+                else:
+                    self._profiles.pop(user, None)
             return profile
         finally:
             if me in reading:

@@ -25,6 +25,7 @@ from sidecar.telemetry.trace import Trace
 __all__ = ["Gathered", "Gatherer"]
 
 _NOBODY = Profile()
+_EARLIER = "What was read of the user before is used."
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,12 @@ class Gatherer:
     ) -> Gathered:
         """Profile, items and query vector: they wait for different things, so they run at once."""
         if deadline.passed:
-            trace.degrade(
-                DegradedReason.DEADLINE, "profile and features left out: no time was left"
-            )
+            earlier = None if query.profile else self._users.earlier(query.user_id)
+            detail = "profile and features left out: no time was left."
+            trace.degrade(DegradedReason.DEADLINE, f"{detail} {_EARLIER}" if earlier else detail)
             unread = DegradedReason.DEADLINE if index is not None else None
-            return Gathered(space, query.profile or _NOBODY, None, {}, None, unread=unread)
+            known = query.profile or earlier or _NOBODY
+            return Gathered(space, known, None, {}, None, unread=unread)
         try:
             async with asyncio.TaskGroup() as group:
                 user = group.create_task(self._user(query, index, space, deadline, trace))
@@ -151,7 +153,7 @@ class Gatherer:
             profile = query.profile
             try:
                 if profile is None:
-                    profile = await self._users.profile(query.user_id, deadline)
+                    profile = await self._profile(query.user_id, deadline, trace)
                 if not profile.interactions:
                     trace.degrade(
                         DegradedReason.NO_USER, "no events and no interactions of the user",
@@ -180,6 +182,17 @@ class Gatherer:
                 partial=index is None or space.vectors,
             )
         return profile, taste
+
+    async def _profile(self, user: str, deadline: Deadline, trace: Trace) -> Profile:
+        """As it is, or, where that can't be had, as it was read before; raises where it was not."""
+        try:
+            return await self._users.profile(user, deadline)
+        except NeuralrankError as error:
+            earlier = self._users.earlier(user)
+            if earlier is None:
+                raise
+            trace.degrade(_reason(error), f"profile: {error} {_EARLIER}")
+            return earlier
 
     async def _features(
         self,

@@ -247,7 +247,7 @@ async def test_blocks_take_no_place_of_what_a_user_likes(
 async def test_purchases_push_out_no_block(
     stack: Settings, cluster: OpenSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecar.features.opensearch._FOREVER", 2)
+    monkeypatch.setattr("sidecar.features.events._FOREVER", 2)
     for minute, (action, item) in enumerate(
         [("block", "B"), ("purchase", "A"), ("purchase", "C"), ("purchase", "D")]
     ):
@@ -258,6 +258,89 @@ async def test_purchases_push_out_no_block(
         options = pb.RankOptions(explain=True)
         answer = await rank(made, user=pb.User(id="wholesaler"), options=options)
     assert [drop.id for drop in answer.dropped] == ["B"]
+
+
+async def test_who_buys_the_same_often_has_bought_other_things_too(
+    stack: Settings, cluster: OpenSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.features.events._FOREVER", 2)
+    for minute, item in enumerate("ABBB"):
+        cluster.index(index=EVENTS, body=event("regular", "purchase", item, minute))
+    cluster.indices.refresh(index=EVENTS)
+    async with sidecar(stack) as made:
+        await made.loaded()
+        assert await dropped(made, "regular") == {"A", "B"}
+
+
+async def test_pages_without_an_item_push_out_no_taste(
+    stack: Settings, cluster: OpenSearch
+) -> None:
+    cluster.index(index=EVENTS, body=event("reader", "view", "D", 0))
+    for minute in range(1, 5):
+        row = event("reader", "page_view", "", minute, event_attributes={})
+        cluster.index(index=EVENTS, body=row | ({"user_query": ""} if minute > 2 else {}))
+    cluster.indices.refresh(index=EVENTS)
+    async with sidecar(stack, profile_events=2) as made:
+        await made.loaded()
+        options = pb.RankOptions(weights=pb.Weights(retrieval=0), explain=True)
+        answer = await rank(made, user=pb.User(id="reader"), options=options)
+    assert ids(answer)[0] == "D"
+    assert "no_user" not in notes(answer)
+
+
+SHAPES: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "flat": ({"event_attributes.object.object_id": "A"}, {"A"}),
+    "half flat": ({"event_attributes": {"object.object_id": "A"}}, {"A"}),
+    "objects": (
+        {"event_attributes": {"object": [{"object_id": "A"}, {"object_id": "B"}]}},
+        {"A", "B"},
+    ),
+    "ids": ({"event_attributes": {"object": {"object_id": ["A", "B"]}}}, {"A", "B"}),
+}
+# As an index becomes that nobody has given a mapping, and one that leaves items out.
+TYPES: dict[str, dict[str, Any]] = {
+    "keyword": {},
+    "text": {"event_attributes": {"properties": {"object": {"properties": {"object_id": {
+        "type": "text"
+    }}}}}},
+    "left out": {"event_attributes": {"type": "object", "enabled": False}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("types", TYPES)
+async def test_events_of_any_shape_and_mapping_are_read(
+    stack: Settings, cluster: OpenSearch, types: str
+) -> None:
+    index = f"{EVENTS}_shapes"
+    body = ubi_indexes()["ubi_events"]
+    body = {**body, "mappings": {**body["mappings"]}}
+    body["mappings"]["properties"] = {**body["mappings"]["properties"], **TYPES[types]}
+    cluster.indices.create(index=index, body=body)
+    try:
+        for user, (shape, _) in SHAPES.items():
+            for action in ("purchase", "view"):
+                row = event(user, action, "", 1)
+                row.pop("event_attributes")
+                cluster.index(index=index, body=row | shape)
+        cluster.indices.refresh(index=index)
+        async with sidecar(stack, events_index=index) as made:
+            await made.loaded()
+            for user, (_, items) in SHAPES.items():
+                assert await dropped(made, user) == items, user
+                options = pb.RankOptions(weights=pb.Weights(retrieval=0), explain=True)
+                answer = await rank(made, user=pb.User(id=user), options=options)
+                reasons = {name for hit in answer.results for name in hit.explanation.because_of}
+                assert reasons == items, user
+    finally:
+        cluster.indices.delete(index=index)
+
+
+async def dropped(made: Sidecar, user: str) -> set[str]:
+    """What is dropped for a user, of what they bought and blocked."""
+    options = pb.RankOptions(explain=True)
+    options.filters.exclude_purchased = True
+    answer = await rank(made, user=pb.User(id=user), options=options)
+    return {drop.id for drop in answer.dropped}
 
 
 async def test_fields_of_the_index_are_filtered_on(running: Sidecar) -> None:

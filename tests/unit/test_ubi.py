@@ -155,3 +155,25 @@ def test_bad_lines_are_named_and_the_rest_is_read() -> None:
     assert "action_name is missing" in rejected[1].reason
     assert "allowed are ubi_queries and ubi_events" in rejected[2].reason
     assert isinstance(found[-1], ubi.Record)
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"event_attributes": {"object": {"object_id": "A"}}}, ["A"]),
+        ({"event_attributes.object.object_id": "A"}, ["A"]),
+        ({"event_attributes": {"object.object_id": "A"}}, ["A"]),
+        ({"event_attributes.object": {"object_id": "A"}}, ["A"]),
+        ({"event_attributes": {"object": [{"object_id": "A"}, {"object_id": "B"}]}}, ["A", "B"]),
+        ({"event_attributes": {"object": {"object_id": ["A", ["B", None], "A"]}}}, ["A", "B"]),
+        ({"event_attributes": [{"object": {"object_id": 7}}, {"object": "A"}]}, ["7"]),
+        ({"event_attributes": {"object": {"object_id": {"x": "A"}}}}, []),
+        ({"event_attributes": {"object": {"object_id": ""}}}, []),
+        ({"event_attributes": None}, []),
+        ({}, []),
+    ],
+)
+def test_items_of_an_event_are_those_that_opensearch_indexes(
+    document: dict[str, Any], expected: list[str]
+) -> None:
+    assert ubi.item_ids(document) == expected

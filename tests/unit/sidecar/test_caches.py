@@ -247,9 +247,44 @@ async def test_a_read_from_before_a_click_is_not_kept_though_the_one_after_it_is
     bench.clock.now += 1.1
     gates[0].set()
     await before
-    assert bench.users.profile_bytes == 0
+    earlier = bench.users.earlier("u")
+    assert earlier is not None
+    assert earlier.interactions
     gates[2].set()
     assert await bench.users.profile("u", SOON) != Profile()
+
+
+async def test_of_a_user_what_was_read_before_is_there_for_ten_minutes(bench: Bench) -> None:
+    assert bench.users.earlier("u") is None
+    liked = Profile(interactions=(Interaction("A", "click", 1),))
+    bench.catalogue.users["u"] = liked
+    await bench.users.profile("u", SOON)
+    bench.catalogue.error = Unavailable("down")
+    bench.clock.now += 599.0
+    with pytest.raises(Unavailable):  # not passed off as what is
+        await bench.users.profile("u", SOON)
+    assert bench.users.earlier("u") == liked
+    bench.clock.now += 1.0
+    assert bench.users.earlier("u") is None
+
+
+async def test_of_a_user_who_was_forgotten_the_next_read_leaves_nothing(bench: Bench) -> None:
+    bench.catalogue.users["u"] = Profile(blocked_items=frozenset({"A"}))
+    await bench.users.profile("u", SOON)
+    del bench.catalogue.users["u"]
+    bench.clock.now += 1.1
+    await bench.users.profile("u", SOON)
+    assert bench.users.earlier("u") == Profile()
+
+
+async def test_a_read_that_is_too_large_to_be_kept_leaves_nothing_of_before(bench: Bench) -> None:
+    bench.catalogue.users["u"] = Profile(blocked_items=frozenset({"A"}))
+    await bench.users.profile("u", SOON)
+    rows = tuple(Interaction("A" * 1_000, "click", n, "q" * 2_000) for n in range(500))
+    bench.catalogue.users["u"] = Profile(interactions=rows)
+    bench.clock.now += 1.1
+    await bench.users.profile("u", SOON)
+    assert bench.users.earlier("u") is None
 
 
 async def test_what_a_user_who_was_forgotten_liked_is_forgotten_too(bench: Bench) -> None:

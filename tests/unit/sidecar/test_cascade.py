@@ -517,6 +517,60 @@ async def test_events_down_leaves_the_rest(bench: Bench) -> None:
     assert reasons(ranking) == {"features_unavailable"}
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["down", "late"])
+async def test_what_a_user_has_blocked_stays_away_where_events_can_not_be_read_anew(
+    bench: Bench, late: bool
+) -> None:
+    known = Profile(
+        interactions=(Interaction("D", "click", 1),),
+        purchased=frozenset({"B"}),
+        blocked_items=frozenset({"A"}),
+    )
+    bench.catalogue.users["a"] = known
+    made = request(query="computer", user="a", options=explained())
+    made.options.filters.exclude_purchased = True
+    await bench.rank(made)
+    bench.clock.now += 1.1  # the time that events serve
+
+    async def events(*_: object) -> Profile:
+        if late:
+            await asyncio.Event().wait()
+        raise Unavailable("down.")
+
+    bench.catalogue.events = events  # type: ignore[method-assign]
+    # Part of a deadline is waited for by the real clock.
+    ranking = await bench.rank(made, seconds=0.05 if late else 60.0)
+    assert set(ids(ranking)) == {"C", "D"}
+    (note,) = ranking.degraded
+    assert note.reason.value == ("deadline" if late else "features_unavailable")
+    assert note.detail.startswith("profile: ")
+    assert note.detail.endswith(". What was read of the user before is used.")
+    if not late:  # and the taste, too
+        liked = [hit for hit in ranking.results if hit.explanation and hit.explanation.affinity]
+        assert "D" in [hit.id for hit in liked]
+
+
+async def test_a_deadline_that_passes_on_the_way_does_not_show_what_a_user_has_blocked(
+    bench: Bench,
+) -> None:
+    bench.catalogue.users["a"] = Profile(blocked_items=frozenset({"A"}))
+    made = request(query="computer", user="a")
+    await bench.rank(made)
+    bench.clock.now += 2.1
+    plain = bench.catalogue.index
+
+    async def slow(name: str, timeout: float) -> object:
+        bench.clock.now += 10.0
+        return await plain(name, timeout)
+
+    bench.catalogue.index = slow  # type: ignore[assignment]
+    ranking = await bench.rank(made, seconds=5.0)
+    assert sorted(ids(ranking)) == ["B", "C", "D"]
+    assert (
+        "profile and features left out: no time was left. What was read of the user before is used."
+    ) in [note.detail for note in ranking.degraded]
+
+
 async def test_a_deadline_too_short_for_opensearch_is_the_reason_and_not_opensearch(
     bench: Bench,
 ) -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.opensearch import connect_async
 from neuralrank.packing import pack
+from neuralrank.ubi import ITEM_PATH
+from sidecar.domain import Interaction, Profile
 from sidecar.features.opensearch import IndexInfo, OpenSearchFeatures
 from tests.unit.answering import answering
 
@@ -28,8 +30,9 @@ class Client:
         self.asked: list[tuple[list[str], str]] = []
         self.sizes: list[int] = []
         self.indices = self
-        # Hits of events, and what was asked for them.
+        # Hits of events, what is counted of them by item, and what was asked for them.
         self.events: list[dict[str, Any]] = []
+        self.counted: dict[str, Any] = {"hits": {"hits": []}}
         self.searched: list[dict[str, Any]] = []
         # What every search answers beside its hits, and whether it asked for all shards.
         self.said: dict[str, Any] = {}
@@ -52,8 +55,10 @@ class Client:
         return {"hits": {"hits": hits}, **self.said}
 
     async def msearch(self, *, body: list[dict[str, Any]], **_: Any) -> Any:
-        self.searched = body
-        return {"responses": [{"hits": {"hits": self.events}, **self.said}] * 2}
+        self.searched += body
+        hits = {"hits": {"hits": self.events}}
+        answers = [self.counted if "aggs" in search else hits for search in body[1::2]]
+        return {"responses": [{**answer, **self.said} for answer in answers]}
 
     async def get(self, **_: Any) -> Any:
         return self.meta
@@ -160,12 +165,102 @@ async def test_nothing_at_all_is_no_answer_on_an_index_that_was_named() -> None:
         await features(Client({}, {})).index("shop", 5.0)
 
 
+def hit(action: str, at: int = 0, **source: Any) -> dict[str, Any]:
+    """As a search for events answers it."""
+    return {"_source": {"action_name": action, **source}, "sort": [1.0, at]}
+
+
+def by_item(bought: list[Any], blocked: list[Any]) -> dict[str, Any]:
+    """As a search that counts events by item answers."""
+    counted = {
+        name: {"items": {"buckets": [{"key": key, "doc_count": 1} for key in keys]}}
+        for name, keys in (("bought", bought), ("blocked", blocked))
+    }
+    return {"hits": {"hits": []}, "aggregations": counted}
+
+
+BASKET = {"event_attributes": {"object": [{"object_id": "A"}, {"object_id": "B"}]}}
+FLAT = {"event_attributes.object.object_id": "A"}
+
+
+async def test_events_of_any_shape_tell_of_each_of_their_items() -> None:
+    client = Client({})
+    client.events = [
+        hit("add_to_cart", 3, **BASKET),
+        hit("view", 2, **FLAT),
+        hit("view", 1, user_query="kettle"),
+        hit("login", 4),  # of nothing: neither an item nor a query
+    ]
+    found = await features(client).events("ann", 5.0)
+    assert found.interactions == (
+        Interaction("A", "add_to_cart", 3),
+        Interaction("B", "add_to_cart", 3),
+        Interaction("A", "view", 2),
+        Interaction("", "view", 1, "kettle"),
+    )
+
+
+async def test_a_large_basket_makes_no_more_than_a_profile() -> None:
+    client = Client({})
+    ids = {"object_id": [str(number) for number in range(300)]}
+    client.events = [hit("purchase", 3, event_attributes={"object": ids})]
+    found = await features(client).events("ann", 5.0)
+    assert [row.item_id for row in found.interactions] == [str(number) for number in range(100)]
+
+
+async def test_events_of_an_item_or_a_query_come_before_others() -> None:
+    client = Client({})
+    await features(client).events("ann", 5.0)
+    search = client.searched[1]
+    (first,) = search["query"]["bool"]["should"]
+    assert {"exists": {"field": ITEM_PATH}} in first["constant_score"]["filter"]["bool"]["should"]
+    assert search["sort"][0] == "_score"
+
+
+async def test_what_was_bought_and_blocked_is_counted_by_item() -> None:
+    client = Client({})
+    client.counted = by_item(["A", "B"], ["C"])
+    # What the mapping leaves out comes as it is.
+    client.counted["hits"]["hits"] = [hit("purchase", **FLAT | {ITEM_PATH: "D"}), hit("block")]
+    found = await features(client).events("ann", 5.0)
+    assert found.purchased == {"A", "B", "D"}
+    assert found.blocked_items == {"C"}
+    assert len(client.searched) == 4, "one request"
+    counted = client.searched[3]["aggs"]["bought"]["aggs"]["items"]["terms"]
+    assert (counted["field"], counted["size"]) == (ITEM_PATH, 1_000)
+
+
+TEXT = {"error": {"reason": "all shards failed"}, "status": 400}
+
+
+@pytest.mark.parametrize("counted", [TEXT, by_item([7], [])], ids=["text", "numbers"])
+async def test_where_items_can_not_be_counted_events_are_read(counted: dict[str, Any]) -> None:
+    client = Client({})
+    client.counted = counted
+    number = {"event_attributes": {"object": {"object_id": "007"}}}
+    client.events = [hit("block", **number), hit("purchase", **BASKET)]
+    found = await features(client).events("ann", 5.0)
+    assert found.purchased == {"A", "B"}
+    assert found.blocked_items == {"007"}
+
+
+async def test_a_search_that_failed_otherwise_is_no_answer() -> None:
+    client = Client({})
+    client.counted = {"error": {"reason": "too much memory"}, "status": 429}
+    with pytest.raises(Unavailable, match=r"ubi_events can't be read.*too much memory"):
+        await features(client).events("ann", 5.0)
+
+
+async def test_without_an_index_of_events_nothing_is_known() -> None:
+    assert await features(Client({})).events("ann", 5.0) == Profile()
+
+
 async def test_what_was_stamped_later_than_now_counts_as_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_000.0)
     client = Client({})
-    client.events = [{"_source": {"action_name": "click"}, "sort": [at]} for at in (1_500_000, 5)]
+    client.events = [hit("click", at, user_query="kettle") for at in (1_500_000, 5)]
     found = await features(client).events("ann", 5.0)
     assert [row.timestamp_ms for row in found.interactions] == [1_000_000, 5]
     # And OpenSearch is asked for none from more than a day ahead.

@@ -50,8 +50,9 @@ BLOCKS: Final = ("block", "dislike")
 MAX_USER: Final = 100
 
 # Paths inside an event, for queries and aggregations.
-ITEM_PATH: Final = "event_attributes.object.object_id"
-ORDINAL_PATH: Final = "event_attributes.position.ordinal"
+_ATTRIBUTES: Final = "event_attributes"
+ITEM_PATH: Final = f"{_ATTRIBUTES}.object.object_id"
+ORDINAL_PATH: Final = f"{_ATTRIBUTES}.position.ordinal"
 
 
 class _Document(BaseModel):
@@ -160,6 +161,27 @@ class Event(_Document):
     event_attributes: EventAttributes = EventAttributes()
 
     _parse_time = field_validator("timestamp", mode="before")(staticmethod(read_time))
+
+    @classmethod
+    def each(cls, row: Mapping[str, Any]) -> list[Self]:
+        """The events of a document that others wrote, in any shape of JSON that OpenSearch indexes
+        alike: one for each item of a basket.
+
+        Raises:
+            InvalidInput: as `from_row`.
+        """
+        given = row.get("event_attributes")
+        inner = given.get("object") if isinstance(given, Mapping) else None
+        usual = isinstance(inner, Mapping) and not isinstance(inner.get("object_id"), list)
+        items = [] if usual else item_ids(row)
+        if not items:
+            return [cls.from_row(row)]
+        rest = {name: value for name, value in row.items() if not name.startswith(_ATTRIBUTES)}
+        place = {"ordinal": next(_values(row, ORDINAL_PATH.split(".")), None)}
+        return [
+            cls.from_row(rest | {_ATTRIBUTES: {"object": {"object_id": item}, "position": place}})
+            for item in items
+        ]
 
     @property
     def user(self) -> str:

@@ -12,8 +12,9 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput
 from neuralrank.point_in_time import WHOLE, point_in_time
+from neuralrank.ubi import Event
 
-__all__ = ["HAS_QUERY", "Row", "Skipped", "during", "joined", "read_rows"]
+__all__ = ["HAS_QUERY", "Row", "Skipped", "acts", "during", "joined", "read_rows"]
 
 _BATCH: Final = 5_000
 _KEEP_ALIVE: Final = "5m"
@@ -86,6 +87,16 @@ def read_rows(
             if len(hits) < _BATCH:
                 return
             after = hits[-1]["sort"]
+
+
+def acts(rows: Sequence[Row], skipped: Skipped) -> Iterator[Event]:
+    """What the rows of `ubi_events` say was done, an event for each item; those that say nothing
+    are counted."""
+    for row in rows:
+        try:
+            yield from Event.each({**row, "timestamp": 0})
+        except InvalidInput:
+            skipped["events that are not UBI"] += 1
 
 
 def joined(queries: Iterator[Row], events: Iterator[Row]) -> Iterator[tuple[list[Row], list[Row]]]:

@@ -11,7 +11,7 @@ from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.experiments.attributes import ARM, ARMS, EXPERIMENT, TEAMS
 from neuralrank.ubi_fields import require_fields
-from neuralrank.ubi_rows import Row, Skipped, during, joined, read_rows
+from neuralrank.ubi_rows import Row, Skipped, acts, during, joined, read_rows
 
 __all__ = ["ACTIONS", "Page", "read_pages"]
 
@@ -93,14 +93,7 @@ def _page(queries: Sequence[Row], events: Sequence[Row], skipped: Skipped) -> Pa
                 return None
             owners.update(zip(query.query_response_hit_ids, teams, strict=True))
     # Each item once: who clicks twice does not like it twice.
-    done = set()
-    for row in events:
-        try:
-            event = ubi.Event.from_row({**row, "timestamp": 0})
-        except InvalidInput:
-            skipped["events that are not UBI"] += 1
-            continue
-        done.add((event.action_name, event.item_id))
+    done = {(event.action_name, event.item_id) for event in acts(events, skipped)}
     counts: Counter[tuple[str, str]] = Counter()
     for action, item in done:
         owner = arm or owners.get(item, "")

@@ -12,7 +12,7 @@ from opensearchpy import OpenSearch
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.ubi_fields import require_fields
-from neuralrank.ubi_rows import HAS_QUERY, Row, Skipped, during, joined, read_rows
+from neuralrank.ubi_rows import HAS_QUERY, Row, Skipped, acts, during, joined, read_rows
 
 __all__ = ["BEYOND", "LAST_PLACE", "Page", "places_listed", "read_pages"]
 
@@ -131,12 +131,7 @@ def _page(queries: Sequence[Row], events: Sequence[Row], skipped: Skipped) -> Pa
         return None
     shown: dict[str, int] = {}
     clicks: list[str] = []
-    for row in events:
-        try:
-            event = ubi.Event.from_row({"timestamp": 0, **row})
-        except InvalidInput:
-            skipped["events that are not UBI"] += 1
-            continue
+    for event in acts(events, skipped):
         if not event.item_id:
             skipped["events without object_id"] += 1
         elif event.action_name == _CLICK:

@@ -177,3 +177,31 @@ def test_items_of_an_event_are_those_that_opensearch_indexes(
     document: dict[str, Any], expected: list[str]
 ) -> None:
     assert ubi.item_ids(document) == expected
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"event_attributes": {"object": [{"object_id": "A"}, {"object_id": 7}]}},
+        {"event_attributes.object.object_id": ["A", "7"], "event_attributes.position.ordinal": 3},
+        {"event_attributes": {"object": {"object_id": ["A", "7"]}, "position.ordinal": "3"}},
+    ],
+)
+def test_a_basket_is_an_event_for_each_item(attributes: dict[str, Any]) -> None:
+    row = {"action_name": "purchase", "user_id": "u", "timestamp": 0, **attributes}
+    events = ubi.Event.each(row)
+    assert [(event.action_name, event.user, event.item_id) for event in events] == [
+        ("purchase", "u", "A"),
+        ("purchase", "u", "7"),
+    ]
+    ordinal = 3 if "position" in str(attributes) else None
+    assert {event.ordinal for event in events} == {ordinal}
+
+
+def test_an_event_of_one_item_or_none_is_read_as_it_is() -> None:
+    (plain,) = ubi.Event.each(EVENT)
+    assert plain == ubi.Event.from_row(EVENT)
+    (none,) = ubi.Event.each({"action_name": "login", "timestamp": 0})
+    assert none.item_id == ""
+    with pytest.raises(InvalidInput, match="action_name"):
+        ubi.Event.each({"event_attributes.object.object_id": "A"})

@@ -144,4 +144,11 @@ def actions(tables: Iterable[pa.Table]) -> Iterator[tuple[str, int]]:
         kept = table
         if "action" in table.column_names:
             kept = table.filter(pc.not_equal(table["action"], _IMPRESSION))
-        yield from zip(kept["user"].to_pylist(), kept["time"].to_pylist(), strict=True)
+        before = None
+        for name, user, at in zip(
+            *(kept[column].to_pylist() for column in ("id", "user", "time")), strict=True
+        ):
+            # A basket is one action, however many items it has.
+            if name != before:
+                yield user, at
+            before = name

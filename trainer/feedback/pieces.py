@@ -54,9 +54,9 @@ class Pieces:
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         self._waiting += rows
-        while len(self._waiting) >= _ROWS:
-            self._write(self._waiting[:_ROWS])
-            del self._waiting[:_ROWS]
+        # Never a part of what was added: of a document all rows are in one piece, or none.
+        if len(self._waiting) >= _ROWS:
+            self.flush()
 
     def flush(self) -> None:
         """Writes what waits."""

@@ -36,7 +36,7 @@ from trainer.feedback.cleaning import (
 from trainer.feedback.logs import DROPPED, EVENTS, QUERIES, Pulled, read_pulled, write_pulled
 from trainer.feedback.pieces import Pieces
 from trainer.feedback.reading import Reader
-from trainer.feedback.rows import EVENT_FIELDS, QUERY_FIELDS, event_row, query_row
+from trainer.feedback.rows import EVENT_FIELDS, QUERY_FIELDS, event_rows, query_rows
 
 __all__ = ["Progress", "Request", "counted", "moment", "pull", "summary"]
 
@@ -218,13 +218,13 @@ class _Pull:
         problem = pa.field("problem", pa.string())
         for name, schema in (("queries", QUERIES), ("events", EVENTS)):
             self._pieces[name] = Pieces(self._folder / _RAW, name, schema.append(problem))
-        for name, row in (("queries", query_row), ("events", event_row)):
+        for name, rows in (("queries", query_rows), ("events", event_rows)):
             pieces = self._pieces[name]
             self._progress(name, pieces.rows, found[name])
             done = pieces.rows
             try:
                 for hits in self._readers[name].batches(pieces.place(self._since)):
-                    pieces.add([row(hit) for hit in hits])
+                    pieces.add([row for hit in hits for row in rows(hit)])
                     done += len(hits)
                     self._progress(name, done, max(done, found[name]))
             finally:

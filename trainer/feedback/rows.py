@@ -10,7 +10,7 @@ from neuralrank.errors import InvalidInput
 from trainer.feedback.cleaning import NO_ITEM, NO_QUERY, NOT_UBI
 from trainer.feedback.reading import Hit
 
-__all__ = ["EVENT_FIELDS", "QUERY_FIELDS", "event_row", "query_row"]
+__all__ = ["EVENT_FIELDS", "QUERY_FIELDS", "event_rows", "query_rows"]
 
 # Of `_source`.
 QUERY_FIELDS: Final = tuple(ubi.Query.model_fields)
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 _LARGEST: Final = 2**31 - 1
 
 
-def query_row(hit: Hit) -> Row:
+def query_rows(hit: Hit) -> list[Row]:
     at = int(hit["sort"][0])
     row: Row = {"id": hit["_id"], "time": at, "problem": ""}
     try:
@@ -32,8 +32,8 @@ def query_row(hit: Hit) -> Row:
     except InvalidInput:
         source = hit.get("_source") or {}
         problem = NOT_UBI if source.get("query_id") else NO_QUERY
-        return row | {"query_id": "", "user": "", "problem": problem}
-    return row | {
+        return [row | {"query_id": "", "user": "", "problem": problem}]
+    columns = {
         "query_id": query.query_id,
         "user": query.user_id or query.client_id,
         "user_query": query.user_query,
@@ -41,16 +41,22 @@ def query_row(hit: Hit) -> Row:
         "attributes": query.query_attributes,
         "application": query.application,
     }
+    return [row | columns]
 
 
-def event_row(hit: Hit) -> Row:
+def event_rows(hit: Hit) -> list[Row]:
+    """One for each item."""
     at = int(hit["sort"][0])
     row: Row = {"id": hit["_id"], "time": at, "problem": ""}
     try:
-        event = ubi.Event.from_row({**(hit.get("_source") or {}), "timestamp": at})
+        events = ubi.Event.each({**(hit.get("_source") or {}), "timestamp": at})
     except InvalidInput:
-        return row | {"action": "", "user": "", "item_id": "", "problem": NOT_UBI}
-    return row | {
+        return [row | {"action": "", "user": "", "item_id": "", "problem": NOT_UBI}]
+    return [row | _columns(event) for event in events]
+
+
+def _columns(event: ubi.Event) -> Row:
+    return {
         "problem": "" if event.item_id else NO_ITEM,
         "action": event.action_name,
         "user": event.user,

@@ -74,6 +74,16 @@ def test_of_a_long_response_the_first_five_hundred_were_shown(
     assert skipped["items beyond place 500"] == 9_500
 
 
+def test_events_of_any_shape_count_for_their_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"query_id": "1", "user_query": "kettle", "query_response_hit_ids": ["a", "b", "c"]}
+    dotted = {"query_id": "1", "action_name": "click", "event_attributes.object.object_id": "b"}
+    basket = {"query_id": "1", "action_name": "click", "event_attributes": {
+        "object": [{"object_id": "a"}, {"object_id": "c"}]}}  # fmt: skip
+    (page,), skipped = read(monkeypatch, asked, [dotted, basket])
+    assert page.clicked == frozenset("abc")
+    assert not skipped
+
+
 def test_documents_of_one_query_are_read_in_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenSearch gives those of one query_id in any order. A time that can't be read costs no
     page."""

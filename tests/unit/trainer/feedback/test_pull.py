@@ -63,6 +63,22 @@ def test_counts_and_rows(tmp_path: Path) -> None:
     assert not cluster.points
 
 
+def test_a_basket_is_a_row_for_each_item_and_one_action(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    basket = event(10, "purchase", "a")
+    items = [f"item {number}" for number in range(200)]
+    basket["_source"]["event_attributes"] = {"object": [{"object_id": name} for name in items]}
+    cluster = Cluster([query(0, "q")], [basket, event(11, "click", "b")])
+    # However pieces are cut, no basket is: an interrupted pull goes on behind whole documents.
+    monkeypatch.setattr(pieces, "_ROWS", 50)
+    pulled = fetch(cluster, tmp_path)
+    assert left_out(pulled) == {}  # nobody is a robot for it
+    assert pulled.counts["purchases"] == 200
+    rows = Logs.open(tmp_path).events.to_pylist()
+    assert [row["item_id"] for row in rows] == [*items, "b"]
+
+
 def test_what_is_left_out_and_why(tmp_path: Path) -> None:
     robot = [event(100 + n, "click", "a", user="robot", place=n) for n in range(4)]
     slow = [event(1000 + 30 * n, "click", "a", user="slow", place=n) for n in range(4)]

@@ -223,7 +223,14 @@ def test_what_a_killed_run_left_can_be_discarded(
             "tune.yml:7: variants[0].bundle: the sidecar has no cross-encoder",
         ),
         ("    dimensions: 100\n", "tune.yml:7: variants[0].dimensions: got 100; vectors of"),
-        ("    analyzers: {title: nowhere}\n", "The index of variant 'as it is'"),
+        (
+            "    analyzers: {title: nowhere}\n",
+            "variants[0].analyzers: combined_fields",
+        ),
+        (
+            "    query: {match: {title: '{{query}}'}}\n    analyzers: {title: nowhere}\n",
+            "The index of variant 'as it is'",
+        ),
     ],
 )
 def test_what_is_wrong_costs_nothing_and_leaves_nothing(

@@ -9,6 +9,7 @@ from neuralrank.standing.analysis import (
     meet,
     meetings,
     parts_of,
+    text_bodies,
     text_fields,
     value_of,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "meetings",
     "parts_of",
     "place",
+    "text_bodies",
     "text_fields",
     "value_of",
     "vector_place",

@@ -19,6 +19,7 @@ __all__ = [
     "meet",
     "meetings",
     "parts_of",
+    "text_bodies",
     "text_fields",
     "value_of",
 ]
@@ -83,19 +84,23 @@ class Meeting:
 
 def text_fields(properties: Mapping[str, Any]) -> list[TextField]:
     """The text fields of a mapping's properties, each before its subfields, in their order."""
-    return list(_text_fields(properties, ""))
+    return [_text_field(*one) for one in text_bodies(properties)]
 
 
-def _text_fields(properties: Mapping[str, Any], prefix: str) -> Iterator[TextField]:
+def text_bodies(
+    properties: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Name and source, as of `TextField`, and what the mapping says of each text field: the
+    mapping's own objects."""
     for name, body in properties.items():
         path = f"{prefix}{name}"
         if body.get("type") == "text":
-            yield _text_field(path, path, body)
+            yield path, path, body
         for inner, subfield in body.get("fields", {}).items():
             if subfield.get("type") == "text":
-                yield _text_field(f"{path}.{inner}", path, subfield)
+                yield f"{path}.{inner}", path, subfield
         if body.get("type", "object") in ("object", "nested"):
-            yield from _text_fields(body.get("properties", {}), f"{path}.")
+            yield from text_bodies(body.get("properties", {}), f"{path}.")
 
 
 def _text_field(name: str, source: str, body: Mapping[str, Any]) -> TextField:

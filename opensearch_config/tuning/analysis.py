@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.packing import VECTOR
-from opensearch_config.fields import text_fields
+from neuralrank.standing import text_bodies
 from opensearch_config.tuning.located import Place
 from opensearch_config.tuning.spec import Variant
 
@@ -41,7 +41,8 @@ def changed_index(body: Mapping[str, Any], variant: Variant, refuse: Refuse) -> 
     made = copy.deepcopy(dict(body))
     made["settings"] = merged(made["settings"], variant.settings)
     made["mappings"] = merged(made["mappings"], variant.mappings)
-    fields = text_fields(made["mappings"].get("properties", {}))
+    bodies = text_bodies(made["mappings"].get("properties", {}))
+    fields = {name: body for name, _, body in bodies}
     for name, analyzer in variant.analyzers.items():
         if name not in fields:
             raise refuse(

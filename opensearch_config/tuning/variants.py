@@ -14,8 +14,9 @@ from opensearchpy import OpenSearch
 from neuralrank.errors import InvalidInput
 from neuralrank.generation import noted, one_index
 from neuralrank.packing import VECTOR
+from neuralrank.standing import text_fields
 from opensearch_config import files
-from opensearch_config.fields import mixed_analyzers, text_fields
+from opensearch_config.fields import mixed_analyzers
 from opensearch_config.tuning.analysis import changed_index
 from opensearch_config.tuning.located import Located, Place
 from opensearch_config.tuning.spec import Spec, Variant
@@ -159,14 +160,16 @@ def plan(spec: Spec, found: Located, source: Source, folder: Path = files.FOLDER
             raise refuse(
                 ("query",), f'has no "{files.PLACEHOLDER}", where the user\'s text belongs.'
             )
-        known = text_fields(body["mappings"].get("properties", {}))
+        properties = body["mappings"].get("properties", {})
         try:
             template = boosted(template, variant.boosts)
         except InvalidInput as error:
             raise refuse(
-                ("boosts",), f"{error} The index has {', '.join(sorted(known))}."
+                ("boosts",),
+                f"{error} The index has "
+                f"{', '.join(sorted(field.name for field in text_fields(properties)))}.",
             ) from None
-        if mixed := mixed_analyzers(template, body["mappings"].get("properties", {})):
+        if mixed := mixed_analyzers(template, properties):
             raise refuse(
                 ("analyzers",) if variant.analyzers else (),
                 "combined_fields asks together fields that analyse queries by one analyzer; "

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trainer.personal.sasrec import Sasrec
 from trainer.personal.sequences import Histories, Numbers
-from trainer.personal.statistics import ItemStatistics, profiles
+from trainer.personal.statistics import ItemStatistics, Sparse, profiles
 
 __all__ = ["FEATURES", "Candidates", "Sources", "centred"]
 
@@ -88,9 +88,11 @@ class Sources:
 
     def _of(self, places: Sequence[int], count: int) -> Candidates:
         rows = [self.histories.rows[place] for place in places]
-        dense = self._scores(places, rows)  # of each source, float32 [users, items]
+        faded = profiles(rows, len(self.histories.items), _FADE)
+        dense = self._scores(places, rows, faded)  # of each source, float32 [users, items]
         total = sum(weight * score for weight, score in zip(_WEIGHTS, dense, strict=True) if weight)
-        total = total + _LATER * self.statistics.times
+        times = self.statistics.times
+        total = total + _LATER * times
         if self.exclude_seen:
             for at, row in enumerate(rows):
                 total[at, row] = -np.inf
@@ -102,14 +104,16 @@ class Sources:
         columns = [np.take_along_axis(score, items, axis=1) for score in dense]
         columns.append(np.log1p(self.statistics.popularity)[items])
         columns.append(np.repeat(lengths[:, None], count, axis=1))
-        times = self.statistics.times
         columns.append(times[items])
-        columns.append(times[items] - self._now(rows)[:, None])
+        # When users are, by their items, the newest first.
+        now = (faded @ times) / np.asarray(faded.sum(axis=1)).ravel()
+        columns.append(times[items] - now[:, None])
         return Candidates(items.astype(np.int64), np.stack(columns, axis=-1).astype(np.float32))
 
-    def _scores(self, places: Sequence[int], rows: Sequence[Numbers]) -> list[Floats]:
+    def _scores(
+        self, places: Sequence[int], rows: Sequence[Numbers], faded: Sparse
+    ) -> list[Floats]:
         items = len(self.histories.items)
-        faded = profiles(rows, items, _FADE)
         near = (faded @ self.statistics.shrunk).toarray()
         after = (profiles(rows, items, _FADE_FAST) @ self.statistics.transitions).toarray()
         newest = self.content[[row[-1] for row in rows]]
@@ -123,12 +127,6 @@ class Sources:
             newest @ self.content.T,
             logits,
         ]
-
-    def _now(self, rows: Sequence[Numbers]) -> Floats:
-        """When users are, by their items, the newest first: float32 [users]."""
-        faded = profiles(rows, len(self.histories.items), _FADE)
-        total = np.asarray(faded.sum(axis=1)).ravel()
-        return np.asarray((faded @ self.statistics.times) / total, np.float32)
 
 
 def centred(content: Floats) -> Floats:

@@ -21,6 +21,7 @@ __all__ = [
     "PAIR_FEATURES",
     "Counts",
     "ItemStatistics",
+    "Sparse",
     "interactions",
     "new_owners",
     "profiles",

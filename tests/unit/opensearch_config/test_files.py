@@ -178,6 +178,21 @@ def test_fields_asked_together_are_analysed_alike(folder: Path) -> None:
     assert product_index(folder=folder)
 
 
+def test_a_field_without_an_analyzer_has_the_index_s_own(folder: Path) -> None:
+    """OpenSearch goes by names: its default and `standard` are two."""
+    query = {"combined_fields": {"query": "{{query}}", "fields": ["plain^2", "named"]}}
+    (folder / "queries" / "product.json").write_text(json.dumps(query))
+    file = folder / "mappings" / "product.json"
+    mapping = json.loads(file.read_text())
+    mapping["properties"] |= {
+        "plain": {"type": "text"},
+        "named": {"type": "text", "analyzer": "standard"},
+    }
+    file.write_text(json.dumps(mapping))
+    with pytest.raises(InvalidInput, match="plain by default; named by standard"):
+        product_index(folder=folder)
+
+
 def test_a_byte_order_mark_is_no_part_of_a_file(folder: Path) -> None:
     add_synonyms(folder, "synonyms.txt")
     (folder / "synonyms.txt").write_text("laptop, notebook\n", "utf-8-sig")

@@ -2,7 +2,7 @@
 
 A field takes two bytes on the wire and up to 170 in memory: 64 MiB of empty candidates would be
 5 GiB, and nobody else would be answered while they are made. Counting stops at what is allowed.
-A request of 1,000 candidates of 2 KB takes 0.3 ms.
+A request of 1,000 candidates of 2 KB takes half a millisecond.
 """
 
 from collections.abc import Mapping
@@ -67,25 +67,17 @@ def _guess(raw: bytes, kind: Any, most: Mapping[str, int], fields: int, every: i
                 seen += 1
                 if seen > fields:
                     raise _too_many(f"{fields} fields, in candidates and beside", fields)
+                # Numbers of one byte, as nearly all tags are, are read without a call.
                 tag = raw[at]
                 at += 1
-                # Numbers of one byte and of two, which are nearly all, are read without a call.
                 if tag > 127:
-                    if raw[at] < 128:
-                        tag += (raw[at] - 1) << 7
-                        at += 1
-                    else:
-                        tag, at = _varint(raw, at - 1)
+                    tag, at = _varint(raw, at - 1)
                 wire = tag & 7
                 if wire == 2:
                     length = raw[at]
                     at += 1
                     if length > 127:
-                        if raw[at] < 128:
-                            length += (raw[at] - 1) << 7
-                            at += 1
-                        else:
-                            length, at = _varint(raw, at - 1)
+                        length, at = _varint(raw, at - 1)
                     number = tag >> 3
                     if at_top and number in left:
                         left[number] -= 1
@@ -99,10 +91,7 @@ def _guess(raw: bytes, kind: Any, most: Mapping[str, int], fields: int, every: i
                             waiting.append((at, min(at + length, end), {}, every))
                     at += length
                 elif wire == 0:
-                    if raw[at] < 128:
-                        at += 1
-                    else:
-                        _, at = _varint(raw, at)
+                    _, at = _varint(raw, at)
                 elif wire == 1:
                     at += 8
                 elif wire == 5:
@@ -125,11 +114,13 @@ def _inner(kind: Any) -> dict[int, Any]:
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """A number, and where it ends.
+    """A number of several bytes, and where it ends.
 
     Raises:
         IndexError: there is none.
     """
+    if raw[at + 1] < 128:  # of two, as nearly all of them
+        return raw[at] + ((raw[at + 1] - 1) << 7), at + 2
     number = 0
     for place in range(_VARINT):
         byte = raw[at + place]

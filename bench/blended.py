@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.candidates import DATA, Found, Recorded
-from neuralrank.catalogue import Catalogue
-from neuralrank.encoder import Encoder
-from neuralrank.exclusions import as_read
-from neuralrank.product import Product, headline, passage
+from neuralrank.catalogue.product import Product, headline, passage
+from neuralrank.catalogue.reading import Catalogue
+from neuralrank.encoders.encoder import Encoder
+from neuralrank.text.exclusions import as_read
 from sidecar.domain import Candidates, Floats, Weights
 from sidecar.ranking.blend import blend, feedback, order, relevance, retrieval
 from sidecar.ranking.score import centroid_match, similarities

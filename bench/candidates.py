@@ -15,14 +15,14 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 
 from bench.latency import make_index
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.results import NO_PIPELINE, ask
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import NotFound
 from neuralrank.evaluation import Judged, Qrels, judge, read_qrels, read_queries
-from neuralrank.opensearch import connect
-from neuralrank.registry import Registry
+from neuralrank.files.whole import write_whole
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
-from neuralrank.whole_file import write_whole
 from opensearch_config import lexical_query
 
 __all__ = ["DATA", "Found", "Recorded", "index_name", "judged_by_query", "recorded"]

@@ -9,7 +9,7 @@ from typing import Final
 
 from bench.report import Report
 from bench.workload import default_registry
-from neuralrank.registry import Registry
+from neuralrank.bundles.registry import Registry
 from neuralrank.settings import load_settings
 
 __all__ = ["run"]

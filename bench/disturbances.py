@@ -15,8 +15,8 @@ import grpc
 
 from bench.faulty import FAULTS, FaultProxy
 from bench.scripted import Shop
-from neuralrank.bundle import Bundle, write_bundle
-from neuralrank.registry import Registry
+from neuralrank.bundles.bundle import Bundle, write_bundle
+from neuralrank.bundles.registry import Registry
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 

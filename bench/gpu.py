@@ -32,9 +32,9 @@ from neuralrank.backends.tensorrt.driver import Driver, open_driver  # noqa: E40
 from neuralrank.backends.tensorrt.graph import read_float_graph  # noqa: E402
 from neuralrank.backends.tensorrt.library import Library, load_library  # noqa: E402
 from neuralrank.backends.tensorrt.trial import on_cpu, real_feeds  # noqa: E402
-from neuralrank.bundle import Bundle  # noqa: E402
+from neuralrank.bundles.bundle import Bundle  # noqa: E402
+from neuralrank.bundles.registry import Registry  # noqa: E402
 from neuralrank.errors import NeuralrankError, Unsupported  # noqa: E402
-from neuralrank.registry import Registry  # noqa: E402
 from neuralrank.settings import load_settings  # noqa: E402
 
 RESULT: Final = ROOT / "bench/results/gpu.json"

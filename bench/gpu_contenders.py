@@ -17,7 +17,7 @@ from neuralrank.backends.tensorrt.library import Library
 from neuralrank.backends.tensorrt.precision import to_half
 from neuralrank.backends.tensorrt.profiles import lengths_up_to, profiles_for
 from neuralrank.backends.tensorrt.session import Session
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
 from neuralrank.errors import Unsupported
 
 __all__ = ["Contender", "bert_weights", "contenders"]

@@ -13,10 +13,10 @@ from opensearchpy import OpenSearch
 from bench.report import Report, percentiles
 from bench.workload import CATALOGUE
 from indexer import Catalogue, index_catalogue
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.results import NO_PIPELINE, ask
-from neuralrank.encoder import Encoder
-from neuralrank.opensearch import connect
-from neuralrank.registry import Registry
+from neuralrank.encoders.encoder import Encoder
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings, load_settings
 from opensearch_config import lexical_query, product_index
 

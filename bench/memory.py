@@ -24,8 +24,8 @@ from bench.report import Report
 from bench.running import Running, free_port
 from bench.scripted import INDEX, Shop, Site, json_answer
 from bench.workload import default_registry, make_shop
-from neuralrank.packing import PACKED, VECTOR, pack
-from neuralrank.registry import Registry
+from neuralrank.bundles.registry import Registry
+from neuralrank.opensearch.packing import PACKED, VECTOR, pack
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.settings import SidecarSettings

@@ -13,12 +13,12 @@ from tokenizers import Tokenizer
 
 from bench.report import Report, percentiles, repeat
 from bench.workload import CATALOGUE
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.registry import Registry
+from neuralrank.catalogue.product import Product, headline, passage
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.models import add
 from neuralrank.models.packages import fetch_package
-from neuralrank.product import Product, headline, passage
-from neuralrank.registry import Registry
 
 __all__ = ["run"]
 

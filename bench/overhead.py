@@ -25,10 +25,10 @@ from opensearchpy import OpenSearch
 from bench import latency
 from bench.report import Report, percentiles
 from bench.workload import CATALOGUE
+from neuralrank.catalogue.product import PASSAGE_FIELDS, passage
 from neuralrank.client import Client
 from neuralrank.errors import NeuralrankError, Unavailable
-from neuralrank.opensearch import connect
-from neuralrank.product import PASSAGE_FIELDS, passage
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings, load_settings
 from neuralrank.stack.ports import LOOPBACK, choose_port
 from neuralrank.v1 import ranking_pb2 as pb

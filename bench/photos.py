@@ -19,13 +19,13 @@ from opensearchpy import OpenSearch
 from bench.candidates import DATA
 from bench.report import Report
 from indexer import Catalogue, Photos, index_catalogue
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.results import NO_PIPELINE, ask
-from neuralrank.encoder import Encoder
-from neuralrank.image_encoder import ImageEncoder
+from neuralrank.encoders.encoder import Encoder
+from neuralrank.encoders.image_encoder import ImageEncoder
 from neuralrank.models import add
-from neuralrank.opensearch import connect
-from neuralrank.packing import IMAGE_PACKED, IMAGE_VECTOR, unpack
-from neuralrank.registry import Registry
+from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.packing import IMAGE_PACKED, IMAGE_VECTOR, unpack
 from neuralrank.settings import Settings, load_settings
 from opensearch_config import product_index
 

@@ -19,7 +19,7 @@ from bench.latency import make_index
 from bench.report import Report, percentiles
 from neuralrank.cli.results import Page, ask
 from neuralrank.errors import Unavailable
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.progress import tracked
 from neuralrank.settings import load_settings
 

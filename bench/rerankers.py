@@ -15,10 +15,10 @@ from bench.candidates import recorded
 from bench.deadline import NO_END, judged, one_pass, serving
 from bench.report import Report, repeat
 from bench.workload import CATALOGUE
-from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.bundles.registry import Registry
+from neuralrank.catalogue.product import Product, passage
+from neuralrank.encoders.cross_encoder import CrossEncoder
 from neuralrank.models import add
-from neuralrank.product import Product, passage
-from neuralrank.registry import Registry
 from neuralrank.settings import Settings, load_settings
 
 __all__ = ["run"]

@@ -33,7 +33,7 @@ from bench.report import RESULTS
 from bench.running import Running
 from bench.scripted import Site
 from bench.workload import default_registry, make_requests, make_shop
-from neuralrank.registry import Registry
+from neuralrank.bundles.registry import Registry
 from sidecar.settings import SidecarSettings
 
 __all__ = ["soak"]

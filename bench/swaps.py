@@ -30,11 +30,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from bench.report import Report
 from bench.running import Running, Usage, usage
-from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
-from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.bundles.registry import Registry
+from neuralrank.encoders.cross_encoder import CrossEncoder
 from neuralrank.models import measured
 from neuralrank.models.bert import BertConfig, write_bert
-from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.scripted import INDEX, Shop
+from neuralrank.bundles.registry import Registry
+from neuralrank.catalogue.product import Product, document
 from neuralrank.models import add_defaults
-from neuralrank.product import Product, document
-from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 from neuralrank.v1 import ranking_pb2 as pb
 

@@ -24,11 +24,11 @@ from opensearchpy import OpenSearch
 from rich.console import Console
 from rich.text import Text
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.results import NO_PIPELINE, Page, ask, side_by_side
 from neuralrank.console import table_console
 from neuralrank.errors import NeuralrankError, NotFound, exit_code
-from neuralrank.opensearch import connect
-from neuralrank.registry import Registry
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings, load_settings
 from opensearch_config import lexical_query
 

@@ -5,7 +5,7 @@ from indexer.photos import LiveVectors, PhotoEncoder, Photos
 from indexer.reencoding import Reencoded, reencode
 from indexer.rejects import Rejects
 from indexer.run import PassageEncoder, Summary, index_catalogue
-from neuralrank.catalogue import FORMATS, Catalogue, Row
+from neuralrank.catalogue.reading import FORMATS, Catalogue, Row
 
 __all__ = [
     "FORMATS",

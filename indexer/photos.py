@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
 from neuralrank import __version__
-from neuralrank.bundle import ImageInputs
+from neuralrank.bundles.bundle import ImageInputs
+from neuralrank.catalogue.product import Product
+from neuralrank.encoders.pictures import MAX_BYTES, Picture, read_picture
 from neuralrank.errors import InvalidInput
-from neuralrank.packing import IMAGE_PACKED, unpack
-from neuralrank.pictures import MAX_BYTES, Picture, read_picture
-from neuralrank.product import Product
+from neuralrank.opensearch.packing import IMAGE_PACKED, unpack
 
 __all__ = ["Known", "LiveVectors", "PhotoEncoder", "Photos", "Seen"]
 
@@ -42,7 +42,7 @@ _SAMPLE_AT_LEAST: Final = 50
 
 
 class PhotoEncoder(Protocol):
-    """What turns photos into vectors; `neuralrank.image_encoder.ImageEncoder` is one."""
+    """What turns photos into vectors; `neuralrank.encoders.image_encoder.ImageEncoder` is one."""
 
     inputs: ImageInputs
 

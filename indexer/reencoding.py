@@ -19,19 +19,19 @@ from opensearchpy import OpenSearch
 
 from indexer.run import PassageEncoder
 from indexer.unfinished import give_up
+from neuralrank.catalogue.product import headline
+from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import (
     InvalidInput,
     NotFound,
     Unavailable,
     Unsupported,
 )
-from neuralrank.generation import Generation, create, find_unfinished
-from neuralrank.matryoshka import cut
-from neuralrank.packing import PACKED, VECTOR, pack
-from neuralrank.point_in_time import AS_STORED, point_in_time
-from neuralrank.product import headline
-from neuralrank.succession import Live, lift_left_over, read_only
-from neuralrank.writing import bulk_write
+from neuralrank.opensearch.generation import Generation, create, find_unfinished
+from neuralrank.opensearch.packing import PACKED, VECTOR, pack
+from neuralrank.opensearch.point_in_time import AS_STORED, point_in_time
+from neuralrank.opensearch.succession import Live, lift_left_over, read_only
+from neuralrank.opensearch.writing import bulk_write
 
 __all__ = ["Reencoded", "reencode"]
 

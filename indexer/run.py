@@ -19,13 +19,13 @@ from opensearchpy import OpenSearch
 from indexer.photos import Photos
 from indexer.rejects import Rejects
 from indexer.unfinished import give_up
-from neuralrank.catalogue import Catalogue, Row
+from neuralrank.catalogue.product import Product, document, headline
+from neuralrank.catalogue.reading import Catalogue, Row
+from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
-from neuralrank.generation import Generation, check_name, create, find_unfinished
-from neuralrank.matryoshka import cut
-from neuralrank.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR, pack, unpack
-from neuralrank.product import Product, document, headline
-from neuralrank.writing import bulk_write
+from neuralrank.opensearch.generation import Generation, check_name, create, find_unfinished
+from neuralrank.opensearch.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR, pack, unpack
+from neuralrank.opensearch.writing import bulk_write
 
 __all__ = ["PassageEncoder", "Summary", "index_catalogue"]
 
@@ -34,7 +34,7 @@ _CHUNK: Final = 1024
 
 
 class PassageEncoder(Protocol):
-    """What turns passages into vectors; `neuralrank.encoder.Encoder` is one."""
+    """What turns passages into vectors; `neuralrank.encoders.encoder.Encoder` is one."""
 
     @property
     def ref(self) -> str: ...

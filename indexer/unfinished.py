@@ -3,7 +3,7 @@
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import NeuralrankError, add_sentence
-from neuralrank.generation import Generation
+from neuralrank.opensearch.generation import Generation
 
 __all__ = ["give_up"]
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.generation import alias_of
+from neuralrank.opensearch.generation import alias_of
 from opensearch_config import files
 from opensearch_config.differences import differences
 from opensearch_config.engine import RANK_PLUGIN, require_engine, require_plugin

@@ -8,7 +8,7 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, Unsupported
-from neuralrank.generation import one_index
+from neuralrank.opensearch.generation import one_index
 from neuralrank.ubi import EVENTS_INDEX, QUERIES_INDEX
 from opensearch_config import files
 from opensearch_config.live import chosen_mappings, chosen_settings

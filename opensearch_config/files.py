@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from neuralrank.catalogue.product import PASSAGE_FIELDS
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR
-from neuralrank.product import PASSAGE_FIELDS
+from neuralrank.opensearch.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR
 from opensearch_config.fields import mixed_analyzers
 
 __all__ = [

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from neuralrank.generation import READ_ONLY, noted
-from neuralrank.packing import PACKED, VECTOR
+from neuralrank.opensearch.generation import READ_ONLY, noted
+from neuralrank.opensearch.packing import PACKED, VECTOR
 from opensearch_config import files
 
 __all__ = ["chosen_mappings", "chosen_settings", "with_encoder"]

@@ -19,8 +19,8 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, Unavailable
-from neuralrank.generation import Generation, adopt, create, free_name
-from neuralrank.succession import WRITE_BLOCK, find_live, read_only
+from neuralrank.opensearch.generation import Generation, adopt, create, free_name
+from neuralrank.opensearch.succession import WRITE_BLOCK, find_live, read_only
 from opensearch_config import files
 from opensearch_config.changes import Change
 

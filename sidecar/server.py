@@ -15,10 +15,10 @@ import onnxruntime
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from neuralrank.backends import Choice
+from neuralrank.backends.choice import Choice
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import NeuralrankError, Unsupported
-from neuralrank.opensearch import connect_async
-from neuralrank.registry import Registry
+from neuralrank.opensearch.connection import connect_async
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.access.tls import Certificates

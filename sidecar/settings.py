@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from neuralrank.choice import BackendName, GpuPrecision
+from neuralrank.backends.choice import BackendName, GpuPrecision
 from neuralrank.errors import InvalidSettings
 
 __all__ = ["SidecarSettings", "load_sidecar_settings"]

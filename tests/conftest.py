@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from opensearchpy import OpenSearch
 
-from neuralrank.opensearch import connect
-from neuralrank.registry import Registry
+from neuralrank.bundles.registry import Registry
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent

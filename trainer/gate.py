@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from neuralrank.candidates import Candidate, Check
+from neuralrank.bundles.candidates import Candidate, Check
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
 from neuralrank.evaluation import Judged, compare
-from neuralrank.registry import Registry
 from trainer.evaluation.evaluation import CLICKS, Evaluation, HeldBack, evaluate
 from trainer.evaluation.relevance import MAIN, METRICS
 from trainer.evaluation.scoring import Track, load_scorer

@@ -16,12 +16,12 @@ from bench.judged import folder_of
 from bench.plot import Line, write_plot
 from bench.report import RESULTS, Report
 from bench.workload import default_registry
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import Unsupported
 from neuralrank.evaluation import read_qrels, read_queries
-from neuralrank.exclusive import exclusive
-from neuralrank.registry import Registry
+from neuralrank.files.exclusive import exclusive
+from neuralrank.files.whole import write_whole
 from neuralrank.settings import load_settings
-from neuralrank.whole_file import write_whole
 from trainer.text import read_source
 
 

@@ -12,7 +12,7 @@ from bench.candidates import DATA
 from bench.feedback_loop.shop import INDEX, SET, Refused, Shop
 from bench.feedback_loop.users import Clicks, Traffic, click_chance, documents
 from neuralrank.evaluation import Qrels, judge
-from neuralrank.whole_file import write_whole
+from neuralrank.files.whole import write_whole
 
 __all__ = ["ARMS", "Arm", "Learner", "Plan"]
 

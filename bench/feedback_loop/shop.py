@@ -19,12 +19,12 @@ import onnx
 from opensearchpy import OpenSearch
 
 from bench.candidates import DATA
-from neuralrank.bundle import MODEL, TOKENIZER
+from neuralrank.bundles.bundle import MODEL, TOKENIZER
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.results import NO_PIPELINE, ask
 from neuralrank.models import Checkpoint, measured
 from neuralrank.models.bert import write_bert
-from neuralrank.opensearch import connect
-from neuralrank.registry import Registry
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import load_settings
 from opensearch_config import lexical_query, pipelines
 

@@ -16,11 +16,11 @@ from bench.finetune.share import METRIC, SHARES, ndcg
 from bench.judged import judged_dataset
 from bench.report import Report
 from bench.workload import default_registry
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidInput, Unsupported
 from neuralrank.evaluation import Judged, compare
-from neuralrank.exclusive import exclusive
+from neuralrank.files.exclusive import exclusive
 from neuralrank.models import Checkpoint
-from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 
 _SETS: Final = ("esci_en", "icecat_en")

@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 
 from bench.finetune.ranked import Ranked, Ranking
 from bench.finetune.share import SHARES, earned, gains, mixed, ndcg
-from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.encoders.cross_encoder import CrossEncoder
 from neuralrank.errors import InvalidBundle
-from neuralrank.exclusions import as_read
+from neuralrank.files.whole import write_whole
 from neuralrank.judging import query_id, query_key
 from neuralrank.models import Checkpoint
-from neuralrank.whole_file import write_whole
+from neuralrank.text.exclusions import as_read
 from trainer.dataset import Dataset
 from trainer.loop import TrainingOptions
 from trainer.text.reranker import RerankerOptions, train_reranker

@@ -10,8 +10,8 @@ from typing import Any
 from bench.candidates import Recorded, recorded
 from bench.deadline import NO_END, request, serving
 from neuralrank.evaluation import Qrels
+from neuralrank.files.whole import write_whole
 from neuralrank.settings import Settings
-from neuralrank.whole_file import write_whole
 
 __all__ = ["Ranked", "Ranking", "ranked"]
 

@@ -7,11 +7,11 @@ from typing import Final
 
 from bench.late_interaction import time, worth
 from bench.late_interaction.contenders import SMALL, Contenders
-from neuralrank.bundle import Bundle
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.registry import Registry
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.models import add
-from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 from trainer.recipes.late_interaction.serving import LateInteraction
 

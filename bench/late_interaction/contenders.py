@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.encoders.cross_encoder import CrossEncoder
 from trainer.recipes.late_interaction.serving import Kept, LateInteraction
 
 __all__ = ["KEPT", "SMALL", "Contenders", "late_name"]

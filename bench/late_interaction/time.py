@@ -8,8 +8,8 @@ import numpy as np
 
 from bench.late_interaction.contenders import KEPT, SMALL, Contenders, late_name
 from bench.report import Report, repeat
-from neuralrank.catalogue import Catalogue
-from neuralrank.product import Product, passage
+from neuralrank.catalogue.product import Product, passage
+from neuralrank.catalogue.reading import Catalogue
 from sidecar.settings import SidecarSettings
 
 __all__ = ["report"]

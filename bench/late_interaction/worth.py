@@ -11,10 +11,10 @@ from bench.blended import Page, Texts, pages, read_texts
 from bench.candidates import judged_by_query, recorded
 from bench.late_interaction.contenders import KEPT, SMALL, Contenders, late_name
 from bench.report import Report
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.evaluation import Judged, compare
-from neuralrank.language import detect
 from neuralrank.settings import Settings
+from neuralrank.text.language import detect
 
 __all__ = ["report"]
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from tokenizers import Tokenizer
 
 from bench.sidecar.pairs import PairSet
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
 
 __all__ = ["operations", "peak"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import bm25s
 import numpy as np
 
+from neuralrank.catalogue.product import Product, document, passage
 from neuralrank.errors import NotFound
-from neuralrank.product import Product, document, passage
 
 __all__ = ["SETS", "PairSet", "read_sets"]
 

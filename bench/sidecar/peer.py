@@ -126,8 +126,8 @@ class Neuralrank:
     def __init__(self, folder, threads, max_tokens):  # noqa: ARG002
         from pathlib import Path
 
-        from neuralrank.bundle import Bundle
-        from neuralrank.cross_encoder import CrossEncoder
+        from neuralrank.bundles.bundle import Bundle
+        from neuralrank.encoders.cross_encoder import CrossEncoder
         from sidecar.cores import share
         from sidecar.deadline import Deadline
         from sidecar.inference.cost import Cost

@@ -13,7 +13,7 @@ from bench.load import Spec, Tally, load, save_requests
 from bench.running import Running
 from bench.scripted import Site
 from bench.workload import make_requests, make_shop
-from neuralrank.registry import Registry
+from neuralrank.bundles.registry import Registry
 from sidecar.settings import SidecarSettings
 
 __all__ = ["measure_load", "measure_scaling"]

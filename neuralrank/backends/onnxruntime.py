@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from neuralrank.batching import token_batches
 from neuralrank.errors import InvalidBundle
+from neuralrank.text.batching import token_batches
 
 __all__ = ["OnnxRuntime", "open_session"]
 

@@ -10,7 +10,7 @@ import typer
 
 from neuralrank.errors import NeuralrankError, Unsupported, exit_code
 from neuralrank.extras import install
-from neuralrank.full_disk import no_room, out_of_room
+from neuralrank.files.full_disk import no_room, out_of_room
 
 __all__ = ["app", "main"]
 

@@ -14,8 +14,8 @@ from rich.text import Text
 from neuralrank.cli.json_output import Json, print_json
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
-from neuralrank.generation import one_index
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.generation import one_index
 from neuralrank.settings import load_settings
 from neuralrank.standing import (
     Meeting,

@@ -16,7 +16,7 @@ from neuralrank.cli.interruption import ended_like_ctrl_c
 from neuralrank.cli.json_output import Json
 from neuralrank.console import plain_console
 from neuralrank.errors import NeuralrankError, exit_code
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 

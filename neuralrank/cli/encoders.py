@@ -1,9 +1,9 @@
 """The encoder that commands take where none is named. All of them take the same: a personal ranker
 on other vectors than the index's does not serve, and numbers measured on them say nothing of it."""
 
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import NotFound
-from neuralrank.registry import Registry
 
 __all__ = ["default_encoder"]
 

@@ -30,7 +30,7 @@ from neuralrank.evaluation import (
     summary,
 )
 from neuralrank.judging import require_some, unknown_in_words, unknown_items
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.progress import tracked
 from neuralrank.settings import load_settings
 

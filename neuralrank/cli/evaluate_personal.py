@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuralrank.catalogue import Catalogue
+from neuralrank.catalogue.product import Product, headline
+from neuralrank.catalogue.reading import Catalogue
 from neuralrank.cli.encoders import default_encoder
 from neuralrank.cli.json_output import Json, print_json
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
-from neuralrank.product import Product, headline
 from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 
@@ -115,8 +115,8 @@ def _headlines(path: Path) -> dict[str, str]:
 
 def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> "Content":
     """Of texts, by the default encoder; made once."""
-    from neuralrank.encoder import Encoder
-    from neuralrank.registry import Registry
+    from neuralrank.bundles.registry import Registry
+    from neuralrank.encoders.encoder import Encoder
     from neuralrank.stack.ranking import fill_registry
     from trainer.dataset.finding import item_vectors
     from trainer.personal import Content

@@ -21,7 +21,7 @@ from neuralrank.experiments import (
     users_for_lift,
     users_for_preference,
 )
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import load_settings
 
 __all__ = ["experiment"]

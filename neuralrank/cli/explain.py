@@ -10,6 +10,7 @@ import typer
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli import explained, results, search
 from neuralrank.cli.analyze import mappings_of, product_source
 from neuralrank.cli.config_folder import config_folder
@@ -17,10 +18,9 @@ from neuralrank.cli.json_output import print_json
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound
-from neuralrank.generation import noted
-from neuralrank.opensearch import connect
-from neuralrank.packing import PACKED, VECTOR, unpack
-from neuralrank.registry import Registry
+from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.generation import noted
+from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
 from neuralrank.settings import Settings, load_settings
 from neuralrank.standing import (
     Lexical,

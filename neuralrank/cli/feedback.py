@@ -18,11 +18,11 @@ from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.json_output import Json
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.writing import bulk_write
 from neuralrank.settings import load_settings
-from neuralrank.ubi_fields import USERS, conflicts, require_fields
-from neuralrank.ubi_rows import read_rows
-from neuralrank.writing import bulk_write
+from neuralrank.ubi.fields import USERS, conflicts, require_fields
+from neuralrank.ubi.rows import read_rows
 
 __all__ = ["feedback"]
 

@@ -10,16 +10,16 @@ from opensearchpy import OpenSearch
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.encoders import default_encoder
 from neuralrank.console import plain_console
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.encoder import Encoder
+from neuralrank.encoders.image_encoder import ImageEncoder
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.generation import noted, one_index
-from neuralrank.image_encoder import ImageEncoder
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.generation import noted, one_index
 from neuralrank.progress import progress_bar
-from neuralrank.registry import Registry
 from neuralrank.settings import Settings, load_settings
 
 __all__ = [

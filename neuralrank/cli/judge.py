@@ -10,6 +10,7 @@ import orjson
 import typer
 from opensearchpy import OpenSearch
 
+from neuralrank.catalogue.product import strings
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.results import NO_PIPELINE, PIPELINE, Hit, ask, price
@@ -26,8 +27,7 @@ from neuralrank.judging import (
     unknown_in_words,
     unknown_items,
 )
-from neuralrank.opensearch import connect
-from neuralrank.product import strings
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import load_settings
 
 __all__ = ["judge"]

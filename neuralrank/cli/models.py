@@ -7,16 +7,16 @@ import orjson
 import typer
 from rich.table import Column, Table
 
-from neuralrank.bundle import Bundle, parse_ref
+from neuralrank.bundles.bundle import Bundle, parse_ref
+from neuralrank.bundles.in_service import Published
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli import promotion
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import Ref, RegistryUrl, open_registry, say_done
 from neuralrank.console import plain_console, table_console
 from neuralrank.errors import InvalidInput
-from neuralrank.in_service import Published
 from neuralrank.models import add, add_defaults
 from neuralrank.models.bert import Precision
-from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 
 __all__ = ["models"]

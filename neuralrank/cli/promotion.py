@@ -9,14 +9,14 @@ import orjson
 import typer
 from rich.table import Column, Table
 
-from neuralrank.bundle import parse_ref
-from neuralrank.candidates import Candidate
+from neuralrank.bundles.bundle import parse_ref
+from neuralrank.bundles.candidates import Candidate
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.gate_options import GATE, JudgedBy, Margin, MaxP, MinGain, MinSize
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry, say_done
 from neuralrank.console import table_console
 from neuralrank.errors import EXIT_CODE, InvalidInput
-from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:

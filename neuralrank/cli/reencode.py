@@ -10,10 +10,10 @@ from rich.table import Table
 from neuralrank.cli.index import Dimensions, Keep, Resume, load_encoder, width_of
 from neuralrank.cli.interruption import ended_like_ctrl_c
 from neuralrank.console import plain_console
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.succession import find_live
 from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
-from neuralrank.succession import find_live
 
 __all__ = ["reencode"]
 

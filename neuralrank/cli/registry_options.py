@@ -5,7 +5,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from neuralrank.registry import Registry
+from neuralrank.bundles.registry import Registry
 from neuralrank.settings import load_settings
 
 __all__ = ["Ref", "RegistryUrl", "open_registry", "say_done"]

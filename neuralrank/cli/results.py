@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from neuralrank.catalogue.product import strings
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.product import strings
 
 __all__ = ["NO_PIPELINE", "PIPELINE", "Hit", "Page", "ask", "show", "side_by_side"]
 

@@ -15,8 +15,8 @@ from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
 from neuralrank.limits import MAX_QUERY
-from neuralrank.opensearch import connect
-from neuralrank.packing import IMAGE_VECTOR
+from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.packing import IMAGE_VECTOR
 from neuralrank.settings import load_settings
 from opensearch_config import lexical_query
 

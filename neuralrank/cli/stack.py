@@ -195,7 +195,7 @@ def _absolute(registry: str) -> str:
 def _create_config(settings: Settings, state: State) -> Iterator[str]:
     """What pipelines and UBI indexes are missing, by the stage that owns them; in words, what is
     there and differs. That is left: somebody may have edited it for good reason."""
-    from neuralrank.opensearch import connect
+    from neuralrank.opensearch.connection import connect
     from opensearch_config import create
 
     found = settings.model_copy(update={"opensearch_url": state.opensearch_url})

@@ -18,7 +18,7 @@ from neuralrank.cli.json_output import Json, print_json
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.judging import unknown_in_words
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 

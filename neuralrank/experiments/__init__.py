@@ -14,7 +14,7 @@ from neuralrank.experiments.statistics import (
     Preferred,
     Tally,
 )
-from neuralrank.ubi_rows import Skipped
+from neuralrank.ubi.rows import Skipped
 
 __all__ = [
     "ARM",

@@ -10,8 +10,8 @@ from opensearchpy import OpenSearch
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.experiments.attributes import ARM, ARMS, EXPERIMENT, TEAMS
-from neuralrank.ubi_fields import require_fields
-from neuralrank.ubi_rows import Row, Skipped, acts, during, joined, read_rows
+from neuralrank.ubi.fields import require_fields
+from neuralrank.ubi.rows import Row, Skipped, acts, during, joined, read_rows
 
 __all__ = ["ACTIONS", "Page", "read_pages"]
 

@@ -16,7 +16,7 @@ from neuralrank.judging.judgments import (
     unknown_items,
 )
 from neuralrank.judging.pages import BEYOND, LAST_PLACE, Page, places_listed, read_pages
-from neuralrank.ubi_rows import Skipped
+from neuralrank.ubi.rows import Skipped
 
 __all__ = [
     "BEYOND",

@@ -8,7 +8,7 @@ from opensearchpy import OpenSearch
 from neuralrank.judging.clicks import MODELS, Tally, grade
 from neuralrank.judging.judgments import Judgments, query_key
 from neuralrank.judging.pages import read_pages
-from neuralrank.ubi_rows import Skipped
+from neuralrank.ubi.rows import Skipped
 
 __all__ = ["Learned", "judgments_from_clicks"]
 

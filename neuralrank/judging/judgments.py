@@ -17,8 +17,8 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
-from neuralrank.point_in_time import AS_STORED
-from neuralrank.whole_file import write_whole
+from neuralrank.files.whole import write_whole
+from neuralrank.opensearch.point_in_time import AS_STORED
 
 __all__ = [
     "Judgments",

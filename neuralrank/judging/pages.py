@@ -11,8 +11,8 @@ from opensearchpy import OpenSearch
 
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.ubi_fields import require_fields
-from neuralrank.ubi_rows import HAS_QUERY, Row, Skipped, acts, during, joined, read_rows
+from neuralrank.ubi.fields import require_fields
+from neuralrank.ubi.rows import HAS_QUERY, Row, Skipped, acts, during, joined, read_rows
 
 __all__ = ["BEYOND", "LAST_PLACE", "Page", "places_listed", "read_pages"]
 

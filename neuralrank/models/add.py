@@ -9,19 +9,16 @@ from typing import Any, Final
 
 import onnx
 
-from neuralrank.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, write_bundle
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.bundles.registry import Registry
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
+from neuralrank.encoders.image_encoder import ALIKE, GOLDEN, ImageEncoder
 from neuralrank.errors import InvalidInput, NotFound, Unavailable, Unsupported
 from neuralrank.extras import install
-from neuralrank.image_encoder import ALIKE, GOLDEN, ImageEncoder
 from neuralrank.models.bert import BertConfig, Precision, write_bert
 from neuralrank.models.bert_reader import read_bert
-from neuralrank.models.calibration import (
-    calibrate_cross_encoder,
-    calibrate_encoder,
-    read_pairs,
-)
+from neuralrank.models.calibration import calibrate_cross_encoder, calibrate_encoder
 from neuralrank.models.checkpoint import Checkpoint
 from neuralrank.models.efficientnet import write_efficientnet
 from neuralrank.models.hugging_face import read_folder, read_weights
@@ -31,7 +28,7 @@ from neuralrank.models.packages import fetch_package
 from neuralrank.models.quantized_onnx import read_quantized_onnx
 from neuralrank.models.torch_file import read_torch_file
 from neuralrank.models.unigram import CHINESE_AND_ENGLISH, trim, unigram_tokenizer
-from neuralrank.registry import Registry
+from neuralrank.text.sample_pairs import read_pairs
 
 __all__ = ["DEFAULTS", "PACKAGES", "add", "add_defaults", "checkpoint", "measured"]
 

@@ -2,38 +2,20 @@
 
 The blend of scores needs numbers on one scale. Encoders differ much (E5 gives unrelated texts a
 cosine of 0.75, others 0.1), so every bundle is measured when it is made, on the pairs of
-`calibration.tsv`.
+`neuralrank.text.sample_pairs`.
 """
 
-from dataclasses import dataclass
-from importlib.resources import files
 from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.bundle import Calibration
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.bundle import Calibration
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
+from neuralrank.text.sample_pairs import read_pairs
 
-__all__ = ["Pair", "calibrate_cross_encoder", "calibrate_encoder", "read_pairs"]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A query, the title of a product that answers it, and that of another one."""
-
-    language: str
-    query: str
-    item: str
-    other_item: str
-
-
-def read_pairs(languages: tuple[str, ...] = ()) -> list[Pair]:
-    """The pairs in these languages; all where none is named, or none of them is known."""
-    lines = (files("neuralrank.models") / "calibration.tsv").read_text(encoding="utf-8")
-    pairs = [Pair(*line.split("\t")) for line in lines.splitlines()]
-    return [pair for pair in pairs if pair.language in languages] or pairs
+__all__ = ["calibrate_cross_encoder", "calibrate_encoder"]
 
 
 def _range(related: NDArray[np.float32], unrelated: NDArray[np.float32]) -> Calibration:

@@ -7,8 +7,8 @@ from typing import Any, Final
 import onnx
 from onnx import TensorProto, helper
 
+from neuralrank.encoders.image_encoder import ALIKE
 from neuralrank.errors import InvalidInput
-from neuralrank.image_encoder import ALIKE
 from neuralrank.models.hugging_face import read_json
 
 __all__ = ["PREPROCESSOR", "holds_image_encoder", "read_image_folder"]

@@ -12,8 +12,8 @@ from typing import Any
 
 from neuralrank.errors import InvalidInput, Unsupported
 from neuralrank.extras import install
+from neuralrank.files.whole import write_whole
 from neuralrank.report.plots import Plot
-from neuralrank.whole_file import write_whole
 
 __all__ = ["Cell", "Column", "Report", "Section", "Table"]
 

@@ -9,9 +9,9 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from neuralrank.authorities import trusting
 from neuralrank.credentials import sign_in
 from neuralrank.errors import InvalidSettings, Unavailable, Unsupported
+from neuralrank.opensearch.authorities import trusting
 from neuralrank.settings import load_settings
 from neuralrank.stack.versions import VERSIONS
 
@@ -102,7 +102,7 @@ def sidecar_status(address: str) -> str:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    from neuralrank.channel import UNHEALTHY, Access, Route
+    from neuralrank.client.channel import UNHEALTHY, Access, Route
 
     with Route.to(address, Access.of(load_settings())).open() as channel:
         try:

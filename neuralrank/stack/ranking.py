@@ -78,8 +78,8 @@ def start_sidecar(options: UpOptions, state: State, report: Report) -> State:
 def fill_registry(registry: str, report: Report) -> None:
     """An empty registry gets the default models."""
     # Loads the ONNX libraries; only needed here.
+    from neuralrank.bundles.registry import Registry
     from neuralrank.models import add_defaults
-    from neuralrank.registry import Registry
 
     models = Registry(registry)
     if not models.refs():

@@ -13,8 +13,8 @@ from typing import Any
 
 from neuralrank.credentials import sign_in
 from neuralrank.errors import InvalidSettings
+from neuralrank.files.whole import write_whole
 from neuralrank.stack.processes import Process, is_alive
-from neuralrank.whole_file import write_whole
 
 __all__ = ["State", "locked"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import NotFound
-from neuralrank.packing import VECTOR
+from neuralrank.opensearch.packing import VECTOR
 from neuralrank.ubi import EVENTS_INDEX, ITEM_PATH, item_ids, user_events
 
 __all__ = ["Place", "events_of", "knows", "place", "vector_place"]

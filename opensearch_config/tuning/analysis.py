@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.packing import VECTOR
+from neuralrank.opensearch.packing import VECTOR
 from neuralrank.standing import text_bodies
 from opensearch_config.tuning.located import Place
 from opensearch_config.tuning.spec import Variant

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
+from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable
-from neuralrank.matryoshka import cut
-from neuralrank.packing import PACKED, VECTOR, unpack
-from neuralrank.point_in_time import AS_STORED, point_in_time
-from neuralrank.writing import bulk_write
+from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
+from neuralrank.opensearch.point_in_time import AS_STORED, point_in_time
+from neuralrank.opensearch.writing import bulk_write
 from opensearch_config.engine import require_engine
 from opensearch_config.tuning.variants import Planned, Source
 

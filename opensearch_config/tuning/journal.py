@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from neuralrank.errors import InvalidInput
-from neuralrank.exclusive import exclusive
+from neuralrank.files.exclusive import exclusive
 
 __all__ = ["Journal", "open_journal"]
 

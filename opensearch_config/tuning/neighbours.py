@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
 from neuralrank.client import Client
-from neuralrank.packing import VECTOR
-from neuralrank.point_in_time import AS_STORED
+from neuralrank.opensearch.packing import VECTOR
+from neuralrank.opensearch.point_in_time import AS_STORED
 from opensearch_config.tuning.journal import Journal
 from opensearch_config.tuning.questions import Questions
 from opensearch_config.tuning.variants import Planned, Source

@@ -11,10 +11,10 @@ from typing import Any, Final
 import orjson
 from opensearchpy import OpenSearch
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.client import Client
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable, Unsupported
 from neuralrank.extras import install
-from neuralrank.registry import Registry
 from opensearch_config import files
 from opensearch_config.tuning.asking import ask, ask_all, time_all
 from opensearch_config.tuning.bench import Bench, Built, clear

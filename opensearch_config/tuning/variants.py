@@ -12,8 +12,8 @@ import orjson
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput
-from neuralrank.generation import noted, one_index
-from neuralrank.packing import VECTOR
+from neuralrank.opensearch.generation import noted, one_index
+from neuralrank.opensearch.packing import VECTOR
 from neuralrank.standing import text_fields
 from opensearch_config import files
 from opensearch_config.fields import mixed_analyzers

@@ -7,7 +7,7 @@ was bought or blocked is counted by item, where the mapping can tell items apart
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from neuralrank.text import clean
+from neuralrank.text.cleaning import clean
 from neuralrank.ubi import BLOCKS, ITEM_PATH, item_ids, user_events
 from sidecar.domain import Interaction
 from sidecar.features.answers import whole

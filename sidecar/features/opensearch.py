@@ -15,12 +15,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 from opensearchpy import AsyncOpenSearch
 
-from neuralrank.bundle import Calibration
+from neuralrank.bundles.bundle import Calibration
+from neuralrank.catalogue.product import PASSAGE_FIELDS, passage, strings
+from neuralrank.encoders.image_encoder import ALIKE
 from neuralrank.errors import NotFound
-from neuralrank.image_encoder import ALIKE
-from neuralrank.packing import IMAGE_VECTOR, unpack
-from neuralrank.point_in_time import AS_STORED, WHOLE
-from neuralrank.product import PASSAGE_FIELDS, passage, strings
+from neuralrank.opensearch.packing import IMAGE_VECTOR, unpack
+from neuralrank.opensearch.point_in_time import AS_STORED, WHOLE
 from sidecar.domain import Attributes, Floats, Item, Profile
 from sidecar.features import events
 from sidecar.features.answers import understood, whole, within
@@ -43,7 +43,8 @@ class IndexInfo:
     is switched, and when an index is deleted and created again under the same name.
     `encoder` is the bundle, as name@hash, whose vectors it holds; "" where it does not say.
     `dimensions` is how long its vectors are; 0 where it does not say.
-    `packed` is the field that holds the vectors in the form of `neuralrank.packing`; "" for none.
+    `packed` is the field that holds the vectors in the form of `neuralrank.opensearch.packing`; ""
+    for none.
     `photos` is what it says of vectors of photos; None where it has none.
     """
 

@@ -14,7 +14,7 @@ from typing import Final
 from cachetools import TTLCache
 
 from neuralrank.errors import NeuralrankError
-from neuralrank.exclusions import exclusions
+from neuralrank.text.exclusions import exclusions
 from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Floats, Item, Profile
 from sidecar.features.items import ItemStore

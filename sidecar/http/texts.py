@@ -21,8 +21,8 @@ from neuralrank.errors import (
     Overloaded,
     Unavailable,
 )
-from neuralrank.language import detect
-from neuralrank.text import clean
+from neuralrank.text.cleaning import clean
+from neuralrank.text.language import detect
 from sidecar.deadline import Deadline
 from sidecar.domain import (
     Candidates,

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from neuralrank.errors import DeadlineExceeded
-from neuralrank.tokens import Ids, Tokens
+from neuralrank.text.tokens import Ids, Tokens
 from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Floats
 from sidecar.inference.cache import BundleCache, text_bytes

@@ -21,10 +21,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from neuralrank.backends import Choice
-from neuralrank.bundle import parse_ref
+from neuralrank.backends.choice import Choice
+from neuralrank.bundles.bundle import parse_ref
+from neuralrank.bundles.in_service import NONE
 from neuralrank.errors import NeuralrankError, Unavailable
-from neuralrank.in_service import NONE
 from sidecar.cores import Share, step_back
 from sidecar.deadline import Clock
 from sidecar.models.loading import BundleSource, check_speed, load_bundle

@@ -6,16 +6,16 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from neuralrank.backends import Choice
-from neuralrank.bundle import Bundle, Manifest
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.backends.choice import Choice
+from neuralrank.bundles.bundle import Bundle, Manifest
+from neuralrank.bundles.in_service import InService
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
+from neuralrank.encoders.image_encoder import ImageEncoder
 from neuralrank.errors import InvalidBundle, NeuralrankError, Unavailable
-from neuralrank.image_encoder import ImageEncoder
-from neuralrank.in_service import InService
-from neuralrank.personal_inputs import Columns, Event
-from neuralrank.personal_ranker import PersonalRanker
-from neuralrank.tokens import Tokens
+from neuralrank.personal.inputs import Columns, Event
+from neuralrank.personal.ranker import PersonalRanker
+from neuralrank.text.tokens import Tokens
 from sidecar.cores import Share
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
@@ -39,7 +39,7 @@ _ROUNDS_AT_LEAST: Final = 3
 
 
 class BundleSource(Protocol):
-    """Where bundles are published; `neuralrank.registry.Registry` is one."""
+    """Where bundles are published; `neuralrank.bundles.registry.Registry` is one."""
 
     def refs(self) -> list[str]: ...
     def get(self, ref: str) -> Bundle: ...

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from neuralrank.bundle import Manifest, parse_ref
+from neuralrank.bundles.bundle import Manifest, parse_ref
+from neuralrank.bundles.in_service import InService, Published
 from neuralrank.errors import InvalidInput, NeuralrankError
-from neuralrank.in_service import InService, Published
 from sidecar.models.loading import BundleSource
 
 __all__ = ["Plan", "Reader"]

@@ -7,11 +7,11 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 
-from neuralrank.bundle import parse_ref
+from neuralrank.bundles.bundle import parse_ref
+from neuralrank.encoders.pictures import Picture
 from neuralrank.errors import NotFound, Unavailable
-from neuralrank.personal_inputs import Columns, Event
-from neuralrank.pictures import Picture
-from neuralrank.tokens import Ids, Tokens
+from neuralrank.personal.inputs import Columns, Event
+from neuralrank.text.tokens import Ids, Tokens
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
 from sidecar.spread import place
@@ -50,7 +50,7 @@ class VectorModel(_Model, Protocol):
 
 
 class EncoderModel(VectorModel, Protocol):
-    """What ranking needs of an encoder; `neuralrank.encoder.Encoder` is one."""
+    """What ranking needs of an encoder; `neuralrank.encoders.encoder.Encoder` is one."""
 
     @property
     def matryoshka(self) -> tuple[int, ...]: ...
@@ -62,7 +62,8 @@ class EncoderModel(VectorModel, Protocol):
 
 
 class CrossEncoderModel(_Model, Protocol):
-    """What ranking needs of a cross-encoder; `neuralrank.cross_encoder.CrossEncoder` is one."""
+    """What ranking needs of a cross-encoder, such as
+    `neuralrank.encoders.cross_encoder.CrossEncoder`."""
 
     @property
     def vocabulary(self) -> str: ...
@@ -74,14 +75,15 @@ class CrossEncoderModel(_Model, Protocol):
 
 
 class ImageModel(VectorModel, Protocol):
-    """What is needed of an image encoder; `neuralrank.image_encoder.ImageEncoder` is one."""
+    """What is needed of an image encoder, such as
+    `neuralrank.encoders.image_encoder.ImageEncoder`."""
 
     def read(self, photos: Sequence[bytes]) -> list[Picture]: ...
     def golden_vector(self) -> Floats: ...
 
 
 class PersonalModel(Protocol):
-    """What ranking needs of a personal ranker; `neuralrank.personal_ranker.PersonalRanker`."""
+    """What ranking needs of a personal ranker; `neuralrank.personal.ranker.PersonalRanker`."""
 
     @property
     def ref(self) -> str: ...

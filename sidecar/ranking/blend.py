@@ -1,5 +1,5 @@
 """How the parts of a score come about and are put together. Every formula of ranking is here, but
-for what the trainer computes too: `neuralrank.affinity`.
+for what the trainer computes too: `neuralrank.personal.affinity`.
 
 Pure functions on float32 arrays, one row a candidate; NaN means "absent", and every result that is
 not NaN lies in [0, 1]. No function looks at more than the request at hand.
@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from neuralrank.affinity import bounded, weighted_mean
+from neuralrank.personal.affinity import bounded, weighted_mean
 from sidecar.domain import Floats, Weights
 
 __all__ = [

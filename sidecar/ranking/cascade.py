@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from neuralrank.affinity import affinity
 from neuralrank.errors import Overloaded
-from neuralrank.exclusions import exclusions
-from neuralrank.language import detect, of_no_language
+from neuralrank.personal.affinity import affinity
+from neuralrank.text.exclusions import exclusions
+from neuralrank.text.language import detect, of_no_language
 from sidecar.deadline import Deadline
 from sidecar.domain import (
     Candidates,

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import EncoderMismatch, NotFound
-from neuralrank.exclusions import exclusions
-from neuralrank.matryoshka import cut
-from neuralrank.personal_inputs import Event
+from neuralrank.personal.inputs import Event
+from neuralrank.text.exclusions import exclusions
 from sidecar.deadline import Deadline
 from sidecar.domain import PHOTOS, EncodeInput, Encoding, Floats, Interest, Item
 from sidecar.features.items import ItemStore

@@ -1,5 +1,5 @@
-"""What titles say of what a query does not want (`neuralrank.exclusions`): that it is there, or
-that it is not. The rules are in docs/decisions/027-exclusions.md."""
+"""What titles say of what a query does not want (`neuralrank.text.exclusions`): that it is there,
+or that it is not. The rules are in docs/decisions/027-exclusions.md."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from neuralrank.exclusions import HAN, pattern
+from neuralrank.text.exclusions import HAN, pattern
 
 __all__ = ["mentions"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuralrank.errors import DeadlineExceeded
-from neuralrank.personal_inputs import Columns
+from neuralrank.personal.inputs import Columns
 from sidecar.deadline import Deadline
 from sidecar.domain import Candidates, DegradedReason, Floats
 from sidecar.inference.cost import HEADROOM, Cost

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuralrank.errors import DeadlineExceeded, Overloaded
-from neuralrank.tokens import Tokens
+from neuralrank.text.tokens import Tokens
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.inference.cost import HEADROOM, Cost, units

@@ -10,10 +10,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from neuralrank.affinity import interest
-from neuralrank.bundle import Calibration
-from neuralrank.encoder import calibrated
+from neuralrank.bundles.bundle import Calibration
+from neuralrank.encoders.encoder import calibrated
 from neuralrank.errors import InvalidInput
+from neuralrank.personal.affinity import interest
 from sidecar.domain import Candidates, Floats, Item, ItemKey
 from sidecar.models.serving import EncoderModel
 from sidecar.ranking.blend import with_image

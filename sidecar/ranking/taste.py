@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from neuralrank.affinity import action_weight
-from neuralrank.personal_inputs import Event, steps
+from neuralrank.personal.affinity import action_weight
+from neuralrank.personal.inputs import Event, steps
 from sidecar.domain import Floats, Item, Profile
 
 __all__ = ["Recent", "Taste", "done", "query_texts", "taste"]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuralrank.errors import InvalidInput
-from neuralrank.text import clean
+from neuralrank.text.cleaning import clean
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import Attributes, Candidates, Floats
 from sidecar.sizes import (

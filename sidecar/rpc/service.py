@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from neuralrank.channel import OWN_ERROR
+from neuralrank.client.channel import OWN_ERROR
 from neuralrank.errors import NeuralrankError, RateExceeded, grpc_status
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc

@@ -7,7 +7,8 @@ from sidecar.settings import SidecarSettings
 __all__ = ["PERMITTED_PING_MS", "server_options"]
 
 # A client that pings more often than this is cut off (ENHANCE_YOUR_CALM). Half of what our own
-# client does (`neuralrank.channel`), so that a slow network never makes a good client a bad one.
+# client does (`neuralrank.client.channel`), so that a slow network never makes a good client a bad
+# one.
 PERMITTED_PING_MS: Final = 15_000
 
 

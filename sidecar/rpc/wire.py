@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from neuralrank.encoders.pictures import MAX_BYTES
 from neuralrank.errors import InvalidInput
-from neuralrank.pictures import MAX_BYTES
-from neuralrank.text import clean
+from neuralrank.text.cleaning import clean
 from neuralrank.ubi import BLOCKS
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import (

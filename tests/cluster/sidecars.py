@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from neuralrank.channel import Access, Route
+from neuralrank.client.channel import Access, Route
 from tests.cluster.nodes import free_port
 from tests.conftest import CACHE
 

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from opensearchpy import OpenSearch
 
-from neuralrank.channel import Access
+from neuralrank.client.channel import Access
 from neuralrank.errors import Unavailable
 from neuralrank.stack.node import Node
 from tests.cluster.nodes import RunningNode, free_port

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2, ranking_pb2_grpc
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from opensearchpy import OpenSearch
 
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
 from opensearch_config import lexical_query
 from tests.e2e.shop import INDEX, Shop, ids, open_shop

@@ -15,7 +15,7 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otlp_grpc
 
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
 from neuralrank.stack.probe import sidecar_status
 from tests.e2e.shop import INDEX, eventually, open_shop

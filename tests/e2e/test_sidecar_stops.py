@@ -20,7 +20,7 @@ import pytest
 from opensearchpy import OpenSearch
 
 from neuralrank.cli.results import NO_PIPELINE, Page, ask
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
 from neuralrank.stack.probe import sidecar_status
 from opensearch_config import lexical_query

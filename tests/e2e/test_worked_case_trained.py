@@ -12,8 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neuralrank.encoder import Encoder  # noqa: E402
-from neuralrank.registry import Registry  # noqa: E402
+from neuralrank.bundles.registry import Registry  # noqa: E402
+from neuralrank.encoders.encoder import Encoder  # noqa: E402
 from neuralrank.settings import Settings  # noqa: E402
 from tests.e2e.shop import CATALOGUE, open_shop  # noqa: E402
 from trainer.dataset import Dataset  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 from bench.faulty import FaultProxy
 from bench.running import Running
 from bench.scripted import Shop, Site
-from neuralrank.registry import Registry
+from neuralrank.bundles.registry import Registry
 from tests.faults.account import Account
 from tests.unit.conftest import HIDDEN, tiny_bundle
 

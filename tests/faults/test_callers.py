@@ -15,9 +15,9 @@ import onnx
 import pytest
 
 from bench.running import Running, free_port
-from neuralrank.bundle import MODEL, TOKENIZER, write_bundle
+from neuralrank.bundles.bundle import MODEL, TOKENIZER, write_bundle
+from neuralrank.bundles.registry import Registry
 from neuralrank.models.bert import write_bert
-from neuralrank.registry import Registry
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from tests.faults.account import Account, ask, connect, request

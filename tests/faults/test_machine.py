@@ -20,8 +20,8 @@ from bench.faulty import FaultProxy
 from bench.running import Running, free_port
 from bench.scripted import Shop
 from bench.swaps import tiny_cross_encoder
+from neuralrank.bundles.registry import Registry
 from neuralrank.client import Client
-from neuralrank.registry import Registry
 from neuralrank.v1 import ranking_pb2 as pb
 from tests.faults.account import Account, ask, connect, request
 from tests.faults.conftest import PRODUCTS, START
@@ -78,8 +78,8 @@ async def test_publishing_on_a_full_disk_leaves_no_half_bundle(
     await asyncio.to_thread(sidecar.ready)
     tiny_bundle(tmp_path / "fresh", "cross_encoder")
     publish = (
-        "from pathlib import Path; from neuralrank.bundle import Bundle; "
-        "from neuralrank.registry import Registry; "
+        "from pathlib import Path; from neuralrank.bundles.bundle import Bundle; "
+        "from neuralrank.bundles.registry import Registry; "
         f"Registry({models.url!r}).publish(Bundle.open(Path({str(tmp_path / 'fresh')!r})))"
     )
     done = await asyncio.to_thread(

@@ -16,7 +16,7 @@ __all__ = ["Result", "fuzz", "reproduce"]
 
 # What is followed: the code that decodes and checks.
 _FOLLOWED: Final = ["sidecar.rpc.wire", "sidecar.rpc.columns", "sidecar.sizes", "sidecar.http",
-                    "neuralrank.bundle", "neuralrank.text"]  # fmt: skip
+                    "neuralrank.bundles.bundle", "neuralrank.text.cleaning"]  # fmt: skip
 _LONGEST: Final = 65_536
 
 

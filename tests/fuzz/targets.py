@@ -18,17 +18,17 @@ from typing import Any, Final
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from neuralrank.bundle import MODEL, TOKENIZER, Bundle, ImageInputs, Manifest, write_bundle
-from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle, ImageInputs, Manifest, write_bundle
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.pictures import FORMATS, read_picture
 from neuralrank.errors import InvalidInput, NeuralrankError
-from neuralrank.pictures import FORMATS, read_picture
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import PHOTOS
 from sidecar.rpc.wire import read_encode, read_rank
 from tests.unit.conftest import SMALL_PHOTO, tiny_bundle
+from tests.unit.encoders.test_pictures import file, plain
 from tests.unit.sidecar.parts import WEIGHTS, Bench, WordJudge
 from tests.unit.sidecar.web import application
-from tests.unit.test_pictures import file, plain
 
 __all__ = ["TARGETS", "Target"]
 

@@ -9,10 +9,10 @@ import grpc
 import pytest
 from opensearchpy import OpenSearch
 
-from neuralrank.opensearch import connect
-from neuralrank.registry import Registry
+from neuralrank.bundles.registry import Registry
+from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.writing import bulk_write
 from neuralrank.settings import Settings
-from neuralrank.writing import bulk_write
 from opensearch_config import apply_ubi
 
 

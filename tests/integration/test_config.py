@@ -15,7 +15,7 @@ from indexer import Catalogue, index_catalogue
 from neuralrank import errors, ubi
 from neuralrank.cli.commands import app
 from neuralrank.settings import Settings
-from neuralrank.ubi_rows import during, read_rows
+from neuralrank.ubi.rows import during, read_rows
 from opensearch_config import FOLDER, apply, diff, product_index
 
 

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
 from bench.running import Running
-from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.bundles.registry import Registry
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.models.bert import write_bert
-from neuralrank.opensearch import connect
-from neuralrank.registry import Registry
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc

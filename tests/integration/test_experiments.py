@@ -17,7 +17,7 @@ from neuralrank import ubi
 from neuralrank.client import Client
 from neuralrank.errors import InvalidInput
 from neuralrank.experiments import query_attributes
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from tests.conftest import CHECKOUT, neuralrank

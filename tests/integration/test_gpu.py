@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuralrank.backends import Choice
+from neuralrank.backends.choice import Choice
 from neuralrank.backends.tensorrt.driver import open_driver
 from neuralrank.backends.tensorrt.library import load_library
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import Unsupported
-from neuralrank.models.calibration import read_pairs
+from neuralrank.text.sample_pairs import read_pairs
 from tests.conftest import default_models
 
 pytestmark = pytest.mark.gpu

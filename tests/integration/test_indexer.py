@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from indexer import Catalogue, Summary, index_catalogue
 from neuralrank import errors
 from neuralrank.cli.commands import app
-from neuralrank.packing import PACKED, VECTOR, unpack
+from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
 from neuralrank.settings import Settings
 from opensearch_config import lexical_query, product_index
 

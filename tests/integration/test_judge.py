@@ -10,12 +10,12 @@ import pytest
 from opensearchpy import OpenSearch
 from typer.testing import CliRunner
 
-from neuralrank import ubi_rows
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput
 from neuralrank.evaluation import read_qrels, read_queries
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
+from neuralrank.ubi import rows
 
 INDEX = "judge_test_products"
 # A time of its own: other tests log events too.
@@ -109,7 +109,7 @@ def test_clicks_become_grades(
     batch: int,
     expected: dict[str, dict[str, int]],
 ) -> None:
-    monkeypatch.setattr(ubi_rows, "_BATCH", batch)
+    monkeypatch.setattr(rows, "_BATCH", batch)
     out = tmp_path / "clicks.qrels"
     done = run(
         stack, "judge", "clicks", "--out", str(out), "--model", model, "--min-impressions", "1",

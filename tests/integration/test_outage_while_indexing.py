@@ -11,7 +11,7 @@ from typing import Any
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import NeuralrankError
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
 from tests.conftest import CACHE, CHECKOUT, HomeMaker, neuralrank
 

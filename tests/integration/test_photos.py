@@ -13,16 +13,16 @@ from opensearchpy import OpenSearch
 from typer.testing import CliRunner
 
 from bench.running import Running
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
+from neuralrank.encoders.image_encoder import ImageEncoder
 from neuralrank.errors import EncoderMismatch, InvalidInput
-from neuralrank.image_encoder import ImageEncoder
-from neuralrank.packing import IMAGE_PACKED, IMAGE_VECTOR, unpack
-from neuralrank.registry import Registry
+from neuralrank.opensearch.packing import IMAGE_PACKED, IMAGE_VECTOR, unpack
 from neuralrank.settings import Settings
 from tests.e2e.shop import TOO_LATE
 from tests.unit.conftest import tiny_bundle, tiny_image_bundle
+from tests.unit.encoders.test_pictures import file, plain
 from tests.unit.indexer.test_photos import shop  # noqa: F401
-from tests.unit.test_pictures import file, plain
 
 # Vases of one title, so that a photo says all there is to tell them by. More than neighbours by
 # text that are asked for, so that what looks alike has to be searched for.

@@ -12,9 +12,9 @@ from neuralrank.backends.tensorrt.graph import read_float_graph
 from neuralrank.backends.tensorrt.library import load_library
 from neuralrank.backends.tensorrt.precision import to_half
 from neuralrank.backends.tensorrt.profiles import lengths_up_to, profiles_for
-from neuralrank.bundle import Bundle
-from neuralrank.models.calibration import read_pairs
-from neuralrank.tokens import load_tokenizer, padded, tokens_of
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.text.sample_pairs import read_pairs
+from neuralrank.text.tokens import load_tokenizer, padded, tokens_of
 from tests.conftest import default_models
 from tests.unit.backends.rounding import run, run_rounded
 

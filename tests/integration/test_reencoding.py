@@ -16,17 +16,17 @@ from typer.testing import CliRunner
 from bench.running import Running
 from indexer import Reencoded, index_catalogue, reencode
 from neuralrank import errors
-from neuralrank.catalogue import Catalogue
+from neuralrank.bundles.registry import Registry
+from neuralrank.catalogue.product import headline
+from neuralrank.catalogue.reading import Catalogue
 from neuralrank.cli.commands import app
 from neuralrank.client import Client
-from neuralrank.encoder import Encoder
-from neuralrank.generation import create
-from neuralrank.matryoshka import cut
-from neuralrank.packing import PACKED, VECTOR, unpack
-from neuralrank.product import headline
-from neuralrank.registry import Registry
+from neuralrank.encoders.encoder import Encoder
+from neuralrank.encoders.matryoshka import cut
+from neuralrank.opensearch.generation import create
+from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
+from neuralrank.opensearch.succession import find_live, read_only
 from neuralrank.settings import Settings
-from neuralrank.succession import find_live, read_only
 from neuralrank.v1 import ranking_pb2 as pb
 from opensearch_config import product_index, with_encoder
 from tests.unit.conftest import tiny_bundle

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from indexer import Catalogue, index_catalogue
 from neuralrank import errors
 from neuralrank.cli.commands import app
-from neuralrank.generation import create
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.generation import create
 from neuralrank.settings import Settings
 from opensearch_config import FOLDER, Change, diff, lexical_query, product_index, renew
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
-from neuralrank.registry import Registry
+from neuralrank.bundles.registry import Registry
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost

@@ -19,12 +19,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from opensearchpy import OpenSearch
 
+from neuralrank.bundles.registry import Registry
+from neuralrank.catalogue.product import Product, document, passage
 from neuralrank.client import AsyncClient, Client
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import EncoderMismatch, NotFound
-from neuralrank.opensearch import connect
-from neuralrank.product import Product, document, passage
-from neuralrank.registry import Registry
+from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from opensearch_config import product_index, ubi_indexes

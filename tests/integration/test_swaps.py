@@ -11,9 +11,9 @@ import pytest
 
 from bench.running import Running
 from bench.swaps import alone, swap_under_load, tiny_cross_encoder
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.registry import Registry
 from neuralrank.client import Client
-from neuralrank.registry import Registry
 from neuralrank.v1 import ranking_pb2 as pb
 from tests.conftest import neuralrank
 from tests.unit.sidecar.test_models import BAD, moved

@@ -13,8 +13,8 @@ import pytest
 from opensearchpy import OpenSearch
 
 from bench.running import Running
+from neuralrank.bundles.registry import Registry
 from neuralrank.client import Client
-from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from tests.conftest import neuralrank

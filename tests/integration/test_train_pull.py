@@ -18,9 +18,9 @@ import pytest
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import Unavailable
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.writing import bulk_write
 from neuralrank.settings import Settings
-from neuralrank.writing import bulk_write
 from opensearch_config import apply_ubi
 from tests.conftest import neuralrank
 from trainer.dataset import Dataset

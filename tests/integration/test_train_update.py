@@ -11,7 +11,7 @@ import pytest
 from opensearchpy import OpenSearch
 
 from bench.swaps import tiny_cross_encoder
-from neuralrank.registry import Registry
+from neuralrank.bundles.registry import Registry
 from neuralrank.settings import Settings
 from tests.conftest import neuralrank
 from tests.integration.conftest import log

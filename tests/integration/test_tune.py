@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from opensearchpy import OpenSearch
 
-from neuralrank.matryoshka import cut
-from neuralrank.opensearch import connect
-from neuralrank.packing import PACKED, VECTOR, pack
+from neuralrank.encoders.matryoshka import cut
+from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.packing import PACKED, VECTOR, pack
 from neuralrank.settings import Settings
 from opensearch_config import product_index
 from opensearch_config.tuning.bench import PREFIX, Bench

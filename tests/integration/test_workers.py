@@ -18,9 +18,9 @@ import grpc
 import psutil
 import pytest
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.client import Client
 from neuralrank.errors import NeuralrankError
-from neuralrank.registry import Registry
 from neuralrank.stack.probe import sidecar_status
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle, write_bundle
 from neuralrank.models import measured
 from neuralrank.models.bert import BertConfig, write_bert
 

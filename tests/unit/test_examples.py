@@ -11,8 +11,8 @@ import pytest
 
 from examples import demo
 from neuralrank import ubi
+from neuralrank.catalogue.product import Product
 from neuralrank.cli.results import Page
-from neuralrank.product import Product
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CATALOGUES = {

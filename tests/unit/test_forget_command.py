@@ -55,7 +55,7 @@ def test_queries_that_led_to_the_users_events_go_too(
     dry_run: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # q2 of two events, in one page of three and on to the next.
-    monkeypatch.setattr("neuralrank.ubi_rows._BATCH", 3)
+    monkeypatch.setattr("neuralrank.ubi.rows._BATCH", 3)
     monkeypatch.setattr("neuralrank.cli.feedback._IDS", 2)
     gone = [deleted(count) if not dry_run else (200, {"count": count}) for count in (1, 2, 1, 4)]
     opened, first, second, closed = view(["q1", "q2", "q2"], ["q3"])

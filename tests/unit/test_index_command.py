@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.index import load_encoder
 from neuralrank.errors import NotFound
-from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 from tests.unit.conftest import tiny_bundle
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
-from neuralrank.registry import Registry
-from tests.unit.test_registry import three
+from tests.unit.bundles.test_registry import three
 
 NAME = "tiny-cross-encoder"
 

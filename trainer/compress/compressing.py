@@ -15,14 +15,14 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from neuralrank.batching import token_batches
-from neuralrank.bundle import MODEL, TOKENIZER, Bundle
+from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidInput, InvalidSettings
+from neuralrank.files.whole import whole_folder
 from neuralrank.models import Checkpoint, measured
 from neuralrank.models.bert import Precision, Weights, write_bert
-from neuralrank.registry import Registry
-from neuralrank.tokens import Tokens
-from neuralrank.whole_file import whole_folder
+from neuralrank.text.batching import token_batches
+from neuralrank.text.tokens import Tokens
 from trainer.compress.importance import measure_importance
 from trainer.compress.measuring import Bench, Row
 from trainer.compress.pruning import Kept, choose, cut, kept_layers, silence

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from neuralrank.bundle import Bundle
-from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.encoders.cross_encoder import CrossEncoder
 from neuralrank.errors import InvalidBundle
-from neuralrank.exclusions import as_read
+from neuralrank.text.exclusions import as_read
 from trainer.text.judged import Floats, Judged, ndcg
 
 __all__ = ["Bench", "Row"]

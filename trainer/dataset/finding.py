@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.encoder import Encoder
-from neuralrank.text import clean
-from neuralrank.whole_file import whole_file
+from neuralrank.encoders.encoder import Encoder
+from neuralrank.files.whole import whole_file
+from neuralrank.text.cleaning import clean
 
 __all__ = ["Bm25", "Neighbours", "item_vectors", "words"]
 

@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuralrank.errors import InvalidInput, NotFound, Unsupported
-from neuralrank.full_disk import out_of_room
+from neuralrank.files.full_disk import out_of_room
+from neuralrank.files.whole import whole_folder
 from neuralrank.judging import query_key
-from neuralrank.whole_file import whole_folder
 
 __all__ = [
     "BLOCKED",
@@ -62,7 +62,7 @@ ITEMS: Final = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("title", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),  # `neuralrank.product.passage`
+        pa.field("text", pa.string(), nullable=False),  # `neuralrank.catalogue.product.passage`
         pa.field("brand", pa.string(), nullable=False),  # "": not known
         pa.field("category", pa.string(), nullable=False),  # "Home > Kettles"; "": not known
         pa.field("language", pa.string(), nullable=False),  # BCP 47 primary subtag, or ""

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from neuralrank.errors import InvalidInput
 from neuralrank.judging import Judgments, query_id, query_key
-from neuralrank.language import detect
+from neuralrank.text.language import detect
 from trainer.dataset.format import EXAMPLES, QUERIES, SPLITS, Dataset, Description
 from trainer.dataset.negatives import Finders, added
 from trainer.dataset.splits import Shares, by_hash

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
 from neuralrank.judging import query_id
-from neuralrank.language import detect
+from neuralrank.text.language import detect
 from trainer.dataset.format import (
     EXAMPLES,
     IMPRESSIONS,

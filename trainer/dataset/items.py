@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from neuralrank.catalogue import Catalogue
+from neuralrank.catalogue.product import Product, headline, passage
+from neuralrank.catalogue.reading import Catalogue
 from neuralrank.errors import InvalidInput
-from neuralrank.language import detect
-from neuralrank.product import Product, headline, passage
+from neuralrank.text.language import detect
 from trainer.dataset.format import ITEMS
 
 __all__ = ["read_items"]

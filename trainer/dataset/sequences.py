@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from neuralrank.personal_inputs import says_most
+from neuralrank.personal.inputs import says_most
 from neuralrank.ubi import BLOCKS
 from trainer.dataset.format import BLOCKED, SEQUENCES, SPLITS
 from trainer.dataset.splits import Times
@@ -27,7 +27,7 @@ class _Step:
     """One item, and all that a user did with it before going on to another."""
 
     item: str
-    action: str  # what says most, as `neuralrank.personal_inputs` has it
+    action: str  # what says most, as `neuralrank.personal.inputs` has it
     first: int  # ms
     last: int
 

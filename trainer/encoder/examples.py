@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from neuralrank.catalogue.product import headline
 from neuralrank.errors import InvalidInput
-from neuralrank.product import headline
 from trainer.dataset import Dataset
 
 __all__ = ["Batch", "Examples"]
@@ -40,7 +40,7 @@ class Examples:
     """Pairs of a query and an item that answers it."""
 
     query_texts: tuple[str, ...]
-    # As the encoder reads them in the index: `neuralrank.product.headline`.
+    # As the encoder reads them in the index: `neuralrank.catalogue.product.headline`.
     item_texts: tuple[str, ...]
     # Of each pair.
     query: Places

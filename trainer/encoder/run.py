@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from accelerate import PartialState
 
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
 from neuralrank.errors import InvalidSettings
 from neuralrank.models import Checkpoint
 from neuralrank.models.bert import Head, Precision

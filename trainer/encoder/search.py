@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from neuralrank.catalogue.product import headline
+from neuralrank.encoders.matryoshka import cut
 from neuralrank.evaluation import judge
-from neuralrank.matryoshka import cut
-from neuralrank.product import headline
 from trainer.dataset import Dataset
 
 __all__ = ["Search", "measured"]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuralrank.exclusions import as_read
-from neuralrank.tokens import Tokens
+from neuralrank.text.exclusions import as_read
+from neuralrank.text.tokens import Tokens
 from trainer.encoder.examples import Examples
 from trainer.encoder.loss import matryoshka
 from trainer.encoder.search import Search, measured

@@ -8,13 +8,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.bundle import MANIFEST, Bundle
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.bundle import MANIFEST, Bundle
+from neuralrank.bundles.registry import Registry
+from neuralrank.catalogue.product import headline
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import InvalidBundle
-from neuralrank.exclusions import as_read
-from neuralrank.product import headline
-from neuralrank.registry import Registry
+from neuralrank.text.exclusions import as_read
 from trainer.evaluation.held_back import Item
 
 __all__ = ["Scorer", "Scores", "Track", "find_bundle", "load_scorer", "score_all"]

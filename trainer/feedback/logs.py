@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.whole_file import write_whole
+from neuralrank.files.whole import write_whole
 
 __all__ = ["DROPPED", "EVENTS", "QUERIES", "Logs", "Pulled", "read_pulled", "write_pulled"]
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from neuralrank.whole_file import whole_file
+from neuralrank.files.whole import whole_file
 from trainer.feedback.reading import Place
 
 __all__ = ["Pieces"]

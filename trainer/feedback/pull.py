@@ -22,9 +22,9 @@ from opensearchpy import OpenSearch
 
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unsupported
-from neuralrank.full_disk import out_of_room
+from neuralrank.files.full_disk import out_of_room
 from neuralrank.judging import unknown_items
-from neuralrank.ubi_fields import require_fields
+from neuralrank.ubi.fields import require_fields
 from trainer.dataset.checks import milliseconds
 from trainer.feedback.cleaning import (
     REASONS,

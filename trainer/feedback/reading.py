@@ -14,7 +14,7 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import NotFound, Overloaded, Unavailable
-from neuralrank.point_in_time import WHOLE, count_all, point_in_time
+from neuralrank.opensearch.point_in_time import WHOLE, count_all, point_in_time
 
 __all__ = ["Place", "Reader"]
 

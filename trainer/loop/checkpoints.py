@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from neuralrank.errors import InvalidInput, Unsupported
-from neuralrank.full_disk import out_of_room
+from neuralrank.files.full_disk import out_of_room
 
 __all__ = ["Checkpoints", "Progress"]
 

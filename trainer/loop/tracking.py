@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from neuralrank.console import plain_console
 from neuralrank.errors import Unavailable, Unsupported
 from neuralrank.extras import install
-from neuralrank.full_disk import naming
+from neuralrank.files.full_disk import naming
 from trainer.loop.options import TrainingOptions
 
 __all__ = ["Log", "Shown", "bar", "tracker"]

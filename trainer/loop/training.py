@@ -25,7 +25,7 @@ from accelerate.utils import broadcast, send_to_device
 from torch import Tensor, nn
 
 from neuralrank.errors import Diverged, InvalidInput
-from neuralrank.whole_file import write_whole
+from neuralrank.files.whole import write_whole
 from trainer.loop.batches import generator, rows, seed_torch
 from trainer.loop.checkpoints import Checkpoints, Progress
 from trainer.loop.options import TrainingOptions

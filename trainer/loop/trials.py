@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 
 from neuralrank.errors import Diverged, InvalidInput, InvalidSettings
-from neuralrank.full_disk import naming
+from neuralrank.files.full_disk import naming
 from trainer.loop.options import TrainingOptions
 from trainer.loop.task import Outcome
 

@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.affinity import action_weight, affinity, interest
-from neuralrank.encoder import alike
-from neuralrank.personal_inputs import ACTIONS, PAIRS, pairs
+from neuralrank.encoders.encoder import alike
+from neuralrank.personal.affinity import action_weight, affinity, interest
+from neuralrank.personal.inputs import ACTIONS, PAIRS, pairs
 from trainer.personal.behaviour import History
 from trainer.personal.sequences import Numbers
 from trainer.personal.shop import Shop

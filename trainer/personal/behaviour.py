@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
-from neuralrank.exclusions import as_read
-from neuralrank.personal_inputs import ACTIONS, action_numbers
+from neuralrank.personal.inputs import ACTIONS, action_numbers
+from neuralrank.text.exclusions import as_read
 from trainer.dataset import SPLITS, Dataset
 from trainer.dataset.checks import milliseconds
 from trainer.dataset.finding import Bm25

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_model, save_model
 
 from neuralrank.errors import InvalidInput
-from neuralrank.whole_file import whole_file
+from neuralrank.files.whole import whole_file
 from trainer.personal.baselines import (
     FACTORISATIONS,
     Factors,

@@ -9,12 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.bundle import Bundle
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.registry import Registry
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.evaluation import Judged
-from neuralrank.personal_inputs import HEADS
-from neuralrank.personal_ranker import PersonalRanker
-from neuralrank.registry import Registry
+from neuralrank.personal.inputs import HEADS
+from neuralrank.personal.ranker import PersonalRanker
 from trainer.dataset import Dataset
 from trainer.dataset.checks import milliseconds
 from trainer.evaluation.evaluation import Evaluation, OfJudgments, Segment

@@ -11,12 +11,12 @@ import orjson
 import torch
 from numpy.typing import NDArray
 
-from neuralrank.bundle import MODEL, Bundle, write_bundle
+from neuralrank.bundles.bundle import MODEL, Bundle, write_bundle
 from neuralrank.errors import InvalidBundle
-from neuralrank.item_knn import ItemKnn
-from neuralrank.personal_inputs import ACTIONS, FEATURES, HEADS, PAIRS
-from neuralrank.personal_ranker import ITEMS, PersonalRanker, golden_scores
-from neuralrank.whole_file import whole_folder
+from neuralrank.files.whole import whole_folder
+from neuralrank.personal.inputs import ACTIONS, FEATURES, HEADS, PAIRS
+from neuralrank.personal.item_knn import ItemKnn
+from neuralrank.personal.ranker import ITEMS, PersonalRanker, golden_scores
 from trainer.personal.graph import write_graph
 from trainer.personal.lists import List, Lists
 from trainer.personal.ranker import RankerModel

@@ -15,13 +15,13 @@ from typing import Final
 
 import numpy as np
 
-from neuralrank.bundle import Bundle
-from neuralrank.candidates import Candidate, Check
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.candidates import Candidate, Check
+from neuralrank.bundles.registry import Registry
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import InvalidBundle, InvalidInput
 from neuralrank.evaluation import Judged
-from neuralrank.personal_ranker import PersonalRanker
-from neuralrank.registry import Registry
+from neuralrank.personal.ranker import PersonalRanker
 from trainer.dataset import Dataset
 from trainer.gate import Rules, forgotten, gained, kept, opponent
 from trainer.personal.behaviour import Behaviour, from_dataset

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from neuralrank.models.onnx_graph import Graph, Weights
-from neuralrank.personal_inputs import HEADS
+from neuralrank.personal.inputs import HEADS
 from trainer.personal.ranker import HIDDEN, RankerModel
 
 __all__ = ["write_graph"]

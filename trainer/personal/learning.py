@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
 from neuralrank.errors import InvalidInput, InvalidSettings
-from neuralrank.personal_inputs import HEADS
-from neuralrank.personal_ranker import PersonalRanker
+from neuralrank.personal.inputs import HEADS
+from neuralrank.personal.ranker import PersonalRanker
 from trainer.loop import Outcome, Rows, Task, TrainingOptions, processes, train
 from trainer.loop.trials import search
 from trainer.personal.affinity import affinity_of

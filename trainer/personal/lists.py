@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from neuralrank.personal_inputs import FEATURES, HEADS, PAIRS, features, pairs
+from neuralrank.personal.inputs import FEATURES, HEADS, PAIRS, features, pairs
 from trainer.personal.behaviour import Behaviour, History, Part
 from trainer.personal.ranker import Inputs, RankerModel, scales
 from trainer.personal.sequences import Numbers

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuralrank.personal_inputs import ACTIONS, HEADS
+from neuralrank.personal.inputs import ACTIONS, HEADS
 
 __all__ = ["HIDDEN", "Inputs", "Matched", "RankerModel", "RankerShape", "listwise_loss", "scales"]
 

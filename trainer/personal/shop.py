@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from neuralrank.bundle import Calibration
-from neuralrank.encoder import Encoder
-from neuralrank.personal_inputs import Columns
-from neuralrank.product import headline
+from neuralrank.bundles.bundle import Calibration
+from neuralrank.catalogue.product import headline
+from neuralrank.encoders.encoder import Encoder
+from neuralrank.personal.inputs import Columns
 from trainer.dataset.finding import item_vectors
 
 __all__ = ["Shop"]

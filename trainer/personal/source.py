@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
 from neuralrank.errors import InvalidBundle
-from neuralrank.item_knn import ItemKnn
-from neuralrank.personal_inputs import ACTIONS, FEATURES, HEADS, PAIRS
-from neuralrank.personal_ranker import item_numbers
+from neuralrank.personal.inputs import ACTIONS, FEATURES, HEADS, PAIRS
+from neuralrank.personal.item_knn import ItemKnn
+from neuralrank.personal.ranker import item_numbers
 from trainer.personal.behaviour import Behaviour
 from trainer.personal.lists import Lists
 from trainer.personal.ranker import RankerModel, RankerShape

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from neuralrank.item_knn import ItemKnn
+from neuralrank.personal.item_knn import ItemKnn
 from trainer.personal.behaviour import Behaviour, History
 from trainer.personal.sequences import Histories, Numbers
 from trainer.personal.shop import Shop

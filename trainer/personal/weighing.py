@@ -6,10 +6,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.bundle import KnnShare, Manifest
-from neuralrank.item_knn import ItemKnn
-from neuralrank.personal_inputs import ACTIONS, HEADS, Event
-from neuralrank.personal_ranker import PersonalRanker
+from neuralrank.bundles.bundle import KnnShare, Manifest
+from neuralrank.personal.inputs import ACTIONS, HEADS, Event
+from neuralrank.personal.item_knn import ItemKnn
+from neuralrank.personal.ranker import PersonalRanker
 from trainer.personal.lists import List, Lists, ndcg
 
 __all__ = ["counted", "ends", "served_scores", "weighed"]

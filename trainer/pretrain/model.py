@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForPreTraining, BertModel, PreTrainedTokenizerFast
 
 from neuralrank.errors import InvalidInput
+from neuralrank.files.whole import whole_folder
 from neuralrank.models import Checkpoint
 from neuralrank.models.bert import BertConfig as Sizes
-from neuralrank.whole_file import whole_folder
 from trainer.pretrain.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN
 from trainer.text.model import TextModel
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuralrank.models import Checkpoint
-from neuralrank.tokens import read_tokenizer
+from neuralrank.text.tokens import read_tokenizer
 from trainer.loop import Rows, Task, TrainingOptions
 from trainer.pretrain.collating import Batch, Collator, masks_for
 from trainer.pretrain.masking import IGNORED

@@ -12,9 +12,9 @@ from typing import Final
 
 import numpy as np
 
+from neuralrank.catalogue.product import Product, passage
 from neuralrank.errors import InvalidInput
-from neuralrank.product import Product, passage
-from neuralrank.text import clean
+from neuralrank.text.cleaning import clean
 from trainer.dataset import Dataset
 
 __all__ = ["Corpus", "Pair", "from_dataset", "from_products", "split_off"]

@@ -15,13 +15,13 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import InvalidBundle
+from neuralrank.files.whole import whole_folder
 from neuralrank.models import measured
 from neuralrank.models.bert import Precision, write_bert
-from neuralrank.whole_file import whole_folder
 from trainer.text.model import TextModel, sizes_of, weights_of
 from trainer.text.reading import Reader
 from trainer.text.scoring import encode, score_pairs

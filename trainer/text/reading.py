@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from neuralrank.exclusions import as_read
+from neuralrank.encoders.pairs import PairTemplate
 from neuralrank.models import Checkpoint
-from neuralrank.pairs import PairTemplate
-from neuralrank.text import clean
-from neuralrank.tokens import Ids, Tokens, padded, read_tokenizer, tokens_of
+from neuralrank.text.cleaning import clean
+from neuralrank.text.exclusions import as_read
+from neuralrank.text.tokens import Ids, Tokens, padded, read_tokenizer, tokens_of
 
 __all__ = ["Reader"]
 

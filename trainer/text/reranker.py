@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
 from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.models import Checkpoint
 from neuralrank.models.bert import Precision

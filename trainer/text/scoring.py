@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from neuralrank.batching import token_batches
-from neuralrank.tokens import Tokens
+from neuralrank.text.batching import token_batches
+from neuralrank.text.tokens import Tokens
 from trainer.text.reading import Reader
 
 __all__ = ["encode", "run", "score_pairs"]

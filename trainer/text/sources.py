@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from neuralrank.bundle import MANIFEST, Bundle
+from neuralrank.bundles.bundle import MANIFEST, Bundle
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.models import Checkpoint, checkpoint
 from neuralrank.models.bert_reader import read_bert
-from neuralrank.registry import Registry
 
 __all__ = ["BUNDLE", "MODEL", "read_source"]
 

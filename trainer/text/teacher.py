@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
-from neuralrank.exclusions import as_read
+from neuralrank.files.whole import whole_file
 from neuralrank.models import Checkpoint
 from neuralrank.progress import progress_bar
-from neuralrank.whole_file import whole_file
+from neuralrank.text.exclusions import as_read
 from trainer.text.judged import Judged
 from trainer.text.model import TextModel
 from trainer.text.reading import Reader

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from neuralrank.candidates import Candidate
+from neuralrank.bundles.candidates import Candidate
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidInput
-from neuralrank.registry import Registry
 from trainer.dataset import Dataset, query_keys
 from trainer.evaluation.evaluation import HeldBack, combined, held_back
 from trainer.evaluation.scoring import Track

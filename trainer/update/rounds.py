@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
-from neuralrank.candidates import Candidate
+from neuralrank.bundles.candidates import Candidate
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound
-from neuralrank.registry import Registry
 from trainer.dataset import Dataset
 from trainer.dataset.checks import milliseconds
 from trainer.gate import FORGOTTEN, promoted

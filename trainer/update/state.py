@@ -16,9 +16,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuralrank.errors import InvalidInput, Overloaded, Unsupported
-from neuralrank.exclusive import exclusive
+from neuralrank.files.exclusive import exclusive
+from neuralrank.files.whole import write_whole
 from neuralrank.validation import first_problem
-from neuralrank.whole_file import write_whole
 
 __all__ = ["Open", "Round", "State", "locked", "read_state", "write_state"]
 

@@ -26,7 +26,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput, Unsupported
-from neuralrank.whole_file import whole_file
+from neuralrank.files.whole import whole_file
 from trainer.dataset.checks import milliseconds
 from trainer.feedback import Limits, Logs, Pulled, Request, pull
 from trainer.feedback.logs import read_pulled, write_pulled

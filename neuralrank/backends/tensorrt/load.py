@@ -11,12 +11,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from neuralrank.backends.choice import Choice
 from neuralrank.backends.tensorrt.cache import CachedEngine, EngineCache
 from neuralrank.backends.tensorrt.driver import Cuda
 from neuralrank.backends.tensorrt.library import Library, load_library
 from neuralrank.backends.tensorrt.session import Session
-from neuralrank.bundle import Bundle
-from neuralrank.choice import Choice
+from neuralrank.bundles.bundle import Bundle
 from neuralrank.errors import InvalidBundle, InvalidInput, Unsupported
 
 __all__ = ["TensorRt", "load_tensorrt"]

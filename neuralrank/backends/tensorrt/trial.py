@@ -33,10 +33,10 @@ from neuralrank.backends.tensorrt.library import Library, load_library
 from neuralrank.backends.tensorrt.precision import CONVERTER, to_half
 from neuralrank.backends.tensorrt.profiles import Profile, described, lengths_up_to, profiles_for
 from neuralrank.backends.tensorrt.session import Session
-from neuralrank.bundle import MODEL, Bundle
+from neuralrank.bundles.bundle import MODEL, Bundle
 from neuralrank.errors import NeuralrankError, Unsupported, exit_code
-from neuralrank.models.calibration import read_pairs
-from neuralrank.tokens import load_tokenizer, padded, tokens_of
+from neuralrank.text.sample_pairs import read_pairs
+from neuralrank.text.tokens import load_tokenizer, padded, tokens_of
 
 __all__ = ["bundle_profiles", "engine_key", "on_cpu", "real_feeds", "try_engine"]
 

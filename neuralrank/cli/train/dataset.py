@@ -149,8 +149,8 @@ def finders(
 
     neighbours = None
     if ref != _NONE:
-        from neuralrank.encoder import Encoder
-        from neuralrank.registry import Registry
+        from neuralrank.bundles.registry import Registry
+        from neuralrank.encoders.encoder import Encoder
 
         settings = load_settings()
         registry = Registry(settings.registry_path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.gate_options import JudgedBy
 from neuralrank.cli.json_output import Json, print_json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
@@ -14,11 +15,10 @@ from neuralrank.cli.train import train
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
 from neuralrank.progress import tracked
-from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
-    from neuralrank.bundle import Bundle
+    from neuralrank.bundles.bundle import Bundle
     from trainer.dataset import Dataset
     from trainer.evaluation.evaluation import Evaluation, HeldBack
 

@@ -9,16 +9,16 @@ import orjson
 import typer
 from rich.table import Table
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.encoders import default_encoder
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Publish, Trials, training_flags
 from neuralrank.console import plain_console
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import EXIT_CODE, InvalidInput, InvalidSettings
 from neuralrank.progress import progress_bar
-from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
-from neuralrank.catalogue import Catalogue
+from neuralrank.catalogue.product import Product
+from neuralrank.catalogue.reading import Catalogue
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Trials, training_flags
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
-from neuralrank.product import Product
 
 if TYPE_CHECKING:
     from trainer.loop import TrainingOptions

@@ -11,7 +11,7 @@ from neuralrank.cli.json_output import Json
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import OnlyItemsOf
 from neuralrank.console import plain_console
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.progress import told
 from neuralrank.settings import load_settings
 

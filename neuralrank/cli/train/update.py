@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 import typer
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.gate_options import GATE, Margin, MaxP, MinGain, MinSize
 from neuralrank.cli.registry_options import RegistryUrl
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import OnlyItemsOf, training_flags
 from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.progress import tracked
-from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:

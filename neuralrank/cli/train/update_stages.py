@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from neuralrank.bundle import parse_ref
+from neuralrank.bundles.bundle import parse_ref
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from neuralrank.progress import told
-from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 
 if TYPE_CHECKING:
-    from neuralrank.bundle import Bundle
+    from neuralrank.bundles.bundle import Bundle
     from trainer.dataset.splits import Shares
     from trainer.loop import TrainingOptions
     from trainer.update.window import Window
@@ -121,7 +121,7 @@ class PersonalStages(_Stages):
         return self.training.epochs or _PERSONAL_EPOCHS
 
     def train(self, dataset: Path, parent: str, folder: Path) -> str:
-        from neuralrank.encoder import Encoder
+        from neuralrank.encoders.encoder import Encoder
         from trainer.dataset import Dataset
         from trainer.personal.behaviour import from_dataset
         from trainer.personal.learning import PersonalOptions, train_personal

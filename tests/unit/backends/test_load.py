@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuralrank import backends
-from neuralrank.backends import Choice, load_backend
+from neuralrank.backends.choice import Choice
 from neuralrank.backends.fallback import Guarded
+from neuralrank.backends.loading import load_backend
 from neuralrank.backends.tensorrt import driver as driver_module
 from neuralrank.backends.tensorrt import load as load_module
 from neuralrank.backends.tensorrt.cache import EngineCache
@@ -18,9 +18,9 @@ from neuralrank.backends.tensorrt.driver import Driver
 from neuralrank.backends.tensorrt.library import Library
 from neuralrank.backends.tensorrt.load import build_in_child, load_tensorrt
 from neuralrank.backends.tensorrt.trial import try_engine
-from neuralrank.bundle import Bundle
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import InvalidBundle, Unsupported
 from tests.conftest import CHECKOUT
 from tests.unit.backends.fake_gpu import FakeLibcuda, FakeTensorRt
@@ -307,8 +307,9 @@ def test_the_real_child_says_what_this_machine_lacks(
 def test_a_cpu_machine_loads_nothing_of_cuda(encoder_bundle: Bundle) -> None:
     code = (
         "import sys, sidecar.main; from pathlib import Path; "
-        "from neuralrank.backends import Choice, load_backend; "
-        "from neuralrank.bundle import Bundle; "
+        "from neuralrank.backends.choice import Choice; "
+        "from neuralrank.backends.loading import load_backend; "
+        "from neuralrank.bundles.bundle import Bundle; "
         f"bundle = Bundle.open(Path({str(encoder_bundle.path)!r})); "
         "print(load_backend(bundle, 1, Choice('auto')).name); "
         "loaded = {m for m in sys.modules if 'tensorrt_' in m or m.split('.')[0] in "
@@ -334,4 +335,4 @@ def test_the_default_is_onnx_runtime_and_touches_no_driver(
     monkeypatch.setattr(driver_module, "open_driver", touched)
     assert load_backend(encoder_bundle, 1).name == "onnxruntime-cpu"
     assert load_backend(encoder_bundle, 1, Choice()).name == "onnxruntime-cpu"
-    assert backends.Choice().backend == "onnxruntime"
+    assert Choice().backend == "onnxruntime"

@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.blended import Texts, pages
 from bench.candidates import Found, Recorded
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.encoder import Encoder
 from tests.unit.conftest import tiny_bundle
 
 

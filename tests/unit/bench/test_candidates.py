@@ -7,8 +7,8 @@ import pytest
 
 from bench import candidates
 from bench.candidates import Found, judged_by_query, recorded
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import Unavailable
-from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 from tests.unit.conftest import tiny_bundle
 

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from indexer.photos import Photos
-from neuralrank.image_encoder import ImageEncoder
-from neuralrank.pictures import MAX_BYTES
-from neuralrank.product import Product
+from neuralrank.catalogue.product import Product
+from neuralrank.encoders.image_encoder import ImageEncoder
+from neuralrank.encoders.pictures import MAX_BYTES
 from tests.unit.conftest import tiny_image_bundle
-from tests.unit.test_pictures import GREEN, RED, file, plain
+from tests.unit.encoders.test_pictures import GREEN, RED, file, plain
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from indexer import Catalogue, Summary, index_catalogue
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, Unavailable
-from tests.unit.test_generation import Cluster
+from tests.unit.opensearch.test_generation import Cluster
 
 BODY: dict[str, Any] = {"settings": {}, "mappings": {}}
 

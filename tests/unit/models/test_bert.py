@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import InvalidInput
 from neuralrank.models.bert import write_bert
 from tests.unit.conftest import CHARACTERS, CONFIG, HEADS, HIDDEN, LAYERS, tiny_bundle, tiny_weights

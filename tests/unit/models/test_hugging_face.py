@@ -9,12 +9,12 @@ import onnx
 import pytest
 from safetensors.numpy import save_file
 
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.registry import Registry
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.models import add
 from neuralrank.models.bert import write_bert
-from neuralrank.registry import Registry
 from tests.unit.conftest import (
     CONFIG,
     HEADS,

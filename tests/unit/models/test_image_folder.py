@@ -11,12 +11,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from transformers import ViTConfig, ViTModel
 
+from neuralrank.bundles.registry import Registry
+from neuralrank.encoders.image_encoder import ImageEncoder
 from neuralrank.errors import InvalidInput
-from neuralrank.image_encoder import ImageEncoder
 from neuralrank.models import add
 from neuralrank.models.image_folder import holds_image_encoder, read_image_folder
-from neuralrank.registry import Registry
-from tests.unit.test_pictures import GREEN, file, plain
+from tests.unit.encoders.test_pictures import GREEN, file, plain
 
 SAID: dict[str, Any] = {
     "do_normalize": True,

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.bundles.registry import Registry
+from neuralrank.encoders.cross_encoder import CrossEncoder
 from neuralrank.models import add, checkpoint
 from neuralrank.models.bert_matches import MATCHES
-from neuralrank.registry import Registry
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from neuralrank.errors import InvalidInput, Unsupported
-from neuralrank.opensearch import connect
+from neuralrank.opensearch.connection import connect
 from opensearch_config import product_index, require_engine
 from tests.unit.answering import answering
 

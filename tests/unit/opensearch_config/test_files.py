@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from neuralrank import ubi
+from neuralrank.catalogue.product import PASSAGE_FIELDS, Product
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.product import PASSAGE_FIELDS, Product
 from opensearch_config import FOLDER, lexical_query, pipelines, product_index, ubi_indexes
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from neuralrank.packing import PACKED, VECTOR
+from neuralrank.opensearch.packing import PACKED, VECTOR
 from opensearch_config import product_index, with_encoder
 from opensearch_config.live import chosen_settings
 

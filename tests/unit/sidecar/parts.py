@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from neuralrank.errors import NotFound
-from neuralrank.personal_inputs import Columns, Event
-from neuralrank.tokens import Ids, Tokens
+from neuralrank.personal.inputs import Columns, Event
+from neuralrank.text.tokens import Ids, Tokens
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.cores import Share
 from sidecar.deadline import Deadline

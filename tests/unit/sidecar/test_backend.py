@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from neuralrank.backends import Choice
+from neuralrank.backends.choice import Choice
 from neuralrank.backends.tensorrt import driver
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidSettings, Unsupported
-from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 from sidecar.models.follower import Models
 from sidecar.server import Sidecar

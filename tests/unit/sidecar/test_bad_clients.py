@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from neuralrank.channel import Access, Route
+from neuralrank.client.channel import Access, Route
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.rpc.transport import PERMITTED_PING_MS, server_options

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuralrank.exclusions import exclusions
+from neuralrank.text.exclusions import exclusions
 from sidecar.ranking.exclusions import mentions
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
-from neuralrank.opensearch import connect_async
-from neuralrank.packing import pack
+from neuralrank.opensearch.connection import connect_async
+from neuralrank.opensearch.packing import pack
 from neuralrank.ubi import ITEM_PATH
 from sidecar.domain import Interaction, Profile
 from sidecar.features.opensearch import IndexInfo, OpenSearchFeatures

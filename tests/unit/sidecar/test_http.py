@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from neuralrank.errors import Overloaded
-from neuralrank.tokens import Tokens
+from neuralrank.text.tokens import Tokens
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.http.cohere import CohereRequest

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from neuralrank.errors import DeadlineExceeded, Overloaded, Unavailable
-from neuralrank.tokens import Ids, Tokens
+from neuralrank.text.tokens import Ids, Tokens
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost

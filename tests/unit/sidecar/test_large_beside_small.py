@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from neuralrank.tokens import Tokens
+from neuralrank.text.tokens import Tokens
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import Floats
 from sidecar.http.server import HttpServer

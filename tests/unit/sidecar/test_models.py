@@ -16,16 +16,16 @@ import onnx
 import pytest
 from pydantic import ValidationError
 
-from neuralrank.bundle import MANIFEST, MODEL, Bundle, Manifest, content_hash
+from neuralrank.bundles.bundle import MANIFEST, MODEL, Bundle, Manifest, content_hash
+from neuralrank.bundles.in_service import InService
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidBundle, NotFound, Unavailable
-from neuralrank.in_service import InService
-from neuralrank.registry import Registry
 from sidecar.models.follower import Models
 from sidecar.models.loading import check_speed, load_bundle
 from sidecar.models.serving import Loaded, Role, State, Status
+from tests.unit.bundles.test_bundle_attacks import graph_of, reseal
 from tests.unit.conftest import SMALL_PHOTO, tiny_bundle, tiny_image_bundle, tiny_ranker
 from tests.unit.sidecar.parts import ONE_CORE, Clock
-from tests.unit.test_bundle_attacks import graph_of, reseal
 
 
 @pytest.fixture

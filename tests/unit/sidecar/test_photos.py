@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuralrank.bundle import Calibration
+from neuralrank.bundles.bundle import Calibration
+from neuralrank.encoders.image_encoder import ImageEncoder
 from neuralrank.errors import EncoderMismatch, InvalidInput, NotFound, Unavailable
-from neuralrank.image_encoder import ImageEncoder
-from neuralrank.packing import pack
+from neuralrank.opensearch.packing import pack
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.deadline import Deadline
 from sidecar.domain import EncodeInput, Floats
@@ -19,9 +19,9 @@ from sidecar.models.serving import Loaded, State, Status
 from sidecar.ranking.blend import with_image
 from sidecar.ranking.score import image_cosines
 from tests.unit.conftest import tiny_image_bundle
+from tests.unit.encoders.test_pictures import GREEN, RED, file, plain
 from tests.unit.sidecar.parts import Bench, ids, item, request, shop
 from tests.unit.sidecar.test_features import Client, document, features
-from tests.unit.test_pictures import GREEN, RED, file, plain
 
 PHOTOS = PhotosInfo("colours@1", "image_vector_packed", Calibration(low=0.0, high=1.0))
 

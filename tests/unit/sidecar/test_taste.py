@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuralrank.affinity import ACTION_WEIGHTS
-from neuralrank.personal_inputs import Event
+from neuralrank.personal.affinity import ACTION_WEIGHTS
+from neuralrank.personal.inputs import Event
 from sidecar.domain import Interaction, Profile
 from sidecar.ranking.taste import Taste, done, query_texts, taste
 from tests.unit.sidecar.parts import DIMENSIONS, item, shop, vector

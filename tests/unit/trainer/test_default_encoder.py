@@ -6,13 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli import evaluate_personal
 from neuralrank.cli.encoders import default_encoder
 from neuralrank.cli.index import load_encoder
 from neuralrank.cli.train import dataset
 from neuralrank.cli.train import personal as train_personal
 from neuralrank.errors import NotFound
-from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 from tests.unit.conftest import tiny_bundle
 

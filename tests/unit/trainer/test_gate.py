@@ -10,12 +10,12 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-from neuralrank.bundle import MODEL, TOKENIZER, Bundle, write_bundle
-from neuralrank.candidates import Candidate, Check, parse_candidate
+from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.bundles.candidates import Candidate, Check, parse_candidate
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
 from neuralrank.models.bert import write_bert
-from neuralrank.registry import Registry
 from tests.unit.conftest import CONFIG, tiny_tokenizer, tiny_weights
 from tests.unit.trainer.evaluation.shop import ByWords, as_ranked_by, dataset, untracked
 from trainer.dataset import Dataset

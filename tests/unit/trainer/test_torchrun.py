@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from neuralrank.registry import Registry
+from neuralrank.bundles.registry import Registry
 from tests.unit.conftest import tiny_bundle
 from tests.unit.trainer.text.test_reranker import tiny_dataset
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 import onnx
 
-from neuralrank.bundle import MODEL, TOKENIZER
+from neuralrank.bundles.bundle import MODEL, TOKENIZER
 from neuralrank.errors import InvalidBundle
+from neuralrank.files.whole import write_whole
 from neuralrank.models.bert import Precision, write_bert
-from neuralrank.whole_file import write_whole
 from trainer.recipes.late_interaction.model import MaxSim
 from trainer.recipes.late_interaction.serving import FACTS, Kept, LateInteraction
 from trainer.recipes.small_reranker.lists import Floats

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from neuralrank.text import clean
-from neuralrank.tokens import Tokens, read_tokenizer
+from neuralrank.text.cleaning import clean
+from neuralrank.text.tokens import Tokens, read_tokenizer
 
 __all__ = ["QUERY_TOKENS", "Reading"]
 

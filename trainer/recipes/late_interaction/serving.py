@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralrank.backends.onnxruntime import OnnxRuntime
-from neuralrank.bundle import MODEL, TOKENIZER
+from neuralrank.bundles.bundle import MODEL, TOKENIZER
 from neuralrank.errors import NotFound
-from neuralrank.tokens import Tokens, padded
+from neuralrank.text.tokens import Tokens, padded
 from trainer.recipes.late_interaction.reading import Reading
 
 __all__ = ["FACTS", "Kept", "LateInteraction", "best"]

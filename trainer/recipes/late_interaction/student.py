@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from neuralrank.models import Checkpoint
 from neuralrank.models.bert_matches import MATCHES
-from neuralrank.tokens import Tokens
+from neuralrank.text.tokens import Tokens
 from trainer.recipes.late_interaction.reading import Reading
 from trainer.text import Reader, TextModel
 

@@ -8,7 +8,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from neuralrank.tokens import Tokens
+from neuralrank.text.tokens import Tokens
 from trainer.loop import Rows
 from trainer.recipes.late_interaction.reading import Reading
 from trainer.recipes.small_reranker.listed import Listed, alike

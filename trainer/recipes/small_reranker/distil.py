@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
 from neuralrank.models import Checkpoint
-from neuralrank.tokens import Tokens
+from neuralrank.text.tokens import Tokens
 from trainer.loop import Outcome, Rows, TrainingOptions, train
 from trainer.recipes.small_reranker.listed import METRIC, Listed, alike, keep_words
 from trainer.recipes.small_reranker.lists import Floats, Lists

@@ -9,10 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from neuralrank.catalogue import Catalogue
-from neuralrank.language import detect
-from neuralrank.product import Product, headline, passage
-from neuralrank.text import clean
+from neuralrank.catalogue.product import Product, headline, passage
+from neuralrank.catalogue.reading import Catalogue
+from neuralrank.text.cleaning import clean
+from neuralrank.text.language import detect
 
 __all__ = ["CHARACTERS", "Good", "made_up", "read_goods"]
 

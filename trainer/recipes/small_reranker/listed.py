@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuralrank.tokens import Tokens
+from neuralrank.text.tokens import Tokens
 from trainer.loop import Rows, Task
 from trainer.recipes.small_reranker.lists import Floats, Lists
 from trainer.text import TextModel

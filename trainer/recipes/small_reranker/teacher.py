@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.files.whole import whole_file
 from neuralrank.progress import tracked
-from neuralrank.whole_file import whole_file
 from trainer.recipes.small_reranker.lists import Floats, Lists
 
 __all__ = ["read_pairs", "targets"]

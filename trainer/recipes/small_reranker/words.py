@@ -9,7 +9,7 @@ from typing import Final
 import bm25s
 import numpy as np
 
-from neuralrank.text import clean
+from neuralrank.text.cleaning import clean
 from trainer.recipes.small_reranker.goods import Good
 
 __all__ = ["ByWords"]

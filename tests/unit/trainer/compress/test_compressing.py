@@ -13,11 +13,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
-from neuralrank.cross_encoder import CrossEncoder
+from neuralrank.encoders.cross_encoder import CrossEncoder
 from neuralrank.errors import InvalidInput, InvalidSettings
-from neuralrank.registry import Registry
 from tests.unit.conftest import HIDDEN, LAYERS, tiny_bundle
 from tests.unit.trainer.text.conftest import tiny_checkpoint
 from tests.unit.trainer.text.test_reranker import excluding, tiny_dataset

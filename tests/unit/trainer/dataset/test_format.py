@@ -228,7 +228,7 @@ def test_what_was_there_stays_where_the_new_can_not_take_its_place(
             raise OSError(errno.EBUSY, "Device or resource busy")
         replace_(source, target)
 
-    monkeypatch.setattr("neuralrank.whole_file.os.replace", busy)
+    monkeypatch.setattr("neuralrank.files.whole.os.replace", busy)
     with pytest.raises(InvalidInput, match=r"busy\. What was there is as it was"):
         dataset(sequences=[]).write(folder)
     assert Dataset.open(folder).sequences.num_rows == 2

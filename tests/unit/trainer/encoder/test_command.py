@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 import pytest
 from typer.testing import CliRunner
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
-from neuralrank.registry import Registry
 from tests.unit.conftest import tiny_bundle
 from tests.unit.trainer.encoder.shop import shop
 from trainer.loop import Outcome, Task, TrainingOptions, train

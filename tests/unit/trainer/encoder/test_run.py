@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.encoder import Encoder
+from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import InvalidInput, InvalidSettings
-from neuralrank.matryoshka import cut
 from neuralrank.models import Checkpoint
 from tests.unit.trainer.encoder.shop import shop
 from tests.unit.trainer.interrupts import interrupt_at

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
 from tests.unit.conftest import tiny_bundle
 from trainer.dataset import (
     EXAMPLES,

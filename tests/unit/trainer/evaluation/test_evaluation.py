@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from neuralrank.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidBundle, InvalidInput, NeuralrankError
-from neuralrank.registry import Registry
 from tests.unit.conftest import tiny_bundle
 from tests.unit.trainer.evaluation.shop import QUERY, ByWords, dataset, page, untracked
 from trainer.evaluation.evaluation import Evaluation, combined, evaluate, held_back, versus

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.personal_inputs import Columns, action_numbers
+from neuralrank.personal.inputs import Columns, action_numbers
 from trainer.personal.behaviour import Behaviour, History, Part, Visit
 from trainer.personal.shop import Shop
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from neuralrank.affinity import affinity
-from neuralrank.bundle import Calibration
-from neuralrank.encoder import alike
-from neuralrank.personal_inputs import ACTIONS, Columns, action_numbers
+from neuralrank.bundles.bundle import Calibration
+from neuralrank.encoders.encoder import alike
+from neuralrank.personal.affinity import affinity
+from neuralrank.personal.inputs import ACTIONS, Columns, action_numbers
 from sidecar.domain import Candidates, Floats, Interaction, Item, Profile
 from sidecar.ranking.score import complete, similarities
 from sidecar.ranking.taste import taste

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 pytest.importorskip("torch")
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput
-from neuralrank.registry import Registry
 from tests.unit.conftest import tiny_bundle, tiny_ranker
 from tests.unit.trainer.personal.test_train_command import DAY, held_for_test, iso
 from trainer.dataset import Dataset, Window

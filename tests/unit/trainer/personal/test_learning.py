@@ -9,11 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neuralrank.bundle import Bundle, write_bundle  # noqa: E402
+from neuralrank.bundles.bundle import Bundle, write_bundle  # noqa: E402
 from neuralrank.errors import Diverged, InvalidBundle, InvalidInput, InvalidSettings  # noqa: E402
-from neuralrank.item_knn import ItemKnn  # noqa: E402
-from neuralrank.personal_inputs import ACTIONS, Event, steps  # noqa: E402
-from neuralrank.personal_ranker import PersonalRanker  # noqa: E402
+from neuralrank.personal.inputs import ACTIONS, Event, steps  # noqa: E402
+from neuralrank.personal.item_knn import ItemKnn  # noqa: E402
+from neuralrank.personal.ranker import PersonalRanker  # noqa: E402
 from tests.unit.conftest import tiny_bundle, tiny_ranker  # noqa: E402
 from tests.unit.trainer.personal.shop import ITEMS, KINDS, behaviour  # noqa: E402
 from trainer.loop import TrainingOptions  # noqa: E402

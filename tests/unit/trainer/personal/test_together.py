@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuralrank.item_knn import ItemKnn
-from neuralrank.personal_inputs import Columns
+from neuralrank.personal.inputs import Columns
+from neuralrank.personal.item_knn import ItemKnn
 from trainer.personal import together as module
 from trainer.personal.behaviour import Behaviour, History, Part, from_histories
 from trainer.personal.sequences import Histories

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 pytest.importorskip("torch")
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
-from neuralrank.personal_inputs import ACTIONS, Columns
-from neuralrank.personal_ranker import PersonalRanker
-from neuralrank.registry import Registry
+from neuralrank.personal.inputs import ACTIONS, Columns
+from neuralrank.personal.ranker import PersonalRanker
 from tests.unit.conftest import tiny_bundle
 from trainer.dataset import (
     BLOCKED,

@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
+from neuralrank.catalogue.product import Product
 from neuralrank.errors import InvalidInput
-from neuralrank.product import Product
 from trainer.dataset import EXAMPLES, ITEMS, QUERIES, Dataset, Description
 from trainer.pretrain.texts import Pair, from_dataset, from_products, split_off
 

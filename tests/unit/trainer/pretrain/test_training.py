@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoTokenizer, BertForPreTraining
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidInput
 from neuralrank.models import Checkpoint, checkpoint
-from neuralrank.registry import Registry
 from tests.unit.room import room_for
 from tests.unit.trainer.interrupts import interrupt_at
 from tests.unit.trainer.pretrain.test_tokenizer import TITLES

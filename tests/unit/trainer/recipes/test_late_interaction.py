@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neuralrank.encoder import Encoder  # noqa: E402
+from neuralrank.encoders.encoder import Encoder  # noqa: E402
 from neuralrank.errors import InvalidInput, NotFound  # noqa: E402
 from tests.unit.conftest import tiny_bundle  # noqa: E402
 from tests.unit.trainer.recipes.test_small_reranker import encoder, lists  # noqa: E402

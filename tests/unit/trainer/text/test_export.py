@@ -10,12 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neuralrank.bundle import Bundle  # noqa: E402
-from neuralrank.cross_encoder import CrossEncoder  # noqa: E402
-from neuralrank.encoder import Encoder  # noqa: E402
+from neuralrank.bundles.bundle import Bundle  # noqa: E402
+from neuralrank.bundles.registry import Registry  # noqa: E402
+from neuralrank.encoders.cross_encoder import CrossEncoder  # noqa: E402
+from neuralrank.encoders.encoder import Encoder  # noqa: E402
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound  # noqa: E402
 from neuralrank.models.bert import write_bert  # noqa: E402
-from neuralrank.registry import Registry  # noqa: E402
 from tests.unit.conftest import tiny_bundle, tiny_tokenizer  # noqa: E402
 from tests.unit.models.test_hugging_face import bert_folder  # noqa: E402
 from tests.unit.room import room_for  # noqa: E402

@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neuralrank.cross_encoder import CrossEncoder  # noqa: E402
-from neuralrank.encoder import Encoder  # noqa: E402
+from neuralrank.encoders.cross_encoder import CrossEncoder  # noqa: E402
+from neuralrank.encoders.encoder import Encoder  # noqa: E402
 from neuralrank.errors import InvalidInput  # noqa: E402
 from neuralrank.models.bert import BertConfig, write_bert  # noqa: E402
 from neuralrank.models.bert_matches import MATCHES  # noqa: E402
@@ -48,7 +48,7 @@ def test_a_cross_encoder_scores_as_its_bundle_does(tmp_path: Path, types: int) -
 
 @pytest.mark.parametrize("head", ["mean", "cls"])
 def test_an_encoder_encodes_as_its_bundle_does(tmp_path: Path, head: Any) -> None:
-    from neuralrank.bundle import MODEL, write_bundle
+    from neuralrank.bundles.bundle import MODEL, write_bundle
     from tests.unit.conftest import CONFIG
 
     bundle = tiny_bundle(tmp_path, "encoder", query_prefix="q ", passage_prefix="p ")
@@ -184,7 +184,7 @@ def test_each_method_learns_and_its_graph_computes_the_same(tmp_path: Path, meth
     graph = write_bert(weights_of(trained), sizes_of(trained), "score", "fp32")
     bundle = tiny_bundle(tmp_path / "bundle", "cross_encoder")
     onnx.save(graph, str(bundle.model))
-    from neuralrank.bundle import write_bundle
+    from neuralrank.bundles.bundle import write_bundle
 
     served = CrossEncoder.load(
         write_bundle(bundle.path, bundle.manifest.model_dump(exclude={"files"}))

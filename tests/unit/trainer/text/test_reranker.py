@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
-from neuralrank.bundle import Bundle  # noqa: E402
+from neuralrank.bundles.bundle import Bundle  # noqa: E402
+from neuralrank.bundles.registry import Registry  # noqa: E402
 from neuralrank.cli.commands import app  # noqa: E402
 from neuralrank.errors import InvalidInput, InvalidSettings  # noqa: E402
 from neuralrank.models import Checkpoint  # noqa: E402
-from neuralrank.registry import Registry  # noqa: E402
 from tests.unit.conftest import tiny_bundle  # noqa: E402
 from tests.unit.trainer.text.conftest import tiny_checkpoint  # noqa: E402
 from trainer.dataset import EXAMPLES, ITEMS, QUERIES, Dataset, Description  # noqa: E402

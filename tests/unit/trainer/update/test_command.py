@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
 from neuralrank.cli.train.update_stages import PersonalStages, TextStages
 from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
-from neuralrank.registry import Registry
 from tests.unit.conftest import tiny_bundle, tiny_ranker
 from tests.unit.trainer.test_gate import seeded
 from trainer.update.rounds import Learner

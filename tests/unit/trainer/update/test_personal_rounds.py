@@ -13,10 +13,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.train.update_stages import PersonalStages
-from neuralrank.encoder import Encoder
+from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.registry import Registry
 from neuralrank.settings import Settings
 from tests.unit.conftest import tiny_bundle
 from tests.unit.trainer.dataset.test_from_logs import act, finders, items, logs, shown

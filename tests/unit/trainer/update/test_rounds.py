@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidInput, NotFound, Overloaded, Unavailable
-from neuralrank.registry import Registry
 from tests.unit.trainer.evaluation.shop import as_ranked_by, dataset, untracked
 from tests.unit.trainer.test_gate import seeded
 from trainer.dataset import Dataset

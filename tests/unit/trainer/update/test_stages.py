@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from neuralrank.bundles.registry import Registry
 from neuralrank.cli.train import update_stages
 from neuralrank.cli.train.update_stages import TextStages
-from neuralrank.registry import Registry
 from neuralrank.settings import load_settings
 from tests.unit.conftest import tiny_bundle
 from tests.unit.test_progress import Screen

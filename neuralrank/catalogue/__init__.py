@@ -1,0 +1,1 @@
+"""Catalogues as files, and what a product is."""

@@ -1,0 +1,1 @@
+"""How well items fit a user: the personal ranker and what it reads, and what serves without one."""

@@ -1,0 +1,1 @@
+"""Texts before a model reads them: cleaning, language, what a query excludes, tokens, batches."""

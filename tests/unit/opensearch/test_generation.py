@@ -1,0 +1,159 @@
+"""What becomes of indexes and aliases when a new generation takes its place, without a cluster."""
+
+from typing import Any, cast
+
+import pytest
+from opensearchpy import OpenSearch
+
+from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.opensearch.generation import Generation, Switched, check_name, create
+
+NEW = "shop-20260102000000-00"
+
+
+class Cluster:
+    """Holds indexes in memory: their aliases, settings (flat) and `_meta.neuralrank`."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, dict[str, Any]] = {}
+        self.indices = self
+
+    def make(self, index: str, state: str, **aliases: dict[str, Any]) -> str:
+        mappings = {"_meta": {"neuralrank": {"state": state}}}
+        self.made[index] = {"aliases": aliases, "settings": {}, "mappings": mappings}
+        return index
+
+    def create(self, index: str, body: dict[str, Any]) -> None:
+        self.make(index, "building")
+        self.made[index] |= {"settings": body["settings"]["index"], "mappings": body["mappings"]}
+
+    def exists(self, index: str) -> bool:
+        return index in self.made
+
+    def get(self, index: str, **_: Any) -> dict[str, Any]:
+        found = {n: body for n, body in self.made.items() if index in (n, *body["aliases"])}
+        if not found:
+            raise NotFound(f"no {index}.")
+        return found
+
+    def get_mapping(self, **_: Any) -> dict[str, Any]:
+        return self.made
+
+    def put_mapping(self, index: str, body: dict[str, Any]) -> None:
+        self.made[index]["mappings"] |= body
+
+    def put_settings(self, index: str, body: dict[str, Any]) -> None:
+        self.made[index]["settings"] |= body.get("index", body)
+
+    def refresh(self, index: str) -> None:
+        assert index in self.made
+
+    def count(self, index: str) -> dict[str, int]:
+        assert index in self.made
+        return {"count": 0}
+
+    def delete(self, index: str, **_: Any) -> None:
+        del self.made[index]
+
+    def update_aliases(self, body: dict[str, Any]) -> None:
+        for action in body["actions"]:
+            ((what, options),) = action.items()
+            aliases = self.made[options.pop("index")]["aliases"]
+            name = options.pop("alias")
+            if what == "remove":
+                del aliases[name]
+            else:
+                aliases[name] = options
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+def finish(cluster: Cluster, keep: int = 1) -> Switched:
+    """A generation that was filled takes the alias."""
+    cluster.make(NEW, "building")
+    return Generation("shop", NEW, {}, {}).finish(cast(OpenSearch, cluster), 0, keep)
+
+
+@pytest.mark.parametrize("keep", range(6))
+@pytest.mark.parametrize("count", range(6))
+def test_so_many_earlier_generations_stay_as_are_to_be_kept(
+    cluster: Cluster, keep: int, count: int
+) -> None:
+    earlier = [cluster.make(f"shop-2026010100000{n}-00", "complete") for n in range(count)]
+    if earlier:
+        cluster.made[earlier[-1]]["aliases"] = {"shop": {}}
+    unfinished = cluster.make("shop-20260101000009-00", "building")
+    switched = finish(cluster, keep)
+    kept = earlier[max(0, count - keep) :]
+    assert sorted(cluster.made) == [*kept, NEW]
+    assert set(switched.deleted) == {*earlier, unfinished} - set(kept)
+
+
+def test_what_served_before_stays_though_a_newer_one_is_there(cluster: Cluster) -> None:
+    before = cluster.make("shop-20260101000000-00", "complete", shop={})
+    never_served = cluster.make("shop-20260101000001-00", "complete")
+    assert finish(cluster).deleted == (never_served,)
+    assert sorted(cluster.made) == [before, NEW]
+
+
+HIDDEN = {
+    "filter": {"term": {"hidden": False}},
+    "index_routing": "a",
+    "search_routing": "a,b",
+    "is_hidden": True,
+}
+
+
+def test_filter_routing_and_hiding_of_the_alias_stay(cluster: Cluster) -> None:
+    """Else products that the filter hides would be found after every switch."""
+    before = cluster.make("shop-20260101000000-00", "complete", shop=dict(HIDDEN))
+    finish(cluster)
+    assert cluster.made[NEW]["aliases"] == {"shop": {**HIDDEN, "is_write_index": True}}
+    assert cluster.made[before]["aliases"] == {}
+
+
+def test_what_a_team_has_beside_our_notes_stays(cluster: Cluster) -> None:
+    """OpenSearch replaces `_meta` as a whole."""
+    cluster.make(NEW, "building")
+    cluster.made[NEW]["mappings"]["_meta"]["owner"] = "search team"
+    Generation("shop", NEW, {}, {}).finish(cast(OpenSearch, cluster), 0, 1)
+    meta = cluster.made[NEW]["mappings"]["_meta"]
+    assert (meta["owner"], meta["neuralrank"]["state"]) == ("search team", "complete")
+
+
+def test_an_alias_with_other_options_for_each_index_is_not_moved(cluster: Cluster) -> None:
+    cluster.make("shop-20260101000000-00", "complete", shop={**HIDDEN, "is_write_index": True})
+    cluster.make("shop-20260101000001-00", "complete", shop={})
+    with pytest.raises(InvalidInput, match="several indexes with other options"):
+        check_name(cast(OpenSearch, cluster), "shop")
+    with pytest.raises(InvalidInput, match="several indexes with other options"):
+        finish(cluster)
+    assert cluster.made[NEW]["aliases"] == {}
+    cluster.made["shop-20260101000001-00"]["aliases"]["shop"] = dict(HIDDEN)
+    check_name(cast(OpenSearch, cluster), "shop")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "replicas", "expand"),
+    [
+        ({}, None, None),  # null: OpenSearch's default, one replica
+        ({"number_of_replicas": 2}, 2, None),
+        ({"auto_expand_replicas": "false"}, None, "false"),
+        ({"auto_expand_replicas": False, "number_of_replicas": 0}, 0, False),
+        # The number follows the nodes, whatever is said.
+        ({"auto_expand_replicas": "0-1"}, 0, "0-1"),
+    ],
+)
+def test_a_filled_index_gets_its_replicas_back(
+    cluster: Cluster, wanted: dict[str, Any], replicas: int | None, expand: Any
+) -> None:
+    client = cast(OpenSearch, cluster)
+    body = {"settings": {"index": wanted}, "mappings": {}}
+    made = create(client, "shop", body, {})
+    settings = cluster.made[made.index]["settings"]
+    assert settings["number_of_replicas"] == 0
+    made.finish(client, 0, 1)
+    assert (settings["number_of_replicas"], settings["auto_expand_replicas"]) == (replicas, expand)

@@ -172,6 +172,31 @@ def test_every_format_gives_the_same_documents(
     assert ids(client, name, {"term": {"category.keyword": "Kettles"}}) == ["p1"]
 
 
+def test_a_typo_finds_what_was_meant_and_moves_nothing_that_is_found_without_it(
+    client: OpenSearch, name: str, tmp_path: Path
+) -> None:
+    titles = {
+        "t1": "Trident tripod for phones",
+        "t2": "Tripods",
+        "m1": "Wireless mouse, black",
+        "m2": "Doll house with a mouse",
+        "h1": "Moose, a doll",
+        "z1": "无线鼠标 Logitech M185",
+    }
+    rows = [{"id": id_, "title": title} for id_, title in titles.items()]
+    rows.append({"id": "n1", "title": "Trail shoes 40", "brand": "Saucony"})
+    run(client, write(tmp_path / "a.jsonl", rows), name)
+    assert set(ids(client, name, lexical_query("tripdo"))) == {"t1", "t2"}
+    assert ids(client, name, lexical_query("saucnoy")) == ["n1"]
+    assert ids(client, name, lexical_query("logitehc 鼠标"))[0] == "z1"
+    # What says the word itself stands before what says a like one.
+    assert ids(client, name, lexical_query("mouse")) == ["m1", "m2", "h1"]
+    # Short words and Chinese are meant as they are.
+    assert ids(client, name, lexical_query("m186")) == ["z1"]
+    assert ids(client, name, lexical_query("鼠狗")) == ["z1"]
+    assert ids(client, name, lexical_query("40s")) == ["n1"]
+
+
 def test_vectors_are_searchable_and_say_who_made_them(
     client: OpenSearch, name: str, tmp_path: Path
 ) -> None:

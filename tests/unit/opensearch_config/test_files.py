@@ -51,9 +51,9 @@ def test_without_vectors_the_knn_plugin_is_not_asked_for() -> None:
 
 def test_the_query_takes_any_text_as_text() -> None:
     text = 'a "quoted" {{query}} \\ 电脑'
-    query = lexical_query(text)
-    asked = [clause["combined_fields"]["query"] for clause in query["bool"]["should"]]
-    assert asked == [text, text]
+    exact, typos = lexical_query(text)["dis_max"]["queries"]
+    asked = [clause["combined_fields"]["query"] for clause in exact["bool"]["should"]]
+    assert [*asked, typos["multi_match"]["query"]] == [text, text, text]
 
 
 def test_the_query_is_an_editable_file(folder: Path) -> None:

@@ -182,10 +182,12 @@ def test_an_index_without_vectors_has_no_leg(tmp_path: Path) -> None:
 @given(st.dictionaries(st.sampled_from(["title", "title.zh", "brand"]), st.floats(0.5, 9)))
 def test_boosts_are_of_their_fields_alone(boosts: dict[str, float]) -> None:
     def lists(template: Any) -> list[dict[str, str]]:
-        clauses = template["bool"]["should"]
+        exact, typos = template["dis_max"]["queries"]
+        clauses = [*exact["bool"]["should"], typos]
         return [
-            dict(name.partition("^")[::2] for name in each["combined_fields"]["fields"])
+            dict(name.partition("^")[::2] for name in clause["fields"])
             for each in clauses
+            for clause in each.values()
         ]
 
     for before, after in zip(lists(TEMPLATE), lists(boosted(TEMPLATE, boosts)), strict=True):
@@ -196,7 +198,8 @@ def test_boosts_are_of_their_fields_alone(boosts: dict[str, float]) -> None:
 
 def test_a_boost_of_0_leaves_the_field_out() -> None:
     made = boosted(TEMPLATE, {"description": 0})
-    first = made["bool"]["should"][0]["combined_fields"]["fields"]
+    exact = made["dis_max"]["queries"][0]
+    first = exact["bool"]["should"][0]["combined_fields"]["fields"]
     assert "description" not in first
     assert len(first) == 6
     with pytest.raises(InvalidInput, match="nothing is left of the fields a, b"):

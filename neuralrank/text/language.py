@@ -8,7 +8,7 @@ the caller, who knows the shop; without that, Latin letters count as English.
 import re
 from typing import Final
 
-__all__ = ["detect", "of_no_language"]
+__all__ = ["detect", "to_be_known"]
 
 _SCRIPTS: Final = (
     # Before Han: Japanese and Korean texts mix their own scripts with Han characters.
@@ -37,7 +37,10 @@ def detect(text: str) -> str:
     return next((language for language, script in _SCRIPTS if script.search(text)), "")
 
 
-def of_no_language(text: str) -> bool:
-    """Whether a text has no letters: a part number, a size, an emoji, which a model of any language
-    can read as well as another."""
-    return not any(map(str.isalpha, text))
+def to_be_known(text: str, named: str = "") -> str | None:
+    """The language that a model has to know to read a text: the one that its caller names, else
+    `detect`'s. None: any will do. What has no letters (a part number, a size, an emoji) a model of
+    one language reads as well as another; letters of a script that is not known here are "", which
+    no model knows."""
+    language = named or detect(text)
+    return language if language or any(map(str.isalpha, text)) else None

@@ -22,7 +22,7 @@ from neuralrank.errors import (
     Unavailable,
 )
 from neuralrank.text.cleaning import clean
-from neuralrank.text.language import detect
+from neuralrank.text.language import to_be_known
 from sidecar.deadline import Deadline
 from sidecar.domain import (
     Candidates,
@@ -35,7 +35,7 @@ from sidecar.domain import (
 )
 from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
-from sidecar.models.serving import EncoderModel
+from sidecar.models.serving import EncoderModel, knows
 from sidecar.ranking.cascade import Ranker
 from sidecar.sizes import MAX_QUERY, at_most
 from sidecar.telemetry.metrics import Metrics
@@ -162,14 +162,14 @@ class TextRanker:
             Overloaded: the queue of the models is full.
         """
         serving = self._models.serving
-        language = detect(query.query)
+        language = to_be_known(query.query)
         encoder: EncoderModel | None = None
         notes: list[Degradation] = []
         if query.model:
             kinds = {row.kind for row in serving.statuses if query.model in (row.name, row.ref)}
             if "encoder" in kinds:
                 encoder = serving.encoder(query.model)
-            elif not serving.cross_encoder(query.model)[0].supports(language):
+            elif not knows(serving.cross_encoder(query.model)[0], language):
                 notes.append(_unknown_language(query.model, language))
                 encoder = _default_encoder(self._models)
         elif serving.cross_encoder_for(language) is None:
@@ -177,21 +177,20 @@ class TextRanker:
         if not any(query.texts):
             ranking = _ranking([None] * len(query.texts), [0.0] * len(query.texts), "", ())
         elif encoder is None:
-            ranking = await self._read(query, language, deadline)
+            ranking = await self._read(query, deadline)
         else:
             ranking = await self._compare(query, encoder, deadline)
         if any(query.texts) and all(score.raw is None for score in ranking.scores):
             raise _nothing_read(ranking.degraded)
         return TextRanking(ranking.scores, ranking.model, (*notes, *ranking.degraded))
 
-    async def _read(self, query: TextQuery, language: str, deadline: Deadline) -> TextRanking:
+    async def _read(self, query: TextQuery, deadline: Deadline) -> TextRanking:
         """By a cross-encoder: `score` is the logistic function of its logit."""
         ranking = await self._ranker.rank(
             RankQuery(
                 query.query,
                 _candidates(query.texts),
                 RELEVANCE_ALONE,
-                language=language,
                 explain=True,
                 bundle=query.model,
                 max_reranked=len(query.texts),
@@ -275,7 +274,7 @@ def _default_encoder(models: Models) -> EncoderModel:
         ) from error
 
 
-def _unknown_language(model: str, language: str) -> Degradation:
+def _unknown_language(model: str, language: str | None) -> Degradation:
     return Degradation(
         DegradedReason.MODEL_UNAVAILABLE,
         f"{model} does not know the query's language {language or 'unknown'!r}; the encoder "

@@ -28,6 +28,7 @@ __all__ = [
     "State",
     "Status",
     "VectorModel",
+    "knows",
     "unfollowed",
 ]
 
@@ -72,6 +73,12 @@ class CrossEncoderModel(_Model, Protocol):
     def pair(self, query: Ids, text: Ids) -> Tokens: ...
     def run(self, batch: Sequence[Tokens]) -> Floats: ...
     def probability(self, logits: Floats) -> Floats: ...
+
+
+def knows(model: CrossEncoderModel, language: str | None) -> bool:
+    """Whether a cross-encoder reads texts of a language. None (of none): each does
+    (`neuralrank.text.language.to_be_known`)."""
+    return language is None or model.supports(language)
 
 
 class ImageModel(VectorModel, Protocol):
@@ -281,9 +288,7 @@ class Serving:
             answering[default] = self.loaded[self.default_cross_encoder]
         for name in sorted(answering, key=lambda name: (name != default, name)):
             found = answering[name]
-            if found.cross_encoder is None:
-                continue
-            if language is None or found.cross_encoder.supports(language):
+            if found.cross_encoder is not None and knows(found.cross_encoder, language):
                 return found.cross_encoder, found.cost
         return None
 

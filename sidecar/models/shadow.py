@@ -19,7 +19,7 @@ import numpy as np
 from sidecar.cores import step_back
 from sidecar.deadline import Clock
 from sidecar.domain import Floats
-from sidecar.models.serving import Agreement, CrossEncoderModel, Serving
+from sidecar.models.serving import Agreement, CrossEncoderModel, Serving, knows
 from sidecar.telemetry.agreement import kendall_tau, top_overlap
 from sidecar.telemetry.metrics import Metrics
 
@@ -83,7 +83,7 @@ class Shadow:
         self,
         serving: Serving,
         model: CrossEncoderModel,
-        language: str,
+        language: str | None,
         query: str,
         texts: Sequence[str],
         scores: Floats,
@@ -91,13 +91,14 @@ class Shadow:
         """What a bundle has scored; if it has a shadow, that will score it too, or not.
 
         Args:
+            language: that the candidate has to know; None: any will do.
             scores: calibrated, float32 [texts].
         """
         found = serving.shadow_of(model.ref)
         if found is None or len(texts) < 2 or random.random() * 100.0 >= found[1]:
             return
         candidate = found[0].cross_encoder
-        if candidate is None or not candidate.supports(language):
+        if candidate is None or not knows(candidate, language):
             return
         job = _Job(candidate, query, list(texts), scores, self._clock())
         with self._changed:

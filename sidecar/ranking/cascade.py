@@ -15,7 +15,7 @@ import numpy.typing as npt
 from neuralrank.errors import Overloaded
 from neuralrank.personal.affinity import affinity
 from neuralrank.text.exclusions import exclusions
-from neuralrank.text.language import detect, of_no_language
+from neuralrank.text.language import detect, to_be_known
 from sidecar.deadline import Deadline
 from sidecar.domain import (
     Candidates,
@@ -31,7 +31,7 @@ from sidecar.features.profile import Users
 from sidecar.inference.cost import Cost
 from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
-from sidecar.models.serving import CrossEncoderModel, Serving
+from sidecar.models.serving import CrossEncoderModel, Serving, knows
 from sidecar.models.shadow import Shadow
 from sidecar.ranking.blend import feedback, order, retrieval
 from sidecar.ranking.exclusions import mentions
@@ -290,7 +290,7 @@ class Ranker:
             arm = "canary" if serving.is_canary(model.ref) else "serving"
             self._metrics.arm(model.ref, arm, time.perf_counter() - start)
             if self._shadow is not None:
-                language = query.language or detect(query.query)
+                language = to_be_known(query.query, query.language)
                 pairs = [given[place] for place in np.flatnonzero(reading.read)]
                 self._shadow.offer(serving, model, language, query.query, pairs, cross[done])
         return logits, cross
@@ -300,11 +300,9 @@ class Ranker:
     ) -> tuple[CrossEncoderModel, Cost] | None:
         if not query.query or query.bundle == "none" or not query.weights.relevance:
             return None
-        language: str | None = query.language or detect(query.query)
-        if not language and of_no_language(query.query):
-            language = None
+        language = to_be_known(query.query, query.language)
         named = serving.cross_encoder(query.bundle) if query.bundle else None
-        if named is not None and language is not None and not named[0].supports(language):
+        if named is not None and not knows(named[0], language):
             trace.degrade(
                 DegradedReason.MODEL_UNAVAILABLE,
                 f"{named[0].ref} does not know the query's language {language or 'unknown'!r}",

@@ -188,6 +188,27 @@ async def test_a_named_model_that_does_not_know_the_language_says_so(bench: Benc
     assert answer.headers["x-neuralrank-degraded"] == "model_unavailable"
 
 
+@pytest.mark.parametrize("model", ["", "judge"])
+@pytest.mark.parametrize("query", ["12345", "195-50", "🎁"])
+async def test_a_query_without_letters_is_read_as_one_of_any_language(
+    bench: Bench, query: str, model: str
+) -> None:
+    body = {"model": model, "query": query, "documents": DOCUMENTS}
+    answer = await ask(bench, "/v1/rerank", body)
+    assert answer.json()["model"] == "judge@000000000002"
+    assert "warnings" not in answer.json()["meta"]
+    body = {"model": model, "query": query, "texts": DOCUMENTS, "raw_scores": True}
+    answer = await ask(bench, "/rerank", body)
+    assert {row["score"] for row in answer.json()} == {-4.0}  # the cross-encoder's logit
+    assert "x-neuralrank-degraded" not in answer.headers
+
+
+async def test_letters_of_a_script_that_is_not_known_are_no_part_number(bench: Bench) -> None:
+    body = {"model": "judge", "query": "கணினி 12345", "documents": DOCUMENTS}
+    answer = await ask(bench, "/v1/rerank", body)
+    assert "the query's language 'unknown'" in answer.json()["meta"]["warnings"][0]
+
+
 @pytest.mark.parametrize("bad", ["poison", "nan"])
 async def test_a_text_that_the_encoder_can_not_read_costs_itself_alone(bad: str) -> None:
     bench = Bench(shop(), Picky())

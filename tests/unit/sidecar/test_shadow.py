@@ -76,6 +76,18 @@ def offer(shadow: Shadow, serving: Serving, query: str = "red phone") -> None:
     shadow.offer(serving, WordJudge(), "en", query, texts, scores)
 
 
+@pytest.mark.parametrize(("language", "compared"), [(None, True), ("", False), ("zh", False)])
+def test_a_candidate_scores_what_it_can_read(
+    shadow: Shadow, language: str | None, compared: bool
+) -> None:
+    candidate = WordJudge(ref=CANDIDATE)
+    scores = np.zeros(2, np.float32)
+    serving = models(candidate)
+    shadow.offer(serving, WordJudge(), language, "12345", ["red phone", "kettle"], scores)
+    offer(shadow, serving)
+    until(lambda: agreement(shadow).requests == 1 + compared)
+
+
 def agreement(shadow: Shadow) -> Agreement:
     return shadow.agreement(CANDIDATE) or Agreement()
 

@@ -1,6 +1,6 @@
 import pytest
 
-from neuralrank.text.language import detect, of_no_language
+from neuralrank.text.language import detect, to_be_known
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,16 @@ def test_the_script_tells_the_language(text: str, language: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "none"),
-    [("195/65 R15", False), ("电脑", False), ("தமிழ்", False), ("195-50", True), ("🎁", True)],
+    ("text", "named", "language"),
+    [
+        ("195/65 R15", "", "en"),
+        ("195/65 R15", "de", "de"),
+        ("电脑", "", "zh"),
+        ("தமிழ்", "", ""),
+        ("195-50", "", None),
+        ("195-50", "de", "de"),
+        ("🎁", "", None),
+    ],
 )
-def test_what_has_no_letters_is_of_no_language(text: str, none: bool) -> None:
-    assert of_no_language(text) is none
+def test_what_has_no_letters_needs_no_language(text: str, named: str, language: str | None) -> None:
+    assert to_be_known(text, named) == language

@@ -10,6 +10,7 @@ import torch
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
+from neuralrank.errors import InvalidSettings
 from trainer.loop import Method, Stateful
 from trainer.text.additions import add_bottlenecks, add_prefixes
 from trainer.text.model import TextModel
@@ -19,6 +20,8 @@ __all__ = ["Adapted", "adapt", "low_rank", "merged"]
 _RANK: Final = 8
 _PREFIX: Final = 16
 _BOTTLENECK: Final = 64
+# One step at least in which AdaLoRA sees what matters, and one that takes ranks by it.
+_ADAPTIVE_STEPS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ def adapt(model: TextModel, method: Method, total_steps: int, seed: int = 0) -> 
     - adalora: Zhang et al., "AdaLoRA: Adaptive Budget Allocation for Parameter-Efficient
       Fine-Tuning" (2023).
     - prefix, adapters: see `trainer.text.additions`.
+
+    Raises:
+        InvalidSettings: as `low_rank`.
     """
     head = ["pooler", "classifier"] if model.head == "score" else []
     if method in ("lora", "adalora"):
@@ -81,7 +87,16 @@ def low_rank(
     Args:
         head: parts of the model that are trained whole beside them, by the last of their names.
         seed: of the new weights.
+
+    Raises:
+        InvalidSettings: a training that is too short for AdaLoRA.
     """
+    if method == "adalora" and total_steps < _ADAPTIVE_STEPS:
+        raise InvalidSettings(
+            f"--method is adalora with {total_steps} optimiser step (--steps, or what --epochs "
+            f"takes); allowed are {_ADAPTIVE_STEPS} or more: it takes ranks by what earlier "
+            "steps have seen. Train longer, or with --method lora."
+        )
     linear, whole = _linear_layers(model), list(head) or None
     if method == "lora":
         config = LoraConfig(

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from neuralrank.encoders.cross_encoder import CrossEncoder  # noqa: E402
 from neuralrank.encoders.encoder import Encoder  # noqa: E402
-from neuralrank.errors import InvalidInput  # noqa: E402
+from neuralrank.errors import InvalidInput, InvalidSettings  # noqa: E402
 from neuralrank.models.bert import BertConfig, write_bert  # noqa: E402
 from neuralrank.models.bert_matches import MATCHES  # noqa: E402
 from neuralrank.models.bert_reader import read_bert  # noqa: E402
@@ -128,7 +128,7 @@ def fit(method: Any, out: Path, steps: int = 12, **options: Any) -> tuple[TextMo
     """Teaches six pairs their scores."""
     checkpoint = tiny_checkpoint()
     torch.seed()  # whatever was drawn before
-    adapted = adapt(TextModel(checkpoint, "score"), method, 12)
+    adapted = adapt(TextModel(checkpoint, "score"), method, steps)
     reader = Reader.of(checkpoint)
     halves = [reader.halves(pair) for pair in PAIRS]
     targets = torch.tensor([2.0, 1.0, -2.0, -1.0, 0.0, 1.5])
@@ -191,6 +191,14 @@ def test_each_method_learns_and_its_graph_computes_the_same(tmp_path: Path, meth
     )
     scores = [served.score(q.replace("ｌａｐｔｏｐ", "laptop"), [t])[0] for q, t in PAIRS]
     np.testing.assert_allclose(scores, wanted, atol=1e-4)
+
+
+def test_ranks_are_moved_by_what_steps_before_have_seen(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=r"adalora with 1 .*allowed are 2 or more.*lora\."):
+        adapt(TextModel(tiny_checkpoint(), "score"), "adalora", 1)
+    adapt(TextModel(tiny_checkpoint(), "score"), "lora", 1)
+    _, outcome, _ = fit("adalora", tmp_path, steps=2)
+    assert outcome.steps == 2
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora", "prefix", "adapters"])

@@ -24,6 +24,7 @@ from neuralrank.judging import (
     Skipped,
     ask_all,
     judgments_from_clicks,
+    query_key,
     unknown_in_words,
     unknown_items,
 )
@@ -151,12 +152,19 @@ def ask_person(
     The best of several rankings are asked in an order that tells nothing about them. Each answer is
     saved at once; the same command goes on where it was left.
     """
-    texts = read_queries(queries)
+    texts, same = _told_apart(read_queries(queries), out)
     names = [name.strip() for name in pipelines.split(",") if name.strip()]
     if not names:
         raise InvalidInput("--pipelines is empty; name search pipelines, or _none for none.")
     known = _so_far(out, queries, texts)
     console = plain_console()
+    for query, first in same.items():
+        console.print(
+            f"Query {query} is not asked: it is the text of {first} in another case, width or "
+            f"spacing, and one with it in {out}, which has no ids.",
+            markup=False,
+            highlight=False,
+        )
 
     def save(judgments: Judgments) -> None:
         judgments.write(out, queries=False)
@@ -213,6 +221,20 @@ def convert(
             made, unknown = _known(client, index, made)
     skipped = {"judged queries without a text": lacking} if lacking else {}
     _show(_written(made, out, queries) | {"unknown_items": unknown, "skipped": skipped}, as_json)
+
+
+def _told_apart(texts: dict[str, str], out: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """The queries that are asked, by their ids, and for each that is not the id of which it is
+    another spelling. TREC has ids; in OpenSearch's format two spellings are one query when they are
+    read, and of two answers on one item one would be lost."""
+    if out.suffix != ".json":
+        return texts, {}
+    first: dict[str, str] = {}
+    same: dict[str, str] = {}
+    for query, text in texts.items():
+        if (known := first.setdefault(query_key(text), query)) != query:
+            same[query] = known
+    return {query: text for query, text in texts.items() if query not in same}, same
 
 
 def _so_far(out: Path, queries: Path, texts: dict[str, str]) -> Judgments:

@@ -1,10 +1,15 @@
 """`neuralrank judge ask` finds what an earlier run of it has saved, in both formats."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from neuralrank.cli import judge as asking
+from neuralrank.cli.commands import app
 from neuralrank.cli.judge import _so_far, _steps
+from neuralrank.cli.results import Hit
 from neuralrank.errors import InvalidInput
 from neuralrank.judging import Judgments
 
@@ -52,6 +57,32 @@ def test_what_becomes_one_query_is_joined_and_two_grades_are_refused(tmp_path: P
     out.write_text("iphone 0 a 3\nIPHONE 0 a 1\n")
     with pytest.raises(InvalidInput, match=r"Item 'a' has grade 1 for the query 'iPhone', and 3 "):
         _so_far(out, queries, {"1": "iPhone"})
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "kept"),
+    [
+        ("mine.json", "3\n0\n", {"iPhone": {"a": 3}, "kettle": {"a": 0}}),
+        ("mine.qrels", "3\n1\n0\n", {"1": {"a": 3}, "2": {"a": 1}, "3": {"a": 0}}),
+    ],
+)
+def test_an_answer_on_one_spelling_is_not_overwritten_by_that_on_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, typed: str, kept: object
+) -> None:
+    queries, out = tmp_path / "queries.tsv", tmp_path / name
+    queries.write_text("1\tiPhone\n2\tiphone \n3\tkettle\n")
+    monkeypatch.setattr(asking, "connect", lambda _: None)
+    monkeypatch.setattr(asking, "closing", nullcontext)
+    monkeypatch.setattr(asking, "_pool", lambda *_: [Hit("a", 1.0, {"title": "a thing"})])
+    command = ["judge", "ask", "--queries", str(queries), "-i", "shop", "--out", str(out)]
+    done = CliRunner().invoke(app, command, input=typed)
+    assert done.exit_code == 0, done.output
+    assert ("Query 2 is not asked: it is the text of 1" in done.output) is (name == "mine.json")
+    found = Judgments.read(out)
+    assert {found.texts[query]: grades for query, grades in found.grades.items()} == kept
+    # Nothing is left to be asked.
+    again = CliRunner().invoke(app, command)
+    assert "0 answers, 0 skipped, 0 not asked yet" in again.output
 
 
 @pytest.mark.parametrize("text", ["1,0.5", "1,1", "a", "0.1;0.2"])

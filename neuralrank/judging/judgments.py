@@ -284,8 +284,9 @@ def _from_opensearch(path: Path, thresholds: Sequence[float]) -> Judgments:
                 ) from error
             if not thresholds and not rating.is_integer():
                 raise InvalidInput(
-                    f"{where}: {item} has the rating {rating}, which is no grade. Say with "
-                    "`--thresholds` from which rating on a grade is 1, 2, 3."
+                    f"{where}: {item} has the rating {rating}, which is no grade. Make "
+                    "grades first, saying from which rating on one is 1, 2, 3: `neuralrank judge "
+                    f"convert {path} --thresholds 0.25,1,2 --out grades.json`."
                 )
             own = grade(rating, thresholds) if thresholds else int(rating)
             if (before := grades.setdefault(item, own)) != own:

@@ -62,8 +62,14 @@ def test_ratings_of_a_click_model_need_thresholds(tmp_path: Path) -> None:
     path = tmp_path / "coec.json"
     ratings = [{"docId": "a", "rating": "0.873"}, {"docId": "b", "rating": 2.5}]
     path.write_text(json.dumps({"judgmentRatings": [{"query": "q", "ratings": ratings}]}))
-    with pytest.raises(InvalidInput, match=r"query 1: a has the rating 0\.873.*--thresholds"):
+    # Who reads it (`train dataset`, `tune`) may have no such flag; this command has.
+    with pytest.raises(InvalidInput, match=r"query 1: a has the rating 0\.873") as refused:
         Judgments.read(path)
+    said = str(refused.value).rpartition("`neuralrank ")[2].removesuffix("`.").split()
+    said[said.index("--out") + 1] = str(tmp_path / "grades.json")
+    assert CliRunner().invoke(app, said).exit_code == 0
+    (grades,) = Judgments.read(tmp_path / "grades.json").grades.values()
+    assert grades == {"a": 1, "b": 3}
     (grades,) = Judgments.read(path, thresholds=(0.25, 1, 2)).grades.values()
     assert grades == {"a": 1, "b": 3}
 

@@ -18,7 +18,7 @@ from typing import Final
 from neuralrank.text.cleaning import clean
 from neuralrank.text.language import detect
 
-__all__ = ["HAN", "Exclusions", "as_read", "exclusions", "pattern"]
+__all__ = ["HAN", "Exclusions", "as_read", "exclusions", "pattern", "wanted_part"]
 
 # A range of a character class.
 HAN: Final = "\u4e00-\u9fff"
@@ -99,10 +99,15 @@ def exclusions(query: str, language: str = "") -> Exclusions:
     return Exclusions(tuple(dict.fromkeys(what)), rest)
 
 
+def wanted_part(query: str) -> str:
+    """A query without what it excludes."""
+    return exclusions(query).rest
+
+
 def as_read(query: str) -> str:
     """A query as models read it where they serve: in the one normal form, without blanks around it,
     and without what it excludes."""
-    return exclusions(clean(query).strip()).rest
+    return wanted_part(clean(query).strip())
 
 
 def _english(query: str) -> tuple[list[str], str]:

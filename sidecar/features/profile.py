@@ -14,7 +14,7 @@ from typing import Final
 from cachetools import TTLCache
 
 from neuralrank.errors import NeuralrankError
-from neuralrank.text.exclusions import exclusions
+from neuralrank.text.exclusions import wanted_part
 from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Floats, Item, Profile
 from sidecar.features.items import ItemStore
@@ -149,8 +149,8 @@ class Users:
         queries = query_texts(profile)
         vectors: dict[str, Floats] = {}
         if queries:
-            wanted = [exclusions(text).rest for text in queries] if self._exclusions else queries
-            encoded = await self._inference.encode_queries(encoder, wanted, deadline)
+            texts = list(map(wanted_part, queries)) if self._exclusions else queries
+            encoded = await self._inference.encode_queries(encoder, texts, deadline)
             vectors = dict(zip(queries, encoded, strict=True))
         found = taste(profile, items, vectors, self._half_life_days, encoder.dimensions)
         if lasting and found.size <= self._tastes.maxsize:

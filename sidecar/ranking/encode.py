@@ -7,7 +7,7 @@ from dataclasses import replace
 from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import EncoderMismatch, NotFound
 from neuralrank.personal.inputs import Event
-from neuralrank.text.exclusions import exclusions
+from neuralrank.text.exclusions import wanted_part
 from sidecar.deadline import Deadline
 from sidecar.domain import PHOTOS, EncodeInput, Encoding, Floats, Interest, Item
 from sidecar.features.items import ItemStore
@@ -42,7 +42,7 @@ class Vectors:
         index: str,
         deadline: Deadline,
         *,
-        wanted_only: bool = False,
+        exclusions: bool = False,
     ) -> tuple[list[Encoding], str]:
         """One encoding for each input, in order, and the name@hash of the encoder that made them.
         For an index of shorter vectors they are cut to its length, if the encoder allows that.
@@ -51,7 +51,7 @@ class Vectors:
             encoder: name or name@hash; "" for the index's own, else the default.
             index: where the vectors are to be searched, and where users' items and items are
                 looked up; "" for none.
-            wanted_only: whether queries are encoded without what they exclude.
+            exclusions: whether what queries exclude is read: they are encoded without it.
 
         Raises:
             NotFound: the encoder, the index or an item is not there.
@@ -73,11 +73,9 @@ class Vectors:
                 found[position] = await self._user(entry, info, model, serving, deadline)
             else:
                 texts[entry.kind].append(position)
-        wanted = [inputs[place].value for place in texts["query"]]
-        if wanted_only:
-            wanted = [exclusions(query).rest for query in wanted]
+        asked = [inputs[place].value for place in texts["query"]]
         queries, passages, items = await asyncio.gather(
-            self._queries(wanted, model, deadline),
+            self._queries(list(map(wanted_part, asked)) if exclusions else asked, model, deadline),
             self._passages([inputs[place].value for place in texts["passage"]], model, deadline),
             self._lookup([inputs[place].value for place in texts["item"]], info, deadline),
         )

@@ -95,7 +95,7 @@ class RankingService(pb_grpc.RankingServicer):
                 request.encoder,
                 request.index,
                 deadline,
-                wanted_only=(
+                exclusions=(
                     request.exclusions
                     if request.HasField("exclusions")
                     else self._settings.exclusions

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from neuralrank.errors import NeuralrankError, exit_code
 from neuralrank.settings import load_settings
+from sidecar.access.connections import most_open_in_all
 from sidecar.processes.supervisor import Supervisor, worker_environment
 from sidecar.processes.worker import Parent
 from sidecar.settings import SidecarSettings, load_sidecar_settings
@@ -112,8 +113,7 @@ async def _serve(settings: SidecarSettings, opensearch_url: str | None, *, worke
 def _allow_files(settings: SidecarSettings) -> None:
     """As many open files as connections may need, where the system lets us. The usual limit of
     1,024 is less than they are, and who finds none left is not answered, probes included."""
-    # Over gRPC, and over HTTP (`most_open`).
-    need = 3 * settings.max_connections + _FILES
+    need = most_open_in_all(settings.max_connections) + _FILES
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed == resource.RLIM_INFINITY or allowed >= need:
         return

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sidecar.access.connections import most_open
 from sidecar.http.edge import PROBE_PATHS, SUBJECT
 from sidecar.http.parser import Parser
 
-__all__ = ["Connection", "Patience", "most_open"]
+__all__ = ["Connection", "Patience"]
 
 # A connection that is closed with something left to send has so long to take it.
 _FLUSH_SECONDS: Final = 5.0
@@ -33,8 +34,6 @@ _REFUSED: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_TOO_LONG), _TOO_LONG)
 )
-# Connections beyond those whose requests are answered: on them probes are.
-_SPARE: Final = 100
 _PROBES: Final = frozenset(path.encode() for path in PROBE_PATHS)
 
 
@@ -215,11 +214,6 @@ class Connection(HttpToolsProtocol):
         """Closes it; with what the other end does not read, soon after."""
         self.transport.close()
         self.loop.call_later(_FLUSH_SECONDS, self.transport.abort)
-
-
-def most_open(connections: int) -> int:
-    """How many connections are kept, where requests are answered on so many of them."""
-    return 2 * connections + _SPARE
 
 
 def _common_name(certificate: dict[str, Any]) -> str:

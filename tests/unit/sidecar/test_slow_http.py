@@ -14,7 +14,8 @@ import httpx
 import orjson
 import pytest
 
-from sidecar.http.connection import Patience, most_open
+from sidecar.access.connections import most_open
+from sidecar.http.connection import Patience
 from sidecar.http.server import HttpServer
 from tests.unit.sidecar.parts import Bench
 from tests.unit.sidecar.secured import Files

@@ -11,6 +11,7 @@ from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, training_flags
+from neuralrank.cli.train.outcome import Made
 from neuralrank.console import plain_console
 
 if TYPE_CHECKING:
@@ -69,18 +70,14 @@ def compress(
         print(f"{what} …", file=sys.stderr)
 
     result = compressed(data, weights, options, training, say)
-    ref = found.publish(result.bundle, candidate=True).ref if publish else result.bundle.ref
+    made = Made.of(result.bundle, found, publish=publish)
     if as_json:
-        typer.echo(orjson.dumps({**result.json(), "ref": ref, "published": publish}).decode())
+        typer.echo(orjson.dumps({**result.json(), **made.json()}).decode())
         return
     _print(result.rows)
-    if not publish:
-        said = f"made: {result.bundle.path}"
-    elif found.serves(ref):
-        said = f"in service: {ref}"
-    else:
-        said = f"candidate: {ref}. Into service: neuralrank models promote {ref} --dataset DATASET"
-    print(said, file=sys.stderr)
+    named = made.bundle.ref if made.published else made.bundle.path
+    print(f"{made.role}: {named}", file=sys.stderr)
+    made.next_step()
 
 
 def _print(rows: "tuple[Row, ...]") -> None:

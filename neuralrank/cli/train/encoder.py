@@ -1,15 +1,16 @@
 """`neuralrank train encoder`: the bi-encoder, fine-tuned on what answers which query."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
-from rich.table import Table
 
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
+from neuralrank.cli.train.outcome import Made, show_outcome
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidSettings
 
@@ -107,37 +108,24 @@ def encoder(
     )
     if trained is None:
         return
-    bundle = found.publish(trained.bundle, candidate=True) if publish else trained.bundle
+    made = Made.of(trained.bundle, found, publish=publish)
+    bundle, agreement = made.bundle, trained.agreement
     if as_json:
-        summary = {
+        report = {
+            **made.json(),
             **trained.outcome.json(),
             "chosen": trained.chosen,
+            "export": agreement.metrics(),
+            # As it was called before `ref`.
             "bundle": bundle.ref,
             "path": str(bundle.path),
         }
-        typer.echo(orjson.dumps(summary).decode())
+        typer.echo(orjson.dumps(report).decode())
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("metric", "before", "after"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for metric, value in trained.outcome.best.items():
-        table.add_row(metric, f"{trained.outcome.before[metric]:.4f}", f"{value:.4f}")
-    out = plain_console()
-    out.print(table, highlight=False)
-    if trained.chosen:
-        values = ", ".join(f"{name} {value:.3g}" for name, value in trained.chosen.items())
-        out.print(f"\nchosen of {trials} trials: {values}", highlight=False)
-    *longer, last = (bundle.manifest.dimensions, *bundle.manifest.matryoshka)
-    lengths = f"{', '.join(map(str, longer))} or {last}" if longer else str(last)
-    out.print(
-        f"\nbundle {bundle.ref}, {lengths} dimensions; against torch: "
-        f"correlation {trained.agreement.correlation:.4f}",
-        highlight=False,
-    )
+    *longer, last = map(str, (bundle.manifest.dimensions, *bundle.manifest.matryoshka))
+    lengths = f"{', '.join(longer)} or {last}" if longer else last
+    export = f"{lengths} dimensions, correlation with torch {agreement.correlation:.4f}"
+    show_outcome(trained.outcome, trained.chosen, made, then=[("export", export)])
     if publish:
-        role = "In service" if found.serves(bundle.ref) else "A candidate"
-        out.print(
-            f"{role}. An index's vectors by it: neuralrank reencode NAME --encoder {bundle.ref}",
-            highlight=False,
-            soft_wrap=True,  # a command that is folded can't be copied
-        )
+        command = f"neuralrank reencode NAME --encoder {bundle.ref}"
+        print(f"An index's vectors by it: {command}", file=sys.stderr)

@@ -1,13 +1,13 @@
 """`neuralrank train personal`: the user × item ranker, from what users did."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
-from rich.table import Table
 
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli.encoders import default_encoder
@@ -15,7 +15,7 @@ from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Publish, Trials, training_flags
-from neuralrank.console import plain_console
+from neuralrank.cli.train.outcome import Made, show_outcome
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import EXIT_CODE, InvalidInput, InvalidSettings
 from neuralrank.progress import progress_bar
@@ -103,14 +103,17 @@ def personal(
     # The first ranker serves at once, with nothing to be compared with but what it replaces.
     first = found.answering(result.bundle.manifest) is None
     published = publish and (result.floor.passed or not first)
-    bundle = found.publish(result.bundle, candidate=True) if published else result.bundle
-    serves = published and found.serves(bundle.ref)
+    made = Made.of(result.bundle, found, publish=published)
     if as_json:
-        typer.echo(orjson.dumps(_json(result, behaviour, bundle.ref, published)).decode())
+        typer.echo(orjson.dumps(_json(result, behaviour, made)).decode())
     else:
-        role = "in service" if serves else "candidate" if published else "made"
-        _print(result, behaviour, bundle.ref, role)
+        rows = _measured(result)
+        show_outcome(
+            result.outcome, result.chosen or {}, made, first=_learned_from(behaviour), then=rows
+        )
+        made.next_step()
     if publish and not published:
+        bundle = made.bundle
         print(
             f"neuralrank: {bundle.ref} is not published. It would serve at once, and users get "
             f"better by nearness alone: nDCG@10 {result.floor.nearness:.4f} against "
@@ -175,13 +178,10 @@ def _encoder(registry: Registry, ref: str) -> Encoder:
     return Encoder.load(default_encoder(registry, "Or name one with --encoder."))
 
 
-def _json(
-    result: "Personalised", behaviour: "Behaviour", ref: str, published: bool
-) -> dict[str, object]:
+def _json(result: "Personalised", behaviour: "Behaviour", made: Made) -> dict[str, object]:
     assert result.agreement
     return {
-        "ref": ref,
-        "published": published,
+        **made.json(),
         "examples": _counts(behaviour),
         **result.outcome.json(),
         "chosen": result.chosen,
@@ -199,44 +199,31 @@ def _counts(behaviour: "Behaviour") -> dict[str, int]:
     }
 
 
-def _print(result: "Personalised", behaviour: "Behaviour", ref: str, role: str) -> None:
-    outcome, agreement, floor = result.outcome, result.agreement, result.floor
-    assert agreement
-    assert floor
-    table = Table(box=None, show_header=False, pad_edge=False)
+def _learned_from(behaviour: "Behaviour") -> Iterator[tuple[str, str]]:
     counts = _counts(behaviour)
     for part in ("train", "dev"):
-        table.add_row(
-            part,
-            f"{counts[f'{part} visits']:,} pages with a click, "
-            f"{counts[f'{part} histories']:,} users",
-        )
-    early = ", stopped early" if outcome.stopped_early else ""
-    table.add_row("steps", f"{outcome.steps:,} (best: {outcome.best_step:,}{early})")
-    for metric, value in outcome.best.items():
-        table.add_row(f"dev {metric}", f"{outcome.before[metric]:.4f} → {value:.4f}")
+        visits, users = counts[f"{part} visits"], counts[f"{part} histories"]
+        yield part, f"{visits:,} pages with a click, {users:,} users"
+
+
+def _measured(result: "Personalised") -> Iterator[tuple[str, str]]:
+    agreement, floor = result.agreement, result.floor
+    assert agreement
+    assert floor
     if floor.lists:
-        table.add_row(
+        yield (
             "without it",
             f"{floor.nearness:.4f} by nearness to what users did, {floor.ranker:.4f} with it, on "
             f"{floor.lists:,} lists of users with events",
         )
     for head, counted in result.item_knn.items():
-        table.add_row(
+        yield (
             "with item-kNN",
             f"{counted['network alone']:.4f} → {counted['with item-kNN']:.4f} in {head}: what "
             f"users had together weighs {counted['weight']:g}",
         )
-    for option, value in (result.chosen or {}).items():
-        table.add_row(option, f"{value:.3g}")
-    table.add_row(
+    yield (
         "export",
         f"differs from torch by {agreement.difference:.2g} at most, {agreement.order:.2%} ordered "
         f"alike, on {agreement.lists} lists",
     )
-    table.add_row("time", f"{outcome.seconds:,.1f} s")
-    table.add_row(role, ref)
-    plain_console().print(table, highlight=False)
-    if role == "candidate":
-        command = f"neuralrank models promote {ref} --dataset DATASET"
-        print(f"Into service, if it is better: {command}", file=sys.stderr)

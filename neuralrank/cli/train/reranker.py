@@ -1,21 +1,19 @@
 """`neuralrank train reranker`: a cross-encoder from judgments, clicks or a larger one."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
-from rich.table import Table
 
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
+from neuralrank.cli.train.outcome import Made, show_outcome
 from neuralrank.console import plain_console
 
 if TYPE_CHECKING:
     from trainer.loop import TrainingOptions
-    from trainer.text.reranker import Reranked
 
 __all__ = ["reranker"]
 
@@ -94,42 +92,21 @@ def reranker(
     result = train_reranker(data, weights, options, training, teacher=taught, trials=trials)
     if result.bundle is None:  # not the main process
         return
-    bundle = found.publish(result.bundle, candidate=True) if publish else result.bundle
-    if as_json:
-        typer.echo(orjson.dumps(_json(result, bundle.ref, publish)).decode())
-        return
-    role = "made" if not publish else "in service" if found.serves(bundle.ref) else "candidate"
-    _print(result, bundle.ref, role)
-
-
-def _json(result: "Reranked", ref: str, published: bool) -> dict[str, object]:
+    made = Made.of(result.bundle, found, publish=publish)
     assert result.agreement
-    return {
-        "ref": ref,
-        "published": published,
-        **result.outcome.json(),
-        "chosen": result.chosen,
-        "export": result.agreement.metrics(),
-    }
-
-
-def _print(result: "Reranked", ref: str, role: str) -> None:
-    outcome, agreement = result.outcome, result.agreement
-    assert agreement
-    table = Table(box=None, show_header=False, pad_edge=False)
-    early = ", stopped early" if outcome.stopped_early else ""
-    table.add_row("steps", f"{outcome.steps:,} (best: {outcome.best_step:,}{early})")
-    for metric, value in outcome.best.items():
-        table.add_row(f"dev {metric}", f"{outcome.before[metric]:.4f} → {value:.4f}")
-    for option, value in result.chosen.items():
-        table.add_row(option, f"{value:.3g}")
-    table.add_row(
-        "export",
+    agreement = result.agreement
+    if as_json:
+        report = {
+            **made.json(),
+            **result.outcome.json(),
+            "chosen": result.chosen,
+            "export": agreement.metrics(),
+        }
+        typer.echo(orjson.dumps(report).decode())
+        return
+    export = (
         f"differs from torch by {agreement.difference:.2g} at most, correlation "
-        f"{agreement.correlation:.4f}, on {agreement.texts} pairs",
+        f"{agreement.correlation:.4f}, on {agreement.texts} pairs"
     )
-    table.add_row("time", f"{outcome.seconds:,.1f} s")
-    table.add_row(role, ref)
-    plain_console().print(table, highlight=False)
-    if role == "candidate":
-        print(f"Into service: neuralrank models promote {ref} --dataset DATASET", file=sys.stderr)
+    show_outcome(result.outcome, result.chosen, made, then=[("export", export)])
+    made.next_step()

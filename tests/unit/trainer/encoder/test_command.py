@@ -1,6 +1,7 @@
 """`neuralrank train encoder` from a dataset's folder to a candidate in the registry."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def test_a_bundle_becomes_a_better_candidate_of_its_own_name(
     # The same command again finds all done, and says so in words.
     again = command(registry, *given)
     assert again.exit_code == 0, again.output
-    assert f"neuralrank reencode NAME --encoder {summary['bundle']}" in again.stdout
+    assert f"neuralrank reencode NAME --encoder {summary['bundle']}" in again.stderr
     assert "nDCG@10" in again.stdout
 
 
@@ -118,7 +119,7 @@ def test_trials_are_made_and_the_best_one_counts(
     # Resumed, it makes none anew; one more is one more.
     again = command(registry, *given, "--trials", "3")
     assert again.exit_code == 0, again.output
-    assert "chosen of 3 trials: learning_rate" in again.stdout
+    assert re.search(r"^learning_rate +\d", again.stdout, re.MULTILINE)
     assert len(list(out.glob("trials/*/result.json"))) == 3
 
 

@@ -1,8 +1,9 @@
-"""Judges rankings against judgments: nDCG@10, RR@10, R@100, intervals and significance.
+"""Judges rankings against judgments: nDCG@10, MRR@10, R@100, intervals and significance.
 
-Metrics come from ir_measures. A query without an answer counts as zero, not as absent. Gains of
-nDCG are the grades themselves; an item counts as relevant to RR and R from grade 1. An item without
-a judgment counts as not relevant.
+Metrics come from ir_measures; nDCG@10 of lists in memory, as trainings have them, from `ndcg`.
+A query without an answer counts as zero, not as absent. Gains of nDCG are the grades themselves; an
+item counts as relevant to MRR (the mean of RR) and R from grade 1. An item without a judgment
+counts as not relevant.
 
 Smucker, Allan and Carterette, "A Comparison of Statistical Significance Tests for Information
 Retrieval Evaluation" (2007), for the choice of a paired randomisation test.
@@ -23,15 +24,19 @@ __all__ = [
     "METRICS",
     "Comparison",
     "Judged",
+    "best_first",
     "compare",
     "judge",
+    "ndcg",
     "read_qrels",
     "read_queries",
     "scores_of",
     "summary",
 ]
 
-METRICS = ("nDCG@10", "RR@10", "R@100")
+METRICS = ("nDCG@10", "MRR@10", "R@100")
+# Of each place that nDCG@10 looks at.
+_DISCOUNTS = 1.0 / np.log2(np.arange(2, 12))
 _RESAMPLES = 9_999
 _SEED = 20_070
 # Numbers that are drawn at once, 8 bytes each and a few copies of them: memory does not grow with
@@ -146,7 +151,7 @@ def judge(qrels: Qrels, run: Run, metrics: Sequence[str] = METRICS) -> Judged:
     Args:
         qrels: grades by query and item.
         run: scores by query and item; higher is better.
-        metrics: as ir_measures spells them.
+        metrics: as ir_measures reads them; it knows MRR as another name of RR.
 
     Raises:
         Unsupported: the extra `evaluate` is not installed.
@@ -155,13 +160,35 @@ def judge(qrels: Qrels, run: Run, metrics: Sequence[str] = METRICS) -> Judged:
         import ir_measures
     except ImportError as error:
         raise Unsupported(f"Judging needs {install('evaluate')}.") from error
-    measures = [ir_measures.parse_measure(name) for name in metrics]
+    named = {ir_measures.parse_measure(name): name for name in metrics}
     queries = tuple(qrels)
     values = {name: np.zeros(len(queries)) for name in metrics}
     row = {query: i for i, query in enumerate(queries)}
-    for metric in ir_measures.iter_calc(measures, qrels, run):
-        values[str(metric.measure)][row[metric.query_id]] = metric.value
+    for metric in ir_measures.iter_calc(list(named), qrels, run):
+        values[named[metric.measure]][row[metric.query_id]] = metric.value
     return Judged(queries, values)
+
+
+def best_first(gains: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Places of a list's items by their scores. Of equal ones the least relevant come first, so
+    that a model that tells nothing apart gains nothing."""
+    return np.lexsort((gains, -scores))
+
+
+def ndcg(gains: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
+    """nDCG@10 of one list in memory, in the order of `best_first`; 0 where nothing is relevant.
+    What `judge` gives, without ids: it would order equal scores by those.
+
+    Args:
+        gains: float32 [n], above 0 where relevant.
+        scores: float32 [n].
+    """
+    best = np.sort(gains)[::-1][: len(_DISCOUNTS)]
+    ideal = float(best @ _DISCOUNTS[: len(best)])
+    if ideal <= 0:
+        return 0.0
+    found = gains[best_first(gains, scores)[: len(_DISCOUNTS)]]
+    return float(found @ _DISCOUNTS[: len(found)]) / ideal
 
 
 def compare(system: Judged, baseline: Judged, metric: str) -> Comparison:

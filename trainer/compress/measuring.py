@@ -10,7 +10,7 @@ from neuralrank.bundles.bundle import Bundle
 from neuralrank.encoders.cross_encoder import CrossEncoder
 from neuralrank.errors import InvalidBundle
 from neuralrank.text.exclusions import as_read
-from trainer.text.judged import Floats, Judged, ndcg
+from trainer.text.judged import Floats, Judged, mean_ndcg
 
 __all__ = ["Bench", "Row"]
 
@@ -53,7 +53,7 @@ class Bench:
             what,
             round(bundle.model.stat().st_size / 1e6, 2),
             round(self._milliseconds(model), 1),
-            round(ndcg(self._held, scores), 4),
+            round(mean_ndcg(self._held, scores), 4),
             round(float(np.corrcoef(first, scores)[0, 1]), 4),
         )
 

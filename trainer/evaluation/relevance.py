@@ -29,10 +29,10 @@ __all__ = [
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-# What is reported, as ir_measures spells it.
+# What is reported, as ir_measures reads it.
 METRICS: Final = {
     "nDCG@10": "nDCG@10",
-    "MRR@10": "RR@10",
+    "MRR@10": "MRR@10",
     "Recall@5": "R@5",
     "Recall@10": "R@10",
     "Recall@50": "R@50",
@@ -73,7 +73,7 @@ class Calibrated:
 
 
 def ranked(judged: Judged, scores: Scores) -> Ranked:
-    """The metrics of order on every judged query; `values` has the keys of ir_measures."""
+    """The metrics of order on every judged query; `values` has those of METRICS."""
     qrels = {
         query: {item: max(round(label * _GRADES), label > 0) for item, label in row.items()}
         for query, row in judged.labels.items()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from neuralrank.bundles.bundle import Bundle
 from neuralrank.bundles.registry import Registry
 from neuralrank.encoders.encoder import Encoder
-from neuralrank.evaluation import Judged
+from neuralrank.evaluation import Judged, best_first, ndcg
 from neuralrank.personal.inputs import HEADS
 from neuralrank.personal.ranker import PersonalRanker
 from trainer.dataset import Dataset
@@ -22,7 +22,7 @@ from trainer.evaluation.exposure import Exposure, exposed
 from trainer.evaluation.held_back import catalogue
 from trainer.evaluation.relevance import MAIN, METRICS
 from trainer.personal.behaviour import Behaviour, from_dataset
-from trainer.personal.lists import List, Lists, best_first, ndcg
+from trainer.personal.lists import List, Lists
 from trainer.personal.shop import Shop
 from trainer.personal.weighing import served_scores
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from neuralrank.bundles.bundle import Bundle
 from neuralrank.errors import InvalidInput, InvalidSettings
+from neuralrank.evaluation import ndcg
 from neuralrank.personal.inputs import HEADS
 from neuralrank.personal.ranker import PersonalRanker
 from trainer.loop import Outcome, Rows, Task, TrainingOptions, processes, train
@@ -18,7 +19,7 @@ from trainer.loop.trials import search
 from trainer.personal.affinity import affinity_of
 from trainer.personal.behaviour import Behaviour, Part
 from trainer.personal.export import Agreement, Scale, export
-from trainer.personal.lists import Batch, List, Lists, chosen_loss, ndcg
+from trainer.personal.lists import Batch, List, Lists, chosen_loss
 from trainer.personal.ranker import RankerModel
 from trainer.personal.source import Source, beginning, known_items
 from trainer.personal.together import together

@@ -15,11 +15,10 @@ from trainer.personal.behaviour import Behaviour, History, Part
 from trainer.personal.ranker import Inputs, RankerModel, scales
 from trainer.personal.sequences import Numbers
 
-__all__ = ["Batch", "List", "Lists", "best_first", "chosen_loss", "ndcg"]
+__all__ = ["Batch", "List", "Lists", "chosen_loss"]
 
 Floats = NDArray[np.float32]
 
-_CUTOFF: Final = 10
 _SEARCH, _RECOMMENDATION = range(len(HEADS))
 # Of a user's own newest items, so many may be in a list as what was not chosen: that an item is
 # near to itself is then no reason by itself.
@@ -192,24 +191,6 @@ class Lists:
         if random is not None:
             ids[random.random(ids.shape) < _HIDDEN_IDS] = 0
         return ids
-
-
-def ndcg(gains: Floats, scores: Floats) -> float:
-    """nDCG@10 of one list; of equal scores those that were chosen come last.
-
-    Args:
-        gains: float32 [n], one above 0 at least.
-        scores: float32 [n].
-    """
-    looks = 1.0 / np.log2(2.0 + np.arange(_CUTOFF))
-    order = best_first(gains, scores)[:_CUTOFF]
-    best = np.sort(gains)[::-1][:_CUTOFF]
-    return float(gains[order] @ looks[: len(order)]) / float(best @ looks[: len(best)])
-
-
-def best_first(gains: Floats, scores: Floats) -> NDArray[np.intp]:
-    """Places of a list's items by their scores; of equal ones those that were chosen come last."""
-    return np.lexsort((gains, -scores))
 
 
 def chosen_loss(scores: Tensor, batch: Batch, mean_gains: Tensor) -> Tensor:

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralrank.bundles.bundle import KnnShare, Manifest
+from neuralrank.evaluation import ndcg
 from neuralrank.personal.inputs import ACTIONS, HEADS, Event
 from neuralrank.personal.item_knn import ItemKnn
 from neuralrank.personal.ranker import PersonalRanker
-from trainer.personal.lists import List, Lists, ndcg
+from trainer.personal.lists import List, Lists
 
 __all__ = ["counted", "ends", "served_scores", "weighed"]
 

@@ -1,22 +1,21 @@
 """Judged pairs of a dataset's part, query by query."""
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput
+from neuralrank.evaluation import ndcg
 from trainer.dataset import Dataset
 
-__all__ = ["Judged", "ndcg"]
+__all__ = ["Judged", "mean_ndcg"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-# How far a ranking is looked at: nDCG@10.
-_DEPTH: Final = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,23 +99,14 @@ class Judged:
         return f"query {self.query_ids[query]!r} with item {self.item_ids[item]!r}"
 
 
-def ndcg(judged: Judged, scores: Floats) -> float:
+def mean_ndcg(judged: Judged, scores: Floats) -> float:
     """nDCG@10 of each query's items in the order of scores [pairs], mean over all queries.
 
-    Gains are the labels. A query without a relevant item counts as zero, not as absent. Among equal
-    scores the least relevant comes first, so that a model that tells nothing apart gains nothing.
+    Gains are the labels. A query without a relevant item counts as zero, not as absent.
     """
-    discounts = 1.0 / np.log2(np.arange(2, _DEPTH + 2))
-    total = 0.0
-    for query in range(len(judged.queries)):
-        pairs = judged.pairs_of(query)
-        labels = judged.label[pairs].astype(np.float64)
-        order = np.lexsort((labels, -scores[pairs]))[:_DEPTH]
-        best = np.sort(labels)[::-1][:_DEPTH]
-        ideal = float(best @ discounts[: len(best)])
-        if ideal > 0:
-            total += float(labels[order] @ discounts[: len(order)]) / ideal
-    return total / len(judged.queries)
+    borders = itertools.pairwise(judged.begins.tolist())
+    each = [ndcg(judged.label[start:end], scores[start:end]) for start, end in borders]
+    return sum(each) / len(each)
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[list[str], Ints]:

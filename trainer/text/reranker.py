@@ -17,7 +17,7 @@ from trainer.loop import Outcome, Rows, Task, TrainingOptions, processes, train
 from trainer.loop.trials import search
 from trainer.text import losses
 from trainer.text.export import Agreement, export
-from trainer.text.judged import Judged, ndcg
+from trainer.text.judged import Judged, mean_ndcg
 from trainer.text.methods import Adapted, adapt, merged
 from trainer.text.model import TextModel
 from trainer.text.reading import Reader
@@ -243,7 +243,7 @@ class _Data:
             return _loss(self.options.loss, model, batch) + adapted.penalty()
 
         def evaluate(model: nn.Module) -> dict[str, float]:
-            return {METRIC: ndcg(self.dev, run(model, every))}
+            return {METRIC: mean_ndcg(self.dev, run(model, every))}
 
         def describe(row: int) -> str:
             unit = int(self.units[row])

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from neuralrank.bundles.bundle import Bundle, write_bundle  # noqa: E402
 from neuralrank.errors import Diverged, InvalidBundle, InvalidInput, InvalidSettings  # noqa: E402
+from neuralrank.evaluation import ndcg  # noqa: E402
 from neuralrank.personal.inputs import ACTIONS, Event, steps  # noqa: E402
 from neuralrank.personal.item_knn import ItemKnn  # noqa: E402
 from neuralrank.personal.ranker import PersonalRanker  # noqa: E402
@@ -24,7 +25,7 @@ from trainer.personal.learning import (  # noqa: E402
     PersonalOptions,
     train_personal,
 )
-from trainer.personal.lists import Lists, ndcg  # noqa: E402
+from trainer.personal.lists import Lists  # noqa: E402
 from trainer.personal.ranker import RankerModel  # noqa: E402
 from trainer.personal.source import beginning, known_items, read_source  # noqa: E402
 from trainer.personal.weighing import weighed  # noqa: E402

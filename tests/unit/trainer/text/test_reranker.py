@@ -25,7 +25,7 @@ from tests.unit.trainer.text.conftest import tiny_checkpoint  # noqa: E402
 from trainer.dataset import EXAMPLES, ITEMS, QUERIES, Dataset, Description  # noqa: E402
 from trainer.loop import Method, TrainingOptions, processes  # noqa: E402
 from trainer.text import TextModel, read_source  # noqa: E402
-from trainer.text.judged import Judged, ndcg  # noqa: E402
+from trainer.text.judged import Judged, mean_ndcg  # noqa: E402
 from trainer.text.reranker import RerankerOptions, train_reranker  # noqa: E402
 from trainer.text.teacher import teach  # noqa: E402
 
@@ -129,9 +129,13 @@ def test_ndcg_is_that_of_ir_measures() -> None:
         run.setdefault(query, {})[item] = float(scores[row])
     measure = ir_measures.nDCG @ 10
     wanted = ir_measures.calc_aggregate([measure], qrels, run)[measure]
-    assert ndcg(judged, scores) == pytest.approx(wanted)
+    assert mean_ndcg(judged, scores) == pytest.approx(wanted)
     # What tells nothing apart gets the worst order.
-    assert ndcg(judged, np.zeros(len(judged), np.float32)) < ndcg(judged, judged.label) == 1.0
+    assert (
+        mean_ndcg(judged, np.zeros(len(judged), np.float32))
+        < mean_ndcg(judged, judged.label)
+        == 1.0
+    )
 
 
 @pytest.mark.parametrize("loss", ["bce", "pairwise", "lambda"])

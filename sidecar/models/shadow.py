@@ -16,11 +16,11 @@ from typing import Final
 
 import numpy as np
 
+from neuralrank.agreement import kendall_tau, top_overlap
 from sidecar.cores import step_back
 from sidecar.deadline import Clock
 from sidecar.domain import Floats
 from sidecar.models.serving import Agreement, CrossEncoderModel, Serving, knows
-from sidecar.telemetry.agreement import kendall_tau, top_overlap
 from sidecar.telemetry.metrics import Metrics
 
 __all__ = ["Shadow"]

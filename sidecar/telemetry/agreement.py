@@ -1,13 +1,11 @@
-"""How far two orders, or two scores, of the same candidates agree."""
+"""How far two orders of the same candidates agree; two scores: `neuralrank.agreement`."""
 
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.domain import Floats
-
-__all__ = ["kendall_distance", "kendall_tau", "top_overlap"]
+__all__ = ["kendall_distance"]
 
 # Up to here every pair is compared at once, which numpy does faster than the loop over bits.
 _SMALL: Final = 250
@@ -32,26 +30,6 @@ def kendall_distance(places: npt.NDArray[np.intp]) -> float:
     else:
         turned = _turned(_ranks(places))
     return turned / pairs
-
-
-def kendall_tau(first: Floats, second: Floats) -> float:
-    """Kendall's tau-b of two scores of the same candidates, float32 [n], in [-1, 1]; it knows of
-    ties (Kendall, The Treatment of Ties in Ranking Problems, 1945). 1 where neither has an order,
-    0 where only one has. O(n²), for the few that a cross-encoder reads."""
-    one = np.sign(first[:, None] - first)
-    two = np.sign(second[:, None] - second)
-    ordered_one, ordered_two = np.count_nonzero(one), np.count_nonzero(two)
-    if not ordered_one or not ordered_two:
-        return float(ordered_one == ordered_two)
-    return float((one * two).sum() / np.sqrt(float(ordered_one) * float(ordered_two)))
-
-
-def top_overlap(first: Floats, second: Floats, count: int) -> float:
-    """The share of the best `count` that two scores have in common, in [0, 1]. Of equals, the
-    earlier is the better."""
-    count = min(count, len(first))
-    best = [set(np.argsort(-scores, kind="stable")[:count].tolist()) for scores in (first, second)]
-    return len(best[0] & best[1]) / count if count else 1.0
 
 
 def _ranks(places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from neuralrank.agreement import kendall_tau, top_overlap
+
 __all__ = ["TOLERANCE", "Agreement", "Tolerance", "agreement"]
 
 _TOP: Final = 10
@@ -75,12 +77,10 @@ def agreement(exact: NDArray[np.float32], other: NDArray[np.float32]) -> Agreeme
         return Agreement(len(first), float("nan"), 0.0, float("inf"), float("inf"))
     absolute = float(np.abs(first - second).max())
     spread = max(float(first.std()), 1e-6)
-    count = min(_TOP, len(first))
-    best = [set(np.argsort(-scores, kind="stable")[:count].tolist()) for scores in (first, second)]
     return Agreement(
         len(first),
-        _kendall(first, second),
-        len(best[0] & best[1]) / count,
+        kendall_tau(first, second),
+        top_overlap(first, second, _TOP),
         absolute / spread,
         absolute,
     )
@@ -92,11 +92,3 @@ def _scores(output: NDArray[np.float32]) -> NDArray[np.float64]:
         cosines: NDArray[np.float64] = (values @ values.T)[np.triu_indices(len(values), 1)]
         return cosines
     return values.reshape(-1)
-
-
-def _kendall(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Tau-b, with ties. scipy has it, but serving does not load scipy (300 scores at most here)."""
-    left = np.sign(first[:, None] - first[None, :])
-    right = np.sign(second[:, None] - second[None, :])
-    pairs = float(np.sqrt((left**2).sum() * (right**2).sum()))
-    return float((left * right).sum() / pairs) if pairs else 1.0

@@ -22,6 +22,11 @@ def test_kendall_is_scipys_with_ties_too() -> None:
     assert agreement(SCORES, other).kendall == pytest.approx(expected, abs=1e-9)
 
 
+def test_one_score_for_all_is_no_order() -> None:
+    assert agreement(SCORES, np.zeros_like(SCORES)).kendall == 0.0
+    assert agreement(np.zeros_like(SCORES), np.zeros_like(SCORES)).kendall == 1.0
+
+
 def test_a_small_difference_passes_and_a_large_one_is_refused_with_its_numbers() -> None:
     assert agreement(SCORES, SCORES + np.float32(0.01)).within()
     far = agreement(SCORES, SCORES + np.float32(1.0))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import kendalltau
 
+from neuralrank.agreement import kendall_tau, top_overlap
 from sidecar.models.serving import Agreement, Loaded, Serving, State, Status
 from sidecar.models.shadow import Shadow
-from sidecar.telemetry.agreement import kendall_tau, top_overlap
 from sidecar.telemetry.metrics import Metrics
 from tests.unit.sidecar.parts import Bench, Clock, WordJudge, request
 

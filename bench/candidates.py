@@ -16,12 +16,12 @@ from opensearchpy import OpenSearch
 
 from bench.latency import make_index
 from neuralrank.bundles.registry import Registry
-from neuralrank.cli.results import NO_PIPELINE, ask
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import NotFound
 from neuralrank.evaluation import Judged, Qrels, judge, read_qrels, read_queries
 from neuralrank.files.whole import write_whole
 from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.page import NO_PIPELINE, ask
 from neuralrank.settings import Settings
 from opensearch_config import lexical_query
 

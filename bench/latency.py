@@ -14,9 +14,9 @@ from bench.report import Report, percentiles
 from bench.workload import CATALOGUE
 from indexer import Catalogue, index_catalogue
 from neuralrank.bundles.registry import Registry
-from neuralrank.cli.results import NO_PIPELINE, ask
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.page import NO_PIPELINE, ask
 from neuralrank.settings import Settings, load_settings
 from opensearch_config import lexical_query, product_index
 

@@ -20,12 +20,12 @@ from bench.candidates import DATA
 from bench.report import Report
 from indexer import Catalogue, Photos, index_catalogue
 from neuralrank.bundles.registry import Registry
-from neuralrank.cli.results import NO_PIPELINE, ask
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.encoders.image_encoder import ImageEncoder
 from neuralrank.models import add
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.packing import IMAGE_PACKED, IMAGE_VECTOR, unpack
+from neuralrank.opensearch.page import NO_PIPELINE, ask
 from neuralrank.settings import Settings, load_settings
 from opensearch_config import product_index
 

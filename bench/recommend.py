@@ -17,9 +17,9 @@ from opensearchpy import OpenSearch, helpers
 from bench.candidates import DATA
 from bench.latency import make_index
 from bench.report import Report, percentiles
-from neuralrank.cli.results import Page, ask
 from neuralrank.errors import Unavailable
 from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.page import Page, ask
 from neuralrank.progress import tracked
 from neuralrank.settings import load_settings
 

@@ -25,10 +25,11 @@ from rich.console import Console
 from rich.text import Text
 
 from neuralrank.bundles.registry import Registry
-from neuralrank.cli.results import NO_PIPELINE, Page, ask, side_by_side
+from neuralrank.cli.results import side_by_side
 from neuralrank.console import table_console
 from neuralrank.errors import NeuralrankError, NotFound, exit_code
 from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.page import NO_PIPELINE, Page, ask
 from neuralrank.settings import Settings, load_settings
 from opensearch_config import lexical_query
 

@@ -21,10 +21,10 @@ from opensearchpy import OpenSearch
 from bench.candidates import DATA
 from neuralrank.bundles.bundle import MODEL, TOKENIZER
 from neuralrank.bundles.registry import Registry
-from neuralrank.cli.results import NO_PIPELINE, ask
 from neuralrank.models import Checkpoint, measured
 from neuralrank.models.bert import write_bert
 from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.page import NO_PIPELINE, ask
 from neuralrank.settings import load_settings
 from opensearch_config import lexical_query, pipelines
 

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.json_output import Json, print_json
-from neuralrank.cli.results import NO_PIPELINE, Page, ask
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.errors import EncoderMismatch, InvalidInput
@@ -31,6 +30,7 @@ from neuralrank.evaluation import (
 )
 from neuralrank.judging import require_some, unknown_in_words, unknown_items
 from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.page import NO_PIPELINE, Page, ask
 from neuralrank.progress import tracked
 from neuralrank.settings import load_settings
 

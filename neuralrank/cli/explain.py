@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
 from neuralrank.bundles.registry import Registry
-from neuralrank.cli import explained, results, search
+from neuralrank.cli import explained, search
 from neuralrank.cli.analyze import mappings_of, product_source
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.json_output import print_json
@@ -21,6 +21,7 @@ from neuralrank.errors import InvalidInput, NeuralrankError, NotFound
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.generation import noted
 from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
+from neuralrank.opensearch.page import PIPELINE, Page, ask
 from neuralrank.settings import Settings, load_settings
 from neuralrank.standing import (
     Lexical,
@@ -67,7 +68,7 @@ def explain(
     ] = False,
     pipeline: Annotated[
         str, typer.Option(metavar="PIPELINE", help="The search pipeline that ranks.")
-    ] = results.PIPELINE,
+    ] = PIPELINE,
     as_json: search.Json = False,
 ) -> None:
     """Shows why a product stands where it stands, and what would lift it by one place.
@@ -122,15 +123,15 @@ def _why(
     recall = _recall(client, pipeline)
     words = lexical_query(query, config_folder())
 
-    def ask(size: int) -> results.Page:
-        return results.ask(client, name, words, options, text=query, size=size, pipeline=pipeline)
+    def sized(size: int) -> Page:
+        return ask(client, name, words, options, text=query, size=size, pipeline=pipeline)
 
-    page = ask(recall.window)
+    page = sized(recall.window)
     for _ in range(_TRIES - 1):
         if not _LATE & {note["reason"] for note in page.degraded}:
             break
-        page = ask(recall.window)
-    state, page = _found(page, item, ask)
+        page = sized(recall.window)
+    state, page = _found(page, item, sized)
     scored = [
         Scored.of(hit.id, str(hit.source.get("title", "")), hit.score or 0.0, hit.parts)
         for hit in page.hits
@@ -172,7 +173,7 @@ def _why(
     )
 
 
-def _found(page: results.Page, item: str, ask: Any) -> tuple[State, results.Page]:
+def _found(page: Page, item: str, sized: Any) -> tuple[State, Page]:
     """Where the product is, and the page that shows it."""
     if not page.reranked:
         return "not_reranked", page
@@ -183,7 +184,7 @@ def _found(page: results.Page, item: str, ask: Any) -> tuple[State, results.Page
     ranked = int(page.report.get("candidates", 0)) - int(page.report.get("dropped_count", 0))
     if ranked > len(page.hits):
         # With neighbours, more were ranked than the window holds.
-        longer = ask(ranked)
+        longer = sized(ranked)
         if longer.reranked and any(hit.id == item for hit in longer.hits):
             return "ranked", longer
     return "not_a_candidate", page

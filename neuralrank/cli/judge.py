@@ -13,7 +13,7 @@ from opensearchpy import OpenSearch
 from neuralrank.catalogue.product import strings
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.json_output import Json
-from neuralrank.cli.results import NO_PIPELINE, PIPELINE, Hit, ask, price
+from neuralrank.cli.results import price
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
 from neuralrank.evaluation import read_queries
@@ -29,6 +29,7 @@ from neuralrank.judging import (
     unknown_items,
 )
 from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.page import NO_PIPELINE, PIPELINE, Hit, ask
 from neuralrank.settings import load_settings
 
 __all__ = ["judge"]

@@ -17,6 +17,7 @@ from neuralrank.errors import InvalidInput
 from neuralrank.limits import MAX_QUERY
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.packing import IMAGE_VECTOR
+from neuralrank.opensearch.page import NO_PIPELINE, PIPELINE, Page, ask
 from neuralrank.settings import load_settings
 from opensearch_config import lexical_query
 
@@ -98,8 +99,8 @@ def search(
     )
     with closing(connect(load_settings())) as client:
 
-        def page(options: dict[str, Any] | None, pipeline: str = results.PIPELINE) -> results.Page:
-            return results.ask(
+        def page(options: dict[str, Any] | None, pipeline: str = PIPELINE) -> Page:
+            return ask(
                 client,
                 name,
                 lexical,
@@ -119,7 +120,7 @@ def search(
         recalled = {**options, "bundle": "none"}
         recalled.pop("user_id", None)
         pages = {
-            "lexical": page(None, results.NO_PIPELINE),
+            "lexical": page(None, NO_PIPELINE),
             "with_vectors": page(recalled),
             "reranked": ranked,
         }
@@ -226,9 +227,9 @@ def look(
     neighbours = max(_LEAST_NEIGHBOURS, start + size)
     query = {"knn": {IMAGE_VECTOR: {"vector": vector.tolist(), "k": neighbours}}}
     # Nearness alone orders them where nobody asks and nothing is left out.
-    pipeline = _RANK_ONLY if options.keys() - {"explain"} else results.NO_PIPELINE
+    pipeline = _RANK_ONLY if options.keys() - {"explain"} else NO_PIPELINE
     with closing(connect(settings)) as opened:
-        page = results.ask(opened, name, query, options, size=size, start=start, pipeline=pipeline)
+        page = ask(opened, name, query, options, size=size, start=start, pipeline=pipeline)
     output(page, explain=explain, as_json=as_json)
 
 
@@ -238,11 +239,11 @@ def everything(
     """One page without query text: what it holds is up to the user's or the item's vector."""
     check_window(start, size)
     with closing(connect(load_settings())) as client:
-        page = results.ask(client, name, {"match_all": {}}, options, size=size, start=start)
+        page = ask(client, name, {"match_all": {}}, options, size=size, start=start)
     output(page, explain=explain, as_json=as_json)
 
 
-def output(page: results.Page, *, explain: bool, as_json: bool) -> None:
+def output(page: Page, *, explain: bool, as_json: bool) -> None:
     results.warn_degraded(page)
     if as_json:
         print_json(page.json())

@@ -1,1 +1,2 @@
-"""OpenSearch: the connection, the indexes behind an alias, reading all of one, writing in bulk."""
+"""OpenSearch: the connection, a page of results, the indexes behind an alias, reading all of one,
+writing in bulk."""

@@ -1,6 +1,5 @@
 """Queries through the real pipeline: what a variant answers, and how long it takes."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import Unavailable
 from neuralrank.evaluation import scores_of
+from neuralrank.opensearch import page
 from opensearch_config import files
 from opensearch_config.tuning.journal import Journal
 from opensearch_config.tuning.questions import Questions
@@ -67,27 +67,21 @@ def ask(
     size: int,
     options: Mapping[str, Any] | None = None,
 ) -> Asked:
-    """One search, as an application sends it.
+    """One search, as an application sends it that shows titles and counts no further than it must.
 
     Args:
         options: `ext.neural_rank`.
     """
-    body: dict[str, Any] = {"query": dict(query), "size": size, "_source": ["title"]}
-    ranks = pipeline != "_none"
-    if ranks:
-        body["ext"] = {"neural_rank": dict(options or {})}
-    began = time.perf_counter()
-    answer = client.search(index=index, body=body, params={"search_pipeline": pipeline})
-    milliseconds = (time.perf_counter() - began) * 1_000
-    report = (answer.get("ext") or {}).get("neural_rank") or {}
-    hits = [str(hit["_id"]) for hit in answer["hits"]["hits"]]
-    notes = report.get("degraded") or ()
+    found = page.ask(
+        client, index, query, options, size=size, pipeline=pipeline, fields=("title",), count=False
+    )
+    ranks = pipeline != page.NO_PIPELINE
     return Asked(
-        hits,
-        milliseconds,
-        [str(note["reason"]) for note in notes],
-        not (ranks and hits) or bool(report.get("reranked")),
-        "; ".join(str(note.get("detail") or note["reason"]) for note in notes),
+        [hit.id for hit in found.hits],
+        found.took_ms,
+        [str(note["reason"]) for note in found.degraded],
+        not (ranks and found.hits) or found.reranked,
+        "; ".join(str(note.get("detail") or note["reason"]) for note in found.degraded),
     )
 
 

@@ -18,6 +18,7 @@ from opensearchpy import OpenSearch
 from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable
 from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
+from neuralrank.opensearch.page import NO_PIPELINE
 from neuralrank.opensearch.point_in_time import AS_STORED, point_in_time
 from neuralrank.opensearch.writing import bulk_write
 from opensearch_config.engine import require_engine
@@ -84,7 +85,7 @@ class Bench:
     def pipeline(self, planned: Planned, position: int) -> str:
         """Makes the search pipeline of a variant; `_none` for one without ranking."""
         if planned.pipeline is None:
-            return "_none"
+            return NO_PIPELINE
         name = f"{self._name}-{position}"
         try:
             self._client.search_pipeline.put(id=name, body=dict(planned.pipeline))

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from opensearchpy import OpenSearch
 
-from neuralrank.cli.results import NO_PIPELINE, Page, ask
+from neuralrank.opensearch.page import NO_PIPELINE, Page, ask
 from neuralrank.settings import Settings
 from neuralrank.stack.node import Node
 from opensearch_config import lexical_query

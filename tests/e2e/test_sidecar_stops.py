@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from opensearchpy import OpenSearch
 
-from neuralrank.cli.results import NO_PIPELINE, Page, ask
 from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.page import NO_PIPELINE, Page, ask
 from neuralrank.settings import Settings
 from neuralrank.stack.probe import sidecar_status
 from opensearch_config import lexical_query

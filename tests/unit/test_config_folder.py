@@ -9,11 +9,12 @@ import pytest
 from opensearchpy import OpenSearch
 from typer.testing import CliRunner
 
-from neuralrank.cli import evaluate, judge, results
+from neuralrank.cli import evaluate, judge, search
 from neuralrank.cli.commands import app
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.client import Client
 from neuralrank.errors import NotFound
+from neuralrank.opensearch.page import Page
 from opensearch_config import FOLDER
 
 OWN = {"match": {"nickname": "{{query}}"}}
@@ -56,11 +57,11 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The queries that commands ask."""
     queries: list[Any] = []
 
-    def ask(_client: OpenSearch, _index: str, query: Any, *_: Any, **__: Any) -> results.Page:
+    def ask(_client: OpenSearch, _index: str, query: Any, *_: Any, **__: Any) -> Page:
         queries.append(query)
         raise Asked
 
-    for module in (results, evaluate, judge):
+    for module in (search, evaluate, judge):
         monkeypatch.setattr(module, "ask", ask)
     return queries
 

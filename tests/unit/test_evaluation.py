@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 from neuralrank.cli import evaluate
 from neuralrank.cli.commands import app
-from neuralrank.cli.results import Hit, Page
 from neuralrank.errors import EncoderMismatch, InvalidInput, NotFound
 from neuralrank.evaluation import (
     Judged,
@@ -18,6 +17,7 @@ from neuralrank.evaluation import (
     read_queries,
     scores_of,
 )
+from neuralrank.opensearch.page import Hit, Page
 
 QRELS = {"q1": {"a": 3, "b": 1, "c": 0}, "q2": {"d": 1}, "q3": {"e": 2}}
 

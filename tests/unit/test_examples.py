@@ -12,7 +12,7 @@ import pytest
 from examples import demo
 from neuralrank import ubi
 from neuralrank.catalogue.product import Product
-from neuralrank.cli.results import Page
+from neuralrank.opensearch.page import Page
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CATALOGUES = {

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from neuralrank.cli import results, search
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.opensearch import page as pages
 
 
 class Answers:
@@ -36,9 +37,9 @@ def answer(*ids: str, ext: dict[str, Any] | None = None) -> dict[str, Any]:
     return body | ({"ext": {"neural_rank": ext}} if ext is not None else {})
 
 
-def ask(answers: Answers, options: dict[str, Any] | None = None, **more: Any) -> results.Page:
+def ask(answers: Answers, options: dict[str, Any] | None = None, **more: Any) -> pages.Page:
     client = cast(OpenSearch, answers)
-    return results.ask(client, "shop", {"match_all": {}}, options, **more)
+    return pages.ask(client, "shop", {"match_all": {}}, options, **more)
 
 
 def test_the_query_goes_through_the_pipeline_with_the_options_beside_it() -> None:
@@ -52,7 +53,7 @@ def test_the_query_goes_through_the_pipeline_with_the_options_beside_it() -> Non
 
 def test_lexical_order_is_asked_for_without_pipeline_and_without_options() -> None:
     answers = Answers(answer("A"))
-    page = ask(answers, None, pipeline=results.NO_PIPELINE)
+    page = ask(answers, None, pipeline=pages.NO_PIPELINE)
     assert answers.sent["params"] == {"search_pipeline": "_none"}
     assert "ext" not in answers.sent["body"]
     assert page.reranked is False

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from neuralrank.cli import judge as asking
 from neuralrank.cli.commands import app
 from neuralrank.cli.judge import _so_far, _steps
-from neuralrank.cli.results import Hit
 from neuralrank.errors import InvalidInput
 from neuralrank.judging import Judgments
+from neuralrank.opensearch.page import Hit
 
 TEXTS = {"1": "red kettle", "2": "电脑"}
 

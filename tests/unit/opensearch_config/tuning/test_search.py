@@ -31,7 +31,8 @@ class Cluster:
         self.asked.append(weights)
         if all(weights.get(part) == 0 for part in PARTS):
             raise ValueError("weights are all zero")
-        return {"hits": {"hits": [{"_id": "a"}]}, "ext": {"neural_rank": {"reranked": 1}}}
+        hits = {"total": {"value": 1}, "hits": [{"_id": "a", "_score": 1.0}]}
+        return {"hits": hits, "ext": {"neural_rank": {"reranked": 1}}}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Judges rankings against judgments: nDCG@10, MRR@10, R@100, intervals and significance.
+"""Judges rankings against judgments: nDCG@10, RR@10, R@100, intervals and significance.
 
 Metrics come from ir_measures; nDCG@10 of lists in memory, as trainings have them, from `ndcg`.
 A query without an answer counts as zero, not as absent. Gains of nDCG are the grades themselves; an
-item counts as relevant to MRR (the mean of RR) and R from grade 1. An item without a judgment
+item counts as relevant to RR and R from grade 1. An item without a judgment
 counts as not relevant.
 
 Smucker, Allan and Carterette, "A Comparison of Statistical Significance Tests for Information
@@ -34,7 +34,7 @@ __all__ = [
     "summary",
 ]
 
-METRICS = ("nDCG@10", "MRR@10", "R@100")
+METRICS = ("nDCG@10", "RR@10", "R@100")
 # Of each place that nDCG@10 looks at.
 _DISCOUNTS = 1.0 / np.log2(np.arange(2, 12))
 _RESAMPLES = 9_999

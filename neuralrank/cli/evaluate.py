@@ -57,7 +57,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Judges the rankings of an index: nDCG@10, MRR@10, R@100 and milliseconds a query.
+    """Judges the rankings of an index: nDCG@10, RR@10, R@100 and milliseconds a query.
 
     Example: neuralrank evaluate --index esci --queries queries.tsv --qrels qrels.tsv
 

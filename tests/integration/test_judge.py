@@ -218,7 +218,7 @@ def test_evaluate_counts_and_lists_judged_items_that_are_not_there(
     )  # fmt: skip
     answer = json.loads(run(stack, *command, "--json").stdout)
     assert answer["unknown_items"] == ["gone-1", "gone-2"]
-    assert answer["systems"]["lexical"]["MRR@10"] == 1.0
+    assert answer["systems"]["lexical"]["RR@10"] == 1.0
     shown = run(stack, *command)
     assert "2 judged items are not in the index: gone-1, gone-2" in shown.stderr
     qrels.write_text("1 0 gone-2 1\n1 0 gone-1 2\n")

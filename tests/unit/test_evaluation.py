@@ -43,7 +43,7 @@ def test_what_tells_nothing_apart_gets_the_worst_order() -> None:
 def test_a_perfect_ranking_scores_one() -> None:
     run = {"q1": {"a": 3.0, "b": 2.0, "c": 1.0}, "q2": {"d": 1.0}, "q3": {"e": 1.0}}
     judged = judge(QRELS, run)
-    assert [judged.mean(metric) for metric in ("nDCG@10", "MRR@10", "R@100")] == [1.0, 1.0, 1.0]
+    assert [judged.mean(metric) for metric in ("nDCG@10", "RR@10", "R@100")] == [1.0, 1.0, 1.0]
     assert judged.interval("nDCG@10") == (1.0, 1.0)
 
 
@@ -63,13 +63,13 @@ def test_an_item_that_comes_again_counts_where_it_stands_first(
     judged, _ = evaluate._judged(
         "lexical", lambda text: Page(text, "", 1.0, 4, hits, {}), {"q": "mouse"}, {"q": {"a": 1}}
     )
-    assert judged.mean("MRR@10") == 1.0
+    assert judged.mean("RR@10") == 1.0
 
 
 def test_a_query_without_an_answer_counts_as_zero() -> None:
     judged = judge(QRELS, {"q1": {"a": 2.0, "b": 1.0}, "q2": {"x": 1.0}})
-    assert judged.values["MRR@10"].tolist() == [1.0, 0.0, 0.0]
-    assert judged.mean("MRR@10") == pytest.approx(1 / 3)
+    assert judged.values["RR@10"].tolist() == [1.0, 0.0, 0.0]
+    assert judged.mean("RR@10") == pytest.approx(1 / 3)
 
 
 def test_a_clear_difference_is_significant_and_none_is_not() -> None:
@@ -85,8 +85,8 @@ def test_a_clear_difference_is_significant_and_none_is_not() -> None:
 
 
 def test_one_query_says_nothing_of_chance() -> None:
-    one, other = (Judged(("q",), {"MRR@10": np.array([value])}) for value in (0.6, 0.5))
-    found = compare(one, other, "MRR@10")
+    one, other = (Judged(("q",), {"RR@10": np.array([value])}) for value in (0.6, 0.5))
+    found = compare(one, other, "RR@10")
     assert (found.p, found.wins, found.losses) == (1.0, 1, 0)
     assert found.difference == pytest.approx(0.1)
 
@@ -94,10 +94,10 @@ def test_one_query_says_nothing_of_chance() -> None:
 def test_many_queries_take_no_more_memory() -> None:
     random = np.random.default_rng(3)
     names = tuple(map(str, range(3_000)))
-    one, other = (Judged(names, {"MRR@10": random.random(3_000)}) for _ in range(2))
+    one, other = (Judged(names, {"RR@10": random.random(3_000)}) for _ in range(2))
     tracemalloc.start()
-    found = compare(one, other, "MRR@10")
-    one.interval("MRR@10")
+    found = compare(one, other, "RR@10")
+    one.interval("RR@10")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # Drawn all at once it would be 240 million bytes for one copy alone.

@@ -21,11 +21,12 @@
 # make small-reranker   makes our small cross-encoder for Chinese and English, in about an hour
 # make late-interaction   trains late interaction on the same, to compare; nothing serves it
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
-# make test-faults   all fault injection (`make test` runs a quick part of it)
+# make test-faults   all fault injection: bench/results/faults.json (`make test` runs a quick part of it)
 # make test-plugin   every shape of search, on a real node with the plugin and a real sidecar
 # make test-cluster   three real nodes and two sidecars, one of each killed under load; a secured node; the
 #              plugin removed and exchanged
-# make fuzz SECONDS=60   each target that reads others' bytes is given so many seconds of nonsense
+# make fuzz SECONDS=60   each target that reads others' bytes is given so many seconds of nonsense:
+#              bench/results/fuzz.json
 # make helm    builds helm, with which the tests render the Helm chart; needs Go. Without it, or a helm
 #              on PATH, those tests are skipped
 # make constraints   resolves the versions of constraints.txt anew
@@ -162,7 +163,7 @@ soak: setup
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
 
 test-faults: setup
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest tests/faults --publish
 
 test-plugin: setup
 	$(BIN)/python -m pytest tests/plugin
@@ -171,7 +172,7 @@ test-cluster: setup
 	$(BIN)/python -m pytest tests/cluster
 
 fuzz: $(INSTALLED)
-	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --publish
 
 down:
 	@if [ -x $(BIN)/neuralrank ]; then $(BIN)/neuralrank down; \

@@ -4,8 +4,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,22 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Report:
-    """Rows of one benchmark; each row has the same columns."""
+    """Rows of one benchmark, each with the same columns, and what counts for all of them."""
 
     name: str
     title: str
     rows: Sequence[dict[str, Any]]
     note: str = ""
+    totals: Mapping[str, Any] = field(default_factory=dict)
 
     def publish(self) -> None:
+        """Prints the rows and writes the file."""
         show(self.title, self.rows, self.note)
-        out = Console(width=140)
+        name = self.write().name
+        Console(width=140).print(f"Written to bench/results/{name}\n", style="dim", highlight=False)
+
+    def write(self) -> Path:
+        """Writes the file alone."""
         RESULTS.mkdir(exist_ok=True)
         file = RESULTS / f"{self.name}.json"
         file.write_text(
@@ -42,6 +48,7 @@ class Report:
                     "machine": f"{platform.machine()}, {os.cpu_count()} cores",
                     "onnxruntime": onnxruntime.__version__,
                     "rows": list(self.rows),
+                    **({"totals": dict(self.totals)} if self.totals else {}),
                     "note": self.note,
                 },
                 indent=2,
@@ -49,7 +56,7 @@ class Report:
             )
             + "\n"
         )
-        out.print(f"Written to bench/results/{file.name}\n", style="dim", highlight=False)
+        return file
 
 
 def show(title: str, rows: Sequence[dict[str, Any]], note: str = "") -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import grpc
 
+from bench.report import Report
 from bench.scripted import INDEX
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
@@ -50,6 +51,28 @@ class Account:
             f"faults injected: {sum(self.injected.values())} ({len(self.injected)} kinds); "
             f"requests: {self.asked} ({ends}); lost: {self.lost}; slowest {self.slowest_s:.2f} s "
             f"of {DEADLINE_MS / 1_000} s deadline + {TOLERANCE_S} s tolerance"
+        )
+
+    def report(self) -> Report:
+        """The same as figures: faults by kind, and what became of the requests."""
+        return Report(
+            "faults",
+            "Faults injected",
+            [{"what": name, "faults": n} for name, n in sorted(self.injected.items())],
+            "Requests that callers asked while something was broken, and before and after it. "
+            "`lost`: neither answered nor refused by deadline and tolerance.",
+            {
+                "faults": sum(self.injected.values()),
+                "kinds": len(self.injected),
+                "requests": self.asked,
+                "answered": self.ended["OK"],
+                "refused": self.ended["RESOURCE_EXHAUSTED"],
+                "statuses": dict(sorted(self.ended.items())),
+                "lost": self.lost,
+                "slowest s": round(self.slowest_s, 2),
+                "deadline s": DEADLINE_MS / 1_000,
+                "tolerance s": TOLERANCE_S,
+            },
         )
 
 

@@ -24,6 +24,12 @@ PRODUCTS = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Known where pytest is given this folder; `make test` goes through all of them, and leaves the
+    # file alone, as do tries by hand.
+    parser.addoption("--publish", action="store_true", help="write bench/results/faults.json")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ACCOUNT] = Account()
 
@@ -38,6 +44,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     account = config.stash.get(_ACCOUNT, None)
     if account and account.injected:
         terminalreporter.write_line(account.line)
+        if config.getoption("publish", default=False):
+            file = account.report().write()
+            terminalreporter.write_line(f"written to bench/results/{file.name}")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""`python -m tests.fuzz --seconds 60`: every target, the OpenAPI document, and a table."""
+"""`python -m tests.fuzz --seconds 60`: every target, the OpenAPI document, and a table.
+
+`make fuzz` also has it write `bench/results/fuzz.json`; a try by hand leaves that alone.
+"""
 
 import importlib.util
 import sys
@@ -7,9 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from bench.report import Report, show
 from tests.fuzz.engine import Result, fuzz, reproduce
 from tests.fuzz.openapi import live, probe
 from tests.fuzz.targets import TARGETS
@@ -26,6 +28,7 @@ def run(
     reproducing: Annotated[
         Path | None, typer.Option("--reproduce", help="Give the one target this input.")
     ] = None,
+    publish: Annotated[bool, typer.Option(help="Write bench/results/fuzz.json.")] = False,
 ) -> None:
     """Fuzzes what reads others' bytes. Ends with 1 where something failed."""
     chosen = targets or [*TARGETS, "openapi"]
@@ -44,7 +47,11 @@ def run(
     results = [
         _openapi(seconds) if name == "openapi" else fuzz(name, seconds, folder) for name in chosen
     ]
-    _show(results)
+    report = _report(results)
+    if publish:
+        report.publish()
+    else:
+        show(report.title, report.rows)
     for result in results:
         if result.error:
             print(result.error, file=sys.stderr)
@@ -61,14 +68,20 @@ def _openapi(seconds: int) -> Result:
             return Result("openapi", 0, seconds, error=traceback.format_exc()[-4_000:])
 
 
-def _show(results: list[Result]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("target", "inputs", "seconds", "found"):
-        table.add_column(heading, justify="left" if heading in ("target", "found") else "right")
-    for result in results:
-        found = str(result.crash or "an error") if result.error else "nothing"
-        table.add_row(result.target, f"{result.inputs:,}", f"{result.seconds:.0f}", found)
-    Console(width=120, highlight=False).print(table)
+def _report(results: list[Result]) -> Report:
+    rows = [
+        {
+            "what": result.target,
+            "inputs": result.inputs,
+            "seconds": round(result.seconds),
+            # A target ends with its first one.
+            "findings": int(bool(result.error)),
+        }
+        for result in results
+    ]
+    columns = ("inputs", "seconds", "findings")
+    totals = {column: sum(row[column] for row in rows) for column in columns}
+    return Report("fuzz", "Fuzzing", [*rows, {"what": "all of them", **totals}])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """The short version of `make fuzz`: the same targets, with hypothesis in place of atheris."""
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench import report
 from tests.fuzz import __main__ as command
 from tests.fuzz.engine import Result, fuzz
 from tests.fuzz.openapi import live, probe
@@ -75,6 +77,21 @@ def test_what_fails_ends_the_command_with_the_line_that_does_it_again(
     found = Result("grpc-rank", 7, 1.0, crash, "AssertionError")
     monkeypatch.setattr(command, "fuzz", lambda *_: found)
     with pytest.raises(SystemExit) as caught:
-        command.run(["grpc-rank"], 1, tmp_path, None)
+        command.run(["grpc-rank"], 1, tmp_path, None, False)
     assert caught.value.code
     assert f"python -m tests.fuzz grpc-rank --reproduce {crash}" in capsys.readouterr().out
+
+
+def test_the_file_is_written_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(command, "fuzz", lambda name, *_: Result(name, 7, 1.0))
+    for publish in (False, True):
+        with pytest.raises(SystemExit) as caught:
+            command.run(["grpc-rank", "grpc-encode"], 1, tmp_path / "work", None, publish)
+        assert not caught.value.code
+        assert (tmp_path / "results").exists() == publish
+    written = json.loads((tmp_path / "results/fuzz.json").read_text())
+    assert [row["what"] for row in written["rows"]] == ["grpc-rank", "grpc-encode", "all of them"]
+    assert written["rows"][-1]["inputs"] == 14

@@ -1,6 +1,5 @@
 """Documentation is a contract: what is not in it fails here."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -90,9 +89,6 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-SCALING = (CHECKOUT / "docs/scaling.md").read_text(encoding="utf-8")
-
-
 def test_nobody_is_told_to_install_our_name_from_a_package_index() -> None:
     """It is not there: whoever takes the name would be installed."""
     told = re.compile(r"pip install [^\n`]*'?neuralrank\b")
@@ -100,69 +96,3 @@ def test_nobody_is_told_to_install_our_name_from_a_package_index() -> None:
     sources = [path for folder in folders for path in (CHECKOUT / folder).rglob("*.py")]
     for path in (*PAGES, *sources):
         assert not told.search(path.read_text(encoding="utf-8")), path
-
-
-def measured(name: str, what: str, column: str) -> float:
-    """Of a benchmark's results: the column of the first row that begins so."""
-    found = json.loads((CHECKOUT / f"bench/results/{name}.json").read_text(encoding="utf-8"))
-    return float(next(row[column] for row in found["rows"] if row["what"].startswith(what)))
-
-
-OVERHEAD = "all in the request"
-INT8 = "neuralrank int8"
-PASSAGES = "int8 (a scale a token), 100"
-QUERY = "int8 (a scale a token), 1 query"
-# What the page says, by file: a number, and what follows it there. An item is one of 100, a pair
-# one of 100 or of a second, and a core is one of two.
-FIGURES = {
-    "overhead": [
-        (measured("overhead", OVERHEAD, "p50 ms"), "ms at the caller"),
-        (measured("overhead", OVERHEAD, "floor p50 ms"), "ms gRPC itself"),
-    ],
-    "cross_encoder": [
-        (1_000 / measured("cross_encoder", INT8, "pairs/s"), "ms on two cores"),
-        (2_000 / measured("cross_encoder", INT8, "pairs/s"), "ms of a core"),
-        (round(measured("cross_encoder", INT8, "pairs/s")), "pairs/s"),
-    ],
-    "encoder": [
-        (measured("encoder", QUERY, "p50 ms"), "ms on two cores"),
-        (2 * measured("encoder", QUERY, "p50 ms"), "ms of a core"),
-        (measured("encoder", PASSAGES, "p50 ms") / 100, "ms on two cores"),
-        (measured("encoder", PASSAGES, "p50 ms") / 50, "ms of a core"),
-        (round(1e5 / measured("encoder", PASSAGES, "p50 ms")), "a second **[m]**"),
-    ],
-    "rerankers_time": [
-        (measured("rerankers_time", "neuralrank-small", "ms") / 100, "ms for a pair"),
-        (measured("rerankers_time", "ms-marco-minilm-l12", "ms") / 100, "**[m]**"),
-    ],
-    "memory": [
-        (round(measured("memory", "all of them", "RSS MiB")), "MiB"),
-        (round(measured("memory", "all of them", "bound MiB")), "MiB together"),
-        (round(measured("memory", "all of them", "more MiB")), "MiB where their bounds"),
-    ],
-    "latency": [
-        (measured("latency", "  of it: recall", "p50 ms"), "ms for the recall"),
-        (measured("latency", "  of it: recall", "p50 ms"), "ms on two cores next to"),
-    ],
-}  # fmt: skip
-
-
-def test_the_sizing_names_no_other_file_than_those_whose_figures_are_checked() -> None:
-    assert set(re.findall(r"`bench/results/(\w+)\.json`", SCALING)) == set(FIGURES)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "says"), [(name, *row) for name, rows in FIGURES.items() for row in rows]
-)
-def test_a_figure_of_the_sizing_is_the_one_in_its_file(name: str, value: float, says: str) -> None:
-    written = f"{value:,}" if isinstance(value, int) else f"{value:.1f}"
-    assert f"{written} {says}" in SCALING, name
-
-
-def test_a_figure_of_the_sizing_from_the_readme_is_there() -> None:
-    products, seconds, rate = re.findall(
-        r"indexed ([\d,]+) products in ([\d.]+) s, (\d+) a second", SCALING
-    )[0]
-    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    assert f"written   {products}" in readme
-    assert f"time      {seconds} s, {rate} documents/s" in readme

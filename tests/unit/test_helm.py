@@ -1,22 +1,27 @@
 """The Helm chart: rendered by helm itself, and held to Kubernetes' schemas and to our settings.
 
-helm is looked for in $HELM, on PATH, and where `make helm` builds it.
+helm is looked for in $HELM, on PATH, and where `make helm` builds it. Without it the values are
+held to the chart's schema by jsonschema; what its templates check is then not looked at.
 """
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.helm import schema
+from neuralrank.errors import InvalidSettings
 from neuralrank.settings import Settings
-from sidecar.settings import SidecarSettings
+from sidecar.settings import SidecarSettings, load_sidecar_settings
 from tests.unit.test_monitoring import RECORDED
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -81,6 +86,13 @@ def helm(*arguments: str, values: dict[str, Any]) -> subprocess.CompletedProcess
     )
 
 
+def refused(values: dict[str, Any]) -> str:
+    """What helm says, which must not render these values."""
+    run = helm("template", "x", str(CHART), "--kube-version", "1.34.0", values=values)
+    assert run.returncode != 0
+    return run.stderr
+
+
 def rendered(values: dict[str, Any], kubernetes: str = "1.34.0") -> dict[str, Any]:
     """The objects by kind; there is one of each."""
     run = helm(
@@ -104,6 +116,109 @@ def documented() -> dict[str, Any]:
     page = (CHECKOUT / "docs/deploying.md").read_text(encoding="utf-8")
     found: dict[str, Any] = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
     return found
+
+
+def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """As helm lays given values over the chart's."""
+    both = {
+        name: over(below[name], value)
+        if isinstance(value, dict) and isinstance(below.get(name), dict)
+        else value
+        for name, value in above.items()
+    }
+    return below | both
+
+
+def refused_by_schema(values: dict[str, Any]) -> list[str]:
+    """What jsonschema finds, as helm does before it renders anything."""
+    rules = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator.check_schema(rules)
+    known = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    found = jsonschema.Draft7Validator(rules).iter_errors(over(known, values))
+    return [f"{problem.json_path}: {problem.message}" for problem in found]
+
+
+def test_the_chart_knows_the_settings_that_the_sidecar_has() -> None:
+    rules = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    known = json.loads((CHART / "settings.json").read_text(encoding="utf-8"))
+    again = "write them anew: python -m deploy.helm.schema"
+    assert rules["properties"]["settings"] == schema.schema_of_settings(), again
+    assert known == schema.known_settings(), again
+    # What the checks of the templates take for granted.
+    assert all("maximum" in limits for limits in known["fractions"].values())
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=list(VALUES))
+def test_the_schema_accepts_what_is_meant_to_be_given(values: dict[str, Any]) -> None:
+    assert refused_by_schema(values) == []
+    assert refused_by_schema(documented()) == []
+
+
+# By the schema: settings that the sidecar would not start with, and what is said of them.
+UNFIT: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown": ({"deadline_mss": 5}, "deadline_mss"),
+    "enum": ({"log_level": "loud"}, "log_level"),
+    "type": ({"max_reranked": "many"}, "max_reranked"),
+    "fraction": ({"deadline_ms": 5.5}, "deadline_ms"),
+    "low": ({"max_in_flight": 0}, "max_in_flight"),
+    "high": ({"max_busy_percent": 101}, "max_busy_percent"),
+    "zero": ({"half_life_days": 0}, "half_life_days"),
+    "word": ({"half_life_days": "long"}, "half_life_days"),
+    "empty": ({"events_index": ""}, "events_index"),
+}
+# By the checks of the templates: two that don't go together, and fractions as --set gives them.
+APART: dict[str, tuple[dict[str, Any], str]] = {
+    "margin": ({"margin_ms": 60}, "settings.margin_ms 60 leaves nothing of deadline_ms 50"),
+    "short": ({"deadline_ms": 5}, "settings.margin_ms 8 leaves nothing of deadline_ms 5"),
+    "deadline": ({"deadline_ms": 6000}, "settings.deadline_ms 6000 is above max_deadline_ms 5000"),
+    "bound": ({"max_deadline_ms": 90}, "http_deadline_ms 5000 is above max_deadline_ms 90"),
+    "text": ({"rerank_characters": 2000}, "2000 is above item_text_characters 1000"),
+    "burst": ({"caller_burst": 3}, "caller_burst is given without a caller_rate"),
+    "weights": (
+        {"weight_relevance": 0, "weight_affinity": "0.0", "weight_retrieval": 0},
+        "all weights are 0",
+    ),
+    "high": ({"weight_affinity": "1000.5"}, "settings.weight_affinity is 1000.5"),
+    "zero": ({"half_life_days": "0.0"}, "settings.half_life_days is 0"),
+}
+
+
+def refused_by_the_sidecar(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> bool:
+    for name, value in settings.items():
+        monkeypatch.setenv(f"NEURALRANK_SIDECAR_{name.upper()}", str(value))
+    try:
+        load_sidecar_settings()
+    except InvalidSettings:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(("settings", "words"), UNFIT.values(), ids=list(UNFIT))
+def test_settings_that_the_sidecar_refuses_are_refused_by_the_schema(
+    settings: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (problem,) = refused_by_schema(REQUIRED | {"settings": settings})
+    assert words in problem
+    assert refused_by_the_sidecar(settings, monkeypatch)
+    if HELM:
+        assert words in refused(REQUIRED | {"settings": settings})
+
+
+@pytest.mark.parametrize(("settings", "words"), APART.values(), ids=list(APART))
+def test_settings_that_do_not_go_together_are_refused_in_words(
+    settings: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert refused_by_schema(REQUIRED | {"settings": settings}) == []
+    assert refused_by_the_sidecar(settings, monkeypatch)
+    if not HELM:
+        pytest.skip("helm is not installed; `make helm` builds it")
+    assert words in refused(REQUIRED | {"settings": settings})
+
+
+def test_what_the_chart_sets_by_itself_is_named_with_what_to_do_instead() -> None:
+    text = (CHART / "templates/checks.yaml").read_text(encoding="utf-8")
+    listed = text.partition("$instead := dict")[2].partition("}}")[0]
+    assert set(re.findall(r'^ *"(\w+)" "', listed, re.M)) == schema.OWN
 
 
 def test_the_page_shows_values_that_there_are() -> None:
@@ -209,8 +324,11 @@ def test_the_pod_may_do_little_and_has_time_to_end() -> None:
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     given = environment(rendered(REQUIRED))
     waits = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    drain = float(given["NEURALRANK_SIDECAR_DRAIN_SECONDS"])
-    assert waits + drain < spec["terminationGracePeriodSeconds"]
+    for seconds in (10, 60):
+        objects = rendered(REQUIRED | {"drainSeconds": seconds})
+        ending = objects["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert environment(objects)["NEURALRANK_SIDECAR_DRAIN_SECONDS"] == str(seconds)
+        assert waits + seconds < ending
     assert given["NEURALRANK_SIDECAR_THREADS"] == container["resources"]["limits"]["cpu"]
 
 
@@ -255,7 +373,7 @@ def test_the_autoscaler_asks_for_the_metrics_that_the_adapter_gives() -> None:
     assert {rule["seriesQuery"] for rule in rules} <= RECORDED
     # Replicas are added before requests are refused.
     busy = int(asked["neuralrank_busy_ratio_avg1m"].removesuffix("m")) / 10
-    assert busy < SidecarSettings().max_busy_percent
+    assert 1.1 * busy < SidecarSettings().max_busy_percent
     (metric,) = rendered(FULL)["HorizontalPodAutoscaler"]["spec"]["metrics"]
     assert metric["resource"]["name"] == "cpu"
 
@@ -269,16 +387,36 @@ def test_the_autoscaler_asks_for_the_metrics_that_the_adapter_gives() -> None:
         ({"registry": {"existingClaim": "a", "url": "s3://b"}}, "give one of registry."),
         ({"insecure": False}, "would listen without TLS"),
         ({"tls": {"clientCertificates": True}}, "needs tls.secretName"),
-        ({"settings": {"listen": "0.0.0.0:1"}}, "settings.listen is set by the chart"),
+        ({"settings": {"listen": "0.0.0.0:1"}}, "settings.listen is not to be set here: "),
+        ({"settings": {"processes": 2}}, "raise replicas, or autoscaling.minReplicas"),
+        ({"settings": {"drain_seconds": 2}}, "set drainSeconds"),
+        ({"env": [{"name": "NEURALRANK_SIDECAR_DEADLINE_MSS"}]}, "is no setting of the sidecar"),
         ({"autoscaling": {"minReplicas": 30}}, "minReplicas is above"),
+        ({"settings": {"max_busy_percent": 50}}, "refused before replicas are added"),
+        ({"autoscaling": {"busyPercent": 78}}, "refused before replicas are added"),
         ({"replicaCount": 3}, "replicaCount"),
         ({"autoscaling": {"metric": "memory"}}, "metric"),
     ],
 )
 def test_what_can_not_work_is_refused_in_words(change: dict[str, Any], words: str) -> None:
-    run = helm("template", "x", str(CHART), "--kube-version", "1.34.0", values=REQUIRED | change)
-    assert run.returncode != 0
-    assert words in run.stderr
+    assert words in refused(REQUIRED | change)
+
+
+@needs_helm
+def test_the_command_line_gives_numbers_too() -> None:
+    given = "autoscaling.minReplicas=3,settings.weight_affinity=0.25,settings.deadline_ms=60"
+    run = helm(
+        *("template", "x", str(CHART), "--kube-version", "1.34.0", "--set", given),
+        values=REQUIRED,
+    )
+    assert run.returncode == 0, run.stderr
+    assert 'value: "0.25"' in run.stdout
+
+
+@needs_helm
+def test_the_two_percentages_are_compared_where_both_count() -> None:
+    rendered(REQUIRED | {"settings": {"max_busy_percent": 50}, "autoscaling": {"metric": "cpu"}})
+    rendered(REQUIRED | {"settings": {"max_busy_percent": 50}, "autoscaling": {"enabled": False}})
 
 
 def test_the_version_is_that_of_the_package() -> None:

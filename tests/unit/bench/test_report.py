@@ -1,0 +1,32 @@
+"""A benchmark's file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from bench.report import Report
+from tests.faults.account import Account
+
+
+def test_totals_stand_beside_the_rows_where_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    rows = [{"what": "a", "n": 1}]
+    assert "totals" not in json.loads(Report("plain", "Plain", rows).write().read_text())
+    found = json.loads(Report("both", "Both", rows, totals={"n": 1}).write().read_text())
+    assert (found["rows"], found["totals"]) == (rows, {"n": 1})
+
+
+def test_the_account_of_faults_says_them_by_kind_and_what_became_of_requests() -> None:
+    account = Account(asked=3, slowest_s=0.256)
+    account.fault("hang", 2)
+    account.fault("down")
+    account.ended.update({"OK": 2, "RESOURCE_EXHAUSTED": 1})
+    written = account.report()
+    assert written.rows == [{"what": "down", "faults": 1}, {"what": "hang", "faults": 2}]
+    said = written.totals
+    assert (said["faults"], said["kinds"], said["requests"]) == (3, 2, 3)
+    assert (said["answered"], said["refused"], said["lost"], said["slowest s"]) == (2, 1, 0, 0.26)

@@ -524,6 +524,20 @@ async def test_a_part_that_was_read_is_an_answer_with_the_rest_behind_it() -> No
     assert [note.reason.value for note in ranking.degraded] == ["deadline"]
 
 
+async def test_what_is_known_in_full_is_an_answer_in_full_though_no_time_is_left() -> None:
+    bench = Bench(judge=WordJudge(), cost=Fixed())
+    texts = TextRanker(bench.ranker, bench.models, bench.inference, bench.metrics)
+    query = TextQuery(QUERY, DOCUMENTS, 100)
+    try:
+        read = await texts.rank(query, Deadline.never())
+        again = await texts.rank(query, Deadline.after(0.0, bench.clock))
+    finally:
+        await bench.close()
+    assert again.scores == read.scores
+    # There is neither user nor index whose profile and features could be missed.
+    assert again.degraded == ()
+
+
 async def test_one_too_many_is_429_and_shares_its_limit_with_grpc() -> None:
     gate = Gate()
     bench = Bench(shop(), gate)

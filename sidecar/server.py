@@ -21,6 +21,7 @@ from neuralrank.errors import NeuralrankError, Unsupported
 from neuralrank.opensearch.connection import connect_async
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
+from sidecar.access.refusals import Refusals
 from sidecar.access.tls import Certificates
 from sidecar.cores import share
 from sidecar.deadline import Clock
@@ -37,7 +38,7 @@ from sidecar.ranking.cascade import Ranker
 from sidecar.ranking.encode import Vectors
 from sidecar.rpc.health import Health
 from sidecar.rpc.methods import add_ranking
-from sidecar.rpc.service import RankingService
+from sidecar.rpc.noting import NotingService
 from sidecar.rpc.transport import server_options
 from sidecar.settings import SidecarSettings
 from sidecar.telemetry.calls import Calls, opensearch_call
@@ -171,7 +172,8 @@ class Sidecar:
             shadow=self._shadow,
         )
         self._texts = TextRanker(ranker, self.models, self._inference, self.metrics)
-        self._service = RankingService(
+        self._refusals = Refusals(clock)
+        self._service = NotingService(
             ranker,
             Vectors(self.models, items, users, self._inference),
             self.models,
@@ -179,6 +181,7 @@ class Sidecar:
             self.calls,
             settings,
             clock,
+            refusals=self._refusals,
         )
         self._certificates = _certificates(settings, clock)
         self._watch()
@@ -245,6 +248,7 @@ class Sidecar:
                 self.calls,
                 self._settings,
                 self._is_ready,
+                self._refusals,
             )
         )
         host, port = self._settings.http_address

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from neuralrank import __version__
 from neuralrank.errors import InvalidInput, NeuralrankError, Unavailable
+from sidecar.access.refusals import Refusals
 from sidecar.cores import share
 from sidecar.deadline import Allowance, Clock
 from sidecar.http.codec import Route, answer_json
@@ -44,6 +45,7 @@ class Parts:
     settings: SidecarSettings
     # Whether requests should be sent here: models are warm, and the service is not stopping.
     ready: Callable[[], bool]
+    refusals: Refusals = field(default_factory=Refusals)
     clock: Clock = time.monotonic
 
 
@@ -56,6 +58,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "A token is needed."},
     404: {"model": Problem, "description": "The model that was named is not served."},
     413: {"model": Problem, "description": "The body is too long."},
+    415: {"model": Problem, "description": "The body is compressed."},
     429: {"model": Problem, "description": "Too many requests are in work; nothing was done."},
     500: {"model": Problem, "description": "A defect; the log has the traceback."},
     503: {"model": Problem, "description": "No model serves yet, or the service is stopping."},
@@ -171,6 +174,7 @@ def build(parts: Parts) -> Edge:
     return Edge(
         app,
         parts.admission,
+        parts.refusals,
         parts.calls,
         parts.metrics,
         Allowance.of(settings, parts.clock),

@@ -103,21 +103,20 @@ class Gatherer:
         """Profile, items and query vector: they wait for different things, so they run at once."""
         if deadline.passed:
             earlier = None if query.profile else self._users.earlier(query.user_id)
-            lacks = {
+            unmade = {
                 "profile": _has_user(query),
                 "features": index is not None,
                 "query vector": reads_query and _has_use_of_vector(query, space),
             }
             # A request that has none of them, as those over HTTP, is answered in full by what was
             # read lately.
-            if left_out := [what for what, lacking in lacks.items() if lacking]:
+            if left_out := [what for what, wanted in unmade.items() if wanted]:
                 detail = f"{_listed(left_out)} left out: no time was left."
                 detail = f"{detail} {_EARLIER}" if earlier else detail
                 trace.degrade(DegradedReason.DEADLINE, detail)
             unread = DegradedReason.DEADLINE if index is not None else None
             known = query.profile or earlier or _NOBODY
-            late = lacks["query vector"]
-            return Gathered(space, known, None, {}, None, late, unread)
+            return Gathered(space, known, None, {}, None, unmade["query vector"], unread)
         try:
             async with asyncio.TaskGroup() as group:
                 user = group.create_task(self._user(query, index, space, deadline, trace))

@@ -28,6 +28,9 @@ __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 _SWITCH_SECONDS: Final = 0.0005
+# Of gRPC's own core: errors only. At its default there is a line, and no JSON, for each handshake
+# that fails, and whoever scans ports makes as many as they like.
+_GRPC_VERBOSITY: Final = "ERROR"
 # Files for what is no connection of a client: bundles, OpenSearch, the system's own.
 _FILES: Final = 1_000
 
@@ -85,6 +88,8 @@ def serve(
 
 
 async def _serve(settings: SidecarSettings, opensearch_url: str | None, *, worker: bool) -> None:
+    # Before gRPC is imported, which reads it then.
+    os.environ.setdefault("GRPC_VERBOSITY", _GRPC_VERBOSITY)
     # Here and not above: the parent of several workers loads none of it.
     from sidecar.server import Sidecar
 

@@ -48,9 +48,10 @@ class SidecarSettings(BaseSettings):
     # How often the registry is looked at for new bundles. Shorter: a published bundle serves
     # sooner; longer: less reading of a remote registry.
     registry_poll_seconds: float = Field(default=5.0, gt=0, le=3_600)
-    # How many times slower than the one in service a bundle may be that takes its place; one that
-    # is slower is refused. Lower: no surprise; higher: a larger model can take the place of a small
-    # one (or `neuralrank models promote --max-slowdown`, for one bundle).
+    # How many times slower than the one in service a bundle may be that takes its place, under its
+    # name or for requests that name none; one that is slower is refused. Lower: no surprise;
+    # higher: a larger model can take the place of a small one (or `neuralrank models promote
+    # --max-slowdown`, for one bundle).
     max_slowdown: float = Field(default=2.0, ge=1, le=1_000_000)
     # The most bundles that are loaded because requests named them by hash, beside those in service.
     # More: more candidates can be compared at once, for memory. 0: none is.

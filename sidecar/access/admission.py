@@ -17,6 +17,7 @@ from neuralrank.errors import (
 from sidecar.access.busy import Busy
 from sidecar.access.effort import Effort
 from sidecar.access.limits import CallerLimits
+from sidecar.access.refusals import Refusals
 from sidecar.access.tokens import Tokens
 from sidecar.deadline import Clock, Deadline
 from sidecar.settings import SidecarSettings
@@ -44,6 +45,7 @@ class Admission:
         metrics.watch_busy(lambda: self.busy.share)
         self._effort = Effort(lambda: self.busy.total)
         self._tokens = Tokens(Path(settings.tokens), clock) if settings.tokens else None
+        self._refusals = Refusals(clock)
         self._limits = CallerLimits(
             rate=settings.caller_rate,
             burst=settings.caller_burst,
@@ -69,8 +71,9 @@ class Admission:
         """
         try:
             shown = subject if self._tokens is None else self._tokens.caller(authorization)
-        except Unauthenticated:
+        except Unauthenticated as error:
             self._metrics.refused("unauthenticated")
+            self._refusals.note(error, peer)
             raise
         if (call := current()) is not None:
             call.caller = shown

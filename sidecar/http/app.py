@@ -56,6 +56,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "A token is needed."},
     404: {"model": Problem, "description": "The model that was named is not served."},
     413: {"model": Problem, "description": "The body is too long."},
+    415: {"model": Problem, "description": "The body is compressed."},
     429: {"model": Problem, "description": "Too many requests are in work; nothing was done."},
     500: {"model": Problem, "description": "A defect; the log has the traceback."},
     503: {"model": Problem, "description": "No model serves yet, or the service is stopping."},

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded
 from sidecar.deadline import Allowance, Deadline
 from sidecar.http.body import Message, Receive, Room, Whole, check_length, receive_body
-from sidecar.http.problems import DEFECT, grpc_name, problem, status_problem
+from sidecar.http.problems import DEFECT, Encoded, grpc_name, problem, status_problem
 from sidecar.telemetry.calls import Call, Calls
 from sidecar.telemetry.metrics import Metrics
 
@@ -159,6 +159,10 @@ class Edge:
     ) -> None:
         """A request that costs nothing."""
         self._check(headers)
+        if scope["method"] == "HEAD" and scope["path"] not in RERANK_PATHS:
+            # What answers GET answers HEAD, as some load balancers ask (RFC 9110, 9.1).
+            await self._app({**scope, "method": "GET"}, receive, _without_body(answer))
+            return
         await self._app(scope, receive, answer)
 
     async def _ask(
@@ -166,12 +170,12 @@ class Edge:
     ) -> None:
         """A request for work."""
         client = scope.get("client")
+        peer = client[0] if client else ""
         caller = self._admission.caller(
-            headers.get("authorization", ""),
-            scope["state"].get(SUBJECT, ""),
-            client[0] if client else "",
+            headers.get("authorization", ""), scope["state"].get(SUBJECT, ""), peer
         )
         self._check(headers)
+        _check_encoding(headers.get("content-encoding", ""))
         asked = _milliseconds(headers.get(_TIMEOUT), self._milliseconds) / 1_000
         gone = time.monotonic() - arrived(scope)
         until = scope["state"]["deadline"] = self._allowance.deadline(asked, gone=gone)
@@ -216,6 +220,30 @@ def _milliseconds(given: str | None, usual: int) -> int:
             f"600000, of at most {_TIMEOUT_DIGITS} digits."
         )
     return int(given)
+
+
+def _check_encoding(coding: str) -> None:
+    """Refuses a body that is compressed: a few bytes can become any number of them.
+
+    Raises:
+        Encoded: it says that it is.
+    """
+    if coding.strip().lower() not in ("", "identity"):
+        raise Encoded(
+            f"Content-Encoding is {coding[:80]!r}; allowed is none, or identity. Send the JSON as "
+            "it is."
+        )
+
+
+def _without_body(send: _Send) -> _Send:
+    """`send` of an answer to HEAD, whose headers are those of GET's."""
+
+    async def head(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return head
 
 
 def _keeping(messages: list[Message]) -> _Send:

@@ -18,7 +18,16 @@ from neuralrank.errors import (
 from sidecar.http.strict import NAMED
 from sidecar.http.tei import TeiError, tei_type
 
-__all__ = ["DEFECT", "Problem", "TooLarge", "grpc_name", "invalid", "problem", "status_problem"]
+__all__ = [
+    "DEFECT",
+    "Encoded",
+    "Problem",
+    "TooLarge",
+    "grpc_name",
+    "invalid",
+    "problem",
+    "status_problem",
+]
 
 # Paths whose clients read TEI's errors.
 _TEI: Final = frozenset({"/rerank", "/info", "/health"})
@@ -29,6 +38,7 @@ _NAMES: Final = {
     **{code: GRPC_STATUS[kind] for kind, code in HTTP_STATUS.items()},
     405: "UNIMPLEMENTED",
     413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
     499: "CANCELLED",
     500: "INTERNAL",
 }
@@ -50,6 +60,13 @@ class TooLarge(InvalidInput):
     """A body that is longer than what is received."""
 
 
+class Encoded(InvalidInput):
+    """A body that was compressed, or encoded otherwise, on its way."""
+
+
+_OF_HTTP: Final = ((TooLarge, 413), (Encoded, 415))
+
+
 def grpc_name(status: int) -> str:
     """The gRPC status that means what an HTTP status of ours does; of 0, that of no answer."""
     return _NAMES.get(status, "UNKNOWN")
@@ -60,8 +77,10 @@ def problem(path: str, error: NeuralrankError) -> Response:
     headers = {}
     if isinstance(error, RateExceeded) and error.retry_after is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after + 0.5)))
-    # The one status that HTTP has a better word for than the table.
-    status = 413 if isinstance(error, TooLarge) else http_status(error)
+    # Those that HTTP has a better word for than the table.
+    status = next((code for kind, code in _OF_HTTP if isinstance(error, kind)), http_status(error))
+    if status == 415:  # so it says which coding is taken (RFC 9110, 15.5.16)
+        headers["accept-encoding"] = "identity"
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return _answer(path, status, str(error), tei_type(error), headers)

@@ -35,7 +35,7 @@ from sidecar.domain import (
 )
 from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
-from sidecar.models.serving import EncoderModel, knows
+from sidecar.models.serving import EncoderModel, Loaded, Serving, knows
 from sidecar.ranking.cascade import Ranker
 from sidecar.sizes import MAX_QUERY, at_most
 from sidecar.telemetry.metrics import Metrics
@@ -146,11 +146,8 @@ class TextRanker:
 
     def check(self, model: str) -> None:
         """Raises NotFound where there is a name and no model that scores texts has it."""
-        serving = self._models.serving
-        encoders = {name for row in serving.statuses if row.kind == "encoder"
-                    for name in (row.name, row.ref)}  # fmt: skip
-        if model and model not in encoders:
-            serving.cross_encoder(model)
+        if model:
+            _named(self._models.serving, model)
 
     async def rank(self, query: TextQuery, deadline: Deadline) -> TextRanking:
         """Scores the texts in their order, as many as the deadline affords.
@@ -166,10 +163,9 @@ class TextRanker:
         encoder: EncoderModel | None = None
         notes: list[Degradation] = []
         if query.model:
-            kinds = {row.kind for row in serving.statuses if query.model in (row.name, row.ref)}
-            if "encoder" in kinds:
-                encoder = serving.encoder(query.model)
-            elif not knows(serving.cross_encoder(query.model)[0], language):
+            named = _named(serving, query.model)
+            encoder = named.encoder
+            if named.cross_encoder is not None and not knows(named.cross_encoder, language):
                 notes.append(_unknown_language(query.model, language))
                 encoder = _default_encoder(self._models)
         elif serving.cross_encoder_for(language) is None:
@@ -262,6 +258,25 @@ def _logistic(logit: float) -> float:
     # Without overflow at either end.
     tail = math.exp(-abs(logit))
     return 1.0 / (1.0 + tail) if logit >= 0 else tail / (1.0 + tail)
+
+
+def _named(serving: Serving, model: str) -> Loaded:
+    """What scores texts by that name, or name@hash.
+
+    Raises:
+        NotFound: nothing does; the message lists what may be named.
+        Unavailable: it is published, and is being loaded.
+    """
+    rows = [row for row in serving.statuses if row.kind in ("cross_encoder", "encoder")]
+    encoders = {name for row in rows if row.kind == "encoder" for name in (row.name, row.ref)}
+    try:
+        return serving.pick(model, "encoder" if model in encoders else "cross_encoder")
+    except NotFound as error:
+        served = ", ".join(sorted(row.ref for row in rows))
+        raise NotFound(
+            f"No model {model!r} that scores texts is served. Served: {served or 'none'}. Name one "
+            "that is, or publish it with `neuralrank models add`."
+        ) from error
 
 
 def _default_encoder(models: Models) -> EncoderModel:

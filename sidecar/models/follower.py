@@ -3,8 +3,9 @@
 Readers take `Models.serving`, one immutable object, and keep it for the length of a request; a
 swap replaces the reference and touches nothing that a request holds. The old model is freed with
 the last request that holds it. A bundle that can't be verified or loaded, or is slower than
-allowed, is refused with its reason, and what served before goes on serving. One that could not be
-read is tried again, after pauses that double.
+allowed, is refused with its reason, and what served before goes on serving, under its name or as
+what answers requests that name none. One that could not be read is tried again, after pauses that
+double.
 
 Loaded are: what is in service, what is tried beside it, what settings or indexes name by hash, and
 what requests asked for by hash lately. Decision 009 says why.
@@ -27,9 +28,10 @@ from neuralrank.bundles.in_service import NONE
 from neuralrank.errors import NeuralrankError, Unavailable
 from sidecar.cores import Share, step_back
 from sidecar.deadline import Clock
-from sidecar.models.loading import BundleSource, check_speed, load_bundle
+from sidecar.models.loading import BundleSource, TooSlow, check_speed, load_bundle
 from sidecar.models.plan import Plan, Reader
 from sidecar.models.serving import Agreement, Loaded, Role, Serving, State, Status, unfollowed
+from sidecar.models.takeover import taken_over
 
 __all__ = ["Models"]
 
@@ -47,12 +49,23 @@ _TIDY_SECONDS: Final = 3_600.0
 @dataclass(frozen=True, slots=True)
 class _Refusal:
     """Why a bundle does not serve. Files of another fingerprint ("" of what is not known) get
-    another chance, and from `again` on so do the same, `pause` seconds after they were tried."""
+    another chance, and from `again` on so do the same, `pause` seconds after they were tried; so do
+    they when `slower_than`, where it was too slow beside that bundle, answers no more."""
 
     status: Status
     fingerprint: str
     again: float = math.inf
     pause: float = 0.0
+    slower_than: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The place that a bundle is to take: how much slower than what has it now it may be, and what
+    served when the look at the registry began."""
+
+    max_slowdown: float
+    before: Serving
 
 
 class Models:
@@ -77,7 +90,7 @@ class Models:
         Args:
             choice: of the backend; by default ONNX Runtime.
             max_slowdown: how many times slower than the one in service a bundle may be that takes
-                its place.
+                its place, under its name or for requests that name none.
             asked_bundles: the most that are loaded because requests asked for them by hash; of 0,
                 asking for one that is not loaded finds none.
             asked_seconds: how long such a bundle stays after it was last asked for.
@@ -145,8 +158,9 @@ class Models:
         self.serving = replace(self.serving, published=self._loadable(plan))
         for ref, reason in plan.problems.items():
             self._refuse(ref, reason, "")
+        before = self.serving
         for name, order in plan.orders.items():
-            await self._serve(name, order, plan)
+            await self._serve(name, order, plan, before)
         for ref in self._needed(plan):
             if ref in plan.refs and ref not in self.serving.loaded:
                 await self._load(ref, None)
@@ -216,20 +230,32 @@ class Models:
         for ref, refusal in list(self._refused.items()):
             if ref in plan.problems:  # this look has read it again
                 continue
-            if ref not in plan.refs or await self._fingerprint(ref) not in (
-                "",
-                refusal.fingerprint,
+            rival = refusal.slower_than
+            if (
+                ref not in plan.refs
+                or (rival and not self._answers(rival))
+                or await self._fingerprint(ref) not in ("", refusal.fingerprint)
             ):
                 del self._refused[ref]
+
+    def _answers(self, ref: str) -> bool:
+        """Whether it is in service: for its name, or as the settings have it by its hash."""
+        serving = self.serving
+        exact = (serving.default_encoder, serving.default_cross_encoder, serving.default_personal)
+        return ref in exact or ref in (serving.current or {}).values()
 
     def _waits(self, ref: str) -> bool:
         """Whether it was refused, and its time has not come."""
         refusal = self._refused.get(ref)
         return refusal is not None and self._clock() < refusal.again
 
-    async def _serve(self, name: str, order: Collection[str], plan: Plan) -> None:
+    async def _serve(self, name: str, order: Collection[str], plan: Plan, before: Serving) -> None:
         """Has the first of a name's bundles answer that can be served, or none where the registry
-        says so. A name that is only missing there keeps what it has."""
+        says so. A name that is only missing there keeps what it has.
+
+        Args:
+            before: what served when this look began.
+        """
         answering = dict(self.serving.current or {})
         current = answering.pop(name, "")
         if current and not order and plan.states[name].serving == NONE:
@@ -240,18 +266,13 @@ class Models:
                 continue
             if ref == current:
                 return
-            if await self._load(ref, self._incumbent(name, plan)):
+            limit = plan.states[name].max_slowdown or self._max_slowdown
+            if await self._load(ref, _Place(limit, before)):
                 self.serving = replace(self.serving, current={**answering, name: ref})
                 _log.info("bundle serving", extra={"bundle": ref, "before": current})
                 return
 
-    def _incumbent(self, name: str, plan: Plan) -> tuple[Loaded, float] | None:
-        """What a new bundle is compared to, and how much slower it may be."""
-        current = self.serving.loaded.get((self.serving.current or {}).get(name, ""))
-        limit = plan.states[name].max_slowdown or self._max_slowdown
-        return (current, limit) if current is not None else None
-
-    async def _load(self, ref: str, incumbent: tuple[Loaded, float] | None) -> bool:
+    async def _load(self, ref: str, place: _Place | None) -> bool:
         """Loads a bundle, or refuses it. One that is loaded already, since it is tried or was asked
         for by hash, was compared to none yet: it is, before it takes a place."""
         if self._waits(ref):
@@ -262,11 +283,13 @@ class Models:
         if not known and ref not in self._refused:
             self._loading[ref] = Status(*parse_ref(ref), "", (), State.LOADING)
         try:
-            loaded = await self._in_thread(self._checked, ref, incumbent)
+            loaded = await self._in_thread(self._checked, ref, place)
         except Exception as error:  # whatever a file does, the others go on serving
             # A disk or network that failed is tried again, a bundle is not.
             passes = isinstance(error, OSError | Unavailable)
-            self._refuse(ref, str(error) or type(error).__name__, before, passes=passes)
+            rival = error.incumbent if isinstance(error, TooSlow) else ""
+            reason = str(error) or type(error).__name__
+            self._refuse(ref, reason, before, passes=passes, slower_than=rival)
             return False
         finally:
             self._loading.pop(ref, None)
@@ -278,18 +301,38 @@ class Models:
         weakref.finalize(loaded.model, self._freed, ref, loop).atexit = False
         return True
 
-    def _checked(self, ref: str, incumbent: tuple[Loaded, float] | None) -> Loaded:
+    def _checked(self, ref: str, place: _Place | None) -> Loaded:
         loaded = self.serving.loaded.get(ref)
         if loaded is None:
             loaded = load_bundle(self._source, ref, self._share, self._choice)
-        if incumbent is not None:
-            check_speed(incumbent[0], loaded, incumbent[1])
+        if place is not None:
+            for incumbent in self._incumbents(loaded, place.before):
+                check_speed(incumbent, loaded, place.max_slowdown)
         return loaded
 
-    def _refuse(self, ref: str, reason: str, fingerprint: str, *, passes: bool = False) -> None:
+    def _incumbents(self, candidate: Loaded, before: Serving) -> list[Loaded]:
+        """What a new bundle is compared to: the one that it replaces under its name, and those of
+        other names in whose place it would answer requests that name none. Of these what answered
+        when the look began: after a restart nothing did, and the order in which the bundles of a
+        registry are then loaded must not decide which of them serve."""
+        serving = self.serving
+        own = serving.loaded.get((serving.current or {}).get(candidate.status.name, ""))
+        others = taken_over(before, serving, candidate)
+        return others if own is None else [own, *others]
+
+    def _refuse(
+        self,
+        ref: str,
+        reason: str,
+        fingerprint: str,
+        *,
+        passes: bool = False,
+        slower_than: str = "",
+    ) -> None:
         """
         Args:
             passes: whether the same files may serve another time.
+            slower_than: the bundle in service beside which it is too slow.
         """
         before = self._refused.get(ref)
         if before is None or before.status.reason != reason:
@@ -299,7 +342,7 @@ class Models:
             pause = min(2 * before.pause if before else 0.0, _LONGEST_PAUSE) or _FIRST_PAUSE
             self._refused[ref] = _Refusal(status, fingerprint, self._clock() + pause, pause)
         else:
-            self._refused[ref] = _Refusal(status, fingerprint)
+            self._refused[ref] = _Refusal(status, fingerprint, slower_than=slower_than)
 
     async def _tidy(self, plan: Plan) -> None:
         """Has copies deleted of what is neither published nor loaded, now and then."""

@@ -21,7 +21,7 @@ from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
 from sidecar.models.serving import CrossEncoderModel, Loaded, PersonalModel, State, Status
 
-__all__ = ["BundleSource", "check_speed", "load_bundle"]
+__all__ = ["BundleSource", "TooSlow", "check_speed", "load_bundle"]
 
 # Pairs of about the length of real ones: their time is the first estimate of a pair's cost.
 _WARM_QUERY: Final = "wireless noise cancelling headphones 降噪耳机"
@@ -36,6 +36,20 @@ _WARM_EVENTS: Final = 20
 # Runs of either model, taking turns, before the second is called too slow; fewer where it is not.
 _ROUNDS: Final = 12
 _ROUNDS_AT_LEAST: Final = 3
+# What says which bundle answers requests that name none. Of image encoders there is no such choice.
+_DEFAULT_OF: Final = {
+    "encoder": "NEURALRANK_SIDECAR_DEFAULT_ENCODER",
+    "cross_encoder": "NEURALRANK_SIDECAR_DEFAULT_CROSS_ENCODER",
+    "personal_ranker": "NEURALRANK_SIDECAR_PERSONAL_RANKER",
+}
+
+
+class TooSlow(InvalidBundle):
+    """A bundle that takes longer than it may beside the one in service, `incumbent`."""
+
+    def __init__(self, message: str, incumbent: str = "") -> None:
+        super().__init__(message)
+        self.incumbent = incumbent
 
 
 class BundleSource(Protocol):
@@ -119,7 +133,7 @@ def check_speed(incumbent: Loaded, candidate: Loaded, max_slowdown: float) -> No
     that a busy moment refuses nothing.
 
     Raises:
-        InvalidBundle: the candidate took more than `max_slowdown` times as long in every round.
+        TooSlow: the candidate took more than `max_slowdown` times as long in every round.
     """
     if incumbent.status.kind != candidate.status.kind:
         return
@@ -130,11 +144,21 @@ def check_speed(incumbent: Loaded, candidate: Loaded, max_slowdown: float) -> No
         best_new = min(best_new, _seconds(new))
         if done >= _ROUNDS_AT_LEAST and best_new <= max_slowdown * best_old:
             return
-    raise InvalidBundle(
-        f"{candidate.status.ref} takes {best_new * 1_000:.2f} ms where {incumbent.status.ref}, "
-        f"which is in service, takes {best_old * 1_000:.2f} ms: {best_new / best_old:.1f} times as "
-        f"long; allowed is {max_slowdown:g} times. Promote it with --max-slowdown, or raise "
-        "NEURALRANK_SIDECAR_MAX_SLOWDOWN, to serve it all the same."
+    old_ref, new_ref = incumbent.status.ref, candidate.status.ref
+    setting = _DEFAULT_OF.get(candidate.status.kind)
+    # Of another name: it was to answer whoever names none.
+    aside = (
+        f" For who asks for {candidate.status.name} by its name alone, set {setting} to what is to "
+        "answer all others."
+        if setting and candidate.status.name != incumbent.status.name
+        else ""
+    )
+    raise TooSlow(
+        f"{new_ref} takes {best_new * 1_000:.2f} ms where {old_ref}, which is in service, takes "
+        f"{best_old * 1_000:.2f} ms: {best_new / best_old:.1f} times as long; allowed is "
+        f"{max_slowdown:g} times. Promote it with --max-slowdown, or raise "
+        f"NEURALRANK_SIDECAR_MAX_SLOWDOWN, to serve it all the same.{aside}",
+        old_ref,
     )
 
 

@@ -4,7 +4,7 @@ The three wait for different things (two searches and a model), so they run at o
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,11 +103,20 @@ class Gatherer:
         """Profile, items and query vector: they wait for different things, so they run at once."""
         if deadline.passed:
             earlier = None if query.profile else self._users.earlier(query.user_id)
-            detail = "profile and features left out: no time was left."
-            trace.degrade(DegradedReason.DEADLINE, f"{detail} {_EARLIER}" if earlier else detail)
+            unmade = {
+                "profile": _has_user(query),
+                "features": index is not None,
+                "query vector": reads_query and _has_use_of_vector(query, space),
+            }
+            # A request that has none of them, as those over HTTP, is answered in full by what was
+            # read lately.
+            if left_out := [what for what, wanted in unmade.items() if wanted]:
+                detail = f"{_listed(left_out)} left out: no time was left."
+                detail = f"{detail} {_EARLIER}" if earlier else detail
+                trace.degrade(DegradedReason.DEADLINE, detail)
             unread = DegradedReason.DEADLINE if index is not None else None
             known = query.profile or earlier or _NOBODY
-            return Gathered(space, known, None, {}, None, unread=unread)
+            return Gathered(space, known, None, {}, None, unmade["query vector"], unread)
         try:
             async with asyncio.TaskGroup() as group:
                 user = group.create_task(self._user(query, index, space, deadline, trace))
@@ -232,11 +241,7 @@ class Gatherer:
         self, query: RankQuery, space: Space, deadline: Deadline, trace: Trace, *, wanted: bool
     ) -> tuple[Floats | None, bool]:
         """The vector, and whether it is lacking for lack of time."""
-        # Encoding is the dearest step of a small request: not for items that have no vectors, and
-        # not where what comes of it would count nothing.
-        comparable = space.vectors or bool(query.candidates.has_vector.any())
-        wanted = wanted and bool(query.query) and not query.similar_to
-        if not (wanted and comparable and len(query.candidates) and space.encoder):
+        if not (wanted and space.encoder and _has_use_of_vector(query, space)):
             return None, False
         try:
             vectors = await self._inference.encode_queries(
@@ -258,6 +263,26 @@ def _reason(error: NeuralrankError) -> DegradedReason:
     if isinstance(error, Overloaded):
         return DegradedReason.OVERLOAD
     return DegradedReason.FEATURES_UNAVAILABLE
+
+
+def _has_user(query: RankQuery) -> bool:
+    """Whether there is anything to be read of a user."""
+    given = query.profile
+    return bool(query.user_id) if given is None else bool(given.interactions)
+
+
+def _has_use_of_vector(query: RankQuery, space: Space) -> bool:
+    """Whether there is a query, and something to compare its vector with. Encoding is the dearest
+    step of a small request: not for items that have no vectors."""
+    asked = bool(query.query) and not query.similar_to and len(query.candidates) > 0
+    comparable = space.vectors or bool(query.candidates.has_vector.any())
+    return asked and comparable and space.encoder is not None
+
+
+def _listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _known(query: RankQuery, profile: Profile, dimensions: int) -> dict[str, Item]:

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from sidecar.sizes import MAX_REQUEST_ID
+from sidecar.telemetry.seldom import Seldom
 from sidecar.telemetry.tracing import Tracing
 
 __all__ = ["Call", "Calls", "current", "opensearch_call", "span"]
@@ -28,8 +29,6 @@ _ID_HEADERS: Final = ("x-request-id", "x-opaque-id")
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
-# Seconds between two lines on slow requests: when everything is slow, the log must not be.
-_SLOW_EVERY: Final = 1.0
 
 
 class Call:
@@ -96,8 +95,7 @@ class Calls:
         """
         self._tracing = tracing
         self._slow = slow_seconds
-        self._silent_until = 0.0
-        self._unsaid = 0
+        self._seldom = Seldom()
 
     @contextmanager
     def open(
@@ -147,12 +145,8 @@ class Calls:
         }
         if not slow:
             _log.debug("request", extra=facts)
-        elif time.monotonic() < self._silent_until:
-            self._unsaid += 1
-        else:
-            self._silent_until = time.monotonic() + _SLOW_EVERY
-            _log.warning("slow request", extra={**facts, "slow_before_unsaid": self._unsaid})
-            self._unsaid = 0
+        elif (unsaid := self._seldom.due()) is not None:
+            _log.warning("slow request", extra={**facts, "slow_before_unsaid": unsaid})
 
 
 def _request_id(given: str, headers: dict[str, str]) -> str:

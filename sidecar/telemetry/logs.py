@@ -17,6 +17,8 @@ _CALLER_GONE: Final = "ExecuteBatchError raised in core by servicer method"
 # What every log record has; what it has beyond these was given as `extra`.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "message", "asctime", "taskName",
+    # uvicorn's, for terminals: the message once more, with colours.
+    "color_message",
 }  # fmt: skip
 
 

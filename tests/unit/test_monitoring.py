@@ -1,5 +1,6 @@
 """The dashboard and the rules for Prometheus ask only for what the sidecar says."""
 
+import ast
 import asyncio
 import json
 import re
@@ -12,6 +13,7 @@ import promql_parser as promql
 import pytest
 import yaml
 
+import sidecar
 from sidecar.deadline import Deadline
 from sidecar.inference.cost import Cost
 from sidecar.settings import SidecarSettings
@@ -204,6 +206,59 @@ def test_the_alert_of_opensearch_looks_at_its_reads_and_at_nothing_else() -> Non
     outcomes = ROWS[name].labels["outcome"]
     assert {one for one in outcomes if one in bad} == set(outcomes) - {"done"}
     assert "outcome" not in every
+
+
+# Why a request is refused that more replicas would not answer either: who may not ask, has had its
+# share, or came while a sidecar was stopping.
+NOT_OVERLOADED = {"unauthenticated", "caller_limit", "stopping"}
+
+
+def reasons_in_the_code() -> set[str]:
+    """What is counted as a reason anywhere in the sidecar, in so many words."""
+    calls = (
+        node
+        for path in (Path(sidecar.__file__).parent).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    )
+    return {
+        call.args[0].value
+        for call in calls
+        if getattr(call.func, "attr", "") in ("refused", "_refuse")
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+    }
+
+
+def test_the_alert_of_refusals_knows_every_reason_that_means_overload() -> None:
+    name = "neuralrank_refused_requests_total"
+    known = set(ROWS[name].labels["reason"])
+    # Whoever adds one says which it is: here, in the rule, and in docs/metrics.md.
+    assert reasons_in_the_code() == known
+    expression, _ = alert("NeuralrankRefuses")
+    (counted,) = {
+        matcher.value
+        for selector in selectors(expression)
+        if selector.name == name
+        for matcher in selector.matchers.matchers
+    }
+    assert f'reason=~"{counted}"' in expression
+    assert set(counted.split("|")) == known - NOT_OVERLOADED
+
+
+def test_the_dashboard_has_the_times_of_every_method_that_works() -> None:
+    methods = ROWS["neuralrank_request_seconds"].labels["method"]
+    shown = {
+        method
+        for _, query in QUERIES
+        for selector in selectors(plain(query))
+        if selector.name == "neuralrank_request_seconds_bucket"
+        for matcher in selector.matchers.matchers
+        if matcher.name == "method"
+        for method in matcher.value.split("|")
+    }
+    # Of the others nobody waits for a page.
+    assert set(methods) - shown == {"ModelStatus", "other"}
 
 
 def test_replicas_are_added_before_the_alert_of_the_queue_wakes_anybody() -> None:

@@ -119,7 +119,7 @@ def test_a_slow_request_is_logged_with_its_stages_and_not_every_one() -> None:
             with opened.open("Rank", [("traceparent", PARENT)], "r1") as call:
                 call.stages["score"] = 1.25
                 call.status = "CANCELLED"
-        opened._silent_until = 0.0
+        opened._seldom._silent_until = 0.0
         with opened.open("Encode", (), "r2"):
             pass
     first, second = lines

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Never
+from typing import Any, Never
 
 import numpy as np
 import pytest
@@ -567,8 +567,33 @@ async def test_a_deadline_that_passes_on_the_way_does_not_show_what_a_user_has_b
     ranking = await bench.rank(made, seconds=5.0)
     assert sorted(ids(ranking)) == ["B", "C", "D"]
     assert (
-        "profile and features left out: no time was left. What was read of the user before is used."
+        "profile, features and query vector left out: no time was left. What was read of the user "
+        "before is used."
     ) in [note.detail for note in ranking.degraded]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, []),
+        ({"user": pb.User(id="a")}, ["profile"]),
+        ({"user": pb.User(profile=pb.Profile())}, []),
+        ({"query": "red"}, []),  # and no vector to compare it with
+        ({"query": "red", "near": True}, ["query vector"]),
+    ],
+)
+async def test_of_what_no_time_is_left_for_only_what_there_is_to_read_is_named(
+    bench: Bench, fields: dict[str, Any], said: list[str]
+) -> None:
+    near = fields.get("near", False)
+    packed = vector("red").tobytes() if near else b""
+    rows = [pb.Candidate(id=name, text=name, vector=packed) for name in ("x", "y")]
+    given = {name: value for name, value in fields.items() if name != "near"}
+    made = pb.RankRequest(candidates=rows, **given)
+    # None is left, and yet it was let in.
+    ranking = await bench.rank(made, seconds=0.0)
+    details = [note.detail for note in ranking.degraded if "left out" in note.detail]
+    assert details == [f"{what} left out: no time was left." for what in said]
 
 
 async def test_a_deadline_too_short_for_opensearch_is_the_reason_and_not_opensearch(

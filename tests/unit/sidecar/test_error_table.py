@@ -1,5 +1,6 @@
 """The table of docs/services.md: what is out of the ordinary, sent over gRPC and over HTTP."""
 
+import gzip
 import json
 import re
 import ssl
@@ -28,7 +29,9 @@ OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
 SECRET = "shop-secret-0123456789"
 PAST = datetime.now(UTC) - timedelta(days=1)
 NO_CONNECTION = "no connection"
-HTTP_ONLY = "`GET` where `POST` is meant"
+GET = "`GET` where `POST` is meant"
+PASSED_OVER = "the same, to `/rerank`"
+HTTP_ONLY = (GET, PASSED_OVER)
 
 
 def documented() -> dict[str, tuple[str, str]]:
@@ -68,6 +71,7 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
     # "client" or "server": whose certificate has expired, where there is TLS.
     expired: str = ""
+    compressed: bool = False
     # Whether the encoder hangs.
     stuck: bool = False
 
@@ -98,7 +102,6 @@ CASES: dict[str, Callable[[], Case]] = {
         message("red").SerializeToString().replace(b"red", b"\xff\xfe\xfd"),
         body("red").replace(b"red", b"\xff\xfe\xfd"),
     ),
-    # Over TEI's own route it is passed over (docs/http.md).
     "a field that is not known": lambda: Case(
         UNKNOWN, body("red", documents=["red"]), path="/v1/rerank"
     ),
@@ -113,10 +116,18 @@ CASES: dict[str, Callable[[], Case]] = {
         body("x" * 70_000),
         settings={"max_message_bytes": 2**16, "http_max_body_bytes": 2**16},
     ),
+    "a message or a body that is compressed": lambda: Case(
+        message("red" * 1_000).SerializeToString(),
+        gzip.compress(body("red")),
+        headers={"content-encoding": "gzip"},
+        compressed=True,
+    ),
+    # As TEI does, on its own route alone.
+    PASSED_OVER: lambda: Case(http=body("red", documents=["red"])),
     "a method or a path that there is not": lambda: Case(
         method="/neuralrank.v1.Ranking/Sort", path="/v3/rerank"
     ),
-    HTTP_ONLY: lambda: Case(verb="GET", http=b""),
+    GET: lambda: Case(verb="GET", http=b""),
 }
 
 
@@ -157,7 +168,10 @@ async def by_grpc(made: Sidecar, case: Case, files: Files | None) -> tuple[str, 
     async with channel:
         call = channel.unary_unary(case.method, response_deserializer=pb.RankResponse.FromString)
         try:
-            reply = await call(case.grpc, timeout=case.timeout, metadata=case.metadata)
+            packed = grpc.Compression.Gzip if case.compressed else None
+            reply = await call(
+                case.grpc, timeout=case.timeout, metadata=case.metadata, compression=packed
+            )
         except grpc.RpcError as error:
             return error.code().name, error.details()
     return "OK", reply
@@ -184,7 +198,7 @@ def test_each_row_has_its_case_and_each_case_its_row() -> None:
     assert set(documented()) == set(CASES)
 
 
-@pytest.mark.parametrize("sent", [sent for sent in CASES if sent != HTTP_ONLY])
+@pytest.mark.parametrize("sent", [sent for sent in CASES if sent not in HTTP_ONLY])
 async def test_grpc_answers_as_the_table_says(tmp_path: Path, sent: str) -> None:
     expected = documented()[sent][0]
     case = CASES[sent]()

@@ -1,6 +1,7 @@
 """The rerank APIs over HTTP: what others' clients send, and what they get."""
 
 import asyncio
+import gzip
 import json
 import math
 import time
@@ -177,7 +178,9 @@ async def test_the_model_is_the_one_that_was_named(
     if scored_by:
         assert answer.json()["model"] == scored_by
     else:
-        assert "Served: judge@000000000002" in answer.json()["message"]
+        # Of both kinds that may be named.
+        served = "Served: judge@000000000002, words@000000000001. "
+        assert served in answer.json()["message"]
 
 
 async def test_a_named_model_that_does_not_know_the_language_says_so(bench: Bench) -> None:
@@ -407,6 +410,27 @@ async def test_what_is_wrong_with_a_body_that_is_not_read_is_said(
     assert said in answer.json()["message"]
 
 
+@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank"])
+async def test_a_body_that_is_compressed_is_refused_and_not_taken_for_json(
+    bench: Bench, path: str
+) -> None:
+    body = {"query": QUERY, "texts" if path == "/rerank" else "documents": DOCUMENTS}
+    content = json.dumps(body).encode()
+    headers = {"content-type": "application/json"}
+    async with web(bench) as client:
+        packed = await client.post(
+            path, content=gzip.compress(content), headers={**headers, "content-encoding": "gzip"}
+        )
+        plain = await client.post(
+            path, content=content, headers={**headers, "content-encoding": "Identity"}
+        )
+    assert (packed.status_code, plain.status_code) == (415, 200)
+    said = packed.json()
+    assert "Content-Encoding is 'gzip'; allowed is none" in (said.get("error") or said["message"])
+    assert packed.headers["accept-encoding"] == "identity"
+    assert count(bench, path, "INVALID_ARGUMENT") == 1
+
+
 async def test_a_body_that_does_not_come_is_given_up(bench: Bench) -> None:
     async def never() -> Any:
         yield b"{"
@@ -545,6 +569,20 @@ async def test_a_part_that_was_read_is_an_answer_with_the_rest_behind_it() -> No
     assert [note.reason.value for note in ranking.degraded] == ["deadline"]
 
 
+async def test_what_is_known_in_full_is_an_answer_in_full_though_no_time_is_left() -> None:
+    bench = Bench(judge=WordJudge(), cost=Fixed())
+    texts = TextRanker(bench.ranker, bench.models, bench.inference, bench.metrics)
+    query = TextQuery(QUERY, DOCUMENTS, 100)
+    try:
+        read = await texts.rank(query, Deadline.never())
+        again = await texts.rank(query, Deadline.after(0.0, bench.clock))
+    finally:
+        await bench.close()
+    assert again.scores == read.scores
+    # There is neither user nor index whose profile and features could be missed.
+    assert again.degraded == ()
+
+
 async def test_one_too_many_is_429_and_shares_its_limit_with_grpc() -> None:
     gate = Gate()
     bench = Bench(shop(), gate)
@@ -563,7 +601,9 @@ async def test_one_too_many_is_429_and_shares_its_limit_with_grpc() -> None:
         await bench.close()
 
 
-async def test_tokens_are_asked_for_where_there_are_some(bench: Bench, tmp_path: Path) -> None:
+async def test_tokens_are_asked_for_where_there_are_some(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("shop: 0123456789abcdef\n")
     async with web(bench, tokens=str(tokens)) as client:
@@ -577,6 +617,12 @@ async def test_tokens_are_asked_for_where_there_are_some(bench: Bench, tmp_path:
         ]
         probes = [(await client.get(path)).status_code for path in ("/healthz", "/readyz")]
     assert [answer.status_code for answer in answers] == [401, 401, 200]
+    # One line a second, of the first; what was sent is in none.
+    line = next(vars(entry) for entry in caplog.records if entry.message == "token refused")
+    assert line["levelname"] == "WARNING"
+    assert line["reason"] == "A token is needed, and none was sent"
+    assert line["peer"] == "127.0.0.1"
+    assert "wrong-wrong" not in caplog.text
     assert answers[0].headers["www-authenticate"] == "Bearer"
     assert probes == [200, 200]
 
@@ -669,6 +715,19 @@ async def test_probes_tell_alive_from_ready(bench: Bench) -> None:
     assert starting == {"/healthz": 200, "/readyz": 503, "/health": 503}
     assert ready == {"/healthz": 200, "/readyz": 200, "/health": 200}
     assert (info["model_id"], info["model_sha"]) == ("judge", "000000000002")
+
+
+async def test_head_is_answered_as_get_without_a_body(bench: Bench) -> None:
+    for ready in (False, True):
+        async with web(bench, ready=ready) as client:
+            for path in ("/healthz", "/readyz", "/health", "/nowhere"):
+                asked, read = await client.head(path), await client.get(path)
+                assert asked.status_code == read.status_code
+                assert asked.headers["content-type"] == read.headers["content-type"]
+                assert asked.headers["content-length"] == read.headers["content-length"]
+                assert (asked.content, bool(read.content)) == (b"", True)
+            # What works is for POST.
+            assert (await client.head("/v1/rerank")).status_code == 405
 
 
 async def test_without_models_a_rerank_is_503(bench: Bench) -> None:

@@ -66,7 +66,11 @@ async def test_nobody_takes_no_part(bench: Bench, user: str | None) -> None:
         ({"arms": {"A": {}, "B": {"model": "rerank-v3.5"}}}, 400, "are the same"),
         ({"share": 0}, 400, "experiment.share is 0"),
         ({"weights": {}}, 400, "weights"),
-        ({"arms": {"A": {}, "B": {"model": "gone"}}}, 404, "No cross_encoder 'gone' is served"),
+        (
+            {"arms": {"A": {}, "B": {"model": "gone"}}},
+            404,
+            "No model 'gone' that scores",
+        ),
     ],
 )
 async def test_what_is_no_experiment_is_refused(

@@ -1,14 +1,17 @@
 """The process itself: its files, and its end."""
 
 import logging
+import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from sidecar import main
 from sidecar.settings import SidecarSettings
+from tests.unit.sidecar.secured import Files
 
 # A sidecar that is told to stop while a thread of its waits for what never comes.
 HANGING = """
@@ -39,6 +42,63 @@ def test_it_ends_whatever_its_threads_do_and_loses_no_line() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "spans"
     assert '"stopped"' in done.stderr.splitlines()[-1]
+
+
+# Somebody who speaks no TLS, and what gRPC's core has an error for: a certificate that is none.
+STRANGER = """
+import asyncio, os, signal, socket, sys, types
+from sidecar import main
+
+assert "grpc" not in sys.modules  # which reads its variable when it is imported
+certificate, key = sys.argv[1:]
+
+class Sidecar:
+    def __init__(self, *_, **__): ...
+
+    async def start(self):
+        import grpc
+
+        with open(certificate, "rb") as one, open(key, "rb") as other:
+            pair = other.read(), one.read()
+        self.server = grpc.aio.server()
+        port = self.server.add_secure_port(
+            "127.0.0.1:0", grpc.ssl_server_credentials([pair])
+        )
+        await self.server.start()
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\\r\\n\\r\\n")
+            await asyncio.to_thread(stranger.recv, 1)
+        print("the stranger is gone", file=sys.stderr, flush=True)
+        try:
+            none = grpc.ssl_server_credentials([(b"x", b"y")])
+            grpc.aio.server().add_secure_port("127.0.0.1:0", none)
+        except RuntimeError:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    async def stop(self):
+        await self.server.stop(0)
+
+sys.modules["sidecar.server"] = types.SimpleNamespace(Sidecar=Sidecar)
+main.serve(listen="127.0.0.1:0")
+"""
+
+
+@pytest.mark.parametrize("verbosity", [None, "INFO", "NONE"])
+def test_a_handshake_that_fails_is_no_line_and_an_error_of_grpcs_core_is_one(
+    tmp_path: Path, verbosity: str | None
+) -> None:
+    files = Files(tmp_path)
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, str(files.certificate), str(files.key)],
+        env=environment | ({"GRPC_VERBOSITY": verbosity} if verbosity else {}),
+        capture_output=True, timeout=60, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    before, _, after = done.stderr.partition("the stranger is gone")
+    # What is set otherwise holds.
+    assert ("Handshake failed" in before) is (verbosity == "INFO")
+    assert ("Invalid cert chain" in after) is (verbosity != "NONE")
 
 
 class Limits:

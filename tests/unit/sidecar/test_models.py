@@ -537,6 +537,182 @@ async def test_a_bundle_that_is_loaded_already_takes_no_place_that_it_is_too_slo
     models.close()
 
 
+def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[str]:
+    """Has each bundle take so long, and notes which were compared."""
+    runs: list[str] = []
+
+    def run(work: object) -> float:
+        if not isinstance(work, str):  # one that is being loaded is warmed
+            return 0.001
+        runs.append(work)
+        return seconds[work]
+
+    monkeypatch.setattr("sidecar.models.loading._work", lambda loaded: loaded.status.ref)
+    monkeypatch.setattr("sidecar.models.loading._seconds", run)
+    return runs
+
+
+async def test_a_slow_bundle_takes_no_place_under_a_new_name_either(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds: dict[str, float] = {}
+    runs = timed(monkeypatch, seconds)
+    models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
+    fast = registry.publish(cross_encoder(tmp_path, 1)).ref
+    seconds[fast] = 0.002
+    await models.refresh()
+    # First by the alphabet: it would answer all that name no bundle.
+    slow = registry.publish(cross_encoder(tmp_path, 2, name="a-large")).ref
+    seconds[slow] = 0.008
+    await models.refresh()
+    assert scored(models) == fast
+    assert row(models, slow).state is State.REFUSED
+    assert "4.0 times as long; allowed is 3 times" in row(models, slow).reason
+    assert "NEURALRANK_SIDECAR_DEFAULT_CROSS_ENCODER" in row(models, slow).reason
+    compared = len(runs)
+    await models.refresh()
+    assert len(runs) == compared  # not at every look
+    # A person's word.
+    registry.promote(slow, max_slowdown=5.0)
+    await models.refresh()
+    assert scored(models) == slow
+    models.close()
+
+
+@pytest.mark.parametrize("default", ["tiny-cross-encoder", "tiny-cross-encoder@{hash}", "a-large"])
+async def test_a_slow_bundle_serves_whoever_names_it_and_where_settings_name_it(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default: str
+) -> None:
+    seconds: dict[str, float] = {}
+    runs = timed(monkeypatch, seconds)
+    fast = registry.publish(cross_encoder(tmp_path, 1)).ref
+    seconds[fast] = 0.002
+    wanted = default.format(hash=fast.partition("@")[2])
+    models = Models(registry, share=ONE_CORE, default_cross_encoder=wanted)
+    await models.refresh()
+    # Neither the last by the alphabet is asked by who names none.
+    for day, name in ((2, "a-large"), (3, "z-large")):
+        slow = registry.publish(cross_encoder(tmp_path, day, name=name)).ref
+        seconds[slow] = 0.8
+        await models.refresh()
+        assert models.serving.cross_encoder(name)[0].ref == slow
+    assert scored(models).startswith(f"{default.partition('@')[0]}@")
+    assert runs == []
+    models.close()
+
+
+async def test_a_new_name_is_compared_with_what_answers_each_of_its_languages(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds: dict[str, float] = {}
+    timed(monkeypatch, seconds)
+    models = Models(registry, share=ONE_CORE)
+
+    async def publish(day: int, name: str, milliseconds: int, *languages: str) -> str:
+        made = cross_encoder(tmp_path, day, name=name, languages=languages)
+        ref = registry.publish(made).ref
+        seconds[ref] = milliseconds / 1_000
+        await models.refresh()
+        return ref
+
+    def answering(language: str) -> str:
+        found = models.serving.cross_encoder_for(language)
+        return found[0].ref if found else ""
+
+    large = await publish(1, "g", 20, "en")
+    small = await publish(2, "z", 2, "zh")
+    # Fast enough for English, and not for Chinese, which is what it would answer too.
+    both = await publish(3, "c", 30, "en", "zh")
+    assert "15.0 times as long" in row(models, both).reason
+    assert (answering("en"), answering("zh")) == (large, small)
+    # Chinese is not its own; of a query without a language it is the first.
+    english = await publish(4, "d", 30, "en")
+    assert (answering("en"), answering("zh")) == (english, small)
+    # One that knows all languages takes those that others are named for.
+    every = await publish(5, "b", 30)
+    assert "15.0 times as long" in row(models, every).reason
+    # A language that nobody served has nobody to be compared with.
+    french = await publish(6, "x", 900, "fr")
+    assert answering("fr") == french
+    # A name in service may come to know one more.
+    more = await publish(7, "d", 50, "en", "zh")
+    assert "25.0 times as long" in row(models, more).reason
+    assert (answering("en"), answering("zh")) == (english, small)
+    models.close()
+
+
+@pytest.mark.parametrize("kind", ["encoder", "image_encoder", "personal_ranker"])
+async def test_every_kind_is_held_to_what_answers_today(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    seconds: dict[str, float] = {}
+    timed(monkeypatch, seconds)
+    models = Models(registry, share=ONE_CORE)
+    encoder = "e@0123456789ab"
+
+    def made(name: str) -> Bundle:
+        if kind == "personal_ranker":
+            return tiny_ranker(tmp_path / name, encoder, name=name)
+        if kind == "image_encoder":
+            return tiny_image_bundle(tmp_path / name, name=name)
+        return tiny_bundle(tmp_path / name, "encoder", name=name)
+
+    def answering() -> str:
+        if kind == "personal_ranker":
+            found = models.serving.personal_ranker(encoder)
+            assert found is not None
+            return found[0].ref
+        return models.serving.pick("", kind).status.ref
+
+    fast = registry.publish(made("m")).ref
+    seconds[fast] = 0.002
+    await models.refresh()
+    slow, aside = (registry.publish(made(name)).ref for name in ("a", "z"))
+    seconds |= {slow: 0.2, aside: 0.2}
+    await models.refresh()
+    assert answering() == fast
+    assert row(models, slow).state is State.REFUSED
+    assert "100.0 times as long" in row(models, slow).reason
+    assert row(models, aside).state is State.SERVING
+    models.close()
+
+
+async def test_a_bundle_that_was_too_slow_serves_once_what_it_was_held_to_serves_no_more(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds: dict[str, float] = {}
+    timed(monkeypatch, seconds)
+    models = Models(registry, share=ONE_CORE)
+    fast = registry.publish(cross_encoder(tmp_path, 1)).ref
+    seconds[fast] = 0.002
+    await models.refresh()
+    slow = registry.publish(cross_encoder(tmp_path, 2, name="a-large")).ref
+    seconds[slow] = 0.8
+    await models.refresh()
+    assert scored(models) == fast
+    state = Path(registry.url) / "tiny-cross-encoder" / "serving.json"
+    state.write_text('{"format": 1, "serving": "none"}')
+    await models.refresh()
+    await models.refresh()
+    assert scored(models) == slow
+    models.close()
+
+
+async def test_after_a_restart_no_name_is_held_to_another_that_is_loaded_in_the_same_look(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = timed(monkeypatch, {})
+    names = ["b", "a", "c"]
+    for day, name in enumerate(names, start=1):
+        registry.publish(cross_encoder(tmp_path, day, name=name))
+    models = Models(registry, share=ONE_CORE)
+    await models.refresh()
+    assert sorted(models.serving.current or {}) == sorted(names)
+    assert scored(models).startswith("a@")
+    assert runs == []
+    models.close()
+
+
 async def test_one_fast_round_is_enough_on_a_busy_machine(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,7 +188,7 @@ async def test_files_that_can_not_be_used_stop_the_start(
 
 
 async def test_a_token_is_needed_but_not_for_health_and_reflection(
-    tmp_path: Path, tokens: str
+    tmp_path: Path, tokens: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with secured(tmp_path, tokens=tokens) as made:
         assert await rank(made, metadata=BEARER) == "OK"
@@ -212,6 +212,12 @@ async def test_a_token_is_needed_but_not_for_health_and_reflection(
             "neuralrank_refused_requests_total", {"reason": "unauthenticated"}
         )
         assert refused == 4
+    lines = [vars(entry) for entry in caplog.records if entry.message == "token refused"]
+    assert lines[0]["reason"] == "A token is needed, and none was sent"
+    assert lines[0]["peer"].startswith("ipv4:127.0.0.1:")
+    # Whatever the machine's pace: none is written twice, and what was sent never.
+    assert len(lines) + sum(line["refused_before_unsaid"] for line in lines) <= 4
+    assert all("0123456788" not in repr(line) for line in lines)
 
 
 async def test_a_message_is_not_read_before_its_caller_is_known(

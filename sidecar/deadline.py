@@ -62,7 +62,7 @@ class Allowance:
         Args:
             asked: seconds that the request asks for.
             left: seconds until the transport's own deadline; infinite where it has none.
-            gone: seconds since the request arrived, from where `asked` counts.
+            gone: seconds since the request arrived, from where all of it counts.
         """
-        seconds = max(0.0, min(min(asked, self.most) - gone, left))
-        return Deadline.after(seconds - min(self.margin, seconds / 4), self.clock)
+        seconds = max(0.0, min(asked, self.most, left + gone))
+        return Deadline.after(seconds - min(self.margin, seconds / 4) - gone, self.clock)

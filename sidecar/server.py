@@ -332,6 +332,7 @@ class Sidecar:
             if self._http:
                 await self._http.stop()
             await stopping
+        self._service.close()
         self.models.close()
         self._shadow.close()
         self._inference.close()

@@ -24,7 +24,7 @@ from sidecar.settings import SidecarSettings
 from sidecar.telemetry.calls import current
 from sidecar.telemetry.metrics import Metrics
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "Place"]
 
 
 class Admission:
@@ -80,8 +80,11 @@ class Admission:
         return shown or peer
 
     @contextmanager
-    def admitted(self, caller: str, deadline: Deadline) -> Iterator[None]:
+    def admitted(self, caller: str, deadline: Deadline) -> Iterator["Place"]:
         """Counts a request as in work while it is held.
+
+        Args:
+            deadline: as far as it is known before the request is decoded.
 
         Raises:
             Unavailable: this sidecar is stopping.
@@ -97,16 +100,18 @@ class Admission:
                 held.enter_context(self._limits.admitted(caller))
             except RateExceeded as error:
                 self._refuse("caller_limit", error)
+            place = Place(self, caller, self._in_flight)
             if not self._in_flight:
                 self._effort.began()
             self._in_flight += 1
             self._idle.clear()
             self._metrics.in_flight.inc()
             try:
-                yield
+                yield place
             finally:
                 self._in_flight -= 1
-                self._effort.ended()
+                if not place.refused:
+                    self._effort.ended()
                 if not self._in_flight:
                     self._idle.set()
                 self._metrics.in_flight.dec()
@@ -154,18 +159,51 @@ class Admission:
                     "a sidecar."
                 ),
             )
-        left = deadline.remaining()
-        if (wait := self._in_flight * self._effort.seconds) > left:
-            self._refuse(
-                "late",
-                Overloaded(
-                    f"{self._in_flight} requests are in work, which take {wait * 1_000:.0f} ms of "
-                    f"one core; for this one there are {left * 1_000:.0f} ms. Try again later, "
-                    "give it a longer deadline, or add a sidecar."
-                ),
-            )
+        if late := self._late(self._in_flight, deadline.remaining()):
+            self._refuse("late", late)
+
+    def _late(self, before: int, left: float) -> Overloaded | None:
+        """Why a request has too little time to wait for so many before it; None: it has enough."""
+        if (wait := before * self._effort.seconds) <= left:
+            return None
+        return Overloaded(
+            f"{before} requests are in work, which take {wait * 1_000:.0f} ms of one core; for "
+            f"this one there are {left * 1_000:.0f} ms. Try again later, give it a longer "
+            "deadline, or add a sidecar."
+        )
 
     def _refuse(self, reason: str, error: NeuralrankError) -> NoReturn:
         self._effort.refused(late=reason == "late")
         self._metrics.refused(reason)
         raise error
+
+
+class Place:
+    """That of one request among those in work. What is known of it only once it is decoded may have
+    it refused yet: then it counts as those that were refused before, and costs the caller nothing
+    of its rate."""
+
+    def __init__(self, admission: Admission, caller: str, before: int) -> None:
+        """
+        Args:
+            before: requests in work when it was let in.
+        """
+        self._admission = admission
+        self._caller = caller
+        self._before = before
+        self.refused = False
+
+    def hold_to(self, seconds: float) -> None:
+        """Asks again, now that it is known how long the request had when it was let in.
+
+        Raises:
+            Overloaded: too many were in work to answer it in that time.
+        """
+        if late := self._admission._late(self._before, seconds):
+            self.refuse("late", late)
+
+    def refuse(self, reason: str, error: NeuralrankError) -> NoReturn:
+        """Raises the error, and counts it."""
+        self.refused = True
+        self._admission._limits.give_back(self._caller)
+        self._admission._refuse(reason, error)

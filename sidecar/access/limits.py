@@ -49,6 +49,8 @@ class CallerLimits:
         self._clock = _Milliseconds(clock)
         self._buckets: LRUCache[str, StateBucket] = LRUCache(_CALLERS)
         self._in_work: Counter[str] = Counter()
+        # Of each caller the requests that were given back: they cost nothing the next time.
+        self._given_back: LRUCache[str, int] = LRUCache(_CALLERS)
 
     @contextmanager
     def admitted(self, caller: str) -> Iterator[None]:
@@ -77,8 +79,17 @@ class CallerLimits:
             if not self._in_work[caller]:
                 del self._in_work[caller]
 
+    def give_back(self, caller: str) -> None:
+        """Of its rate, one request that was let in and then refused for no fault of the caller."""
+        if self._rate:
+            self._given_back[caller] = self._given_back.get(caller, 0) + 1
+
     def _spend(self, caller: str) -> None:
         if not self._rate:
+            return
+        if more := self._given_back.pop(caller, 0):
+            if more > 1:
+                self._given_back[caller] = more - 1
             return
         bucket = self._buckets.get(caller)
         if bucket is None:

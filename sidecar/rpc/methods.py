@@ -1,20 +1,16 @@
 """The methods of `neuralrank.v1.Ranking` on a gRPC server.
 
-Beside the generated function of the same purpose for three reasons: a message is decoded once its
-caller is known, and not before; one that holds far more than is allowed is never decoded; and bytes
-that are no message, such as a string of invalid UTF-8, are the caller's fault and not INTERNAL, and
-are counted and logged as every other request.
+Beside the generated function of the same purpose: messages are given to the service as bytes, which
+it decodes once their request is let in (`sidecar.rpc.incoming`).
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from neuralrank.errors import InvalidInput, Unauthenticated
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.rpc.fields import check_fields
+from sidecar.rpc.incoming import Incoming
 from sidecar.rpc.service import RankingService
 from sidecar.sizes import MAX_INPUTS
 
@@ -42,19 +38,6 @@ def _handler(service: RankingService, name: str, kind: Any) -> Callable[[bytes, 
     most = counted.get(name, {})
 
     async def answer(raw: bytes, context: Any) -> Any:
-        try:
-            service.check_caller(context)
-            check_fields(raw, kind.DESCRIPTOR, most)
-        except (InvalidInput, Unauthenticated) as error:
-            return await service.refuse(name, error, context)
-        try:
-            request = kind.FromString(raw)
-        except DecodeError as error:
-            found = InvalidInput(
-                f"The {len(raw)} bytes of the request are no {kind.DESCRIPTOR.full_name}: {error}. "
-                "Strings must be UTF-8; see ranking.proto."
-            )
-            return await service.refuse(name, found, context)
-        return await method(request, context)
+        return await method(Incoming(raw, kind, most), context)
 
     return answer

@@ -4,7 +4,10 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -13,16 +16,18 @@ from neuralrank.client.channel import OWN_ERROR
 from neuralrank.errors import NeuralrankError, RateExceeded, grpc_status
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
-from sidecar.access.admission import Admission
+from sidecar.access.admission import Admission, Place
 from sidecar.deadline import Allowance, Clock, Deadline
-from sidecar.domain import Degradation, Weights
+from sidecar.domain import Degradation, RankQuery, StageReport, Weights
 from sidecar.models.follower import Models
 from sidecar.ranking.cascade import Ranker
 from sidecar.ranking.encode import Vectors
+from sidecar.rpc.incoming import Incoming
+from sidecar.rpc.reader import LARGE_BYTES, MANY_CANDIDATES, Reader
 from sidecar.rpc.reply import write_encodings, write_ranking, write_status
 from sidecar.rpc.wire import read_encode, read_rank
 from sidecar.settings import SidecarSettings
-from sidecar.telemetry.calls import Calls
+from sidecar.telemetry.calls import Call, Calls, span
 from sidecar.telemetry.metrics import Metrics
 
 __all__ = ["RankingService"]
@@ -33,6 +38,16 @@ _Reply = TypeVar("_Reply")
 _TOKEN = "authorization"
 # gRPC's own name for "when to try again", in milliseconds (proposal A6).
 _PUSHBACK = "grpc-retry-pushback-ms"
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """When a request came: `at` on the clock of deadlines, `start` on that of stages. `left`:
+    seconds until gRPC's own deadline then; infinite where there is none."""
+
+    at: float
+    left: float
+    start: float
 
 
 class RankingService(pb_grpc.RankingServicer):
@@ -64,53 +79,101 @@ class RankingService(pb_grpc.RankingServicer):
         self._certified = bool(settings.tls_client_ca)
         self.max_candidates = settings.max_candidates
         self.admission = Admission(settings, metrics, clock)
+        self._reader = Reader(settings.max_in_flight)
 
-    async def Rank(self, request: pb.RankRequest, context: Any) -> pb.RankResponse:
-        async def answer(deadline: Deadline) -> pb.RankResponse:
-            query = read_rank(
-                request,
-                self._weights,
-                self.max_candidates,
-                exclusions=self._settings.exclusions,
-            )
-            ranking = await self._ranker.rank(query, deadline)
-            self._count(ranking.degraded)
-            start = time.perf_counter()
-            reply = write_ranking(ranking, explain=query.explain, request_id=query.request_id)
-            seconds = time.perf_counter() - start
-            self._metrics.stage("reply", seconds)
-            reply.stages.add(
-                name="reply", candidates=len(ranking.results), milliseconds=seconds * 1_000
-            )
-            return reply
+    async def Rank(self, message: Incoming[pb.RankRequest], context: Any) -> pb.RankResponse:
+        arrival = self._arrive(context)
 
-        milliseconds = request.options.deadline_ms or self._settings.deadline_ms
-        return await self._admit("Rank", context, milliseconds, answer, request.request_id)
+        async def answer(call: Call) -> pb.RankResponse:
+            with self._admitted(context, arrival, math.inf) as place:
+                query, deadline, read = await self._read(message, arrival, place, call)
+                ranking = await self._ranker.rank(query, deadline)
+                self._count(ranking.degraded)
+                start = time.perf_counter()
+                reply = write_ranking(
+                    replace(ranking, stages=(read, *ranking.stages)),
+                    explain=query.explain,
+                    request_id=query.request_id,
+                )
+                seconds = time.perf_counter() - start
+                self._metrics.stage("reply", seconds)
+                reply.stages.add(
+                    name="reply", candidates=len(ranking.results), milliseconds=seconds * 1_000
+                )
+                return reply
 
-    async def Encode(self, request: pb.EncodeRequest, context: Any) -> pb.EncodeResponse:
-        async def answer(deadline: Deadline) -> pb.EncodeResponse:
-            inputs = read_encode(request)
-            encodings, encoder = await self._vectors.encode(
-                inputs,
-                request.encoder,
-                request.index,
-                deadline,
-                exclusions=(
-                    request.exclusions
-                    if request.HasField("exclusions")
-                    else self._settings.exclusions
-                ),
-            )
-            return write_encodings(encodings, encoder)
+        return await self._answer("Rank", context, answer)
 
-        return await self._admit("Encode", context, self._settings.encode_deadline_ms, answer)
+    async def Encode(self, message: Incoming[pb.EncodeRequest], context: Any) -> pb.EncodeResponse:
+        arrival = self._arrive(context)
 
-    async def ModelStatus(self, _request: Any, context: Any) -> pb.ModelStatusResponse:
-        async def answer() -> pb.ModelStatusResponse:
+        async def answer(_call: Call) -> pb.EncodeResponse:
+            asked = self._settings.encode_deadline_ms / 1_000
+            with self._admitted(context, arrival, asked) as place:
+                deadline = self._deadline("Encode", arrival, asked)
+                large = len(message.raw) > LARGE_BYTES
+                async with self._reader.turn(partial(place.refuse, "in_flight")) as turn:
+                    request = await turn.run(message.decode, large=large)
+                    inputs = await turn.run(partial(read_encode, request), large=large)
+                encodings, encoder = await self._vectors.encode(
+                    inputs,
+                    request.encoder,
+                    request.index,
+                    deadline,
+                    exclusions=(
+                        request.exclusions
+                        if request.HasField("exclusions")
+                        else self._settings.exclusions
+                    ),
+                )
+                return write_encodings(encodings, encoder)
+
+        return await self._answer("Encode", context, answer)
+
+    async def ModelStatus(
+        self, message: Incoming[pb.ModelStatusRequest], context: Any
+    ) -> pb.ModelStatusResponse:
+        async def answer(_call: Call) -> pb.ModelStatusResponse:
+            self._caller(context)
+            message.decode()
             return write_status(self._models.statuses)
 
         # Free, and wanted most when the sidecar has too much to do.
         return await self._answer("ModelStatus", context, answer)
+
+    def close(self) -> None:
+        """To be called when no request is in work any more. Again: does nothing."""
+        self._reader.close()
+
+    async def _read(
+        self, message: Incoming[pb.RankRequest], arrival: "_Arrival", place: Place, call: Call
+    ) -> tuple[RankQuery, Deadline, StageReport]:
+        """The query, when it is to be answered, and what reading it took: all of it from the
+        request's arrival on, waiting for other large ones included."""
+        count = 0
+        try:
+            with span("read"):
+                async with self._reader.turn(partial(place.refuse, "in_flight")) as turn:
+                    large = len(message.raw) > LARGE_BYTES
+                    request = await turn.run(message.decode, large=large)
+                    call.named(request.request_id)
+                    milliseconds = request.options.deadline_ms or self._settings.deadline_ms
+                    deadline = self._deadline("Rank", arrival, milliseconds / 1_000)
+                    place.hold_to(deadline.at - arrival.at)
+                    count = len(request.candidates)
+                    read = partial(
+                        read_rank,
+                        request,
+                        self._weights,
+                        self.max_candidates,
+                        exclusions=self._settings.exclusions,
+                    )
+                    query = await turn.run(read, large=count > MANY_CANDIDATES)
+        finally:
+            seconds = time.perf_counter() - arrival.start
+            call.stages["read"] = seconds * 1_000
+            self._metrics.stage("read", seconds)
+        return query, deadline, StageReport("read", count, seconds * 1_000)
 
     def _count(self, degraded: Sequence[Degradation]) -> None:
         """An answer counts once for each reason, whatever the details, and as partial where
@@ -120,64 +183,47 @@ class RankingService(pb_grpc.RankingServicer):
         if any(note.partial for note in degraded):
             self._metrics.partial()
 
-    def check_caller(self, context: Any) -> None:
-        """To be asked before a message is decoded.
+    def _arrive(self, context: Any) -> "_Arrival":
+        left = context.time_remaining()
+        at = self._allowance.clock()
+        return _Arrival(at, math.inf if left is None else left, time.perf_counter())
 
-        Raises:
-            Unauthenticated: tokens are needed, and this caller has none of them.
-        """
-        self._caller(context)
-
-    async def refuse(self, method: str, error: NeuralrankError, context: Any) -> None:
-        """Answers a request that was not read, or could not be."""
-
-        async def answer() -> None:
-            raise error
-
-        await self._answer(method, context, answer)
-
-    async def _admit(
-        self,
-        method: str,
-        context: Any,
-        milliseconds: int,
-        work: Callable[[Deadline], Awaitable[_Reply]],
-        request_id: str = "",
-    ) -> _Reply:
-        """The reply of `work`, if the request is let in.
+    @contextmanager
+    def _admitted(self, context: Any, arrival: "_Arrival", asked: float) -> Iterator[Place]:
+        """The request's place, before anything of its message is looked at: who is refused costs
+        nothing.
 
         Args:
-            milliseconds: that the request asks for; gRPC's own deadline may be earlier.
+            asked: seconds that it asks for, as far as they are known.
         """
+        caller = self._caller(context)
+        with self.admission.admitted(caller, self._until(arrival, asked)) as place:
+            yield place
 
-        async def answer() -> _Reply:
-            caller = self._caller(context)
-            # First: reading 10,000 candidates takes as long as a deadline may be.
-            left = context.time_remaining()
-            deadline = self._allowance.deadline(
-                milliseconds / 1_000, math.inf if left is None else left
-            )
-            seconds = deadline.remaining()
-            with self.admission.admitted(caller, deadline):
-                self._metrics.deadline(method, seconds)
-                return await work(deadline)
+    def _until(self, arrival: "_Arrival", asked: float) -> Deadline:
+        # From the arrival on: reading 10,000 candidates takes as long as a deadline may be.
+        gone = self._allowance.clock() - arrival.at
+        return self._allowance.deadline(asked, arrival.left - gone, gone)
 
-        return await self._answer(method, context, answer, request_id)
+    def _deadline(self, method: str, arrival: "_Arrival", asked: float) -> Deadline:
+        """When the request is to be answered, which is counted."""
+        deadline = self._until(arrival, asked)
+        self._metrics.deadline(method, deadline.at - arrival.at)
+        return deadline
 
     async def _answer(
         self,
         method: str,
         context: Any,
-        work: Callable[[], Awaitable[_Reply]],
-        request_id: str = "",
+        work: Callable[[Call], Awaitable[_Reply]],
     ) -> _Reply:
         """The reply of `work`, or its error as a gRPC status."""
         start = time.perf_counter()
         status, message = "OK", ""
         metadata = context.invocation_metadata() or ()
-        with self._calls.open(method, metadata, request_id) as call:
+        with self._calls.open(method, metadata) as call:
             try:
-                return await work()
+                return await work(call)
             except NeuralrankError as error:
                 status, message = grpc_status(error), str(error)
                 told = [(OWN_ERROR, status)]

@@ -53,6 +53,11 @@ class Call:
         # Milliseconds by stage, for the line on a slow request.
         self.stages: dict[str, float] = {}
 
+    def named(self, given: str) -> None:
+        """Takes the id that the message itself has, once it is decoded: it goes before those of the
+        headers. "" is none."""
+        self.request_id = _request_id(given, {}) or self.request_id
+
 
 _current: ContextVar[Call | None] = ContextVar("call", default=None)
 

@@ -11,9 +11,9 @@ from sidecar.telemetry.metrics import Metrics
 __all__ = ["STAGES", "Trace"]
 
 # In the order in which they are reported. Tokenise, queue and inference are what all models took
-# together, those of profile and of rerank among them; reply is added by who writes it.
+# together, those of profile and of rerank among them; read and reply are added by who does them.
 STAGES = (
-    "profile", "features", "filter", "score", "personal", "tokenise", "queue", "inference",
+    "read", "profile", "features", "filter", "score", "personal", "tokenise", "queue", "inference",
     "rerank", "blend", "explain", "reply",
 )  # fmt: skip
 

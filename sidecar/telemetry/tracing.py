@@ -110,6 +110,8 @@ class _Exported(Tracing):
             try:
                 yield
             finally:
+                # The message's own, which is known once it is decoded.
+                span.set_attribute("neuralrank.request_id", call.request_id)
                 span.set_attribute("rpc.response.status_code", call.status)
                 if call.status in _FAULTS:
                     span.set_status(self._failed)

@@ -175,6 +175,27 @@ def test_a_wrong_idea_of_what_requests_take_is_given_up() -> None:
     assert 0 < refused < 200
 
 
+def test_who_is_refused_once_its_deadline_is_known_counts_as_one_that_was_before() -> None:
+    metrics = Metrics()
+    made = admission(85, metrics, caller_rate=60, caller_burst=2)
+    ended(made, 2, 0.02)
+    taken = made._effort.seconds = 0.02
+    with asks(made, "a"), made.admitted("b", Deadline.never()) as place:
+        place.hold_to(0.02)
+        # Those that came after it take nothing of its time.
+        with asks(made, "c"), asks(made, "d"):
+            place.hold_to(0.02)
+    made._effort.seconds = taken
+    with asks(made, "a"), made.admitted("e", Deadline.never()) as place:
+        made.busy.note(working=0.01, idle=0.0)
+        with pytest.raises(Overloaded, match=r"1 requests.*take 20 ms.*are 10 ms"):
+            place.hold_to(0.01)
+    assert (place.refused, made.in_flight) == (True, 0)
+    # What the loop did for it is learned of no request.
+    assert made._effort.seconds == pytest.approx(taken * 0.99)
+    assert value(metrics, "neuralrank_refused_requests_total", reason="late") == 1
+
+
 def test_nothing_is_refused_as_late_before_anything_has_ended() -> None:
     made = admission(85)
     with burst(made, 64, 0.001):

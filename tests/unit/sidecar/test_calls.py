@@ -36,6 +36,15 @@ def test_the_request_id_is_the_callers(given: str, headers: dict[str, str], expe
         assert call.request_id == expected
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"), [("mine", "mine"), ("", "header"), ("a\nb", "ab"), ("电", "header")]
+)
+def test_the_message_may_name_the_call_once_it_is_decoded(given: str, expected: str) -> None:
+    with calls().open("Rank", [("x-request-id", "header")]) as call:
+        call.named(given)
+        assert call.request_id == expected
+
+
 def test_without_one_it_is_made_up_and_no_two_are_the_same() -> None:
     opened = calls()
     made = set()

@@ -73,6 +73,20 @@ def test_who_has_too_many_in_work_spends_nothing_of_the_rate() -> None:
     assert [ask(limits), ask(limits)] == [True, False]
 
 
+def test_what_is_given_back_is_there_the_next_time_and_once() -> None:
+    clock = Clock()
+    limits = CallerLimits(rate=1, burst=1, concurrency=0, clock=clock)
+    assert ask(limits)
+    limits.give_back("shop")
+    assert [ask(limits, "cms"), ask(limits), ask(limits)] == [True, True, False]
+    limits.give_back("shop")
+    limits.give_back("shop")
+    assert [ask(limits) for _ in range(3)] == [True, True, False]
+    without = CallerLimits(rate=0, burst=0, concurrency=0, clock=clock)
+    without.give_back("shop")
+    assert not without._given_back
+
+
 def test_without_limits_everything_is_let_in() -> None:
     limits = CallerLimits(rate=0, burst=0, concurrency=0, clock=Clock())
     with ExitStack() as held:

@@ -16,6 +16,7 @@ from neuralrank.errors import InvalidInput
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.deadline import Deadline
+from sidecar.rpc.incoming import Incoming
 from sidecar.rpc.methods import add_ranking
 from sidecar.rpc.service import RankingService
 from sidecar.rpc.wire import read_rank
@@ -46,6 +47,7 @@ async def serving(bench: Bench, **settings: Any) -> AsyncIterator[Any]:
         stub.channel = channel
         yield stub
     await server.stop(0)
+    service.close()
 
 
 def count(bench: Bench, method: str, status: str) -> float:
@@ -215,7 +217,7 @@ async def test_a_deadline_that_has_passed_on_arrival_costs_nothing(bench: Bench)
             late = Late()
             made = rank if call == stub.service.Rank else encode
             with pytest.raises(asyncio.CancelledError):
-                await call(made, late)
+                await call(Incoming(made.SerializeToString(), type(made)), late)
             assert late.aborted is not None
             assert late.aborted[0] is grpc.StatusCode.DEADLINE_EXCEEDED
             assert "had passed when the request arrived" in late.aborted[1]

@@ -120,7 +120,7 @@ async def test_a_trace_goes_from_the_caller_through_every_stage_to_opensearch(
     attributes = {row.key: row.value.string_value for row in rank.attributes}
     assert attributes["neuralrank.request_id"] == "r7"
     assert attributes["rpc.response.status_code"] == "OK"
-    stages = ("profile", "features", "filter", "score", "blend")
+    stages = ("read", "profile", "features", "filter", "score", "blend")
     for stage in stages:
         assert spans[stage].parent_span_id == rank.span_id, stage
     # Each call to OpenSearch names the span of ours that made it, and is inside its stage.

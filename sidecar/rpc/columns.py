@@ -53,7 +53,9 @@ def read_candidates(rows: Sequence[pb.Candidate], attribute_names: frozenset[str
         InvalidInput: a field can't be used.
     """
     rows = list(rows)
-    fields = map(_ROW, rows)
+    # Row by row and not by `map`: in one call 10,000 of them keep every other thread, the event
+    # loop's too, from the interpreter for 30 to 60 ms.
+    fields = [_ROW(row) for row in rows]
     (
         names, texts, scores, packed, brands, prices, in_stock, versions, categories, attributes,
         features, items, indexes,

@@ -119,7 +119,7 @@ async def test_a_deadline_of_the_transport_begins_there_too(bench: Bench, steps:
         left.append(deadline.remaining())
         return [], ""
 
-    bench.vectors.encode = encode  # type: ignore[method-assign]
+    bench.vectors.encode = encode  # type: ignore[method-assign, assignment]
     steps.seconds = 0.5
     made = pb.EncodeRequest(inputs=[pb.EncodeInput(query="phone")])
     async with serving(bench, encode_deadline_ms=5_000) as stub:

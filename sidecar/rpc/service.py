@@ -19,6 +19,7 @@ from sidecar.domain import Degradation, Weights
 from sidecar.models.follower import Models
 from sidecar.ranking.cascade import Ranker
 from sidecar.ranking.encode import Vectors
+from sidecar.ranking.exclusions import TITLE
 from sidecar.rpc.reply import write_encodings, write_ranking, write_status
 from sidecar.rpc.wire import read_encode, read_rank
 from sidecar.settings import SidecarSettings
@@ -61,6 +62,8 @@ class RankingService(pb_grpc.RankingServicer):
             settings.weight_retrieval,
             settings.weight_cross_encoder,
         )
+        # Cross-encoders, and what looks for what a query excludes.
+        self._characters = max(settings.rerank_characters, TITLE)
         self._certified = bool(settings.tls_client_ca)
         self.max_candidates = settings.max_candidates
         self.admission = Admission(settings, metrics, clock)
@@ -72,6 +75,7 @@ class RankingService(pb_grpc.RankingServicer):
                 self._weights,
                 self.max_candidates,
                 exclusions=self._settings.exclusions,
+                characters=self._characters,
             )
             ranking = await self._ranker.rank(query, deadline)
             self._count(ranking.degraded)

@@ -59,18 +59,20 @@ def clean(text: str) -> str:
 def beginning(text: str, characters: int) -> str:
     """The first `characters` of a text as `clean` makes it, for the price of these alone. It is
     shorter where what is removed is most of the text."""
-    if len(text) <= _PIECE:
-        return clean(text)[:characters]
+    # What comes after may change the last character, with its marks. Nearly every text is clean.
+    head = text[: characters + _PIECE]
+    if head.replace("\n", " ").isprintable() and (
+        head.isascii() or (_short_runs(head) is head and unicodedata.is_normalized("NFKC", head))
+    ):
+        return head[:characters]
     room = _ROOM * characters
-    if text.isascii():
-        return clean(text[:room])[:characters]
+    # In pieces: a sign may stand for eighteen, and what it stands for may be more than is kept.
+    piece = max(_PIECE, characters // 16)
     pieces: list[str] = []
     size = 0
-    # In pieces: a sign may stand for eighteen, and what it stands for may be more than is kept.
-    for place in range(0, min(len(text), room), _PIECE):
-        pieces.append(clean(text[place : min(place + _PIECE, room)]))
+    for place in range(0, min(len(text), room), piece):
+        pieces.append(clean(text[place : min(place + piece, room)]))
         size += len(pieces[-1])
-        # What comes after may change the last character, with its marks.
         if size >= characters + _PIECE:
             break
     # The normal form of texts one after the other is that of their normal forms.

@@ -88,9 +88,15 @@ def test_no_text_has_a_run_of_marks_that_takes_long_to_sort(text: str) -> None:
         seen.append(given)
         return unicodedata.normalize(form, given)
 
+    def is_normalized(form: str, given: str) -> bool:
+        seen.append(given)
+        return unicodedata.is_normalized(form, given)
+
     # Not by monkeypatch, which is one for all examples.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neuralrank.text.cleaning.unicodedata", SimpleNamespace(normalize=normalize))
+        spied = SimpleNamespace(normalize=normalize, is_normalized=is_normalized)
+        patch.setattr("neuralrank.text.cleaning.unicodedata", spied)
+        beginning(text, 40)
         once = clean(text)
         assert clean(once) == once
     # Two of one mark, and what the letter before is taken apart into.
@@ -160,7 +166,8 @@ def test_no_more_is_normalised_than_is_kept_and_one_piece(monkeypatch: pytest.Mo
         return normal
 
     monkeypatch.setattr(
-        "neuralrank.text.cleaning.unicodedata", SimpleNamespace(normalize=normalize)
+        "neuralrank.text.cleaning.unicodedata",
+        SimpleNamespace(normalize=normalize, is_normalized=unicodedata.is_normalized),
     )
     assert len(beginning("\ufdfa" * 65_536, 300)) == 300
     # One piece of 64, and that again where pieces are joined.

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from neuralrank.errors import InvalidInput
-from neuralrank.text.cleaning import clean
+from neuralrank.text.cleaning import beginning, clean
 
 __all__ = [
     "PASSAGE_FIELDS",
@@ -191,7 +191,8 @@ def passage(item: Product | Mapping[str, Any], characters: int = 1000) -> str:
         "\n".join(strings(source.get("bullet_points"))),
         "\n".join(strings(source.get("description"))),
     ]
-    text = clean("\n".join(part for part in parts if part))
+    # One more, which tells that there is more.
+    text = beginning("\n".join(part for part in parts if part), characters + 1)
     if len(text) <= characters:
         return text
     cut = text[:characters]

@@ -7,7 +7,7 @@ was bought or blocked is counted by item, where the mapping can tell items apart
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from neuralrank.text.cleaning import clean
+from neuralrank.text.cleaning import beginning
 from neuralrank.ubi import BLOCKS, ITEM_PATH, item_ids, user_events
 from sidecar.domain import Interaction
 from sidecar.features.answers import whole
@@ -61,7 +61,7 @@ def interactions(hits: Sequence[Mapping[str, Any]], most: int, now: int) -> tupl
     for hit in hits:
         source = hit.get("_source") or {}
         action = str(source.get("action_name") or "")
-        query = clean(str(source.get("user_query") or "")[:MAX_QUERY])
+        query = beginning(str(source.get("user_query") or "")[:MAX_QUERY], MAX_QUERY)
         # The sort value is the timestamp in milliseconds, however the document spells it.
         at = min(max(0, int(hit["sort"][-1] or 0)), now)
         items = item_ids(source) or ([""] if query else [])

@@ -21,7 +21,7 @@ from neuralrank.errors import (
     Overloaded,
     Unavailable,
 )
-from neuralrank.text.cleaning import clean
+from neuralrank.text.cleaning import beginning
 from neuralrank.text.language import to_be_known
 from sidecar.deadline import Deadline
 from sidecar.domain import (
@@ -84,9 +84,9 @@ class TextQuery:
 def read_query(text: str) -> str:
     """The checked query, cleaned and without blanks around it. Raises InvalidInput."""
     _check_unicode("query", text)
-    # Before it is cleaned, which may make it longer.
+    # Before it is cleaned, which may make it longer than that and is cut then.
     at_most("query", len(text), MAX_QUERY, "characters")
-    query = clean(text).strip()
+    query = beginning(text, MAX_QUERY).strip()
     if not query:
         raise InvalidInput("query is empty or blank; say what the documents are to answer.")
     return query
@@ -95,7 +95,8 @@ def read_query(text: str) -> str:
 def read_text(where: str, text: str, characters: int) -> str:
     """So many characters of a text, cleaned and without blanks around it. Raises InvalidInput."""
     _check_unicode(where, text)
-    return clean(text.lstrip()[:characters]).strip()
+    # What is removed counts, as the documents say: so much is read, however it is written.
+    return beginning(text.lstrip()[:characters], characters).strip()
 
 
 def _check_unicode(where: str, text: str) -> None:

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from neuralrank.text.exclusions import HAN, pattern
 
-__all__ = ["mentions"]
+__all__ = ["TITLE", "mentions"]
 
 # A title is what it is: its first line, and not all that some sellers put there.
-_TITLE: Final = 300
+TITLE: Final = 300
 # Titles that are looked at, which takes some 5 µs each: the first of the order that came.
 _MOST_TITLES: Final = 2_000
 
@@ -68,7 +68,7 @@ def mentions(texts: Sequence[str | None], what: Sequence[str]) -> npt.NDArray[np
 def _mention(text: str | None, things: Sequence[re.Pattern[str]]) -> int:
     if not text:
         return 0
-    title = text.partition("\n")[0][:_TITLE].lower()
+    title = text.partition("\n")[0][:TITLE].lower()
     said = 0
     for thing in things:
         for found in thing.finditer(title):

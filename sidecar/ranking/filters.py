@@ -1,12 +1,12 @@
 """Hard filters: what may not be shown, each drop with its reason. No model is involved."""
 
-import unicodedata
 from collections.abc import Iterator, Set
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from neuralrank.text.cleaning import normal_form
 from sidecar.domain import (
     AttributeRule,
     Candidates,
@@ -15,6 +15,7 @@ from sidecar.domain import (
     Filters,
     Profile,
 )
+from sidecar.sizes import MAX_VALUE
 
 __all__ = ["apply_filters", "unchecked"]
 
@@ -150,8 +151,10 @@ def _rule(
 
 
 def _folded(text: str) -> str:
-    """As values are compared: without case, and a full-width "５００ｍｌ" is "500ml"."""
-    return unicodedata.normalize("NFKC", text).casefold()
+    """As values are compared: without case, and a full-width "５００ｍｌ" is "500ml".
+
+    No more of them than may be sent: a sign may stand for many characters."""
+    return normal_form(text)[:MAX_VALUE].casefold()
 
 
 def _lacks(candidates: Candidates, position: int, name: str) -> bool:

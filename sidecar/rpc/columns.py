@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neuralrank.errors import InvalidInput
-from neuralrank.text.cleaning import clean
+from neuralrank.text.cleaning import beginning
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import Attributes, Candidates, Floats
 from sidecar.sizes import (
@@ -43,11 +43,14 @@ _GIVEN: Final[Attributes] = {}
 _NORMS: Final = (1e-12, 1e12)
 
 
-def read_candidates(rows: Sequence[pb.Candidate], attribute_names: frozenset[str]) -> Candidates:
+def read_candidates(
+    rows: Sequence[pb.Candidate], attribute_names: frozenset[str], characters: int = MAX_PASSAGE
+) -> Candidates:
     """The candidates, checked.
 
     Args:
         attribute_names: the attributes that rules look at; others are counted and not read.
+        characters: the most that anything reads of a text; no more is cleaned and kept.
 
     Raises:
         InvalidInput: a field can't be used.
@@ -76,10 +79,10 @@ def read_candidates(rows: Sequence[pb.Candidate], attribute_names: frozenset[str
         if any(items)
         else ids,
         indexes=list(indexes),
-        texts=[clean(text) for text in texts]
+        texts=[beginning(text, characters) for text in texts]
         if all(texts)
         else [
-            clean(text) if text or row.HasField("text") else None
+            beginning(text, characters) if text or row.HasField("text") else None
             for text, row in zip(texts, rows, strict=True)
         ],
         retrieval=_numbers("retrieval_score", ids, rows, scores, np.float32),

@@ -22,6 +22,7 @@ from sidecar.domain import Degradation, RankQuery, StageReport, Weights
 from sidecar.models.follower import Models
 from sidecar.ranking.cascade import Ranker
 from sidecar.ranking.encode import Vectors
+from sidecar.ranking.exclusions import TITLE
 from sidecar.rpc.incoming import Incoming
 from sidecar.rpc.reader import LARGE_BYTES, MANY_CANDIDATES, Reader
 from sidecar.rpc.reply import write_encodings, write_ranking, write_status
@@ -76,6 +77,8 @@ class RankingService(pb_grpc.RankingServicer):
             settings.weight_retrieval,
             settings.weight_cross_encoder,
         )
+        # Cross-encoders, and what looks for what a query excludes.
+        self._characters = max(settings.rerank_characters, TITLE)
         self._certified = bool(settings.tls_client_ca)
         self.max_candidates = settings.max_candidates
         self.admission = Admission(settings, metrics, clock)
@@ -167,6 +170,7 @@ class RankingService(pb_grpc.RankingServicer):
                         self._weights,
                         self.max_candidates,
                         exclusions=self._settings.exclusions,
+                        characters=self._characters,
                     )
                     query = await turn.run(read, large=count > MANY_CANDIDATES)
         finally:

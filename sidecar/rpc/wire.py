@@ -10,7 +10,7 @@ from typing import Final
 
 from neuralrank.encoders.pictures import MAX_BYTES
 from neuralrank.errors import InvalidInput
-from neuralrank.text.cleaning import clean
+from neuralrank.text.cleaning import beginning
 from neuralrank.ubi import BLOCKS
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import (
@@ -57,12 +57,14 @@ def read_rank(
     max_candidates: int = 10_000,
     *,
     exclusions: bool = True,
+    characters: int = MAX_PASSAGE,
 ) -> RankQuery:
     """The checked request.
 
     Args:
         defaults: the weights where the request has none.
         exclusions: whether what the query excludes is read, where the request does not say.
+        characters: the most that anything reads of a candidate's text.
 
     Raises:
         InvalidInput: a field can't be used.
@@ -94,7 +96,7 @@ def read_rank(
     names = frozenset(rule.name for rule in filters.attributes)
     return RankQuery(
         query=_query("query", request.query),
-        candidates=read_candidates(request.candidates, names),
+        candidates=read_candidates(request.candidates, names, characters),
         weights=weights,
         language=request.language.lower().partition("-")[0],
         user_id=request.user.id,
@@ -165,9 +167,10 @@ def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput
                 raise InvalidInput(f"{where}.query is empty; a text is needed to make a vector.")
             return EncodeInput("query", query)
         case "passage":
-            # Before it is cleaned, which may make it longer; and after, when nothing may be left.
+            # Before it is cleaned, which may make it longer than that and is cut then; and after,
+            # when nothing may be left.
             at_most(f"{where}.passage", len(entry.passage), MAX_PASSAGE, "characters")
-            passage = clean(entry.passage)
+            passage = beginning(entry.passage, MAX_PASSAGE)
             if not passage.strip():
                 raise InvalidInput(f"{where}.passage is empty; a text is needed to make a vector.")
             return EncodeInput("passage", passage)
@@ -212,7 +215,7 @@ def _item(where: str, field: str, what: str, name: str, index: str) -> str:
 
 def _query(name: str, text: str) -> str:
     at_most(name, len(text), MAX_QUERY, "characters")
-    return clean(text).strip()
+    return beginning(text, MAX_QUERY).strip()
 
 
 def _filters(filters: pb.Filters) -> Filters:
@@ -272,7 +275,10 @@ def _profile(where: str, user: pb.User) -> Profile | None:
     return Profile(
         interactions=tuple(
             Interaction(
-                row.item_id, row.action, min(row.timestamp_ms or now, now), clean(row.query)
+                row.item_id,
+                row.action,
+                min(row.timestamp_ms or now, now),
+                beginning(row.query, MAX_QUERY),
             )
             for row in profile.interactions
             if row.action not in BLOCKS

@@ -9,6 +9,7 @@ import json
 import math
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +36,10 @@ __all__ = ["TARGETS", "Target"]
 # 499: the caller has gone. 405 and 422 can't happen: the method and the types are ours.
 _STATUSES: Final = {200, 400, 404, 413, 429, 503, 504}
 _MANIFEST: Final = "manifest.json"
+# What takes a normal form long: marks in a row, such as are two, and what becomes eighteen letters.
+_MARKED: Final = "a" + "\u0301\u0323" * 200 + "\u0344\u0f73\uff9e" * 40 + "\ufdfa"
+# Of a text in NFKC that was read.
+_MOST_MARKS: Final = 30
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ def rank(data: bytes) -> None:
     except (DecodeError, InvalidInput):
         return
     candidates = query.candidates
+    _check_marks([query.query, *(text or "" for text in candidates.texts)])
     assert len(set(candidates.ids)) == len(candidates.ids)
     assert not np.isinf(candidates.retrieval).any()
     assert not np.isinf(candidates.prices).any()
@@ -73,9 +79,17 @@ def encode(data: bytes) -> None:
     except (DecodeError, InvalidInput):
         return
     assert inputs
+    _check_marks([entry.value for entry in inputs if entry.kind in ("query", "passage")])
     assert all(entry.value or entry.image or entry.profile is not None for entry in inputs)
     photos = [entry.kind in PHOTOS for entry in inputs]
     assert all(photos) or not any(photos)
+
+
+def _check_marks(texts: list[str]) -> None:
+    """No run of combining marks is so long that to sort it takes a time to speak of."""
+    for text in texts:
+        marks = "".join("m" if unicodedata.combining(sign) else " " for sign in text)
+        assert max(map(len, marks.split()), default=0) <= _MOST_MARKS
 
 
 def _rank_seeds() -> list[bytes]:
@@ -91,7 +105,11 @@ def _rank_seeds() -> list[bytes]:
     made.options.weights.relevance = 1
     made.options.min_score = 0.5
     bare = pb.RankRequest(candidates=[pb.Candidate(id="A")])
-    return [made.SerializeToString(), bare.SerializeToString()]
+    marked = pb.RankRequest(query=_MARKED, candidates=[pb.Candidate(id="A", text=_MARKED * 50)])
+    marked.candidates.add(id="B", text="red kettle").attributes["c"].values.append(_MARKED)
+    marked.user.profile.interactions.add(item_id="A", action="click", query=_MARKED)
+    marked.options.filters.attributes.add(name="c", values=[_MARKED])
+    return [message.SerializeToString() for message in (made, bare, marked)]
 
 
 def _encode_seeds() -> list[bytes]:
@@ -103,7 +121,9 @@ def _encode_seeds() -> list[bytes]:
     seen = pb.EncodeRequest(index="shop")
     seen.inputs.add(image=file(plain()))
     seen.inputs.add(photo_of="A")
-    return [made.SerializeToString(), seen.SerializeToString()]
+    marked = pb.EncodeRequest(inputs=[pb.EncodeInput(passage=_MARKED * 50)])
+    marked.inputs.add(query=_MARKED)
+    return [message.SerializeToString() for message in (made, seen, marked)]
 
 
 def photo(data: bytes) -> None:
@@ -208,6 +228,7 @@ def _cohere_seeds() -> list[bytes]:
         {"query": "q", "documents": [{"title": "t", "b": ["x"]}], "rank_fields": ["b", "title"]},
         {"query": "q", "documents": ["a"], "priority": 0, "truncation": True,
          "relevant_spans": {"mode": "disabled"}, "model": "judge"},
+        {"query": _MARKED, "documents": [_MARKED * 5, {"text": _MARKED}, "a red kettle"]},
         {"query": "red", "documents": ["a red kettle", "blue"], "user": "u", "experiment":
          {"name": "x", "mode": "interleave", "arms": {"A": {}, "B": {"model": "words"}}}},
     ]  # fmt: skip

@@ -224,3 +224,33 @@ def test_a_long_passage_ends_at_a_word() -> None:
     assert text.endswith(("boils", "water"))
     chinese = Product.from_row({"id": "1", "title": "水壶" * 500})
     assert len(passage(chinese, characters=100)) == 100
+
+
+@given(
+    st.text(st.sampled_from("a b\n水Ａé\u0301\u00ad")),
+    st.text(st.sampled_from("a b\n水Ａé\u0301\u00ad")),
+    st.integers(10, 60),
+)
+def test_a_passage_is_the_beginning_of_the_cleaned_whole(
+    title: str, description: str, characters: int
+) -> None:
+    source = {"title": f"kettle {title}"[:characters], "description": description[:characters]}
+    whole = passage(source, 100_000)
+    cut = whole[:characters]
+    space = cut.rfind(" ")
+    whole_word = cut[:space] if space > characters - 40 else cut
+    assert passage(source, characters) == (whole if len(whole) <= characters else whole_word)
+
+
+def test_no_more_of_a_long_description_is_cleaned_than_can_be_in_a_passage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+
+    def normal_form(text: str) -> str:
+        seen.append(len(text))
+        return text
+
+    monkeypatch.setattr("neuralrank.text.cleaning.normal_form", normal_form)
+    assert len(passage({"title": "水壶", "description": "Ａ" * 131_072}, 1_000)) == 1_000
+    assert sum(seen) < 2_500

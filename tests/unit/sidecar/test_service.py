@@ -3,9 +3,11 @@
 import asyncio
 import threading
 import time
+import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -23,7 +25,7 @@ from sidecar.rpc.wire import read_rank
 from sidecar.settings import SidecarSettings
 from sidecar.telemetry.calls import Calls
 from sidecar.telemetry.tracing import Tracing
-from tests.unit.sidecar.parts import Bench, WordEncoder, request, shop, vector
+from tests.unit.sidecar.parts import WEIGHTS, Bench, WordEncoder, request, shop, vector
 
 
 @asynccontextmanager
@@ -67,6 +69,35 @@ async def test_a_message_of_far_more_than_is_allowed_is_refused_and_never_decode
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "more than 10000 candidates" in (caught.value.details() or "")
     assert count(bench, "Rank", "INVALID_ARGUMENT") == 1
+
+
+async def test_a_candidate_whose_text_is_made_to_take_long_is_ranked_with_the_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def normalize(form: str, text: str) -> str:
+        seen.append(text)
+        return unicodedata.normalize(form, text)
+
+    monkeypatch.setattr(
+        "neuralrank.text.cleaning.unicodedata",
+        SimpleNamespace(normalize=normalize, is_normalized=unicodedata.is_normalized),
+    )
+    made = request(query="apple computer")
+    made.candidates.add(id="marks", text="a" + "\u0301\u0323" * 32_767)
+    made.candidates.add(id="wide", text="\uff21" * 65_536)
+    made.candidates.add(id="grows", text="\ufdfa" * 65_536)
+    read = read_rank(made, WEIGHTS, characters=300).candidates.texts[-3:]
+    # A letter and its marks, and what is read of the others.
+    assert [len(text or "") for text in read] == [31, 300, 300]
+    seen.clear()
+    async with serving(bench) as stub:
+        answer = await stub.Rank(made)
+    assert {hit.id for hit in answer.results} == {row.id for row in made.candidates}
+    # In pieces, of what is read and a little more: the second text in six, and once together.
+    assert max(map(len, seen)) <= 64 * 18
+    assert sum(map(len, seen)) < 6_000
 
 
 async def test_what_a_cross_encoder_counts_is_said_of_those_that_it_read(bench: Bench) -> None:

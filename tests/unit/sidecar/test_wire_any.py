@@ -10,7 +10,11 @@ from sidecar.domain import RankQuery
 from sidecar.rpc.wire import read_encode, read_rank
 from tests.unit.sidecar.parts import WEIGHTS
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+TEXT = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+    # Runs of marks, and signs that become many.
+    st.text("a\u0301\u0323\u0344\u0f73\uff9e\ufdfa", max_size=12).map(lambda text: text * 9),
+)
 # Mostly such as pass, so that what is behind the first check is reached too.
 ID = st.text("abcdefgh\u202e1ａ", min_size=1, max_size=4) | TEXT
 FLOAT = st.floats(width=32)

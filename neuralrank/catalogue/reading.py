@@ -1,4 +1,5 @@
 """Reads catalogues: JSON Lines, CSV, TSV (each also .gz) and Parquet, row by row.
+Whether a file is gzip its first bytes say, not its name.
 
 Nothing is ever held but one row (Parquet: one batch), so a catalogue may be larger than memory.
 """
@@ -20,6 +21,7 @@ from typing import IO, Any, Final, cast
 import orjson
 
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.files.zipped import is_gzip
 
 __all__ = ["FORMATS", "Catalogue", "Row"]
 
@@ -55,11 +57,11 @@ class Catalogue:
         if not path.is_file():
             raise NotFound(f"There is no file {path}. Name a catalogue: {_allowed()}.")
         suffixes = [suffix.lower() for suffix in path.suffixes]
-        self._zipped = suffixes[-1:] == [".gz"]
-        if self._zipped:
+        zipped = suffixes[-1:] == [".gz"]
+        if zipped:
             suffixes.pop()
         self._format = suffixes[-1] if suffixes else ""
-        if self._format not in FORMATS or (self._zipped and self._format == ".parquet"):
+        if self._format not in FORMATS or (zipped and self._format == ".parquet"):
             raise InvalidInput(f"{path} is of an unknown format; allowed is {_allowed()}.")
         self._size = max(path.stat().st_size, 1)
         self._read = 0.0
@@ -85,7 +87,8 @@ class Catalogue:
             if self._format == ".parquet":
                 yield from self._parquet()
             else:
-                with self.path.open("rb") as raw, self._unzipped(raw) as stream:
+                zipped = is_gzip(self.path)
+                with self.path.open("rb") as raw, _unzipped(raw, zipped) as stream:
                     if self._format in (".csv", ".tsv"):
                         yield from self._separated(raw, stream)
                     else:
@@ -96,9 +99,6 @@ class Catalogue:
             ) from error
         except OSError as error:
             raise InvalidInput(f"{self.path} can't be read: {error.strerror or error}.") from error
-
-    def _unzipped(self, raw: IO[bytes]) -> contextlib.AbstractContextManager[IO[bytes]]:
-        return cast("IO[bytes]", gzip.open(raw)) if self._zipped else contextlib.nullcontext(raw)
 
     def _json_lines(self, raw: IO[bytes], stream: IO[bytes]) -> Iterator[Row]:
         number = 0
@@ -206,6 +206,10 @@ class Catalogue:
             raise InvalidInput(
                 f"{self.path} is not a Parquet file that can be read: {error}."
             ) from error
+
+
+def _unzipped(raw: IO[bytes], zipped: bool) -> contextlib.AbstractContextManager[IO[bytes]]:
+    return cast("IO[bytes]", gzip.open(raw)) if zipped else contextlib.nullcontext(raw)
 
 
 class _Lines:

@@ -32,7 +32,8 @@ def personal(
         Path, typer.Option(metavar="FILE", help="Products: what `neuralrank index` reads.")
     ],
     histories: Annotated[
-        Path, typer.Option(metavar="TSV", help="Lines of user, tab, items oldest first; or .gz.")
+        Path,
+        typer.Option(metavar="TSV", help="Lines of user, tab, items oldest first; or gzip."),
     ],
     targets: Annotated[
         Path, typer.Option(metavar="TSV", help="Lines of user, tab, next item. Never trained on.")
@@ -52,7 +53,8 @@ def personal(
     popularity, item_knn, matrix_factorisation and sasrec are baselines, each tuned on the last
     items of the histories. neuralrank is the user × item ranker over candidates of several sources.
     All learn from the histories alone; the targets only measure. Item and user ids, and their
-    order, are seen by none.
+    order, are seen by none. Items that the catalogue does not have are left out of histories, and a
+    miss as targets; who has no history gets what is popular. Standard error says how many.
 
     What is learned is kept by the content of catalogue and histories, and by encoder: other targets
     of the same take a minute. Ctrl-C stops; the same command goes on.
@@ -61,10 +63,10 @@ def personal(
 
     chosen = [name.strip() for name in systems.split(",") if name.strip()]
     texts = _headlines(catalogue)
-    known = read_histories(histories, list(texts))
-    places, wanted = read_targets(targets, known)
-    folder = cache or load_settings().home / "personal"
     watcher = _Terminal()
+    known = read_histories(histories, list(texts), watcher.say)
+    places, wanted = read_targets(targets, known, watcher.say)
+    folder = cache or load_settings().home / "personal"
     try:
         found = compare(
             known,

@@ -42,7 +42,7 @@ from trainer.personal.neural import (
     train_ranker,
 )
 from trainer.personal.sasrec import Sasrec, SequenceOptions, train_sasrec
-from trainer.personal.sequences import Histories, Numbers
+from trainer.personal.sequences import UNKNOWN, Histories, Numbers
 from trainer.personal.statistics import PAIR_FEATURES, ItemStatistics
 
 __all__ = ["SYSTEMS", "Comparison", "Content", "Options", "Watcher", "compare"]
@@ -127,8 +127,8 @@ def compare(
 
     Args:
         content: of the items; only asked where a system needs it.
-        places: of the users.
-        targets: int64 [users], their next items.
+        places: of the users; UNKNOWN: without a history.
+        targets: int64 [users], their next items; UNKNOWN: not in the catalogue.
         chosen: of SYSTEMS.
         folder: what was learned from the histories is kept here.
 
@@ -144,6 +144,15 @@ def compare(
         f"{repeats:.1%} of users end on an item that they had before: such items are "
         f"{'no answer, for any system' if exclude_seen else 'answers like others'}."
     )
+    had = exclude_seen and sum(
+        place != UNKNOWN and item in histories.rows[place]
+        for place, item in zip(places, targets.tolist(), strict=True)
+    )
+    if had:
+        watcher.say(
+            f"{had:,} of {len(places):,} targets are items that their users had before: these are "
+            "no answer, as hardly any history repeats one, and a miss for every system."
+        )
     made = _Made(
         histories, content, folder / histories.hash, watcher, options or Options(), exclude_seen
     )

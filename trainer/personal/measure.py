@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.personal.sequences import Histories, Numbers
+from trainer.personal.sequences import UNKNOWN, Histories, Numbers
 
 __all__ = ["CUTOFF", "Guessed", "Interval", "System", "difference", "guess", "ranks"]
 
@@ -81,14 +81,27 @@ def guess(
 ) -> Guessed:
     """Measures a system on some users.
 
+    A user without a history gets what is popular, whatever the system; an item that is not in the
+    catalogue is guessed by none.
+
     Args:
+        places: of the users; UNKNOWN: without a history.
+        targets: int64 [users]; UNKNOWN: not in the catalogue.
         exclude_seen: whether what a user has had is never the answer.
         progress: called with the number of users done since the last call.
     """
-    found = np.empty(len(places), np.int64)
+    # What nothing below ranks is behind every item, and no hit where a catalogue is tiny.
+    found = np.full(len(places), len(histories.items) + CUTOFF, np.int64)
     priority = _priority(histories.popularity)
+    listed, old = targets != UNKNOWN, np.array(places, np.int64) != UNKNOWN
+    new = listed & ~old
+    found[new] = priority[targets[new]]
+    known = np.flatnonzero(listed & old)
+    if progress and len(known) < len(places):
+        progress(len(places) - len(known))
     # Of near lengths: models that pad have less to do.
-    order = np.argsort([len(histories.rows[place]) for place in places], kind="stable")
+    lengths = np.array([len(histories.rows[places[at]]) for at in known.tolist()], np.int64)
+    order = known[np.argsort(lengths, kind="stable")]
     for start in range(0, len(order), _AT_ONCE):
         chunk = order[start : start + _AT_ONCE]
         users = [places[at] for at in chunk]

@@ -7,8 +7,9 @@ breaks ties by them, looks good for no reason. So items are numbered anew, by a 
 
 import gzip
 import hashlib
+import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput, NotFound
+from neuralrank.files.zipped import is_gzip
 
-__all__ = ["Histories", "Numbers", "read_histories", "read_targets"]
+__all__ = ["UNKNOWN", "Histories", "Numbers", "read_histories", "read_targets"]
 
 # Numbers of items, int64.
 Numbers = NDArray[np.int64]
 
+# The place of a user without a history, and the number of an item that no catalogue has.
+UNKNOWN: Final = -1
 _ENDING_BYTES: Final = 16
-# A share of users that no chance explains.
+# A share of users, or of items, that no chance explains.
 _MOST: Final = 0.5
 
 
@@ -107,49 +111,129 @@ class Histories:
         return float(np.mean([row[-1] in row[:-1] for row in self.rows]))
 
 
-def read_histories(path: Path, items: Sequence[str]) -> Histories:
-    """Histories from lines of `user<TAB>item item …`, oldest first; the file may be .gz.
+def read_histories(
+    path: Path, items: Sequence[str], tell: Callable[[str], None] | None = None
+) -> Histories:
+    """Histories from lines of `user<TAB>item item …`, oldest first; the file may be gzip.
+
+    What is not in the catalogue (any more) is left out and told, and so are users who then have
+    nothing, and a header.
 
     Args:
         items: ids of the whole catalogue.
+        tell: is told what was left out. Default: standard error.
 
     Raises:
         NotFound: there is no such file.
-        InvalidInput: a line is of another shape, a user comes twice, or an item is not in the
+        InvalidInput: a line is of another shape, a user comes twice, or most items are not in the
             catalogue.
     """
+    tell = tell or _tell
+    known = set(items)
     found: dict[str, list[str]] = {}
+    numbers: dict[str, int] = {}
+    count, left, example = 0, 0, ""
+    header = ""
     for number, user, rest in _lines(path, "the items, separated by blanks, oldest first"):
-        if user in found:
-            raise InvalidInput(f"{path}:{number}: the user {user!r} comes twice.")
-        found[user] = rest.split()
+        given = rest.split()
+        kept = [item for item in given if item in known]
+        if not numbers and not header and not kept and _like_header(user, rest):
+            header = f"{user}\t{rest}"
+            continue
+        if user in numbers:
+            raise InvalidInput(
+                f"{path}:{number}: the user {user!r} comes twice, first in line {numbers[user]}. "
+                "Give all that a user had in one line, oldest first."
+            )
+        numbers[user] = number
+        count += len(given)
+        left += len(given) - len(kept)
+        if len(kept) < len(given) and not example:
+            unknown = next(item for item in given if item not in known)
+            example = f"line {number} has {unknown!r} of {user!r}"
+        if kept:
+            found[user] = kept
+    _tell_header(path, header, tell)
+    if left > _MOST * count:
+        raise InvalidInput(
+            f"{path}: {left:,} of {count:,} items are not in the catalogue: {example}. It is the "
+            "catalogue of something else. Give the one that the histories are of."
+        )
+    if left:
+        tell(
+            f"{path}: {left:,} of {count:,} items are not in the catalogue, and left out: "
+            f"{example}."
+        )
+    if without := len(numbers) - len(found):
+        tell(f"{path}: {without:,} of {len(numbers):,} users have no item, and are left out.")
     return Histories.of(items, found)
 
 
-def read_targets(path: Path, histories: Histories) -> tuple[list[int], Numbers]:
-    """Places of users and their next items, from lines of `user<TAB>item`.
+def read_targets(
+    path: Path, histories: Histories, tell: Callable[[str], None] | None = None
+) -> tuple[list[int], Numbers]:
+    """Places of users and their next items, from lines of `user<TAB>item`; the file may be gzip.
+
+    The place of a user without a history is UNKNOWN, and so is an item that is not in the
+    catalogue; how many there are is told.
+
+    Args:
+        tell: is told what is unknown. Default: standard error.
 
     Raises:
         NotFound: there is no such file.
-        InvalidInput: a line is of another shape, its user or item is unknown, or the histories hold
-            what is to be guessed.
+        InvalidInput: a line is of another shape, a user comes twice, most items are not in the
+            catalogue, or the histories hold what is to be guessed.
     """
+    tell = tell or _tell
     lines: list[int] = []
     places: list[int] = []
     targets: list[int] = []
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
+    header = example = ""
     for number, user, item in _lines(path, "the next item"):
+        place = histories.places.get(user, UNKNOWN)
+        target = histories.numbers.get(item, UNKNOWN)
+        first = not seen and not header
+        if first and place == target == UNKNOWN and _like_header(user, item):
+            header = f"{user}\t{item}"
+            continue
+        if not item or (target == UNKNOWN and len(item.split()) > 1):
+            raise _shape(path, number, f"{user}\t{item}", "the next item")
         if user in seen:
-            raise InvalidInput(f"{path}:{number}: the user {user!r} comes twice.")
-        if user not in histories.places:
-            raise InvalidInput(f"{path}:{number}: the user {user!r} has no history.")
-        if item not in histories.numbers:
-            raise InvalidInput(f"{path}:{number}: the item {item!r} is not in the catalogue.")
-        seen.add(user)
+            raise InvalidInput(
+                f"{path}:{number}: the user {user!r} comes twice, first in line {seen[user]}. One "
+                "item of each user is to be guessed."
+            )
+        seen[user] = number
+        if target == UNKNOWN and not example:
+            example = f"line {number} has {item!r} of {user!r}"
         lines.append(number)
-        places.append(histories.places[user])
-        targets.append(histories.numbers[item])
+        places.append(place)
+        targets.append(target)
+    if not lines:
+        raise InvalidInput(
+            f"{path} has only {header!r}, which names no user and no item that is known; a line is "
+            "a user, a tab and the next item."
+        )
+    _tell_header(path, header, tell)
     found = np.array(targets, np.int64)
+    unknown = int((found == UNKNOWN).sum())
+    if unknown > _MOST * len(found):
+        raise InvalidInput(
+            f"{path}: {unknown:,} of {len(found):,} items are not in the catalogue: {example}. It "
+            "is the catalogue of something else. Give the one that the targets are of."
+        )
+    if unknown:
+        tell(
+            f"{path}: {unknown:,} of {len(found):,} items are not in the catalogue, a miss for "
+            f"every system: {example}."
+        )
+    if new := places.count(UNKNOWN):
+        tell(
+            f"{path}: {new:,} of {len(found):,} users have no history. They are new: every system "
+            "guesses what is popular."
+        )
     _check_leak(path, lines, histories, places, found)
     return places, found
 
@@ -162,6 +246,14 @@ def _check_leak(
         InvalidInput: of most users the last item of the history is the target, and it is not so
             that most of them take the same item again and again.
     """
+    known = [at for at, place in enumerate(places) if place != UNKNOWN]
+    if not known:
+        return
+    lines, places, targets = (
+        [lines[at] for at in known],
+        [places[at] for at in known],
+        targets[known],
+    )
     rows = [histories.rows[place] for place in places]
     given = np.array([row[-1] for row in rows]) == targets
     again = np.array([len(row) > 1 and row[-1] == row[-2] for row in rows])
@@ -177,27 +269,48 @@ def _check_leak(
 
 
 def _lines(path: Path, second: str) -> Iterator[tuple[int, str, str]]:
-    """Number, first and second part of each line that is not empty."""
+    """Number, first and second part of each line that is not empty; the second may be empty."""
     if not path.is_file():
         raise NotFound(f"There is no file {path}.")
     count = 0
     try:
-        unzipped = gzip.open if path.suffix == ".gz" else open
+        unzipped = gzip.open if is_gzip(path) else open
         with unzipped(path, "rt", encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, 1):
                 if not line.strip():
                     continue
                 user, tab, rest = line.rstrip("\r\n").partition("\t")
-                if not tab or not user.strip() or not rest.strip():
-                    raise InvalidInput(
-                        f"{path}:{number}: got {line[:80]!r}; a line is a user, a tab and {second}."
-                    )
+                if not tab or not user.strip():
+                    raise _shape(path, number, line.rstrip("\r\n"), second)
                 count += 1
                 yield number, user.strip(), rest.strip()
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InvalidInput(f"{path} can't be read: {error}.") from error
     if not count:
         raise InvalidInput(f"{path} is empty; a line is a user, a tab and {second}.")
+
+
+def _shape(path: Path, number: int, line: str, second: str) -> InvalidInput:
+    return InvalidInput(
+        f"{path}:{number}: got {line[:80]!r}; a line is a user, a tab and {second}."
+    )
+
+
+def _like_header(first: str, second: str) -> bool:
+    """Whether a first line of which nothing is known may name columns: words without digits."""
+    return bool(second) and not any(letter.isdigit() for letter in first + second)
+
+
+def _tell_header(path: Path, header: str, tell: Callable[[str], None]) -> None:
+    if header:
+        tell(
+            f"{path}: the first line, {header[:80]!r}, is taken for a header and left out: none of "
+            "it is in the catalogue."
+        )
+
+
+def _tell(text: str) -> None:
+    print(f"neuralrank: {text}", file=sys.stderr, flush=True)
 
 
 def _digest(item: str) -> bytes:

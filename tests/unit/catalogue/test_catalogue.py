@@ -123,9 +123,17 @@ def test_parquet_without_title(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl.gz", "a.csv.gz"])
 def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    path.write_text("this is plain text")
+    path.write_bytes(b"\x1f\x8b but the rest is something else")
     with pytest.raises(InvalidInput, match=r"damaged gzip file|not a Parquet file"):
         rows(path)
+
+
+def test_whether_a_file_is_gzip_is_told_by_what_is_in_it(tmp_path: Path) -> None:
+    text = b"id,title\n1,kettle\n"
+    (tmp_path / "a.csv").write_bytes(gzip.compress(text))
+    (tmp_path / "b.csv.gz").write_bytes(text)
+    expected = [Row(2, {"id": "1", "title": "kettle"})]
+    assert rows(tmp_path / "a.csv") == rows(tmp_path / "b.csv.gz") == expected
 
 
 @pytest.mark.parametrize("name", ["a.xlsx", "a", "a.json", "a.parquet.gz", "a.gz"])

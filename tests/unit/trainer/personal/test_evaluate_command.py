@@ -12,6 +12,7 @@ pytest.importorskip("implicit")
 
 from neuralrank.cli import evaluate_personal
 from neuralrank.cli.commands import app
+from neuralrank.errors import InvalidInput
 
 
 @pytest.fixture
@@ -45,6 +46,38 @@ def test_json_is_all_that_is_printed(files: Path) -> None:
     assert report["systems"]["item_knn"] == {"HitRate@10": 1.0, "nDCG@10": 1.0}
     assert report["systems"]["popularity"]["nDCG@10"] < 0.9
     assert "item_knn: HitRate@10 1.0000" in done.stderr
+
+
+def test_one_stale_line_does_not_refuse_the_rest(files: Path) -> None:
+    command = [*arguments(files), "--systems", "popularity,item_knn", "--json"]
+    clean = CliRunner().invoke(app, command)
+    with (files / "h.tsv").open("a") as stream:
+        stream.write("\nw\tdelisted\nx\t\n")
+    with (files / "t.tsv").open("a") as stream:
+        stream.write("\nw\t11\nx\t11\nnobody\tdelisted\n")
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    # Two more hits, of new users, and one more miss.
+    report = orjson.loads(done.stdout)
+    assert report["users"] == 8
+    for name, numbers in orjson.loads(clean.stdout)["systems"].items():
+        expected = (5 * numbers["HitRate@10"] + 2) / 8
+        assert report["systems"][name]["HitRate@10"] == pytest.approx(expected, abs=1e-6)
+    assert (
+        "h.tsv: 1 of 131 items are not in the catalogue, and left out: line 46 has" in done.stderr
+    )
+    assert "h.tsv: 2 of 47 users have no item, and are left out" in done.stderr
+    assert "t.tsv: 1 of 8 items are not in the catalogue, a miss for every system" in done.stderr
+    assert "t.tsv: 3 of 8 users have no history" in done.stderr
+    for text in ("are not in the catalogue", "have no item", "have no history"):
+        assert text not in clean.stderr
+
+
+def test_the_catalogue_of_something_else_is_refused(files: Path) -> None:
+    (files / "c.jsonl").write_bytes(b'{"id": "11", "title": "game"}')
+    done = CliRunner().invoke(app, [*arguments(files), "--systems", "popularity"])
+    assert isinstance(done.exception, InvalidInput)
+    assert "85 of 130 items are not in the catalogue" in str(done.exception)
 
 
 def test_a_table_is_printed_without_it(files: Path) -> None:

@@ -87,8 +87,11 @@ def test_a_file_of_histories_is_read_and_ids_lose_their_order(tmp_path: Path) ->
     ("text", "message"),
     [
         ("a 0 1", "h.tsv:1: got 'a 0 1'"),
-        ("a\t0 1\na\t1 0", "h.tsv:2: the user 'a' comes twice"),
-        ("a\t0 9", "the item '9', which is not in the catalogue"),
+        ("a\t0 1\na\t1 0", "h.tsv:2: the user 'a' comes twice, first in line 1"),
+        ("a\t\na\t1 0", "h.tsv:2: the user 'a' comes twice, first in line 1"),
+        ("\t0 1", "h.tsv:1: got '\\t0 1'"),
+        ("a\t0 1\nb\t7 9 8", "3 of 5 items are not in the catalogue: line 2 has '7' of 'b'"),
+        ("user\titems\n", "No user has two items"),
         ("a\t0\nb\t1", "No user has two items"),
         ("\n", "h.tsv is empty"),
     ],
@@ -100,13 +103,98 @@ def test_what_is_no_file_of_histories_is_told(tmp_path: Path, text: str, message
         read_histories(file, ["0", "1"])
 
 
-def test_targets_must_be_of_known_users_and_items(tmp_path: Path) -> None:
+def test_what_is_not_in_the_catalogue_any_more_is_left_out_of_histories(tmp_path: Path) -> None:
+    file, told = tmp_path / "h.tsv", list[str]()
+    file.write_text("a\t0 9 1\nb\t8\nc\t\nd\t1 0\n")
+    found = read_histories(file, ["0", "1"], told.append)
+    assert {
+        user: [found.items[number] for number in row]
+        for user, row in zip(found.users, found.rows, strict=True)
+    } == {"a": ["0", "1"], "d": ["1", "0"]}
+    assert told == [
+        f"{file}: 2 of 6 items are not in the catalogue, and left out: line 1 has '9' of 'a'.",
+        f"{file}: 2 of 4 users have no item, and are left out.",
+    ]
+
+
+def test_what_is_left_out_is_told_on_standard_error_and_nothing_where_all_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, targets = tmp_path / "h.tsv", tmp_path / "t.tsv"
+    file.write_text("a\t0 1\nb\t1 0\n")
+    targets.write_text("a\t2\nb\t2\n")
+    found = read_histories(file, ["0", "1", "2"])
+    assert read_targets(targets, found)[0] == [0, 1]
+    assert capsys.readouterr() == ("", "")
+    file.write_text("a\t0 1\nb\t1 9\n")
+    read_histories(file, ["0", "1", "2"])
+    assert capsys.readouterr().err.startswith(f"neuralrank: {file}: 1 of 4 items")
+
+
+def test_a_header_is_left_out(tmp_path: Path) -> None:
+    file, targets, told = tmp_path / "h.tsv", tmp_path / "t.tsv", list[str]()
+    file.write_text("user\titems\na\t0 1\nb\tgone 1 0\n")
+    found = read_histories(file, ["0", "1", "2"], told.append)
+    assert found.users == ("a", "b")
+    assert told[0] == (
+        f"{file}: the first line, 'user\\titems', is taken for a header and left out: none of it "
+        "is in the catalogue."
+    )
+    assert told[1].startswith(f"{file}: 1 of 5 items")
+    targets.write_text("user\tnext item\na\t2\n")
+    assert read_targets(targets, found, told.append)[0] == [0]
+    assert told[2].startswith(
+        f"{targets}: the first line, 'user\\tnext item', is taken for a header"
+    )
+    # Only the first line is one, and only where nothing of it is known, and no word is a number.
+    file.write_text("a\t0 1\nuser\titems\n")
+    targets.write_text("b\t0\nuser\titem\na\t2\n")
+    found = read_histories(file, ["0", "1", "2"], told.append)
+    assert "line 2 has 'items' of 'user'" in told[3]
+    assert read_targets(targets, found, told.append)[0] == [-1, -1, 0]
+    file.write_text("u7\titems\na\t0 1\n")
+    read_histories(file, ["0", "1", "2"], told.append)
+    assert not any("for a header" in text for text in told[3:])
+
+
+def test_whether_a_file_is_gzip_is_told_by_what_is_in_it(tmp_path: Path) -> None:
+    text = b"a\t0 1\n"
+    (tmp_path / "h.tsv").write_bytes(gzip.compress(text))
+    (tmp_path / "h.tsv.gz").write_bytes(text)
+    for name in ("h.tsv", "h.tsv.gz"):
+        assert read_histories(tmp_path / name, ["0", "1"]).users == ("a",)
+    (tmp_path / "h.tsv").write_bytes(gzip.compress(text)[:-9])
+    with pytest.raises(InvalidInput, match="can't be read"):
+        read_histories(tmp_path / "h.tsv", ["0", "1"])
+
+
+def test_targets_of_new_users_and_of_delisted_items_are_counted(tmp_path: Path) -> None:
+    file, told = tmp_path / "t.tsv", list[str]()
+    histories = Histories.of(["x", "y", "z"], {"a": ["x", "y"], "b": ["y", "x"]})
+    file.write_text("a\tz\nnew\tz\nb\tgone\n")
+    places, targets = read_targets(file, histories, told.append)
+    assert places == [0, -1, 1]
+    assert targets.tolist() == [histories.numbers["z"], histories.numbers["z"], -1]
+    assert told == [
+        f"{file}: 1 of 3 items are not in the catalogue, a miss for every system: line 3 has "
+        "'gone' of 'b'.",
+        f"{file}: 1 of 3 users have no history. They are new: every system guesses what is "
+        "popular.",
+    ]
+    # Where nobody has a history, nothing can be given away either.
+    file.write_text("new\tz\n")
+    assert read_targets(file, histories, told.append)[0] == [-1]
+
+
+def test_what_is_no_file_of_targets_is_told(tmp_path: Path) -> None:
     histories = Histories.of(["x", "y"], {"a": ["x", "y"]})
     file = tmp_path / "t.tsv"
     for text, message in (
-        ("b\tx", "user 'b' has no history"),
-        ("a\tz", "item 'z' is not in the catalogue"),
-        ("a\tx\na\ty", "comes twice"),
+        ("a\tz", "1 of 1 items are not in the catalogue: line 1 has 'z' of 'a'"),
+        ("a\tx\na\ty", "t.tsv:2: the user 'a' comes twice, first in line 1"),
+        ("a\tx y", "t.tsv:1: got 'a.*x y'; a line is a user, a tab and the next item"),
+        ("a\t", "t.tsv:1: got 'a.*'; a line is a user, a tab and the next item"),
+        ("user\titem", "has only 'user.*item', which names no user and no item that is known"),
     ):
         file.write_text(text)
         with pytest.raises(InvalidInput, match=message):
@@ -226,6 +314,47 @@ def test_what_a_user_has_had_is_no_answer_where_it_is_said_so() -> None:
     assert guess(neighbours, histories, [0], target, exclude_seen=True).hit[0] == 1.0
 
 
+def test_new_users_get_what_is_popular_and_what_nobody_has_is_a_miss(tmp_path: Path) -> None:
+    histories = Histories.of(["a", "b", "c"], {"1": ["a", "b"], "2": ["b"], "3": ["b", "a"]})
+    a, b = histories.numbers["a"], histories.numbers["b"]
+    # Of the ones known too, whatever stands beside them.
+    targets = np.array([b, a, -1, -1, b])
+    ones = list[int]()
+    found = guess(
+        Neighbours(ItemStatistics.of(histories).cosines(), 0.8), histories, [-1, -1, -1, 0, 1],
+        targets, exclude_seen=False, progress=ones.append,
+    )  # fmt: skip
+    assert found.ndcg[:4].tolist() == [1.0, pytest.approx(1 / np.log2(3)), 0.0, 0.0]
+    assert found.hit.tolist() == [1.0, 1.0, 0.0, 0.0, 1.0]
+    assert sum(ones) == 5
+    alone = guess(
+        Neighbours(ItemStatistics.of(histories).cosines(), 0.8), histories, [1], targets[4:],
+        exclude_seen=False,
+    )  # fmt: skip
+    assert found.ndcg[4] == alone.ndcg[0]
+    # Where all are new, what learns is not asked at all.
+    content = lambda: Content("", np.zeros((3, 2), np.float32))  # noqa: E731
+    all_new = compare(histories, content, [-1], np.array([b]), ["item_knn"], tmp_path, Silent())
+    assert all_new.json()["systems"]["item_knn"]["HitRate@10"] == 1.0
+
+
+def test_targets_that_are_no_answer_are_counted(tmp_path: Path) -> None:
+    def said(rows: dict[str, list[str]]) -> list[str]:
+        histories, watcher = Histories.of(["a", "b", "c"], rows), Silent()
+        targets = np.array([histories.numbers[item] for item in "ac"])
+        content = lambda: Content("", np.zeros((3, 2), np.float32))  # noqa: E731
+        compare(histories, content, [0, 1], targets, ["popularity"], tmp_path, watcher)
+        return [text for text in watcher.said if " of 2 targets" in text]
+
+    assert said({"1": ["a", "b"], "2": ["b", "a"]}) == [
+        "1 of 2 targets are items that their users had before: these are no answer, as hardly any "
+        "history repeats one, and a miss for every system."
+    ]
+    assert said({"1": ["b", "c"], "2": ["b", "a"]}) == []
+    # Where histories repeat, it is an answer like others.
+    assert said({"1": ["a", "b", "a"], "2": ["b", "a"]}) == []
+
+
 def test_neighbours_are_tuned_on_what_they_are_measured_on() -> None:
     random = np.random.default_rng(0)
 
@@ -279,6 +408,19 @@ def test_all_systems_guess_and_those_that_see_the_order_guess_best(tmp_path: Pat
         return systems
 
     first = run()
+    # A new user and a miss: every system takes both, and nothing else changes.
+    known, wanted, places = wanted, np.append(wanted, [wanted[0], -1]), [*places, -1, 0]
+    with_others = compare(
+        histories, lambda: Content("a", content), places, wanted, SYSTEMS, tmp_path, watcher,
+        options,
+    )  # fmt: skip
+    assert with_others.json()["users"] == USERS + 2
+    new = {name: guessed.ndcg[USERS] for name, guessed in with_others.systems.items()}
+    assert len(set(new.values())) == 1
+    for name, guessed in with_others.systems.items():
+        assert guessed.ndcg[USERS + 1] == 0.0
+        assert guessed.ndcg[:USERS].mean() == pytest.approx(first[name]["nDCG@10"], abs=1e-6)
+    wanted, places = known, places[:USERS]
     assert list(first) == list(SYSTEMS)
     assert f"neuralrank: users {USERS} of {USERS}" in watcher.said
     assert first["neuralrank"]["nDCG@10"] > 0.9

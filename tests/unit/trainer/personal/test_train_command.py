@@ -299,13 +299,15 @@ def test_histories_become_a_bundle_too(registry: Registry, tmp_path: Path) -> No
     rows = [orjson.dumps({"id": str(n), "title": title}) for n, title in enumerate(THINGS)]
     (tmp_path / "c.jsonl").write_bytes(b"\n".join(rows))
     users = "\n".join(f"u{n}\t{n % 3} {n % 3 + 3} {n % 2}" for n in range(12))
-    (tmp_path / "h.tsv").write_text(users)
+    # What is not sold any more is left out.
+    (tmp_path / "h.tsv").write_text(f"{users}\nold\tdelisted\n")
     done = command(
         registry, tmp_path, "--histories", tmp_path / "h.tsv", "--catalogue", tmp_path / "c.jsonl",
         "--out", tmp_path / "run", "--no-publish", "--id-events", "3", *TRAINING,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "0 pages with a click, 12 users" in done.stdout
+    assert "1 of 37 items are not in the catalogue, and left out" in done.stderr
     assert [ref for ref in registry.refs() if ref.startswith("personal")] == []
     assert (tmp_path / "run" / "bundle" / "items.json").is_file()
 

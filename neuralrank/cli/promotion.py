@@ -107,7 +107,8 @@ def promote(
     (under its name, else the one that answers in its place) on held-back judgments, and not worse
     in the clicks that logged pages would have got, nor in any segment; else it stays a candidate,
     exit code 3, and `neuralrank models candidates` says why.
-    Other bundles, put there by a person, need no proof.
+    Other bundles, put there by a person, need no proof. What serves already goes on serving, and
+    what is known of it stays.
     """
     target = open_registry(registry)
     trials = {"canary": canary, "shadow": shadow}
@@ -143,6 +144,11 @@ def promote(
         )
         return
     full = target.resolve(ref)
+    if _serves(target, full):
+        # Pinned where it was only the newest; there is nothing to prove or to force.
+        target.promote(full, max_slowdown=max_slowdown)
+        say_done(full, "serving", "is in service already", as_json)
+        return
     candidate = target.candidate(full)
     if force:
         candidate = (candidate or Candidate()).forced(reason.strip())
@@ -176,6 +182,13 @@ def _is_given(context: typer.Context, name: str) -> bool:
     """Whether a person said so; a default is no such word."""
     source = context.get_parameter_source(name)
     return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+
+
+def _serves(target: Registry, ref: str) -> bool:
+    try:
+        return target.serves(ref)
+    except InvalidInput:  # a `serving.json` is damaged; a promotion writes it anew
+        return False
 
 
 def rollback(

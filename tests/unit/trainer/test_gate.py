@@ -193,6 +193,22 @@ def test_a_candidate_that_is_better_serves(
     assert json.loads(run("rollback", "ranker", "--json").stdout)["ref"] == first
 
 
+def test_what_serves_already_is_said_to_and_its_record_stays(
+    tmp_path: Path, refs: tuple[str, str]
+) -> None:
+    """It was said to stay a candidate, compared with another than what serves: itself."""
+    data = ("--dataset", tmp_path / "data")
+    assert run("promote", refs[1], *data).exit_code == 0
+    before = listed()[refs[1]]
+    for more in ((), data, ("--force", "--reason", "so")):
+        done = run("promote", refs[1], *more)
+        assert done.exit_code == 0, done.output
+        assert done.stdout == f"{refs[1]} is in service already\n"
+        assert listed()[refs[1]] == before
+    assert json.loads(run("rollback", "ranker", "--json").stdout)["ref"] == refs[0]
+    assert "already" not in run("promote", refs[1]).stdout
+
+
 def test_a_candidate_that_is_worse_stays_one_with_the_reason(
     tmp_path: Path, registry: Registry, refs: tuple[str, str]
 ) -> None:

@@ -219,6 +219,10 @@ def candidates(
     does. forced: a person put it into service, and why.
     """
     target = open_registry(registry)
+    if "@" in name:
+        raise InvalidInput(f"NAME got {name!r}; allowed is a name without hash.")
+    if name and name not in {parse_ref(ref)[0] for ref in target.refs()}:
+        target.resolve(name)  # NotFound with a list, for a name that is not there
     found = {
         ref: candidate
         for ref, candidate in target.candidates().items()
@@ -236,7 +240,8 @@ def candidates(
         table.add_row(*map(str, columns))
     table_console().print(table)
     if not rows:
-        typer.echo(f"No bundle of {target.url} is or was a candidate.")
+        of = f"{name} in {target.url}" if name else target.url
+        typer.echo(f"No bundle of {of} is or was a candidate.")
 
 
 def _row(ref: str, service: str, candidate: Candidate) -> dict[str, object]:

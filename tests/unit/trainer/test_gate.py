@@ -193,6 +193,18 @@ def test_a_candidate_that_is_better_serves(
     assert json.loads(run("rollback", "ranker", "--json").stdout)["ref"] == first
 
 
+def test_candidates_of_a_name_name_it(registry: Registry, refs: tuple[str, str]) -> None:
+    """An unknown name was answered with "no bundle is or was a candidate", which one was."""
+    error = run("candidates", "rankr").exception
+    assert isinstance(error, NotFound)
+    assert refs[0] in str(error)
+    assert isinstance(run("candidates", refs[1]).exception, InvalidInput)
+    assert run("remove", refs[1]).exit_code == 0
+    done = run("candidates", "ranker")
+    assert done.exit_code == 0
+    assert f"No bundle of ranker in {registry.url} is or was a candidate." in done.stdout
+
+
 def test_what_serves_already_is_said_to_and_its_record_stays(
     tmp_path: Path, refs: tuple[str, str]
 ) -> None:

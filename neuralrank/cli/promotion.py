@@ -115,21 +115,21 @@ def promote(
     given = {role: share for role, share in trials.items() if share is not None}
     ways = [*(f"--{role}" for role in given), *_named(dataset=dataset is not None, force=force)]
     if len(ways) > 1:
-        raise typer.BadParameter(f"{', '.join(ways)}: give one of them at a time")
+        raise InvalidInput(f"{', '.join(ways)}: give one of them at a time.")
     if given and max_slowdown is not None:
-        raise typer.BadParameter(f"{ways[0]} changes nothing that --max-slowdown could stop")
+        raise InvalidInput(f"{ways[0]} changes nothing that --max-slowdown could stop.")
     told = [name for name in _OF_THE_GATE if _is_given(context, name)]
     if told and dataset is None:
-        raise typer.BadParameter(
+        raise InvalidInput(
             f"{', '.join(_named(**dict.fromkeys(told, True)))}: without --dataset nothing is "
-            "compared; give it, which has the logged pages"
+            "compared; give it, which has the logged pages."
         )
     if force != bool(reason.strip()):
-        raise typer.BadParameter("--force needs --reason, and --reason goes with --force")
+        raise InvalidInput("--force needs --reason, and --reason goes with --force.")
     if not given and ways and not parse_ref(ref)[1]:
-        raise typer.BadParameter(
+        raise InvalidInput(
             f"{ways[0]} is for one bundle, and {ref} follows the newest: name it by its hash, "
-            "NAME@HASH (`neuralrank models candidates` lists them)"
+            "NAME@HASH (`neuralrank models candidates` lists them)."
         )
     if given:
         role, share = next(iter(given.items()))

@@ -3,6 +3,7 @@ yet."""
 
 import sys
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Final
 
 import orjson
@@ -169,8 +170,24 @@ def promote(
             if as_json:
                 typer.echo(orjson.dumps(_row(full, "candidate", candidate)).decode())
             print(f"neuralrank: {error}", file=sys.stderr)
+            if not as_json and dataset is not None:
+                _say_found(candidate, passed=False)
             raise typer.Exit(EXIT_CODE[InvalidInput]) from error
     say_done(full, "serving", "is in service", as_json)
+    if candidate is not None and not as_json and dataset is not None:
+        _say_found(candidate, passed=True)
+
+
+def _say_found(candidate: Candidate, *, passed: bool) -> None:
+    """On what it passed, and what was not looked at; why it did not is the error's."""
+    from trainer.gate import TOO_SMALL
+
+    if passed:
+        typer.echo(candidate.reason)
+    for check in candidate.checks:
+        if check.name == TOO_SMALL:
+            more = " … (all: `neuralrank models candidates --json`)"
+            typer.echo(shorten(check.words, 1_000, placeholder=more), err=not passed)
 
 
 def _named(**given: bool) -> list[str]:

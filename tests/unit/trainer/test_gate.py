@@ -221,6 +221,28 @@ def test_what_serves_already_is_said_to_and_its_record_stays(
     assert "already" not in run("promote", refs[1]).stdout
 
 
+def test_on_how_little_it_passed_and_what_was_not_looked_at_is_said(
+    tmp_path: Path, refs: tuple[str, str]
+) -> None:
+    """It said that it is better, of four queries, and nothing of the segments."""
+    done = run("promote", refs[1], "--dataset", tmp_path / "other")
+    assert done.exit_code == 3
+    assert "Not looked at, with fewer than 10 each: " in done.stderr
+    done = run("promote", refs[1], "--dataset", tmp_path / "data")
+    assert done.exit_code == 0, done.output
+    row = listed()[refs[1]]
+    by_name = {check["name"]: check for check in row["checks"]}
+    judged = by_name["nDCG@10 on held-back judgments"]
+    assert judged["on"] == "4 queries"
+    assert row["reason"] == f"It is better: passed on 4 queries, p {judged['p']:.2g}."
+    words = by_name["segments too small to be looked at"]["words"]
+    assert "nDCG@10 of language zh (1)" in words
+    assert done.stdout.splitlines()[1:] == [row["reason"], words]
+    # Nothing of that where all of them were.
+    found = checks(ranker(tmp_path, ""), ranker(tmp_path, "phone-2"), SMALL)
+    assert "segments too small to be looked at" not in {check.name for check in found}
+
+
 def test_a_candidate_that_is_worse_stays_one_with_the_reason(
     tmp_path: Path, registry: Registry, refs: tuple[str, str]
 ) -> None:

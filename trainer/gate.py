@@ -19,13 +19,15 @@ from trainer.evaluation.relevance import MAIN, METRICS
 from trainer.evaluation.scoring import Track, load_scorer
 
 __all__ = [
-    "FORGOTTEN", "JUDGED", "Rules", "allowed", "checks", "forgotten", "gained", "kept", "loss",
-    "measured", "opponent", "promoted",
+    "FORGOTTEN", "JUDGED", "TOO_SMALL", "Rules", "allowed", "checks", "forgotten", "gained", "kept",
+    "loss", "measured", "opponent", "promoted",
 ]  # fmt: skip
 
 # The check of held-back judgments, and that of what earlier test parts held.
 JUDGED: Final = f"{MAIN} on held-back judgments"
 FORGOTTEN: Final = f"{MAIN} on old test parts"
+# Says which segments were not looked at; it can't fail.
+TOO_SMALL: Final = "segments too small to be looked at"
 _LOADS: Final = "loads and computes what it was published with"
 
 
@@ -45,7 +47,8 @@ class Rules:
     # The share of the value in service that may be lost, of the estimated clicks a page and of each
     # segment.
     margin: float = 0.02
-    # Segments with fewer queries (or pages) are not looked at: chance alone moves them by more.
+    # Segments with fewer queries (or pages) are named and not looked at: chance alone moves them by
+    # more.
     min_size: int = 10
 
     def __post_init__(self) -> None:
@@ -157,12 +160,19 @@ def checks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator
     """All that is compared, passed or not."""
     yield _judgments(candidate, serving, rules)
     yield _clicks(candidate, serving, rules)
-    others = serving.segments
+    others, small = serving.segments, []
     for key, segment in candidate.segments.items():
+        if segment.size < rules.min_size:
+            small.append(segment)
         if segment.size < rules.min_size or key not in others:
             continue
         name = f"{segment.metric} of {segment.dimension} {segment.name}"
         yield kept(name, "", segment.value, others[key].value, rules)
+    if small:
+        small.sort(key=lambda segment: -segment.size)
+        named = (f"{one.metric} of {one.dimension} {one.name} ({one.size:,})" for one in small)
+        words = f"Not looked at, with fewer than {rules.min_size:,} each: {', '.join(named)}."
+        yield Check(name=TOO_SMALL, passed=True, words=words)
 
 
 def _judgments(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:
@@ -176,7 +186,8 @@ def _judgments(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Chec
     left = candidate.judgments.trained
     of = f" ({candidate.judgments.source}s, {len(mine.queries):,} queries"
     of += f"; {left:,} more are trained on and left out)" if left else ")"
-    return gained(JUDGED, of, mine, theirs, METRICS[MAIN], rules)
+    check = gained(JUDGED, of, mine, theirs, METRICS[MAIN], rules)
+    return check.model_copy(update={"on": f"{len(mine.queries):,} queries"})
 
 
 def gained(name: str, of: str, mine: Judged, theirs: Judged, metric: str, rules: Rules) -> Check:
@@ -197,6 +208,8 @@ def gained(name: str, of: str, mine: Judged, theirs: Judged, metric: str, rules:
         f"(p {found.p:.3f}); asked for is a gain of {asked}.",
         candidate=value,
         serving=before,
+        on=of.strip(" ()"),
+        p=found.p,
     )
 
 

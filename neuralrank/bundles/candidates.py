@@ -33,6 +33,10 @@ class Check(_Model):
     words: str
     candidate: float | None = None
     serving: float | None = None
+    # Of the check that must show a gain: what it was measured on, such as `7 queries`, and how
+    # likely chance alone gives such a difference.
+    on: str = ""
+    p: float | None = None
 
 
 class Candidate(_Model):
@@ -57,7 +61,7 @@ class Candidate(_Model):
         return Candidate(
             outcome="refused" if failed else "passed",
             against=against,
-            reason=" ".join(check.words for check in failed) or "It is better.",
+            reason=" ".join(check.words for check in failed) or _better(checks),
             checks=checks,
             dataset=dataset,
             compared=now,
@@ -66,6 +70,14 @@ class Candidate(_Model):
     def forced(self, reason: str) -> "Candidate":
         """Put into service by a person, whatever was found."""
         return self.model_copy(update={"outcome": "forced", "reason": reason})
+
+
+def _better(checks: tuple[Check, ...]) -> str:
+    """That it is better, and on how much that rests."""
+    for check in checks:
+        if check.p is not None:
+            return f"It is better: passed on {check.on}, p {check.p:.2g}."
+    return "It is better."
 
 
 def parse_candidate(data: bytes, origin: str) -> Candidate:

@@ -3,6 +3,7 @@ yet."""
 
 import sys
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Final
 
 import orjson
@@ -107,28 +108,29 @@ def promote(
     (under its name, else the one that answers in its place) on held-back judgments, and not worse
     in the clicks that logged pages would have got, nor in any segment; else it stays a candidate,
     exit code 3, and `neuralrank models candidates` says why.
-    Other bundles, put there by a person, need no proof.
+    Other bundles, put there by a person, need no proof. What serves already goes on serving, and
+    what is known of it stays.
     """
     target = open_registry(registry)
     trials = {"canary": canary, "shadow": shadow}
     given = {role: share for role, share in trials.items() if share is not None}
     ways = [*(f"--{role}" for role in given), *_named(dataset=dataset is not None, force=force)]
     if len(ways) > 1:
-        raise typer.BadParameter(f"{', '.join(ways)}: give one of them at a time")
+        raise InvalidInput(f"{', '.join(ways)}: give one of them at a time.")
     if given and max_slowdown is not None:
-        raise typer.BadParameter(f"{ways[0]} changes nothing that --max-slowdown could stop")
+        raise InvalidInput(f"{ways[0]} changes nothing that --max-slowdown could stop.")
     told = [name for name in _OF_THE_GATE if _is_given(context, name)]
     if told and dataset is None:
-        raise typer.BadParameter(
+        raise InvalidInput(
             f"{', '.join(_named(**dict.fromkeys(told, True)))}: without --dataset nothing is "
-            "compared; give it, which has the logged pages"
+            "compared; give it, which has the logged pages."
         )
     if force != bool(reason.strip()):
-        raise typer.BadParameter("--force needs --reason, and --reason goes with --force")
+        raise InvalidInput("--force needs --reason, and --reason goes with --force.")
     if not given and ways and not parse_ref(ref)[1]:
-        raise typer.BadParameter(
+        raise InvalidInput(
             f"{ways[0]} is for one bundle, and {ref} follows the newest: name it by its hash, "
-            "NAME@HASH (`neuralrank models candidates` lists them)"
+            "NAME@HASH (`neuralrank models candidates` lists them)."
         )
     if given:
         role, share = next(iter(given.items()))
@@ -143,6 +145,11 @@ def promote(
         )
         return
     full = target.resolve(ref)
+    if _serves(target, full):
+        # Pinned where it was only the newest; there is nothing to prove or to force.
+        target.promote(full, max_slowdown=max_slowdown)
+        say_done(full, "serving", "is in service already", as_json)
+        return
     candidate = target.candidate(full)
     if force:
         candidate = (candidate or Candidate()).forced(reason.strip())
@@ -163,8 +170,24 @@ def promote(
             if as_json:
                 typer.echo(orjson.dumps(_row(full, "candidate", candidate)).decode())
             print(f"neuralrank: {error}", file=sys.stderr)
+            if not as_json and dataset is not None:
+                _say_found(candidate, passed=False)
             raise typer.Exit(EXIT_CODE[InvalidInput]) from error
     say_done(full, "serving", "is in service", as_json)
+    if candidate is not None and not as_json and dataset is not None:
+        _say_found(candidate, passed=True)
+
+
+def _say_found(candidate: Candidate, *, passed: bool) -> None:
+    """On what it passed, and what was not looked at; why it did not is the error's."""
+    from trainer.gate import TOO_SMALL
+
+    if passed:
+        typer.echo(candidate.reason)
+    for check in candidate.checks:
+        if check.name == TOO_SMALL:
+            more = " … (all: `neuralrank models candidates --json`)"
+            typer.echo(shorten(check.words, 1_000, placeholder=more), err=not passed)
 
 
 def _named(**given: bool) -> list[str]:
@@ -176,6 +199,13 @@ def _is_given(context: typer.Context, name: str) -> bool:
     """Whether a person said so; a default is no such word."""
     source = context.get_parameter_source(name)
     return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+
+
+def _serves(target: Registry, ref: str) -> bool:
+    try:
+        return target.serves(ref)
+    except InvalidInput:  # a `serving.json` is damaged; a promotion writes it anew
+        return False
 
 
 def rollback(
@@ -206,6 +236,10 @@ def candidates(
     does. forced: a person put it into service, and why.
     """
     target = open_registry(registry)
+    if "@" in name:
+        raise InvalidInput(f"NAME got {name!r}; allowed is a name without hash.")
+    if name and name not in {parse_ref(ref)[0] for ref in target.refs()}:
+        target.resolve(name)  # NotFound with a list, for a name that is not there
     found = {
         ref: candidate
         for ref, candidate in target.candidates().items()
@@ -223,7 +257,8 @@ def candidates(
         table.add_row(*map(str, columns))
     table_console().print(table)
     if not rows:
-        typer.echo(f"No bundle of {target.url} is or was a candidate.")
+        of = f"{name} in {target.url}" if name else target.url
+        typer.echo(f"No bundle of {of} is or was a candidate.")
 
 
 def _row(ref: str, service: str, candidate: Candidate) -> dict[str, object]:

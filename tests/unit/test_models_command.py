@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
+from neuralrank.errors import InvalidInput
 from tests.unit.bundles.test_registry import three
 
 NAME = "tiny-cross-encoder"
@@ -85,4 +86,4 @@ def test_trials_and_removal(refs: list[str]) -> None:
 
 def test_trials_go_one_at_a_time(refs: list[str]) -> None:
     done = CliRunner().invoke(app, ["models", "promote", refs[0], "--canary", "1", "--shadow", "1"])
-    assert done.exit_code == 2
+    assert isinstance(done.exception, InvalidInput)

@@ -25,13 +25,13 @@ _SAME: Final = 1e-3
 class Row:
     """A model as it was measured: `megabytes` of its graph, `milliseconds` for 100 pairs of the
     dataset (median), `ndcg` at 10 of its held-back part, and Pearson's `correlation` of its scores
-    with those of the first row."""
+    with those of the first row; None where one of both gives one score for all."""
 
     what: str
     megabytes: float
     milliseconds: float
     ndcg: float
-    correlation: float
+    correlation: float | None
 
 
 class Bench:
@@ -54,7 +54,7 @@ class Bench:
             round(bundle.model.stat().st_size / 1e6, 2),
             round(self._milliseconds(model), 1),
             round(mean_ndcg(self._held, scores), 4),
-            round(float(np.corrcoef(first, scores)[0, 1]), 4),
+            _correlation(first, scores),
         )
 
     def same(self, one: Bundle, other: Bundle) -> None:
@@ -88,3 +88,9 @@ class Bench:
             model.run(pairs)
             taken.append(time.perf_counter() - start)
         return float(np.median(taken)) * 1_000
+
+
+def _correlation(one: Floats, other: Floats) -> float | None:
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return round(float(np.corrcoef(one, other)[0, 1]), 4)

@@ -343,7 +343,8 @@ def counted(kept: pa.Table) -> Counter[str]:
 
 
 def summary(counts: Counter[str], users: set[str]) -> dict[str, int]:
-    """What `pull.json` says of counts and of users, of whom "" is nobody."""
+    """What `pull.json` says of counts and of users, of whom "" is nobody. A person counts by each
+    name that they have: `client_id` in a query and `user_id` in an event are two."""
     counted = {name: counts[name] for name in ("queries", *_COUNTED.values(), "other")}
     return {**counted, "users": len(users - {""})}
 

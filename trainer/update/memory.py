@@ -57,7 +57,7 @@ class Memory:
         except OSError as error:
             raise NotFound(
                 f"{folder / _TRAINED} can't be read: {error.strerror or error}. Begin anew with "
-                "another --state folder."
+                "another --out folder."
             ) from error
         replay, old = (Dataset.open(folder / name) for name in ("replay", "old"))
         return cls(replay, old, frozenset(trained))

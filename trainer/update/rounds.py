@@ -128,7 +128,7 @@ class Learner:
         state = read_state(self.folder) or State(name=self.name, until=self.since)
         if state.name != self.name:
             raise InvalidInput(
-                f"{self.folder} learns {state.name!r}, not {self.name!r}. Name another --state "
+                f"{self.folder} learns {state.name!r}, not {self.name!r}. Name another --out "
                 "folder."
             )
         current = state.current or Open(

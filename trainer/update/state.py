@@ -106,7 +106,7 @@ def read_state(folder: Path) -> State | None:
         return None
     except ValidationError as error:
         raise InvalidInput(
-            f"{path}: {first_problem(error)}. Begin anew with another --state folder."
+            f"{path}: {first_problem(error)}. Begin anew with another --out folder."
         ) from error
 
 

@@ -90,6 +90,6 @@ def _print(rows: "tuple[Row, ...]") -> None:
             f"{row.megabytes:,.1f}",
             f"{row.milliseconds:,.0f}",
             f"{row.ndcg:.4f}",
-            f"{row.correlation:.4f}",
+            "–" if row.correlation is None else f"{row.correlation:.4f}",
         )
     plain_console().print(table, highlight=False)

@@ -1,5 +1,6 @@
 """`neuralrank train dataset`: logs or judgments become training examples."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -135,10 +136,12 @@ def dataset(
                 lacking,
             )
         made.write(out)
+    if not highest:
+        _warn_of_scale(_grades(made))
     if as_json:
         typer.echo(made.description.model_dump_json(by_alias=True))
     else:
-        _show(made, out)
+        _show(made, out, highest)
 
 
 def finders(
@@ -165,7 +168,26 @@ def finders(
     return Finders(titles, Bm25(items["text"].to_pylist()), neighbours)
 
 
-def _show(made: "Dataset", out: Path) -> None:
+def _grades(made: "Dataset") -> dict[int, int]:
+    """How many judgments have each grade, by grade; of logs, none."""
+    counts = made.description.counts.get("grades", {})
+    return {int(grade): count for grade, count in counts.items()}
+
+
+def _warn_of_scale(grades: dict[int, int]) -> None:
+    """One grade that is mistyped, 99 among 0 to 3, would make all others next to nothing."""
+    top, *below = sorted(filter(None, grades), reverse=True) or [0]
+    if below and top > 2 * below[0]:
+        print(
+            f"neuralrank: The highest grade, {top} ({grades[top]:,} of {sum(grades.values()):,} "
+            f"judgments), is more than twice the next one, {below[0]}, and becomes 1: all others "
+            "are small beside it. If it is a mistake, mend the file, or name the scale with "
+            "--highest, which then refuses what is above it.",
+            file=sys.stderr,
+        )
+
+
+def _show(made: "Dataset", out: Path, highest: int) -> None:
     description = made.description
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("from", description.source)
@@ -175,6 +197,11 @@ def _show(made: "Dataset", out: Path) -> None:
         rows = made.of("examples", part)
         queries = made.of("queries", part).num_rows
         table.add_row(part, f"{queries:,} queries, {rows.num_rows:,} examples")
+    if grades := _grades(made):
+        scale = f"0 to {highest} (--highest)" if highest else f"0 to {max(grades)} (in the file)"
+        table.add_row("scale", scale)
+        each = (f"{grade}: {count:,}" for grade, count in sorted(grades.items()))
+        table.add_row("grades", ", ".join(each))
     if description.propensities.estimator:
         values = ", ".join(f"{value:.3f}" for value in description.propensities.values[:10])
         table.add_row("propensities", f"{description.propensities.estimator}: {values}")

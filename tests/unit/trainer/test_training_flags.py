@@ -3,15 +3,21 @@
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from neuralrank.cli.train import train
 from neuralrank.cli.train.options import training_flags
-from trainer.loop import TrainingOptions
+from neuralrank.errors import InvalidSettings
+from trainer.compress.compressing import compress
+from trainer.loop import Method, TrainingOptions
+from trainer.personal.learning import train_personal
+from trainer.pretrain.run import _check_method
 
+CHECKOUT = Path(__file__).parents[3]
 received: list[Any] = []
 
 
@@ -66,3 +72,51 @@ def test_interrupted_it_says_so_and_exits_with_130(tmp_path: Path) -> None:
 def test_a_default_for_no_flag_is_a_mistake() -> None:
     with pytest.raises(TypeError, match="speed"):
         training_flags(speed=1)
+
+
+def documented() -> dict[str, dict[str, str]]:
+    """Of docs/trainer.md, by command: what it has."""
+    lines = (CHECKOUT / "docs/trainer.md").read_text().splitlines()
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
+    begin = next(n for n, row in enumerate(rows) if row[0] == "train …")
+    found: dict[str, dict[str, str]] = {}
+    for row in rows[begin + 2 :]:
+        if len(row) < 2:
+            break
+        found[row[0]] = dict(zip(rows[begin], row, strict=True))
+    return found
+
+
+def test_the_table_of_methods_and_trials_is_what_commands_take(tmp_path: Path) -> None:
+    table = documented()
+    assert set(table) == {"encoder", "reranker", "personal", "pretrain", "compress", "update"}
+    commands = typer.main.get_command(train).commands  # type: ignore[attr-defined]
+    for name, row in table.items():
+        flags = {parameter.name for parameter in commands[name].params}
+        assert "method" in flags
+        assert (row["--trials"] == "yes") == ("trials" in flags), name
+        # Nothing is missing without a reason.
+        assert bool(row["why not"]) == ("no" in row.values()), name
+    methods = get_args(Method)
+    nothing: Any = None
+    for method in methods:
+        training = TrainingOptions(out=tmp_path, method=method)
+        for name, fit in (
+            ("personal", lambda t: train_personal(nothing, nothing, t)),
+            ("compress", lambda t: compress(nothing, nothing, nothing, t)),
+        ):
+            # Taken, it stumbles over the nothing.
+            with pytest.raises((InvalidSettings, AttributeError)) as caught:
+                fit(training)
+            refused = isinstance(caught.value, InvalidSettings)
+            assert refused == (table[name][method] == "no"), (name, method)
+        for new in (False, True):
+            try:
+                _check_method(method, new)
+                taken = True
+            except InvalidSettings:
+                taken = False
+            said = table["pretrain"][method]
+            assert taken == (said == "yes" or (said.startswith("with") and not new)), (new, method)
+    for name in ("encoder", "reranker", "update"):
+        assert {table[name][method] for method in methods} == {"yes"}

@@ -21,7 +21,7 @@ from neuralrank.errors import InvalidInput, InvalidSettings
 from tests.unit.conftest import HIDDEN, LAYERS, tiny_bundle
 from tests.unit.trainer.text.conftest import tiny_checkpoint
 from tests.unit.trainer.text.test_reranker import excluding, tiny_dataset
-from trainer.compress.compressing import CompressOptions, compress
+from trainer.compress.compressing import Compressed, CompressOptions, compress
 from trainer.compress.measuring import Bench, Row
 from trainer.dataset import ITEMS, Window
 from trainer.loop import TrainingOptions
@@ -126,6 +126,7 @@ def test_the_table_has_size_time_and_ndcg(capsys: Any) -> None:
     rows = (
         Row("as it was, fp32", 12.34, 56.7, 0.71534, 1.0),
         Row("pruned, fp32", 6.1, 30.2, 0.6, 0.91),
+        Row("one score for all", 6.1, 30.2, 0.6, None),
     )
     _print(rows)
     lines = [re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
@@ -133,7 +134,23 @@ def test_the_table_has_size_time_and_ndcg(capsys: Any) -> None:
         ["MB", "ms / 100 pairs", "nDCG@10", "correlation"],
         ["as it was, fp32", "12.3", "57", "0.7153", "1.0000"],
         ["pruned, fp32", "6.1", "30", "0.6000", "0.9100"],
+        ["one score for all", "6.1", "30", "0.6000", "–"],
     ]
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_score_for_all_correlates_with_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was nan, with warnings of numpy's, and no JSON."""
+    bundle = tiny_bundle(tmp_path / "bundle", "cross_encoder")
+    bench = Bench(Judged.of(tiny_dataset(), "test"))
+    assert bench.row("as it was", bundle).correlation == 1.0
+    monkeypatch.setattr(CrossEncoder, "score", lambda _, __, texts: np.full(len(texts), 0.1, "f4"))
+    row = bench.row("one score", bundle)
+    assert row.correlation is None
+    made = Compressed(bundle, (row,))
+    assert json.loads(json.dumps(made.json(), allow_nan=False))["rows"][0]["correlation"] is None
 
 
 def test_inputs_are_cut_where_it_was_taught(tmp_path: Path) -> None:

@@ -37,13 +37,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *more: str, judgments: str = "j.qrels") -> Any:
+def run(
+    folder: Path, *more: str, judgments: str = "j.qrels", form: tuple[str, ...] = ("--json",)
+) -> Any:
     return CliRunner().invoke(
         app,
         [
             "train", "dataset", "--judgments", str(folder / judgments), "--queries",
             str(folder / "q.tsv"), "--catalogue", str(folder / "c.jsonl.gz"), "--out",
-            str(folder / "data"), "--encoder", "none", "--json", *more,
+            str(folder / "data"), "--encoder", "none", *form, *more,
         ],
         env={"NEURALRANK_HOME": str(folder / "home")},
     )  # fmt: skip
@@ -81,6 +83,34 @@ def test_a_scale_of_ones_own(folder: Path) -> None:
     done = run(folder, "--highest", "2")
     assert isinstance(done.exception, InvalidInput)
     assert "is 3, outside the scale; allowed is 0 to 2" in str(done.exception)
+
+
+def test_the_scale_that_was_taken_is_said(folder: Path) -> None:
+    done = run(folder, form=())
+    assert done.exit_code == 0, done.output
+    lines = {" ".join(line.split()) for line in done.stdout.splitlines()}
+    assert lines >= {"scale 0 to 3 (in the file)", "grades 0: 30, 1: 30, 2: 1, 3: 30"}
+    assert "highest grade" not in done.stderr
+    assert "scale 0 to 4 (--highest)" in " ".join(
+        run(folder, "--highest", "4", form=()).stdout.split()
+    )
+
+
+def test_a_grade_far_above_all_others_is_warned_of(folder: Path) -> None:
+    """One that is mistyped made all others next to nothing, silently."""
+    mistyped = (folder / "j.qrels").read_text() + "\n1 0 k30 99"
+    (folder / "mistyped.qrels").write_text(mistyped)
+    done = run(folder, judgments="mistyped.qrels")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["counts"]["grades"]["99"] == 1
+    warned = "The highest grade, 99 (1 of 92 judgments), is more than twice the next one, 3"
+    assert warned in done.stderr
+    assert "highest grade" not in run(folder, "--highest", "99", judgments="mistyped.qrels").stderr
+    # Relevant or not is a scale.
+    (folder / "two.qrels").write_text(
+        mistyped.replace(" 99", " 1").replace(" 3", " 1").replace(" 2", " 1")
+    )
+    assert "highest grade" not in run(folder, judgments="two.qrels").stderr
 
 
 @pytest.mark.parametrize(

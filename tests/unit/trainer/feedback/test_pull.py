@@ -63,6 +63,15 @@ def test_counts_and_rows(tmp_path: Path) -> None:
     assert not cluster.points
 
 
+def test_users_are_counted_by_name_as_the_docs_say(tmp_path: Path) -> None:
+    page = " ".join((Path(__file__).parents[4] / "docs/trainer.md").read_text().split())
+    assert "counts twice where their queries name the device alone" in page
+    signed_in = [event(1, "click", "a", user_id="A"), event(2, "click", "b", user_id="A")]
+    assert fetch(Cluster([query(0, "q")], signed_in), tmp_path / "device").counts["users"] == 2
+    named = [query(0, "q", user_id="A")]
+    assert fetch(Cluster(named, signed_in), tmp_path / "named").counts["users"] == 1
+
+
 def test_a_basket_is_a_row_for_each_item_and_one_action(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

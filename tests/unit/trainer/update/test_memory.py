@@ -1,10 +1,12 @@
 """What is remembered: of bounded size, of every time alike, and of nothing that measures."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from neuralrank.errors import NotFound
 from tests.unit.trainer.evaluation.shop import dataset
 from trainer.dataset import Dataset, Window
 from trainer.update.memory import Memory, remembered
@@ -138,3 +140,8 @@ def test_it_comes_back_from_disk(tmp_path: Any) -> None:
     assert found.trained == memory.trained
     assert names(found.replay, "train") == {"a"}
     assert names(found.old, "test") == {"t"}
+
+
+def test_what_is_gone_says_how_to_begin_anew(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="another --out folder"):
+        Memory.open(tmp_path)

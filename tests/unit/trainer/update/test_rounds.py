@@ -382,13 +382,13 @@ def test_two_at_once_and_another_name_are_refused(
         learner(tmp_path, shop, registry).run()
     shop.trained = shop.liked = 2
     one(tmp_path, shop, registry)
-    with pytest.raises(InvalidInput, match="learns 'ranker', not 'other'"):
+    with pytest.raises(InvalidInput, match=r"not 'other'\. Name another --out folder"):
         learner(tmp_path, shop, registry, "other").run()
 
 
 def test_a_damaged_state_is_said(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"name": 1}')
-    with pytest.raises(InvalidInput, match=r"state\.json: name: got 1"):
+    with pytest.raises(InvalidInput, match=r"state\.json: name: got 1.* another --out folder"):
         read_state(tmp_path)
 
 

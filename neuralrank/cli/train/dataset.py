@@ -177,11 +177,11 @@ def _grades(made: "Dataset") -> dict[int, int]:
 def _warn_of_scale(grades: dict[int, int]) -> None:
     """One grade that is mistyped, 99 among 0 to 3, would make all others next to nothing."""
     top, *below = sorted(filter(None, grades), reverse=True) or [0]
-    if below and top > 2 * below[0]:
+    if below and top > 4 * below[0]:
         print(
             f"neuralrank: The highest grade, {top} ({grades[top]:,} of {sum(grades.values()):,} "
-            f"judgments), is more than twice the next one, {below[0]}, and becomes 1: all others "
-            "are small beside it. If it is a mistake, mend the file, or name the scale with "
+            f"judgments), is more than four times the next one, {below[0]}, and becomes 1: all "
+            "others are small beside it. If it is a mistake, mend the file, or name the scale with "
             "--highest, which then refuses what is above it.",
             file=sys.stderr,
         )

@@ -103,7 +103,7 @@ def test_a_grade_far_above_all_others_is_warned_of(folder: Path) -> None:
     done = run(folder, judgments="mistyped.qrels")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["counts"]["grades"]["99"] == 1
-    warned = "The highest grade, 99 (1 of 92 judgments), is more than twice the next one, 3"
+    warned = "The highest grade, 99 (1 of 92 judgments), is more than four times the next one, 3"
     assert warned in done.stderr
     assert "highest grade" not in run(folder, "--highest", "99", judgments="mistyped.qrels").stderr
     # Relevant or not is a scale.

@@ -148,7 +148,10 @@ def promote(
     if _serves(target, full):
         # Pinned where it was only the newest; there is nothing to prove or to force.
         target.promote(full, max_slowdown=max_slowdown)
-        say_done(full, "serving", "is in service already", as_json)
+        words = "is in service already"
+        if max_slowdown is not None:
+            words += f", now up to {max_slowdown:g} times slower than what it takes the place of"
+        say_done(full, "serving", words, as_json)
         return
     candidate = target.candidate(full)
     if force:

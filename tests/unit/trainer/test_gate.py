@@ -217,6 +217,9 @@ def test_what_serves_already_is_said_to_and_its_record_stays(
         assert done.exit_code == 0, done.output
         assert done.stdout == f"{refs[1]} is in service already\n"
         assert listed()[refs[1]] == before
+    # Sidecars may have refused it for its speed.
+    done = run("promote", refs[1], "--max-slowdown", "20")
+    assert "already, now up to 20 times slower than what it takes the place of" in done.stdout
     assert json.loads(run("rollback", "ranker", "--json").stdout)["ref"] == refs[0]
     assert "already" not in run("promote", refs[1]).stdout
 

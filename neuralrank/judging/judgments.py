@@ -6,7 +6,6 @@ OpenSearch their texts.
 """
 
 import hashlib
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
 from neuralrank.files.whole import write_whole
 from neuralrank.opensearch.point_in_time import AS_STORED
+from neuralrank.text.cleaning import normal_form
 
 __all__ = [
     "Judgments",
@@ -39,7 +39,7 @@ _NAMED: Final = 20
 def query_key(text: str) -> str:
     """Queries that differ in case, width or spaces only are one: "ＭacBook  Air" is "macbook
     air"."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(normal_form(text).casefold().split())
 
 
 def query_id(key: str) -> str:

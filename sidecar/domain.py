@@ -261,8 +261,7 @@ class Filters:
     attributes: tuple[AttributeRule, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(NamedTuple):
     """How much each part of the score counts: each ≥ 0, not all zero. `cross_encoder`, in [0, 1],
     is its share within relevance, among the candidates that it has read."""
 

@@ -184,7 +184,7 @@ class Ranker:
                     name: explain(
                         Evidence(
                             candidates, near, *one.parts, one.logits, one.blended,
-                            asked[name].weights.cross_encoder, gathered.taste, space.encoder,
+                            asked[name].weights.cross_encoder, gathered.taste,
                             bool(query.similar_to), unwanted, said, np.isnan(taste),
                         ),
                         kept,

@@ -9,8 +9,8 @@ from sidecar.domain import Floats
 
 __all__ = ["crossings"]
 
-# Rows that are compared each with each; above it, halves are merged.
-_BLOCK: Final = 128
+# Rows that are compared each with each; of more, halves are merged.
+_BLOCK: Final = 256
 
 
 def crossings(
@@ -31,16 +31,17 @@ def crossings(
         float64 [n, c] twice.
     """
     count, columns = values.shape
-    size = -(-count // _BLOCK) * _BLOCK
+    block = min(_BLOCK, max(1, count))
+    size = -(-count // block) * block
     # What fills up the last block counts nothing.
     score = np.full(size, np.inf, np.float32)
     score[:count] = scores
     value = np.zeros((size, columns))
     value[:count] = values
-    below, above = _within_blocks(score, value)
+    below, above = _within_blocks(score, value, block)
     ascending = np.argsort(score, kind="stable")
     places = np.arange(size)
-    width = _BLOCK
+    width = block
     while width < size:
         # Rows by the pair of halves that they are in, within it by score. 16 bits hold the pairs of
         # eight million rows, and are sorted in linear time.
@@ -64,13 +65,13 @@ def crossings(
 
 
 def _within_blocks(
-    score: Floats, value: npt.NDArray[np.float64]
+    score: Floats, value: npt.NDArray[np.float64], block: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    blocks = score.reshape(-1, _BLOCK)
+    blocks = score.reshape(-1, block)
     lower = blocks[:, None, :] < blocks[:, :, None]  # [blocks, row, other]
-    lower &= np.tri(_BLOCK, k=-1, dtype=bool)
+    lower &= np.tri(block, k=-1, dtype=bool)
     counted = lower.astype(np.float32)
-    parts = value.reshape(len(blocks), _BLOCK, value.shape[1]).astype(np.float32)
+    parts = value.reshape(len(blocks), block, value.shape[1]).astype(np.float32)
     return tuple(  # type: ignore[return-value]
         (crossed @ parts).astype(np.float64).reshape(value.shape)
         for crossed in (counted, counted.transpose(0, 2, 1))

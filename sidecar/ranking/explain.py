@@ -1,13 +1,12 @@
 """Why a result stands where it stands, in numbers and in one sentence."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sidecar.domain import Candidates, Explanation, Floats, Weights
-from sidecar.models.serving import EncoderModel
 from sidecar.ranking.blend import Blend
 from sidecar.ranking.crossings import crossings
 from sidecar.ranking.score import Similarities
@@ -26,6 +25,11 @@ _AGAINST_ITEM: Final = ("is like the item less", *_AGAINST[1:])
 _FEW: Final = 64
 # "0.00" to "1.00"; the last one is for what is absent.
 _NUMBERS: Final = (*(f" ({n / 100:.2f})" for n in range(101)), "")
+# Every phrase with every number: whether the query is an item, less or more, part, number.
+_SAID: Final = [
+    [[[word + number for number in _NUMBERS] for word in words] for words in phrases]
+    for phrases in ((_FOR, _AGAINST), (_FOR_ITEM, _AGAINST_ITEM))
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,6 @@ class Evidence:
     # The cross-encoder's share of relevance, of what it has read.
     cross_share: float
     taste: Taste | None
-    encoder: EncoderModel | None
     # Relevance is nearness to an item, not to a query.
     query_is_item: bool
     # What the query excludes, and what titles say of it, int8 [n]; None: it excludes nothing.
@@ -77,7 +80,7 @@ def explain(
     shares = list(map(tuple, evidence.blend.weights[shown].tolist()))
     # A few different ones: which parts a candidate has.
     known = {
-        share: replace(Weights(*share), cross_encoder=evidence.cross_share) for share in set(shares)
+        share: Weights(*share)._replace(cross_encoder=evidence.cross_share) for share in set(shares)
     }
     weights = [known[share] for share in shares]
     near = evidence.similarities
@@ -133,9 +136,7 @@ def _summaries(
         parts: float32 [shown, 3]; NaN: absent.
         differences: of `_differences`.
     """
-    phrases = (_FOR_ITEM, _AGAINST_ITEM) if query_is_item else (_FOR, _AGAINST)
-    # Every phrase with every number, [less or more][part][number].
-    said = [[[word + number for number in _NUMBERS] for word in words] for words in phrases]
+    said = _SAID[query_is_item]
     numbers = np.where(np.isnan(parts), len(_NUMBERS) - 1, np.rint(100 * parts)).astype(int)
     towards = np.where(moves < 0, -1.0, 1.0)[:, None] * differences
     order = np.argsort(-towards, axis=1, kind="stable").tolist()
@@ -144,10 +145,12 @@ def _summaries(
     for values, places, count, move in zip(
         numbers.tolist(), order, counts, moves.tolist(), strict=True
     ):
-        direction = f"up {move}" if move > 0 else f"down {-move}" if move else "unmoved"
-        words = said[move < 0]
-        reasons = ", ".join([words[part][values[part]] for part in places[:count]])
-        summaries.append(f"{direction}: {reasons}" if reasons else direction)
+        summary = f"up {move}" if move > 0 else f"down {-move}" if move else "unmoved"
+        words, before = said[move < 0], ": "
+        for part in places[:count]:
+            summary += before + words[part][values[part]]
+            before = ", "
+        summaries.append(summary)
     return summaries
 
 
@@ -169,34 +172,33 @@ def _with_mentions(
 
 def _because_of(evidence: Evidence, shown: npt.NDArray[np.intp]) -> list[tuple[str, ...]]:
     """For each result the items that the user touched and that speak most for it."""
-    taste, encoder = evidence.taste, evidence.encoder
-    named = {name: None for name in taste.item_ids if name} if taste else {}
-    if taste is None or encoder is None or taste.interest is None or not named:
+    taste, match = evidence.taste, evidence.similarities.event_match
+    names = list(dict.fromkeys(filter(None, taste.item_ids))) if taste else []
+    if taste is None or match is None or not names:
         return [()] * len(shown)
-    names = list(named)
-    rows = evidence.candidates.vectors[shown]
-    # [m, shown]: how near interaction and result are, times what the interaction counts.
-    strength = encoder.calibrate_item(taste.vectors @ rows.T) * taste.weights[:, None]
+    # [shown, m]: how near result and interaction are, times what the interaction counts.
+    strength = match.T[shown] * taste.weights
     if names != list(taste.item_ids):
-        # [names, shown]: an item that was touched twice counts by the stronger of the two.
+        # [shown, names]: an item that was touched twice counts by the stronger of the two.
         place = {name: number for number, name in enumerate(names)}
         owners = np.array([place.get(name, -1) for name in taste.item_ids])
-        rows_by_name = np.argsort(owners, kind="stable")[np.count_nonzero(owners < 0) :]
-        starts = np.searchsorted(owners[rows_by_name], np.arange(len(names)))
-        strength = np.maximum.reduceat(strength[rows_by_name], starts, axis=0)
-    strength[:, ~evidence.candidates.has_vector[shown]] = 0.0
+        by_name = np.argsort(owners, kind="stable")[np.count_nonzero(owners < 0) :]
+        starts = np.searchsorted(owners[by_name], np.arange(len(names)))
+        strength = np.maximum.reduceat(strength[:, by_name], starts, axis=1)
+    strength[~evidence.candidates.has_vector[shown]] = 0.0
     every = np.arange(len(shown))
     most = min(_MOST_REASONS, len(names))
     chosen = np.empty((len(shown), most), np.intp)
     counts = np.zeros(len(shown), np.intp)
     for number in range(most):
-        best = strength.argmax(axis=0)
+        best = strength.argmax(axis=1)
         chosen[:, number] = best
-        counts += strength[best, every] > 0.0
-        strength[best, every] = 0.0
+        counts += strength[every, best] > 0.0
+        strength[every, best] = 0.0
+    found = map(tuple, np.array(names, object)[chosen].tolist())
     return [
-        tuple([names[item] for item in items[:count]])
-        for items, count in zip(chosen.tolist(), counts.tolist(), strict=True)
+        items if count == most else items[:count]
+        for items, count in zip(found, counts.tolist(), strict=True)
     ]
 
 

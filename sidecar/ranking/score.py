@@ -40,13 +40,15 @@ _MOST_VECTORS: Final = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Similarities:
-    """float32 [n] each. Cosines are raw, matches calibrated to [0, 1]."""
+    """float32 [n] each. Cosines are raw, matches calibrated to [0, 1]. `event_match` is the match
+    to each of the user's events, [m, n]; None: the user or the vectors are not known."""
 
     query_cosine: Floats
     query_match: Floats
     image_cosine: Floats
     user_cosine: Floats
     user_match: Floats
+    event_match: Floats | None
     category_share: Floats
     brand_share: Floats
 
@@ -220,6 +222,7 @@ def similarities(
     """
     absent = np.full(len(candidates), np.nan, np.float32)
     query_cosine = query_match = user_cosine = user_match = absent
+    event_match = None
     if encoder is not None and candidates.has_vector.any():
         if query is not None:
             query_cosine = _cosines(candidates, query)
@@ -227,7 +230,10 @@ def similarities(
             query_match = calibrate(query_cosine)
         if taste is not None and taste.interest is not None:
             user_cosine = _cosines(candidates, taste.interest)
-            user_match = _user_match(candidates, encoder, taste)
+            event_match = encoder.calibrate_item(taste.vectors @ candidates.vectors.T)
+            user_match = np.where(
+                candidates.has_vector, interest(event_match, taste.weights), np.float32("nan")
+            )
     image_cosine = absent
     if photos is not None:
         image_cosine = photos.cosines
@@ -237,15 +243,9 @@ def similarities(
         brand_share = _brand_shares(candidates.brands, taste.brands)
         category_share = _category_shares(candidates.categories, taste.categories)
     return Similarities(
-        query_cosine, query_match, image_cosine, user_cosine, user_match, category_share,
-        brand_share,
+        query_cosine, query_match, image_cosine, user_cosine, user_match, event_match,
+        category_share, brand_share,
     )  # fmt: skip
-
-
-def _user_match(candidates: Candidates, encoder: EncoderModel, taste: Taste) -> Floats:
-    """float32 [n] in [0, 1]; NaN where a candidate has no vector."""
-    near = encoder.calibrate_item(taste.vectors @ candidates.vectors.T)
-    return np.where(candidates.has_vector, interest(near, taste.weights), np.float32("nan"))
 
 
 def image_cosines(

@@ -2,19 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Final
 
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.domain import Encoding, Explanation, Floats, Ranking
+from sidecar.domain import Encoding, Explanation, Floats, Ranking, Weights
 from sidecar.models.serving import Status
 
 __all__ = ["write_encodings", "write_ranking", "write_status"]
-
-# Fields of an explanation that may be absent.
-_OPTIONAL: Final = (
-    "relevance", "affinity", "retrieval", "cross_encoder_logit", "query_similarity",
-    "user_similarity", "image_similarity", "retrieval_score",
-)  # fmt: skip
 
 
 def write_ranking(ranking: Ranking, *, explain: bool, request_id: str) -> pb.RankResponse:
@@ -56,32 +49,72 @@ def write_ranking(ranking: Ranking, *, explain: bool, request_id: str) -> pb.Ran
                 left_out=joined.left_out,
             )
         )
-    add = response.results.add
+    add, explanations = response.results.add, _Explanations()
     for hit in ranking.results:
         message = add(id=hit.id, score=hit.score, retrieval_position=hit.position)
         if hit.team:
             message.team = hit.team
         if hit.explanation is not None:
-            _explain(message.explanation, hit.explanation)
+            explanations.write(hit.explanation, message.explanation)
     return response
 
 
-def _explain(message: pb.Explanation, explanation: Explanation) -> None:
-    """Fills a message in place, field by field: three times as fast as making it and putting it in,
-    and there may be a thousand."""
-    for name in _OPTIONAL:
-        value = getattr(explanation, name)
-        if value is not None:
-            setattr(message, name, value)
-    weights = message.weights
-    weights.relevance = explanation.weights.relevance
-    weights.affinity = explanation.weights.affinity
-    weights.retrieval = explanation.weights.retrieval
-    if explanation.cross_encoder_logit is not None:
-        weights.cross_encoder = explanation.weights.cross_encoder
-    if explanation.because_of:
-        message.because_of.extend(explanation.because_of)
-    message.summary = explanation.summary
+class _Explanations:
+    """Writes explanations, of which there may be a thousand, in place: in half of the time that it
+    takes to make each and put it in.
+
+    What many have in common is made once, as bytes: such messages one after the other are, to
+    protobuf, one message with the fields of all.
+    """
+
+    def __init__(self) -> None:
+        self._weights: dict[tuple[Weights, bool], bytes] = {}
+        self._because_of = _BecauseOf()
+
+    def write(self, explanation: Explanation, message: pb.Explanation) -> None:
+        (
+            relevance, affinity, retrieval, weights, logit, query_similarity, user_similarity,
+            image_similarity, retrieval_score, because_of, summary,
+        ) = explanation  # fmt: skip
+        common = self._weighted(weights, logit is not None)
+        for item in because_of:
+            common += self._because_of[item]
+        message.MergeFromString(common)
+        if relevance is not None:
+            message.relevance = relevance
+        if affinity is not None:
+            message.affinity = affinity
+        if retrieval is not None:
+            message.retrieval = retrieval
+        if logit is not None:
+            message.cross_encoder_logit = logit
+        if query_similarity is not None:
+            message.query_similarity = query_similarity
+        if user_similarity is not None:
+            message.user_similarity = user_similarity
+        if image_similarity is not None:
+            message.image_similarity = image_similarity
+        if retrieval_score is not None:
+            message.retrieval_score = retrieval_score
+        message.summary = summary
+
+    def _weighted(self, weights: Weights, read: bool) -> bytes:
+        key = weights, read
+        if (known := self._weights.get(key)) is None:
+            made = pb.Weights(
+                relevance=weights.relevance,
+                affinity=weights.affinity,
+                retrieval=weights.retrieval,
+                cross_encoder=weights.cross_encoder if read else None,
+            )
+            known = self._weights[key] = pb.Explanation(weights=made).SerializeToString()
+        return known
+
+
+class _BecauseOf(dict[str, bytes]):
+    def __missing__(self, item: str) -> bytes:
+        made = self[item] = pb.Explanation(because_of=[item]).SerializeToString()
+        return made
 
 
 def write_encodings(encodings: Sequence[Encoding], encoder: str) -> pb.EncodeResponse:

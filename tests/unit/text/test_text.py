@@ -9,9 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neuralrank.catalogue.product import headline, passage
-from neuralrank.text.cleaning import beginning, clean, normal_form
+from neuralrank.text.cleaning import beginning, beginnings, clean, normal_form
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+ASCII = st.text(st.characters(max_codepoint=127))
 # Of several scripts, in one and two units of UTF-16; the last seven become several marks, or are
 # marks only when they are taken apart.
 MARKS = (
@@ -144,6 +145,15 @@ def test_the_beginning_of_a_text_is_that_of_the_whole_while_it_is_not_all_remove
     # Of a run of marks that goes on in another piece others stay.
     if len(text) <= 4 * characters and longest_run(text) <= 30:
         assert begun == clean(text)[:characters]
+
+
+@given(st.lists(TEXTS | MARKED | ASCII, max_size=4), st.integers(1, 150))
+@example([], 1)
+@example(["a", "\u0308b"], 10)
+@example(["a\x7f", "b"], 10)
+@example(["a\x1f", "b"], 10)
+def test_many_beginnings_are_those_of_each_text(texts: list[str], characters: int) -> None:
+    assert beginnings(texts, characters) == [beginning(text, characters) for text in texts]
 
 
 @pytest.mark.parametrize("word", ["kettle ", "水壶", "ＡＢＣ　", "café ", "cafe\u0301 ", "각"])

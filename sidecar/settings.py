@@ -133,12 +133,12 @@ class SidecarSettings(BaseSettings):
     opensearch_timeout_ms: _Milliseconds = 250
     # How long such a read goes on after the request has given up, to fill the cache for later ones.
     opensearch_read_ms: _Milliseconds = 5_000
-    # Requests worked on at once; one more is refused (RESOURCE_EXHAUSTED). Higher: bursts wait
-    # instead of being refused, and the wait eats into every deadline.
+    # Requests worked on at once. Others wait, as many again, for half of their deadline at most, and
+    # are then refused (RESOURCE_EXHAUSTED). Higher: more are answered, later each.
     max_in_flight: _Count = 64
-    # How much of its time the event loop may be at work (averaged over 50 ms) before requests are
-    # refused. Beyond it they would wait where no deadline is seen. Higher: more are answered, later
-    # each; lower: refused sooner. 100: never refuse for this.
+    # How much of its time the event loop may be at work (averaged over 50 ms) before requests wait,
+    # and are then refused. Beyond it they would wait where no deadline is seen. Higher: more are
+    # answered, later each; lower: refused sooner. 100: never for this.
     max_busy_percent: int = Field(default=85, ge=1, le=100)
     # Worker processes that share the port. More than one survives the death of one, and uses cores
     # that one Python process can't; each has models, caches, limits and max_in_flight of its own,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from neuralrank.errors import (
     DeadlineExceeded,
@@ -19,12 +19,17 @@ from sidecar.access.effort import Effort
 from sidecar.access.limits import CallerLimits
 from sidecar.access.refusals import Refusals
 from sidecar.access.tokens import Tokens
+from sidecar.access.turns import Turns
 from sidecar.deadline import Clock, Deadline
 from sidecar.settings import SidecarSettings
 from sidecar.telemetry.calls import current
 from sidecar.telemetry.metrics import Metrics
 
 __all__ = ["Admission", "Place"]
+
+# Of the time that a request has, the share for which it may wait to be let in: what is left must do
+# for an answer.
+_PATIENCE: Final = 0.5
 
 
 class Admission:
@@ -46,6 +51,9 @@ class Admission:
         self._effort = Effort(lambda: self.busy.total)
         self._tokens = Tokens(Path(settings.tokens), clock) if settings.tokens else None
         self._refusals = Refusals(clock)
+        self._turns = Turns(settings.max_in_flight)
+        # Seconds that a request has, where it says nothing else.
+        self._usual = settings.deadline_ms / 1_000
         self._limits = CallerLimits(
             rate=settings.caller_rate,
             burst=settings.caller_burst,
@@ -79,12 +87,28 @@ class Admission:
             call.caller = shown
         return shown or peer
 
+    async def turn(self, deadline: Deadline) -> None:
+        """Waits while too many are in work, for half of the request's time at most; to be awaited
+        before `admitted`, which refuses it where there is still no room.
+
+        Args:
+            deadline: as far as it is known before the request is decoded.
+        """
+        left = deadline.remaining()
+        if self._closed or not left or not self._full(left):
+            return
+        until = Deadline.after(_PATIENCE * min(left, self._usual), deadline.clock)
+        with self._metrics.waiting.track_inprogress():
+            while await self._turns.wait(until.remaining()):
+                if not self._full(deadline.remaining()):
+                    return
+
     @contextmanager
     def admitted(self, caller: str, deadline: Deadline) -> Iterator["Place"]:
         """Counts a request as in work while it is held.
 
         Args:
-            deadline: as far as it is known before the request is decoded.
+            deadline: as for `turn`.
 
         Raises:
             Unavailable: this sidecar is stopping.
@@ -106,10 +130,12 @@ class Admission:
             self._in_flight += 1
             self._idle.clear()
             self._metrics.in_flight.inc()
+            self._let_in()
             try:
                 yield place
             finally:
                 self._in_flight -= 1
+                self._let_in()
                 if not place.refused:
                     self._effort.ended()
                 if not self._in_flight:
@@ -124,10 +150,28 @@ class Admission:
     def close(self) -> None:
         """Refuses every request from now on."""
         self._closed = True
+        self._turns.all()
 
     async def idle(self) -> None:
         """Waits until no request is in work."""
         await self._idle.wait()
+
+    def _let_in(self) -> None:
+        """One of those that wait, if there is room. When it is in, it is asked for the next."""
+        if self._turns and not self._full(self._usual):
+            self._turns.next()
+
+    def _full(self, left: float) -> bool:
+        """Whether a request that has so many seconds would be refused now."""
+        return self._in_flight > 0 and (
+            self._in_flight >= self._max_in_flight
+            or self.busy.share > self._max_busy
+            or self._wait(self._in_flight) > left
+        )
+
+    def _wait(self, before: int) -> float:
+        """Seconds that so many requests keep the loop from the next one."""
+        return before * self._effort.seconds
 
     def _check(self, deadline: Deadline) -> None:
         if self._closed:
@@ -164,7 +208,7 @@ class Admission:
 
     def _late(self, before: int, left: float) -> Overloaded | None:
         """Why a request has too little time to wait for so many before it; None: it has enough."""
-        if (wait := before * self._effort.seconds) <= left:
+        if (wait := self._wait(before)) <= left:
             return None
         return Overloaded(
             f"{before} requests are in work, which take {wait * 1_000:.0f} ms of one core; for "

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -88,7 +88,7 @@ class RankingService(pb_grpc.RankingServicer):
         arrival = self._arrive(context)
 
         async def answer(call: Call) -> pb.RankResponse:
-            with self._admitted(context, arrival, math.inf) as place:
+            async with self._admitted(context, arrival, math.inf) as place:
                 query, deadline, read = await self._read(message, arrival, place, call)
                 ranking = await self._ranker.rank(query, deadline)
                 self._count(ranking.degraded)
@@ -112,7 +112,7 @@ class RankingService(pb_grpc.RankingServicer):
 
         async def answer(_call: Call) -> pb.EncodeResponse:
             asked = self._settings.encode_deadline_ms / 1_000
-            with self._admitted(context, arrival, asked) as place:
+            async with self._admitted(context, arrival, asked) as place:
                 deadline = self._deadline("Encode", arrival, asked)
                 large = len(message.raw) > LARGE_BYTES
                 async with self._reader.turn(partial(place.refuse, "in_flight")) as turn:
@@ -192,8 +192,10 @@ class RankingService(pb_grpc.RankingServicer):
         at = self._allowance.clock()
         return _Arrival(at, math.inf if left is None else left, time.perf_counter())
 
-    @contextmanager
-    def _admitted(self, context: Any, arrival: "_Arrival", asked: float) -> Iterator[Place]:
+    @asynccontextmanager
+    async def _admitted(
+        self, context: Any, arrival: "_Arrival", asked: float
+    ) -> AsyncIterator[Place]:
         """The request's place, before anything of its message is looked at: who is refused costs
         nothing.
 
@@ -201,7 +203,9 @@ class RankingService(pb_grpc.RankingServicer):
             asked: seconds that it asks for, as far as they are known.
         """
         caller = self._caller(context)
-        with self.admission.admitted(caller, self._until(arrival, asked)) as place:
+        deadline = self._until(arrival, asked)
+        await self.admission.turn(deadline)
+        with self.admission.admitted(caller, deadline) as place:
             yield place
 
     def _until(self, arrival: "_Arrival", asked: float) -> Deadline:

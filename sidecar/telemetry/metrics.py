@@ -162,6 +162,10 @@ class Metrics:
         )
         self._bundles = self._gauge("neuralrank_model_bundles", "Bundles, by state.", "state")
         self.in_flight = self._gauge("neuralrank_in_flight_requests", "Requests being worked on.")
+        self.waiting = self._gauge(
+            "neuralrank_waiting_requests",
+            "Requests that wait, as too many are in work.",
+        )
         self.queued = self._gauge(
             "neuralrank_queued_runs", "Model runs that wait or are under way."
         )

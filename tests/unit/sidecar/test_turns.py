@@ -1,0 +1,160 @@
+"""While too many requests are in work others wait for their turn, the newest first."""
+
+import asyncio
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from neuralrank.errors import Overloaded, Unavailable
+from sidecar.access.admission import Admission
+from sidecar.access.turns import Turns
+from sidecar.deadline import Deadline
+from sidecar.settings import SidecarSettings
+from sidecar.telemetry.metrics import Metrics
+
+
+def begun(turns: Turns, count: int, seconds: float = 60.0) -> list[asyncio.Task[bool]]:
+    return [asyncio.ensure_future(turns.wait(seconds)) for _ in range(count)]
+
+
+async def test_the_newest_is_next() -> None:
+    turns = Turns(3)
+    turns.next()  # nobody waits
+    first, second, third = begun(turns, 3)
+    await asyncio.sleep(0)
+    assert len(turns) == 3
+    turns.next()
+    assert await third
+    turns.next()
+    assert await second
+    assert (len(turns), first.done()) == (1, False)
+    turns.all()
+    assert not await first
+    assert not len(turns)
+
+
+async def test_one_too_many_is_the_oldest() -> None:
+    turns = Turns(2)
+    first, second, third = begun(turns, 3)
+    assert not await first
+    assert (second.done(), third.done()) == (False, False)
+    turns.all()
+    assert not any(await asyncio.gather(second, third))
+
+
+async def test_who_has_waited_long_enough_and_who_goes_away_wait_no_more() -> None:
+    turns = Turns(9)
+    assert not await turns.wait(0.001)
+    (gone,) = begun(turns, 1)
+    await asyncio.sleep(0)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert not len(turns)
+
+
+class Shop:
+    """A sidecar's door, and who went through it."""
+
+    def __init__(self, **settings: int) -> None:
+        self.metrics = Metrics()
+        self.admission = Admission(SidecarSettings(**settings), self.metrics, time.monotonic)
+        self.served: list[str] = []
+        self.refused: list[str] = []
+
+    def ask(self, name: str, seconds: float = 60.0) -> asyncio.Task[None]:
+        return asyncio.ensure_future(self._ask(name, Deadline.after(seconds)))
+
+    async def _ask(self, name: str, deadline: Deadline) -> None:
+        await self.admission.turn(deadline)
+        try:
+            with self.admission.admitted(name, deadline):
+                self.served.append(name)
+        except (Overloaded, Unavailable):
+            self.refused.append(name)
+
+    @property
+    def waiting(self) -> float | None:
+        return self.metrics.registry.get_sample_value("neuralrank_waiting_requests")
+
+
+async def steps(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_who_finds_room_does_not_wait() -> None:
+    shop = Shop(max_in_flight=2)
+    with shop.admission.admitted("in work", Deadline.never()):
+        await asyncio.wait_for(shop.ask("a"), 10)
+    assert (shop.served, shop.waiting) == (["a"], 0)
+
+
+async def test_when_one_is_done_all_that_wait_come_in_one_after_the_other() -> None:
+    shop = Shop(max_in_flight=3, deadline_ms=60_000, max_deadline_ms=60_000)
+    with ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(shop.admission.admitted("in work", Deadline.never()))
+        tasks = [shop.ask(name) for name in "abc"]
+        await steps()
+        assert (shop.served, shop.waiting) == ([], 3)
+    await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    assert (shop.served, shop.refused, shop.waiting) == (["c", "b", "a"], [], 0)
+
+
+async def test_a_place_that_another_took_is_waited_for_again() -> None:
+    shop = Shop(max_in_flight=1, deadline_ms=60_000, max_deadline_ms=60_000)
+    with ExitStack() as held:
+        first = held.enter_context(ExitStack())
+        first.enter_context(shop.admission.admitted("in work", Deadline.never()))
+        task = shop.ask("a")
+        await steps()
+        first.close()
+        held.enter_context(shop.admission.admitted("came just now", Deadline.never()))
+        await steps()
+        assert (shop.served, shop.refused, shop.waiting) == ([], [], 1)
+    await asyncio.wait_for(task, 10)
+    assert shop.served == ["a"]
+
+
+async def test_who_waits_while_the_loop_is_busy_comes_in_when_it_is_not() -> None:
+    shop = Shop(max_busy_percent=85, deadline_ms=60_000, max_deadline_ms=60_000)
+    busy = shop.admission.busy
+    with shop.admission.admitted("in work", Deadline.never()):
+        with shop.admission.admitted("in work too", Deadline.never()):
+            busy.note(working=1.0, idle=0.0)
+            task = shop.ask("a")
+            await steps()
+        # One is done, but the loop has no time for others.
+        await steps()
+        assert shop.served == []
+        busy.note(working=0.0, idle=1.0)
+        with shop.admission.admitted("came just now", Deadline.never()):
+            pass
+        await asyncio.wait_for(task, 10)
+        assert shop.served == ["a"]
+
+
+async def test_half_of_its_time_is_waited_for_at_most_and_then_it_is_refused() -> None:
+    shop = Shop(max_in_flight=1)
+    with shop.admission.admitted("in work", Deadline.never()):
+        start = time.monotonic()
+        await asyncio.wait_for(shop.ask("hurried", 0.02), 10)
+        assert time.monotonic() - start >= 0.01
+        # Whose deadline is far off, or not known yet, waits as others do: 50 ms are usual.
+        await asyncio.wait_for(shop.ask("patient", 3_600.0), 10)
+    assert shop.refused == ["hurried", "patient"]
+
+
+async def test_a_sidecar_that_stops_keeps_nobody_waiting() -> None:
+    shop = Shop(max_in_flight=2, deadline_ms=60_000, max_deadline_ms=60_000)
+    one, two = (shop.admission.admitted("in work", Deadline.never()) for _ in range(2))
+    with one, two:
+        tasks = [shop.ask("a"), shop.ask("b")]
+        await steps()
+        shop.admission.close()
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        assert shop.refused == ["a", "b"]
+        await asyncio.wait_for(shop.ask("c"), 10)
+    assert (shop.served, shop.refused) == ([], ["a", "b", "c"])

@@ -5,7 +5,7 @@ were shown. A model that gains on one may lose on the other, and a mean may hide
 a candidate is compared with the bundle in service, on the test part of one dataset, in all three.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -20,7 +20,7 @@ from trainer.evaluation.scoring import Track, load_scorer
 
 __all__ = [
     "FORGOTTEN", "JUDGED", "TOO_SMALL", "Rules", "allowed", "checks", "forgotten", "gained", "kept",
-    "loss", "measured", "opponent", "promoted",
+    "loss", "measured", "opponent", "promoted", "too_small",
 ]  # fmt: skip
 
 # The check of held-back judgments, and that of what earlier test parts held.
@@ -170,9 +170,8 @@ def checks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator
         yield kept(name, "", segment.value, others[key].value, rules)
     if small:
         small.sort(key=lambda segment: -segment.size)
-        named = (f"{one.metric} of {one.dimension} {one.name} ({one.size:,})" for one in small)
-        words = f"Not looked at, with fewer than {rules.min_size:,} each: {', '.join(named)}."
-        yield Check(name=TOO_SMALL, passed=True, words=words)
+        named = [f"{one.metric} of {one.dimension} {one.name} ({one.size:,})" for one in small]
+        yield too_small(named, rules)
 
 
 def _judgments(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:
@@ -231,7 +230,16 @@ def forgotten(size: int, what: str, value: float, before: float, rules: Rules) -
         size: how many it was measured on, and `what` they are.
     """
     check = kept(FORGOTTEN, f" ({size:,} {what})", value, before, rules)
-    return check.model_copy(update={"passed": True}) if size < rules.min_size else check
+    if size >= rules.min_size:
+        return check
+    words = f"{check.words} Of fewer than {rules.min_size:,} anything may be."
+    return check.model_copy(update={"passed": True, "words": words})
+
+
+def too_small(named: Sequence[str], rules: Rules) -> Check:
+    """Says which segments (of a personal ranker: heads) were not looked at."""
+    words = f"Not looked at, with fewer than {rules.min_size:,} each: {', '.join(named)}."
+    return Check(name=TOO_SMALL, passed=True, words=words)
 
 
 def _clicks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:

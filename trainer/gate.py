@@ -44,6 +44,9 @@ class Rules:
     # … and the paired randomisation test must give at most this p. 1: any. With few judged queries
     # only large differences reach 0.05.
     max_p: float = 1.0
+    # … and there must be so many queries (of a personal ranker: lists). The mean of fewer rises or
+    # falls by chance, whatever the candidate is.
+    min_queries: int = 5
     # The share of the value in service that may be lost, of the estimated clicks a page and of each
     # segment.
     margin: float = 0.02
@@ -55,6 +58,7 @@ class Rules:
         for name, value, low, high in (
             ("min-gain", self.min_gain, 0.0, 1.0),
             ("max-p", self.max_p, 0.0, 1.0),
+            ("min-queries", self.min_queries, 1, 10**9),
             ("margin", self.margin, 0.0, 1.0),
             ("min-size", self.min_size, 1, 10**9),
         ):
@@ -199,10 +203,13 @@ def gained(name: str, of: str, mine: Judged, theirs: Judged, metric: str, rules:
     asked = f"more than {rules.min_gain:+.4f}" if rules.min_gain else "more than nothing"
     if rules.max_p < 1:
         asked += f" with p of at most {rules.max_p:g}"
+    enough = len(mine.queries) >= rules.min_queries
+    if not enough:
+        asked += f", on {rules.min_queries:,} or more"
     value, before = mine.mean(metric), theirs.mean(metric)
     return Check(
         name=name,
-        passed=found.difference > rules.min_gain and found.p <= rules.max_p,
+        passed=enough and found.difference > rules.min_gain and found.p <= rules.max_p,
         words=f"{name}{of}: {value:.4f} against {before:.4f}, {found.difference:+.4f} "
         f"(p {found.p:.3f}); asked for is a gain of {asked}.",
         candidate=value,

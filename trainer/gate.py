@@ -5,7 +5,7 @@ were shown. A model that gains on one may lose on the other, and a mean may hide
 a candidate is compared with the bundle in service, on the test part of one dataset, in all three.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -20,7 +20,7 @@ from trainer.evaluation.scoring import Track, load_scorer
 
 __all__ = [
     "FORGOTTEN", "JUDGED", "TOO_SMALL", "Rules", "allowed", "checks", "forgotten", "gained", "kept",
-    "loss", "measured", "opponent", "promoted",
+    "loss", "measured", "opponent", "promoted", "too_small",
 ]  # fmt: skip
 
 # The check of held-back judgments, and that of what earlier test parts held.
@@ -44,6 +44,9 @@ class Rules:
     # … and the paired randomisation test must give at most this p. 1: any. With few judged queries
     # only large differences reach 0.05.
     max_p: float = 1.0
+    # … and there must be so many queries (of a personal ranker: lists). The mean of fewer rises or
+    # falls by chance, whatever the candidate is.
+    min_queries: int = 5
     # The share of the value in service that may be lost, of the estimated clicks a page and of each
     # segment.
     margin: float = 0.02
@@ -55,6 +58,7 @@ class Rules:
         for name, value, low, high in (
             ("min-gain", self.min_gain, 0.0, 1.0),
             ("max-p", self.max_p, 0.0, 1.0),
+            ("min-queries", self.min_queries, 1, 10**9),
             ("margin", self.margin, 0.0, 1.0),
             ("min-size", self.min_size, 1, 10**9),
         ):
@@ -170,9 +174,8 @@ def checks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Iterator
         yield kept(name, "", segment.value, others[key].value, rules)
     if small:
         small.sort(key=lambda segment: -segment.size)
-        named = (f"{one.metric} of {one.dimension} {one.name} ({one.size:,})" for one in small)
-        words = f"Not looked at, with fewer than {rules.min_size:,} each: {', '.join(named)}."
-        yield Check(name=TOO_SMALL, passed=True, words=words)
+        named = [f"{one.metric} of {one.dimension} {one.name} ({one.size:,})" for one in small]
+        yield too_small(named, rules)
 
 
 def _judgments(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:
@@ -200,10 +203,13 @@ def gained(name: str, of: str, mine: Judged, theirs: Judged, metric: str, rules:
     asked = f"more than {rules.min_gain:+.4f}" if rules.min_gain else "more than nothing"
     if rules.max_p < 1:
         asked += f" with p of at most {rules.max_p:g}"
+    enough = len(mine.queries) >= rules.min_queries
+    if not enough:
+        asked += f", on {rules.min_queries:,} or more"
     value, before = mine.mean(metric), theirs.mean(metric)
     return Check(
         name=name,
-        passed=found.difference > rules.min_gain and found.p <= rules.max_p,
+        passed=enough and found.difference > rules.min_gain and found.p <= rules.max_p,
         words=f"{name}{of}: {value:.4f} against {before:.4f}, {found.difference:+.4f} "
         f"(p {found.p:.3f}); asked for is a gain of {asked}.",
         candidate=value,
@@ -231,7 +237,16 @@ def forgotten(size: int, what: str, value: float, before: float, rules: Rules) -
         size: how many it was measured on, and `what` they are.
     """
     check = kept(FORGOTTEN, f" ({size:,} {what})", value, before, rules)
-    return check.model_copy(update={"passed": True}) if size < rules.min_size else check
+    if size >= rules.min_size:
+        return check
+    words = f"{check.words} Of fewer than {rules.min_size:,} anything may be."
+    return check.model_copy(update={"passed": True, "words": words})
+
+
+def too_small(named: Sequence[str], rules: Rules) -> Check:
+    """Says which segments (of a personal ranker: heads) were not looked at."""
+    words = f"Not looked at, with fewer than {rules.min_size:,} each: {', '.join(named)}."
+    return Check(name=TOO_SMALL, passed=True, words=words)
 
 
 def _clicks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-__all__ = ["GATE", "JudgedBy", "Margin", "MaxP", "MinGain", "MinSize"]
+__all__ = ["GATE", "JudgedBy", "Margin", "MaxP", "MinGain", "MinQueries", "MinSize"]
 
 GATE: Final = "Gate"
 
@@ -28,6 +28,14 @@ MaxP = Annotated[
         min=0,
         max=1,
         help="… with at most this p (paired randomisation test). 1: any.",
+        rich_help_panel=GATE,
+    ),
+]
+MinQueries = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="… measured on so many queries (personal ranker: lists) or more.",
         rich_help_panel=GATE,
     ),
 ]

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from neuralrank.bundles.bundle import parse_ref
 from neuralrank.bundles.candidates import Candidate
 from neuralrank.bundles.registry import Registry
-from neuralrank.cli.gate_options import GATE, JudgedBy, Margin, MaxP, MinGain, MinSize
+from neuralrank.cli.gate_options import GATE, JudgedBy, Margin, MaxP, MinGain, MinQueries, MinSize
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry, say_done
 from neuralrank.console import table_console
@@ -27,7 +27,7 @@ __all__ = ["candidates", "promote", "rollback"]
 
 _TRIALS = "Trial"
 # What says how to compare, and nothing where nothing is compared.
-_OF_THE_GATE: Final = ("judgments", "min_gain", "max_p", "margin", "min_size")
+_OF_THE_GATE: Final = ("judgments", "min_gain", "max_p", "min_queries", "margin", "min_size")
 
 
 def promote(
@@ -52,6 +52,7 @@ def promote(
     judgments: JudgedBy = None,
     min_gain: MinGain = 0.0,
     max_p: MaxP = 1.0,
+    min_queries: MinQueries = 5,
     margin: Margin = 0.02,
     min_size: MinSize = 10,
     force: Annotated[
@@ -160,7 +161,13 @@ def promote(
     elif dataset is not None:
         from trainer.gate import Rules
 
-        rules = Rules(min_gain=min_gain, max_p=max_p, margin=margin, min_size=min_size)
+        rules = Rules(
+            min_gain=min_gain,
+            max_p=max_p,
+            min_queries=min_queries,
+            margin=margin,
+            min_size=min_size,
+        )
         candidate = _compared(target, full, dataset, judgments, rules)
     if candidate is None:
         target.promote(full, max_slowdown=max_slowdown)

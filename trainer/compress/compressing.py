@@ -29,6 +29,7 @@ from trainer.compress.pruning import Kept, choose, cut, kept_layers, silence
 from trainer.compress.quantize import Feeds, dynamic_int8, static_int8
 from trainer.dataset import Dataset
 from trainer.loop import TrainingOptions
+from trainer.loop.trials import Found
 from trainer.text import Reader, TextModel, read_source, sizes_of, weights_of
 from trainer.text.judged import Floats, Judged
 from trainer.text.losses import bce
@@ -76,6 +77,8 @@ class Compressed:
 
     bundle: Bundle
     rows: tuple[Row, ...]
+    # What `trials` of the distillation came to; None: there was no search.
+    search: Found | None = None
 
     def json(self) -> dict[str, Any]:
         return {"ref": self.bundle.ref, "rows": [asdict(row) for row in self.rows]}
@@ -87,12 +90,15 @@ def compress(
     options: CompressOptions,
     training: TrainingOptions,
     progress: Callable[[str], None] = lambda _: None,
+    *,
+    trials: int = 0,
 ) -> Compressed:
     """Makes the smaller bundle in `training.out` and measures it beside all that was before it.
 
     Args:
         training: of the distillation; the same folder again goes on where it stopped.
         progress: called with what is being done, in words.
+        trials: so many distillations with other learning rates; the best one counts.
 
     Raises:
         InvalidSettings: a method of training that zeros would not outlive.
@@ -126,7 +132,7 @@ def compress(
 
     progress("distilling")
     settings = RerankerOptions(loss="margin-mse", name=variants.name, precision="fp32")
-    taught = train_reranker(dataset, silent, settings, training, teacher=source)
+    taught = train_reranker(dataset, silent, settings, training, teacher=source, trials=trials)
     if taught.bundle is None:
         raise InvalidInput("Compression is one process; start it without torchrun.")
     learnt = read_source(str(training.out), Registry(str(training.out)))
@@ -140,7 +146,7 @@ def compress(
     rows.append(bench.row(f"pruned and distilled, {_INT8}", bundle))
     for what, other in variants.by_onnxruntime(whole, _feeds(learnt, train)):
         rows.append(bench.row(f"pruned and distilled, {what}", other))
-    return Compressed(bundle, tuple(rows))
+    return Compressed(bundle, tuple(rows), taught.search)
 
 
 def _silenced(

@@ -16,7 +16,7 @@ from trainer.encoder.examples import Examples
 from trainer.encoder.search import Search
 from trainer.encoder.task import METRIC, Contrast, contrastive
 from trainer.loop import Outcome, TrainingOptions, train
-from trainer.loop.trials import search
+from trainer.loop.trials import Found, fitted
 from trainer.text.export import Agreement, export
 from trainer.text.methods import Adapted, adapt, merged
 from trainer.text.model import TextModel
@@ -72,8 +72,8 @@ class Trained:
     outcome: Outcome
     bundle: Bundle
     agreement: Agreement
-    # What the search of `trials` chose.
-    chosen: dict[str, float]
+    # What `trials` came to; None: there was no search.
+    search: Found | None
 
 
 def train_encoder(
@@ -131,10 +131,7 @@ def train_encoder(
         task = contrastive(adapted, reader, prefixes, examples, dev, contrast, identity)
         return adapted, train(task, chosen)
 
-    used, values = training, dict[str, float]()
-    if trials:
-        used, values = search(training, trials, lambda each: fit(each)[1], METRIC)
-    adapted, outcome = fit(used)
+    adapted, outcome, found = fitted(training, trials, fit, METRIC)
     if not PartialState().is_main_process:
         return None
     progress("writing the bundle and comparing it with torch")
@@ -153,7 +150,7 @@ def train_encoder(
     bundle, agreement = export(
         best, checkpoint.tokenizer, Path(training.out) / BUNDLE, given, options.precision, sample
     )
-    return Trained(outcome, bundle, agreement, values)
+    return Trained(outcome, bundle, agreement, found)
 
 
 def _dimensions(options: EncoderOptions, hidden: int) -> tuple[int, ...]:

@@ -83,7 +83,6 @@ class OfJudgments:
     # What was put in order, in words.
     words: str
     pairs: int
-    without_relevant: int
     order: Ranked
     auc: Mapping[str, float | None]
     # Empty and None where scores are no relevance of one query and one item.
@@ -270,10 +269,10 @@ def _of_judgments(
         source=judged.source,
         words=f"The judged items of {len(order.queries):,} queries ({judged.pairs:,} pairs, from "
         f"{judged.source}s), put in order by the model alone. {judged.without_relevant:,} more "
-        "queries have no relevant item, and are left out"
+        f"queries have no relevant item, in {judged.alike:,} all items have the same label; they "
+        "are left out"
         + (f"; {judged.trained:,} are trained on, and are left out." if judged.trained else "."),
         pairs=judged.pairs,
-        without_relevant=judged.without_relevant,
         order=order,
         auc=auc(judged, scores),
         classification=classification(labels, probabilities, learned),

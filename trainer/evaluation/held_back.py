@@ -6,7 +6,7 @@ Judgments count where the part has any; else what was clicked stands in for them
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +17,15 @@ from neuralrank.errors import InvalidInput
 from trainer.dataset import Dataset
 from trainer.evaluation.counterfactual import Logged, cross_fitted
 
-__all__ = ["Catalogue", "Item", "Judged", "Pages", "catalogue", "judged_part", "logged_pages"]
+__all__ = [
+    "Catalogue", "Item", "Judged", "Pages", "catalogue", "gain", "judged_part", "logged_pages",
+]  # fmt: skip
 
 # choice: what users did, which a personal ranker is measured with.
 Source = Literal["judgment", "click", "choice"]
+# ir_measures wants whole grades; nDCG's gains are the labels up to a factor, which cancels out. It
+# is a multiple of all numbers up to 10, so that thirds and sevenths stay what they are.
+_GRADES: Final = 2_520
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,8 @@ Catalogue = Mapping[str, Item]
 
 @dataclass(frozen=True)
 class Judged:
-    """Queries of one part with their labelled items; each has an item that is relevant (a label
-    above 0), since without one no ranking is better than another. `labels` by query and item."""
+    """Queries of one part with their labelled items; each has items of which one is better than
+    another, since without them no ranking is. `labels` by query and item."""
 
     source: Source
     texts: Mapping[str, str]
@@ -51,6 +56,8 @@ class Judged:
     labels: Mapping[str, Mapping[str, float]]
     # Queries that were left out: none of their items is relevant.
     without_relevant: int
+    # … or all are equally relevant, so that every order has the same nDCG.
+    alike: int = 0
     # … and those of judgments that the dataset beside them trains on.
     trained: int = 0
 
@@ -95,7 +102,7 @@ def judged_part(data: Dataset, split: str) -> Judged | None:
     """The judged queries of a part; None where it has no labelled pair.
 
     Raises:
-        InvalidInput: all of its labels are the same, so that no ranking is better than another.
+        InvalidInput: no query has labels that differ, so that no ranking is better than another.
     """
     examples = data.of("examples", split)
     if not examples.num_rows:
@@ -111,7 +118,15 @@ def judged_part(data: Dataset, split: str) -> Judged | None:
             f"{values.pop():g}. Nothing can be told apart by it; label pairs that are relevant and "
             "pairs that are not (`neuralrank train dataset`)."
         )
-    kept = {query: row for query, row in labels.items() if max(row.values()) > 0}
+    gains = {query: {gain(label) for label in row.values()} for query, row in labels.items()}
+    kept = {query: row for query, row in labels.items() if len(gains[query]) > 1}
+    if not kept:
+        raise InvalidInput(
+            f"The {split} part has nothing to put in order: in each of its {len(labels):,} queries "
+            "the labels of all items are the same. Label, for one query, pairs that are relevant "
+            "and pairs that are not (`neuralrank train dataset`)."
+        )
+    without_relevant = sum(found == {0} for found in gains.values())
     columns = ("query_id", "text", "language", "segment")
     queries = {
         query: rest
@@ -124,8 +139,14 @@ def judged_part(data: Dataset, split: str) -> Judged | None:
         languages={query: language for query, (_, language, _) in queries.items()},
         segments={query: segment for query, (_, _, segment) in queries.items()},
         labels=kept,
-        without_relevant=len(labels) - len(kept),
+        without_relevant=without_relevant,
+        alike=len(labels) - len(kept) - without_relevant,
     )
+
+
+def gain(label: float) -> int:
+    """What nDCG counts for a label in [0, 1]; more than nothing for one above 0."""
+    return max(round(label * _GRADES), int(label > 0))
 
 
 def logged_pages(data: Dataset) -> Pages | None:

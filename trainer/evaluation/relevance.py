@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neuralrank.evaluation import Judged as Ranked
 from neuralrank.evaluation import judge
-from trainer.evaluation.held_back import Judged
+from trainer.evaluation.held_back import Judged, gain
 from trainer.evaluation.scoring import Scores
 
 __all__ = [
@@ -41,9 +41,6 @@ METRICS: Final = {
 }
 # What a model is promoted by.
 MAIN: Final = "nDCG@10"
-# ir_measures wants whole grades; nDCG's gains are the labels up to a factor, which cancels out. It
-# is a multiple of all numbers up to 10, so that thirds and sevenths stay what they are.
-_GRADES: Final = 2_520
 _BINS: Final = 10
 
 
@@ -75,7 +72,7 @@ class Calibrated:
 def ranked(judged: Judged, scores: Scores) -> Ranked:
     """The metrics of order on every judged query; `values` has those of METRICS."""
     qrels = {
-        query: {item: max(round(label * _GRADES), label > 0) for item, label in row.items()}
+        query: {item: gain(label) for item, label in row.items()}
         for query, row in judged.labels.items()
     }
     return judge(qrels, scores, tuple(METRICS.values()))

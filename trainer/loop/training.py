@@ -33,7 +33,10 @@ from trainer.loop.processes import accelerator_for
 from trainer.loop.task import Outcome, Task
 from trainer.loop.tracking import bar, tracker
 
-__all__ = ["train"]
+__all__ = ["RESULT", "train"]
+
+# What a run came to, in its folder.
+RESULT: Final = "result.json"
 
 _SECOND_INTERRUPT_SECONDS: Final = 1.0
 
@@ -131,7 +134,7 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
         history=tuple(progress.history),
     )
     if main:
-        _write_json(options.out / "result.json", {"task": run["task"], **outcome.json()})
+        _write_json(options.out / RESULT, {"task": run["task"], **outcome.json()})
     return outcome
 
 

@@ -7,18 +7,85 @@ is its tree-structured Parzen estimator.
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 import optuna
 
 from neuralrank.errors import Diverged, InvalidInput, InvalidSettings
 from neuralrank.files.full_disk import naming
+from neuralrank.files.whole import write_whole
 from trainer.loop.options import TrainingOptions
 from trainer.loop.task import Outcome
+from trainer.loop.training import RESULT
 
-__all__ = ["search"]
+__all__ = ["Found", "Trial", "fitted", "search"]
+
+Model = TypeVar("Model")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a search. `value`: the metric at its best evaluation; None: it diverged."""
+
+    folder: Path
+    options: Mapping[str, float]
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to."""
+
+    # Of the best trial, whose folder holds its finished run.
+    options: TrainingOptions
+    metric: str
+    best: Trial
+    # All of them, in the order in which they were made.
+    trials: tuple[Trial, ...]
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The options that were searched, as the best trial had them."""
+        return dict(self.best.options)
+
+    def json(self) -> dict[str, Any]:
+        rows = [
+            {"folder": f"trials/{one.folder.name}", **one.options, self.metric: one.value}
+            for one in self.trials
+        ]
+        return {"chosen": self.chosen, "trials": rows}
+
+
+def fitted(
+    options: TrainingOptions,
+    trials: int,
+    fit: Callable[[TrainingOptions], tuple[Model, Outcome]],
+    metric: str,
+    *,
+    lower_is_better: bool = False,
+) -> tuple[Model, Outcome, Found | None]:
+    """A training, or the best one of a search, with its model.
+
+    Of a search, `result.json` in the run's folder is that of the best trial with what all came to.
+
+    Args:
+        trials: 0: no search, and None for what it found.
+
+    Raises:
+        as `search`, and what `fit` raises.
+    """
+    if not trials:
+        return *fit(options), None
+    found = search(
+        options, trials, lambda each: fit(each)[1], metric, lower_is_better=lower_is_better
+    )
+    model, outcome = fit(found.options)
+    best = json.loads((found.options.out / RESULT).read_text())
+    write_whole(options.out / RESULT, json.dumps({**best, **found.json()}, indent=2) + "\n")
+    return model, outcome, found
 
 
 def search(
@@ -28,14 +95,11 @@ def search(
     metric: str,
     *,
     lower_is_better: bool = False,
-) -> tuple[TrainingOptions, dict[str, float]]:
+) -> Found:
     """Tries learning rates (around the one given), weight decays and warm-ups.
 
     The record is `trials.db` in the run's folder, each trial a run under `trials/`. Interrupted,
     the same call goes on with the trial that was being made; with more `trials` it adds to them.
-
-    Returns:
-        The options of the best trial, whose folder holds its finished run, and what was chosen.
 
     Raises:
         InvalidInput: the folder's trials are of another task, or trained otherwise; none is made.
@@ -74,8 +138,18 @@ def search(
         study.tell(trial, outcome.best[metric])
     if not study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
         raise Diverged(f"All {trials} trials diverged. Give a lower --learning-rate.")
-    values = dict(study.best_params)
-    return _options(options, values), values
+    return Found(
+        _options(options, study.best_params),
+        metric,
+        _trial(options, study.best_trial),
+        tuple(_trial(options, trial) for trial in _tried(study)),
+    )
+
+
+def _trial(options: TrainingOptions, trial: Any) -> Trial:
+    done = trial.state == optuna.trial.TrialState.COMPLETE
+    folder = _options(options, trial.params).out
+    return Trial(folder, trial.params, trial.value if done else None)
 
 
 def _same_task(

@@ -199,15 +199,20 @@ def from_dataset(
     )  # fmt: skip
 
 
-def require_held(data: Dataset, held: str) -> None:
+def require_held(data: Dataset, held: str) -> int:
     """What `from_dataset` asks of the part to stop by or to measure with, without any vectors.
+
+    Returns:
+        How many pages and users there are.
 
     Raises:
         InvalidInput: it holds nothing to do so.
     """
     steps = (len(items) for items in data.of("sequences", held)["items"].to_pylist())
-    if not any(count > 1 for count in steps) and not _searches(data, held):
+    found = sum(count > 1 for count in steps) + len(_searches(data, held))
+    if not found:
         raise InvalidInput(_NOTHING_HELD)
+    return found
 
 
 def from_histories(histories: Histories, shop: Shop) -> Behaviour:

@@ -90,7 +90,6 @@ def evaluate(bundle: Bundle, data: Dataset, registry: Registry, cache: Path) -> 
         f"what they did next, found among {min(_AMONG, len(shop.ids)):,} items; ordered by the "
         "personal ranker alone. On a page of ten items or fewer HitRate@10 is 1 whoever orders it.",
         pairs=sum(len(one.list.items) for one in found),
-        without_relevant=0,
         order=order,
         auc={"AUC": float(np.mean(areas)) if areas else None},
         classification={},

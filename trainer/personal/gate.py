@@ -21,14 +21,15 @@ from neuralrank.bundles.registry import Registry
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import InvalidBundle, InvalidInput
 from neuralrank.evaluation import Judged
+from neuralrank.personal.inputs import HEADS
 from neuralrank.personal.ranker import PersonalRanker
 from trainer.dataset import Dataset
-from trainer.gate import Rules, forgotten, gained, kept, opponent
+from trainer.gate import Rules, forgotten, gained, kept, opponent, too_small
 from trainer.personal.behaviour import Behaviour, from_dataset
 from trainer.personal.evaluation import OF, scored
 from trainer.personal.shop import Shop
 
-__all__ = ["CHOSEN", "measured"]
+__all__ = ["CHOSEN", "checks", "measured"]
 
 _METRIC: Final = "nDCG@10"
 # The check of all lists.
@@ -76,7 +77,7 @@ def measured(
     theirs = _values(registry.get(serving), behaviours)
     try:
         mine = _values(registry.get(ref), behaviours)
-        found = tuple(_checks(mine[0], theirs[0], rules))
+        found = tuple(checks(mine[0], theirs[0], rules))
         if len(theirs) > 1:
             value, before = (_flat(side[1]) for side in (mine, theirs))
             means = float(np.mean(value)), float(np.mean(before))
@@ -104,14 +105,28 @@ def _flat(values: _Values) -> list[float]:
     return [value for found in values.values() for value in found]
 
 
-def _checks(mine: _Values, theirs: _Values, rules: Rules) -> Iterator[Check]:
+def checks(mine: _Values, theirs: _Values, rules: Rules) -> Iterator[Check]:
+    """All that is compared, passed or not, and which head was not.
+
+    Args:
+        mine, theirs: nDCG@10 of each list by head, of the candidate and of what serves.
+    """
     ours, others = (_judged(_flat(side)) for side in (mine, theirs))
-    yield gained(CHOSEN, f" ({len(ours.queries):,} lists)", ours, others, _METRIC, rules)
+    sizes = {head: len(mine.get(head, ())) for head in HEADS}
+    small = [head for head, size in sizes.items() if size < rules.min_size]
+    # The mean of all may rest on one head alone: whoever reads that it is better reads this too.
+    parts = [
+        f"{size:,} of {OF[head]}" + (", too few to be compared alone" if head in small else "")
+        for head, size in sizes.items()
+    ]
+    of = f"{len(ours.queries):,} lists: {'; '.join(parts)}"
+    yield gained(CHOSEN, f" ({of})", ours, others, _METRIC, rules)
     for head, values in mine.items():
-        if len(values) < rules.min_size:
-            continue
-        value, before = float(np.mean(values)), float(np.mean(theirs[head]))
-        yield kept(f"{_METRIC} of {OF[head]}", f" ({len(values):,})", value, before, rules)
+        if head not in small:
+            value, before = float(np.mean(values)), float(np.mean(theirs[head]))
+            yield kept(f"{_METRIC} of {OF[head]}", f" ({sizes[head]:,})", value, before, rules)
+    if small:
+        yield too_small([f"{_METRIC} of {OF[head]} ({sizes[head]:,})" for head in small], rules)
 
 
 def _judged(values: list[float]) -> Judged:

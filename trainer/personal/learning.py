@@ -15,7 +15,7 @@ from neuralrank.evaluation import ndcg
 from neuralrank.personal.inputs import HEADS
 from neuralrank.personal.ranker import PersonalRanker
 from trainer.loop import Outcome, Rows, Task, TrainingOptions, processes, train
-from trainer.loop.trials import search
+from trainer.loop.trials import Found, fitted
 from trainer.personal.affinity import affinity_of
 from trainer.personal.behaviour import Behaviour, Part
 from trainer.personal.export import Agreement, Scale, export
@@ -87,7 +87,7 @@ class Personalised:
     model: RankerModel
     bundle: Bundle | None = None
     agreement: Agreement | None = None
-    chosen: dict[str, float] | None = None
+    search: Found | None = None
     floor: Floor | None = None
 
     @property
@@ -133,10 +133,7 @@ def train_personal(
         model = beginning(lists, options.width, chosen.seed, source)
         return model, train(_task(model, lists, dev, options, source), chosen)
 
-    used, values = training, dict[str, float]()
-    if trials:
-        used, values = search(training, trials, lambda each: fit(each)[1], METRIC)
-    model, outcome = fit(used)
+    model, outcome, found = fitted(training, trials, fit, METRIC)
     if not processes().is_main_process:
         return Personalised(outcome, model)
     model = model.cpu().eval()
@@ -157,7 +154,7 @@ def train_personal(
         together(behaviour, source.knn if source else None),
     )  # fmt: skip
     floor = Floor(len(known_users), _served(bundle, lists, known_users), nearness)
-    return Personalised(outcome, model, bundle, agreement, values, floor)
+    return Personalised(outcome, model, bundle, agreement, found, floor)
 
 
 def _fill_actions(model: RankerModel, behaviour: Behaviour) -> None:

@@ -1,6 +1,6 @@
 """`train pretrain`: from texts and a start to a folder that other trainings start from."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +9,7 @@ from accelerate import PartialState
 from neuralrank.errors import InvalidSettings
 from neuralrank.models import Checkpoint
 from trainer.loop import Outcome, TrainingOptions, train
-from trainer.loop.trials import search
+from trainer.loop.trials import Found, fitted
 from trainer.pretrain.model import Pretraining
 from trainer.pretrain.task import METRIC, pretraining
 from trainer.pretrain.texts import Corpus
@@ -25,11 +25,11 @@ _HEADS: Final = ("pooler", "transform", "seq_relationship")
 
 @dataclass(frozen=True)
 class Pretrained:
-    """`folder`: a Hugging Face one; `chosen`: what trials found, by option."""
+    """`folder`: a Hugging Face one; `search`: what trials came to; None: there was none."""
 
     outcome: Outcome
     folder: Path
-    chosen: dict[str, float] = field(default_factory=dict)
+    search: Found | None = None
 
 
 def run_pretraining(
@@ -58,16 +58,12 @@ def run_pretraining(
         adapted = _adapted(Pretraining(start, chosen.seed), chosen, len(corpus.train))
         return adapted, train(pretraining(adapted, start, corpus, chosen), chosen)
 
-    folder, values = Path(training.out) / MODEL, dict[str, float]()
-    if trials:
-        training, values = search(
-            training, trials, lambda each: fit(each)[1], METRIC, lower_is_better=True
-        )
-    adapted, outcome = fit(training)
+    folder = Path(training.out) / MODEL
+    adapted, outcome, found = fitted(training, trials, fit, METRIC, lower_is_better=True)
     if not PartialState().is_main_process:
         return None
     merged(adapted.model).save(folder)
-    return Pretrained(outcome, folder, values)
+    return Pretrained(outcome, folder, found)
 
 
 def _check_method(method: str, new: bool) -> None:

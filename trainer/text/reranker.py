@@ -14,7 +14,7 @@ from neuralrank.models import Checkpoint
 from neuralrank.models.bert import Precision
 from trainer.dataset import Dataset
 from trainer.loop import Outcome, Rows, Task, TrainingOptions, processes, train
-from trainer.loop.trials import search
+from trainer.loop.trials import Found, fitted
 from trainer.text import losses
 from trainer.text.export import Agreement, export
 from trainer.text.judged import Judged, mean_ndcg
@@ -72,8 +72,8 @@ class Reranked:
     outcome: Outcome
     bundle: Bundle | None
     agreement: Agreement | None
-    # What the search of `--trials` chose.
-    chosen: dict[str, float]
+    # What `--trials` came to; None: there was no search.
+    search: Found | None = None
 
 
 def train_reranker(
@@ -107,12 +107,9 @@ def train_reranker(
         adapted = adapt(model, chosen.method, chosen.total_steps(data.examples), chosen.seed)
         return adapted, train(data.task(adapted), chosen)
 
-    chosen, values = training, dict[str, float]()
-    if trials:
-        chosen, values = search(training, trials, lambda each: fit(each)[1], METRIC)
-    adapted, outcome = fit(chosen)
+    adapted, outcome, found = fitted(training, trials, fit, METRIC)
     if not processes().is_main_process:
-        return Reranked(outcome, None, None, values)
+        return Reranked(outcome, None, None)
     fields = {
         "name": options.name or _name(source),
         "languages": options.languages or source.fields.get("languages", ()),
@@ -134,7 +131,7 @@ def train_reranker(
         options.precision,
         data.sample(),
     )
-    return Reranked(outcome, bundle, agreement, values)
+    return Reranked(outcome, bundle, agreement, found)
 
 
 def _name(source: Checkpoint) -> str:

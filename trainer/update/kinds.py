@@ -3,7 +3,7 @@ candidate is compared."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from neuralrank.bundles.candidates import Candidate
 from neuralrank.bundles.registry import Registry
@@ -18,6 +18,10 @@ from trainer.update.memory import Memory
 from trainer.update.users import UserMemory
 
 __all__ = ["Kind", "OfTexts", "OfUsers"]
+
+_WAIT: Final = (
+    "Wait for more (what this window holds is the next round's too), take a larger --test"
+)
 
 
 class Kind(Protocol):
@@ -98,14 +102,18 @@ class OfTexts:
 
     def _kept_back(self, data: Dataset, memory: Memory) -> HeldBack:
         if self.judgments is not None:
-            return combined(data, self.judgments, memory.trained_on)
-        material = _material(data)
-        if material is None:
+            material = combined(data, self.judgments, memory.trained_on)
+            what = "queries of the judgments' test part"
+            _require(_queries(material), self.rules, what, "Judge more queries")
+            return material
+        found = _material(data)
+        if found is None:
             raise InvalidInput(
                 "Nothing of this window is kept back to measure with. Take a larger --test, or "
                 "give judgments (--judgments)."
             )
-        return material
+        _require(_queries(found), self.rules, "queries of this window", f"{_WAIT}, judge queries")
+        return found
 
 
 @dataclass(frozen=True)
@@ -125,12 +133,33 @@ class OfUsers:
 
     def require_kept_back(self, data: Dataset, memory: Memory) -> None:
         del memory
-        require_held(data, "test")
+        found = require_held(data, "test")
+        _require(found, self.rules, "pages and users of this window", _WAIT)
 
     def compared(self, ref: str, data: Dataset, memory: Memory, where: str) -> Candidate:
         return personal_gate.measured(
             self.registry, ref, data, where, self.rules, self.cache, memory.kept_back(data)
         )
+
+
+def _require(there: int, rules: Rules, what: str, instead: str) -> None:
+    """
+    Args:
+        there: how many there are to measure with, and `what` they are.
+        instead: of a lower --min-queries, what to do.
+
+    Raises:
+        InvalidInput: there is less than the gate asks for.
+    """
+    if there < rules.min_queries:
+        raise InvalidInput(
+            f"{there:,} {what} can be measured with; --min-queries asks for {rules.min_queries:,}. "
+            f"{instead}, or give a lower --min-queries."
+        )
+
+
+def _queries(material: HeldBack) -> int:
+    return len(material.judged.labels) if material.judged is not None else 0
 
 
 def _material(data: Dataset) -> HeldBack | None:

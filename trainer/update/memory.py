@@ -34,11 +34,13 @@ Tables = Mapping[str, pa.Table]
 
 @dataclass(frozen=True)
 class Memory:
-    """What rounds leave to the next one, of bounded size.
+    """What rounds leave to the next one, of bounded size but for `trained`.
 
     `replay`: examples of train parts. `old`: what test parts held. `trained`: a hash of every query
-    that was ever trained on, so that none of them measures later. `judged`: keys of queries that
-    judgments measure with; they are given, not kept.
+    that was ever trained on, so that none of them measures later. It grows by each new query: one
+    that it forgot could measure what it has taught, and a filter of fixed size would, once full,
+    take all for trained on, so that nothing measured. `judged`: keys of queries that judgments
+    measure with; they are given, not kept.
     """
 
     replay: Dataset | None = None

@@ -10,8 +10,8 @@ from rich.table import Table
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
-from neuralrank.cli.train.options import DatasetFolder, Publish, training_flags
-from neuralrank.cli.train.outcome import Made
+from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
+from neuralrank.cli.train.outcome import Made, searched, show_trials
 from neuralrank.console import plain_console
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def compress(
     intermediate: Annotated[
         float, typer.Option(help="Share of the neurons between the attentions that stays.")
     ] = 1.0,
+    trials: Trials = 0,
     name: Annotated[str, typer.Option(help="The bundle's name. Default: the source's.")] = "",
     registry: RegistryUrl = None,
     publish: Publish = True,
@@ -69,11 +70,13 @@ def compress(
     def say(what: str) -> None:
         print(f"{what} …", file=sys.stderr)
 
-    result = compressed(data, weights, options, training, say)
+    result = compressed(data, weights, options, training, say, trials=trials)
     made = Made.of(result.bundle, found, publish=publish)
     if as_json:
-        typer.echo(orjson.dumps({**result.json(), **made.json()}).decode())
+        report = {**result.json(), **searched(result.search), **made.json()}
+        typer.echo(orjson.dumps(report).decode())
         return
+    show_trials(result.search)
     _print(result.rows)
     named = made.bundle.ref if made.published else made.bundle.path
     print(f"{made.role}: {named}", file=sys.stderr)

@@ -10,7 +10,7 @@ from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
-from neuralrank.cli.train.outcome import Made, show_outcome
+from neuralrank.cli.train.outcome import Made, searched, show_outcome
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidSettings
 
@@ -114,7 +114,7 @@ def encoder(
         report = {
             **made.json(),
             **trained.outcome.json(),
-            "chosen": trained.chosen,
+            **searched(trained.search),
             "export": agreement.metrics(),
             # As it was called before `ref`.
             "bundle": bundle.ref,
@@ -125,7 +125,7 @@ def encoder(
     *longer, last = map(str, (bundle.manifest.dimensions, *bundle.manifest.matryoshka))
     lengths = f"{', '.join(longer)} or {last}" if longer else last
     export = f"{lengths} dimensions, correlation with torch {agreement.correlation:.4f}"
-    show_outcome(trained.outcome, trained.chosen, made, then=[("export", export)])
+    show_outcome(trained.outcome, trained.search, made, then=[("export", export)])
     if publish:
         command = f"neuralrank reencode NAME --encoder {bundle.ref}"
         print(f"An index's vectors by it: {command}", file=sys.stderr)

@@ -139,6 +139,7 @@ def _counts(material: "HeldBack") -> dict[str, Any]:
         "queries": len(judged.labels) if judged else 0,
         "pairs": judged.pairs if judged else 0,
         "queries_without_relevant": judged.without_relevant if judged else 0,
+        "queries_alike": judged.alike if judged else 0,
         "queries_trained_on": judged.trained if judged else 0,
         "pages": pages.logged.pages if pages else 0,
     }
@@ -185,6 +186,15 @@ def _measured_on(answer: dict[str, Any]) -> str:
     if "lists" in answer:
         return ", ".join(f"{count:,} by {what}" for what, count in answer["lists"].items())
     judged = f"{answer['queries']:,} queries judged by {answer['judged_by'] or 'nobody'}"
-    if answer["queries_trained_on"]:
-        judged += f" ({answer['queries_trained_on']:,} more are trained on and left out)"
+    left = [
+        f"{answer[key]:,} {why}"
+        for key, why in (
+            ("queries_without_relevant", "without a relevant item"),
+            ("queries_alike", "whose items all have one label"),
+            ("queries_trained_on", "that are trained on"),
+        )
+        if answer[key]
+    ]
+    if left:
+        judged += f" (left out: {', '.join(left)})"
     return f"{judged}, {answer['pages']:,} logged pages"

@@ -15,7 +15,7 @@ from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Publish, Trials, training_flags
-from neuralrank.cli.train.outcome import Made, show_outcome
+from neuralrank.cli.train.outcome import Made, searched, show_outcome
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import EXIT_CODE, InvalidInput, InvalidSettings
 from neuralrank.progress import progress_bar
@@ -108,9 +108,7 @@ def personal(
         typer.echo(orjson.dumps(_json(result, behaviour, made)).decode())
     else:
         rows = _measured(result)
-        show_outcome(
-            result.outcome, result.chosen or {}, made, first=_learned_from(behaviour), then=rows
-        )
+        show_outcome(result.outcome, result.search, made, first=_learned_from(behaviour), then=rows)
         made.next_step()
     if publish and not published:
         bundle = made.bundle
@@ -184,7 +182,7 @@ def _json(result: "Personalised", behaviour: "Behaviour", made: Made) -> dict[st
         **made.json(),
         "examples": _counts(behaviour),
         **result.outcome.json(),
-        "chosen": result.chosen,
+        **searched(result.search),
         "floor": asdict(result.floor) if result.floor else None,
         "export": result.agreement.metrics(),
         "item_knn": result.item_knn,

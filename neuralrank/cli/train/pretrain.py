@@ -13,6 +13,7 @@ from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Trials, training_flags
+from neuralrank.cli.train.outcome import searched, show_trials
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
 
@@ -96,18 +97,17 @@ def pretrain(
         return
     outcome = done.outcome
     if as_json:
-        summary = {**outcome.json(), "chosen": done.chosen, "path": str(done.folder)}
+        summary = {**outcome.json(), **searched(done.search), "path": str(done.folder)}
         typer.echo(orjson.dumps(summary).decode())
         return
     before, best = outcome.before, outcome.best
-    chosen = ", ".join(f"{name} {value:.3g}" for name, value in done.chosen.items())
+    show_trials(done.search)
     plain_console().print(
         f"loss {before['dev_loss']:.3f} → {best['dev_loss']:.3f}, masked words "
         f"{before['masked_accuracy']:.1%} → {best['masked_accuracy']:.1%}, descriptions "
         f"{before['next_accuracy']:.1%} → {best['next_accuracy']:.1%}, best after "
         f"{outcome.best_step:,} of {outcome.steps:,} steps\n"
-        + (f"chosen of {trials} trials: {chosen}\n" if chosen else "")
-        + f"{done.folder}: for --from of the other trainings",
+        f"{done.folder}: for --from of the other trainings",
         highlight=False,
     )
 

@@ -9,7 +9,7 @@ from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
-from neuralrank.cli.train.outcome import Made, show_outcome
+from neuralrank.cli.train.outcome import Made, searched, show_outcome
 from neuralrank.console import plain_console
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def reranker(
         report = {
             **made.json(),
             **result.outcome.json(),
-            "chosen": result.chosen,
+            **searched(result.search),
             "export": agreement.metrics(),
         }
         typer.echo(orjson.dumps(report).decode())
@@ -108,5 +108,5 @@ def reranker(
         f"differs from torch by {agreement.difference:.2g} at most, correlation "
         f"{agreement.correlation:.4f}, on {agreement.texts} pairs"
     )
-    show_outcome(result.outcome, result.chosen, made, then=[("export", export)])
+    show_outcome(result.outcome, result.search, made, then=[("export", export)])
     made.next_step()

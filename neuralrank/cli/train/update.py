@@ -11,7 +11,7 @@ import orjson
 import typer
 
 from neuralrank.bundles.registry import Registry
-from neuralrank.cli.gate_options import GATE, Margin, MaxP, MinGain, MinSize
+from neuralrank.cli.gate_options import GATE, Margin, MaxP, MinGain, MinQueries, MinSize
 from neuralrank.cli.registry_options import RegistryUrl
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import OnlyItemsOf, training_flags
@@ -109,6 +109,7 @@ def update(
     ] = None,
     min_gain: MinGain = 0.0,
     max_p: MaxP = 1.0,
+    min_queries: MinQueries = 5,
     margin: Margin = 0.02,
     min_size: MinSize = 10,
     promote: Annotated[
@@ -148,7 +149,9 @@ def update(
     found = Registry(settings.registry_path)
     options = Options(replay, memory, promote, lag=_seconds("--lag", lag))
     begin = moment(since, datetime.now(UTC), "--from").isoformat()
-    rules = Rules(min_gain=min_gain, max_p=max_p, margin=margin, min_size=min_size)
+    rules = Rules(
+        min_gain=min_gain, max_p=max_p, min_queries=min_queries, margin=margin, min_size=min_size
+    )
     served = found.manifest(found.resolve(name)).kind
     common = {
         "settings": settings, "registry": found, "catalogue": catalogue, "index": index,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import pyarrow.compute as pc
 import pytest
 from typer.testing import CliRunner
 
@@ -23,7 +24,7 @@ from trainer.evaluation.evaluation import Evaluation, evaluate, held_back
 from trainer.evaluation.report import report
 from trainer.gate import Rules, checks, measured, promoted
 
-SMALL = Rules(min_size=1)
+SMALL = Rules(min_size=1, min_queries=1)
 
 
 def ranker(folder: Path, but: str, **tables: Any) -> Evaluation:
@@ -64,7 +65,7 @@ def test_a_gain_in_the_mean_does_not_pay_for_a_segment(tmp_path: Path) -> None:
         "nDCG@10 of traffic tail",
     }
     # Segments that are too small are not looked at, and a margin as wide as the loss lets it pass.
-    assert failed(english, chinese, Rules(min_size=3)) == set()
+    assert failed(english, chinese, replace(SMALL, min_size=3)) == set()
     assert failed(english, chinese, replace(SMALL, margin=0.9)) == set()
 
 
@@ -129,7 +130,9 @@ def test_without_pages_clicks_are_not_compared(tmp_path: Path) -> None:
     assert failed(good, bad) == set()
 
 
-@pytest.mark.parametrize("wrong", [{"margin": -0.1}, {"max_p": 2.0}, {"min_size": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"margin": -0.1}, {"max_p": 2.0}, {"min_size": 0}, {"min_queries": 0}]
+)
 def test_rules_have_their_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="allowed is"):
         Rules(**wrong)
@@ -236,14 +239,38 @@ def test_on_how_little_it_passed_and_what_was_not_looked_at_is_said(
     row = listed()[refs[1]]
     by_name = {check["name"]: check for check in row["checks"]}
     judged = by_name["nDCG@10 on held-back judgments"]
-    assert judged["on"] == "4 queries"
-    assert row["reason"] == f"It is better: passed on 4 queries, p {judged['p']:.2g}."
+    assert judged["on"] == "5 queries"
+    assert row["reason"] == f"It is better: passed on 5 queries, p {judged['p']:.2g}."
     words = by_name["segments too small to be looked at"]["words"]
     assert "nDCG@10 of language zh (1)" in words
     assert done.stdout.splitlines()[1:] == [row["reason"], words]
     # Nothing of that where all of them were.
     found = checks(ranker(tmp_path, ""), ranker(tmp_path, "phone-2"), SMALL)
     assert "segments too small to be looked at" not in {check.name for check in found}
+
+
+def test_a_gain_on_too_few_queries_is_none(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    """It was promoted on a single query, of which many a worse candidate is better by chance."""
+    data = ("--dataset", tmp_path / "data")
+    done = run("promote", refs[1], *data, "--min-queries", "6")
+    assert done.exit_code == 3
+    assert "(judgments, 5 queries): " in done.stderr
+    assert "asked for is a gain of more than nothing, on 6 or more." in done.stderr
+    assert registry.resolve("ranker") == refs[0]
+    # Five are asked for where nothing is said.
+    shop = Dataset.open(tmp_path / "data")
+    four = replace(
+        shop,
+        queries=shop.queries.filter(pc.not_equal(shop.queries["query_id"], "e5")),
+        examples=shop.examples.filter(pc.not_equal(shop.examples["query_id"], "e5")),
+    )
+    four.write(tmp_path / "four")
+    assert run("promote", refs[1], "--dataset", tmp_path / "four").exit_code == 3
+    assert "on 5 or more" in listed()[refs[1]]["reason"]
+    few = ("--dataset", tmp_path / "four", "--min-queries", "4")
+    assert run("promote", refs[1], *few).exit_code == 0
 
 
 def test_a_candidate_that_is_worse_stays_one_with_the_reason(
@@ -311,6 +338,7 @@ def test_judgments_without_a_labelled_pair_or_a_dataset_are_refused(
         # They did nothing.
         (True, ["--min-gain", "0.01", "--max-p", "0.05"], "--min-gain, --max-p: without --dataset"),
         (False, ["--min-gain", "0"], "--min-gain: without --dataset"),
+        (True, ["--min-queries", "1"], "--min-queries: without --dataset"),
         (True, ["--min-size", "3", "--margin", "0"], "--margin, --min-size: without --dataset"),
     ],
 )

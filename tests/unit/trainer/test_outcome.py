@@ -9,7 +9,10 @@ pytest.importorskip("torch")
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli.train.outcome import Made, show_outcome
 from tests.unit.conftest import tiny_bundle
-from trainer.loop import Outcome
+from trainer.loop import Outcome, TrainingOptions
+from trainer.loop.trials import Found, Trial
+
+TRIED = (("a1", 0.123456, 0.5), ("b2", 0.02, 0.4), ("c3", 0.2, None))
 
 
 def outcome(*, early: bool) -> Outcome:
@@ -36,18 +39,28 @@ def test_what_became_of_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ]
 
 
-@pytest.mark.parametrize("early", [False, True])
-def test_what_it_came_to(tmp_path: Path, capsys: pytest.CaptureFixture[str], early: bool) -> None:
+@pytest.mark.parametrize(("early", "searched"), [(False, True), (True, True), (False, False)])
+def test_what_it_came_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], early: bool, searched: bool
+) -> None:
     made = Made(tiny_bundle(tmp_path / "one", "cross_encoder"), "candidate")
-    show_outcome(
-        outcome(early=early), {"warmup": 0.123456}, made, first=[("train", "7")], then=[("x", "y")]
-    )
+    tried = [Trial(tmp_path / name, {"warmup": w}, v) for name, w, v in TRIED]
+    options = TrainingOptions(tried[0].folder)
+    found = Found(options, "nDCG@10", tried[0], tuple(tried)) if searched else None
+    show_outcome(outcome(early=early), found, made, first=[("train", "7")], then=[("x", "y")])
+    trials = [
+        "trial warmup dev nDCG@10",
+        "a1 0.123 0.5000 best",
+        "b2 0.02 0.4000",
+        "c3 0.2 diverged",
+    ]
     rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert [" ".join(" ".join(row).split()) for row in rows] == [
+        *(trials if searched else ()),
         "train 7",
         f"steps 1,200 (best: 900{', stopped early' if early else ''})",
         "dev nDCG@10 0.2500 → 0.5000",
-        "warmup 0.123",
+        *(["warmup 0.123"] if searched else ()),
         "x y",
         "time 61.0 s",
         f"candidate {made.bundle.ref}",

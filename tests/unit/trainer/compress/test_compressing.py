@@ -261,3 +261,31 @@ def test_what_can_not_be_compressed_is_said(tmp_path: Path) -> None:
         compress(tiny_dataset(), tiny_checkpoint("mean"), CompressOptions(), options(tmp_path))
     with pytest.raises(InvalidInput, match="--layers is 3; the model has 2"):
         compress(tiny_dataset(), tiny_checkpoint(), CompressOptions(3), options(tmp_path))
+
+
+def test_trials_are_made_of_the_distillation_and_the_best_one_is_cut(tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path / "registry"))
+    served = registry.publish(tiny_bundle(tmp_path / "bundle", "cross_encoder"))
+    tiny_dataset().write(tmp_path / "data")
+    run = tmp_path / "run"
+    given = [
+        "train", "compress", str(tmp_path / "data"), "--from", served.manifest.name, "--heads",
+        "0.5", "--steps", "2", "--track", "none", "--out", str(run), "--registry", registry.url,
+        "--trials", "2", "--no-publish",
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, [*given, "--json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert len(report["trials"]) == len(list((run / "trials").iterdir())) == 2
+    result = json.loads((run / "result.json").read_text())
+    assert result["best"]["nDCG@10"] == max(row["nDCG@10"] for row in report["trials"])
+    distilled = Bundle.open(run / "bundle").manifest.metrics["dev nDCG@10"]
+    assert distilled == result["best"]["nDCG@10"]
+    # Again it makes none, and says what they came to.
+    again = CliRunner().invoke(app, given)
+    assert again.exit_code == 0, again.output
+    header, *rows = again.stdout.splitlines()[:3]
+    assert header.split() == ["trial", *report["chosen"], "dev", "nDCG@10"]
+    assert [f"trials/{row.split()[0]}" for row in rows] == [
+        row["folder"] for row in report["trials"]
+    ]

@@ -114,12 +114,22 @@ def test_trials_are_made_and_the_best_one_counts(
     summary = json.loads(done.stdout)
     assert set(summary["chosen"]) == {"learning_rate", "weight_decay", "warmup"}
     results = [json.loads(file.read_text()) for file in out.glob("trials/*/result.json")]
-    assert len(results) == 2
+    assert len(results) == len(summary["trials"]) == 2
+    written = json.loads((out / "result.json").read_text())
+    assert written["trials"] == summary["trials"]
+    assert written["best"] == summary["best"]
     assert summary["best"]["nDCG@10"] == max(result["best"]["nDCG@10"] for result in results)
     # Resumed, it makes none anew; one more is one more.
     again = command(registry, *given, "--trials", "3")
     assert again.exit_code == 0, again.output
     assert re.search(r"^learning_rate +\d", again.stdout, re.MULTILINE)
+    # A line for each trial, with what it came to.
+    header, *rows = again.stdout.splitlines()[:4]
+    assert header.split() == ["trial", *summary["chosen"], "dev", "nDCG@10"]
+    assert sorted(row.split()[0] for row in rows) == sorted(
+        path.name for path in (out / "trials").iterdir()
+    )
+    assert sum(row.split()[-1] == "best" for row in rows) == 1
     assert len(list(out.glob("trials/*/result.json"))) == 3
 
 

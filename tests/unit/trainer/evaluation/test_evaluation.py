@@ -39,6 +39,65 @@ def test_order_is_of_the_test_part_and_of_queries_with_an_answer(tmp_path: Path)
     assert worse["nDCG@10"] < numbers["nDCG@10"]
 
 
+def asked(name: str, **grades: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A query of the test part, and its pairs."""
+    query = {
+        "query_id": name,
+        "text": f"phone {name}",
+        "language": "en",
+        "split": "test",
+        "segment": "",
+    }
+    pair = {"query_id": name, "weight": 1.0, "source": "judgment", "negative": "", "split": "test"}
+    return query, [
+        pair | {"item_id": item.replace("_", "-"), "label": grade / 3}
+        for item, grade in grades.items()
+    ]
+
+
+def test_a_query_whose_items_all_have_one_label_measures_nothing_and_is_counted(
+    tmp_path: Path, registry: Registry
+) -> None:
+    """Every order of its items has the same nDCG: it only drew the mean towards 1."""
+    shop, before = dataset(), measured(tmp_path / "1", "phone-2").numbers()
+    more = [asked("e5", phone_1=2, phone_2=2), asked("e6", phone_2=3)]
+    queries = shop.queries.to_pylist() + [query for query, _ in more]
+    examples = shop.examples.to_pylist() + [row for _, rows in more for row in rows]
+    found = evaluate(
+        ByWords(tmp_path / "2", "phone-2"),
+        held_back(data := dataset(queries=queries, examples=examples)),
+        untracked,
+    )
+    after = found.numbers()
+    assert before["nDCG@10"] < 1
+    for name in ("nDCG@10", "MRR@10", "Recall@5", "HitRate@10", "AUC", "ci95", "segments"):
+        assert after[name] == before[name]
+    assert found.judgments is not None
+    assert found.judgments.words.endswith(
+        "1 more queries have no relevant item, in 2 all items have the same label; they are left "
+        "out."
+    )
+    data.write(tmp_path / "data")
+    ref = registry.publish(tiny_bundle(tmp_path / "3", "cross_encoder")).ref
+    options = ("--bundle", ref, "--no-robustness")
+    answer = json.loads(run(tmp_path / "data", *options, "--json").stdout)
+    counts = ("queries", "queries_without_relevant", "queries_alike")
+    assert [answer[name] for name in counts] == [3, 1, 2]
+    words = "3 queries judged by judgment (left out: 1 without a relevant item, 2 whose items all "
+    assert words in run(tmp_path / "data", *options).stdout
+
+
+def test_where_all_items_of_each_query_have_one_label_nothing_measures() -> None:
+    more = [asked("e5", phone_1=2, phone_2=2), asked("e6", phone_2=3), asked("e7", phone_1=0)]
+    data = dataset(
+        queries=[query for query, _ in more],
+        examples=[row for _, rows in more for row in rows],
+        impressions=[],
+    )
+    with pytest.raises(InvalidInput, match="nothing to put in order: in each of its 3 queries"):
+        held_back(data)
+
+
 def test_auc_is_over_all_pairs_and_over_queries(tmp_path: Path) -> None:
     found = measured(tmp_path)
     # Relevant: e1 phone-2 1.0 and phone-1 0.5, e2 phone-3 1.0, e3 pc-1 1.0 and pc-2 0.0.
@@ -269,7 +328,8 @@ def test_the_command_prints_everything_and_writes_a_page_without_network(
         assert words in page
     shown = run(tmp_path / "data", *options)
     assert "clicks a page, DR" in shown.stdout
-    assert "3 queries judged by judgment, 3 logged pages" in shown.stdout
+    left = "(left out: 1 without a relevant item)"
+    assert f"3 queries judged by judgment {left}, 3 logged pages" in shown.stdout
 
 
 def test_judged_queries_that_are_trained_on_measure_nothing(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neuralrank.errors import InvalidInput  # noqa: E402
+from neuralrank.errors import Diverged, InvalidInput  # noqa: E402
 from tests.unit.trainer.loop.conftest import line_task  # noqa: E402
 from trainer.loop import Outcome, TrainingOptions, train  # noqa: E402
-from trainer.loop.trials import search  # noqa: E402
+from trainer.loop.trials import fitted, search  # noqa: E402
 
 
 def running(**identity: Any) -> Callable[[TrainingOptions], Outcome]:
@@ -25,7 +25,7 @@ def made(out: Path) -> list[Path]:
 
 
 def test_a_search_goes_on_only_for_the_same_task(options: TrainingOptions) -> None:
-    chosen, _ = search(options, 2, running(dev_items=20), "quality")
+    chosen = search(options, 2, running(dev_items=20), "quality")
     before = {file: file.read_text() for file in made(options.out)}
     assert len(before) == 2
     for other, run, words in (
@@ -37,10 +37,10 @@ def test_a_search_goes_on_only_for_the_same_task(options: TrainingOptions) -> No
         assert words in str(caught.value)
         assert {file: file.read_text() for file in made(options.out)} == before
     # What was there goes on with what it was begun with.
-    again, _ = search(options, 3, running(dev_items=20), "quality")
+    again = search(options, 3, running(dev_items=20), "quality")
     assert len(made(options.out)) == 3
-    assert json.loads((chosen.out / "options.json").read_text())["task"]["dev_items"] == 20
-    assert again.out in {file.parent for file in made(options.out)}
+    assert json.loads((chosen.best.folder / "options.json").read_text())["task"]["dev_items"] == 20
+    assert again.best.folder in {file.parent for file in made(options.out)}
 
 
 def test_to_see_that_it_is_the_same_no_trial_is_trained_further(options: TrainingOptions) -> None:
@@ -52,3 +52,38 @@ def test_to_see_that_it_is_the_same_no_trial_is_trained_further(options: Trainin
         options.steps, longer.steps,
     ]  # fmt: skip
     assert json.loads(first.read_text())["steps"] == options.steps
+
+
+def test_what_all_trials_came_to_is_one_file(options: TrainingOptions) -> None:
+    """It had to be put together from the folders of the trials, whose names say nothing."""
+    made_so_far: list[Path] = []
+
+    def fit(each: TrainingOptions) -> tuple[str, Outcome]:
+        if each.out not in made_so_far:
+            made_so_far.append(each.out)
+        if made_so_far.index(each.out) == 1:
+            raise Diverged("the loss is nan")
+        return each.out.name, running()(each)
+
+    model, outcome, found = fitted(options, 3, fit, "quality")
+    assert found is not None
+    written = json.loads((options.out / "result.json").read_text())
+    assert written == {
+        **json.loads((options.out / "trials" / model / "result.json").read_text()),
+        **found.json(),
+    }
+    assert written["best"] == outcome.best
+    assert [row["folder"] for row in written["trials"]] == [
+        f"trials/{folder.name}" for folder in made_so_far
+    ]
+    values = [row["quality"] for row in written["trials"]]
+    assert values[1] is None  # it diverged
+    assert max(values[0], values[2]) == outcome.best["quality"]
+    (best,) = [row for row in written["trials"] if row["folder"] == f"trials/{model}"]
+    assert {name: best[name] for name in written["chosen"]} == written["chosen"]
+    assert set(written["chosen"]) == {"learning_rate", "weight_decay", "warmup"}
+
+
+def test_without_trials_it_is_a_training_like_any_other(options: TrainingOptions) -> None:
+    model, outcome, found = fitted(options, 0, lambda each: ("m", running()(each)), "quality")
+    assert (model, outcome.out, found) == ("m", options.out, None)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("torch")
 
+from neuralrank.bundles.candidates import Candidate
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, InvalidSettings, NotFound
@@ -30,7 +32,7 @@ from trainer.dataset import (
     Description,
 )
 from trainer.dataset.format import Split, Window
-from trainer.gate import FORGOTTEN, Rules
+from trainer.gate import FORGOTTEN, TOO_SMALL, Rules
 from trainer.loop import TrainingOptions
 from trainer.personal import gate
 from trainer.personal.behaviour import from_dataset, from_histories
@@ -365,7 +367,16 @@ def test_a_later_bundle_must_be_better_at_what_users_chose(
     found = registry.candidate(made[1])
     assert found is not None
     assert found.outcome == "refused"
-    assert "nDCG@10 of what users chose (2 lists)" in found.reason
+    of = (
+        "2 lists: 1 of clicks after a search, too few to be compared alone; 1 of what users did "
+        "next, too few to be compared alone"
+    )
+    assert f"nDCG@10 of what users chose ({of}): " in found.reason
+    skipped = (
+        "Not looked at, with fewer than 10 each: nDCG@10 of clicks after a search (1), nDCG@10 of "
+        "what users did next (1)."
+    )
+    assert skipped in refused.stderr
     assert registry.resolve("personal-ranker") == made[0]
     check = found.checks[0]
     assert check.candidate is not None
@@ -378,10 +389,39 @@ def test_a_later_bundle_must_be_better_at_what_users_chose(
     forgot = {check.name: check for check in found.checks}[FORGOTTEN]
     assert (forgot.candidate, forgot.serving) == (check.candidate, check.serving)
     assert "(2 lists)" in forgot.words
+    assert "anything may be" not in forgot.words
+    few = gate.measured(registry, made[1], kept, "data", Rules(), tmp_path / "home", kept)
+    assert few.checks[-1].words.endswith("Of fewer than 10 anything may be.")
     accepted = promote()
     better = check.candidate > check.serving
     assert (accepted.exit_code == 0) == better, accepted.output
     assert registry.resolve("personal-ranker") == made[better]
+
+
+def test_a_head_of_too_few_lists_is_named_and_does_not_decide() -> None:
+    """It was left out without a word, even where the test part had none of its lists."""
+    many, few = [0.5] * 12, [0.9] * 3
+    serving = {"search": many, "recommendation": few}
+    candidate = {"search": [0.6] * 12, "recommendation": [0.8] * 3}
+    chosen, search, left = gate.checks(candidate, serving, Rules())
+    assert chosen.on == (
+        "15 lists: 12 of clicks after a search; 3 of what users did next, too few to be compared "
+        "alone"
+    )
+    checks = (chosen, search, left)
+    found = Candidate().compared_with("name@hash", checks, "data", datetime.now(UTC))
+    assert found.outcome == "passed"
+    assert found.reason.startswith(f"It is better: passed on {chosen.on}, p ")
+    assert (search.name, search.passed) == ("nDCG@10 of clicks after a search", True)
+    assert (left.name, left.passed) == (TOO_SMALL, True)
+    assert left.words == (
+        "Not looked at, with fewer than 10 each: nDCG@10 of what users did next (3)."
+    )
+    *_, none = gate.checks({"search": many}, {"search": many}, Rules())
+    assert none.words.endswith(": nDCG@10 of what users did next (0).")
+    # Of enough lists, it decides.
+    *_, following = gate.checks(candidate, serving, Rules(min_size=3))
+    assert (following.name, following.passed) == ("nDCG@10 of what users did next", False)
 
 
 def test_a_first_one_that_is_worse_than_nearness_does_not_serve(

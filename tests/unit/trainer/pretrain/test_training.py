@@ -158,13 +158,14 @@ def test_trials_choose_the_lowest_loss(tiny: Checkpoint, corpus: Corpus, tmp_pat
     options = replace(training(tmp_path), steps=4, every_steps=0)
     done = run_pretraining(tiny, corpus, options, new=True, trials=2)
     assert done is not None
-    assert "learning_rate" in done.chosen
+    assert done.search is not None
+    assert "learning_rate" in done.search.chosen
     losses = [
         json.loads(file.read_text())["best"]["dev_loss"]
         for file in (tmp_path / "trials").glob("*/result.json")
     ]
     assert len(losses) == 2
-    assert done.outcome.best["dev_loss"] == min(losses)
+    assert done.outcome.best["dev_loss"] == min(losses) == done.search.best.value
     assert done.folder == tmp_path / "model"
     # The run's folder is a source for other trainings.
     assert read_source(str(tmp_path), Registry(str(tmp_path / "registry"))).config.layers == 2

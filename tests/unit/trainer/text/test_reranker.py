@@ -277,7 +277,8 @@ def test_trials_are_made_and_the_best_one_counts(training: TrainingOptions) -> N
         for name in folders
     )
     assert result.outcome.best["nDCG@10"] == best
-    assert set(result.chosen) == {"learning_rate", "weight_decay", "warmup"}
+    assert result.search is not None
+    assert set(result.search.chosen) == {"learning_rate", "weight_decay", "warmup"}
     # Again it makes none; one more adds one.
     again = train_reranker(tiny_dataset(), tiny_checkpoint(), options, training, trials=2)
     assert again.outcome.best == result.outcome.best

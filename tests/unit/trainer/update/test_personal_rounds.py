@@ -117,8 +117,8 @@ def stages(tmp_path: Path, registry: Registry) -> Stages:
     return Stages(*common, id_events=2, fails=[])
 
 
-def one(tmp_path: Path, stages: Stages, registry: Registry, hours: int) -> Round:
-    kind = OfUsers(registry, Rules(min_size=1), tmp_path / "cache")
+def one(tmp_path: Path, stages: Stages, registry: Registry, hours: int, **rules: Any) -> Round:
+    kind = OfUsers(registry, Rules(min_size=1, **rules), tmp_path / "cache")
     folder, since = tmp_path / "state", BEGIN.isoformat()
     learner = Learner(folder, "personal-ranker", since, stages, registry, kind, Options())
     return learner.round(BEGIN + hours * HOUR)
@@ -196,6 +196,10 @@ def test_a_window_with_nothing_to_measure_with_grows(
         patch.setattr(Stages, "dataset", quiet)
         with pytest.raises(InvalidInput, match="The part that is kept back has no user who did"):
             one(tmp_path, stages, registry, 1)
+    with pytest.raises(
+        InvalidInput, match=r"users of this window .* asks for 1,000. Wait for more"
+    ):
+        one(tmp_path, stages, registry, 1, min_queries=1_000)
     # Asked before the training, which would leave a candidate that nothing can compare.
     assert not registry.candidates()
     state = read_state(tmp_path / "state")

@@ -99,7 +99,8 @@ def learner(
     tmp_path: Path, shop: Shop, registry: Registry, name: str = "ranker", **options: Any
 ) -> Learner:
     judgments = options.pop("judgments", None)
-    kind = OfTexts(registry, Rules(min_size=1), untracked, judgments)
+    rules = Rules(min_size=1, min_queries=options.pop("min_queries", 1))
+    kind = OfTexts(registry, rules, untracked, judgments)
     return Learner(tmp_path / "state", name, SINCE, shop, registry, kind, Options(**options))
 
 
@@ -207,7 +208,7 @@ def test_queries_that_judgments_measure_with_are_not_trained_on(
     one(tmp_path, shop, registry, judgments=dataset(**tables, impressions=[]))
     mixed = Dataset.open(tmp_path / "state/rounds/0001/data")
     # In the window, t1 is in train and d1 in dev.
-    assert set(mixed.queries["query_id"].to_pylist()) == {"e1", "e2", "e3", "e4"}
+    assert set(mixed.queries["query_id"].to_pylist()) == {"e1", "e2", "e3", "e4", "e5"}
 
 
 def judging(folder: Path, **parts: str) -> Dataset:
@@ -224,7 +225,7 @@ def judging(folder: Path, **parts: str) -> Dataset:
 def test_judgments_of_a_later_round_do_not_measure_with_what_was_trained_on(
     tmp_path: Path, shop: Shop, registry: Registry
 ) -> None:
-    """The first round learns from t1; its own test part has e1 to e4."""
+    """The first round learns from t1; its own test part has e1 to e5."""
     shop.trained = shop.liked = 2
     one(tmp_path, shop, registry)
     shop.trained = 3
@@ -310,6 +311,26 @@ def test_nothing_to_measure_with_is_said_and_the_window_grows(
     assert not registry.candidates()
     shop.measurable = True
     assert one(tmp_path, shop, registry, hours=2).outcome == "promoted"
+    assert shop.windows == [
+        (SINCE, (NOON + timedelta(hours=hour)).isoformat()) for hour in range(3)
+    ]
+
+
+def test_too_few_queries_to_measure_with_are_said_and_the_window_grows(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    """Of one query many a worse candidate is better by chance, and served from then on."""
+    shop.trained = shop.liked = 2
+    with pytest.raises(
+        InvalidInput, match=r"5 queries of this window .* asks for 6. Wait for more"
+    ):
+        one(tmp_path, shop, registry, min_queries=6)
+    judged = judging(tmp_path, e2="test", e3="test")
+    words = r"2 queries of the judgments' test part .* asks for 3. Judge more queries, or give a lo"
+    with pytest.raises(InvalidInput, match=words):
+        one(tmp_path, shop, registry, hours=1, judgments=judged, min_queries=3)
+    assert shop.trainings == 0
+    assert one(tmp_path, shop, registry, hours=2, min_queries=5).outcome == "promoted"
     assert shop.windows == [
         (SINCE, (NOON + timedelta(hours=hour)).isoformat()) for hour in range(3)
     ]

@@ -1,8 +1,8 @@
 """Judgment files: TREC qrels with a file of queries, and the judgments of OpenSearch's Search
 Relevance (https://docs.opensearch.org/latest/search-plugins/search-relevance/judgments/).
 
-The name tells the format: `.json` is OpenSearch's, anything else TREC. TREC has ids for queries,
-OpenSearch their texts.
+The name tells the format: `.json` is OpenSearch's, anything else TREC. Either may be gzip. TREC
+has ids for queries, OpenSearch their texts.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
+from neuralrank.files import zipped
 from neuralrank.files.whole import write_whole
 from neuralrank.opensearch.point_in_time import AS_STORED
 from neuralrank.text.cleaning import normal_form
@@ -300,10 +301,8 @@ def _from_opensearch(path: Path, thresholds: Sequence[float]) -> Judgments:
 def _ratings(path: Path) -> list[Any]:
     """`judgmentRatings`: of what is imported, or of what OpenSearch answers to a GET."""
     try:
-        body = orjson.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise NotFound(f"There is no file {path}.") from error
-    except (OSError, orjson.JSONDecodeError) as error:
+        body = orjson.loads(zipped.read(path))
+    except orjson.JSONDecodeError as error:
         raise InvalidInput(f"{path} can't be read as JSON: {error}.") from error
     try:
         if "hits" in body:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput
+from tests.conftest import neuralrank
 from tests.unit.bundles.test_registry import three
 
 NAME = "tiny-cross-encoder"
@@ -87,3 +88,25 @@ def test_trials_and_removal(refs: list[str]) -> None:
 def test_trials_go_one_at_a_time(refs: list[str]) -> None:
     done = CliRunner().invoke(app, ["models", "promote", refs[0], "--canary", "1", "--shadow", "1"])
     assert isinstance(done.exception, InvalidInput)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("package:neuralrank", "--precision", "x"), "--precision is 'x'; allowed is fp32, int8."),
+        (
+            ("package:neuralrank", "--kind", "x"),
+            "--kind is 'x'; allowed is encoder, cross_encoder, image_encoder.",
+        ),
+        (("--name", "mine"), "--name is given without SOURCE"),
+    ],
+)
+def test_what_can_not_be_added_so_is_said_in_a_line_before_anything_is_fetched(
+    tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    folder = tmp_path / "registry"
+    done = neuralrank("models", "add", *arguments, NEURALRANK_REGISTRY=str(folder))
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"neuralrank: {says}")
+    assert not folder.exists()

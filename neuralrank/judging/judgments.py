@@ -1,8 +1,8 @@
 """Judgment files: TREC qrels with a file of queries, and the judgments of OpenSearch's Search
 Relevance (https://docs.opensearch.org/latest/search-plugins/search-relevance/judgments/).
 
-The name tells the format: `.json` is OpenSearch's, anything else TREC. Either may be gzip. TREC
-has ids for queries, OpenSearch their texts.
+The name tells the format: `.json` is OpenSearch's, anything else TREC. TREC has ids for queries,
+OpenSearch their texts. What is read may be gzip.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from neuralrank.text.cleaning import normal_form
 
 __all__ = [
     "Judgments",
+    "is_opensearch",
     "queries_beside",
     "query_id",
     "query_key",
@@ -150,7 +151,7 @@ class Judgments:
         beside = queries_beside(path)
         texts = queries or (beside if beside.is_file() else None)
         read = cls.read(path, texts, thresholds)
-        made = read.asked(texts) if texts and path.suffix != ".json" else read
+        made = read.asked(texts) if texts and not is_opensearch(path) else read
         return made, len(read.grades) - len(made.grades)
 
     @classmethod
@@ -166,7 +167,7 @@ class Judgments:
             NotFound: there is no such file.
             InvalidInput: it has another format, or ratings that are no whole numbers.
         """
-        if path.suffix == ".json":
+        if is_opensearch(path):
             return _from_opensearch(path, thresholds)
         grades = read_qrels(path)
         texts = read_queries(queries) if queries else {}
@@ -184,7 +185,7 @@ class Judgments:
         Raises:
             InvalidInput: an id can't be written in TREC, or the file can't be written.
         """
-        if path.suffix == ".json":
+        if is_opensearch(path):
             _replace(path, orjson.dumps(self._opensearch(path.stem), option=orjson.OPT_INDENT_2))
             return None
         lines = [
@@ -262,6 +263,11 @@ def unknown_in_words(unknown: Sequence[str]) -> str:
     named = ", ".join(unknown[:_NAMED])
     more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
     return f"{len(unknown):,} judged items are not in the index: {named}{more}"
+
+
+def is_opensearch(path: Path) -> bool:
+    """Whether a judgment file's name says that it is one of OpenSearch's Search Relevance."""
+    return path.name.removesuffix(".gz").endswith(".json")
 
 
 def _from_opensearch(path: Path, thresholds: Sequence[float]) -> Judgments:

@@ -201,16 +201,8 @@ def test_a_person_answers_leaves_and_goes_on(
     assert json.loads(done.stdout)["unknown_items"] == []
     other = tmp_path / "other.qrels"
     other.write_text("1 0 gone 3\n")
-    none = run(
-        stack,
-        "judge",
-        "convert",
-        str(other),
-        "--out",
-        str(tmp_path / "none.json"),
-        "--index",
-        INDEX,
-    )
+    gone = ("judge", "convert", str(other), "--out", str(tmp_path / "none.json"))
+    none = run(stack, *gone, "--index", INDEX)
     assert isinstance(none.exception, InvalidInput)
     assert "None of the 1 judged items is in the index" in str(none.exception)
     assert not (tmp_path / "none.json").exists()

@@ -51,7 +51,8 @@ def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
         return
     # The whole name: other commands take it.
     ref = Column("bundle", no_wrap=True)
-    table = Table(ref, "kind", "languages", "dimensions", "precision", "service", box=None)
+    service = Column("service", no_wrap=True)  # what is looked for here
+    table = Table(ref, "kind", "languages", "dimensions", "precision", service, box=None)
     for bundle in bundles:
         manifest = bundle.manifest
         languages = ", ".join(manifest.languages) or "any"

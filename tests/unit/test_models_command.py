@@ -57,12 +57,14 @@ def test_a_damaged_serving_file_is_said_beside_the_list_and_mended_by_a_promotio
     assert roles() == ["", "serving, pinned", ""]
 
 
-def test_a_bundle_is_named_in_full_on_a_narrow_terminal(
+def test_a_bundle_and_its_service_are_named_in_full_on_a_narrow_terminal(
     refs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
+    run("promote", refs[0])
     shown = CliRunner().invoke(app, ["models", "list"], catch_exceptions=False).stdout
     assert all(ref in shown for ref in refs)
+    assert "serving, pinned" in shown
 
 
 def test_brackets_are_shown_as_they_are(refs: list[str], tmp_path: Path) -> None:

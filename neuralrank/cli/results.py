@@ -16,6 +16,9 @@ from neuralrank.opensearch.page import Page
 
 __all__ = ["number", "price", "show", "side_by_side", "warn_degraded"]
 
+# Dropped items that are named in words: a filter may drop a whole window.
+_DROPPED = 20
+
 
 def show(out: Console, page: Page, *, explain: bool) -> None:
     """A page as a table; with `explain` each hit's score in numbers and what moved it."""
@@ -54,9 +57,12 @@ def show(out: Console, page: Page, *, explain: bool) -> None:
         highlight=False,
     )
     if explain and page.dropped:
-        for item in page.dropped:
+        for item in page.dropped[:_DROPPED]:
             note = f" ({item['detail']})" if item.get("detail") else ""
             out.print(Text(f"dropped {item['id']}: {item['reason']}{note}", style="dim"))
+        if len(page.dropped) > _DROPPED:
+            more = len(page.dropped) - _DROPPED
+            out.print(Text(f"dropped: {more} more; --json names all", style="dim"))
 
 
 def side_by_side(

@@ -200,6 +200,16 @@ def test_a_narrow_terminal_cuts_titles_and_brands_and_no_number(explain: bool) -
     assert name in lines[4 if explain else 1]
 
 
+def test_of_many_that_were_dropped_the_first_are_named_and_the_others_counted() -> None:
+    dropped = [{"id": f"D{n}", "reason": "price_range"} for n in range(50)]
+    page = ask(Answers(answer("A", ext={"reranked": True, "dropped": dropped})))
+    text = shown(lambda out: results.show(out, page, explain=True))
+    assert "dropped D19: price_range" in text
+    assert "D20" not in text
+    assert "dropped: 30 more; --json names all" in text
+    assert len(page.json()["dropped"]) == 50
+
+
 def test_pages_side_by_side_mark_how_far_each_hit_moved() -> None:
     before = ask(Answers(answer("A", "B", "C")))
     after = ask(Answers(answer("C", "B", "X", ext={"reranked": True})))

@@ -59,7 +59,7 @@ class Reencoded:
     seconds: float
     read_only_seconds: float  # how long writes were refused
     deleted: tuple[str, ...]  # earlier generations
-    warnings: tuple[str, ...]  # what could not be done after the switch
+    warnings: tuple[str, ...]  # writes that were let in again; what failed after the switch
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -101,7 +101,7 @@ def reencode(
             "--encoder; `neuralrank models list` shows them."
         )
     # Encoding takes hours, in which writes go on.
-    lift_left_over(client, live.index)
+    lifted = lift_left_over(client, live.index)
     meta = {
         "encoder": encoder.ref,
         "dimensions": dimensions or encoder.dimensions,
@@ -137,7 +137,7 @@ def reencode(
         round(ended - began, 3),
         round(ended - closed, 3),
         switched.deleted,
-        switched.warnings,
+        (*lifted, *switched.warnings),
     )
 
 

@@ -25,6 +25,7 @@ from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
 from neuralrank.opensearch.generation import Generation, check_name, create, find_unfinished
 from neuralrank.opensearch.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR, pack, unpack
+from neuralrank.opensearch.succession import lift_left_over
 from neuralrank.opensearch.writing import bulk_write
 
 __all__ = ["PassageEncoder", "Summary", "index_catalogue"]
@@ -66,7 +67,7 @@ class Summary:
     rejects: str  # the rejects file; empty: nothing was rejected
     resumed: int  # documents that an earlier run had written
     deleted: tuple[str, ...]  # earlier generations
-    warnings: tuple[str, ...]  # what could not be done after the switch
+    warnings: tuple[str, ...]  # writes that were let in again; what failed after the switch
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -123,6 +124,10 @@ def index_catalogue(
     begin = find_unfinished if resume else create
     generation = begin(client, name, body, meta)
     try:
+        # Encoding takes hours, in which writes to what serves go on.
+        lifted = [
+            said for index in generation.serving(client) for said in lift_left_over(client, index)
+        ]
         with Rejects(rejects) as rejected, Rejects(_beside(rejects)) as unseen:
             run = _Run(
                 client, generation, encoder, photos, dimensions, rejected, unseen, resume, progress
@@ -158,7 +163,7 @@ def index_catalogue(
         rejects=str(rejects) if rejected.count else "",
         resumed=run.resumed,
         deleted=switched.deleted,
-        warnings=switched.warnings,
+        warnings=(*lifted, *switched.warnings),
     )
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.errors import InvalidInput, NotFound, Unsupported
+from neuralrank.errors import InvalidInput, Unsupported
 from neuralrank.extras import install
+from neuralrank.files.zipped import read
 
 __all__ = [
     "METRICS",
@@ -87,11 +88,11 @@ class Comparison:
 
 
 def read_queries(path: Path) -> dict[str, str]:
-    """Query text by id, from lines of `id<TAB>text`.
+    """Query text by id, from lines of `id<TAB>text`; the file may be gzip.
 
     Raises:
         NotFound: there is no such file.
-        InvalidInput: a line is of another shape, or an id comes twice.
+        InvalidInput: it can't be read, a line is of another shape, or an id comes twice.
     """
     queries: dict[str, str] = {}
     for number, line in _lines(path):
@@ -108,11 +109,12 @@ def read_queries(path: Path) -> dict[str, str]:
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Grades by query and item, from TREC lines of `query 0 item grade`.
+    """Grades by query and item, from TREC lines of `query 0 item grade`; the file may be gzip.
 
     Raises:
         NotFound: there is no such file.
-        InvalidInput: a line is of another shape, or an item has two grades for one query.
+        InvalidInput: it can't be read, a line is of another shape, or an item has two grades for
+            one query.
     """
     qrels: dict[str, dict[str, int]] = {}
     for number, line in _lines(path):
@@ -225,9 +227,7 @@ def _batch(values: NDArray[np.float64]) -> int:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise NotFound(f"There is no file {path}.") from error
+        text = read(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not UTF-8 text: {error}.") from error
     numbered = enumerate(text.splitlines(), start=1)

@@ -2,8 +2,8 @@
 
 Search pipelines, the UBI indexes and the component template `neuralrank_product` (for teams that
 make product indexes themselves) are created and updated. Of a product index that exists refresh and
-replicas are set; its analyzers and fields can't be changed in place, so `opensearch_config.renewal`
-makes it anew.
+replicas are set, and writes that a killed run left refused are let in; its analyzers and fields
+can't be changed in place, so `opensearch_config.renewal` makes it anew.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,8 @@ from typing import Any, Final, Literal
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.opensearch.generation import alias_of
+from neuralrank.opensearch.generation import READ_ONLY, alias_of
+from neuralrank.opensearch.succession import lift_left_over
 from opensearch_config import files
 from opensearch_config.differences import differences
 from opensearch_config.engine import RANK_PLUGIN, require_engine, require_plugin
@@ -26,6 +27,11 @@ PRODUCT_TEMPLATE: Final = "neuralrank_product"
 _PLUGIN_ADVICE: Final = (
     "Install it with `bin/opensearch-plugin install file:///…/neural-rank-<version>.zip` (built by "
     "`make setup`; `neuralrank up` does it for the local node)."
+)
+
+_REFUSES: Final = (
+    "refuses writes, left so by a run that was killed: it takes them again (one that still goes on "
+    "ends without effect)"
 )
 
 
@@ -233,6 +239,7 @@ class _Product:
     wanted: Mapping[str, Any]  # settings and mappings that it would have if it were made now
     properties: Mapping[str, Any]
     settings: Mapping[str, Any]  # those below `index`
+    left_read_only: bool  # by a run that made it anew, and was killed or goes on
 
 
 def _products(client: OpenSearch, folder: Path) -> Iterator[_Product]:
@@ -253,19 +260,27 @@ def _products(client: OpenSearch, folder: Path) -> Iterator[_Product]:
         # Kept under another alias for going back, while a newer one serves.
         if alias is None and alias_of(index, in_use):
             continue
+        settings = client.indices.get_settings(index=index)[index]["settings"]["index"]
+        refuses = settings.get("blocks", {}).get("write") == "true"
         yield _Product(
             index,
             alias,
             tuple(sorted(name for name, its in aliases.items() if alias in its)),
             files.index_like(meta, folder, lenient=True),
             live.get("properties", {}),
-            client.indices.get_settings(index=index)[index]["settings"]["index"],
+            settings,
+            refuses and bool(meta.get(READ_ONLY)),
         )
 
 
 def _settings(client: OpenSearch, products: Sequence[_Product]) -> _Planned:
-    """Refresh and replicas of the product indexes."""
+    """Refresh and replicas of the product indexes, and that they take writes."""
     for product in products:
+        if product.left_read_only:
+            yield (
+                Change("update", "index", product.index, (_REFUSES,)),
+                lambda index=product.index: lift_left_over(client, index),  # type: ignore[misc]
+            )
         wanted, words = settable(product.wanted, product.settings)
         if words:
             yield (

@@ -4,24 +4,21 @@ Whether a file is gzip its first bytes say, not its name.
 Nothing is ever held but one row (Parquet: one batch), so a catalogue may be larger than memory.
 """
 
-import contextlib
 import csv
-import gzip
 import io
 import math
-import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final
 
 import orjson
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.files.zipped import is_gzip
+from neuralrank.files.zipped import DAMAGED, unzipped
 
 __all__ = ["FORMATS", "Catalogue", "Row"]
 
@@ -87,13 +84,13 @@ class Catalogue:
             if self._format == ".parquet":
                 yield from self._parquet()
             else:
-                zipped = is_gzip(self.path)
-                with self.path.open("rb") as raw, _unzipped(raw, zipped) as stream:
+                with self.path.open("rb") as raw:
+                    stream = unzipped(raw)
                     if self._format in (".csv", ".tsv"):
                         yield from self._separated(raw, stream)
                     else:
                         yield from self._json_lines(raw, stream)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except DAMAGED as error:
             raise InvalidInput(
                 f"{self.path} is a damaged gzip file ({error}). Get it anew; nothing was changed."
             ) from error
@@ -206,10 +203,6 @@ class Catalogue:
             raise InvalidInput(
                 f"{self.path} is not a Parquet file that can be read: {error}."
             ) from error
-
-
-def _unzipped(raw: IO[bytes], zipped: bool) -> contextlib.AbstractContextManager[IO[bytes]]:
-    return cast("IO[bytes]", gzip.open(raw)) if zipped else contextlib.nullcontext(raw)
 
 
 class _Lines:

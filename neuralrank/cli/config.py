@@ -37,8 +37,7 @@ config = typer.Typer(
 Folder = Annotated[
     Path | None,
     typer.Option(
-        exists=True,
-        file_okay=False,
+        metavar="DIR",
         help="Where the files are. Default: NEURALRANK_CONFIG_FOLDER, else those that neuralrank "
         "came with.",
     ),

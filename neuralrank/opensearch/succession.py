@@ -109,11 +109,19 @@ def read_only(
         raise type(failed)(_by_hand(index, failed)) from failed
 
 
-def lift_left_over(client: OpenSearch, index: str) -> None:
+def lift_left_over(client: OpenSearch, index: str) -> tuple[str, ...]:
     """Lets writes in again where a run that was killed left them refused. What somebody else has
-    set stays. A run that still goes on notices (`read_only`), and does not switch."""
-    if left := _state(client, index).noted:
-        _lift(client, index, left)
+    set stays. A run that still goes on notices (`read_only`), and does not switch.
+
+    Returns:
+        What there is to say of it: nothing where writes were not refused.
+    """
+    state = _state(client, index)
+    if not state.noted:
+        return ()
+    _lift(client, index, state.noted)
+    said = f"{index} refused writes, left so by a run that was killed; they are let in again."
+    return (said,) if state.blocked else ()
 
 
 class _State(NamedTuple):

@@ -125,14 +125,16 @@ class OpenSearchFeatures:
                 raise ValueError("no index")
             uuids = [_inner(body, "settings", "index").get("uuid") for body in answer.values()]
             said = [_inner(body, "mappings", "_meta", "neuralrank") for body in answer.values()]
-            # An index that says nothing, beside one that does, has no vectors of ours.
-            notes = [note for note in said if note]
+            # Beside one that names its encoder, an index that says nothing has no vectors of ours,
+            # nor has one that says that it has none (`neuralrank index --no-vectors`).
+            notes = [note for note in said if note.get("encoder")]
+            notes = notes or [note for note in said if note]
             encoders = {str(note.get("encoder", "")) for note in notes}
             dimensions = {int(note.get("dimensions") or 0) for note in notes}
             packed = {
                 str(_inner(note, "packed_vectors").get(self._vector_field, "")) for note in notes
             }
-            photos = {_photos(note) for note in notes}
+            photos = {_photos(note) for note in said if note}
         return IndexInfo(
             name,
             ",".join(sorted(f"{one}/{uuid}" for one, uuid in zip(answer, uuids, strict=True))),

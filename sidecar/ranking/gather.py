@@ -26,6 +26,9 @@ __all__ = ["Gathered", "Gatherer"]
 
 _NOBODY = Profile()
 _EARLIER = "What was read of the user before is used."
+# A page with less of what the user wants is expected of a late read; one with what they never want
+# to see is not, and has to be said.
+_UNKNOWN = "What the user has blocked or bought is not known, and may be shown."
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ class Gatherer:
             # read lately.
             if left_out := [what for what, wanted in unmade.items() if wanted]:
                 detail = f"{_listed(left_out)} left out: no time was left."
-                detail = f"{detail} {_EARLIER}" if earlier else detail
+                if unmade["profile"] and query.profile is None:
+                    detail = f"{detail} {_EARLIER if earlier else _UNKNOWN}"
                 trace.degrade(DegradedReason.DEADLINE, detail)
             unread = DegradedReason.DEADLINE if index is not None else None
             known = query.profile or earlier or _NOBODY
@@ -177,7 +181,8 @@ class Gatherer:
                     profile, usable, space.encoder, deadline, known
                 )
             except NeuralrankError as error:
-                trace.degrade(_reason(error), f"profile: {error}")
+                said = f"profile: {error}"
+                trace.degrade(_reason(error), said if profile else f"{said} {_UNKNOWN}")
                 return profile or _NOBODY, None
             except Exception as error:  # a model that fails must not cost the page
                 trace.degrade(DegradedReason.MODEL_UNAVAILABLE, f"profile: {error}")

@@ -3,9 +3,11 @@
 Bui, Marinescu et al., "Atheris: a coverage-guided fuzzer for Python" (2020), on libFuzzer.
 """
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,12 +41,15 @@ def fuzz(name: str, seconds: int, folder: Path) -> Result:
     for place, seed in enumerate(target.seeds()):
         (corpus / f"seed-{place}").write_bytes(seed)
     before = set(folder.glob(f"{name}.*-*"))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.engine", name, f"-max_total_time={seconds}",
-         f"-max_len={_LONGEST}", f"-artifact_prefix={folder / name}.", "-print_final_stats=1",
-         "-timeout=30", "-rss_limit_mb=4096", str(corpus)],
-        capture_output=True, text=True, errors="replace", check=False,
-    )  # fmt: skip
+    # What the target makes there, nobody removes: libFuzzer ends the process.
+    with tempfile.TemporaryDirectory(prefix="neuralrank-fuzz-") as temporary:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.fuzz.engine", name, f"-max_total_time={seconds}",
+             f"-max_len={_LONGEST}", f"-artifact_prefix={folder / name}.", "-print_final_stats=1",
+             "-timeout=30", "-rss_limit_mb=4096", str(corpus)],
+            capture_output=True, text=True, errors="replace", check=False,
+            env={**os.environ, "TMPDIR": temporary},
+        )  # fmt: skip
     ran = re.search(r"stat::number_of_executed_units: *(\d+)", done.stderr)
     took = re.search(r"Done \d+ runs in (\d+) second", done.stderr)
     crash = next(iter(sorted(set(folder.glob(f"{name}.*-*")) - before)), None)

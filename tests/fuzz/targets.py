@@ -5,6 +5,7 @@ the contract says, or in no answer at all.
 """
 
 import asyncio
+import atexit
 import json
 import math
 import shutil
@@ -253,6 +254,8 @@ class _Shelf:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="neuralrank-fuzz-"))
+        # Kept for the process; where libFuzzer ends that, `fuzz` removes it.
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         self.good = tiny_bundle(self.folder / "good", "cross_encoder").path
 
     def damaged(self, name: str, data: bytes) -> Path:

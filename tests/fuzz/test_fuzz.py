@@ -1,6 +1,9 @@
 """The short version of `make fuzz`: the same targets, with hypothesis in place of atheris."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,22 @@ def test_the_fuzzer_runs_and_counts(name: str, tmp_path: Path) -> None:
     result = fuzz(name, 1, tmp_path)
     assert (result.crash, result.error) == (None, "")
     assert result.inputs > 1_000
+
+
+def test_nothing_is_left_among_the_temporary_files(tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="atheris has no build for this Python or platform")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "tests.fuzz", "bundle-manifest", "--seconds", "1"]
+    done = subprocess.run(
+        [*command, "--folder", str(tmp_path / "found")],
+        env=os.environ | {"TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    # ONNX Runtime keeps a file of its own there.
+    assert {path.name for path in temporary.iterdir()} <= {".ses"}
 
 
 def test_what_fails_ends_the_command_with_the_line_that_does_it_again(

@@ -58,7 +58,7 @@ def test_a_file_is_loaded_once_however_often_it_is_loaded(
         {"action_name": "click", "timestamp": "yesterday"},
         {"action_name": "view", "client_id": user, "user_id": "somebody-else"},
     ]  # fmt: skip
-    path = tmp_path / "events.ndjson.gz"
+    path = tmp_path / "events.ndjson"  # gzip all the same
     path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     rejects = tmp_path / "rejects.jsonl"
     for _ in range(2):
@@ -138,7 +138,8 @@ def test_wrong_use_says_what_to_do(
     [
         ("a.ndjson", b"", "it is empty"),
         ("a.ndjson", b"x\n", "says why, line by line"),
-        ("a.ndjson.gz", b"x\n", "damaged gzip file"),
+        ("a.ndjson.gz", b"x\n", "says why, line by line"),
+        ("a.ndjson", gzip.compress(b"x\n")[:-9], "damaged gzip file"),
     ],
 )
 def test_a_file_without_feedback(

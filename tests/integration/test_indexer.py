@@ -20,6 +20,7 @@ from indexer import Catalogue, Summary, index_catalogue
 from neuralrank import errors
 from neuralrank.cli.commands import app
 from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
+from neuralrank.opensearch.succession import read_only as hold_read_only
 from neuralrank.settings import Settings
 from opensearch_config import lexical_query, product_index
 
@@ -369,6 +370,21 @@ def test_a_damaged_file_changes_nothing(client: OpenSearch, name: str, tmp_path:
 
 def block(client: OpenSearch, name: str, setting: str, value: bool | None) -> None:
     client.indices.put_settings(index=f"{name}-*", body={f"index.blocks.{setting}": value})
+
+
+def test_writes_that_a_killed_run_left_refused_are_let_in_while_it_is_indexed_anew(
+    client: OpenSearch, tmp_path: Path, name: str
+) -> None:
+    path = write(tmp_path / "a.jsonl", [product(n) for n in range(3)])
+    before = run(client, path, name).index
+    killed = hold_read_only(client, before)
+    killed.__enter__()  # and never left
+
+    def add(_: int) -> None:
+        client.index(index=name, id="late", body={"title": "late kettle"})
+
+    done = run(client, path, name, LetterEncoder(add))
+    assert [said.partition(",")[0] for said in done.warnings] == [f"{before} refused writes"]
 
 
 def test_read_only_in_the_middle_keeps_the_old_index_and_can_be_resumed(

@@ -199,10 +199,28 @@ def test_a_person_answers_leaves_and_goes_on(
         "--index", INDEX, "--json",
     )  # fmt: skip
     assert json.loads(done.stdout)["unknown_items"] == []
+    other = tmp_path / "other.qrels"
+    other.write_text("1 0 gone 3\n")
+    gone = ("judge", "convert", str(other), "--out", str(tmp_path / "none.json"))
+    none = run(stack, *gone, "--index", INDEX)
+    assert isinstance(none.exception, InvalidInput)
+    assert "None of the 1 judged items is in the index" in str(none.exception)
+    assert not (tmp_path / "none.json").exists()
     # A file of OpenSearch's format is gone on with too.
     third = run(stack, *command[:-4], "--out", str(as_json), "--pipelines", "_none", input="")
     assert "0 answers, 0 skipped, 0 not asked yet" in third.stdout
     assert "has 4 judgments" in third.stdout
+
+
+def test_a_time_without_pages_is_said_with_what_to_do(
+    stack: Settings, client: OpenSearch, tmp_path: Path
+) -> None:
+    assert client.ping()
+    out = tmp_path / "clicks.qrels"
+    done = run(stack, "judge", "clicks", "--out", str(out), "--until", "1999-01-01")
+    assert isinstance(done.exception, InvalidInput)
+    assert str(done.exception).startswith("ubi_queries holds no page until 1999-01-01. Load what")
+    assert not out.exists()
 
 
 def test_evaluate_counts_and_lists_judged_items_that_are_not_there(

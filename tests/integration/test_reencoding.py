@@ -200,7 +200,8 @@ def test_a_block_that_a_killed_run_left_is_off_while_documents_are_encoded(
         if call == 1:
             client.index(index=shop, id="late", body={"id": "late", "title": "late cup"})
 
-    run(client, shop, Letters("second@000000000002", before=write))
+    done = run(client, shop, Letters("second@000000000002", before=write))
+    assert [said.partition(",")[0] for said in done.warnings] == [f"{before} refused writes"]
     assert sources(client, shop)["late"]["title"] == "late cup"
     for index in generations(client, shop):
         client.index(index=index, id="x", body={"title": "sofa"})

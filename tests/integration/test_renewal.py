@@ -23,8 +23,9 @@ from neuralrank import errors
 from neuralrank.cli.commands import app
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.generation import create
+from neuralrank.opensearch.succession import read_only
 from neuralrank.settings import Settings
-from opensearch_config import FOLDER, Change, diff, lexical_query, product_index, renew
+from opensearch_config import FOLDER, Change, apply, diff, lexical_query, product_index, renew
 
 PRODUCTS = [
     {"id": 1, "title": "laptop 14 inch", "attributes": {"colour": "red"}},
@@ -369,6 +370,25 @@ def test_a_run_that_is_ended_does_not_leave_the_index_refusing_writes(
         assert list(client.indices.get(index=f"{shop}-*")) == [change.name]
     client.index(index=shop, id="4", body={"title": "sofa"})
     client.index(index=change.name, id="4", body={"title": "sofa"})
+
+
+def test_writes_that_a_killed_run_left_refused_are_let_in_where_nothing_else_differs(
+    client: OpenSearch, folder: Path, shop: str
+) -> None:
+    (index,) = client.indices.get_alias(name=shop)
+    killed = read_only(client, index)
+    killed.__enter__()  # and never left
+    change = planned(client, folder, shop)
+    assert (change.action, change.name) == ("update", index)
+    assert change.details[0].startswith("refuses writes, left so by a run that was killed")
+    assert change in apply(client, folder)
+    client.index(index=shop, id="4", body={"title": "sofa"})
+    assert not [left for left in diff(client, folder) if left.name == index]
+    # What somebody has set is no difference, and stays.
+    client.indices.add_block(index=index, block="write")
+    assert not [left for left in apply(client, folder) if left.name == index]
+    with pytest.raises(errors.Unavailable, match="index write"):
+        client.index(index=shop, id="5", body={"title": "sofa"})
 
 
 def test_an_index_that_is_exported_differs_in_nothing_from_its_files(

@@ -16,7 +16,9 @@ from neuralrank.client import Client
 from neuralrank.errors import NotFound
 from neuralrank.opensearch.page import Page
 from opensearch_config import FOLDER
+from tests.conftest import neuralrank
 
+PRODUCTS = FOLDER.parent / "examples" / "catalogue" / "products.jsonl"
 OWN = {"match": {"nickname": "{{query}}"}}
 
 
@@ -50,6 +52,29 @@ def test_a_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("NEURALRANK_CONFIG_FOLDER", "/nowhere")
     with pytest.raises(NotFound, match=r"NEURALRANK_CONFIG_FOLDER is '/nowhere'.*unset it"):
         config_folder()
+    with pytest.raises(NotFound, match=r"^--folder is '/elsewhere'.*config export"):
+        config_folder(Path("/elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["config", "diff", "--folder", "/nowhere"], "--folder is '/nowhere'"),
+        (["look", "shop", "/nowhere.jpg"], "There is no file /nowhere.jpg"),
+        (
+            ["index", str(PRODUCTS), "--index", "shop", "--image-folder", "/nowhere"],
+            "--image-folder is '/nowhere'",
+        ),
+        (["index", "/nowhere.jsonl", "--index", "shop"], "There is no file /nowhere.jsonl"),
+    ],
+)
+def test_a_file_or_folder_that_is_not_there_ends_a_command_as_all_that_is_not_there(
+    arguments: list[str], says: str
+) -> None:
+    done = neuralrank(*arguments)
+    assert done.returncode == 4  # as docs/commands.md says; 2 is wrong use
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"neuralrank: {says}")
 
 
 @pytest.fixture

@@ -66,6 +66,17 @@ def test_an_item_that_comes_again_counts_where_it_stands_first(
     assert judged.mean("RR@10") == 1.0
 
 
+def test_a_page_with_several_notes_of_one_reason_is_one_that_was_degraded() -> None:
+    notes = [{"reason": "not_applicable", "detail": detail} for detail in ("no vectors", "no hits")]
+    _, answer = evaluate._judged(
+        "reranked",
+        lambda text: Page(text, "", 1.0, 0, [], {"degraded": notes}),
+        {"q": "mouse"},
+        {"q": {"a": 1}},
+    )
+    assert answer["degraded"] == {"not_applicable": 1}
+
+
 def test_a_query_without_an_answer_counts_as_zero() -> None:
     judged = judge(QRELS, {"q1": {"a": 2.0, "b": 1.0}, "q2": {"x": 1.0}})
     assert judged.values["RR@10"].tolist() == [1.0, 0.0, 0.0]

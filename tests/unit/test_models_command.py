@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput
+from tests.conftest import neuralrank
 from tests.unit.bundles.test_registry import three
 
 NAME = "tiny-cross-encoder"
@@ -56,12 +57,14 @@ def test_a_damaged_serving_file_is_said_beside_the_list_and_mended_by_a_promotio
     assert roles() == ["", "serving, pinned", ""]
 
 
-def test_a_bundle_is_named_in_full_on_a_narrow_terminal(
+def test_a_bundle_and_its_service_are_named_in_full_on_a_narrow_terminal(
     refs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
+    run("promote", refs[0])
     shown = CliRunner().invoke(app, ["models", "list"], catch_exceptions=False).stdout
     assert all(ref in shown for ref in refs)
+    assert "serving, pinned" in shown
 
 
 def test_brackets_are_shown_as_they_are(refs: list[str], tmp_path: Path) -> None:
@@ -87,3 +90,25 @@ def test_trials_and_removal(refs: list[str]) -> None:
 def test_trials_go_one_at_a_time(refs: list[str]) -> None:
     done = CliRunner().invoke(app, ["models", "promote", refs[0], "--canary", "1", "--shadow", "1"])
     assert isinstance(done.exception, InvalidInput)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("package:neuralrank", "--precision", "x"), "--precision is 'x'; allowed is fp32, int8."),
+        (
+            ("package:neuralrank", "--kind", "x"),
+            "--kind is 'x'; allowed is encoder, cross_encoder, image_encoder.",
+        ),
+        (("--name", "mine"), "--name is given without SOURCE"),
+    ],
+)
+def test_what_can_not_be_added_so_is_said_in_a_line_before_anything_is_fetched(
+    tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    folder = tmp_path / "registry"
+    done = neuralrank("models", "add", *arguments, NEURALRANK_REGISTRY=str(folder))
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"neuralrank: {says}")
+    assert not folder.exists()

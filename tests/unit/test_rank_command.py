@@ -58,6 +58,7 @@ def test_the_short_shape_is_read() -> None:
         (b"[]", "a JSON list"),
         (b'{"quary": "x"}', "quary"),
         (b'{"candidates": [{"id": "a", "price": "dear"}]}', "no RankRequest"),
+        (b'{"query": 1}', r"got 'int'\. Fields are those of ranking\.proto"),
         (
             b'{"candidates": [{"id": "a", "vector": ["x"]}]}',
             "vector of candidate 'a' can't be used",

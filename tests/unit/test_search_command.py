@@ -161,8 +161,8 @@ def test_an_empty_name_is_refused_before_anything_is_sent(arguments: list[str]) 
     assert "give that of an index, or the id of an item" in str(done.exception)
 
 
-def shown(render: Any) -> str:
-    out = Console(file=io.StringIO(), width=120)
+def shown(render: Any, width: int = 120) -> str:
+    out = Console(file=io.StringIO(), width=width)
     render(out)
     return cast(io.StringIO, out.file).getvalue()
 
@@ -179,6 +179,35 @@ def test_a_page_is_shown_with_its_reasons_and_what_was_dropped() -> None:
     assert "dropped C: price_range (price 2000 is above 1500)" in text
     assert "re-ranked" in text
     assert "800.00" in text
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_a_narrow_terminal_cuts_titles_and_brands_and_no_number(explain: bool) -> None:
+    name = "laptop-acer-swift-go"
+    parts = {"relevance": 0.743, "affinity": 0.251, "retrieval": 0.998}
+    results_of = [{"id": name, **parts, "summary": "up 1"}]
+    found = answer(name, ext={"reranked": True, "results": results_of})
+    title, brand = "Acer Swift Go 14 Thin and Light Laptop " * 2, "Samsung " * 4
+    source = {"title": title, "brand": brand, "price": 1899.0, "currency": "USD"}
+    found["hits"]["hits"][0] |= {"_source": source, "_score": 0.857}
+    page = ask(Answers(found))
+    lines = shown(lambda out: results.show(out, page, explain=explain), 80).split("\n")
+    numbers = ["1", "1,899.00 USD", "0.857", *(["0.743", "0.251", "0.998"] if explain else [])]
+    assert all(number in lines[1] for number in numbers)
+    assert "…" in lines[1]
+    assert not lines[2] if explain else "hits" in lines[2]  # one line a hit
+    # What other commands take.
+    assert name in lines[4 if explain else 1]
+
+
+def test_of_many_that_were_dropped_the_first_are_named_and_the_others_counted() -> None:
+    dropped = [{"id": f"D{n}", "reason": "price_range"} for n in range(50)]
+    page = ask(Answers(answer("A", ext={"reranked": True, "dropped": dropped})))
+    text = shown(lambda out: results.show(out, page, explain=True))
+    assert "dropped D19: price_range" in text
+    assert "D20" not in text
+    assert "dropped: 30 more; --json names all" in text
+    assert len(page.json()["dropped"]) == 50
 
 
 def test_pages_side_by_side_mark_how_far_each_hit_moved() -> None:

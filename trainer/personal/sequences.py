@@ -5,13 +5,12 @@ appear, as in many public sets, the next number is often the next item: a model 
 breaks ties by them, looks good for no reason. So items are numbered anew, by a hash of their id.
 """
 
-import gzip
 import hashlib
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralrank.errors import InvalidInput, NotFound
-from neuralrank.files.zipped import is_gzip
+from neuralrank.files.zipped import DAMAGED, unzipped
 
 __all__ = ["UNKNOWN", "Histories", "Numbers", "read_histories", "read_targets"]
 
@@ -274,8 +273,7 @@ def _lines(path: Path, second: str) -> Iterator[tuple[int, str, str]]:
         raise NotFound(f"There is no file {path}.")
     count = 0
     try:
-        unzipped = gzip.open if is_gzip(path) else open
-        with unzipped(path, "rt", encoding="utf-8-sig") as stream:
+        with path.open("rb") as raw, TextIOWrapper(unzipped(raw), "utf-8-sig") as stream:
             for number, line in enumerate(stream, 1):
                 if not line.strip():
                     continue
@@ -284,7 +282,7 @@ def _lines(path: Path, second: str) -> Iterator[tuple[int, str, str]]:
                     raise _shape(path, number, line.rstrip("\r\n"), second)
                 count += 1
                 yield number, user.strip(), rest.strip()
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+    except (OSError, UnicodeDecodeError, *DAMAGED) as error:
         raise InvalidInput(f"{path} can't be read: {error}.") from error
     if not count:
         raise InvalidInput(f"{path} is empty; a line is a user, a tab and {second}.")

@@ -16,6 +16,7 @@ from neuralrank.cli.train.options import Trials, training_flags
 from neuralrank.cli.train.outcome import searched, show_trials
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
+from neuralrank.files.zipped import read
 
 if TYPE_CHECKING:
     from trainer.loop import TrainingOptions
@@ -120,9 +121,9 @@ def _texts(catalogues: list[Path], queries: Path | None, dataset: Path | None) -
     asked: list[str] = []
     if queries:
         try:
-            asked = [line for line in queries.read_text("utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"{queries} can't be read as UTF-8 text: {error}.") from error
+            asked = [line for line in read(queries).decode().splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{queries} is not UTF-8 text: {error}.") from error
     pairs += from_products((p for path in catalogues for p in _products(path)), asked)
     return list(dict.fromkeys(pairs))
 

@@ -7,6 +7,7 @@ import pytest
 
 from neuralrank.bundles.registry import Registry
 from neuralrank.encoders.cross_encoder import CrossEncoder
+from neuralrank.errors import InvalidInput
 from neuralrank.models import add, checkpoint
 from neuralrank.models.bert_matches import MATCHES
 
@@ -64,6 +65,13 @@ def test_a_score_does_not_hang_on_who_shares_the_batch(model: CrossEncoder) -> N
 def test_every_registry_gets_the_same_bundle(model: CrossEncoder, tmp_path: Path) -> None:
     again = add(Registry(str(tmp_path / "other")), "package:neuralrank")
     assert again.ref == model.ref
+
+
+def test_it_is_not_added_as_what_it_is_not(tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path / "other"))
+    with pytest.raises(InvalidInput, match="--kind is 'encoder', and package:neuralrank is of"):
+        add(registry, "package:neuralrank", kind="encoder")
+    assert not registry.refs()
 
 
 def test_it_can_be_trained_further_and_made_in_float(tmp_path: Path) -> None:

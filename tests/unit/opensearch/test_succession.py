@@ -89,7 +89,7 @@ def test_where_writes_may_be_under_way_nothing_is_read(index: Index) -> None:
 
 def test_a_block_that_somebody_set_stays(index: Index) -> None:
     index.settings["index.blocks.write"] = "true"
-    lift_left_over(index.client, INDEX)
+    assert not lift_left_over(index.client, INDEX)
     with index.held() as check:
         assert index.blocked
         check()
@@ -100,8 +100,10 @@ def test_a_block_that_a_killed_run_left_is_not_taken_for_somebodys(index: Index)
     with index.held():
         left = copy.deepcopy((index.settings, index.mappings))
     index.settings, index.mappings = copy.deepcopy(left)
-    lift_left_over(index.client, INDEX)
+    (said,) = lift_left_over(index.client, INDEX)
+    assert said.startswith(f"{INDEX} refused writes")
     assert index.as_it_was()
+    assert not lift_left_over(index.client, INDEX)
     index.settings, index.mappings = copy.deepcopy(left)
     index.drained = False
     with index.held():

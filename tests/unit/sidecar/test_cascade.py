@@ -550,6 +550,35 @@ async def test_what_a_user_has_blocked_stays_away_where_events_can_not_be_read_a
         assert "D" in [hit.id for hit in liked]
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["down", "late"])
+async def test_a_page_made_without_knowing_what_a_user_has_blocked_says_so(
+    bench: Bench, late: bool
+) -> None:
+    bench.catalogue.users["a"] = Profile(blocked_items=frozenset({"A"}))
+    plain = bench.catalogue.events
+    gate = asyncio.Event()
+
+    async def events(*asked: object) -> Profile:
+        if not late:
+            raise Unavailable("OpenSearch is down.")
+        await gate.wait()
+        return await plain(*asked)  # type: ignore[arg-type]
+
+    bench.catalogue.events = events  # type: ignore[method-assign]
+    made = request(query="computer", user="a")
+    ranking = await bench.rank(made, seconds=0.05 if late else 60.0)
+    assert "A" in ids(ranking)
+    unread = "What the user has blocked or bought is not known, and may be shown."
+    (note,) = [note for note in ranking.degraded if note.detail.endswith(f". {unread}")]
+    assert note.reason.value == ("deadline" if late else "features_unavailable")
+    assert note.partial
+    if late:  # the read went on
+        gate.set()
+        ranking = await bench.rank(made)
+        assert "A" not in ids(ranking)
+        assert not [note for note in ranking.degraded if unread in note.detail]
+
+
 async def test_a_deadline_that_passes_on_the_way_does_not_show_what_a_user_has_blocked(
     bench: Bench,
 ) -> None:
@@ -593,7 +622,10 @@ async def test_of_what_no_time_is_left_for_only_what_there_is_to_read_is_named(
     # None is left, and yet it was let in.
     ranking = await bench.rank(made, seconds=0.0)
     details = [note.detail for note in ranking.degraded if "left out" in note.detail]
-    assert details == [f"{what} left out: no time was left." for what in said]
+    unread = " What the user has blocked or bought is not known, and may be shown."
+    assert details == [
+        f"{what} left out: no time was left.{unread if what == 'profile' else ''}" for what in said
+    ]
 
 
 async def test_a_deadline_too_short_for_opensearch_is_the_reason_and_not_opensearch(

@@ -345,14 +345,19 @@ async def test_encoders_are_those_that_indexes_of_products_name() -> None:
     assert await features(Client({}, meta)).encoders(5.0) == {"e@1"}
 
 
-async def test_an_index_that_says_nothing_beside_one_that_does_mismatches_nothing() -> None:
+@pytest.mark.parametrize(
+    "mappings", [{}, {"_meta": {"neuralrank": {"encoder": "", "dimensions": 0}}}]
+)
+async def test_an_index_without_an_encoder_beside_one_that_has_one_mismatches_nothing(
+    mappings: dict[str, Any],
+) -> None:
     said = {"encoder": "e@1", "dimensions": 4, "packed_vectors": {"text_vector": "packed"}}
     meta = {
         "shop": {
             "mappings": {"_meta": {"neuralrank": said}},
             "settings": {"index": {"uuid": "u1"}},
         },
-        "blog": {"settings": {"index": {"uuid": "u2"}}},
+        "blog": {"mappings": mappings, "settings": {"index": {"uuid": "u2"}}},
     }
     info = await features(Client({}, meta)).index("both", 5.0)
     assert (info.encoder, info.packed, info.dimensions) == ("e@1", "packed", 4)

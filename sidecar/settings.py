@@ -133,8 +133,8 @@ class SidecarSettings(BaseSettings):
     opensearch_timeout_ms: _Milliseconds = 250
     # How long such a read goes on after the request has given up, to fill the cache for later ones.
     opensearch_read_ms: _Milliseconds = 5_000
-    # Requests worked on at once. Others wait, as many again, for half of their deadline at most, and
-    # are then refused (RESOURCE_EXHAUSTED). Higher: more are answered, later each.
+    # Requests worked on at once. Others wait, as many again, for a quarter of their deadline at
+    # most, and are then refused (RESOURCE_EXHAUSTED). Higher: more are answered, later each.
     max_in_flight: _Count = 64
     # How much of its time the event loop may be at work (averaged over 50 ms) before requests wait,
     # and are then refused. Beyond it they would wait where no deadline is seen. Higher: more are

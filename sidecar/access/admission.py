@@ -28,8 +28,8 @@ from sidecar.telemetry.metrics import Metrics
 __all__ = ["Admission", "Place"]
 
 # Of the time that a request has, the share for which it may wait to be let in: what is left must do
-# for an answer.
-_PATIENCE: Final = 0.5
+# for an answer (docs/decisions/007-one-queue.md).
+_PATIENCE: Final = 0.25
 
 
 class Admission:
@@ -88,7 +88,7 @@ class Admission:
         return shown or peer
 
     async def turn(self, deadline: Deadline) -> None:
-        """Waits while too many are in work, for half of the request's time at most; to be awaited
+        """Waits while too many are in work, for a quarter of the request's time at most; to be awaited
         before `admitted`, which refuses it where there is still no room.
 
         Args:

@@ -88,8 +88,8 @@ class Admission:
         return shown or peer
 
     async def turn(self, deadline: Deadline) -> None:
-        """Waits while too many are in work, for a quarter of the request's time at most; to be awaited
-        before `admitted`, which refuses it where there is still no room.
+        """Waits while too many are in work, for a quarter of the request's time at most. To be
+        awaited before `admitted`, which refuses it where there is still no room.
 
         Args:
             deadline: as far as it is known before the request is decoded.

@@ -23,6 +23,7 @@ _FOR_ITEM: Final = ("is like the item", *_FOR[1:])
 _AGAINST_ITEM: Final = ("is like the item less", *_AGAINST[1:])
 # Results that are compared to all others one by one; more are sorted with them.
 _FEW: Final = 64
+_BITS: Final = np.array([1, 2, 4])
 # "0.00" to "1.00"; the last one is for what is absent.
 _NUMBERS: Final = (*(f" ({n / 100:.2f})" for n in range(101)), "")
 # Every phrase with every number: whether the query is an item, less or more, part, number.
@@ -77,12 +78,15 @@ def explain(
     summaries = _summaries(parts[shown], differences, moves, evidence.query_is_item)
     if evidence.mentions is not None:
         summaries = _with_mentions(summaries, evidence.unwanted, evidence.mentions[shown])
-    shares = list(map(tuple, evidence.blend.weights[shown].tolist()))
-    # A few different ones: which parts a candidate has.
+    shares = evidence.blend.weights[shown]
+    # There are a few different ones: it depends on which parts a candidate has.
+    kinds = ((shares > 0) @ _BITS).tolist()
+    one_of = dict(zip(kinds, shares, strict=True))
     known = {
-        share: Weights(*share)._replace(cross_encoder=evidence.cross_share) for share in set(shares)
+        kind: Weights(*share.tolist())._replace(cross_encoder=evidence.cross_share)
+        for kind, share in one_of.items()
     }
-    weights = [known[share] for share in shares]
+    weights = [known[kind] for kind in kinds]
     near = evidence.similarities
     relevance, affinity, retrieval, logits, query, user, image, score = (
         _column(values[shown])

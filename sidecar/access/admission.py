@@ -22,6 +22,7 @@ from sidecar.access.tokens import Tokens
 from sidecar.access.turns import Turns
 from sidecar.deadline import Clock, Deadline
 from sidecar.settings import SidecarSettings
+from sidecar.sizes import LARGE_BYTES
 from sidecar.telemetry.calls import current
 from sidecar.telemetry.metrics import Metrics
 
@@ -87,15 +88,16 @@ class Admission:
             call.caller = shown
         return shown or peer
 
-    async def turn(self, deadline: Deadline) -> None:
+    async def turn(self, deadline: Deadline, size: int) -> None:
         """Waits while too many are in work, for a quarter of the request's time at most. To be
         awaited before `admitted`, which refuses it where there is still no room.
 
         Args:
             deadline: as far as it is known before the request is decoded.
+            size: of its message, in bytes. One that is large doesn't wait: it would take memory.
         """
         left = deadline.remaining()
-        if self._closed or not left or not self._full(left):
+        if self._closed or not left or size > LARGE_BYTES or not self._full(left):
             return
         until = Deadline.after(_PATIENCE * min(left, self._usual), deadline.clock)
         with self._metrics.waiting.track_inprogress():

@@ -59,7 +59,7 @@ class Admission(Protocol):
     """Who asks and whether they are let in: the one that gRPC asks too."""
 
     def caller(self, authorization: str, subject: str, peer: str) -> str: ...
-    async def turn(self, deadline: Deadline) -> None: ...
+    async def turn(self, deadline: Deadline, size: int) -> None: ...
     def admitted(self, caller: str, deadline: Deadline) -> AbstractContextManager[object]: ...
 
 
@@ -195,7 +195,7 @@ class Edge:
             return
         # Sent when its place is free again: who does not read an answer holds none.
         made: list[Message] = []
-        await self._admission.turn(until)
+        await self._admission.turn(until, len(body))
         with self._admission.admitted(caller, until):
             await self._app(scope, Whole(body, receive), _keeping(made))
         for message in made:

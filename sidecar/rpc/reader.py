@@ -14,15 +14,13 @@ from functools import partial
 from typing import Any, Final, NoReturn, TypeVar
 
 from neuralrank.errors import NeuralrankError, Overloaded, Unavailable
+from sidecar.sizes import LARGE_BYTES
 
-__all__ = ["LARGE_BYTES", "MANY_CANDIDATES", "Reader", "Turn"]
+__all__ = ["MANY_CANDIDATES", "Reader", "Turn"]
 
 _Read = TypeVar("_Read")
 _Refuse = Callable[[NeuralrankError], NoReturn]
 
-# A message that is longer is counted, decoded and read in the thread. A page of 300 candidates with
-# texts and 384 dimensions is as long, and takes 0.5 ms to be counted and decoded.
-LARGE_BYTES: Final = 2**19
 # A message of more candidates is read there, however short it is: 5 to 10 µs each, so that one of
 # fewer keeps the loop for 5 ms at most.
 MANY_CANDIDATES: Final = 500

@@ -24,10 +24,11 @@ from sidecar.ranking.cascade import Ranker
 from sidecar.ranking.encode import Vectors
 from sidecar.ranking.exclusions import TITLE
 from sidecar.rpc.incoming import Incoming
-from sidecar.rpc.reader import LARGE_BYTES, MANY_CANDIDATES, Reader
+from sidecar.rpc.reader import MANY_CANDIDATES, Reader
 from sidecar.rpc.reply import write_encodings, write_ranking, write_status
 from sidecar.rpc.wire import read_encode, read_rank
 from sidecar.settings import SidecarSettings
+from sidecar.sizes import LARGE_BYTES
 from sidecar.telemetry.calls import Call, Calls, span
 from sidecar.telemetry.metrics import Metrics
 
@@ -88,7 +89,7 @@ class RankingService(pb_grpc.RankingServicer):
         arrival = self._arrive(context)
 
         async def answer(call: Call) -> pb.RankResponse:
-            async with self._admitted(context, arrival, math.inf) as place:
+            async with self._admitted(context, arrival, math.inf, message.raw) as place:
                 query, deadline, read = await self._read(message, arrival, place, call)
                 ranking = await self._ranker.rank(query, deadline)
                 self._count(ranking.degraded)
@@ -112,7 +113,7 @@ class RankingService(pb_grpc.RankingServicer):
 
         async def answer(_call: Call) -> pb.EncodeResponse:
             asked = self._settings.encode_deadline_ms / 1_000
-            async with self._admitted(context, arrival, asked) as place:
+            async with self._admitted(context, arrival, asked, message.raw) as place:
                 deadline = self._deadline("Encode", arrival, asked)
                 large = len(message.raw) > LARGE_BYTES
                 async with self._reader.turn(partial(place.refuse, "in_flight")) as turn:
@@ -194,7 +195,7 @@ class RankingService(pb_grpc.RankingServicer):
 
     @asynccontextmanager
     async def _admitted(
-        self, context: Any, arrival: "_Arrival", asked: float
+        self, context: Any, arrival: "_Arrival", asked: float, raw: bytes
     ) -> AsyncIterator[Place]:
         """The request's place, before anything of its message is looked at: who is refused costs
         nothing.
@@ -204,7 +205,7 @@ class RankingService(pb_grpc.RankingServicer):
         """
         caller = self._caller(context)
         deadline = self._until(arrival, asked)
-        await self.admission.turn(deadline)
+        await self.admission.turn(deadline, len(raw))
         with self.admission.admitted(caller, deadline) as place:
             yield place
 

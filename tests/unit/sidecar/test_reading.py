@@ -14,8 +14,9 @@ import pytest
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.deadline import Deadline
 from sidecar.rpc.incoming import Incoming
-from sidecar.rpc.reader import LARGE_BYTES, MANY_CANDIDATES
+from sidecar.rpc.reader import MANY_CANDIDATES
 from sidecar.rpc.wire import read_encode, read_rank
+from sidecar.sizes import LARGE_BYTES
 from tests.unit.sidecar.parts import Bench, WordJudge, request
 from tests.unit.sidecar.test_service import count, serving
 

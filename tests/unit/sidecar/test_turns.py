@@ -11,6 +11,7 @@ from sidecar.access.admission import Admission
 from sidecar.access.turns import Turns
 from sidecar.deadline import Deadline
 from sidecar.settings import SidecarSettings
+from sidecar.sizes import LARGE_BYTES
 from sidecar.telemetry.metrics import Metrics
 
 
@@ -63,11 +64,11 @@ class Shop:
         self.served: list[str] = []
         self.refused: list[str] = []
 
-    def ask(self, name: str, seconds: float = 60.0) -> asyncio.Task[None]:
-        return asyncio.ensure_future(self._ask(name, Deadline.after(seconds)))
+    def ask(self, name: str, seconds: float = 60.0, size: int = 100) -> asyncio.Task[None]:
+        return asyncio.ensure_future(self._ask(name, Deadline.after(seconds), size))
 
-    async def _ask(self, name: str, deadline: Deadline) -> None:
-        await self.admission.turn(deadline)
+    async def _ask(self, name: str, deadline: Deadline, size: int) -> None:
+        await self.admission.turn(deadline, size)
         try:
             with self.admission.admitted(name, deadline):
                 self.served.append(name)
@@ -89,6 +90,14 @@ async def test_who_finds_room_does_not_wait() -> None:
     with shop.admission.admitted("in work", Deadline.never()):
         await asyncio.wait_for(shop.ask("a"), 10)
     assert (shop.served, shop.waiting) == (["a"], 0)
+
+
+async def test_what_is_large_is_not_kept_waiting() -> None:
+    shop = Shop(max_in_flight=1, deadline_ms=60_000, max_deadline_ms=60_000)
+    with shop.admission.admitted("in work", Deadline.never()):
+        await asyncio.wait_for(shop.ask("large", size=LARGE_BYTES + 1), 10)
+    await asyncio.wait_for(shop.ask("large, and there is room", size=LARGE_BYTES + 1), 10)
+    assert (shop.refused, shop.served) == (["large"], ["large, and there is room"])
 
 
 async def test_when_one_is_done_all_that_wait_come_in_one_after_the_other() -> None:

@@ -219,6 +219,7 @@ class Admission:
         )
 
     def _refuse(self, reason: str, error: NeuralrankError) -> NoReturn:
+        self._let_in()  # it may have been its turn
         self._effort.refused(late=reason == "late")
         self._metrics.refused(reason)
         raise error

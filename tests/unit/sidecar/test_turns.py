@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from neuralrank.errors import Overloaded, Unavailable
+from neuralrank.errors import Overloaded, RateExceeded, Unavailable
 from sidecar.access.admission import Admission
 from sidecar.access.turns import Turns
 from sidecar.deadline import Deadline
@@ -72,7 +72,7 @@ class Shop:
         try:
             with self.admission.admitted(name, deadline):
                 self.served.append(name)
-        except (Overloaded, Unavailable):
+        except (Overloaded, RateExceeded, Unavailable):
             self.refused.append(name)
 
     @property
@@ -110,6 +110,17 @@ async def test_when_one_is_done_all_that_wait_come_in_one_after_the_other() -> N
         assert (shop.served, shop.waiting) == ([], 3)
     await asyncio.wait_for(asyncio.gather(*tasks), 10)
     assert (shop.served, shop.refused, shop.waiting) == (["c", "b", "a"], [], 0)
+
+
+async def test_the_turn_of_one_that_is_over_its_own_limit_is_the_next_ones() -> None:
+    shop = Shop(max_in_flight=2, caller_concurrency=1, deadline_ms=60_000, max_deadline_ms=60_000)
+    one = shop.admission.admitted("greedy", Deadline.never())
+    with one:
+        with shop.admission.admitted("in work", Deadline.never()):
+            tasks = [shop.ask("modest"), shop.ask("greedy")]
+            await steps()
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    assert (shop.served, shop.refused) == (["modest"], ["greedy"])
 
 
 async def test_a_place_that_another_took_is_waited_for_again() -> None:

@@ -57,7 +57,7 @@ def test_a_new_model_is_made_of_catalogue_queries_and_dataset_and_goes_on(
     ("arguments", "error", "words"),
     [
         ([], InvalidInput, "that is too few"),
-        (["--queries", "none.txt"], InvalidInput, "none.txt can't be read"),
+        (["--queries", "none.txt"], NotFound, "There is no file none.txt"),
         (["--catalogue", "none.jsonl"], NotFound, "none.jsonl"),
         (["--method", "lora"], InvalidSettings, "lora without --from"),
         (["--method", "prefix"], InvalidSettings, "takes full, lora or adalora"),

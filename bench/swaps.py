@@ -5,9 +5,8 @@ whether or not those before it were answered), each with a query of its own, so 
 answers it. Meanwhile bundles of one name are promoted, each as soon as the one before it serves.
 Every answer names the bundle that scored it, and its logits are compared to that bundle's alone.
 
-Swaps come at a constant rate, far more often than anybody trains, or without a pause, which shows
-what is lost at the worst. Tiny bundles, so that a thousand swaps fit in minutes; then the default
-cross-encoder, whose loading takes more of the processor.
+It is the default cross-encoder that is swapped. Swaps come at a constant rate, far more often than
+anybody trains, or without a pause, which shows what is lost at the worst.
 """
 
 import asyncio
@@ -25,21 +24,17 @@ from typing import Any, Final
 
 import grpc
 import numpy as np
-import onnx
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from bench.report import Report
 from bench.running import Running, Usage, usage
-from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.bundles.bundle import Bundle, write_bundle
 from neuralrank.bundles.registry import Registry
 from neuralrank.encoders.cross_encoder import CrossEncoder
-from neuralrank.models import measured
-from neuralrank.models.bert import BertConfig, write_bert
 from neuralrank.settings import load_settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 
-__all__ = ["Answers", "Swaps", "run", "swap_under_load", "tiny_cross_encoder"]
+__all__ = ["Answers", "Swaps", "run", "swap_under_load"]
 
 # Of a logit, between the sidecar's batches and the bundle alone.
 TOLERANCE: Final = 1e-3
@@ -50,14 +45,13 @@ _TEXTS: Final = (
     "usb c charger 65 w with three ports",
     "queen size memory foam mattress",
 )
-# What is measured: which bundles, how many swaps, seconds from one to the next, requests a second.
+# What is measured: how many swaps, and seconds from one to the next.
 _ROWS: Final = (
-    ("1,000 swaps of tiny bundles, four a second", "tiny", 1_000, 0.25, 40.0),
-    ("300 swaps of tiny bundles, without a pause", "tiny", 300, 0.0, 40.0),
-    ("60 swaps of the default, one in two seconds", "default", 60, 2.0, 20.0),
-    ("60 swaps of the default, without a pause", "default", 60, 0.0, 20.0),
+    ("1,000 swaps, five in six seconds", 1_000, 1.2),
+    ("60 swaps, without a pause", 60, 0.0),
 )
-_SETTLE_SECONDS: Final = 15.0
+_RATE: Final = 20.0
+_SETTLE_SECONDS: Final = 60.0
 # Answers of a row that are compared, evenly spread.
 _COMPARED: Final = 3_000
 _NO_PROXY: Final = [("grpc.enable_http_proxy", 0)]
@@ -105,57 +99,6 @@ class Swaps:
     rss_mb: list[float] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
-
-
-def tiny_cross_encoder(folder: Path, seed: int, layers: int = 2) -> Bundle:
-    """A cross-encoder of random weights, made and measured as the product makes bundles."""
-    folder.mkdir(parents=True)
-    hidden, inner = 64, 128
-    characters = "abcdefghijklmnopqrstuvwxyz0123456789.,-"
-    vocabulary = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *characters])}
-    chance = np.random.default_rng(seed)
-
-    def normal(*shape: int) -> Any:
-        return chance.normal(0, 0.2, shape).astype(np.float32)
-
-    weights = {
-        "embeddings.word_embeddings.weight": normal(len(vocabulary), hidden),
-        "embeddings.position_embeddings.weight": normal(128, hidden),
-        "embeddings.token_type_embeddings.weight": normal(2, hidden),
-        "pooler.dense.weight": normal(hidden, hidden),
-        "pooler.dense.bias": normal(hidden),
-        "classifier.weight": normal(1, hidden),
-        "classifier.bias": normal(1),
-    }
-    norms = ["embeddings.LayerNorm"]
-    for layer in range(layers):
-        key = f"encoder.layer.{layer}"
-        norms += [f"{key}.attention.output.LayerNorm", f"{key}.output.LayerNorm"]
-        for part, rows, columns in [
-            *((f"attention.self.{which}", hidden, hidden) for which in ("query", "key", "value")),
-            ("attention.output.dense", hidden, hidden),
-            ("intermediate.dense", inner, hidden),
-            ("output.dense", hidden, inner),
-        ]:
-            weights[f"{key}.{part}.weight"] = normal(rows, columns)
-            weights[f"{key}.{part}.bias"] = normal(rows)
-    for norm in norms:
-        weights[f"{norm}.weight"], weights[f"{norm}.bias"] = 1 + normal(hidden), normal(hidden)
-    config = BertConfig(layers=layers, heads=4)
-    onnx.save(write_bert(weights, config, "score", "fp32"), str(folder / MODEL))
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    tokenizer.save(str(folder / TOKENIZER))
-    return measured(
-        folder,
-        {"name": "swapped", "kind": "cross_encoder", "languages": ["en"], "max_tokens": 128},
-    )
 
 
 async def swap_under_load(
@@ -312,12 +255,10 @@ def run() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="neuralrank-swaps-") as made:
         work = Path(made)
-        tiny = [tiny_cross_encoder(work / f"tiny-{seed}", seed) for seed in range(6)]
-        real = [_real(work / f"real-{number}", number) for number in range(2)]
-        for what, bundles, swaps, every, rate in _ROWS:
-            chosen = tiny if bundles == "tiny" else real
+        bundles = [_default(work / f"default-{number}", number) for number in range(2)]
+        for what, swaps, every in _ROWS:
             folder = work / str(len(rows))
-            rows.append({"what": what, **_measure(folder, chosen, swaps, every, rate)})
+            rows.append({"what": what, **_measure(folder, bundles, swaps, every)})
     Report(
         "swaps",
         "Swapping the cross-encoder under constant load",
@@ -328,7 +269,7 @@ def run() -> None:
     ).publish()
 
 
-def _real(folder: Path, number: int) -> Bundle:
+def _default(folder: Path, number: int) -> Bundle:
     """The default cross-encoder, under a hash of its own."""
     source = Registry(load_settings().registry_path).get("neuralrank-small")
     folder.mkdir()
@@ -338,9 +279,7 @@ def _real(folder: Path, number: int) -> Bundle:
     return write_bundle(folder, {**fields, "training_window": f"swap {number}"})
 
 
-def _measure(
-    work: Path, bundles: Sequence[Bundle], swaps: int, every: float, rate: float
-) -> dict[str, Any]:
+def _measure(work: Path, bundles: Sequence[Bundle], swaps: int, every: float) -> dict[str, Any]:
     registry = Registry(str(work / "models"))
     (work / "models").mkdir(parents=True)
     refs = [registry.publish(bundle).ref for bundle in bundles]
@@ -359,7 +298,7 @@ def _measure(
                 registry,
                 refs,
                 swaps=swaps,
-                rate=rate,
+                rate=_RATE,
                 settle=_SETTLE_SECONDS,
                 deadline_ms=2_000,
                 every=every,

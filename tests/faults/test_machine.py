@@ -19,12 +19,12 @@ import pytest
 from bench.faulty import FaultProxy
 from bench.running import Running, free_port
 from bench.scripted import Shop
-from bench.swaps import tiny_cross_encoder
 from neuralrank.bundles.registry import Registry
 from neuralrank.client import Client
 from neuralrank.v1 import ranking_pb2 as pb
 from tests.faults.account import Account, ask, connect, request
 from tests.faults.conftest import PRODUCTS, START
+from tests.tiny import tiny_cross_encoder
 from tests.unit.conftest import tiny_bundle
 
 # Runs what follows with files of at most so many bytes: beyond it, writing fails as on a full disk.

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from bench.running import Running
-from bench.swaps import alone, swap_under_load, tiny_cross_encoder
+from bench.swaps import alone, swap_under_load
 from neuralrank.bundles.bundle import Bundle
 from neuralrank.bundles.registry import Registry
 from neuralrank.client import Client
 from neuralrank.v1 import ranking_pb2 as pb
 from tests.conftest import neuralrank
+from tests.tiny import tiny_cross_encoder
 from tests.unit.sidecar.test_models import BAD, moved
 from tests.unit.trainer.evaluation.shop import as_ranked_by
 

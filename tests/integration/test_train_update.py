@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from opensearchpy import OpenSearch
 
-from bench.swaps import tiny_cross_encoder
 from neuralrank.bundles.registry import Registry
 from neuralrank.settings import Settings
 from tests.conftest import neuralrank
 from tests.integration.conftest import log
 from tests.integration.habits import catalogue as products
 from tests.integration.habits import habits
+from tests.tiny import tiny_cross_encoder
 from trainer.dataset import Dataset
 
 BEGIN = datetime(2017, 5, 1, tzinfo=UTC)

@@ -163,13 +163,13 @@ class Admission:
         if self._turns and not self._full(self._usual):
             self._turns.next()
 
-    def _full(self, left: float) -> bool:
-        """Whether a request that has so many seconds would be refused now."""
-        return self._in_flight > 0 and (
-            self._in_flight >= self._max_in_flight
-            or self.busy.share > self._max_busy
-            or self._wait(self._in_flight) > left
-        )
+    def _full(self, left: float) -> str:
+        """Why a request that has so many seconds would be refused now; "": it would not."""
+        if self._in_flight >= self._max_in_flight:
+            return "in_flight"
+        if self._in_flight and self.busy.share > self._max_busy:
+            return "busy"
+        return "late" if self._wait(self._in_flight) > left else ""
 
     def _wait(self, before: int) -> float:
         """Seconds that so many requests keep the loop from the next one."""
@@ -187,31 +187,31 @@ class Admission:
                 "The deadline had passed when the request arrived; nothing was done. Send a "
                 "longer one, and look at what delays requests on their way."
             )
-        if self._in_flight >= self._max_in_flight:
-            self._refuse(
-                "in_flight",
-                Overloaded(
-                    f"{self._in_flight} requests are in work, allowed are {self._max_in_flight}. "
-                    "Try again later, or add a sidecar."
-                ),
-            )
-        busy = self.busy.share
-        if busy > self._max_busy and self._in_flight:
-            self._refuse(
-                "busy",
-                Overloaded(
-                    f"The sidecar was at work for {busy:.0%} of its time, allowed are "
-                    f"{self._max_busy:.0%}: more requests would only wait. Try again later, or add "
-                    "a sidecar."
-                ),
-            )
-        if late := self._late(self._in_flight, deadline.remaining()):
-            self._refuse("late", late)
+        left = deadline.remaining()
+        match self._full(left):
+            case "in_flight":
+                self._refuse(
+                    "in_flight",
+                    Overloaded(
+                        f"{self._in_flight} requests are in work, allowed are "
+                        f"{self._max_in_flight}. Try again later, or add a sidecar."
+                    ),
+                )
+            case "busy":
+                self._refuse(
+                    "busy",
+                    Overloaded(
+                        f"The sidecar was at work for {self.busy.share:.0%} of its time, allowed "
+                        f"are {self._max_busy:.0%}: more requests would only wait. Try again "
+                        "later, or add a sidecar."
+                    ),
+                )
+            case "late":
+                self._refuse("late", self._late(self._in_flight, left))
 
-    def _late(self, before: int, left: float) -> Overloaded | None:
-        """Why a request has too little time to wait for so many before it; None: it has enough."""
-        if (wait := self._wait(before)) <= left:
-            return None
+    def _late(self, before: int, left: float) -> Overloaded:
+        """Says that a request has too little time to wait for so many before it."""
+        wait = self._wait(before)
         return Overloaded(
             f"{before} requests are in work, which take {wait * 1_000:.0f} ms of one core; for "
             f"this one there are {left * 1_000:.0f} ms. Try again later, give it a longer "
@@ -246,8 +246,8 @@ class Place:
         Raises:
             Overloaded: too many were in work to answer it in that time.
         """
-        if late := self._admission._late(self._before, seconds):
-            self.refuse("late", late)
+        if self._admission._wait(self._before) > seconds:
+            self.refuse("late", self._admission._late(self._before, seconds))
 
     def refuse(self, reason: str, error: NeuralrankError) -> NoReturn:
         """Raises the error, and counts it."""

@@ -89,7 +89,7 @@ class RankingService(pb_grpc.RankingServicer):
         arrival = self._arrive(context)
 
         async def answer(call: Call) -> pb.RankResponse:
-            async with self._admitted(context, arrival, math.inf, message.raw) as place:
+            async with self._admitted(context, arrival, math.inf, len(message.raw)) as place:
                 query, deadline, read = await self._read(message, arrival, place, call)
                 ranking = await self._ranker.rank(query, deadline)
                 self._count(ranking.degraded)
@@ -113,7 +113,7 @@ class RankingService(pb_grpc.RankingServicer):
 
         async def answer(_call: Call) -> pb.EncodeResponse:
             asked = self._settings.encode_deadline_ms / 1_000
-            async with self._admitted(context, arrival, asked, message.raw) as place:
+            async with self._admitted(context, arrival, asked, len(message.raw)) as place:
                 deadline = self._deadline("Encode", arrival, asked)
                 large = len(message.raw) > LARGE_BYTES
                 async with self._reader.turn(partial(place.refuse, "in_flight")) as turn:
@@ -195,17 +195,18 @@ class RankingService(pb_grpc.RankingServicer):
 
     @asynccontextmanager
     async def _admitted(
-        self, context: Any, arrival: "_Arrival", asked: float, raw: bytes
+        self, context: Any, arrival: "_Arrival", asked: float, size: int
     ) -> AsyncIterator[Place]:
         """The request's place, before anything of its message is looked at: who is refused costs
         nothing.
 
         Args:
             asked: seconds that it asks for, as far as they are known.
+            size: of its message, in bytes.
         """
         caller = self._caller(context)
         deadline = self._until(arrival, asked)
-        await self.admission.turn(deadline, len(raw))
+        await self.admission.turn(deadline, size)
         with self.admission.admitted(caller, deadline) as place:
             yield place
 

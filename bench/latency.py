@@ -14,6 +14,7 @@ from bench.report import Report, percentiles
 from bench.workload import CATALOGUE
 from indexer import Catalogue, index_catalogue
 from neuralrank.bundles.registry import Registry
+from neuralrank.cli.encoders import encoder_for
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.page import NO_PIPELINE, ask
@@ -43,11 +44,14 @@ def run() -> None:
 
 
 def make_index(client: OpenSearch, settings: Settings, catalogue: Path, name: str) -> None:
-    """Indexes a catalogue, with vectors of the default encoder."""
-    encoder = Encoder.load(Registry(settings.registry_path).get("multilingual-e5-small"))
+    """Indexes a catalogue, with vectors of the default encoder for its language."""
+    source = Catalogue(catalogue)
+    encoder = Encoder.load(
+        encoder_for(Registry(settings.registry_path), source.titles(), live="", say=print)
+    )
     index_catalogue(
         client,
-        Catalogue(catalogue),
+        source,
         name,
         product_index(encoder.ref, encoder.dimensions),
         encoder,

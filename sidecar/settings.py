@@ -36,8 +36,9 @@ class SidecarSettings(BaseSettings):
     http_listen: str = ""
     # The model registry: any path that fsspec understands. Empty: the local stack's.
     registry: str = ""
-    # The encoder for requests and indexes that name none: name or name@hash. Empty: the first
-    # encoder of the registry, by name. An index that names its encoder is served by that one.
+    # The encoder for requests and indexes that name none: name or name@hash. Empty: the one of the
+    # registry that knows most languages, of several the first by name. An index that names its
+    # encoder is served by that one.
     default_encoder: str = ""
     # The cross-encoder for requests that name none, where it serves the query's language. Empty:
     # the first of the registry that does, by name.

@@ -13,6 +13,7 @@ same moment, the later one wins.
 
 import glob
 import hashlib
+import math
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -91,23 +92,27 @@ class Registry:
         """
         return self._open(self.resolve(ref))
 
-    def newest(self, kind: Kind) -> Bundle | None:
-        """Of all names, the bundle in service of this kind that was made last."""
+    def serving(self, kind: Kind) -> dict[str, Manifest]:
+        """What is in service of a kind, by `name@hash`: one of each name."""
         made = {ref: self.manifest(ref) for ref in self._serving()}
-        refs = [ref for ref, manifest in made.items() if manifest.kind == kind]
-        return self._open(max(refs, key=lambda ref: made[ref].created)) if refs else None
+        return {ref: manifest for ref, manifest in made.items() if manifest.kind == kind}
 
     def answering(self, manifest: Manifest) -> str | None:
         """What answers today where a bundle with this manifest would, by `name@hash`.
 
         That is the one in service under its name, else, of the other names by the alphabet, as
         sidecars choose (`sidecar.models.serving`), the first of its kind that reads a language of
-        its own, and for a personal ranker the same encoder's vectors. None: nothing does.
+        its own, and for a personal ranker the same encoder's vectors. Of encoders those come first
+        that know most languages. None: nothing does.
         """
         names = {parse_ref(ref)[0]: ref for ref in self._serving()}
         if manifest.name in names:
             return names[manifest.name]
-        return next((ref for ref in names.values() if _alike(self.manifest(ref), manifest)), None)
+        made = {ref: self.manifest(ref) for ref in names.values()}
+        alike = [ref for ref in made if _alike(made[ref], manifest)]
+        if manifest.kind == "encoder":
+            alike.sort(key=lambda ref: -(len(made[ref].languages) or math.inf))
+        return next(iter(alike), None)
 
     def resolve(self, ref: str) -> str:
         """`name@hash`, in full, of a name, or of a name and the beginning of a hash.

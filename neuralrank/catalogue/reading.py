@@ -97,6 +97,16 @@ class Catalogue:
         except OSError as error:
             raise InvalidInput(f"{self.path} can't be read: {error.strerror or error}.") from error
 
+    def titles(self) -> Iterator[str]:
+        """Those of the rows that have one.
+
+        Raises:
+            InvalidInput: as `rows`.
+        """
+        for row in self.rows():
+            if isinstance(row.value, dict) and row.value.get("title"):
+                yield str(row.value["title"])
+
     def _json_lines(self, raw: IO[bytes], stream: IO[bytes]) -> Iterator[Row]:
         number = 0
         while line := stream.readline(_MAX_LINE_BYTES):

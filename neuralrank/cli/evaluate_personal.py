@@ -125,7 +125,7 @@ def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> "Content":
 
     url = load_settings().registry_path
     fill_registry(url, watcher.say)
-    bundle = default_encoder(Registry(url))
+    bundle = default_encoder(Registry(url), texts)
     with progress_bar() as bar:
         task = bar.add_task(f"content: {bundle.ref}", total=len(texts))
         vectors = item_vectors(

@@ -1,5 +1,6 @@
 """`neuralrank index`: a catalogue becomes a searchable index."""
 
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,9 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.table import Table
 
 from neuralrank.bundles.registry import Registry
+from neuralrank.catalogue.reading import Catalogue
 from neuralrank.cli.config_folder import config_folder
-from neuralrank.cli.encoders import default_encoder
+from neuralrank.cli.encoders import encoder_for
 from neuralrank.console import plain_console
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.encoders.image_encoder import ImageEncoder
@@ -26,6 +28,7 @@ __all__ = [
     "Dimensions",
     "Keep",
     "Resume",
+    "encoder_of",
     "index",
     "load_encoder",
     "load_image_encoder",
@@ -63,7 +66,8 @@ def index(
         str | None,
         typer.Option(
             metavar="REF",
-            help="The encoder bundle: name or name@hash. Default: the newest encoder in service.",
+            help="The encoder bundle: name or name@hash. Default: the newest in service of your "
+            "own; without one, that of the index that is there, or for the catalogue's language.",
         ),
     ] = None,
     vectors: Annotated[
@@ -133,7 +137,7 @@ def index(
     rest is indexed, unless more than --max-rejected of the rows are among them. Interrupted
     (Ctrl-C, OpenSearch down)? The same command with --resume goes on.
     """
-    from indexer import Catalogue, LiveVectors, Photos, index_catalogue
+    from indexer import LiveVectors, Photos, index_catalogue
     from opensearch_config import product_index, require_engine
 
     settings = load_settings()
@@ -142,7 +146,10 @@ def index(
         raise NotFound(f"--image-folder is {str(image_folder)!r}, and no folder is there.")
     with closing(connect(settings, timeout=120.0)) as client:
         client.info()  # an OpenSearch that is down is to be known before a model is loaded
-        loaded = load_encoder(settings, encoder) if vectors else None
+        loaded = None
+        if vectors:
+            titles = Catalogue(catalogue).titles()
+            loaded = load_encoder(settings, encoder, titles, encoder_of(client, name))
         width = width_of(loaded, dimensions)
         seeing = load_image_encoder(settings, image_encoder) if image_encoder else None
         body = product_index(
@@ -231,8 +238,14 @@ def width_of(encoder: Encoder | None, dimensions: int) -> int:
     return dimensions or encoder.dimensions
 
 
-def load_encoder(settings: Settings, ref: str | None) -> Encoder:
+def load_encoder(
+    settings: Settings, ref: str | None, titles: Iterable[str] = (), live: str = ""
+) -> Encoder:
     """The encoder bundle of a name or name@hash; where none is named, the default one.
+
+    Args:
+        titles: of the products, for their language.
+        live: name@hash of the encoder of the index that is there.
 
     Raises:
         NotFound: there is none.
@@ -241,7 +254,20 @@ def load_encoder(settings: Settings, ref: str | None) -> Encoder:
     if ref:
         return Encoder.load(registry.get(ref))
     otherwise = "Or name one with --encoder, or index text only with --no-vectors."
-    return Encoder.load(default_encoder(registry, otherwise))
+    return Encoder.load(encoder_for(registry, titles, live, _say, otherwise))
+
+
+def encoder_of(client: OpenSearch, name: str) -> str:
+    """name@hash of the encoder of the index behind an alias; "" where there is none."""
+    try:
+        _, body = one_index(client, name)
+    except (InvalidInput, NotFound):
+        return ""
+    return str(noted(body["mappings"]).get("encoder", ""))
+
+
+def _say(text: str) -> None:
+    typer.echo(f"neuralrank: {text}", err=True)
 
 
 def load_image_encoder(settings: Settings, ref: str) -> ImageEncoder:

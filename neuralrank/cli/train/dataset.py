@@ -158,7 +158,9 @@ def finders(
         settings = load_settings()
         registry = Registry(settings.registry_path)
         otherwise = "Or name one with --encoder, or do without: --encoder none."
-        model = Encoder.load(registry.get(ref) if ref else default_encoder(registry, otherwise))
+        model = Encoder.load(
+            registry.get(ref) if ref else default_encoder(registry, headlines, otherwise)
+        )
         cache = settings.item_vectors
         vectors = item_vectors(
             model, headlines, cache, lambda done, total: show("encoding items", done, total)

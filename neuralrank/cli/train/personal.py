@@ -1,7 +1,7 @@
 """`neuralrank train personal`: the user × item ranker, from what users did."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,9 +123,15 @@ def personal(
 
 
 def _behaviour(
-    dataset: Path | None, histories: Path | None, catalogue: Path | None, encoder: Encoder
+    dataset: Path | None,
+    histories: Path | None,
+    catalogue: Path | None,
+    encoder_of: Callable[[list[str]], Encoder],
 ) -> "Behaviour":
     """
+    Args:
+        encoder_of: the encoder of items with these titles.
+
     Raises:
         InvalidSettings: neither or both of a dataset and histories were given.
     """
@@ -140,10 +146,12 @@ def _behaviour(
         )
     if dataset is not None:
         data = Dataset.open(dataset)
+        encoder = encoder_of(data.items["title"].to_pylist())
         return from_dataset(data, _shop(data.items, encoder), encoder.encode_queries)
     assert histories is not None
     assert catalogue is not None
     items, _ = read_items(catalogue)
+    encoder = encoder_of(items["title"].to_pylist())
     known = read_histories(histories, items["item_id"].to_pylist())
     places = {item: row for row, item in enumerate(items["item_id"].to_pylist())}
     # Histories number the items by a hash, so that their order says nothing.
@@ -159,8 +167,9 @@ def _shop(items: "pa.Table", encoder: Encoder) -> "Shop":
         return Shop.of(items, encoder, cache, lambda done, _: bar.update(task, completed=done))
 
 
-def _encoder(registry: Registry, ref: str) -> Encoder:
-    """The one named, else the default one, which is that of `neuralrank index` too.
+def _encoder(registry: Registry, ref: str) -> Callable[[list[str]], Encoder]:
+    """The one named, whatever the titles of the items; else the default one, which is that of
+    `neuralrank index` too. What is wrong is known before the items are read.
 
     Raises:
         NotFound: there is none.
@@ -172,8 +181,9 @@ def _encoder(registry: Registry, ref: str) -> Encoder:
             raise InvalidInput(
                 f"--encoder {bundle.ref} is of kind {bundle.manifest.kind}; allowed is encoder."
             )
-        return Encoder.load(bundle)
-    return Encoder.load(default_encoder(registry, "Or name one with --encoder."))
+        return lambda _: Encoder.load(bundle)
+    default_encoder(registry, otherwise="Or name one with --encoder.")
+    return lambda titles: Encoder.load(default_encoder(registry, titles))
 
 
 def _json(result: "Personalised", behaviour: "Behaviour", made: Made) -> dict[str, object]:

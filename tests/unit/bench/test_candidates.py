@@ -1,5 +1,6 @@
 """What was recorded is used again; only what ranks by id needs the index beside it."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr(candidates, "DATA", tmp_path)
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "qrels.dev.tsv").write_text("q1 0 a 3\nq1 0 b 0\nq2 0 c 1\n")
+    with gzip.open(tmp_path / "shop" / "catalogue.jsonl.gz", "wt") as catalogue:
+        catalogue.write('{"id": "a", "title": "red lamp"}\n')
     (tmp_path / "shop" / "queries.dev.tsv").write_text("q1\tred lamp\nq2\tdesk\n")
     settings = Settings(home=tmp_path / "home", opensearch_url="http://127.0.0.1:9")
     made = tiny_bundle(tmp_path / "encoder", "encoder", name="multilingual-e5-small")

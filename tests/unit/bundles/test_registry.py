@@ -223,7 +223,7 @@ def test_a_new_name_is_no_way_round_the_gate(registry: Registry, tmp_path: Path)
     later = tiny_bundle(tmp_path / "3", "cross_encoder", name="shop", parent="2")
     later = registry.publish(later, candidate=True)
     assert set(registry.candidates()) == {new.ref, later.ref}
-    assert registry.newest("cross_encoder") == served
+    assert list(registry.serving("cross_encoder")) == [served.ref]
     assert registry.answering(new.manifest) == served.ref
     assert not registry.serves(new.ref)
     with pytest.raises(NotFound, match=r"Nothing serves under 'shop'.*models promote"):
@@ -413,7 +413,7 @@ def test_a_damaged_state_of_service_is_written_anew_by_a_promotion(
             registry.rollback(name)
 
 
-def test_the_newest_of_a_kind_is_one_that_serves(tmp_path: Path) -> None:
+def test_what_serves_of_a_kind_is_one_bundle_of_each_name(tmp_path: Path) -> None:
     registry = Registry(str(tmp_path / "registry"))
 
     def made(name: str, day: int, kind: str = "encoder", **fields: str) -> Bundle:
@@ -421,15 +421,26 @@ def test_the_newest_of_a_kind_is_one_that_serves(tmp_path: Path) -> None:
         folder = tmp_path / f"{name}{day}"
         return registry.publish(tiny_bundle(folder, kind, name=name, created=created, **fields))
 
-    assert registry.newest("encoder") is None
     made("a", 9, "cross_encoder")
-    assert registry.newest("encoder") is None
-    later = made("b", 3)
-    made("z", 1)
-    made("c", 2)
-    assert registry.newest("encoder") == later
-    old = made("b", 4, query_prefix="q: ")
+    assert registry.serving("encoder") == {}
+    first, other = made("b", 3), made("z", 1)
+    assert registry.serving("encoder") == {
+        first.ref: first.manifest,
+        other.ref: other.manifest,
+    }
+    later = made("b", 4, query_prefix="q: ")
+    registry.promote(first.ref)
+    assert list(registry.serving("encoder")) == [first.ref, other.ref]
     registry.promote(later.ref)
-    assert registry.newest("encoder") == later
-    registry.promote(old.ref)
-    assert registry.newest("encoder") == old
+    assert list(registry.serving("encoder")) == [later.ref, other.ref]
+
+
+def test_of_encoders_the_one_that_knows_most_languages_answers_who_names_none(
+    registry: Registry, tmp_path: Path
+) -> None:
+    for name, languages in (("a", ["zh"]), ("b", ["en", "zh"]), ("c", ["zh"])):
+        registry.publish(tiny_bundle(tmp_path / name, "encoder", name=name, languages=languages))
+    new = tiny_bundle(tmp_path / "new", "encoder", name="shop", languages=["zh"])
+    assert registry.answering(new.manifest) == registry.resolve("b")
+    registry.publish(tiny_bundle(tmp_path / "d", "encoder", name="d"))
+    assert registry.answering(new.manifest) == registry.resolve("d")

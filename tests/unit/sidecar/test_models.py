@@ -641,6 +641,23 @@ async def test_a_new_name_is_compared_with_what_answers_each_of_its_languages(
     models.close()
 
 
+async def test_the_encoder_that_knows_most_languages_answers_who_names_none(
+    registry: Registry, tmp_path: Path
+) -> None:
+    models = Models(registry, share=ONE_CORE)
+    for name, languages in (("a", ["zh"]), ("b", ["en", "zh"]), ("c", ["en", "zh"])):
+        registry.publish(tiny_bundle(tmp_path / name, "encoder", name=name, languages=languages))
+    await models.refresh()
+    assert models.serving.encoder().ref == registry.resolve("b")
+    assert models.serving.encoder("a").ref == registry.resolve("a")
+    assert [status.name for status in models.statuses if status.is_default] == ["b"]
+    # One that knows all languages.
+    registry.publish(tiny_bundle(tmp_path / "d", "encoder", name="d"))
+    await models.refresh()
+    assert models.serving.encoder().ref == registry.resolve("d")
+    models.close()
+
+
 @pytest.mark.parametrize("kind", ["encoder", "image_encoder", "personal_ranker"])
 async def test_every_kind_is_held_to_what_answers_today(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -22,7 +22,7 @@ def of_index(_: Path, registry: Registry) -> str:
 
 
 def of_training(_: Path, registry: Registry) -> str:
-    return train_personal._encoder(registry, "").ref
+    return train_personal._encoder(registry, "")(["kettle"]).ref
 
 
 def of_dataset(_: Path, registry: Registry) -> str:
@@ -59,4 +59,4 @@ def test_it_is_the_newest_in_service(
 def test_without_one_it_is_said_what_else_can_be_done(tmp_path: Path) -> None:
     registry = Registry(str(tmp_path))
     with pytest.raises(NotFound, match=r"No encoder is in the registry.*models add.*Or go\.$"):
-        default_encoder(registry, "Or go.")
+        default_encoder(registry, otherwise="Or go.")

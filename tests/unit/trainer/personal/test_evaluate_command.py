@@ -94,7 +94,7 @@ def test_content_is_told_apart_by_encoder_and_by_what_it_reads(
         encoder = SimpleNamespace(
             ref=ref, encode_passages=lambda texts: np.zeros((len(texts), 4), np.float32)
         )
-        monkeypatch.setattr("neuralrank.bundles.registry.Registry.newest", lambda *_: encoder)
+        monkeypatch.setattr(evaluate_personal, "default_encoder", lambda *_: encoder)
         monkeypatch.setattr("neuralrank.encoders.encoder.Encoder.load", lambda _: encoder)
         content = evaluate_personal._content(list(texts), tmp_path, evaluate_personal._Terminal())
         assert content.vectors.shape == (len(texts), 4)

@@ -60,7 +60,11 @@ def encoder_for(
         try:
             add(registry, CHINESE)
         except (NeuralrankError, OSError) as error:
-            say(f"It could not be added, and another encoder is taken: {error}")
+            say(
+                f"It could not be added, and another encoder is taken: {error}. Add it where the "
+                f"registry can be written (`neuralrank models add {CHINESE}`), and index again "
+                f"with --encoder {CHINESE_NAME}."
+            )
         made = registry.serving("encoder")
     if chosen := _choose(made, chinese, kept):
         return registry.get(chosen)

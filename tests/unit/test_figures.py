@@ -142,7 +142,7 @@ def test_what_words_say_of_these_files_holds() -> None:
     for name in {row["what"] for row in rows}:
         long = [r["gain"] for r in rows if (r["what"], r["reads"]) == (name, "default")
                 and r["deadline ms"] >= 20]  # fmt: skip
-        assert len(set(long)) == 1
+        assert max(long) - min(long) < 0.001  # at 20 ms not always all five are read
 
 
 def test_quality_against_the_deadline_is_that_of_its_file() -> None:

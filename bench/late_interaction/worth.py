@@ -11,6 +11,7 @@ from bench.blended import Page, Texts, pages, read_texts
 from bench.candidates import judged_by_query, recorded
 from bench.late_interaction.contenders import KEPT, SMALL, Contenders, late_name
 from bench.report import Report
+from neuralrank.bundles.registry import Registry
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.evaluation import Judged, compare
 from neuralrank.settings import Settings
@@ -29,12 +30,12 @@ Floats = NDArray[np.float32]
 Score = Callable[[str, Sequence[str]], Floats]
 
 
-def report(contenders: Contenders, encoder: Encoder, settings: Settings) -> None:
+def report(contenders: Contenders, settings: Settings) -> None:
     """Prints and writes it."""
     Report(
         "late_interaction",
         "Late interaction and cross-encoders, alone and in the blend",
-        [row for name in _SETS for row in _rows(name, contenders, encoder, settings)],
+        [row for name in _SETS for row in _rows(name, contenders, settings)],
         f"{_METRIC} on recorded candidates (100 by words, up to 100 neighbours more) by the "
         "sidecar's formulas. 'reads': the best so many of the blend without a model. 'alone': "
         f"those by the model only, the others as they were; 'p' of that to {SMALL}. 'at …': in "
@@ -42,10 +43,9 @@ def report(contenders: Contenders, encoder: Encoder, settings: Settings) -> None
     ).publish()
 
 
-def _rows(
-    name: str, contenders: Contenders, encoder: Encoder, settings: Settings
-) -> list[dict[str, Any]]:
+def _rows(name: str, contenders: Contenders, settings: Settings) -> list[dict[str, Any]]:
     data = recorded(name, settings, indexed=False)
+    encoder = Encoder.load(Registry(settings.registry_path).get(data.encoder))
     texts = read_texts(name, data)
     found = dict(pages(data, texts, encoder, settings.item_vectors))
 

@@ -15,8 +15,9 @@ folder (no path, no link), external data of the graph is one of them, and everyt
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -30,7 +31,7 @@ from neuralrank.errors import InvalidBundle
 
 __all__ = [
     "Bundle", "Calibration", "Golden", "ImageInputs", "Kind", "Manifest", "PersonalInputs",
-    "parse_ref", "write_bundle",
+    "most_languages_first", "parse_ref", "write_bundle",
 ]  # fmt: skip
 
 MANIFEST = "manifest.json"
@@ -149,6 +150,12 @@ class ImageInputs(_Model):
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std is {list(self.std)}; each must be above 0")
         return self
+
+
+def most_languages_first(languages: Collection[str]) -> float:
+    """Sorts encoders in the order in which they answer who names none: a text may be in any
+    language. None named means that all are known."""
+    return -(len(languages) or math.inf)
 
 
 class Manifest(_Model):

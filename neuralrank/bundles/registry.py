@@ -13,7 +13,6 @@ same moment, the later one wins.
 
 import glob
 import hashlib
-import math
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +22,15 @@ from typing import Literal
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from neuralrank.bundles.bundle import MANIFEST, Bundle, Kind, Manifest, parse_manifest, parse_ref
+from neuralrank.bundles.bundle import (
+    MANIFEST,
+    Bundle,
+    Kind,
+    Manifest,
+    most_languages_first,
+    parse_manifest,
+    parse_ref,
+)
 from neuralrank.bundles.cache import BundleCache
 from neuralrank.bundles.candidates import Candidate, parse_candidate
 from neuralrank.bundles.in_service import NONE, InService, Published, Trial, parse_in_service
@@ -111,7 +118,7 @@ class Registry:
         made = {ref: self.manifest(ref) for ref in names.values()}
         alike = [ref for ref in made if _alike(made[ref], manifest)]
         if manifest.kind == "encoder":
-            alike.sort(key=lambda ref: -(len(made[ref].languages) or math.inf))
+            alike.sort(key=lambda ref: most_languages_first(made[ref].languages))
         return next(iter(alike), None)
 
     def resolve(self, ref: str) -> str:

@@ -1,14 +1,13 @@
 """Which models serve at one moment, and which of them a request gets. Immutable, so that a request
 that holds one is not touched by a swap."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 
-from neuralrank.bundles.bundle import parse_ref
+from neuralrank.bundles.bundle import most_languages_first, parse_ref
 from neuralrank.encoders.pictures import Picture
 from neuralrank.errors import NotFound, Unavailable
 from neuralrank.personal.inputs import Columns, Event
@@ -191,11 +190,6 @@ class Loaded:
         return found
 
 
-def _order(status: Status) -> tuple[float, str]:
-    """Those that know most languages first, then by name."""
-    return -(len(status.languages) or math.inf), status.name
-
-
 def unfollowed(_: str) -> None:
     """What was asked for is not followed."""
 
@@ -334,8 +328,8 @@ class Serving:
         return {loaded.status.name: loaded for loaded in found if loaded.status.kind == kind}
 
     def pick(self, ref: str, kind: str) -> Loaded:
-        """The model of a kind by name, name@hash, or "" for the first by name of those that know
-        most languages: what names no model may be in any.
+        """The model of a kind by name, name@hash, or "" for the first by name; of encoders, for
+        the first of those that know most languages.
 
         Raises:
             NotFound: it is not served; the message lists what is.
@@ -356,7 +350,10 @@ class Serving:
         if not digits and name in answering:
             return answering[name]
         if not ref and answering:
-            return answering[min(answering, key=lambda one: _order(answering[one].status))]
+            names = sorted(answering)
+            if kind == "encoder":
+                names.sort(key=lambda one: most_languages_first(answering[one].status.languages))
+            return answering[names[0]]
         served = ", ".join(sorted(row.ref for row in self.statuses if row.kind == kind))
         raise NotFound(
             f"No {kind}{f' {ref!r}' if ref else ''} is served. Served: {served or 'none'}. Name "

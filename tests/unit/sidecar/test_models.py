@@ -658,6 +658,19 @@ async def test_the_encoder_that_knows_most_languages_answers_who_names_none(
     models.close()
 
 
+async def test_the_default_cross_encoder_is_the_first_by_name(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """It is asked by language; that it knows another one, too, puts none before it."""
+    models = Models(registry, share=ONE_CORE)
+    english = registry.publish(cross_encoder(tmp_path, 1, name="a", languages=["en"])).ref
+    registry.publish(cross_encoder(tmp_path, 2, name="b", languages=["en", "zh"]))
+    await models.refresh()
+    assert models.serving.pick("", "cross_encoder").status.ref == english
+    assert [status.name for status in models.statuses if status.is_default] == ["a"]
+    models.close()
+
+
 @pytest.mark.parametrize("kind", ["encoder", "image_encoder", "personal_ranker"])
 async def test_every_kind_is_held_to_what_answers_today(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

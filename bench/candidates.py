@@ -14,11 +14,9 @@ from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
-from bench.latency import make_index
-from neuralrank.bundles.registry import Registry
+from bench.latency import index_by
 from neuralrank.catalogue.reading import Catalogue
-from neuralrank.cli.encoders import encoder_for
-from neuralrank.cli.index import encoder_of
+from neuralrank.cli.index import encoder_of, load_encoder
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.errors import NotFound
 from neuralrank.evaluation import Judged, Qrels, judge, read_qrels, read_queries
@@ -87,17 +85,15 @@ def recorded(name: str, settings: Settings, *, indexed: bool = True) -> Recorded
         )
     qrels = read_qrels(folder / "qrels.dev.tsv")
     texts = read_queries(folder / "queries.dev.tsv")
-    titles = Catalogue(folder / "catalogue.jsonl.gz").titles()
-    encoder = Encoder.load(
-        encoder_for(Registry(settings.registry_path), titles, live="", say=print)
-    )
+    catalogue = folder / "catalogue.jsonl.gz"
+    encoder = load_encoder(settings, None, Catalogue(catalogue).titles())
     file = settings.home / "bench" / f"candidates-{name}.json"
     known = _read(file)
     if indexed or known.get("encoder") != encoder.ref:
         with closing(connect(settings, timeout=120.0)) as client:
             index = index_name(name)
             if encoder_of(client, index) != encoder.ref:
-                make_index(client, settings, folder / "catalogue.jsonl.gz", index)
+                index_by(encoder, client, settings, catalogue, index)
                 client.indices.refresh(index=index)
                 file.unlink(missing_ok=True)
                 known = {}

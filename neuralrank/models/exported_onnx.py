@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from neuralrank.errors import InvalidInput
+from neuralrank.models.onnx_file import read_onnx
 
 __all__ = ["read_exported_onnx"]
 
@@ -26,10 +26,7 @@ def read_exported_onnx(path: Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         InvalidInput: the file is not such a model.
     """
-    try:
-        graph = onnx.load(str(path)).graph
-    except Exception as error:  # protobuf's own errors share no better base class
-        raise InvalidInput(f"{path} is not an ONNX file: {error}") from error
+    graph = read_onnx(path).graph
     arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     weights = {
         name: np.asarray(array, np.float32)

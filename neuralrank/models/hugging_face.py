@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from neuralrank.errors import InvalidInput
 from neuralrank.models.bert import BertConfig, Head, Precision, Weights, write_bert
 from neuralrank.models.checkpoint import Checkpoint
+from neuralrank.models.onnx_file import read_onnx
 
 __all__ = ["Source", "read_folder", "read_json", "read_weights"]
 
@@ -129,10 +130,7 @@ def _from_weights(folder: Path, config: dict[str, Any]) -> tuple[Weights, BertCo
 
 def _from_graph(path: Path, head: Head) -> onnx.ModelProto:
     """An exported graph, with pooling and normalisation added where it gives token vectors."""
-    try:
-        model = onnx.load(str(path))
-    except Exception as error:  # protobuf's own errors share no better base class
-        raise InvalidInput(f"{path} is not an ONNX file: {error}") from error
+    model = read_onnx(path)
     known = {"input_ids", "attention_mask", "token_type_ids"}
     unknown = {i.name for i in model.graph.input} - known
     if unknown:

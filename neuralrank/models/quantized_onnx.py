@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from neuralrank.errors import InvalidInput
+from neuralrank.models.onnx_file import read_onnx
 
 __all__ = ["read_quantized_onnx"]
 
@@ -27,10 +27,7 @@ def read_quantized_onnx(path: Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         InvalidInput: the file is not such a model.
     """
-    try:
-        graph = onnx.load(str(path)).graph
-    except Exception as error:  # protobuf's own errors share no better base class
-        raise InvalidInput(f"{path} is not an ONNX file: {error}") from error
+    graph = read_onnx(path).graph
     arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
 
     def dequantized(stem: str) -> NDArray[np.float32]:

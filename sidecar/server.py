@@ -370,9 +370,17 @@ class Sidecar:
             lacking = not self._has_models()
             # Those that are refused or left serve no more: what was counted for them may go.
             self.metrics.keep_bundles(self.models.serving.loaded)
-            self._loaded.set()
+            if not self._loaded.is_set():
+                self._loaded.set()
+                await self._hold_to_previous()
             self._users.expire()
             await self.models.wait(self._settings.registry_poll_seconds)
+
+    async def _hold_to_previous(self) -> None:
+        try:
+            await self.models.hold_to_previous()
+        except Exception:  # as for a look at the registry
+            _log.exception("comparing bundles with those before them failed")
 
     async def _name_encoders(self) -> None:
         """Has the encoders stay loaded whose vectors an index holds, now and then."""

@@ -167,6 +167,27 @@ class Models:
         self._settle(plan)
         await self._tidy(plan)
 
+    async def hold_to_previous(self) -> None:
+        """Compares each bundle in service with the one before it, which serves again where that is
+        too slow beside it. For the start: nothing was in service then to compare with.
+
+        After `refresh`, and not as a part of it: the one before has to be loaded for this, and
+        nobody should wait for that.
+        """
+        for name, ref in dict(self.serving.current or {}).items():
+            before = await self._before(name, ref)
+            if before is None:
+                continue
+            pair = self.serving.loaded[before], self.serving.loaded[ref]
+            try:
+                await self._in_thread(check_speed, *pair, self._limit(name))
+            except TooSlow as error:
+                self._refuse(ref, str(error), await self._fingerprint(ref), slower_than=before)
+                current = {**(self.serving.current or {}), name: before}
+                self.serving = replace(self.serving, current=current)
+                _log.info("bundle serving", extra={"bundle": before, "before": ref})
+        self._settle(self._plan)
+
     @property
     def statuses(self) -> list[Status]:
         """Every bundle that serves, waits, was tried or served before, by name."""
@@ -266,11 +287,22 @@ class Models:
                 continue
             if ref == current:
                 return
-            limit = plan.states[name].max_slowdown or self._max_slowdown
-            if await self._load(ref, _Place(limit, before)):
+            if await self._load(ref, _Place(self._limit(name), before)):
                 self.serving = replace(self.serving, current={**answering, name: ref})
                 _log.info("bundle serving", extra={"bundle": ref, "before": current})
                 return
+
+    async def _before(self, name: str, ref: str) -> str | None:
+        """The newest bundle of a name that served before another and can be loaded; it is."""
+        order = list(self._plan.orders.get(name, ()))
+        for before in order[order.index(ref) + 1 :] if ref in order else ():
+            if await self._load(before, None):
+                return before
+        return None
+
+    def _limit(self, name: str) -> float:
+        """How many times slower than the one in service a bundle of this name may be."""
+        return self._plan.states[name].max_slowdown or self._max_slowdown
 
     async def _load(self, ref: str, place: _Place | None) -> bool:
         """Loads a bundle, or refuses it. One that is loaded already, since it is tried or was asked

@@ -148,25 +148,34 @@ def test_a_bundle_slower_than_allowed_is_refused(
     registry: Registry, bundles: list[Bundle], tmp_path: Path
 ) -> None:
     fast = registry.publish(bundles[0])
-    with Running(
-        tmp_path / "sidecar.log",
-        opensearch_url="http://127.0.0.1:1",
-        registry=registry.url,
-        registry_poll_seconds=0.05,
-        max_slowdown=3,
-    ) as sidecar:
+
+    def started(log: str) -> Running:
+        return Running(
+            tmp_path / log,
+            opensearch_url="http://127.0.0.1:1",
+            registry=registry.url,
+            registry_poll_seconds=0.05,
+            max_slowdown=3,
+        )
+
+    def is_refused(sidecar: Running, ref: str) -> bool:
+        row = status(sidecar, ref)
+        return (
+            row is not None
+            and row.state == pb.BUNDLE_STATE_REFUSED
+            and "allowed is 3 times" in row.reason
+        )
+
+    with started("sidecar.log") as sidecar:
         sidecar.ready()
         until(lambda: serves(sidecar, fast.ref))
         slow = registry.publish(tiny_cross_encoder(tmp_path / "slow", 9, layers=40)).ref
-
-        def refused() -> bool:
-            row = status(sidecar, slow)
-            return row is not None and row.state == pb.BUNDLE_STATE_REFUSED
-
-        until(refused)
-        row = status(sidecar, slow)
-        assert row is not None
-        assert "allowed is 3 times" in row.reason
+        until(lambda: is_refused(sidecar, slow))
+        assert scored_by(sidecar) == fast.ref
+    # And is after a restart, where nothing was in service to hold it to.
+    with started("again.log") as sidecar:
+        sidecar.ready()
+        until(lambda: is_refused(sidecar, slow))
         assert scored_by(sidecar) == fast.ref
         registry.promote(slow, max_slowdown=1_000)
         until(lambda: serves(sidecar, slow))

@@ -552,6 +552,61 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[st
     return runs
 
 
+async def test_after_a_restart_a_slow_bundle_gives_way_to_the_one_before_it(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds: dict[str, float] = {}
+    runs = timed(monkeypatch, seconds)
+    fast = registry.publish(cross_encoder(tmp_path, 1)).ref
+    truncated(registry.publish(cross_encoder(tmp_path, 2)))  # none to be held to
+    slow = registry.publish(cross_encoder(tmp_path, 3)).ref
+    alone = registry.publish(cross_encoder(tmp_path, 1, name="z")).ref
+    seconds |= {fast: 0.002, slow: 0.008}
+    models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
+    await models.refresh()
+    # Ready with what there is; nothing else was loaded for it.
+    assert scored(models) == slow
+    assert models.serving.loaded.keys() == {slow, alone}
+    held = models.serving
+    await models.hold_to_previous()
+    assert scored(models) == fast
+    assert row(models, slow).state is State.REFUSED
+    assert "4.0 times as long; allowed is 3 times" in row(models, slow).reason
+    assert models.serving.loaded.keys() == {fast, alone}
+    assert held.cross_encoder("tiny-cross-encoder")[0].ref == slow
+    # It stays so.
+    compared = len(runs)
+    await models.refresh()
+    await models.hold_to_previous()
+    assert scored(models) == fast
+    assert len(runs) == compared
+    models.close()
+
+
+@pytest.mark.parametrize("by", ["its promotion", "a rollback", "its speed"])
+async def test_after_a_restart_what_may_serve_is_left_in_its_place(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    seconds: dict[str, float] = {}
+    timed(monkeypatch, seconds)
+    other = registry.publish(cross_encoder(tmp_path, 1)).ref
+    served = registry.publish(cross_encoder(tmp_path, 2)).ref
+    seconds |= {other: 0.002, served: 0.002 if by == "its speed" else 0.008}
+    if by == "its promotion":
+        registry.promote(served, max_slowdown=5.0)
+    if by == "a rollback":
+        registry.promote(other)
+        registry.promote(served)
+        registry.promote(other)
+        registry.rollback("tiny-cross-encoder")
+    models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
+    await models.refresh()
+    await models.hold_to_previous()
+    assert scored(models) == served
+    assert models.serving.loaded.keys() == {served}
+    models.close()
+
+
 async def test_a_slow_bundle_takes_no_place_under_a_new_name_either(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

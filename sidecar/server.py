@@ -55,6 +55,9 @@ _log = logging.getLogger(__name__)
 # How often the cluster is asked which encoders its indexes name. What an index of a moment ago
 # names is loaded before, when it is asked for.
 _INDEXES_SECONDS = 30.0
+# How long the first look at the registry waits for what indexes name, so that the first models that
+# serve are those.
+_MEETING_SECONDS = 1.0
 SERVICE = pb.DESCRIPTOR.services_by_name["Ranking"].full_name
 
 
@@ -351,7 +354,15 @@ class Sidecar:
             await asyncio.wait_for(self._service.admission.idle(), self._settings.drain_seconds)
 
     async def _follow(self) -> None:
-        await self._warm()
+        meeting = asyncio.create_task(self._meet_opensearch())
+        try:
+            # So long at most: models have to serve where OpenSearch hangs, too.
+            await asyncio.wait((meeting,), timeout=_MEETING_SECONDS)
+            await self._follow_registry()
+        finally:
+            meeting.cancel()
+
+    async def _follow_registry(self) -> None:
         # Without this the log of a sidecar that never becomes ready would say nothing at all.
         lacking = False
         while True:
@@ -395,9 +406,16 @@ class Sidecar:
         else:
             self.models.name_encoders(refs)
 
+    async def _meet_opensearch(self) -> None:
+        """What is done once, at the start. It may be down: nothing depends on this."""
+        try:
+            await asyncio.gather(self._warm(), self._name_encoders())
+        except Exception:  # as for a look at the registry
+            _log.exception("the first look at OpenSearch failed")
+
     async def _warm(self) -> None:
         """Opens the connections to OpenSearch and has it run its first search of events, so that
-        the first user does not wait for either. It may be down: nothing depends on this."""
+        the first user does not wait for either."""
         try:
             await self._features.events("warm-up", self._settings.opensearch_read_ms / 1_000)
         except NeuralrankError as error:

@@ -33,6 +33,7 @@ __all__ = [
     "MAX_WEIGHT",
     "at_most",
     "column_at_most",
+    "in_trailer",
     "shown",
 ]
 
@@ -72,6 +73,8 @@ MAX_WEIGHT: Final = 1_000_000.0
 
 # Of a value that a message quotes.
 _SHOWN: Final = 64
+# Of a status message.
+_MESSAGE_BYTES: Final = 2_000
 
 
 def at_most(name: str, received: int, allowed: int, unit: str, advice: str = "Shorten it.") -> None:
@@ -93,6 +96,15 @@ def column_at_most(name: str, ids: Sequence[str], texts: Iterable[str], allowed:
     if max(lengths, default=0) > allowed:
         place = next(place for place, length in enumerate(lengths) if length > allowed)
         at_most(f"{name} of candidate {shown(ids[place])}", lengths[place], allowed, "characters")
+
+
+def in_trailer(message: str) -> str:
+    """A status message, cut to what fits gRPC's trailers: 8 KB, of which a byte that is not ASCII
+    takes three. A longer one has clients say RESOURCE_EXHAUSTED in the place of what was wrong."""
+    data = message.encode("utf-8", "backslashreplace")
+    if len(data) <= _MESSAGE_BYTES:
+        return data.decode()
+    return data[:_MESSAGE_BYTES].decode("utf-8", "ignore") + " …"
 
 
 def shown(value: str) -> str:

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from neuralrank.encoders.image_encoder import ALIKE
 from neuralrank.errors import InvalidInput
 from neuralrank.models.hugging_face import read_json
+from neuralrank.models.onnx_file import read_onnx
 
 __all__ = ["PREPROCESSOR", "holds_image_encoder", "read_image_folder"]
 
@@ -41,7 +42,7 @@ def read_image_folder(folder: Path) -> tuple[onnx.ModelProto, dict[str, Any]]:
             "optimum (`optimum-cli export onnx`)."
         )
     image = _inputs(folder, read_json(folder / PREPROCESSOR))
-    model = onnx.load(str(graphs[0]))
+    model = read_onnx(graphs[0])
     given = [entry for entry in model.graph.input if entry.name not in _constants(model)]
     if len(given) != 1 or len(given[0].type.tensor_type.shape.dim) != 4:
         raise InvalidInput(

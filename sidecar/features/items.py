@@ -6,7 +6,7 @@ from typing import Final
 
 from cachetools import LRUCache, TTLCache
 
-from neuralrank.errors import NeuralrankError
+from neuralrank.errors import NeuralrankError, Unavailable
 from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Item, ItemKey
 from sidecar.features.opensearch import Features, IndexInfo
@@ -147,6 +147,14 @@ class ItemStore:
         began = self._clock()
         names = dict.fromkeys(key if isinstance(key, str) else key[1] for key in keys)
         items = await self._features.items(index, list(names), self._read_timeout)
+        if any(item.index not in index.names for item in items):
+            # Under what is known of it these would be kept as items of the index that was behind
+            # the alias before, and be taken for its own once it is again.
+            self._indexes.pop(index.name, None)
+            raise Unavailable(
+                f"Another index than before is behind {index.name!r}. Ask again; what it is, is "
+                "read anew."
+            )
         by_key: dict[ItemKey, Item] = {item.id: item for item in items}
         by_key |= {(item.index, item.id): item for item in items}
         fresh = {name: by_key[name] for name in keys if name in by_key}

@@ -24,6 +24,7 @@ from neuralrank.opensearch.point_in_time import AS_STORED, WHOLE
 from sidecar.domain import Attributes, Floats, Item, Profile
 from sidecar.features import events
 from sidecar.features.answers import understood, whole, within
+from sidecar.sizes import shown
 
 __all__ = ["Features", "IndexInfo", "OpenSearchFeatures", "PhotosInfo"]
 
@@ -54,6 +55,11 @@ class IndexInfo:
     packed: str = ""
     dimensions: int = 0
     photos: "PhotosInfo | None" = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the concrete indexes."""
+        return frozenset(part.partition("/")[0] for part in self.generation.split(","))
 
     @property
     def count(self) -> int:
@@ -119,7 +125,7 @@ class OpenSearchFeatures:
             named_by_caller=True,
         )
         if not answer and "*" in name:
-            raise NotFound(f"No index matches {name!r}. Name one that there is.")
+            raise NotFound(f"No index matches {shown(name)}. Name one that there is.")
         with understood():
             if not answer:  # OpenSearch itself says of a name that it does not know it
                 raise ValueError("no index")

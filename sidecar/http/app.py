@@ -188,6 +188,7 @@ async def _cohere(parts: Parts, request: Request, body: CohereRequest, version: 
         max_documents=parts.settings.max_candidates,
         characters=parts.settings.http_document_characters,
         request_id=identity,
+        served=parts.models.serving.has,
     )
     return await _answer(
         parts, request, query, lambda ranking: write_cohere(body, ranking, version, identity)

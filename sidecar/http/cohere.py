@@ -5,7 +5,7 @@ that a client of one can be pointed here unchanged.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
@@ -26,7 +26,8 @@ from sidecar.sizes import MAX_ID
 
 __all__ = ["CohereRequest", "CohereResponse", "read_cohere", "write_cohere"]
 
-# Models of those services' own, which clients name by default: they mean our default here.
+# Models of those services' own, which clients name by default: they mean our default here, where
+# none of that name is served.
 _FOREIGN: Final = re.compile(r"(rerank-(v\d|english|multilingual)|jina-reranker|jina-colbert)")
 # About what a token has in English. Chinese has fewer: a model's own limit of tokens holds anyway.
 _CHARACTERS_PER_TOKEN: Final = 4
@@ -204,12 +205,18 @@ class CohereResponse(BaseModel):
 
 
 def read_cohere(
-    request: CohereRequest, *, max_documents: int, characters: int, request_id: str
+    request: CohereRequest,
+    *,
+    max_documents: int,
+    characters: int,
+    request_id: str,
+    served: Callable[[str], bool],
 ) -> TextQuery:
     """The checked request.
 
     Args:
         characters: the most that is read of a document.
+        served: whether a name or name@hash is that of a bundle here.
 
     Raises:
         InvalidInput: a field can't be used.
@@ -222,7 +229,7 @@ def read_cohere(
         )
     if request.max_tokens_per_doc:
         characters = min(characters, request.max_tokens_per_doc * _CHARACTERS_PER_TOKEN)
-    model = _ours(request.model)
+    model = _ours(request.model, served)
     return TextQuery(
         query,
         _texts(request.documents, request.rank_fields, characters),
@@ -230,7 +237,7 @@ def read_cohere(
         model,
         request_id,
         request.user or "",
-        _experiment(request.experiment, model) if request.experiment else None,
+        _experiment(request.experiment, model, served) if request.experiment else None,
     )
 
 
@@ -262,14 +269,16 @@ def write_cohere(request: CohereRequest, ranking: TextRanking, version: str, id:
     return answer | {"usage": {"total_tokens": 0, "prompt_tokens": 0}} if jina else answer
 
 
-def _ours(model: str | None) -> str:
+def _ours(model: str | None, served: Callable[[str], bool]) -> str:
     """The bundle that a name stands for; "" for the default."""
-    return "" if model is None or _FOREIGN.match(model) else model
+    if model is None or (_FOREIGN.match(model) and not served(model)):
+        return ""
+    return model
 
 
-def _experiment(given: ExperimentRequest, model: str) -> Experiment:
+def _experiment(given: ExperimentRequest, model: str, served: Callable[[str], bool]) -> Experiment:
     arms = {
-        name: Arm(_ours(arm.model) or model, RELEVANCE_ALONE, Fusion.WEIGHTS)
+        name: Arm(_ours(arm.model, served) or model, RELEVANCE_ALONE, Fusion.WEIGHTS)
         for name, arm in given.arms.items()
     }
     return checked("experiment", given.name, Mode(given.mode), arms, given.share)

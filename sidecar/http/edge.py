@@ -126,6 +126,12 @@ class Edge:
         state["request_id"] = given if _ID.fullmatch(given) else uuid.uuid4().hex
         answer = _Answer(send, request_id(scope))
         path = scope["path"]
+        if not path.isprintable():
+            # Starlette takes "/rerank\n" for "/rerank", and none of what is asked of that path
+            # would have been asked.
+            await status_problem(path, 404, "Not Found", {})(scope, receive, answer)
+            self._count(_OTHER, answer.status, scope)
+            return
         known = path in RERANK_PATHS
         asks = known and scope["method"] == "POST"
         opened: AbstractContextManager[Call | None] = (
@@ -147,13 +153,14 @@ class Edge:
                 if not answer.status:
                     await status_problem(path, 500, DEFECT, {})(scope, receive, answer)
             finally:
-                ended = grpc_name(answer.status)
                 if call is not None:
-                    call.status = ended
+                    call.status = grpc_name(answer.status)
                 # Of probes and metrics only what is refused: they are asked every few seconds.
                 if known or 400 <= answer.status < 500:
-                    seconds = time.monotonic() - arrived(scope)
-                    self._metrics.request(path if known else _OTHER, ended, seconds)
+                    self._count(path if known else _OTHER, answer.status, scope)
+
+    def _count(self, method: str, status: int, scope: _Scope) -> None:
+        self._metrics.request(method, grpc_name(status), time.monotonic() - arrived(scope))
 
     async def _look(
         self, scope: _Scope, headers: Mapping[str, str], receive: Receive, answer: "_Answer"

@@ -37,7 +37,7 @@ from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
 from sidecar.models.serving import EncoderModel, Loaded, Serving, knows
 from sidecar.ranking.cascade import Ranker
-from sidecar.sizes import MAX_QUERY, at_most
+from sidecar.sizes import MAX_QUERY, at_most, shown
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trace import Trace
 
@@ -275,8 +275,8 @@ def _named(serving: Serving, model: str) -> Loaded:
     except NotFound as error:
         served = ", ".join(sorted(row.ref for row in rows))
         raise NotFound(
-            f"No model {model!r} that scores texts is served. Served: {served or 'none'}. Name one "
-            "that is, or publish it with `neuralrank models add`."
+            f"No model {shown(model)} that scores texts is served. Served: {served or 'none'}. "
+            "Name one that is, or publish it with `neuralrank models add`."
         ) from error
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from neuralrank.errors import DeadlineExceeded
 from neuralrank.text.tokens import Ids, Tokens
+from sidecar.cores import step_back
 from sidecar.deadline import Clock, Deadline
 from sidecar.domain import Floats
 from sidecar.inference.cache import BundleCache, text_bytes
@@ -75,6 +76,10 @@ class Inference:
             nice=nice,
         )  # fmt: skip
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tokens")
+        # Opening a photo takes up to a second and a half, for which no text may wait.
+        self._photos = ThreadPoolExecutor(
+            1, thread_name_prefix="photos", initializer=step_back, initargs=(nice,)
+        )
         self._costs: dict[str, Cost] = {}
         self._queries: BundleCache[Floats] = BundleCache(
             "query", metrics, query_cache_bytes, lambda text, row: text_bytes(text) + row.nbytes
@@ -155,7 +160,14 @@ class Inference:
         priority = Priority.QUERY if len(images) == 1 else Priority.PASSAGE
         return _whole(
             *await self._encode(
-                model, priority, model.read, images, deadline, _unspent, lambda *_: None
+                model,
+                priority,
+                model.read,
+                images,
+                deadline,
+                _unspent,
+                lambda *_: None,
+                self._photos,
             )
         )
 
@@ -244,9 +256,14 @@ class Inference:
         Raises:
             DeadlineExceeded: it could not be done in time.
         """
+        return await self._run(self._threads, work, deadline)
+
+    async def _run(
+        self, threads: ThreadPoolExecutor, work: Callable[[], _Result], deadline: Deadline
+    ) -> _Result:
         if deadline.passed:
             raise DeadlineExceeded("The time was used up before a model could begin.")
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        future = asyncio.get_running_loop().run_in_executor(threads, work)
         try:
             done, _ = await asyncio.wait((future,), timeout=_timeout(deadline))
         finally:
@@ -264,7 +281,8 @@ class Inference:
 
     def close(self) -> None:
         self._workers.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._photos):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def _encode(
         self,
@@ -275,11 +293,16 @@ class Inference:
         deadline: Deadline,
         spent: Spent,
         keep: Callable[[int, Floats], None],
+        threads: ThreadPoolExecutor | None = None,
     ) -> tuple[Floats, dict[int, Exception]]:
+        """
+        Args:
+            threads: that `tokenise` runs in; by default those for texts.
+        """
         began = time.perf_counter()
         tokens: list[Sized] = []
         for piece in _pieces(texts):
-            tokens += await self.in_thread(partial(tokenise, piece), deadline)
+            tokens += await self._run(threads or self._threads, partial(tokenise, piece), deadline)
         spent("tokenise", time.perf_counter() - began, len(texts))
         cost = self._costs.setdefault(encoder.ref, Cost(self._clock))
         width = encoder.dimensions

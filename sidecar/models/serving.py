@@ -14,6 +14,7 @@ from neuralrank.personal.inputs import Columns, Event
 from neuralrank.text.tokens import Ids, Tokens
 from sidecar.domain import Floats
 from sidecar.inference.cost import Cost
+from sidecar.sizes import shown
 from sidecar.spread import place
 
 __all__ = [
@@ -315,6 +316,11 @@ class Serving:
             if not digits and name in ("", other)
         ]
 
+    def has(self, ref: str) -> bool:
+        """Whether a bundle is served, or published, under a name or name@hash."""
+        known = self.published | self.loaded.keys()
+        return ref in known or ref in {parse_ref(one)[0] for one in known}
+
     @property
     def statuses(self) -> list[Status]:
         return [self.loaded[ref].status for ref in sorted(self.loaded)]
@@ -356,6 +362,6 @@ class Serving:
             return answering[names[0]]
         served = ", ".join(sorted(row.ref for row in self.statuses if row.kind == kind))
         raise NotFound(
-            f"No {kind}{f' {ref!r}' if ref else ''} is served. Served: {served or 'none'}. Name "
-            "one that is, or publish it with `neuralrank models add`."
+            f"No {kind}{f' {shown(ref)}' if ref else ''} is served. Served: {served or 'none'}. "
+            "Name one that is, or publish it with `neuralrank models add`."
         )

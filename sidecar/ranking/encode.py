@@ -19,6 +19,7 @@ from sidecar.models.serving import EncoderModel, Serving
 from sidecar.ranking.interests import interests
 from sidecar.ranking.space import strict_space
 from sidecar.ranking.taste import done
+from sidecar.sizes import shown
 
 __all__ = ["Vectors"]
 
@@ -99,7 +100,8 @@ class Vectors:
             why = f"item {item.id!r} has no vector of a photo in its index"
             found[place] = _encoding(item.image, why)
         places = [place for place, entry in enumerate(inputs) if entry.kind == "image"]
-        if places:
+        # What is named has to be the index's also where nothing is left to encode.
+        if places or encoder:
             model = self._models.serving.image_encoder(ref)
             held = info.photos if info is not None else None
             if info is not None and held is not None and model.ref != held.encoder:
@@ -107,10 +109,10 @@ class Vectors:
                     f"Index {info.name!r} holds vectors of photos by {held.encoder}, and "
                     f"{model.ref} is to be used. Serve that bundle, or index the catalogue again."
                 )
+            ref = model.ref
             images = [inputs[place].image for place in places]
             vectors = await self._inference.encode_images(model, images, deadline)
             found.update(zip(places, _encodings(vectors), strict=True))
-            ref = model.ref
         return [found[place] for place in range(len(inputs))], ref
 
     async def _queries(
@@ -153,7 +155,8 @@ class Vectors:
             raise found.problem
         if missing:
             raise NotFound(
-                f"Index {index.name!r} has no item {missing[0]!r}. Use the id of an item there."
+                f"Index {index.name!r} has no item {shown(missing[0])}. Use the id of an item "
+                "there."
             )
         return [found.items[name] for name in ids]
 

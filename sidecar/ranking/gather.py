@@ -20,6 +20,7 @@ from sidecar.models.serving import Serving
 from sidecar.ranking.score import Photos, image_cosines, lacking
 from sidecar.ranking.space import Space, space_of
 from sidecar.ranking.taste import Taste
+from sidecar.sizes import shown
 from sidecar.telemetry.trace import Trace
 
 __all__ = ["Gathered", "Gatherer"]
@@ -237,8 +238,8 @@ class Gatherer:
             trace.degrade(_reason(found.problem), f"features: {found.problem}")
         elif query.similar_to and query.similar_to not in found.items:
             raise NotFound(
-                f"similar_to names item {query.similar_to!r}, which index {query.index!r} does "
-                "not have. Use the id of an item that is there."
+                f"similar_to names item {shown(query.similar_to)}, which index {query.index!r} "
+                "does not have. Use the id of an item that is there."
             )
         return found.items, _reason(found.problem) if found.problem else None
 

@@ -28,7 +28,7 @@ from sidecar.rpc.reader import MANY_CANDIDATES, Reader
 from sidecar.rpc.reply import write_encodings, write_ranking, write_status
 from sidecar.rpc.wire import read_encode, read_rank
 from sidecar.settings import SidecarSettings
-from sidecar.sizes import LARGE_BYTES
+from sidecar.sizes import LARGE_BYTES, in_trailer
 from sidecar.telemetry.calls import Call, Calls, span
 from sidecar.telemetry.metrics import Metrics
 
@@ -250,7 +250,7 @@ class RankingService(pb_grpc.RankingServicer):
             finally:
                 call.status = status
                 self._metrics.request(method, status, time.perf_counter() - start)
-        await context.abort(grpc.StatusCode[status], message)
+        await context.abort(grpc.StatusCode[status], in_trailer(message))
         raise AssertionError("abort raises")
 
     def _caller(self, context: Any) -> str:

@@ -5,7 +5,7 @@ order can be seen by eye.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -187,7 +187,8 @@ class WordTaste:
 
 @dataclass
 class Catalogue:
-    """`Features` in memory: one index "shop", and users' profiles."""
+    """`Features` in memory: one alias "shop", of the indexes whose names are in `generation`, and
+    users' profiles. Contents that name no index are in the first."""
 
     contents: dict[str, Item] = field(default_factory=dict)
     users: dict[str, Profile] = field(default_factory=dict)
@@ -207,7 +208,7 @@ class Catalogue:
             raise NotFound(f"no such index [{name}]")
         return IndexInfo(
             name,
-            f"{self.generation}/{self.uuid}",
+            ",".join(f"{name}/{self.uuid}" for name in self._names),
             self.encoder,
             dimensions=self.dimensions,
             photos=self.photos,
@@ -215,13 +216,20 @@ class Catalogue:
 
     async def items(self, index: IndexInfo, ids: Sequence[str], timeout: float) -> list[Item]:
         self._read(f"items {index.name} {len(ids)}", timeout)
-        if self.shared:
-            return [item for item in self.contents.values() if item.id in ids]
-        return [self.contents[name] for name in ids if name in self.contents]
+        found = (
+            [item for item in self.contents.values() if item.id in ids]
+            if self.shared
+            else [self.contents[name] for name in ids if name in self.contents]
+        )
+        return [replace(item, index=item.index or self._names[0]) for item in found]
 
     async def events(self, user: str, timeout: float) -> Profile:
         self._read("events", timeout)
         return self.users.get(user, Profile())
+
+    @property
+    def _names(self) -> list[str]:
+        return self.generation.split(",")
 
     def _read(self, what: str, timeout: float) -> None:
         assert timeout > 0

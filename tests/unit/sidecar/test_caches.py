@@ -44,6 +44,7 @@ async def test_items_of_several_indexes_that_share_an_id_are_told_apart(bench: B
     new = replace(new, price=5.0, version=9)
     bench.catalogue.contents = {"A": old, "also A": new}
     bench.catalogue.shared = True
+    bench.catalogue.generation = "old,new"
     index = await bench.items.index("shop", SOON)
     for _ in range(2):
         keys = [("old", "A"), ("new", "A")]
@@ -78,6 +79,31 @@ async def test_nothing_of_the_old_index_is_seen_after_its_alias_was_switched(
     del bench.catalogue.contents["A"]
     bench.clock.now += 3
     assert await names(bench.items, "A") == set()
+
+
+async def test_what_is_read_while_an_alias_is_switched_is_not_kept_as_of_the_old_index(
+    bench: Bench,
+) -> None:
+    good = replace(bench.catalogue.contents["A"], version=5, price=100.0)
+    bench.catalogue.contents["A"] = good
+    index = await bench.items.index("shop", SOON)
+    # What is behind the alias is known for two seconds; meanwhile it is another index, in which
+    # the item has the same version.
+    bench.catalogue.generation = "shop-2"
+    bench.catalogue.contents["A"] = replace(good, price=50.0)
+    found = await bench.items.get(index, ["A"], SOON, [5])
+    assert not found.items
+    assert isinstance(found.problem, Unavailable)
+    # At once, and not after two seconds: the index is looked at again.
+    index = await bench.items.index("shop", SOON)
+    assert index.generation == "shop-2/first"
+    assert (await bench.items.get(index, ["A"], SOON, [5])).items["A"].price == 50.0
+    # And back: nothing of the other is left.
+    bench.catalogue.generation = "shop-1"
+    bench.catalogue.contents["A"] = good
+    bench.clock.now += 3
+    index = await bench.items.index("shop", SOON)
+    assert (await bench.items.get(index, ["A"], SOON, [5])).items["A"].price == 100.0
 
 
 async def test_nothing_of_an_index_is_seen_after_it_was_made_again_under_its_name(

@@ -134,6 +134,7 @@ async def test_items_that_share_an_id_are_ranked_and_dropped_by_it(bench: Bench)
     old, new = (replace(bench.catalogue.contents["A"], index=name) for name in ("old", "new"))
     bench.catalogue.contents |= {"A": old, "new/A": replace(new, vector=vector("huawei phone"))}
     bench.catalogue.shared = True
+    bench.catalogue.generation = "old,new"
     made = request("A", "B", query="computer", options=explained())
     made.candidates[0].index = "old"
     made.candidates.add(id="new/A", item_id="A", index="new")

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,21 @@ async def test_a_score_depends_on_its_own_text_alone(bench: Bench) -> None:
         for text in DOCUMENTS:
             alone |= by_text((await ask(bench, "/rerank", body | {"texts": [text]})).json())
         assert together == turned == alone
+
+
+@pytest.mark.parametrize("name", ["jina-reranker-v1-tiny-en", "rerank-v1-ours"])
+@pytest.mark.parametrize("exact", [False, True])
+async def test_a_bundle_that_is_called_as_others_models_are_is_asked_where_it_is_served(
+    name: str, exact: bool
+) -> None:
+    bench = Bench(shop(), judge=WordJudge())
+    ref = f"{name}@000000000003"
+    more = serving(None, WordJudge(ref=ref)).loaded
+    both = {**bench.models.serving.loaded, **more}
+    bench.models.serving = replace(bench.models.serving, loaded=both)
+    body = {"query": QUERY, "documents": DOCUMENTS, "model": ref if exact else name}
+    assert (await ask(bench, "/v2/rerank", body)).json()["model"] == ref
+    await bench.close()
 
 
 @pytest.mark.parametrize(
@@ -646,6 +662,29 @@ async def test_who_may_not_ask_is_told_so_before_the_body_is_received(
     assert (streamed.status_code, large.status_code) == (401, 401)
     assert received == 0
     assert count(bench, "/v1/rerank", "UNAUTHENTICATED") == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
+@pytest.mark.parametrize("end", ["%0A", "%0D%0A", "%00"])
+async def test_a_path_with_a_control_character_is_none_and_its_body_is_not_received(
+    bench: Bench, tmp_path: Path, path: str, end: str
+) -> None:
+    """A route's pattern ends with "$", which matches before a newline, too: what is asked of the
+    path itself would not be asked."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("shop: a-long-enough-secret\n")
+    received = 0
+
+    async def body() -> Any:
+        nonlocal received
+        received += 1
+        yield json.dumps({"query": QUERY, "documents": DOCUMENTS}).encode()
+
+    async with web(bench, tokens=str(tokens)) as client:
+        answer = await client.post(f"{path}{end}", content=body())
+    assert answer.status_code == 404
+    assert received == 0
+    assert count(bench, "other", "NOT_FOUND") == 1
 
 
 async def test_who_is_over_a_limit_is_refused_before_the_body_is_decoded(bench: Bench) -> None:

@@ -1,8 +1,12 @@
 """Similar items by their photos, and photos as vectors."""
 
+import asyncio
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -250,6 +254,46 @@ async def test_vectors_of_another_space_are_refused(seeing: Bench) -> None:
     seeing.clock.now += 5
     with pytest.raises(EncoderMismatch, match=r"no vectors of photos\. Index the catalogue with"):
         await encoded(seeing, image(RED), index="shop")
+
+
+@pytest.mark.parametrize(
+    ("named", "error"),
+    [("nonsense", NotFound), ("words", NotFound), ("tiny-images", EncoderMismatch)],
+)
+async def test_photos_of_items_are_of_no_other_encoder_than_the_index_s(
+    seeing: Bench, named: str, error: type[Exception]
+) -> None:
+    photo = EncodeInput("photo", "B")
+    assert seeing.catalogue.photos is not None
+    held = seeing.catalogue.photos.encoder
+    assert (await encoded(seeing, photo, index="shop", encoder="tiny-images"))[1] == held
+    seeing.catalogue.photos = replace(seeing.catalogue.photos, encoder="others@2")
+    seeing.clock.now += 5
+    # They need no model, and are what the index says.
+    assert (await encoded(seeing, photo, index="shop"))[1] == "others@2"
+    with pytest.raises(error):
+        await encoded(seeing, photo, index="shop", encoder=named)
+
+
+async def test_texts_are_tokenised_while_photos_are_opened(
+    seeing: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = seeing.models.serving.image_encoder("")
+    opening, opened = threading.Event(), threading.Event()
+
+    def read(_photos: Sequence[bytes]) -> list[Any]:
+        opening.set()
+        assert opened.wait(20)
+        raise InvalidInput("not a photo")
+
+    monkeypatch.setattr(type(model), "read", lambda _, photos: read(photos))
+    searches = [asyncio.ensure_future(encoded(seeing, image(RED))) for _ in range(4)]
+    assert await asyncio.to_thread(opening.wait, 20)
+    (vector,), _ = await encoded(seeing, EncodeInput("query", "apple computer"))
+    assert vector is not None
+    opened.set()
+    for error in await asyncio.gather(*searches, return_exceptions=True):
+        assert isinstance(error, InvalidInput)
 
 
 async def test_without_an_image_encoder_it_says_so(bench: Bench) -> None:

@@ -8,6 +8,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.registry import Registry
 from neuralrank.settings import Settings
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
@@ -17,15 +19,15 @@ from sidecar.settings import SidecarSettings
 NO_PROXY = [("grpc.enable_http_proxy", 0)]
 
 
-def sidecar(folder: Path) -> Sidecar:
+def sidecar(folder: Path, port: int = 1, read_ms: int = 200) -> Sidecar:
     return Sidecar(
         SidecarSettings(
             listen="127.0.0.1:0",
             drain_seconds=600,
             opensearch_timeout_ms=100,
-            opensearch_read_ms=200,
+            opensearch_read_ms=read_ms,
         ),
-        Settings(opensearch_url="http://127.0.0.1:1", registry=str(folder)),
+        Settings(opensearch_url=f"http://127.0.0.1:{port}", registry=str(folder)),
     )
 
 
@@ -76,6 +78,32 @@ async def test_after_the_end_a_request_is_unavailable_and_a_second_stop_does_not
         with pytest.raises(grpc.RpcError) as caught:
             await pb_grpc.RankingStub(channel).Rank(pb.RankRequest(query="x"), timeout=30)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_models_serve_where_opensearch_hangs(
+    tmp_path: Path, cross_encoder_bundle: Bundle
+) -> None:
+    asked = asyncio.Event()
+
+    async def hang(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await ended.wait()
+        writer.close()
+
+    ended = asyncio.Event()
+    opensearch = await asyncio.start_server(hang, "127.0.0.1", 0)
+    Registry(str(tmp_path)).publish(cross_encoder_bundle)
+    made = sidecar(tmp_path, opensearch.sockets[0].getsockname()[1], read_ms=60_000)
+    await made.start()
+    try:
+        async with asyncio.timeout(50):
+            await made.loaded()
+        assert asked.is_set()
+        assert list(made.models.serving.loaded) == [cross_encoder_bundle.ref]
+    finally:
+        await made.stop()
+        ended.set()
+        opensearch.close()
 
 
 async def test_a_sidecar_without_a_model_says_so_once(

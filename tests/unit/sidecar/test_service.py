@@ -9,10 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neuralrank.errors import InvalidInput
 from neuralrank.v1 import ranking_pb2 as pb
@@ -23,6 +26,7 @@ from sidecar.rpc.methods import add_ranking
 from sidecar.rpc.service import RankingService
 from sidecar.rpc.wire import read_rank
 from sidecar.settings import SidecarSettings
+from sidecar.sizes import in_trailer
 from sidecar.telemetry.calls import Calls
 from sidecar.telemetry.tracing import Tracing
 from tests.unit.sidecar.parts import WEIGHTS, Bench, WordEncoder, request, shop, vector
@@ -459,6 +463,33 @@ async def test_a_vector_of_the_wrong_space_is_an_error(
         with pytest.raises(grpc.RpcError) as caught:
             await stub.Encode(made)
     assert caught.value.code().name == code
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pb.EncodeRequest(encoder="模" * 1_024, inputs=[pb.EncodeInput(query="phone")]),
+        pb.EncodeRequest(index="shop", inputs=[pb.EncodeInput(item_id="模" * 1_024)]),
+    ],
+)
+async def test_a_long_name_that_is_not_found_is_said_to_be_not_found(
+    bench: Bench, made: pb.EncodeRequest
+) -> None:
+    """gRPC sends three bytes for each of a letter's three; what is over 8 KB is RESOURCE_EXHAUSTED
+    to the client, whatever was sent."""
+    async with serving(bench) as stub:
+        for _ in range(8):
+            with pytest.raises(grpc.RpcError) as caught:
+                await stub.Encode(made)
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@given(message=st.text(max_size=5_000))
+def test_every_message_fits_a_trailer(message: str) -> None:
+    sent = in_trailer(message)
+    assert len(quote(sent, safe="")) < 8_000
+    whole = message.encode("utf-8", "backslashreplace")
+    assert sent == whole.decode() or whole.startswith(sent.removesuffix(" …").encode())
 
 
 async def test_an_item_that_is_not_there_is_not_found(bench: Bench) -> None:

@@ -1,21 +1,27 @@
 """`neuralrank reencode`: another encoder's vectors for a live index."""
 
+from collections.abc import Iterator
 from contextlib import closing
-from typing import Annotated
+from typing import Annotated, Final
 
 import orjson
 import typer
+from opensearchpy import OpenSearch
 from rich.table import Table
 
 from neuralrank.cli.index import Dimensions, Keep, Resume, load_encoder, width_of
 from neuralrank.cli.interruption import ended_like_ctrl_c
 from neuralrank.console import plain_console
 from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.point_in_time import AS_STORED
 from neuralrank.opensearch.succession import find_live
 from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 
 __all__ = ["reencode"]
+
+# Titles that say which language the products are in.
+_TITLES: Final = 1_000
 
 
 def reencode(
@@ -27,7 +33,7 @@ def reencode(
         typer.Option(
             metavar="REF",
             help="The encoder bundle: name or name@hash; it need not be in service. Default: the "
-            "newest in service of your own.",
+            "newest in service of your own; for an index without vectors, as `neuralrank index`.",
         ),
     ] = None,
     dimensions: Dimensions = 0,
@@ -53,7 +59,7 @@ def reencode(
     with closing(connect(settings, timeout=120.0)) as client:
         live = find_live(client, name)
         held = str(live.noted.get("encoder", ""))
-        loaded = load_encoder(settings, encoder, (), held)
+        loaded = load_encoder(settings, encoder, _titles(client, live.index), held)
         width = width_of(loaded, dimensions)
         body = with_encoder(live.body, loaded.ref, width)
         require_engine(client, body["mappings"])
@@ -91,3 +97,15 @@ def reencode(
     for warning in summary.warnings:
         table.add_row("warning", warning)
     plain_console().print(table, highlight=False)
+
+
+def _titles(client: OpenSearch, index: str) -> Iterator[str]:
+    """Those of some products, drawn by chance. Asks when the first is wanted."""
+    body = {
+        "size": _TITLES,
+        "query": {"function_score": {"random_score": {}}},
+        "_source": ["title"],
+        "track_total_hits": False,
+    }
+    for hit in client.search(index=index, body=body, params=AS_STORED)["hits"]["hits"]:
+        yield str((hit.get("_source") or {}).get("title", ""))

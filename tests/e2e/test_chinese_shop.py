@@ -39,3 +39,15 @@ def test_the_encoder_is_told_and_can_be_named(shop: Shop) -> None:
     again = shop.run("reencode", INDEX)
     assert again.returncode != 0
     assert "holds vectors of bge-small-zh@" in again.stderr
+
+
+def test_an_index_without_vectors_gets_those_of_the_same_encoder(shop: Shop) -> None:
+    name = f"{INDEX}_text"
+    catalogue = str(EXAMPLES / "goods_zh" / "catalogue.jsonl.gz")
+    done = shop.run("index", catalogue, "--index", name, "--no-vectors", "--json")
+    assert done.returncode == 0, done.stderr
+    done = shop.run("reencode", name, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["encoder"].startswith("bge-small-zh@")
+    page = shop.json("search", name, "做饭的锅子", "--size", "3")
+    assert all("锅" in hit["title"] for hit in page["hits"])

@@ -182,8 +182,9 @@ def _encoder(registry: Registry, ref: str) -> Callable[[list[str]], Encoder]:
                 f"--encoder {bundle.ref} is of kind {bundle.manifest.kind}; allowed is encoder."
             )
         return lambda _: Encoder.load(bundle)
-    default_encoder(registry, otherwise="Or name one with --encoder.")
-    return lambda titles: Encoder.load(default_encoder(registry, titles))
+    otherwise = "Or name one with --encoder."
+    default_encoder(registry, otherwise=otherwise)
+    return lambda titles: Encoder.load(default_encoder(registry, titles, otherwise))
 
 
 def _json(result: "Personalised", behaviour: "Behaviour", made: Made) -> dict[str, object]:

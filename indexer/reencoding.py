@@ -235,7 +235,9 @@ class _Copy:
             for (identity, source), vector in zip(sources.items(), vectors, strict=True)
         ]
         versions = {item["_id"]: int(item["_seq_no"]) + 1 for item in found}
-        refused = bulk_write(self._client, self._target, documents, versions=versions)
+        refused = bulk_write(
+            self._client, self._target, documents, versions=versions, ingested=True
+        )
         if refused:
             raise InvalidInput(
                 f"OpenSearch refused {len(refused)} documents of {self._source}; the first is "

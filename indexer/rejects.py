@@ -16,7 +16,19 @@ class Rejects:
     """Counts rejected rows and writes them down. The file is made when the first one comes, and
     then replaces one of an earlier run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, source: Path) -> None:
+        """
+        Args:
+            source: the file that the rows are from.
+
+        Raises:
+            InvalidInput: both are the same: it would be gone before it was read.
+        """
+        if path.exists() and path.samefile(source):
+            raise InvalidInput(
+                f"The rejects would be written to {path}, which is the file that is read. Name "
+                "another one with --rejects, or read from a file of another name."
+            )
         self.path = path
         self.count = 0
         self._file: IO[bytes] | None = None

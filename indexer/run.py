@@ -23,7 +23,13 @@ from neuralrank.catalogue.product import Product, document, headline
 from neuralrank.catalogue.reading import Catalogue, Row
 from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
-from neuralrank.opensearch.generation import Generation, check_name, create, find_unfinished
+from neuralrank.opensearch.generation import (
+    Generation,
+    check_name,
+    create,
+    digest,
+    find_unfinished,
+)
 from neuralrank.opensearch.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR, pack, unpack
 from neuralrank.opensearch.succession import lift_left_over
 from neuralrank.opensearch.writing import bulk_write
@@ -113,11 +119,13 @@ def index_catalogue(
             is full. The alias is as it was; the message says what became of the new index.
     """
     began = time.monotonic()
+    rejected, unseen = (Rejects(path, catalogue.path) for path in (rejects, _beside(rejects)))
     check_name(client, name)
     meta = {
         "encoder": encoder.ref if encoder else "",
         "dimensions": (dimensions or encoder.dimensions) if encoder else 0,
         "catalogue": catalogue.fingerprint,
+        "mappings_and_settings": digest(body),
         "image_encoder": photos.encoder.ref if photos else "",
         "image_dimensions": photos.encoder.dimensions if photos else 0,
     }
@@ -128,7 +136,7 @@ def index_catalogue(
         lifted = [
             said for index in generation.serving(client) for said in lift_left_over(client, index)
         ]
-        with Rejects(rejects) as rejected, Rejects(_beside(rejects)) as unseen:
+        with rejected, unseen:
             run = _Run(
                 client, generation, encoder, photos, dimensions, rejected, unseen, resume, progress
             )

@@ -1,23 +1,25 @@
 """What of a live index was chosen by somebody: as files, or for the index that follows it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from neuralrank.opensearch.generation import READ_ONLY, noted
 from neuralrank.opensearch.packing import PACKED, VECTOR
 from opensearch_config import files
 
-__all__ = ["chosen_mappings", "chosen_settings", "with_encoder"]
+__all__ = ["chosen_mappings", "chosen_settings", "over_live", "with_encoder"]
 
 # Settings that an index has by existing, not by choice.
 _OWN: Final = (
     "uuid", "creation_date", "provided_name", "version", "resize", "blocks", "replication",
     "routing", "routing_partition_size", "knn.derived_source", "history", "merge",
 )  # fmt: skip
+_REPLICAS: Final = frozenset({"number_of_replicas", "auto_expand_replicas"})
 # What `neuralrank index` notes in `_meta.neuralrank` of an index that it makes.
 _NOTES: Final = (
-    "encoder", "dimensions", "catalogue", "state", "documents", "text_fields", "packed_vectors",
-    "image_encoder", "image_dimensions", "image_similarity", READ_ONLY,
+    "encoder", "dimensions", "catalogue", "mappings_and_settings", "state", "documents",
+    "text_fields", "packed_vectors", "image_encoder", "image_dimensions", "image_similarity",
+    READ_ONLY,
 )  # fmt: skip
 
 
@@ -45,6 +47,58 @@ def with_encoder(live: Mapping[str, Any], encoder: str, dimensions: int) -> dict
     notes = {**ours["_meta"]["neuralrank"], **meta.get("neuralrank", {})}
     mappings["_meta"] = {**meta, "neuralrank": notes}
     return {"settings": settings, "mappings": mappings}
+
+
+def over_live(live: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings and mappings of the files, and beside them what only the live index has: a team's
+    own fields, analyzers, settings and notes.
+
+    Args:
+        live: what OpenSearch says of the index.
+        body: as of `files.index_like`.
+    """
+    own, wanted = chosen_mappings(live["mappings"]), body["mappings"]
+    mappings = {
+        **own,
+        **wanted,
+        "properties": _fields(own.get("properties", {}), wanted.get("properties", {})),
+        "_meta": {**own.get("_meta", {}), **wanted.get("_meta", {})},
+    }
+    held = chosen_settings(live["settings"]["index"])
+    settings = {"index": _settings(held["index"], body["settings"].get("index", {}))}
+    new = body["settings"].get("analysis", {})
+    if analysis := {
+        section: {**held.get("analysis", {}).get(section, {}), **new.get(section, {})}
+        for section in {**held.get("analysis", {}), **new}
+    }:
+        settings["analysis"] = analysis
+    return {"settings": settings, "mappings": mappings}
+
+
+def _fields(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The wanted fields and subfields, and those that only the live index has."""
+    merged = {**live, **wanted}
+    for name, field in wanted.items():
+        own = live.get(name, {}).get("fields", {})
+        if own:
+            merged[name] = {**field, "fields": {**own, **field.get("fields", {})}}
+    return merged
+
+
+def _settings(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of settings, by their dotted names. Replicas are said in one of two ways."""
+    own, new = dict(_flat(live)), dict(_flat(wanted))
+    if new.keys() & _REPLICAS:
+        own = {name: value for name, value in own.items() if name not in _REPLICAS}
+    return own | new
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def chosen_mappings(live: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from neuralrank.opensearch.generation import Generation, adopt, create, free_nam
 from neuralrank.opensearch.succession import WRITE_BLOCK, find_live, read_only
 from opensearch_config import files
 from opensearch_config.changes import Change
+from opensearch_config.live import over_live
 
 __all__ = ["Renewed", "renew"]
 
@@ -72,10 +73,7 @@ def renew(
     began = time.monotonic()
     live = find_live(client, change.name)
     source, meta = live.index, live.noted
-    body = files.index_like(meta, folder)
-    # A team's own fields stay.
-    wanted = body["mappings"].get("properties", {})
-    body["mappings"]["properties"] = _merged(live.body["mappings"].get("properties", {}), wanted)
+    body = over_live(live.body, files.index_like(meta, folder))
     with read_only(client, source) as check:
         client.indices.refresh(index=source)
         count = int(client.count(index=source)["count"])
@@ -117,7 +115,8 @@ def _reindexed(
     try:
         copy = {
             "source": {"index": source, "size": _BATCH},
-            "dest": {"index": generation.index, "op_type": "create"},
+            # What an ingest pipeline makes of a document, it has made of these already.
+            "dest": {"index": generation.index, "op_type": "create", "pipeline": "_none"},
         }
         task = client.reindex(body=copy, params={"wait_for_completion": "false"})["task"]
         try:
@@ -193,13 +192,3 @@ def _ready(client: OpenSearch, index: str) -> None:
             f"Index {index} did not become searchable: {error} See its shards with GET "
             "_cluster/allocation/explain; the disk may be full."
         ) from error
-
-
-def _merged(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The wanted fields and subfields, and those that only the live index has."""
-    merged = {**live, **wanted}
-    for name, field in wanted.items():
-        own = live.get(name, {}).get("fields", {})
-        if own:
-            merged[name] = {**field, "fields": {**own, **field.get("fields", {})}}
-    return merged

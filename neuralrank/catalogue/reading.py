@@ -204,11 +204,11 @@ class Catalogue:
                     )
                 total = max(file.metadata.num_rows, 1)
                 number = 0
-                for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
-                    for value in batch.to_pylist():
+                for batch in map(_in_microseconds, file.iter_batches(batch_size=_PARQUET_BATCH)):
+                    for value, problem in _values(batch):
                         number += 1
                         self._read = number / total
-                        yield Row(number, _plain(value))
+                        yield Row(number, _plain(value), problem)
         except pa.ArrowException as error:
             raise InvalidInput(
                 f"{self.path} is not a Parquet file that can be read: {error}."
@@ -280,6 +280,41 @@ def _separated_row(line: int, header: list[str], cells: list[str]) -> Row:
             except orjson.JSONDecodeError as error:
                 return Row(line, value, f"{name}: begins like JSON but is none: {error}")
     return Row(line, value)
+
+
+def _values(batch: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """The rows of a Parquet batch, each with why one of its values can't be read, "" mostly. What
+    can't is left out."""
+    try:
+        rows = batch.to_pylist()
+    except ValueError:  # such as text that is no UTF-8: it costs its own row
+        rows = None
+    if rows is not None:
+        yield from ((row, "") for row in rows)
+        return
+    for place in range(batch.num_rows):
+        row: dict[str, Any] = {}
+        problem = ""
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                row[name] = column[place].as_py()
+            except ValueError as error:
+                problem = f"{name}: can't be read: {error}"
+        yield row, problem
+
+
+def _in_microseconds(batch: Any) -> Any:
+    """A Parquet batch whose times Python can hold: it knows no nanoseconds, in which data frames
+    keep them."""
+    import pyarrow as pa
+
+    def column(values: Any) -> Any:
+        kind = values.type
+        if pa.types.is_timestamp(kind) and kind.unit == "ns":
+            return values.cast(pa.timestamp("us", kind.tz), safe=False)
+        return values
+
+    return pa.RecordBatch.from_arrays(list(map(column, batch.columns)), batch.schema.names)
 
 
 def _plain(value: Any) -> Any:

@@ -72,7 +72,8 @@ def load(
     where = rejects or Path(f"{file.name.removesuffix('.gz')}.rejects.jsonl")
     written = {ubi.QUERIES_INDEX: 0, ubi.EVENTS_INDEX: 0}
     rejected = 0
-    with closing(connect(load_settings(), timeout=60.0)) as client, Rejects(where) as refused:
+    refused = Rejects(where, file)
+    with closing(connect(load_settings(), timeout=60.0)) as client, refused:
         apply_ubi(client, config_folder())
         warnings = _warned(client, *written)
         documents = ubi.parse(read_lines(file))

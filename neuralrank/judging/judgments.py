@@ -50,8 +50,9 @@ def query_id(key: str) -> str:
 
 
 def queries_beside(path: Path) -> Path:
-    """Where the queries of a TREC file are written: `mine.queries.tsv` of `mine.qrels`."""
-    return path.with_name(f"{path.stem}.queries.tsv")
+    """Where the queries of a TREC file are written: `mine.queries.tsv` of `mine.qrels`, and of
+    `mine.qrels.gz`."""
+    return path.with_name(f"{Path(path.name.removesuffix('.gz')).stem}.queries.tsv")
 
 
 @dataclass

@@ -140,6 +140,12 @@ def refusal(status: int, kind: str, reason: str, url: str) -> NeuralrankError:
             f"OpenSearch at {url} refuses this: {reason}. A read-only block is lifted by setting "
             "index.blocks.write and index.blocks.read_only to null."
         )
+    if kind == "index_create_block_exception":
+        return Unsupported(
+            f"OpenSearch at {url} makes no index: {reason}. It blocks that itself while the disks "
+            "of all nodes are nearly full: free some space there. If somebody has set "
+            "cluster.blocks.create_index, set it to null."
+        )
     match status:
         case 401 | 403:
             return InvalidSettings(

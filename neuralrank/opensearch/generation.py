@@ -3,12 +3,14 @@
 A new generation is filled out of sight; the alias moves to it in one step, when it is complete.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import orjson
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable
@@ -21,6 +23,7 @@ __all__ = [
     "alias_of",
     "check_name",
     "create",
+    "digest",
     "find_unfinished",
     "free_name",
     "noted",
@@ -78,7 +81,8 @@ class Generation:
 
         Raises:
             NotFound: it was deleted meanwhile, or the alias stands for another than `replaces`.
-            Unavailable: it does not hold what it should. Either way the alias has not moved.
+            Unavailable: it does not hold what it should, or an index has taken the alias's name.
+                Either way the alias has not moved.
         """
         if _generations(client, self.alias).get(self.index, {}).get("state") != _BUILDING:
             # A write to a deleted index makes OpenSearch create it again, without our mapping.
@@ -108,6 +112,12 @@ class Generation:
             if name in _HANDED_ON
         }:
             client.indices.put_settings(index=self.index, body=handed_on)
+        if _is_index(client, self.alias):
+            # OpenSearch makes one when an application writes to a name that is not there yet.
+            raise Unavailable(
+                f"An index of the name {self.alias!r} was made meanwhile, so that {self.index} "
+                f"can't be reached by it. See what wrote there, and delete the index {self.alias!r}"
+            )
         client.indices.update_aliases(body={"actions": self._moves(before)})
         # From here on it serves: whatever else fails must not look as if it did not.
         warnings: list[str] = []
@@ -231,12 +241,22 @@ def check_name(client: OpenSearch, name: str) -> None:
             f"--index {name!r} can't be a name; allowed are lower-case letters, digits, '-', '_' "
             "and '.', beginning with a letter or digit, at most 200."
         )
-    if client.indices.exists(index=name) and not client.indices.exists_alias(name=name):
+    if _is_index(client, name):
         raise InvalidInput(
             f"{name!r} is an index, not an alias, so it can't be switched to a new one without a "
             f"gap. Choose another --index; or, if it is not needed, delete the index {name!r}."
         )
     _alias_options(name, _serving(client, name))
+
+
+def _is_index(client: OpenSearch, name: str) -> bool:
+    """Whether an index has that very name."""
+    return bool(client.indices.exists(index=name) and not client.indices.exists_alias(name=name))
+
+
+def digest(body: Mapping[str, Any]) -> str:
+    """Tells whether settings and mappings are still the same."""
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 
 
 def create(

@@ -34,6 +34,7 @@ def bulk_write(
     *,
     versions: Mapping[str, int] | None = None,
     refresh: bool = False,
+    ingested: bool = False,
     waits: Sequence[float] = _WAITS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Refused]:
@@ -44,6 +45,8 @@ def bulk_write(
         versions: of all of them, by id: each becomes the document's own version, and one that is
             there with a higher version is a conflict (InvalidInput). None: OpenSearch counts.
         refresh: whether searches see them when this returns.
+        ingested: whether they are from an index: what its ingest pipeline makes of a document, it
+            has made of these already.
         waits: seconds before each further attempt.
 
     Returns:
@@ -58,7 +61,7 @@ def bulk_write(
         left = request
         for wait in (*waits, None):
             try:
-                outcome = _send(client, index, left, versions, refresh)
+                outcome = _send(client, index, left, versions, refresh, ingested)
             except (Overloaded, Unavailable) as error:
                 problem: Exception = error
             else:
@@ -98,6 +101,7 @@ def _send(
     request: _Lines,
     versions: Mapping[str, int] | None,
     refresh: bool,
+    ingested: bool,
 ) -> list[Any]:
     """One bulk request. Empty: all went well; else what became of each document."""
 
@@ -115,6 +119,7 @@ def _send(
         params={
             "refresh": str(refresh).lower(),
             "filter_path": "errors,items.*.status,items.*.error",
+            **({"pipeline": "_none"} if ingested else {}),
         },
     )
     return list(answer["items"]) if answer.get("errors") else []

@@ -44,9 +44,12 @@ ACTIONS: Final = ("impression", "click", "watch", "view", "add_to_cart", "purcha
 # Those that say what a user never wants to see again, and that are no interest.
 BLOCKS: Final = ("block", "dislike")
 
-# The longest user_id and client_id. Longer ones are not indexed (`ignore_above`, as UBI has it): an
-# event would be written, and neither a profile nor `feedback forget` would ever find it.
+# The longest user_id, client_id and query_id. Longer ones are not indexed (`ignore_above`, as UBI
+# has it): an event would be written, and neither a profile nor `feedback forget` would find it.
 MAX_USER: Final = 100
+
+# Of a document's `_id`, by OpenSearch.
+_MAX_ID_BYTES: Final = 512
 
 # Paths inside an event, for queries and aggregations.
 _ATTRIBUTES: Final = "event_attributes"
@@ -78,10 +81,10 @@ class _Document(BaseModel):
         """What is written to the index: without empty fields, time in UTC.
 
         Raises:
-            InvalidInput: it would not be found again by whose it is.
+            InvalidInput: it would not be found again by whose it is, or by its query.
         """
         written = _without_empty(self.model_dump(mode="json"))
-        for name in ("user_id", "client_id"):
+        for name in ("user_id", "client_id", "query_id"):
             if len(written.get(name, "")) > MAX_USER:
                 raise InvalidInput(
                     f"{name}: got {written[name][:20]!r}… of {len(written[name])} characters; "
@@ -267,10 +270,19 @@ def parse(lines: Iterable[bytes | str]) -> Iterator[Record | Rejected]:
                 Event.from_row(row) if index == EVENTS_INDEX else Query.from_row(row)
             )
             document = model.document()
-            yield Record(number, index, identity or content_id(row), document)
+            yield Record(number, index, _identity(identity, row), document)
         except (InvalidInput, orjson.JSONDecodeError) as error:
             action = None
             yield Rejected(number, str(error), text.rstrip("\r\n"))
+
+
+def _identity(given: str, row: object) -> str:
+    if (length := len(given.encode())) > _MAX_ID_BYTES:
+        raise InvalidInput(
+            f"_id: got {given[:20]!r}… of {length} bytes; OpenSearch takes {_MAX_ID_BYTES} at "
+            "most. Shorten it, or leave it out: then it is made of the content"
+        )
+    return given or content_id(row)
 
 
 def _without_mark(line: bytes | str) -> bytes | str:

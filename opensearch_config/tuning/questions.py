@@ -9,7 +9,13 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput
 from neuralrank.evaluation import read_qrels, read_queries
-from neuralrank.judging import Judgments, judgments_from_clicks, require_some, unknown_items
+from neuralrank.judging import (
+    Judgments,
+    is_opensearch,
+    judgments_from_clicks,
+    require_some,
+    unknown_items,
+)
 from opensearch_config.tuning.spec import Clicks, JudgmentsSource
 
 __all__ = ["Questions", "read_questions"]
@@ -57,7 +63,7 @@ def read_questions(
         InvalidInput: it has another format, or no query has both a text and a judgment.
     """
     without_judgment: list[str] = []
-    if source.file is not None and source.file.suffix == ".json":
+    if source.file is not None and is_opensearch(source.file):
         made = Judgments.read(base / source.file)
         texts, grades = made.texts, made.grades
         where = str(source.file)

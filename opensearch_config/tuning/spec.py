@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from neuralrank.errors import InvalidInput
+from neuralrank.judging import is_opensearch
 from opensearch_config.tuning.located import Located, Place, read_yaml
 
 __all__ = [
@@ -71,7 +72,7 @@ class JudgmentsSource(_Model):
     def _one_source(self) -> Self:
         if (self.file is None) == (self.clicks is None):
             raise ValueError("must have either file (with queries) or clicks")
-        if self.file is not None and self.file.suffix != ".json" and self.queries is None:
+        if self.file is not None and not is_opensearch(self.file) and self.queries is None:
             raise ValueError("has a TREC file, which has no texts; name its queries too")
         return self
 

@@ -410,6 +410,24 @@ def test_read_only_in_the_middle_keeps_the_old_index_and_can_be_resumed(
     assert client.count(index=name)["count"] == 5000
 
 
+def test_an_index_that_takes_the_name_meanwhile_costs_nothing_that_is_encoded(
+    client: OpenSearch, name: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.jsonl", [product(n) for n in range(3000)])
+
+    def written(call: int) -> None:
+        if call == 2:  # an application that does not know that the name is not there yet
+            client.index(index=name, id="x", body={"title": "kettle"})
+
+    with pytest.raises(errors.Unavailable, match=r"was made meanwhile.*is kept: go on with --res"):
+        run(client, path, name, LetterEncoder(written))
+    client.indices.delete(index=name)
+    encoder = LetterEncoder()
+    done = run(client, path, name, encoder, resume=True)
+    assert (done.resumed, done.written, encoder.encoded) == (3000, 3000, 0)
+    assert list(client.indices.get_alias(name=name)) == [done.index]
+
+
 def test_a_full_disk_is_said_and_the_unfinished_index_gives_its_space_back(
     client: OpenSearch, name: str, tmp_path: Path
 ) -> None:

@@ -155,6 +155,46 @@ def test_other_fields_are_a_reindex_and_searches_go_on(
 
 
 @pytest.mark.parametrize("action", ["reindex", "reload"])
+def test_what_a_team_has_set_on_the_index_alone_stays(
+    client: OpenSearch, folder: Path, shop: str, action: Literal["reindex", "reload"]
+) -> None:
+    (before,) = client.indices.get_alias(name=shop)
+    client.indices.close(index=before)
+    lower = {"team": {"tokenizer": "keyword", "filter": ["lowercase"]}}
+    client.indices.put_settings(index=before, body={"analysis": {"analyzer": lower}})
+    client.indices.open(index=before)
+    stamp = {"processors": [{"append": {"field": "stamps", "value": "stamped"}}]}
+    client.ingest.put_pipeline(id=f"{shop}_stamp", body=stamp)
+    chosen = {
+        "index.max_result_window": "50000",
+        "index.search.slowlog.threshold.query.warn": "1s",
+        "index.default_pipeline": f"{shop}_stamp",
+    }
+    client.indices.put_settings(index=before, body=chosen)
+    meta = client.indices.get_mapping(index=before)[before]["mappings"]["_meta"]
+    own = {"shelf": {"type": "text", "analyzer": "team"}}
+    client.indices.put_mapping(index=before, body={"properties": own, "_meta": meta | {"by": "us"}})
+    client.index(index=shop, id="1", body={"title": "sofa", "shelf": "A B"}, refresh=True)
+    if action == "reload":
+        with_synonyms(folder, "couch, sofa")
+    else:
+        edit(
+            folder / "mappings" / "product.json",
+            lambda value: value["properties"].update(sku={"type": "keyword"}),
+        )
+    change = planned(client, folder, shop)
+    assert change.action == action
+    done = renew(client, change, folder)
+    found = client.indices.get(index=done.index, params={"flat_settings": "true"})[done.index]
+    assert {name: found["settings"].get(name) for name in chosen} == chosen
+    assert found["mappings"]["_meta"]["by"] == "us"
+    assert found["mappings"]["properties"]["shelf"]["analyzer"] == "team"
+    document = client.get(index=done.index, id="1")["_source"]
+    assert document["stamps"] == ["stamped"]  # once, when it was written
+    assert not [change for change in diff(client, folder) if change.name.startswith(shop)]
+
+
+@pytest.mark.parametrize("action", ["reindex", "reload"])
 def test_every_write_that_was_acknowledged_is_in_the_new_index(
     client: OpenSearch, folder: Path, shop: str, action: Literal["reindex", "reload"]
 ) -> None:

@@ -113,6 +113,25 @@ def test_parquet_types_become_json(tmp_path: Path) -> None:
     assert second.value["price"] is None
 
 
+def test_parquet_s_nanoseconds_are_times_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    times = pa.array([1_700_000_000_123_456_789, None], pa.timestamp("ns", "UTC"))
+    pq.write_table(pa.table({"id": [1, 2], "title": ["a", "b"], "seen": times}), path)
+    first, second = rows(path)
+    assert first.value["seen"] == "2023-11-14T22:13:20.123456+00:00"
+    assert second.value["seen"] is None
+
+
+def test_a_text_in_parquet_that_is_no_utf_8_costs_its_own_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    bad = pa.Array.from_buffers(pa.string(), 2, pa.array([b"kettle", b"\xff\xfe"]).buffers())
+    pq.write_table(pa.table({"id": [1, 2], "title": bad}), path)
+    first, second = rows(path)
+    assert first == Row(1, {"id": 1, "title": "kettle"})
+    assert second.value == {"id": 2}
+    assert second.problem.startswith("title: can't be read: 'utf-8' codec")
+
+
 def test_parquet_without_title(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"id": [1], "name": ["x"]}), path)

@@ -18,7 +18,7 @@ from indexer import Rejects
     ],
 )
 def test_any_row_can_be_written(tmp_path: Path, row: Any, written: Any) -> None:
-    with Rejects(tmp_path / "rejects.jsonl") as rejects:
+    with Rejects(tmp_path / "rejects.jsonl", tmp_path / "rows.jsonl") as rejects:
         rejects.write(3, "why", row)
         rejects.write(4, "why", {})
     first, second = (tmp_path / "rejects.jsonl").read_bytes().splitlines()

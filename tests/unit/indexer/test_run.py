@@ -111,6 +111,34 @@ def test_of_a_resumed_run_the_rows_of_both_count(shop: Shop, tmp_path: Path) -> 
     assert shop.serving("shop") == [resumed.index]
 
 
+@pytest.mark.parametrize("name", ["shop.rejects.jsonl", "shop.photos.jsonl"])
+def test_the_file_that_is_read_is_never_written_over(shop: Shop, tmp_path: Path, name: str) -> None:
+    """As where somebody mends the rejects of the last run and indexes them."""
+    path = tmp_path / name
+    path.write_text('{"id": "1"}\n{"id": "2", "title": "kettle"}\n')
+    text = path.read_text()
+    with pytest.raises(InvalidInput, match="which is the file that is read"):
+        index_catalogue(
+            cast(OpenSearch, shop), Catalogue(path), "shop", BODY, None,
+            tmp_path / "shop.rejects.jsonl",
+        )  # fmt: skip
+    assert path.read_text() == text
+    assert shop.made == {}
+
+
+def test_what_is_resumed_has_the_same_fields_and_settings(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.away = True
+    with pytest.raises(Unavailable, match="--resume"):
+        run(shop, tmp_path, 90, 10)
+    shop.away = False
+    mended = {**BODY, "mappings": {**BODY["mappings"], "dynamic": "strict"}}
+    monkeypatch.setattr("tests.unit.indexer.test_run.BODY", mended)
+    with pytest.raises(InvalidInput, match=r"mappings_and_settings is .* to begin anew"):
+        run(shop, tmp_path, 90, 10, resume=True)
+
+
 def test_the_command_allows_more_where_asked(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Judgment files, in and out."""
 
+import gzip
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,6 +138,17 @@ def test_convert_reads_the_queries_that_lie_beside_the_file(tmp_path: Path) -> N
     CliRunner().invoke(app, ["judge", "convert", str(source), "--out", str(out)])
     ratings = json.loads(out.read_text())["judgmentRatings"]
     assert [entry["query"] for entry in ratings] == ["1", "2"]
+
+
+def test_of_a_gzip_file_the_queries_are_those_of_the_same_name(tmp_path: Path) -> None:
+    source, out = tmp_path / "mine.qrels", tmp_path / "mine.json"
+    MADE.write(source)
+    zipped = tmp_path / "mine.qrels.gz"
+    zipped.write_bytes(gzip.compress(source.read_bytes()))
+    done = CliRunner().invoke(app, ["judge", "convert", str(zipped), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    ratings = json.loads(out.read_text())["judgmentRatings"]
+    assert [entry["query"] for entry in ratings] == ["red kettle", "电脑"]
 
 
 def test_what_is_converted_has_texts_and_no_ids_for_them(tmp_path: Path) -> None:

@@ -52,6 +52,12 @@ FLOOD = "index [shop] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded floo
             "index.blocks.write",
         ),
         (429, failure("cluster_block_exception", FLOOD), errors.Unsupported, "disk"),
+        (
+            403,
+            failure("index_create_block_exception", "blocked by: [FORBIDDEN/10/create-index]"),
+            errors.Unsupported,
+            "disks of all nodes are nearly full",
+        ),
         (429, failure("rejected_execution_exception", "queue full"), errors.Overloaded, "later"),
         (500, failure("null_pointer_exception", "oops"), errors.Unavailable, "oops"),
         (

@@ -82,7 +82,7 @@ def test_a_wrong_event_says_why(row: Any, says: str) -> None:
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["user_id", "client_id"])
+@pytest.mark.parametrize("name", ["user_id", "client_id", "query_id"])
 def test_whose_it_is_must_be_short_enough_to_be_found(name: str) -> None:
     row = {"action_name": "click", name: "x" * 101}
     event = ubi.Event.from_row(row)  # what others have written is read
@@ -96,7 +96,8 @@ def test_whose_it_is_must_be_short_enough_to_be_found(name: str) -> None:
 def test_what_is_looked_up_by_is_indexed_as_long_as_it_may_be() -> None:
     for index in ubi_indexes().values():
         fields = index["mappings"]["properties"]
-        assert {fields[name]["ignore_above"] for name in ("user_id", "client_id")} == {ubi.MAX_USER}
+        names = ("user_id", "client_id", "query_id")
+        assert {fields[name]["ignore_above"] for name in names} == {ubi.MAX_USER}
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
@@ -128,6 +129,15 @@ def test_bulk_format_and_plain_lines_may_be_mixed() -> None:
         (5, "ubi_queries"),
     ]
     assert found[0].id == "e1"  # type: ignore[union-attr]
+
+
+def test_an_id_that_opensearch_does_not_take_costs_its_own_line() -> None:
+    made = [{"index": {"_index": "ubi_events", "_id": "é" * n}} for n in (256, 257)]
+    found = list(ubi.parse(lines(made[0], EVENT, made[1], EVENT, EVENT)))
+    assert [type(item) for item in found] == [ubi.Record, ubi.Rejected, ubi.Record]
+    assert isinstance(found[1], ubi.Rejected)
+    assert (found[1].line, found[1].row) == (4, json.dumps(EVENT))
+    assert "of 514 bytes; OpenSearch takes 512" in found[1].reason
 
 
 def test_the_same_line_has_the_same_id_in_every_load() -> None:

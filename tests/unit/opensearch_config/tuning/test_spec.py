@@ -114,6 +114,11 @@ def test_judgments_come_from_one_place(tmp_path: Path, judgments: str, words: st
     assert words in str(refused.value)
 
 
+def test_a_file_of_opensearch_s_may_be_gzip(tmp_path: Path) -> None:
+    path = write(tmp_path, HEAD.replace("mine.json", "mine.json.gz"))
+    assert read_spec(path)[0].judgments.file == Path("mine.json.gz")
+
+
 def test_a_date_is_read_as_it_is_written(tmp_path: Path) -> None:
     path = write(tmp_path, HEAD.replace("{file: mine.json}", "{clicks: {since: 2020-01-31}}"))
     clicks = read_spec(path)[0].judgments.clicks

@@ -6,7 +6,8 @@ languages: generated stubs (docs/clients.md).
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -395,15 +396,28 @@ def _to_encode(
         if isinstance(values, str | bytes):
             what = f"one text, {values[:40]!r}" if isinstance(values, str) else "one file"
             raise InvalidInput(f"{name} is {what}; allowed is a list: {name}=[…].")
-    inputs = [
-        *(pb.EncodeInput(query=text) for text in queries),
-        *(pb.EncodeInput(passage=text) for text in passages),
-        *(pb.EncodeInput(item_id=name) for name in items),
-        *(pb.EncodeInput(user=pb.User(id=name)) for name in users),
-        *(pb.EncodeInput(image=image) for image in images),
-        *(pb.EncodeInput(photo_of=name) for name in photos_of),
-    ]
-    return pb.EncodeRequest(inputs=inputs, index=index, encoder=encoder)
+    with _unicode():
+        inputs = [
+            *(pb.EncodeInput(query=text) for text in queries),
+            *(pb.EncodeInput(passage=text) for text in passages),
+            *(pb.EncodeInput(item_id=name) for name in items),
+            *(pb.EncodeInput(user=pb.User(id=name)) for name in users),
+            *(pb.EncodeInput(image=image) for image in images),
+            *(pb.EncodeInput(photo_of=name) for name in photos_of),
+        ]
+        return pb.EncodeRequest(inputs=inputs, index=index, encoder=encoder)
+
+
+@contextmanager
+def _unicode() -> Iterator[None]:
+    """Half of a surrogate pair, as JSON may have one, is a text in Python and none in UTF-8."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{error.object[:40]!r} has half a surrogate pair at character {error.start}, which is "
+            "no Unicode. Leave it out, or send the whole pair."
+        ) from error
 
 
 def _vectors(answer: pb.EncodeResponse) -> list[NDArray[np.float32]]:
@@ -414,8 +428,11 @@ def _of_user(
     user: str, index: str, encoder: str, *, interests: int = 0, collaborative: int = 0
 ) -> pb.EncodeRequest:
     """For what there is of a user besides the one vector, so many at most."""
-    wanted = pb.EncodeInput(user=pb.User(id=user), interests=interests, collaborative=collaborative)
-    return pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
+    with _unicode():
+        wanted = pb.EncodeInput(
+            user=pb.User(id=user), interests=interests, collaborative=collaborative
+        )
+        return pb.EncodeRequest(inputs=[wanted], index=index, encoder=encoder)
 
 
 def _within(most: int, allowed: int) -> int:

@@ -43,6 +43,14 @@ async def test_one_text_is_not_taken_for_a_list_of_characters(name: str) -> None
             await other.encode(**{name: one})
 
 
+def test_half_a_surrogate_pair_is_said_and_not_sent() -> None:
+    with Client("127.0.0.1:1") as client:
+        with pytest.raises(InvalidInput, match="half a surrogate pair at character 1"):
+            client.encode(queries=["a\udcff"])
+        with pytest.raises(InvalidInput, match="half a surrogate pair"):
+            client.interests("\ud83d", index="shop")
+
+
 @pytest.mark.parametrize("address", ["10.0.0.7:50051,", " 10.0.0.7:50051", "10.0.0.7:50051 , "])
 def test_one_address_is_read_as_those_of_a_list_are(address: str) -> None:
     assert Route.to(address, Access()).target == "10.0.0.7:50051"

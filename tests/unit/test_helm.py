@@ -22,7 +22,7 @@ from deploy.helm import schema
 from neuralrank.errors import InvalidSettings
 from neuralrank.settings import Settings
 from sidecar.settings import SidecarSettings, load_sidecar_settings
-from tests.unit.test_monitoring import RECORDED
+from tests.unit.test_monitoring import GROUPS, RECORDED
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHART = CHECKOUT / "deploy/helm/neuralrank"
@@ -59,6 +59,7 @@ FULL = {
     "traces": {"otlpEndpoint": "http://otel:4317"},
     "autoscaling": {"metric": "cpu", "minReplicas": 3},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     "podAnnotations": {"a": "b"},
     "podLabels": {"team": "search"},
     "nodeSelector": {"kubernetes.io/arch": "amd64"},
@@ -248,8 +249,8 @@ def test_the_documented_values_are_accepted() -> None:
 @pytest.mark.parametrize("values", VALUES.values(), ids=list(VALUES))
 def test_kubernetes_accepts_every_object(values: dict[str, Any], kubernetes: str) -> None:
     for kind, item in rendered(values, kubernetes).items():
-        # The operator's own kind; Kubernetes has no schema of it.
-        if kind != "ServiceMonitor":
+        # The operator's own kinds; Kubernetes has no schema of them.
+        if kind not in ("ServiceMonitor", "PrometheusRule"):
             kubernetes_validate.validate(item, kubernetes, strict=True)
 
 
@@ -376,6 +377,34 @@ def test_the_autoscaler_asks_for_the_metrics_that_the_adapter_gives() -> None:
     assert 1.1 * busy < SidecarSettings().max_busy_percent
     (metric,) = rendered(FULL)["HorizontalPodAutoscaler"]["spec"]["metrics"]
     assert metric["resource"]["name"] == "cpu"
+
+
+@needs_helm
+def test_the_rules_reach_prometheus_as_they_are_in_their_file() -> None:
+    objects = rendered(FULL)
+    assert objects["PrometheusRule"]["spec"] == {"groups": GROUPS}
+    for kind in ("PrometheusRule", "ServiceMonitor"):
+        assert objects[kind]["metadata"]["labels"]["release"] == "prometheus"
+        assert kind not in rendered(REQUIRED)
+
+
+@needs_helm
+def test_prometheus_without_the_operator_finds_the_pods_and_their_port() -> None:
+    config = yaml.safe_load((CHECKOUT / "deploy/prometheus/scrape.yml").read_text("utf-8"))
+    (scrape,) = config["scrape_configs"]
+    (keep,) = (rule for rule in scrape["relabel_configs"] if rule.get("action") == "keep")
+    label, port = keep["regex"].split(";")
+    assert [name.partition("_pod_")[2] for name in keep["source_labels"]] == [
+        "label_app_kubernetes_io_name",
+        "container_port_name",
+    ]
+    pod = rendered(FULL)["Deployment"]["spec"]["template"]
+    assert pod["metadata"]["labels"]["app.kubernetes.io/name"] == label
+    (container,) = pod["spec"]["containers"]
+    (endpoint,) = rendered(FULL)["ServiceMonitor"]["spec"]["endpoints"]
+    assert endpoint["port"] == port
+    assert port in {one["name"] for one in container["ports"]}
+    assert (endpoint["scheme"], endpoint["interval"]) == ("https", scrape["scrape_interval"])
 
 
 @needs_helm

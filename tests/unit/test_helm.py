@@ -239,6 +239,30 @@ def test_the_registry_is_what_the_chart_mounts_and_kubernetes_accepts_it() -> No
     assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
 
 
+def restricted(pod: dict[str, Any]) -> bool:
+    """Whether Kubernetes' Pod Security standard `restricted` lets a pod in, by those of its rules
+    that ask for something to be said."""
+    said = pod["securityContext"]
+    return (
+        said["runAsNonRoot"] is True
+        and said["runAsUser"] != 0
+        and said.get("seccompProfile", {}).get("type") == "RuntimeDefault"
+        and all(
+            own.get("allowPrivilegeEscalation") is False
+            and own.get("capabilities", {}).get("drop") == ["ALL"]
+            for own in (container.get("securityContext", {}) for container in pod["containers"])
+        )
+    )
+
+
+def test_the_job_that_fills_the_registry_is_let_in_where_the_chart_is() -> None:
+    text = (CHECKOUT / "deploy/registry.yaml").read_text(encoding="utf-8")
+    _, job = yaml.safe_load_all(text)
+    assert restricted(job["spec"]["template"]["spec"])
+    if HELM:
+        assert restricted(rendered(REQUIRED)["Deployment"]["spec"]["template"]["spec"])
+
+
 @needs_helm
 def test_the_documented_values_are_accepted() -> None:
     assert rendered(documented())["Deployment"]

@@ -1,6 +1,7 @@
 """`neuralrank reencode`: another encoder's vectors for a live index."""
 
 from contextlib import closing
+from dataclasses import replace
 from typing import Annotated
 
 import orjson
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from neuralrank.cli.index import Dimensions, Keep, Resume, load_encoder, width_of
 from neuralrank.cli.interruption import ended_like_ctrl_c
+from neuralrank.cli.served import unserved
 from neuralrank.console import plain_console
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.succession import find_live
@@ -74,6 +76,8 @@ def reencode(
         except KeyboardInterrupt as error:
             typer.echo(f"neuralrank: Interrupted. {error}", err=True)
             raise typer.Exit(130) from None
+    said = unserved(settings, summary.encoder)
+    summary = replace(summary, warnings=(*summary.warnings, *said))
     if as_json:
         typer.echo(orjson.dumps(summary.json()).decode())
         return

@@ -20,6 +20,7 @@ import yaml
 
 from deploy.helm import schema
 from neuralrank.errors import InvalidSettings
+from neuralrank.models.add import CHINESE
 from neuralrank.settings import Settings
 from sidecar.settings import SidecarSettings, load_sidecar_settings
 from tests.unit.test_monitoring import GROUPS, RECORDED
@@ -27,6 +28,7 @@ from tests.unit.test_monitoring import GROUPS, RECORDED
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHART = CHECKOUT / "deploy/helm/neuralrank"
 BUILT = CHECKOUT / ".neuralrank/tools/helm"
+PAGE = (CHECKOUT / "docs/deploying.md").read_text(encoding="utf-8")
 HELM = os.environ.get("HELM") or shutil.which("helm") or (str(BUILT) if BUILT.is_file() else "")
 KUBERNETES = ("1.30.0", "1.34.0", "1.37.0")
 needs_helm = pytest.mark.skipif(not HELM, reason="helm is not installed; `make helm` builds it")
@@ -114,8 +116,7 @@ def environment(objects: dict[str, Any]) -> dict[str, Any]:
 
 def documented() -> dict[str, Any]:
     """The values.yaml that docs/deploying.md shows."""
-    page = (CHECKOUT / "docs/deploying.md").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    found: dict[str, Any] = yaml.safe_load(PAGE.partition("```yaml\n")[2].partition("```")[0])
     return found
 
 
@@ -226,6 +227,31 @@ def test_the_page_shows_values_that_there_are() -> None:
     known = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     for section, values in documented().items():
         assert values.keys() <= known[section].keys(), section
+
+
+def test_every_secret_of_the_page_is_made_there() -> None:
+    values = documented()
+    named = {values["opensearch"]["secretName"], values["opensearch"]["caSecretName"]}
+    named.add(values["tls"]["secretName"])
+    made = re.findall(r"^kubectl create secret \w+ (\S+)", PAGE, re.M)
+    assert named == set(made)
+    # What the chart reads of each.
+    assert "opensearch-ca --from-file=ca.crt=" in PAGE
+    assert "--from-literal=user=USER --from-literal=password=" in PAGE
+
+
+def test_the_page_adds_the_encoder_that_a_chinese_index_gets() -> None:
+    (expression,) = re.findall(r"sed '(\S.*)' deploy/registry\.yaml", PAGE)
+    done = subprocess.run(
+        ["sed", expression, CHECKOUT / "deploy/registry.yaml"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    _, job = yaml.safe_load_all(done.stdout)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["neuralrank", "models", "add", CHINESE, "--registry", "/models"]
+    assert f'"{CHINESE}", --registry, /models]`' in PAGE
 
 
 def test_the_registry_is_what_the_chart_mounts_and_kubernetes_accepts_it() -> None:

@@ -28,7 +28,7 @@
 #              plugin removed and exchanged
 # make fuzz SECONDS=60   each target that reads others' bytes is given so many seconds of nonsense:
 #              bench/results/fuzz.json
-# make helm    builds helm, with which the tests render the Helm chart; needs Go. Without it, or a helm
+# make helm    builds helm, with which the tests render the Helm chart; needs Go 1.26. Without it, or a helm
 #              on PATH, those tests are skipped
 # make constraints   resolves the versions of constraints.txt anew
 # make down    ends the local stack; its data, models and downloads stay in .neuralrank
@@ -201,6 +201,6 @@ constraints:
 HELM := .neuralrank/tools/helm
 helm: $(HELM)
 $(HELM):
-	@command -v go >/dev/null || { echo "missing: Go 1.24 or newer. Install it, or put a helm of" \
+	@command -v go >/dev/null || { echo "missing: Go 1.26 or newer. Install it, or put a helm of" \
 		"version 3 on PATH." >&2; exit 7; }
 	GOBIN="$(CURDIR)/.neuralrank/tools" go install helm.sh/helm/v3/cmd/helm@v3.22.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from neuralrank.bundles.registry import Registry
 from neuralrank.catalogue.reading import Catalogue
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.encoders import encoder_for
+from neuralrank.cli.served import unserved
 from neuralrank.console import plain_console
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.encoders.image_encoder import ImageEncoder
@@ -195,6 +197,8 @@ def index(
         except KeyboardInterrupt as error:
             typer.echo(f"neuralrank: Interrupted. {error}", err=True)
             raise typer.Exit(130) from None
+    said = unserved(settings, summary.encoder)
+    summary = replace(summary, warnings=(*summary.warnings, *said))
     if as_json:
         typer.echo(orjson.dumps(summary.json()).decode())
         return

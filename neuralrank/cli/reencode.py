@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Annotated, Final
 
 import orjson
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from neuralrank.cli.index import Dimensions, Keep, Resume, load_encoder, width_of
 from neuralrank.cli.interruption import ended_like_ctrl_c
+from neuralrank.cli.served import unserved
 from neuralrank.console import plain_console
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.point_in_time import AS_STORED
@@ -80,6 +82,8 @@ def reencode(
         except KeyboardInterrupt as error:
             typer.echo(f"neuralrank: Interrupted. {error}", err=True)
             raise typer.Exit(130) from None
+    said = unserved(settings, summary.encoder)
+    summary = replace(summary, warnings=(*summary.warnings, *said))
     if as_json:
         typer.echo(orjson.dumps(summary.json()).decode())
         return

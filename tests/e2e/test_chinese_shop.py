@@ -16,7 +16,10 @@ def shop(stack: Settings) -> Shop:
     catalogue = str(EXAMPLES / "goods_zh" / "catalogue.jsonl.gz")
     done = made.run("index", catalogue, "--index", INDEX, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["encoder"].startswith("bge-small-zh@")
+    summary = json.loads(done.stdout)
+    assert summary["encoder"].startswith("bge-small-zh@")
+    # The stack's sidecar reads the registry to which it was just added.
+    assert summary["warnings"] == []
     return made
 
 

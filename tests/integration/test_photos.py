@@ -208,12 +208,15 @@ def test_another_encoder_of_texts_keeps_the_photos(
     shell: Shell, client: OpenSearch, registry: Registry, catalogue: Path, name: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    shell.index(catalogue, name)
+    assert shell.index(catalogue, name)["warnings"] == []
     before = client.get(index=name, id="v7")["_source"]
     (mapping,) = client.indices.get_mapping(index=name).values()
     noted = mapping["mappings"]["_meta"]["neuralrank"]
     registry.publish(tiny_bundle(tmp_path / "other", "encoder", name="other"))
-    shell.run("reencode", name, "--encoder", "other", "--json")
+    done = shell.run("reencode", name, "--encoder", "other", "--json")
+    # The stack's sidecar reads another registry than this shell.
+    (said,) = done["warnings"]
+    assert f"neither serves {done['encoder']} nor finds it in its registry" in said
     after = client.get(index=name, id="v7")["_source"]
     assert after["text_vector_packed"] != before["text_vector_packed"]
     for field in (IMAGE_PACKED, IMAGE_VECTOR):

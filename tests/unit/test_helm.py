@@ -20,13 +20,15 @@ import yaml
 
 from deploy.helm import schema
 from neuralrank.errors import InvalidSettings
+from neuralrank.models.add import CHINESE
 from neuralrank.settings import Settings
 from sidecar.settings import SidecarSettings, load_sidecar_settings
-from tests.unit.test_monitoring import RECORDED
+from tests.unit.test_monitoring import GROUPS, RECORDED
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHART = CHECKOUT / "deploy/helm/neuralrank"
 BUILT = CHECKOUT / ".neuralrank/tools/helm"
+PAGE = (CHECKOUT / "docs/deploying.md").read_text(encoding="utf-8")
 HELM = os.environ.get("HELM") or shutil.which("helm") or (str(BUILT) if BUILT.is_file() else "")
 KUBERNETES = ("1.30.0", "1.34.0", "1.37.0")
 needs_helm = pytest.mark.skipif(not HELM, reason="helm is not installed; `make helm` builds it")
@@ -59,6 +61,7 @@ FULL = {
     "traces": {"otlpEndpoint": "http://otel:4317"},
     "autoscaling": {"metric": "cpu", "minReplicas": 3},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     "podAnnotations": {"a": "b"},
     "podLabels": {"team": "search"},
     "nodeSelector": {"kubernetes.io/arch": "amd64"},
@@ -113,8 +116,7 @@ def environment(objects: dict[str, Any]) -> dict[str, Any]:
 
 def documented() -> dict[str, Any]:
     """The values.yaml that docs/deploying.md shows."""
-    page = (CHECKOUT / "docs/deploying.md").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    found: dict[str, Any] = yaml.safe_load(PAGE.partition("```yaml\n")[2].partition("```")[0])
     return found
 
 
@@ -227,6 +229,31 @@ def test_the_page_shows_values_that_there_are() -> None:
         assert values.keys() <= known[section].keys(), section
 
 
+def test_every_secret_of_the_page_is_made_there() -> None:
+    values = documented()
+    named = {values["opensearch"]["secretName"], values["opensearch"]["caSecretName"]}
+    named.add(values["tls"]["secretName"])
+    made = re.findall(r"^kubectl create secret \w+ (\S+)", PAGE, re.M)
+    assert named == set(made)
+    # What the chart reads of each.
+    assert "opensearch-ca --from-file=ca.crt=" in PAGE
+    assert "--from-literal=user=USER --from-literal=password=" in PAGE
+
+
+def test_the_page_adds_the_encoder_that_a_chinese_index_gets() -> None:
+    (expression,) = re.findall(r"sed '(\S.*)' deploy/registry\.yaml", PAGE)
+    done = subprocess.run(
+        ["sed", expression, CHECKOUT / "deploy/registry.yaml"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    _, job = yaml.safe_load_all(done.stdout)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["neuralrank", "models", "add", CHINESE, "--registry", "/models"]
+    assert f'"{CHINESE}", --registry, /models]`' in PAGE
+
+
 def test_the_registry_is_what_the_chart_mounts_and_kubernetes_accepts_it() -> None:
     text = (CHECKOUT / "deploy/registry.yaml").read_text(encoding="utf-8")
     claim, job = yaml.safe_load_all(text)
@@ -236,6 +263,30 @@ def test_the_registry_is_what_the_chart_mounts_and_kubernetes_accepts_it() -> No
     assert claim["metadata"]["name"] == documented()["registry"]["existingClaim"]
     (volume,) = job["spec"]["template"]["spec"]["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
+def restricted(pod: dict[str, Any]) -> bool:
+    """Whether Kubernetes' Pod Security standard `restricted` lets a pod in, by those of its rules
+    that ask for something to be said."""
+    said = pod["securityContext"]
+    return (
+        said["runAsNonRoot"] is True
+        and said["runAsUser"] != 0
+        and said.get("seccompProfile", {}).get("type") == "RuntimeDefault"
+        and all(
+            own.get("allowPrivilegeEscalation") is False
+            and own.get("capabilities", {}).get("drop") == ["ALL"]
+            for own in (container.get("securityContext", {}) for container in pod["containers"])
+        )
+    )
+
+
+def test_the_job_that_fills_the_registry_is_let_in_where_the_chart_is() -> None:
+    text = (CHECKOUT / "deploy/registry.yaml").read_text(encoding="utf-8")
+    _, job = yaml.safe_load_all(text)
+    assert restricted(job["spec"]["template"]["spec"])
+    if HELM:
+        assert restricted(rendered(REQUIRED)["Deployment"]["spec"]["template"]["spec"])
 
 
 @needs_helm
@@ -248,8 +299,8 @@ def test_the_documented_values_are_accepted() -> None:
 @pytest.mark.parametrize("values", VALUES.values(), ids=list(VALUES))
 def test_kubernetes_accepts_every_object(values: dict[str, Any], kubernetes: str) -> None:
     for kind, item in rendered(values, kubernetes).items():
-        # The operator's own kind; Kubernetes has no schema of it.
-        if kind != "ServiceMonitor":
+        # The operator's own kinds; Kubernetes has no schema of them.
+        if kind not in ("ServiceMonitor", "PrometheusRule"):
             kubernetes_validate.validate(item, kubernetes, strict=True)
 
 
@@ -376,6 +427,34 @@ def test_the_autoscaler_asks_for_the_metrics_that_the_adapter_gives() -> None:
     assert 1.1 * busy < SidecarSettings().max_busy_percent
     (metric,) = rendered(FULL)["HorizontalPodAutoscaler"]["spec"]["metrics"]
     assert metric["resource"]["name"] == "cpu"
+
+
+@needs_helm
+def test_the_rules_reach_prometheus_as_they_are_in_their_file() -> None:
+    objects = rendered(FULL)
+    assert objects["PrometheusRule"]["spec"] == {"groups": GROUPS}
+    for kind in ("PrometheusRule", "ServiceMonitor"):
+        assert objects[kind]["metadata"]["labels"]["release"] == "prometheus"
+        assert kind not in rendered(REQUIRED)
+
+
+@needs_helm
+def test_prometheus_without_the_operator_finds_the_pods_and_their_port() -> None:
+    config = yaml.safe_load((CHECKOUT / "deploy/prometheus/scrape.yml").read_text("utf-8"))
+    (scrape,) = config["scrape_configs"]
+    (keep,) = (rule for rule in scrape["relabel_configs"] if rule.get("action") == "keep")
+    label, port = keep["regex"].split(";")
+    assert [name.partition("_pod_")[2] for name in keep["source_labels"]] == [
+        "label_app_kubernetes_io_name",
+        "container_port_name",
+    ]
+    pod = rendered(FULL)["Deployment"]["spec"]["template"]
+    assert pod["metadata"]["labels"]["app.kubernetes.io/name"] == label
+    (container,) = pod["spec"]["containers"]
+    (endpoint,) = rendered(FULL)["ServiceMonitor"]["spec"]["endpoints"]
+    assert endpoint["port"] == port
+    assert port in {one["name"] for one in container["ports"]}
+    assert (endpoint["scheme"], endpoint["interval"]) == ("https", scrape["scrape_interval"])
 
 
 @needs_helm

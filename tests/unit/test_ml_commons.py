@@ -85,6 +85,8 @@ def test_the_files_fit_each_other() -> None:
     # The sidecar answers before ML Commons gives up.
     seconds = FILES["connector"]["client_config"]["read_timeout"]
     assert int(ACTION["headers"]["X-Request-Timeout-Ms"]) < 1_000 * seconds
+    # In seconds too: of milliseconds it would be a quarter of an hour.
+    assert FILES["connector"]["client_config"]["connection_timeout"] <= seconds
     assert FILES["model"]["connector_id"] == "CONNECTOR_ID"
     processor = FILES["pipeline"]["response_processors"][0]["rerank"]
     assert processor["ml_opensearch"]["model_id"] == "MODEL_ID"

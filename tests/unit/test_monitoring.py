@@ -26,7 +26,7 @@ from tests.unit.sidecar.test_large_beside_small import Held
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana/neuralrank.json").read_text("utf-8"))
-GROUPS = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text("utf-8"))["groups"]
+GROUPS = yaml.safe_load((DEPLOY / "helm/neuralrank/rules.yml").read_text("utf-8"))["groups"]
 RULES = [rule for group in GROUPS for rule in group["rules"]]
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
 ROWS = metric_table.documented()
@@ -108,6 +108,26 @@ def test_a_query_asks_for_what_there_is(where: str, expression: str) -> None:
         for label in re.split(r",\s*", names)
     }
     assert grouped <= set.union(*(SERIES[selector.name] for selector in found)), where
+
+
+def test_prometheus_without_the_operator_reads_pods_often_enough_and_tells_them_apart() -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus/scrape.yml").read_text("utf-8"))
+    (scrape,) = config["scrape_configs"]
+    values = yaml.safe_load((DEPLOY / "helm/neuralrank/values.yaml").read_text("utf-8"))
+    # A rate needs two readings within the minute that it is over.
+    for interval in (scrape["scrape_interval"], values["serviceMonitor"]["interval"]):
+        assert int(interval.removesuffix("s")) <= 30
+    given = {rule["target_label"] for rule in scrape["relabel_configs"] if "target_label" in rule}
+    # The others Prometheus gives by itself.
+    assert given | {"job", "instance"} == TARGET
+    jobs = {
+        matcher.value
+        for rule in RULES
+        for selector in selectors(rule["expr"])
+        for matcher in selector.matchers.matchers
+        if matcher.name == "job"
+    }
+    assert all(re.fullmatch(pattern, scrape["job_name"]) for pattern in jobs)
 
 
 def test_a_name_that_there_is_not_would_be_found() -> None:

@@ -3,6 +3,8 @@
 import hashlib
 import logging
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.unit.sidecar.parts import Clock
 
 SHOP = "shop-secret-0123456789"
 CMS = "cms-secret-0123456789"
+PAGE = (Path(__file__).resolve().parents[3] / "docs/security.md").read_text("utf-8")
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -26,6 +29,22 @@ def test_a_token_names_its_caller(tmp_path: Path) -> None:
     tokens = Tokens(path, Clock())
     assert tokens.caller(f"Bearer {SHOP}") == "shop"
     assert tokens.caller(f"bearer  {CMS} ") == "cms"
+
+
+def test_the_hash_is_what_the_documented_command_prints(tmp_path: Path) -> None:
+    (command,) = re.findall(r"and what `(printf .*?)` prints", PAGE)
+    run = subprocess.run(
+        ["bash", "-c", command], env=os.environ | {"SECRET": CMS}, capture_output=True, text=True
+    )
+    path = write(tmp_path / "t", f"cms: sha256:{run.stdout.strip()}")
+    assert Tokens(path, Clock()).caller(f"Bearer {CMS}") == "cms"
+
+
+def test_the_documented_length_is_the_shortest_that_is_taken(tmp_path: Path) -> None:
+    (least,) = map(int, re.findall(r"the secret of (\d+) characters at least", PAGE))
+    Tokens(write(tmp_path / "t", f"shop: {'x' * least}"), Clock())
+    with pytest.raises(InvalidSettings, match=f"at least {least} characters"):
+        Tokens(write(tmp_path / "t", f"shop: {'x' * (least - 1)}"), Clock())
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_caller(tmp_path: Path) -> None:

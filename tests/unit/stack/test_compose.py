@@ -55,8 +55,27 @@ def test_no_version_is_written_twice() -> None:
         assert VERSIONS.opensearch not in (CHECKOUT / name).read_text(), name
 
 
+def builds() -> dict[str, dict[str, Any]]:
+    """The services that build an image, by its name."""
+    made = [service for service in services().values() if "build" in service]
+    found = {service["image"]: service for service in made}
+    assert len(found) == len(made), "builds that give one name fail side by side"
+    return found
+
+
+def test_an_image_is_built_once_and_by_what_the_others_wait_for() -> None:
+    for name, service in services().items():
+        builder = builds()[service["image"]]
+        if service != builder:
+            waited_for = [services()[needed] for needed in service["depends_on"]]
+            assert builder in waited_for, name
+            assert service["pull_policy"] == "never", name
+        else:
+            assert service.get("pull_policy", "missing") == "missing", name
+
+
 def test_every_build_argument_is_given_and_every_copied_file_exists() -> None:
-    for service in services().values():
+    for service in builds().values():
         dockerfile = (CHECKOUT / service["build"]["dockerfile"]).read_text()
         needed = set(re.findall(r"^ARG (\w+)(?:=.*)?$", dockerfile, re.MULTILINE))
         assert needed == set(service["build"]["args"])
@@ -138,7 +157,8 @@ def test_the_gpu_service_is_the_sidecar_with_a_gpu_and_only_in_its_profile() -> 
 def test_the_gpu_service_has_an_image_with_tensorrt_and_keeps_its_engines() -> None:
     sidecar, gpu = services()["sidecar"], services()["sidecar-gpu"]
     assert gpu["image"] != sidecar["image"]
-    assert (sidecar["build"]["args"]["EXTRAS"], gpu["build"]["args"]["EXTRAS"]) == ("", "[gpu]")
+    plain = builds()[sidecar["image"]]
+    assert (plain["build"]["args"]["EXTRAS"], gpu["build"]["args"]["EXTRAS"]) == ("", "[gpu]")
     extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     assert extras["optional-dependencies"]["gpu"] == ["tensorrt"]
     added = {k: v for k, v in gpu["environment"].items() if k not in sidecar["environment"]}

@@ -20,7 +20,7 @@ from trainer.evaluation.scoring import Track, load_scorer
 
 __all__ = [
     "FORGOTTEN", "JUDGED", "TOO_SMALL", "Rules", "allowed", "checks", "forgotten", "gained", "kept",
-    "loss", "measured", "opponent", "promoted", "too_small",
+    "loss", "measured", "opponent", "promoted", "require_passed", "too_small",
 ]  # fmt: skip
 
 # The check of held-back judgments, and that of what earlier test parts held.
@@ -72,7 +72,16 @@ def promoted(
     """Puts a candidate into service that has passed against what serves now.
 
     Raises:
-        InvalidInput: it has not passed, or something else serves by now.
+        InvalidInput: as `require_passed`.
+    """
+    require_passed(registry, ref, candidate)
+    return registry.promote(ref, max_slowdown=max_slowdown)
+
+
+def require_passed(registry: Registry, ref: str, candidate: Candidate) -> None:
+    """
+    Raises:
+        InvalidInput: a candidate has not passed, or something else serves by now.
     """
     if candidate.outcome not in ("passed", "forced"):
         compare = (
@@ -91,7 +100,6 @@ def promoted(
                 f"{ref} stays a candidate. It was compared with {candidate.against}, and "
                 f"{serving or 'nothing'} serves by now. Compare it anew with `--dataset DATASET`."
             )
-    return registry.promote(ref, max_slowdown=max_slowdown)
 
 
 def measured(

@@ -1,7 +1,8 @@
 """Which bundle of a name is in service; kept beside the bundles, as `<name>/serving.json`.
 
     {"format": 1, "serving": "d48b357b5193", "history": ["805e3a5b43e5"],
-     "canary": {"hash": "0f1e2d3c4b5a", "percent": 5.0}, "shadow": null, "max_slowdown": null}
+     "candidates": [], "canary": {"hash": "0f1e2d3c4b5a", "percent": 5.0}, "shadow": null,
+     "max_slowdown": null}
 
 Without the file, the newest bundle of the name serves. With a pin, nothing else serves until the
 pin is changed, whatever is published. "serving": "none" is a pin on nothing: all bundles of the
@@ -9,7 +10,7 @@ name are candidates, and another name answers. Pure: what a command does is a fu
 state to the next, and the registry stores it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -57,6 +58,9 @@ class InService(_Model):
     # What served before, oldest first: a rollback takes the last. The same bundle never twice in a
     # row. "none", at the beginning: nothing did.
     history: Annotated[tuple[_Hash | Literal["none"], ...], Field(max_length=_HISTORY)] = ()
+    # Without a pin: candidates that nobody had promoted when it was taken away. None of them serves
+    # because what is newer does not, or served before. (One that comes later brings a pin.)
+    candidates: tuple[_Hash, ...] = ()
     canary: Trial | None = None
     shadow: Trial | None = None
     # How many times slower than the one in service the pinned bundle may be. None: the sidecar's
@@ -76,7 +80,8 @@ class InService(_Model):
         """
         newest = _newest_first(published)
         if not self.serving:
-            return [digits for digits in newest if digits not in self.trials]
+            waiting = {*self.candidates, *self.trials}
+            return [digits for digits in newest if digits not in waiting]
         past = [digits for digits in reversed(self.history) if digits not in self.trials]
         return [digits for digits in dict.fromkeys([self.serving, *past]) if digits in newest]
 
@@ -91,6 +96,22 @@ class InService(_Model):
         else:
             history = tuple(old for old in reversed(order) if old != digits)
         return self._serving(digits, history[-_HISTORY:], max_slowdown)
+
+    def following(
+        self,
+        published: Sequence[Published],
+        candidates: Collection[str],
+        max_slowdown: float | None = None,
+    ) -> "InService":
+        """Without a pin: with the newest promoted, and every newer one from then on.
+
+        Args:
+            candidates: hashes; of those, what served until now goes on standing by, and no other.
+        """
+        newest = _newest_first(published)[:1]
+        waiting = sorted({*candidates} - {*newest, *self.order(published)})
+        state = self._serving("".join(newest), (), max_slowdown)
+        return state.model_copy(update={"serving": "", "candidates": tuple(waiting)})
 
     def rolled_back(self, name: str, published: Sequence[Published]) -> "InService":
         """With what served before in service, which may be nothing; pinned, so that nothing newer
@@ -131,12 +152,13 @@ class InService(_Model):
                 f"{trial.hash} is in service itself, or alone; a {role} is tried beside another "
                 "bundle. Publish or promote another first."
             )
-        return self.model_copy(update={role: trial, "serving": served})
+        return self.model_copy(update={role: trial, "serving": served, "candidates": ()})
 
     def without(self, digits: str) -> "InService":
         """With a bundle forgotten that is neither in service nor tried."""
-        kept = tuple(old for old in self.history if old != digits)
-        return self.model_copy(update={"history": kept})
+        history = tuple(old for old in self.history if old != digits)
+        candidates = tuple(waiting for waiting in self.candidates if waiting != digits)
+        return self.model_copy(update={"history": history, "candidates": candidates})
 
     def _serving(
         self, digits: str, history: tuple[str, ...], max_slowdown: float | None
@@ -162,7 +184,7 @@ def parse_in_service(data: bytes, origin: str) -> InService:
     except ValidationError as error:
         raise InvalidInput(
             f"{origin}: {first_problem(error)}. Write it anew with `neuralrank models promote "
-            "NAME@HASH`, or delete it: the newest bundle then serves."
+            "NAME@HASH`; a candidate needs --force with --reason."
         ) from error
 
 

@@ -250,9 +250,10 @@ class Registry:
         except FileNotFoundError:
             return None
 
-    def candidates(self) -> dict[str, Candidate]:
-        """What is known of each, by `name@hash`."""
-        found = {ref: self.candidate(ref) for ref in self.refs()}
+    def candidates(self, name: str = "") -> dict[str, Candidate]:
+        """What is known of each, or of each of one name, by `name@hash`."""
+        refs = [ref for ref in self.refs() if name in ("", parse_ref(ref)[0])]
+        found = {ref: self.candidate(ref) for ref in refs}
         return {ref: candidate for ref, candidate in found.items() if candidate is not None}
 
     def record(self, ref: str, candidate: Candidate) -> None:
@@ -260,8 +261,9 @@ class Registry:
         self._replace(self._record(ref), candidate.model_dump_json(indent=2))
 
     def promote(self, ref: str, *, max_slowdown: float | None = None) -> str:
-        """Puts a bundle into service and pins it; a name alone follows its newest bundle again. A
-        `serving.json` that is damaged is written anew.
+        """Puts a bundle into service and pins it; a name alone follows its newest bundle again, and
+        other candidates that nobody promoted stay what they are. A `serving.json` that is damaged
+        is written anew.
 
         Args:
             max_slowdown: how many times slower than the one before it may be.
@@ -279,11 +281,13 @@ class Registry:
         except InvalidInput:
             state = None
         if not digits:
-            follows = {"serving": "", "history": ()}
-            self._write(name, (state or InService()).model_copy(update=follows))
+            # Of what served before a damaged one, nothing is known.
+            before = state or InService(serving=NONE)
+            candidates = {parse_ref(ref)[1] for ref in self.candidates(name)}
+            after = before.following(self.published(name), candidates, max_slowdown)
+            self._write(name, after)
             return self.resolve(name)
         bundle = self.get(ref)
-        # Of what served before a damaged one, nothing is known.
         after = (
             state.promoted(bundle.hash, self.published(name), max_slowdown)
             if state
@@ -342,7 +346,7 @@ class Registry:
             raise InvalidInput(
                 f"{full} is in service or tried. Promote another, or end the trial, first."
             )
-        if digits in state.history:
+        if digits in (*state.history, *state.candidates):
             self._write(name, state.without(digits))
         self._fs.rm(self._folder(full), recursive=True)
         if self._fs.exists(self._record(full)):
@@ -361,7 +365,9 @@ class Registry:
         state, published = self.in_service(name), self.published(name)
         if published:
             if not state.serving:
-                self._write(name, state.promoted(state.order(published)[0], published))
+                served = state.order(published)[:1]
+                pinned = state.promoted(served[0], published) if served else InService(serving=NONE)
+                self._write(name, pinned)
             return True
         held = self.answering(manifest) is not None
         if held or state.serving:  # what was removed may have left a state behind

@@ -250,11 +250,7 @@ def candidates(
         raise InvalidInput(f"NAME got {name!r}; allowed is a name without hash.")
     if name and name not in {parse_ref(ref)[0] for ref in target.refs()}:
         target.resolve(name)  # NotFound with a list, for a name that is not there
-    found = {
-        ref: candidate
-        for ref, candidate in target.candidates().items()
-        if not name or parse_ref(ref)[0] == name
-    }
+    found = target.candidates(name)
     rows = [_row(ref, "serving" if target.serves(ref) else "", found[ref]) for ref in found]
     if as_json:
         typer.echo(orjson.dumps(rows).decode())
@@ -305,7 +301,8 @@ def _compared(
 
 
 def _check_newest(target: Registry, name: str) -> None:
-    """Following the newest must not put a candidate into service that has not passed.
+    """Following the newest must not put a candidate into service that has not passed against what
+    serves now.
 
     Raises:
         InvalidInput: the newest is one.
@@ -313,8 +310,14 @@ def _check_newest(target: Registry, name: str) -> None:
     published = target.published(name)
     newest = f"{name}@{published[-1].hash}" if published else ""
     candidate = target.candidate(newest) if newest else None
-    if candidate is not None and candidate.outcome in ("waiting", "refused"):
+    if candidate is None or _serves(target, newest):
+        return
+    from trainer.gate import require_passed
+
+    try:
+        require_passed(target, newest, candidate)
+    except InvalidInput as error:
         raise InvalidInput(
-            f"The newest bundle, {newest}, is a candidate ({candidate.outcome}): "
-            f"{candidate.reason} Name a bundle by its hash, or remove this one first."
-        )
+            f"{name} can't follow its newest bundle. {error} Or name another by its hash, or "
+            "remove this one first."
+        ) from error

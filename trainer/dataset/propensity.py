@@ -20,7 +20,7 @@ the second has nothing to tell items apart by, such as with one query.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,9 @@ ESTIMATORS: Final = ("auto", "harvest", "regression-em", "none")
 _LEAST: Final = 1e-3
 # Clicks on items seen at both of two positions, from which on the two are compared.
 _CLICKS: Final = 20
-# Share of the impressions that must lie at places which are compared. With half of them, θ of the
-# others, taken from the place above, is off by as much as what regression-EM finds; with four
-# fifths by far less.
+# Share of the impressions, and of the clicks, that must lie at places which are compared. With half
+# of the impressions, θ of the others, taken from the place above, is off by as much as what
+# regression-EM finds; with four fifths by far less.
 _COMPARED: Final = 0.8
 _ROUNDS: Final = 50
 _SETTLED: Final = 1e-3
@@ -124,8 +124,9 @@ def harvest(seen: Seen) -> Theta:
     times that one was seen at k and v = n_k n_k' / (n_k + n_k') (the paper has v = 1; this counts
     those more that were seen more), ĉ_k = Σ_S v · (share clicked at k) and ¬ĉ_k = Σ_S v − ĉ_k.
     Then Σ_{k≠k'} ĉ_k log(θ_k r_kk') + ¬ĉ_k log(1 − θ_k r_kk') is maximised over all θ and over
-    r_kk' = r_k'k, how much the items of S are liked, in (0, 1). Positions that share too few items
-    with those are looked at like the one above.
+    r_kk' = r_k'k, how much the items of S are liked, in (0, 1). Compared are those positions, of
+    all that share items with each other, that were shown most. Others are looked at like the one
+    above; those above all that are compared, like the first of these: no place is looked at more.
 
     Raises:
         InvalidInput: most of what was shown is at positions that share too few items with others.
@@ -142,12 +143,17 @@ def harvest(seen: Seen) -> Theta:
     theta = _maximise(
         sets.clicks[np.ix_(compared, compared)], sets.misses[np.ix_(compared, compared)]
     )
-    # Of each position, the nearest above it that was compared.
+    # Of each position, the nearest above it that was compared; else the first.
     above = np.searchsorted(compared, np.arange(positions), side="right") - 1
     note = f"{sets.pairs:,} pairs of query and item were seen at several positions"
-    if others := sorted(set(seen.position.tolist()) - set((compared + 1).tolist())):
-        note += f"; not compared, and taken for as likely as the one above: {_spans(others)}"
-    return Theta("harvest", _scaled(theta)[above], note)
+    others = sorted(set(seen.position.tolist()) - set((compared + 1).tolist()))
+    for like, places in (
+        (f"place {compared[0] + 1}", [place for place in others if place <= compared[0]]),
+        ("the one above", [place for place in others if place > compared[0]]),
+    ):
+        if places:
+            note += f"; not compared, and taken for as likely as {like}: {_spans(places)}"
+    return Theta("harvest", _scaled(theta)[np.maximum(above, 0)], note)
 
 
 def regression_em(seen: Seen, features: Floats, *, seed: int = 0) -> Theta:
@@ -234,10 +240,11 @@ class _Interventions:
     clicks: Floats
     misses: Floats
     pairs: int
-    # Positions that are compared with the first, over others between them where need be: bool
+    # Positions that are compared with each other, over others between them where need be: bool
     # [positions].
     reached: NDArray[np.bool_]
-    # Whether there are several of them (where there are several), with most of what was shown.
+    # Whether there are several of them (where there are several), with most of what was shown and
+    # clicked.
     enough: bool
 
 
@@ -261,19 +268,21 @@ def _interventions(seen: Seen, positions: int) -> _Interventions:
     for table in (clicks, misses, counted):
         np.fill_diagonal(table, 0.0)
     linked = counted >= _CLICKS
-    reached = _reached(linked)
-    share = seen.shown[reached[seen.position - 1]].sum() / seen.shown.sum()
+    shown = np.bincount(seen.position - 1, weights=seen.shown, minlength=positions)
+    reached = _reached(linked, shown)
+    inside = reached[seen.position - 1]
+    share = min(part[inside].sum() / part.sum() for part in (seen.shown, seen.clicked))
     enough = share >= _COMPARED and (positions == 1 or reached.sum() > 1)
     return _Interventions(clicks * linked, misses * linked, pairs, reached, bool(enough))
 
 
-def _reached(linked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which positions can be reached from the first, bool [positions]."""
-    reached = np.zeros(len(linked), np.bool_)
-    reached[0] = True
-    while (wider := reached | linked[reached].any(axis=0)).sum() > reached.sum():
-        reached = wider
-    return reached
+def _reached(linked: NDArray[np.bool_], shown: NDArray[Any]) -> NDArray[np.bool_]:
+    """Of the sets of positions that can be reached from each other, the one that was shown most,
+    bool [positions]. It need not have the first: in some logs that is a place of advertisements."""
+    from scipy.sparse.csgraph import connected_components
+
+    _, parts = connected_components(linked, directed=False)
+    return np.asarray(parts == np.bincount(parts, shown).argmax())
 
 
 def _spans(numbers: Sequence[int]) -> str:
@@ -294,7 +303,7 @@ def _maximise(clicks: Floats, misses: Floats) -> Floats:
         clicks, misses: as `_Interventions` has them, of positions that are all compared.
     """
     from scipy.optimize import minimize
-    from scipy.special import expit
+    from scipy.special import expit, logit
 
     positions = len(clicks)
     upper = np.triu_indices(positions, 1)
@@ -313,6 +322,29 @@ def _maximise(clicks: Floats, misses: Floats) -> Floats:
         gradient = np.concatenate([of_theta, of_liked])
         return -float(value.sum()) / total, -gradient / total
 
-    start = np.zeros(positions + len(upper[0]))
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2_000})
+    # Far from its end the loss is as good as flat for places that were seldom seen: it begins near
+    # it, and goes on for as long as float64 lets it.
+    theta, liked = _nearly(clicks, misses)
+    found = minimize(
+        loss,
+        logit(np.concatenate([theta, liked[upper]])),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 2_000, "ftol": 1e-13, "gtol": 1e-8},
+    )
     return np.asarray(expit(found.x[:positions]), np.float64)
+
+
+def _nearly(clicks: Floats, misses: Floats) -> tuple[Floats, Floats]:
+    """θ, the highest near 1, and r by least squares: log θ_k − log θ_k' is the logarithm of the
+    ratio of what was clicked at both, and counts by the reciprocal of its variance."""
+    total = clicks + misses
+    share = (clicks + 0.5) / (total + 1.0)
+    ratio = np.log(share / share.T)
+    weight = np.where(total > 0, 1.0 / (1.0 / (clicks + 0.5) + 1.0 / (clicks.T + 0.5)), 0.0)
+    # The normal equations; they leave a factor of θ open.
+    normal = np.diag(weight.sum(axis=1)) - weight
+    logs = np.linalg.lstsq(normal, (weight * ratio).sum(axis=1))[0]
+    theta = np.clip(0.95 * np.exp(logs - logs.max()), _LEAST / 10, 0.95)
+    liked = share / theta[:, None]
+    return theta, np.clip((liked + liked.T) / 2, _LEAST, 1.0 - _LEAST)

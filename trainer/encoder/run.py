@@ -116,6 +116,7 @@ def train_encoder(
         "what": "encoder",
         "data": data.description.created,
         "source": fields.get("source", ""),
+        "source_weights": checkpoint.digest(),
         "positive_from": options.positive_from,
         "temperature": options.temperature,
         "negatives": options.negatives,

@@ -23,7 +23,9 @@ __all__ = [
     "UNKNOWN_ITEM",
     "Limits",
     "Verdicts",
+    "actions",
     "find_bots",
+    "pages_of",
 ]
 
 NOT_UBI: Final = "not UBI"
@@ -38,6 +40,9 @@ REASONS: Final = (NOT_UBI, NO_QUERY, NO_ITEM, DUPLICATE, CLOCK_SKEW, BOT, UNKNOW
 
 _IMPRESSION: Final = "impression"
 _MINUTE_MS: Final = 60_000
+# What makes two rows of one time the same.
+_OF_QUERIES: Final = ("query_id", "user", "user_query", "hits")
+_OF_EVENTS: Final = ("action", "user", "query_id", "user_query", "item_id", "ordinal")
 
 
 @dataclass(frozen=True)
@@ -75,19 +80,27 @@ class Verdicts:
     """Says of each row why it is left out; "" where it is not."""
 
     def __init__(
-        self, bots: set[str], asked: dict[str, int], unknown: set[str], now: int, limits: Limits
+        self,
+        bots: set[str],
+        their_pages: set[str],
+        asked: dict[str, int],
+        unknown: set[str],
+        now: int,
+        limits: Limits,
     ) -> None:
         """
         Args:
             bots: users whose rows are left out.
+            their_pages: queries of which all rows are left out, by query_id.
             asked: when each query was asked, ms.
             unknown: items that are not there.
             now: when the pull began, ms.
         """
-        self._bots, self._asked, self._unknown = bots, asked, unknown
+        self._bots, self._their_pages = bots, their_pages
+        self._asked, self._unknown = asked, unknown
         self._skew = round(limits.skew * 1000)
         self._latest = now + self._skew
-        self._same: tuple[int, set[Any]] = (-1, set())
+        self._earlier = _Earlier()
         self.counts: Counter[str] = Counter()
 
     def of_queries(self, table: pa.Table) -> list[str]:
@@ -98,7 +111,7 @@ class Verdicts:
 
     def next_table(self) -> None:
         """Duplicates are looked for anew."""
-        self._same = (-1, set())
+        self._earlier = _Earlier()
 
     def _all(self, table: pa.Table, one: Any) -> list[str]:
         found = [one(row) for row in table.to_pylist()]
@@ -108,47 +121,66 @@ class Verdicts:
     def _query(self, row: dict[str, Any]) -> str:
         if row["problem"]:
             return str(row["problem"])
-        content = (row["query_id"], row["user"], row["user_query"], tuple(row["hits"]))
-        if self._seen(row["time"], content):
+        if self._earlier.has(row, _OF_QUERIES):
             return DUPLICATE
         if row["time"] > self._latest:
             return CLOCK_SKEW
-        return BOT if row["user"] in self._bots else ""
+        return BOT if self._of_a_bot(row) else ""
 
     def _event(self, row: dict[str, Any]) -> str:
         if row["problem"]:
             return str(row["problem"])
-        names = ("action", "user", "query_id", "user_query", "item_id", "ordinal")
-        if self._seen(row["time"], tuple(row[name] for name in names)):
+        if self._earlier.has(row, _OF_EVENTS):
             return DUPLICATE
         asked = self._asked.get(row["query_id"], row["time"])
         if row["time"] > self._latest or row["time"] < asked - self._skew:
             return CLOCK_SKEW
-        if row["user"] in self._bots:
+        if self._of_a_bot(row):
             return BOT
         return UNKNOWN_ITEM if row["item_id"] in self._unknown else ""
 
-    def _seen(self, time: int, content: Any) -> bool:
-        """Whether there was one of the same time and content; rows come in order of time."""
-        if self._same[0] != time:
-            self._same = (time, set())
-        if content in self._same[1]:
-            return True
-        self._same[1].add(content)
-        return False
+    def _of_a_bot(self, row: dict[str, Any]) -> bool:
+        return row["user"] in self._bots or row["query_id"] in self._their_pages
+
+
+class _Earlier:
+    """The rows of one time; those of the time before are forgotten, since rows come in order."""
+
+    def __init__(self) -> None:
+        self._time = -1
+        self._rows: set[tuple[str, ...]] = set()
+
+    def has(self, row: dict[str, Any], names: tuple[str, ...]) -> bool:
+        """Whether there was one with the same in these columns; from now on there is."""
+        if row["time"] != self._time:
+            self._time, self._rows = row["time"], set()
+        content = tuple(repr(row[name]) for name in names)
+        known = content in self._rows
+        self._rows.add(content)
+        return known
 
 
 def actions(tables: Iterable[pa.Table]) -> Iterator[tuple[str, int]]:
-    """User and time of what a user did: queries, and events but impressions."""
+    """User and time of what a user did: queries, and events but impressions. What was logged twice
+    counts once, as does a basket, however many items it has."""
+    earlier, before = _Earlier(), None
     for table in tables:
-        kept = table
+        kept: pa.Table = table
+        names: tuple[str, ...] = _OF_QUERIES
         if "action" in table.column_names:
-            kept = table.filter(pc.not_equal(table["action"], _IMPRESSION))
-        before = None
-        for name, user, at in zip(
-            *(kept[column].to_pylist() for column in ("id", "user", "time")), strict=True
-        ):
-            # A basket is one action, however many items it has.
-            if name != before:
-                yield user, at
-            before = name
+            kept, names = table.filter(pc.not_equal(table["action"], _IMPRESSION)), _OF_EVENTS
+        for row in kept.select(["id", "time", *names]).to_pylist():
+            if row["user"] and not earlier.has(row, names) and row["id"] != before:
+                yield row["user"], row["time"]
+                before = row["id"]
+
+
+def pages_of(bots: set[str], tables: Iterable[pa.Table]) -> set[str]:
+    """Queries of these users, and those on which they acted, by query_id. Of who is signed in, a
+    query often names the device alone, and events the user."""
+    found: set[str] = set()
+    names = pa.array(sorted(bots), pa.string())
+    for table in tables:
+        theirs = table.filter(pc.is_in(table["user"], names))
+        found.update(pc.unique(theirs["query_id"]).to_pylist())
+    return found - {"", None}

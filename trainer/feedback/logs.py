@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -161,12 +162,10 @@ def _table(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def _together(tables: list[pa.Table]) -> pa.Table:
-    """As one, in order of time; a document that was pulled twice counts once."""
-    if len(tables) == 1:
-        return tables[0]
-    whole = pa.concat_tables(tables)
-    # The id that a later pull has again is at a later place than the first.
-    first: dict[str, int] = {}
-    for place, name in enumerate(whole["id"].to_pylist()):
-        first.setdefault(name, place)
-    return whole.take(pa.array(list(first.values()), pa.int64())).sort_by("time")
+    """As one, in order of time; a document that was pulled twice counts once, with all of its rows:
+    a basket has one for each item."""
+    whole = tables[0]
+    for table in tables[1:]:
+        known = pc.is_in(table["id"], whole["id"])
+        whole = pa.concat_tables([whole, table.filter(pc.invert(known))])
+    return whole if len(tables) == 1 else whole.sort_by("time")

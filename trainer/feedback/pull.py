@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from heapq import merge
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,7 @@ from trainer.feedback.cleaning import (
     Verdicts,
     actions,
     find_bots,
+    pages_of,
 )
 from trainer.feedback.logs import DROPPED, EVENTS, QUERIES, Pulled, read_pulled, write_pulled
 from trainer.feedback.pieces import Pieces
@@ -282,6 +284,7 @@ class _Pull:
         queries, events = self._pieces["queries"], self._pieces["events"]
         both = merge(actions(queries.tables()), actions(events.tables()), key=itemgetter(1))
         bots = find_bots(both, self._request.limits.bot_rate)
+        their_pages = pages_of(bots, chain(queries.tables(), events.tables())) if bots else set()
         asked: dict[str, int] = {}
         for table in queries.tables():
             rows = zip(table["query_id"].to_pylist(), table["time"].to_pylist(), strict=True)
@@ -294,7 +297,7 @@ class _Pull:
                 items.update(pc.unique(table["item_id"]).to_pylist())
         known = items - {""}
         unknown = set(unknown_items(self._client, self._request.index, known)) if known else set()
-        return Verdicts(bots, asked, unknown, now, self._request.limits)
+        return Verdicts(bots, their_pages, asked, unknown, now, self._request.limits)
 
     def _count(self, reader: Reader) -> int:
         try:

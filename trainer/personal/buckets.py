@@ -36,12 +36,12 @@ class Buckets:
         return cls(tuple(groups))
 
 
-def padded(rows: Sequence[Numbers], length: int, fill: int) -> Numbers:
-    """The last `length` of each, filled in front to the longest, int64 [rows, longest]."""
+def padded(rows: Sequence[Numbers], length: int, fill: int, *, behind: bool = False) -> Numbers:
+    """The last `length` of each, filled to the longest, in front or behind: int64 [rows, l]."""
     cut = [row[-length:] for row in rows]
     longest = max(map(len, cut))
     out = np.full((len(cut), longest), fill, np.int64)
     for at, row in enumerate(cut):
-        if len(row):
-            out[at, longest - len(row) :] = row
+        first = 0 if behind else longest - len(row)
+        out[at, first : first + len(row)] = row
     return out

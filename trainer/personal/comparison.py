@@ -41,7 +41,7 @@ from trainer.personal.neural import (
     ranker,
     train_ranker,
 )
-from trainer.personal.sasrec import Sasrec, SequenceOptions, train_sasrec
+from trainer.personal.sasrec import READS, Sasrec, SequenceOptions, train_sasrec
 from trainer.personal.sequences import UNKNOWN, Histories, Numbers
 from trainer.personal.statistics import PAIR_FEATURES, ItemStatistics
 
@@ -196,7 +196,7 @@ class _Made:
     @cached_property
     def _sequence(self) -> tuple[Sasrec, Sasrec]:
         options = self.options.sequence
-        out = self.folder / f"sasrec-{_digest(options)}"
+        out = self.folder / f"sasrec-{_digest(options, READS)}"
         self.watcher.say(f"sasrec: in {out}")
         return train_sasrec(self.histories, options, out, exclude_seen=self.exclude_seen)
 
@@ -235,7 +235,7 @@ class _Made:
         blind, sequence = self._sequence
         content = self.content()
         # A version that reads other columns makes its own.
-        read = " ".join((content.digest, *FEATURES, *PAIR_FEATURES))
+        read = " ".join((content.digest, READS, *FEATURES, *PAIR_FEATURES))
         name = f"neuralrank-{_digest((options, self.options.sequence), read)}"
         file = self.folder / f"{name}.safetensors"
         vectors = centred(content.vectors)

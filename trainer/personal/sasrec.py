@@ -26,8 +26,12 @@ from trainer.personal.buckets import Buckets, padded
 from trainer.personal.measure import Scores, guess
 from trainer.personal.sequences import Histories
 
-__all__ = ["Sasrec", "SequenceModel", "SequenceOptions", "next_item_loss", "train_sasrec"]
+__all__ = [
+    "READS", "Sasrec", "SequenceModel", "SequenceOptions", "next_item_loss", "train_sasrec",
+]  # fmt: skip
 
+# How histories are read, for what is kept: weights that have learned to look at padding are others.
+READS: Final = "padded behind"
 _DEV_USERS: Final = 1_000
 
 
@@ -76,13 +80,18 @@ class SequenceModel(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """int64 [b, l], padded in front with `items` → what comes after each place, [b, l, d]."""
+        """int64 [b, l], padded behind with `items` → what comes after each place, [b, l, d]."""
         length = rows.shape[1]
-        places = self.place(torch.arange(length - 1, -1, -1, device=rows.device))
+        later = self.lengths(rows)[:, None] - 1 - torch.arange(length, device=rows.device)  # [b, l]
+        places = self.place(later.clamp(min=0))
         hidden = self.dropout(self.item(rows) * math.sqrt(self.width) + places)
+        # No place looks at later ones, so none looks at padding.
         causal = torch.ones(length, length, dtype=torch.bool, device=rows.device).triu(1)
-        # Padding is only ever in front, and its places are never asked: it need not be masked.
         return self.norm(self.layers(hidden, mask=causal, is_causal=True))
+
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Without padding, int64 [b]."""
+        return (rows != self.items).sum(dim=1)
 
 
 def next_item_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -94,8 +103,10 @@ def next_item_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     rows, negatives = batch["rows"], batch["negatives"]
     inner = model.module if hasattr(model, "module") else model
     items = inner.items
-    before, after = rows[:, :-1], rows[:, 1:]
-    known = (before != items) & (after != items)
+    after = rows[:, 1:]
+    known = after != items
+    # The last item of each is only guessed: what comes before it is read as if it were the newest.
+    before = rows[:, :-1].masked_fill(~known, items)
     hidden, target = model(before)[known], after[known]  # [positions, d], [positions]
     table = inner.item.weight
     own = (hidden * table[target]).sum(-1, keepdim=True)
@@ -119,11 +130,13 @@ class Sasrec:
         return table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-9)
 
     def scores(self, histories: Histories, places: Sequence[int]) -> Scores:
-        rows = padded([histories.rows[at] for at in places], self.length, self.model.items)
+        read = [histories.rows[at] for at in places]
+        rows = torch.from_numpy(padded(read, self.length, self.model.items, behind=True))
         with torch.no_grad():
-            # Only the newest place is asked.
-            newest = self.model.eval()(torch.from_numpy(rows))[:, -1]
-            logits: Scores = (newest @ self.model.item.weight[: self.model.items].T).numpy()
+            # Only the newest place of each is asked.
+            newest = self.model.lengths(rows).clamp(min=1) - 1
+            hidden = self.model.eval()(rows)[torch.arange(len(rows)), newest]  # [b, d]
+            logits: Scores = (hidden @ self.model.item.weight[: self.model.items].T).numpy()
         return logits
 
 
@@ -172,7 +185,8 @@ def _run(
 
     def batch(numbers: Rows, random: np.random.Generator) -> dict[str, Tensor]:
         users = np.concatenate([buckets.groups[number] for number in numbers])
-        read = padded([rows[user] for user in users], options.length + 1, model.items)
+        cut = [rows[user] for user in users]
+        read = padded(cut, options.length + 1, model.items, behind=True)
         negatives = random.integers(0, model.items, options.negatives)
         return {"rows": torch.from_numpy(read), "negatives": torch.from_numpy(negatives)}
 

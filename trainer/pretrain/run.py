@@ -48,7 +48,7 @@ def run_pretraining(
 
     Raises:
         InvalidSettings: a method that does not go with this start; or as `trainer.loop.search`.
-        InvalidInput: as `trainer.loop.train`.
+        InvalidInput: as `Pretraining`, or as `trainer.loop.train`.
     """
     _check_method(training.method, new)
     if training.method == "full" and not training.learning_rate:
@@ -56,7 +56,7 @@ def run_pretraining(
 
     def fit(chosen: TrainingOptions) -> tuple[Adapted, Outcome]:
         adapted = _adapted(Pretraining(start, chosen.seed), chosen, len(corpus.train))
-        return adapted, train(pretraining(adapted, start, corpus, chosen), chosen)
+        return adapted, train(pretraining(adapted, start, corpus, chosen, new=new), chosen)
 
     folder = Path(training.out) / MODEL
     adapted, outcome, found = fitted(training, trials, fit, METRIC, lower_is_better=True)

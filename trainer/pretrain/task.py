@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final
 
 import numpy as np
@@ -26,13 +27,20 @@ _DEFAULT_TOKENS: Final = 128
 
 
 def pretraining(
-    adapted: Adapted, start: Checkpoint, corpus: Corpus, options: TrainingOptions
+    adapted: Adapted,
+    start: Checkpoint,
+    corpus: Corpus,
+    options: TrainingOptions,
+    *,
+    new: bool = False,
 ) -> Task:
     """The task: both losses added up, as in the paper; the loss on the part that is held back is
     what early stopping follows.
 
     Args:
         adapted: a `Pretraining` of `start`, as it is trained.
+        new: whether the weights of `start` are random. A run that goes on need not have the same
+            ones: another processor draws others.
     """
     tokenizer = read_tokenizer(start.tokenizer, "tokenizer.json")
     longest = min(options.max_length or _DEFAULT_TOKENS, start.positions)
@@ -51,6 +59,8 @@ def pretraining(
         identity={
             "what": "pretrain",
             "source": start.fields.get("source", ""),
+            "source_weights": "" if new else start.digest(),
+            **_sizes(start),
             "corpus": _fingerprint(corpus),
         },
         model=adapted.model,
@@ -63,6 +73,11 @@ def pretraining(
         extra=adapted.extra,
         describe=lambda row: repr(corpus.train[row].first[:40]),
     )
+
+
+def _sizes(start: Checkpoint) -> dict[str, int | float]:
+    words, hidden = start.weights["embeddings.word_embeddings.weight"].shape
+    return {**asdict(start.config), "hidden": hidden, "vocabulary": words}
 
 
 def _loss(model: nn.Module, batch: Batch) -> Tensor:

@@ -43,7 +43,7 @@ class Agreement:
     texts: int
     # The largest difference of a score (or of a vector's number).
     difference: float
-    # Pearson's, of all outputs.
+    # Pearson's, of all outputs. 1 where torch's are all the same, 0 where only the bundle's are.
     correlation: float
     # Share of pairs of texts that both order alike, of those that torch sets apart by more than
     # float32's noise.
@@ -153,8 +153,9 @@ def _compare(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> Agreeme
     if not np.isfinite(found).all():
         raise InvalidBundle("The exported graph gives NaN or infinity. It is not published.")
     difference = float(np.abs(wanted - found).max(initial=0.0))
-    spread = float(np.std(wanted)) > 0 and float(np.std(found)) > 0
-    correlation = float(np.corrcoef(wanted.ravel(), found.ravel())[0, 1]) if spread else 1.0
+    correlation = float(np.ptp(wanted) == 0)
+    if np.ptp(wanted) > 0 and np.ptp(found) > 0:
+        correlation = float(np.corrcoef(wanted.ravel(), found.ravel())[0, 1])
     first = wanted if wanted.ndim == 1 else wanted @ wanted[0]
     second = found if found.ndim == 1 else found @ found[0]
     apart, also = first[:, None] - first, second[:, None] - second

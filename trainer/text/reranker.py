@@ -196,13 +196,15 @@ class _Data:
             "dataset_created": dataset.description.created,
             "pairs": len(judged),
             "from": source.fields.get("source", ""),
-            # Of what `neuralrank train compress` makes smaller.
+            # Of what `neuralrank train compress` makes smaller: it says more than its digest.
             "pruned": source.fields.get("pruned", ""),
+            "source_weights": source.digest(),
             "loss": options.loss,
             "list_size": options.list_size,
             # The best checkpoint is that of a measurement on these.
             "dev_queries": options.dev_queries,
             "teacher": teacher.fields.get("source", "") if teacher else "",
+            "teacher_weights": teacher.digest() if teacher else "",
         }
         taught = None
         if teacher:

@@ -67,10 +67,7 @@ def _score(checkpoint: Checkpoint, judged: Judged, files: list[Path]) -> None:
 
 def _key(checkpoint: Checkpoint, judged: Judged) -> str:
     """Of the same teacher and the same pairs, the same."""
-    digest = hashlib.sha256()
-    for name in sorted(checkpoint.weights):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(checkpoint.weights[name]).tobytes())
+    digest = hashlib.sha256(checkpoint.digest().encode())
     # The queries as they are read: what was kept of them whole is another teacher's.
     for texts in ([as_read(query) for query in judged.queries], judged.texts):
         digest.update("\0".join(texts).encode("utf-8", "surrogatepass"))

@@ -22,6 +22,9 @@ from trainer.update.window import Window
 __all__ = ["Learner", "Options", "Stages"]
 
 _DATASET: Final = "dataset.json"
+# Behind the name of a round's folder: left for a person to look at, and on its way out.
+_FAILED: Final = ".failed"
+_LEFT: Final = ".left"
 
 
 class Stages(Protocol):
@@ -201,7 +204,8 @@ class Learner:
         rounds = (*state.rounds, result)
         write_state(self.folder, State(name=self.name, until=current.until, rounds=rounds))
         for number in range(1, current.number - self.options.keep + 1):
-            shutil.rmtree(self._work(number), ignore_errors=True)
+            for suffix in ("", _FAILED, _LEFT):
+                shutil.rmtree(f"{self._work(number)}{suffix}", ignore_errors=True)
         return result
 
     def _work(self, number: int) -> Path:
@@ -209,12 +213,18 @@ class Learner:
 
     def _leave_window(self, state: State, work: Path, *, kept: bool = False) -> None:
         """The next round takes this window too: what came late is not lost. A folder that is kept,
-        for a person to look at, is named `….failed`, in the place of the one before."""
+        for a person to look at, is named `….failed`, in the place of the one before.
+
+        The folder goes first and in one step: a round that is begun with the state finds nothing of
+        another window there, wherever this is interrupted.
+        """
+        left = work.with_name(work.name + (_FAILED if kept else _LEFT))
+        shutil.rmtree(left, ignore_errors=True)
+        if work.exists():
+            work.rename(left)
         write_state(self.folder, state.model_copy(update={"current": None}))
-        failed = work.with_name(f"{work.name}.failed")
-        shutil.rmtree(failed if kept else work, ignore_errors=True)
-        if kept and work.exists():
-            work.rename(failed)
+        if not kept:
+            shutil.rmtree(left, ignore_errors=True)
 
     def _compared(self, ref: str, data: Dataset, memory: Memory, where: Path) -> Candidate:
         if self.registry.resolve(self.name) == ref:

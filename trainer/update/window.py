@@ -95,7 +95,8 @@ def pull_window(
 ) -> Mapping[str, int] | None:
     """Brings the logs of a round to a folder, as `trainer.feedback.Logs`.
 
-    Interrupted at any point, the same call goes on where it was.
+    Interrupted at any point, the same call goes on where it was; what is there of another window
+    goes.
 
     Args:
         index: events on items that it does not hold are left out. "": none are.
@@ -108,7 +109,9 @@ def pull_window(
     """
     done = read_pulled(folder)
     if done is not None:
-        return done.counts
+        if (done.since, done.until) == (window.since, window.until):
+            return done.counts
+        shutil.rmtree(folder)
     until, seen = milliseconds(window.until, "until"), milliseconds(window.seen, "seen")
     begin = milliseconds(window.since, "since")
     taken = _Taken.open(window.before) if window.before is not None else None

@@ -53,7 +53,8 @@ def pretrain(
         typer.Option(
             "--from",
             metavar="SOURCE",
-            help="Weights to go on from: package:NAME, hub:ORG/NAME, a folder, a bundle. Default: "
+            help="Weights to go on from: package:NAME, hub:ORG/NAME, a folder, a bundle; without "
+            "what a Hugging Face folder has no place for (package:neuralrank has some). Default: "
             "none, a new model with a vocabulary of these texts.",
         ),
     ] = "",

@@ -61,6 +61,29 @@ def test_a_candidate_never_serves_by_being_the_newest() -> None:
     assert (promoted.serving, promoted.canary, promoted.history) == (C, None, (B,))
 
 
+def test_without_a_pin_again_a_candidate_that_nobody_promoted_stays_one() -> None:
+    there = published(A, B, C, D)
+    state = InService().promoted(A, published(A)).promoted(C, published(A, B, C))
+    state = state.following(there, {B, C})  # D is a person's, and C was promoted
+    assert state.order(there) == [D, C, A]
+    assert state.following(there, {B, C}).order(there) == [D, C, A]
+    assert state.rolled_back("x", there).order(there) == [C, A]
+    assert state.promoted(B, there).order(there) == [B, D, C, A]
+    assert state.trying("canary", Trial(hash=D), there).serving == C
+    assert state.order(published(A, B)) == [A]
+
+
+def test_the_newest_is_promoted_by_following_it() -> None:
+    there = published(A, B)
+    state = InService().trying("canary", Trial(hash=B), there).following(there, {B}, 3.0)
+    assert state.order(there) == [B, A]
+    assert (state.canary, state.max_slowdown) == (None, 3.0)
+    # What a rollback allowed is not for what comes after it.
+    back = InService().rolled_back("x", there)
+    assert back.following(there, ()).max_slowdown is None
+    assert InService().following((), ()).order(()) == []
+
+
 def test_under_a_pin_on_nothing_only_a_promotion_serves() -> None:
     state = InService(serving=NONE)
     assert state.order(published(A, B)) == []
@@ -82,7 +105,7 @@ def test_the_served_bundle_is_no_candidate_of_itself() -> None:
 
 
 @given(
-    st.lists(st.sampled_from(["promote", "back", "canary", "end"]), max_size=20),
+    st.lists(st.sampled_from(["promote", "follow", "back", "canary", "end"]), max_size=20),
     st.lists(st.sampled_from([A, B, C, D]), min_size=20, max_size=20),
 )
 def test_whatever_is_done_something_published_serves_and_no_candidate(
@@ -95,6 +118,9 @@ def test_whatever_is_done_something_published_serves_and_no_candidate(
             if step == "promote":
                 state = state.promoted(digits, there)
                 assert state.order(there)[0] == digits
+            elif step == "follow":
+                state = state.following(there, {B, C})
+                assert state.order(there)[0] == D
             elif step == "back":
                 before = state.order(there)[0]
                 state = state.rolled_back("x", there)

@@ -8,6 +8,7 @@ import pytest
 from neuralrank.bundles.bundle import MODEL, Bundle, write_bundle
 from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound, Unsupported
+from sidecar.models.plan import Reader
 from tests.unit.answering import answering
 from tests.unit.conftest import tiny_bundle
 
@@ -214,6 +215,34 @@ def test_a_candidate_waits_for_its_promotion(registry: Registry, tmp_path: Path)
     assert registry.get("tiny-encoder").ref == second.ref
 
 
+def test_a_candidate_that_waits_is_none_of_the_newest(registry: Registry, tmp_path: Path) -> None:
+    def published(number: int, *, candidate: bool = False) -> str:
+        made = {"created": f"2026-01-0{number}T00:00:00Z", "parent": str(number)}
+        bundle = tiny_bundle(tmp_path / str(number), "encoder", **made)
+        return registry.publish(bundle, candidate=candidate).ref
+
+    name = "tiny-encoder"
+    first, waiting, added = published(1), published(2, candidate=True), published(3)
+    assert registry.promote(name) == added
+    order = Reader(registry).look().orders[name]  # a sidecar's: what it loads if one is damaged
+    assert order == [added, first]
+    assert registry.rollback(name) == first
+    assert registry.promote(name) == added
+    registry._fs.pipe_file(f"{registry._root}/{name}/serving.json", b"{")
+    assert registry.promote(name) == added
+    registry.remove(waiting)
+    again = published(2)  # now by a person
+    assert Reader(registry).look().orders[name] == [added, again, first]
+    registry.remove(again)
+    published(2, candidate=True)
+    assert registry.promote(name) == added
+    for gone in (first, added):  # by other means than `models remove`
+        registry._fs.rm(registry._folder(gone), recursive=True)
+    published(4, candidate=True)
+    with pytest.raises(NotFound, match=f"Nothing serves under.*{waiting}"):
+        registry.resolve(name)
+
+
 def test_a_new_name_is_no_way_round_the_gate(registry: Registry, tmp_path: Path) -> None:
     served = registry.publish(tiny_bundle(tmp_path / "1", "cross_encoder", name="small"))
     assert registry.answering(served.manifest) == served.ref
@@ -393,7 +422,7 @@ def test_a_damaged_state_of_service_is_said(tmp_path: Path, encoder_bundle: Bund
     registry = Registry(str(tmp_path / "registry"))
     bundle = registry.publish(encoder_bundle)
     (bundle.path.parent / "serving.json").write_text("{")
-    with pytest.raises(InvalidInput, match=r"serving\.json.*delete it"):
+    with pytest.raises(InvalidInput, match=r"serving\.json.*models promote NAME@HASH"):
         registry.get("tiny-encoder")
     assert registry.get(bundle.ref).ref == bundle.ref
 

@@ -398,6 +398,36 @@ def test_what_was_compared_with_another_is_compared_anew(
     assert run("promote", second).exit_code == 0  # what was found still holds
 
 
+def test_following_the_newest_is_no_way_round_the_gate(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    first, second = refs
+    error = run("promote", "ranker").exception
+    assert isinstance(error, InvalidInput)
+    assert f"can't follow its newest bundle. {second} stays a candidate" in str(error)
+    data = held_back(Dataset.open(tmp_path / "data"))
+    assert measured(registry, second, data, "data", SMALL, untracked).outcome == "passed"
+    other = registry.publish(seeded(tmp_path / "3", 3, name="another")).ref
+    registry.record(second, registry.candidates()[second].model_copy(update={"against": other}))
+    error = run("promote", "ranker").exception
+    assert isinstance(error, InvalidInput)
+    assert f"compared with {other}, and {first} serves by now" in str(error)
+    assert registry.resolve("ranker") == first
+    registry.promote(second)
+    assert run("promote", "ranker").exit_code == 0  # it serves already
+
+
+def test_who_rolls_back_gets_no_candidate_that_was_refused(
+    tmp_path: Path, registry: Registry, refs: tuple[str, str]
+) -> None:
+    first, second = refs
+    assert run("promote", second, "--dataset", tmp_path / "other").exit_code == 3
+    third = registry.publish(seeded(tmp_path / "3", 3)).ref
+    assert run("promote", "ranker").exit_code == 0
+    assert registry.resolve("ranker") == third
+    assert json.loads(run("rollback", "ranker", "--json").stdout)["ref"] == first
+
+
 def test_what_is_forgotten_of_earlier_times_counts(
     tmp_path: Path, registry: Registry, refs: tuple[str, str]
 ) -> None:

@@ -65,6 +65,45 @@ def test_a_place_that_is_seldom_seen_is_taken_for_the_one_above() -> None:
     assert estimate(seen(*rows), np.arange(3.0).reshape(-1, 1)).estimator == "regression-em"
 
 
+def rarely_read_on(first: int = 1) -> Seen:
+    """Looks fall as 1 / place, from the first on; places behind the tenth are shown a hundredth as
+    often. At each pair of neighbours, three items are seen."""
+    rows = []
+    for at in range(1, 40):
+        for item in range(3):
+            for place in (at, at + 1):
+                shown = 40_000 if place <= 10 else 400
+                clicked = round(shown * (0.2 + 0.3 * item) / place)
+                rows.append((3 * at + item, place + first - 1, shown, clicked))
+    return seen(*rows)
+
+
+def test_places_that_are_seldom_seen_are_estimated_as_well() -> None:
+    """They were taken for up to nine times as likely: the search for θ ended before it came to
+    them."""
+    assert harvest(rarely_read_on()).values == pytest.approx(1 / np.arange(1, 41), rel=0.15)
+
+
+@pytest.mark.parametrize("stray", [(), ((500, 1, 40, 8),)])
+def test_the_first_place_need_not_be_among_what_is_compared(
+    stray: tuple[tuple[int, int, int, int], ...],
+) -> None:
+    """Such as where it belongs to an advertisement that is not logged, or not by all."""
+    moved = rarely_read_on(first=2)
+    rows = zip(moved.pair, moved.position, moved.shown, moved.clicked, strict=True)
+    found = estimate(seen(*rows, *stray), np.arange(501.0).reshape(-1, 1))
+    assert found.estimator == "harvest"
+    assert found.values[1:] == pytest.approx(harvest(rarely_read_on()).values)
+    assert found.values[0] == 1.0  # as the second
+    assert ("not compared, and taken for as likely as place 2: 1" in found.note) == bool(stray)
+
+
+def test_a_first_place_with_many_of_the_clicks_is_not_taken_for_the_second() -> None:
+    """No item of it is ever seen elsewhere."""
+    rows = [(0, 2, 100, 80), (0, 3, 100, 40), (1, 3, 100, 40), (1, 4, 100, 20), (2, 1, 90, 80)]
+    assert estimate(seen(*rows), np.arange(3.0).reshape(-1, 1)).estimator == "regression-em"
+
+
 def test_the_expectations_of_em_by_hand() -> None:
     """θ = 0.5 and γ = 0.4, shown 10 times, clicked 2: of the 8 without a click, 1 − θγ = 0.8, a
     look and no liking 0.5·0.6/0.8 = 0.375, liking and no look 0.4·0.5/0.8 = 0.25. So there were

@@ -176,3 +176,8 @@ def test_a_run_goes_on_only_for_the_same_loss_and_measurement(trained: Trained) 
         run(options, training(trained.outcome.out))
     with pytest.raises(InvalidInput, match=r"holds a run with dev_items 2000; this one has 5"):
         run(replace(OPTIONS, dev_items=5), training(trained.outcome.out))
+    weights = {name: weight + 0.1 for name, weight in checkpoint().weights.items()}
+    with pytest.raises(InvalidInput, match="holds a run with source_weights"):
+        train_encoder(
+            shop(), replace(checkpoint(), weights=weights), OPTIONS, training(trained.outcome.out)
+        )

@@ -89,7 +89,9 @@ def test_a_basket_is_a_row_for_each_item_and_one_action(
 
 
 def test_what_is_left_out_and_why(tmp_path: Path) -> None:
-    robot = [event(100 + n, "click", "a", user="robot", place=n) for n in range(4)]
+    robot = [
+        event(100 + n, "click", "a", user="robot", query="by-robot", place=n) for n in range(4)
+    ]
     slow = [event(1000 + 30 * n, "click", "a", user="slow", place=n) for n in range(4)]
     same = event(10, "click", "a")
     cluster = Cluster(
@@ -127,6 +129,52 @@ def test_what_is_left_out_and_why(tmp_path: Path) -> None:
     dropped = pq.read_table(tmp_path / "dropped.parquet").to_pylist()
     assert {"index": "ubi_events", "id": "again", "reason": "duplicates"} in dropped
     assert len(dropped) == 11
+
+
+def test_pages_of_a_signed_in_robot_go_with_it(tmp_path: Path) -> None:
+    """As OpenSearch's plugin writes them: queries name the device, events who is signed in."""
+    asked = [query(20 * n, f"r{n}", user="device", query_response_hit_ids=["a"]) for n in range(3)]
+    seen = [event(20 * n, "impression", "a", user="device", query=f"r{n}") for n in range(3)]
+    clicked = [
+        event(20 * n + k, "click", "a", user="device", query=f"r{n}", place=k, user_id="robot")
+        for n in range(3)
+        for k in range(4)
+    ]
+    cluster = Cluster(
+        [*asked, query(30, "unclicked", user="device"), query(40, "q")],
+        [*seen, *clicked, event(41, "click", "b")],
+    )
+    request = Request("2026-01-01", "2026-01-02", limits=Limits(bot_rate=5))
+    assert left_out(fetch(cluster, tmp_path, request)) == {"bots by rate": 3 + 3 + 12}
+    logs = Logs.open(tmp_path)
+    assert logs.queries["query_id"].to_pylist() == ["unclicked", "q"]
+    assert logs.events["item_id"].to_pylist() == ["b"]
+
+
+def test_what_a_robot_that_is_known_by_its_queries_does_goes_with_it(tmp_path: Path) -> None:
+    asked = [query(n, f"r{n}", user="device") for n in range(6)]
+    clicked = event(7, "click", "a", user="device", query="r5", user_id="robot")
+    cluster = Cluster([*asked, query(40, "q")], [clicked, event(41, "click", "b")])
+    request = Request("2026-01-01", "2026-01-02", limits=Limits(bot_rate=5))
+    assert left_out(fetch(cluster, tmp_path, request)) == {"bots by rate": 7}
+
+
+def test_nobody_is_a_robot_because_a_client_logs_twice(tmp_path: Path) -> None:
+    def again(row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"_id": f"{row['_id']}-again", "sort": [row["sort"][0], 10**8]}
+
+    queries = [query(n, f"q{n}") for n in range(3)]
+    basket = event(9, "purchase", "a")
+    basket["_source"]["event_attributes"] = {"object": [{"object_id": "a"}, {"object_id": "b"}]}
+    events = [event(5, "click", "a"), event(5, "click", "b"), basket]
+    cluster = Cluster(
+        [*queries, *map(again, queries)],
+        [*events, *map(again, events)],
+    )
+    request = Request("2026-01-01", "2026-01-02", limits=Limits(bot_rate=6))
+    assert left_out(fetch(cluster, tmp_path / "six", request)) == {"duplicates": 3 + 4}
+    fewer = Request("2026-01-01", "2026-01-02", limits=Limits(bot_rate=5))
+    assert left_out(fetch(cluster, tmp_path / "five", fewer))["bots by rate"] == 7
 
 
 def test_an_index_that_is_not_there_is_said_before_anything_is_pulled(tmp_path: Path) -> None:
@@ -392,6 +440,20 @@ def test_several_pulls_are_one_and_a_document_counts_once(tmp_path: Path) -> Non
     times = logs.events["time"].to_pylist()
     assert times == sorted(times)
     assert (logs.since[:10], logs.until[:10]) == ("2026-01-01", "2026-01-02")
+
+
+def test_several_pulls_keep_all_items_of_a_basket(tmp_path: Path) -> None:
+    def basket(at: float) -> dict[str, Any]:
+        row = event(at, "purchase", "")
+        row["_source"]["event_attributes"] = {"object": [{"object_id": "a"}, {"object_id": "b"}]}
+        return row
+
+    cluster = Cluster([query(0, "q")], [basket(1), basket(3), basket(5)])
+    fetch(cluster, tmp_path / "a", Request("2026-01-01", "2026-01-01T00:00:04"))
+    fetch(cluster, tmp_path / "b", Request("2026-01-01T00:00:02", "2026-01-02"))
+    events = Logs.open(tmp_path / "a", tmp_path / "b").events
+    assert sorted(events["item_id"].to_pylist()) == ["a", "a", "a", "b", "b", "b"]
+    assert len(set(events["id"].to_pylist())) == 3
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,16 @@ from trainer.personal import (  # noqa: E402
     read_targets,
 )
 from trainer.personal.baselines import Neighbours, Popularity, neighbours, tuned_neighbours  # noqa: E402
+from trainer.personal.buckets import padded  # noqa: E402
 from trainer.personal.measure import Guessed, difference, guess, ranks  # noqa: E402
 from trainer.personal.neural import NeuralOptions  # noqa: E402
 from trainer.personal.ranker import scales  # noqa: E402
-from trainer.personal.sasrec import SequenceOptions  # noqa: E402
+from trainer.personal.sasrec import (  # noqa: E402
+    Sasrec,
+    SequenceModel,
+    SequenceOptions,
+    next_item_loss,
+)
 from trainer.personal.statistics import PAIR_FEATURES, ItemStatistics, profiles  # noqa: E402
 
 # Circles of items that users walk along: what comes next hangs on what came last, and hardly on
@@ -65,6 +71,25 @@ def walks() -> tuple[list[str], dict[str, list[str]], dict[str, str]]:
         walk = [f"{circle}-{(start + step) % ROUND}" for step in range(length + 1)]
         histories[f"user {user}"], targets[f"user {user}"] = walk[:-1], walk[-1]
     return items, histories, targets
+
+
+def test_what_comes_next_does_not_hang_on_who_shares_the_batch() -> None:
+    torch.manual_seed(0)
+    items, options = [str(number) for number in range(30)], SequenceOptions(width=16, length=20)
+    model = SequenceModel(len(items), options)
+    torch.nn.init.normal_(model.place.weight)
+    histories = Histories.of(items, {"short": items[:2], "one": items[5:6], "long": items[3:30]})
+    system = Sasrec(model, options.length)
+    together = system.scores(histories, range(3))
+    for user in range(3):
+        np.testing.assert_allclose(system.scores(histories, [user])[0], together[user], atol=1e-5)
+
+    def loss(*users: int) -> float:
+        rows = padded([histories.rows[user] for user in users], 21, len(items), behind=True)
+        batch = {"rows": torch.from_numpy(rows), "negatives": torch.arange(len(items))}
+        return next_item_loss(model.eval(), batch).item()
+
+    assert loss(0, 2) == pytest.approx((1 * loss(0) + 20 * loss(2)) / 21, abs=1e-5)
 
 
 def test_a_file_of_histories_is_read_and_ids_lose_their_order(tmp_path: Path) -> None:

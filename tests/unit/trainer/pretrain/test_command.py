@@ -39,6 +39,10 @@ def test_a_new_model_is_made_of_catalogue_queries_and_dataset_and_goes_on(
     done = command(*arguments)
     assert done.exit_code == 0, done.output
     assert "descriptions" in done.stdout
+    # Heads share the width: with another number the weights have the same shapes.
+    other = command(*arguments, "--heads", "4").exception
+    assert isinstance(other, InvalidInput)
+    assert "holds a run with heads 2; this one has 4" in str(other)
     made = checkpoint(str(tmp_path / "run" / "model"))
     assert made.weights["embeddings.word_embeddings.weight"].shape[1] == 16
     # Further, from there.
@@ -61,13 +65,18 @@ def test_a_new_model_is_made_of_catalogue_queries_and_dataset_and_goes_on(
         (["--catalogue", "none.jsonl"], NotFound, "none.jsonl"),
         (["--method", "lora"], InvalidSettings, "lora without --from"),
         (["--method", "prefix"], InvalidSettings, "takes full, lora or adalora"),
+        (
+            ["--from", "package:neuralrank"],
+            InvalidInput,
+            "package:neuralrank has marks on words that both texts have; pretraining writes a",
+        ),
     ],
 )
 def test_what_can_not_be_used_is_said(
     catalogue: Path, tmp_path: Path, arguments: list[str], error: type[Exception], words: str
 ) -> None:
-    if "--method" in arguments:
-        arguments = ["--catalogue", str(catalogue), *SIZES, *arguments]
+    if arguments[:1] in (["--method"], ["--from"]):
+        arguments = ["--catalogue", str(catalogue), *SIZES, *TRAINING, *arguments]
     done = command("--out", tmp_path / "run", *arguments)
     assert isinstance(done.exception, error)
     assert words in str(done.exception)

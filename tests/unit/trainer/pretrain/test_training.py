@@ -23,7 +23,7 @@ from trainer.pretrain.run import run_pretraining
 from trainer.pretrain.task import pretraining
 from trainer.pretrain.texts import Corpus, Pair, split_off
 from trainer.pretrain.tokenizer import train_tokenizer
-from trainer.text.methods import Adapted
+from trainer.text.methods import Adapted, adapt
 from trainer.text.model import TextModel, weights_of
 from trainer.text.sources import read_source
 
@@ -152,6 +152,32 @@ def test_small_weights_are_added_to_those_that_it_goes_on_from(
     with torch.no_grad():
         measured = again.evaluate(again.model)
     assert measured["dev_loss"] == pytest.approx(done.outcome.best["dev_loss"], abs=1e-4)
+
+
+def test_what_a_hugging_face_folder_has_no_place_for_is_said(tiny: Checkpoint) -> None:
+    for method, words in (("prefix", "a prefix"), ("adapters", "bottlenecks")):
+        weights = weights_of(adapt(TextModel(tiny, "score"), method, 1).model)
+        with pytest.raises(InvalidInput, match=f"from scratch has {words}; .* hub:ORG/NAME"):
+            Pretraining(replace(tiny, weights=weights), seed=0)
+    narrow = dict(tiny.weights)
+    for part in ("query", "key", "value"):
+        for name in ("weight", "bias"):
+            key = f"encoder.layer.1.attention.self.{part}.{name}"
+            narrow[key] = narrow[key][:16]
+    output = "encoder.layer.1.attention.output.dense.weight"
+    narrow[output] = narrow[output][:, :16]
+    with pytest.raises(InvalidInput, match="has layers that something was pruned from"):
+        Pretraining(replace(tiny, weights=narrow), seed=0)
+
+
+def test_it_goes_on_from_the_same_weights_only(
+    tiny: Checkpoint, corpus: Corpus, tmp_path: Path
+) -> None:
+    options = replace(training(tmp_path), steps=1, method="lora")
+    run_pretraining(tiny, corpus, options, new=False)
+    other = {name: weight + 0.1 for name, weight in tiny.weights.items()}
+    with pytest.raises(InvalidInput, match="holds a run with source_weights"):
+        run_pretraining(replace(tiny, weights=other), corpus, options, new=False)
 
 
 def test_trials_choose_the_lowest_loss(tiny: Checkpoint, corpus: Corpus, tmp_path: Path) -> None:

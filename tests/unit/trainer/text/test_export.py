@@ -84,6 +84,30 @@ def test_a_graph_that_computes_something_else_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_int8_bundle_with_one_score_for_everything_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    def flat(weights: Any, config: Any, head: Any, precision: str) -> Any:
+        if precision == "int8":
+            weights = weights | {"classifier.weight": np.zeros((1, 32), np.float32)}
+        return write_bert(weights, config, head, precision)
+
+    monkeypatch.setattr(sys.modules["trainer.text.export"], "write_bert", flat)
+    with pytest.raises(InvalidBundle, match=r"correlate with torch's by 0\.000 only"):
+        exported(tmp_path / "bundle", "int8")
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_torch_has_one_score_for_everything_so_has_the_bundle(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint()
+    model = TextModel(checkpoint, "score")
+    torch.nn.init.zeros_(model.classifier.weight)
+    made = export(model, checkpoint.tokenizer, tmp_path / "bundle", FIELDS, "int8", CLEAN)
+    assert made[1].correlation == 1.0
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_graph_that_does_not_load_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str

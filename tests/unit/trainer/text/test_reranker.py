@@ -230,6 +230,23 @@ def test_a_run_goes_on_only_for_the_same_measurement(training: TrainingOptions) 
         train_reranker(tiny_dataset(), tiny_checkpoint(), RerankerOptions(dev_queries=1), training)
 
 
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_run_goes_on_only_from_the_same_weights(
+    training: TrainingOptions, *, taught: bool
+) -> None:
+    """A folder of the same name may hold another model by now; lora's small weights are of one."""
+    options = RerankerOptions(loss="margin-mse" if taught else "bce")
+    short = replace(training, steps=1, method="lora")
+    base = tiny_checkpoint(source="runs/base")
+    train_reranker(tiny_dataset(), base, options, short, teacher=base if taught else None)
+    weights = {name: weight + 0.1 for name, weight in base.weights.items()}
+    other = replace(base, weights=weights)
+    source, teacher = (base, other) if taught else (other, None)
+    which = "teacher" if taught else "source"
+    with pytest.raises(InvalidInput, match=f"holds a run with {which}_weights '[0-9a-f]+'; this"):
+        train_reranker(tiny_dataset(), source, options, short, teacher=teacher)
+
+
 def test_no_examples_is_refused(training: TrainingOptions) -> None:
     empty = replace(tiny_dataset(), examples=EXAMPLES.empty_table())
     with pytest.raises(InvalidInput, match="train part of the dataset has no judged"):

@@ -17,9 +17,10 @@ from tests.unit.trainer.evaluation.shop import as_ranked_by, dataset, untracked
 from tests.unit.trainer.test_gate import seeded
 from trainer.dataset import Dataset
 from trainer.gate import Rules
+from trainer.update import rounds
 from trainer.update.kinds import OfTexts
 from trainer.update.rounds import Learner, Options
-from trainer.update.state import Round, locked, read_state
+from trainer.update.state import Round, locked, read_state, write_state
 from trainer.update.window import Window
 
 SINCE = "2026-01-01T00:00:00+00:00"
@@ -46,6 +47,8 @@ class Shop:
         self.windows.append((window.since, window.until))
         self.pulled.append(window)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / window.until).touch()
+        assert len(list(folder.iterdir())) == 1, "logs of another window"
         return {"clicks": 7} if self.events else None
 
     def dataset(self, logs: Path, folder: Path) -> None:
@@ -283,6 +286,34 @@ def test_too_little_to_learn_from_is_said_and_the_window_grows(
     assert shop.windows[2] == (SINCE, (NOON + timedelta(hours=2)).isoformat())
 
 
+@pytest.mark.parametrize("step", ["rmtree", "rename", "write_state"])
+@pytest.mark.parametrize("quiet", [True, False])
+def test_interrupted_while_a_window_is_left_no_part_of_it_is_lost(
+    tmp_path: Path, shop: Shop, registry: Registry, monkeypatch: pytest.MonkeyPatch,
+    *, step: str, quiet: bool,
+) -> None:  # fmt: skip
+    def interrupted(*arguments: Any, **_: Any) -> None:
+        if step == "write_state" and arguments[1].current is not None:
+            write_state(*arguments)  # that a round begins
+        else:
+            raise KeyboardInterrupt
+
+    shop.events = not quiet
+    shop.fails["dataset"] = InvalidInput("One class only")
+    with monkeypatch.context() as patch:
+        patch.setattr({"rmtree": shutil, "rename": Path}.get(step, rounds), step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            one(tmp_path, shop, registry)
+    shop.events = True
+    shop.fails.clear()
+    shop.trained = shop.liked = 2
+    one(tmp_path, shop, registry, hours=1)
+    last = one(tmp_path, shop, registry, hours=2)
+    windows = sorted(set(shop.windows))
+    assert last.outcome != "nothing"
+    assert [since for since, _ in windows] == [SINCE, windows[0][1]]
+
+
 def test_where_the_parent_is_gone_the_next_round_begins_with_what_serves(
     tmp_path: Path, shop: Shop, registry: Registry
 ) -> None:
@@ -418,3 +449,17 @@ def test_folders_of_old_rounds_go(tmp_path: Path, shop: Shop, registry: Registry
         shop.trained = shop.liked = 2 + hour % 2
         one(tmp_path, shop, registry, hours=hour, keep=2)
     assert sorted(p.name for p in (tmp_path / "state/rounds").iterdir()) == ["0003", "0004"]
+
+
+def test_what_failed_of_old_rounds_goes_with_them(
+    tmp_path: Path, shop: Shop, registry: Registry
+) -> None:
+    for hour in range(4):
+        shop.fails["train"] = InvalidInput("One class only")
+        with pytest.raises(InvalidInput):
+            one(tmp_path, shop, registry, hours=2 * hour, keep=2)
+        shop.trained = shop.liked = 2 + hour % 2
+        one(tmp_path, shop, registry, hours=2 * hour + 1, keep=2)
+    assert sorted(p.name for p in (tmp_path / "state/rounds").iterdir()) == [
+        "0003", "0003.failed", "0004", "0004.failed",
+    ]  # fmt: skip

@@ -155,6 +155,16 @@ def test_an_interrupted_round_goes_on_and_is_not_cut_twice(tmp_path: Path) -> No
     assert pull_window(cluster, window, tmp_path, "", LIMITS) == counts  # type: ignore[arg-type]
 
 
+def test_what_is_there_of_another_window_is_not_this_one_s(tmp_path: Path) -> None:
+    shelf = [("ubi_events", 0.0, event(n, "click", "a", place=n)) for n in (5, 15)]
+    cluster = Living(shelf).until(100)
+    for end, clicks in ((10, 1), (20, 2)):
+        window = Window(at(0), at(end), at(end + 5))
+        counts = pull_window(cluster, window, tmp_path / "logs", "", LIMITS)  # type: ignore[arg-type]
+        assert counts is not None
+        assert counts["clicks"] == clicks == Logs.open(tmp_path / "logs").events.num_rows
+
+
 def test_logs_without_a_note_of_what_was_taken_and_a_damaged_note(tmp_path: Path) -> None:
     cluster = Living([("ubi_events", 0.0, event(n, "click", "a", place=n)) for n in (45, 55)])
     (tmp_path / "old").mkdir()  # of an earlier version

@@ -32,7 +32,10 @@ def default_home() -> Path:
 class Settings(BaseSettings):
     """What every command needs to find the stack."""
 
-    model_config = SettingsConfigDict(env_prefix="NEURALRANK_", frozen=True, extra="ignore")
+    # An empty variable, as ${X:-} makes one, is none: as a home it would be the current folder.
+    model_config = SettingsConfigDict(
+        env_prefix="NEURALRANK_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     # The local stack's folder: nodes, models, logs, state. Some GB; give it a disk with room.
     home: Path = Field(default_factory=default_home)
@@ -97,6 +100,8 @@ def load_settings(**flags: Any) -> Settings:
         settings = Settings(**given)
         if settings.state_file.is_file():
             state = json.loads(settings.state_file.read_text())
+            if not isinstance(state, dict):
+                raise ValueError("no object")
             found = {
                 name: state[name]
                 for name in ("opensearch_url", "sidecar")
@@ -109,8 +114,9 @@ def load_settings(**flags: Any) -> Settings:
             for problem in error.errors()
         )
         raise InvalidSettings(f"Settings can't be used: {problems}.") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise InvalidSettings(
-            f"{settings.state_file} is not JSON ({error}). Delete it and run `neuralrank up`."
+            f"{settings.state_file} is not what `neuralrank up` writes ({error}). Delete it and "
+            "run `neuralrank up`."
         ) from error
     return settings

@@ -4,6 +4,7 @@ This is the one place that may import every stage: it wires them together.
 """
 
 import sys
+from io import TextIOWrapper
 from typing import NoReturn
 
 import typer
@@ -45,6 +46,10 @@ def main() -> None:
     """Runs the command line; an expected error becomes one line on stderr and its exit code."""
     from neuralrank.cli import commands  # noqa: F401  registers the subcommands
 
+    for stream in (sys.stdout, sys.stderr):
+        # Where a terminal knows no Chinese: rather question marks than no answer at all.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         try:
             app()

@@ -125,7 +125,7 @@ def apply(
                 {"name": name, "error": str(error)} for name, error in outcome.failed.items()
             ],
         }
-        typer.echo(orjson.dumps(value).decode())
+        typer.echo(orjson.dumps(value))
     if outcome.interrupted is not None:
         said = "Interrupted. What was not done is as it was; do it again."
         print(f"neuralrank: {said} {outcome.interrupted}".rstrip(), file=sys.stderr)
@@ -162,7 +162,7 @@ def export(
     with closing(connect(load_settings())) as client:
         paths = write(client, name, to, config_folder(), overwrite=overwrite)
     if as_json:
-        typer.echo(orjson.dumps({"files": [str(path) for path in paths]}).decode())
+        typer.echo(orjson.dumps({"files": [str(path) for path in paths]}))
         return
     for path in paths:
         plain_console().print(str(path), highlight=False, soft_wrap=True)
@@ -224,7 +224,7 @@ def _show_renewed(each: "Renewed") -> None:
 
 def _show(changes: "list[Change]", as_json: bool, nothing: str) -> None:
     if as_json:
-        typer.echo(orjson.dumps({"changes": [change.json() for change in changes]}).decode())
+        typer.echo(orjson.dumps({"changes": [change.json() for change in changes]}))
         return
     out = plain_console()
     if not changes and nothing:

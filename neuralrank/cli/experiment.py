@@ -28,6 +28,8 @@ __all__ = ["experiment"]
 
 # Below this, a difference is called one.
 _ALPHA = 0.05
+# More than there are people.
+_MOST_USERS = 10**10
 
 experiment = typer.Typer(
     help="Two ways of ranking compared on users: what the logs say, and how many users it takes.",
@@ -141,8 +143,13 @@ def size(
             "Give --rate and --lift for an A/B test (--deviation may be added), or --preference "
             "for interleaving."
         )
+    if users > _MOST_USERS:
+        raise InvalidInput(
+            f"That takes {users:.1e} users, more than there will ever be. Look for a larger "
+            "difference."
+        )
     if as_json:
-        typer.echo(orjson.dumps(answer | {"power": power, "alpha": alpha}).decode())
+        typer.echo(orjson.dumps(answer | {"power": power, "alpha": alpha}))
     else:
         table_console().print(words, highlight=False)
 

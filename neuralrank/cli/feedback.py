@@ -106,7 +106,7 @@ def load(
         "warnings": warnings,
     }
     if as_json:
-        typer.echo(orjson.dumps(summary).decode())
+        typer.echo(orjson.dumps(summary))
         return
     out = plain_console()
     out.print(f"{summary['queries']:,} queries and {summary['events']:,} events written.")
@@ -144,6 +144,9 @@ def log(
 
     if not user.strip():
         raise InvalidInput("--user is empty. Name the user whose event it is.")
+    for name, text in (("--user", user), ("--item", item), ("--query", query)):
+        if not text.isascii() and text != text.encode("utf-8", "replace").decode():
+            raise InvalidInput(f"{name} is {text!r}, which is no UTF-8. Set the terminal to UTF-8.")
     event = ubi.Event.from_row(
         {
             "action_name": action,
@@ -173,7 +176,7 @@ def log(
     if refused:
         raise InvalidInput(f"OpenSearch refused the event: {refused[0].reason}.")
     if as_json:
-        typer.echo(orjson.dumps({"id": identity, "event": row, "warnings": warnings}).decode())
+        typer.echo(orjson.dumps({"id": identity, "event": row, "warnings": warnings}))
     else:
         on = f" on {item}" if item else ""
         plain_console().print(f"Logged: {user} {action}{on}.", highlight=False)
@@ -213,7 +216,7 @@ def forget(
             f"{ubi.MAX_USER} are not indexed: no search finds their documents. Delete those by "
             "_id. Nothing was deleted."
         )
-    which = {"bool": {"should": [ubi.user_events(user) for user in users]}}
+    which = ubi.user_events(*users)
     count = _count if dry_run else _delete
     # Longer than other commands: it goes through all that the user did.
     with closing(connect(load_settings(), timeout=600.0)) as client:
@@ -225,7 +228,7 @@ def forget(
         # Last: they say which queries were the user's, also to who runs this again after a failure.
         deleted = {"events": count(client, ubi.EVENTS_INDEX, which), "queries": queries}
     if as_json:
-        typer.echo(orjson.dumps(deleted | {"dry_run": dry_run}).decode())
+        typer.echo(orjson.dumps(deleted | {"dry_run": dry_run}))
         return
     what = f"{deleted['events']:,} events and {deleted['queries']:,} queries"
     plain_console().print(f"{what} would be deleted." if dry_run else f"{what} deleted.")

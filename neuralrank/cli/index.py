@@ -200,7 +200,7 @@ def index(
     said = unserved(settings, summary.encoder)
     summary = replace(summary, warnings=(*summary.warnings, *said))
     if as_json:
-        typer.echo(orjson.dumps(summary.json()).decode())
+        typer.echo(orjson.dumps(summary.json()))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("alias", f"{summary.alias} → {summary.index}")

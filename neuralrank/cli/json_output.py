@@ -11,4 +11,5 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.
 
 
 def print_json(value: Any) -> None:
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    # Bytes: JSON is UTF-8, whatever the terminal is.
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))

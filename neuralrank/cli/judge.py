@@ -324,7 +324,7 @@ def _listed(skipped: Skipped) -> str:
 
 def _show(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(orjson.dumps(report).decode())
+        typer.echo(orjson.dumps(report))
         return
     out = plain_console()
 

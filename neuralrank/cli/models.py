@@ -47,7 +47,7 @@ def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
     roles = _roles(found, bundles)
     if as_json:
         rows = [{**_json(bundle), "service": roles[bundle.ref]} for bundle in bundles]
-        typer.echo(orjson.dumps(rows).decode())
+        typer.echo(orjson.dumps(rows))
         return
     # The whole name: other commands take it.
     ref = Column("bundle", no_wrap=True)
@@ -114,7 +114,7 @@ def show(
     """Shows one bundle's manifest."""
     bundle = open_registry(registry).get(ref)
     if as_json:
-        typer.echo(orjson.dumps({**_json(bundle), "path": str(bundle.path)}).decode())
+        typer.echo(orjson.dumps({**_json(bundle), "path": str(bundle.path)}))
         return
     table = Table(box=None, show_header=False)
     table.add_row("bundle", bundle.ref)
@@ -201,7 +201,7 @@ def add_(
                 )
             ]
     if as_json:
-        typer.echo(orjson.dumps([_json(bundle) for bundle in bundles]).decode())
+        typer.echo(orjson.dumps([_json(bundle) for bundle in bundles]))
     else:
         for bundle in bundles:
             typer.echo(f"{bundle.ref} ({bundle.manifest.kind})")
@@ -244,7 +244,7 @@ def status(
         for row in answer.bundles
     ]
     if as_json:
-        typer.echo(orjson.dumps(rows).decode())
+        typer.echo(orjson.dumps(rows))
         return
     ref = Column("bundle", no_wrap=True)
     table = Table(ref, "kind", "state", "service", "what there is to say", box=None)

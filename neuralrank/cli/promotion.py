@@ -178,7 +178,7 @@ def promote(
             promoted(target, full, candidate, max_slowdown)
         except InvalidInput as error:
             if as_json:
-                typer.echo(orjson.dumps(_row(full, "candidate", candidate)).decode())
+                typer.echo(orjson.dumps(_row(full, "candidate", candidate)))
             print(f"neuralrank: {error}", file=sys.stderr)
             if not as_json and dataset is not None:
                 _say_found(candidate, passed=False)
@@ -253,7 +253,7 @@ def candidates(
     found = target.candidates(name)
     rows = [_row(ref, "serving" if target.serves(ref) else "", found[ref]) for ref in found]
     if as_json:
-        typer.echo(orjson.dumps(rows).decode())
+        typer.echo(orjson.dumps(rows))
         return
     ref, against = Column("bundle", no_wrap=True), Column("against", overflow="fold")
     table = Table(ref, "outcome", "service", against, "compared", "why", box=None)

@@ -20,8 +20,12 @@ __all__ = ["number", "price", "show", "side_by_side", "warn_degraded"]
 _DROPPED = 20
 
 
-def show(out: Console, page: Page, *, explain: bool) -> None:
-    """A page as a table; with `explain` each hit's score in numbers and what moved it."""
+def show(out: Console, page: Page, *, explain: bool, start: int = 0) -> None:
+    """A page as a table; with `explain` each hit's score in numbers and what moved it.
+
+    Args:
+        start: hits before it.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     # On a narrow terminal rich cuts the columns that may wrap, and only then the others: a title
     # that is cut is still known, a price or a score that is cut is another one. Other commands take
@@ -35,7 +39,7 @@ def show(out: Console, page: Page, *, explain: bool) -> None:
     if explain:
         for name in ("relevance", "affinity", "retrieval"):
             table.add_column(name, justify="right", no_wrap=True)
-    for place, hit in enumerate(page.hits, start=1):
+    for place, hit in enumerate(page.hits, start=start + 1):
         row: list[str | Text] = [
             str(place),
             _line(hit.id),
@@ -49,7 +53,7 @@ def show(out: Console, page: Page, *, explain: bool) -> None:
         table.add_row(*row)
     out.print(table)
     if explain:
-        _reasons(out, page, "Why:")
+        _reasons(out, page, "Why:", start)
     state = "re-ranked" if page.reranked else "in the order of OpenSearch"
     out.print(
         f"{len(page.hits)} of {page.total} hits, {state}, {page.took_ms:.0f} ms",
@@ -121,12 +125,12 @@ def _line(text: str) -> Text:
     return Text(text, no_wrap=True, overflow="ellipsis")
 
 
-def _reasons(out: Console, page: Page, heading: str) -> None:
+def _reasons(out: Console, page: Page, heading: str, start: int = 0) -> None:
     """What moved each hit, in words; nothing where nothing was re-ranked."""
     if not any(hit.parts.get("summary") for hit in page.hits):
         return
     out.print(Text(f"\n{heading}", style="bold"))
-    for place, hit in enumerate(page.hits, start=1):
+    for place, hit in enumerate(page.hits, start=start + 1):
         out.print(Text(f"  {place:>2} {hit.id}: {hit.parts.get('summary', '')}"))
 
 

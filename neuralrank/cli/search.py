@@ -113,7 +113,7 @@ def search(
 
         ranked = page(options)
         if not compare:
-            output(ranked, explain=explain, as_json=as_json)
+            output(ranked, explain=explain, as_json=as_json, start=start)
             return
         # The same filters, so that what differs is the order alone. Lexical has none: hard
         # filters are the sidecar's.
@@ -234,7 +234,7 @@ def look(
     pipeline = _RANK_ONLY if options.keys() - {"explain"} else NO_PIPELINE
     with closing(connect(settings)) as opened:
         page = ask(opened, name, query, options, size=size, start=start, pipeline=pipeline)
-    output(page, explain=explain, as_json=as_json)
+    output(page, explain=explain, as_json=as_json, start=start)
 
 
 def everything(
@@ -244,15 +244,15 @@ def everything(
     check_window(start, size)
     with closing(connect(load_settings())) as client:
         page = ask(client, name, {"match_all": {}}, options, size=size, start=start)
-    output(page, explain=explain, as_json=as_json)
+    output(page, explain=explain, as_json=as_json, start=start)
 
 
-def output(page: Page, *, explain: bool, as_json: bool) -> None:
+def output(page: Page, *, explain: bool, as_json: bool, start: int = 0) -> None:
     results.warn_degraded(page)
     if as_json:
         print_json(page.json())
     else:
-        results.show(table_console(), page, explain=explain)
+        results.show(table_console(), page, explain=explain, start=start)
 
 
 def request_options(*, user: str, explain: bool, filters: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.console import plain_console
 from neuralrank.credentials import sign_in
-from neuralrank.errors import EXIT_CODE, Unavailable
+from neuralrank.errors import EXIT_CODE, InvalidSettings, Unavailable
 from neuralrank.settings import Settings, load_settings
 from neuralrank.stack import OpenSearch, State, UpOptions
 from neuralrank.stack import down as stack_down
@@ -34,7 +34,23 @@ Home = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
+# Flags of a node that `up` starts.
+_OF_OWN_NODE = ("opensearch_port", "transport_port", "heap", "plugin_zip")
+
+
+def _of_own_node(ctx: typer.Context) -> list[str]:
+    """The flags given that ask for a node of this stack's own."""
+    return [f"--{name.replace('_', '-')}" for name in _OF_OWN_NODE if _is_flag(ctx, name)]
+
+
+def _is_flag(ctx: typer.Context, name: str) -> bool:
+    """Whether a parameter was given as a flag, and not by the environment."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def up(
+    ctx: typer.Context,
     home: Home = None,
     opensearch_port: Annotated[
         int | None,
@@ -97,8 +113,20 @@ def up(
     Exit codes: 0 healthy; 3 a flag can't be used; 5 something did not become healthy; 7 no JDK,
     Maven, disk space or port, or an existing OpenSearch lacks the plugins.
     """
-    settings = load_settings(home=home, opensearch_url=opensearch_url or None)
     console = plain_console(stderr=True, highlight=False)
+    if opensearch_url and (asked := _of_own_node(ctx)):
+        if _is_flag(ctx, "opensearch_url"):
+            raise InvalidSettings(
+                f"--opensearch-url uses a node that runs already, and {asked[0]} is of one of this "
+                "stack's own. Leave one of them out."
+            )
+        console.print(
+            f"{asked[0]} asks for a node of this stack's own: the OpenSearch that the environment "
+            "names is left alone",
+            soft_wrap=True,
+        )
+        opensearch_url = None
+    settings = load_settings(home=home, opensearch_url=opensearch_url or None)
     options = UpOptions(
         home=settings.home.resolve(),
         registry=_absolute(settings.registry_path),

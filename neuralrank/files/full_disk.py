@@ -16,6 +16,8 @@ _WORDS: Final = re.compile(
     "|".join(
         [
             *(rf"\(os error {number}\)" for number in _FULL),
+            # Of copies of whole folders: `shutil.Error` has a text for each file, and no number.
+            *(rf"\[Errno {number}\]" for number in _FULL),
             "database or disk is full",
             r"\d+ requested and \d+ written",
         ]

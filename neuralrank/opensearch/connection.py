@@ -262,12 +262,12 @@ def _address(transport: Transport) -> str:
 
 
 def _options(settings: Settings, timeout: float, retries: int) -> dict[str, Any]:
-    parts = urlsplit(settings.opensearch_url)
     try:
+        parts = urlsplit(settings.opensearch_url)
         port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidSettings(
             # With an "@" it has a password that was not written as an address has it.
             f"opensearch_url is {settings.opensearch_url.rpartition('@')[2]!r}; allowed is an "
@@ -275,12 +275,13 @@ def _options(settings: Settings, timeout: float, retries: int) -> dict[str, Any]
             "password go to NEURALRANK_OPENSEARCH_USER and NEURALRANK_OPENSEARCH_PASSWORD."
         )
     secure = parts.scheme == "https"
+    shown = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     host: dict[str, Any] = {
         "host": parts.hostname,
         "port": port or (443 if secure else 9200),
         "use_ssl": secure,
         # Not used by the connection: the address as messages show it, without a password.
-        "url": f"{parts.scheme}://{parts.hostname}:{port or (443 if secure else 9200)}",
+        "url": f"{parts.scheme}://{shown}:{port or (443 if secure else 9200)}",
     }
     if parts.path.strip("/"):
         host["url_prefix"] = parts.path.strip("/")

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,15 +52,17 @@ def fetch(artifact: str, downloads: Path, jdk: Jdk, report: Callable[[str], None
     )
     # Not in a project's folder: Maven would read its pom.xml.
     downloads.mkdir(parents=True, exist_ok=True)
-    _maven(
-        [goal, f"-Dartifact={artifact}", f"-DoutputDirectory={incoming}"],
-        jdk,
-        folder=downloads,
-        failure=f"could not get {artifact}. It is on Maven Central; behind a proxy or a mirror, "
-        "Maven's settings.xml must name it",
-    )
-    (incoming / file.name).replace(file)
-    incoming.rmdir()
+    try:
+        _maven(
+            [goal, f"-Dartifact={artifact}", f"-DoutputDirectory={incoming}"],
+            jdk,
+            folder=downloads,
+            failure=f"could not get {artifact}. It is on Maven Central; behind a proxy or a "
+            "mirror, Maven's settings.xml must name it",
+        )
+        (incoming / file.name).replace(file)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
     return file
 
 
@@ -72,12 +75,11 @@ def build_plugin(
     the same time neither disturbs it nor is disturbed.
 
     Raises:
-        InvalidSettings: the given file is not there.
+        InvalidSettings: the given file is not there, or is another plugin.
         Unsupported: no zip was given and there are no sources, or they don't build.
     """
     if given is not None:
-        if not given.is_file():
-            raise InvalidSettings(f"--plugin-zip: {given} is not a file.")
+        _check_zip(given)
         return Plugin(given.resolve(), hashlib.sha256(given.read_bytes()).hexdigest())
     sources = CHECKOUT / "plugin"
     name = f"neural-rank-{VERSIONS.neural_rank_plugin}"
@@ -108,6 +110,24 @@ def build_plugin(
             except FileNotFoundError as error:
                 raise Unsupported(f"Maven built the plugin, but not as {name}.zip.") from error
     return Plugin(made, made_from)
+
+
+def _check_zip(given: Path) -> None:
+    """What can't be installed is known before a node that runs is stopped for it."""
+    if not given.is_file():
+        raise InvalidSettings(f"--plugin-zip: {given} is not a file.")
+    try:
+        with zipfile.ZipFile(given) as content:
+            lines = content.read("plugin-descriptor.properties").decode().splitlines()
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"--plugin-zip: {given} is no plugin of OpenSearch's.") from error
+    said = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    name, version = said.get("name"), said.get("opensearch.version")
+    if (name, version) != ("neural-rank", VERSIONS.opensearch):
+        raise InvalidSettings(
+            f"--plugin-zip: {given} is plugin {name} for OpenSearch {version}; needed is "
+            f"neural-rank for {VERSIONS.opensearch}."
+        )
 
 
 def fingerprint(paths: Iterable[Path], root: Path, ending: str = "") -> str:

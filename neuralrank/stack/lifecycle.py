@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from neuralrank.stack.node import node_account, node_folder
+from neuralrank.stack.node import is_installed, node_account, node_folder
 from neuralrank.stack.options import Report, UpOptions
 from neuralrank.stack.probe import (
     OpenSearch,
@@ -96,10 +96,19 @@ def down(home: Path, report: Report, wipe: bool = False) -> list[str]:
                     ended.append(name)
             state.file.unlink(missing_ok=True)
         if wipe:
-            folder = (state and state.node_folder) or node_folder(home, node_account())
-            shutil.rmtree(folder / "data", ignore_errors=True)
-            report(f"deleted the node's data in {folder / 'data'}")
+            _wipe((state and state.node_folder) or node_folder(home, node_account()), report)
     return ended
+
+
+def _wipe(folder: Path, report: Report) -> None:
+    """Deletes the data of a node that `up` installed, and nobody else's."""
+    data = folder / "data"
+    if not is_installed(folder):
+        report(f"nothing was deleted: {folder} holds no node that `neuralrank up` installed")
+        return
+    if data.exists():
+        shutil.rmtree(data)
+    report(f"deleted the node's data in {data}")
 
 
 def status(home: Path, opensearch: OpenSearch, sidecar: str) -> dict[str, Any]:

@@ -21,7 +21,11 @@ from neuralrank.stack.processes import Account, Process, start
 from neuralrank.stack.toolchain import Jdk
 from neuralrank.stack.versions import NODE_SETTINGS, VERSIONS
 
-__all__ = ["Node", "can_enter", "check_space", "node_account", "node_folder"]
+__all__ = ["Node", "can_enter", "check_space", "is_installed", "node_account", "node_folder"]
+
+_MARKER: Final = "neuralrank-installed.json"
+# Java takes the encoding of file names from the locale, which cron and systemd leave at C.
+_UTF_8: Final = {"LC_ALL": "C.UTF-8"}
 
 # Accounts that an OpenSearch started by root may run as, best first; the first that exists.
 ACCOUNTS: Final = ("opensearch", "nobody")
@@ -101,6 +105,11 @@ def check_space(folder: Path) -> None:
         )
 
 
+def is_installed(folder: Path) -> bool:
+    """Whether `install` has put a node there, of whichever version."""
+    return any(folder.glob(f"opensearch-*/{_MARKER}"))
+
+
 @dataclass(frozen=True)
 class Node:
     """A node in a folder: the distribution by version, and its data beside it."""
@@ -120,7 +129,7 @@ class Node:
     @property
     def _marker(self) -> Path:
         """Written last: what is installed in the distribution."""
-        return self.distribution / "neuralrank-installed.json"
+        return self.distribution / _MARKER
 
     def install(self, downloads: Path, plugin: Plugin, report: Callable[[str], None]) -> None:
         """Unpacks OpenSearch, installs k-NN and our plugin.
@@ -174,10 +183,9 @@ class Node:
         (self.distribution / "config" / "opensearch.yml").write_text(settings)
         # Its whole environment: nothing else of the caller's leaks in.
         environment = {
-            name: os.environ[name]
-            for name in ("PATH", "LANG", "LC_ALL", "TZ")
-            if name in os.environ
+            name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ
         } | {
+            **_UTF_8,
             "HOME": str(self.folder),
             "OPENSEARCH_JAVA_HOME": str(self.jdk.home),
             "OPENSEARCH_JAVA_OPTS": f"-Xms{heap} -Xmx{heap}",
@@ -205,21 +213,23 @@ class Node:
         incoming = self.folder / f".incoming-{os.getpid()}"
         shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir(parents=True)
-        with zipfile.ZipFile(archive) as content:
-            for entry in content.infolist():
-                path = Path(content.extract(entry, incoming))
-                # ZipFile drops permissions, and bin/opensearch must be executable.
-                mode = entry.external_attr >> 16
-                if mode and not entry.is_dir():
-                    path.chmod(stat.S_IMODE(mode))
-        shutil.rmtree(self.distribution, ignore_errors=True)
-        (incoming / f"opensearch-{VERSIONS.opensearch}").replace(self.distribution)
-        incoming.rmdir()
+        try:
+            with zipfile.ZipFile(archive) as content:
+                for entry in content.infolist():
+                    path = Path(content.extract(entry, incoming))
+                    # ZipFile drops permissions, and bin/opensearch must be executable.
+                    mode = entry.external_attr >> 16
+                    if mode and not entry.is_dir():
+                        path.chmod(stat.S_IMODE(mode))
+            shutil.rmtree(self.distribution, ignore_errors=True)
+            (incoming / f"opensearch-{VERSIONS.opensearch}").replace(self.distribution)
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
 
     def _plugin(self, *arguments: str) -> None:
         run = subprocess.run(
             [str(self.distribution / "bin" / "opensearch-plugin"), *arguments],
-            env=os.environ | {"OPENSEARCH_JAVA_HOME": str(self.jdk.home)},
+            env=os.environ | _UTF_8 | {"OPENSEARCH_JAVA_HOME": str(self.jdk.home)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -54,7 +54,13 @@ class OpenSearch:
             Unavailable: no answer, or an error.
             InvalidSettings: `ca` is no file with certificates.
         """
-        request = urllib.request.Request(f"{self.url.rstrip('/')}{path}")
+        try:
+            request = urllib.request.Request(f"{self.url.rstrip('/')}{path}")
+        except ValueError as error:
+            raise InvalidSettings(
+                f"opensearch_url is {self.url!r} ({error}); allowed is an address such as "
+                "http://127.0.0.1:9200. Set NEURALRANK_OPENSEARCH_URL."
+            ) from error
         if self.user:
             token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
             request.add_header("Authorization", f"Basic {token}")

@@ -55,6 +55,8 @@ def start_node(options: UpOptions, state: State | None, report: Report) -> State
     """The stack's own node: left alone if it is what was asked for, else installed and started."""
     account = node_account()
     folder = node_folder(options.home, account)
+    if state is None:
+        check_space(options.home)  # before the plugin is built there
     jdk = find_jdk(usable=lambda home: can_enter(home.resolve(), account))
     downloads = options.home / "downloads"
     plugin = build_plugin(downloads, jdk, report, options.plugin_zip)
@@ -72,22 +74,28 @@ def start_node(options: UpOptions, state: State | None, report: Report) -> State
         transport = choose_port(transport, "OpenSearch's transport", "--transport-port")
     # The node is told the sidecar's address when it starts, so that is chosen now.
     sidecar = sidecar_port(options, state)
+    if len({port, transport, sidecar}) < 3:
+        raise InvalidSettings(
+            f"Ports are {port} of OpenSearch, {transport} between nodes and {sidecar} of the "
+            "sidecar; each must be another. Change --opensearch-port, --transport-port or "
+            "--sidecar-port."
+        )
 
     settings = node.settings(port, transport, f"{LOOPBACK}:{sidecar}")
     wanted = node.fingerprint(plugin, heap, settings)
     url = f"http://{LOOPBACK}:{port}"
     probe = OpenSearch(url)
     log = options.home / "logs" / "opensearch.log"
-    if running is not None:
-        if running.fingerprint == wanted and state is not None:
-            wait_until_ready("OpenSearch", lambda: _up(probe), running, log, options.timeout_s)
-            report(f"OpenSearch at {url} is healthy (process {running.pid})")
-            return replace(state, sidecar_port=sidecar)
-        report("its settings or the plugin changed: restarting OpenSearch")
-        stop(running)
-
+    if running is not None and running.fingerprint == wanted and state is not None:
+        wait_until_ready("OpenSearch", lambda: _up(probe), running, log, options.timeout_s)
+        report(f"OpenSearch at {url} is healthy (process {running.pid})")
+        return replace(state, sidecar_port=sidecar)
+    # Before anything is stopped: what can't be started anew goes on as it is.
     check_space(options.home)
     check_space(folder)
+    if running is not None:
+        report("its settings or the plugin changed: restarting OpenSearch")
+        stop(running)
     if folder.parent != options.home.resolve():
         report(
             f"{options.home} can't be entered by {account.name if account else 'this account'}, "

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from neuralrank.credentials import sign_in
-from neuralrank.errors import InvalidSettings
+from neuralrank.errors import InvalidSettings, Unsupported
 from neuralrank.files.whole import write_whole
 from neuralrank.stack.processes import Process, is_alive
 
@@ -143,11 +143,21 @@ def _living(process: Process | None) -> Process | None:
     return process if is_alive(process) else None
 
 
+def _lock_file(home: Path) -> TextIO:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        return (home / "stack.lock").open("w")
+    except OSError as error:
+        raise Unsupported(
+            f"The home folder {home} can't be written to ({error.strerror or error}). Name another "
+            "one with --home or NEURALRANK_HOME."
+        ) from error
+
+
 @contextmanager
 def locked(home: Path, report: Callable[[str], None]) -> Iterator[None]:
     """Holds the home folder's lock: only one command at a time changes its stack."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "stack.lock").open("w") as file:
+    with _lock_file(home) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -292,9 +292,9 @@ def _without_mark(line: bytes | str) -> bytes | str:
     return line.removeprefix(b"\xef\xbb\xbf")
 
 
-def user_events(user: str) -> dict[str, Any]:
-    """The query for a user's events: those with this user_id, and those without a user_id whose
-    client_id it is."""
+def user_events(*users: str) -> dict[str, Any]:
+    """The query for events of users: those with one of these as user_id, and those without a
+    user_id whose client_id it is."""
     signed_in = {
         "bool": {
             "must": [{"exists": {"field": "user_id"}}],
@@ -305,8 +305,8 @@ def user_events(user: str) -> dict[str, Any]:
         "bool": {
             "minimum_should_match": 1,
             "should": [
-                {"term": {"user_id": user}},
-                {"bool": {"must": [{"term": {"client_id": user}}], "must_not": [signed_in]}},
+                {"terms": {"user_id": users}},
+                {"bool": {"must": [{"terms": {"client_id": users}}], "must_not": [signed_in]}},
             ],
         }
     }

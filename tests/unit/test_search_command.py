@@ -139,6 +139,13 @@ def test_a_price_of_an_index_that_others_write_is_shown_as_it_is(given: Any, sho
     assert shown in cast(io.StringIO, out.file).getvalue()
 
 
+def test_hits_behind_others_have_their_own_places() -> None:
+    out = Console(file=io.StringIO(), width=200)
+    results.show(out, ask(Answers(answer("A", "B"))), explain=False, start=10)
+    lines = cast(io.StringIO, out.file).getvalue().splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["11", "12"]
+
+
 def test_crossed_prices_are_refused() -> None:
     with pytest.raises(InvalidInput, match="--min-price 20 is above --max-price 10"):
         search.filters((), False, 20, 10, False)

@@ -74,7 +74,7 @@ def compress(
     made = Made.of(result.bundle, found, publish=publish)
     if as_json:
         report = {**result.json(), **searched(result.search), **made.json()}
-        typer.echo(orjson.dumps(report).decode())
+        typer.echo(orjson.dumps(report))
         return
     show_trials(result.search)
     _print(result.rows)

@@ -120,7 +120,7 @@ def encoder(
             "bundle": bundle.ref,
             "path": str(bundle.path),
         }
-        typer.echo(orjson.dumps(report).decode())
+        typer.echo(orjson.dumps(report))
         return
     *longer, last = map(str, (bundle.manifest.dimensions, *bundle.manifest.matryoshka))
     lengths = f"{', '.join(longer)} or {last}" if longer else last

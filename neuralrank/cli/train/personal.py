@@ -105,7 +105,7 @@ def personal(
     published = publish and (result.floor.passed or not first)
     made = Made.of(result.bundle, found, publish=published)
     if as_json:
-        typer.echo(orjson.dumps(_json(result, behaviour, made)).decode())
+        typer.echo(orjson.dumps(_json(result, behaviour, made)))
     else:
         rows = _measured(result)
         show_outcome(result.outcome, result.search, made, first=_learned_from(behaviour), then=rows)

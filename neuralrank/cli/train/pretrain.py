@@ -100,7 +100,7 @@ def pretrain(
     outcome = done.outcome
     if as_json:
         summary = {**outcome.json(), **searched(done.search), "path": str(done.folder)}
-        typer.echo(orjson.dumps(summary).decode())
+        typer.echo(orjson.dumps(summary))
         return
     before, best = outcome.before, outcome.best
     show_trials(done.search)

@@ -102,7 +102,7 @@ def reranker(
             **searched(result.search),
             "export": agreement.metrics(),
         }
-        typer.echo(orjson.dumps(report).decode())
+        typer.echo(orjson.dumps(report))
         return
     export = (
         f"differs from torch by {agreement.difference:.2g} at most, correlation "

@@ -164,7 +164,7 @@ def update(
         forgotten = done.forgotten
         if as_json:
             row = {**done.model_dump(mode="json"), "forgotten": forgotten}
-            typer.echo(orjson.dumps(row).decode())
+            typer.echo(orjson.dumps(row))
             return
         typer.echo(_words(done))
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def everything(folder: Path) -> dict[str, bytes]:
         (OSError(errno.ENOSPC, "No space left on device"), True),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
         (OSError(errno.EACCES, "Permission denied"), False),
+        (shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]), True),
         (OSError("4096 requested and 512 written"), True),  # NumPy
         (RuntimeError("I/O error: No space left on device (os error 28)"), True),  # safetensors
         (RuntimeError("(sqlite3.OperationalError) database or disk is full"), True),

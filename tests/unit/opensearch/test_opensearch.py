@@ -134,7 +134,9 @@ async def test_the_async_client_answers() -> None:
             await client.close()
 
 
-@pytest.mark.parametrize("url", ["localhost:9200", "ftp://x", "http://", "http://x:port"])
+@pytest.mark.parametrize(
+    "url", ["localhost:9200", "ftp://x", "http://", "http://x:port", "http://[::1"]
+)
 def test_a_wrong_address_is_a_setting_to_correct(url: str) -> None:
     with pytest.raises(errors.InvalidSettings, match="NEURALRANK_OPENSEARCH_URL"):
         connect(Settings(opensearch_url=url))

@@ -16,11 +16,28 @@ def test_down_where_nothing_runs_is_no_error(tmp_path: Path) -> None:
     assert said == []
 
 
+def installed(folder: Path) -> Path:
+    """The data of a node that `up` installed."""
+    (folder / "data" / "nodes").mkdir(parents=True)
+    (folder / "opensearch-3.5.0").mkdir()
+    (folder / "opensearch-3.5.0" / "neuralrank-installed.json").write_text("{}")
+    return folder / "data"
+
+
+def test_wipe_deletes_no_data_that_up_did_not_make(tmp_path: Path) -> None:
+    precious = tmp_path / "opensearch" / "data" / "precious"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine")
+    said: list[str] = []
+    down(tmp_path, said.append, wipe=True)
+    assert precious.read_text() == "mine"
+    assert "holds no node that `neuralrank up` installed" in said[-1]
+
+
 def test_wipe_deletes_the_data_and_nothing_else(tmp_path: Path) -> None:
-    data = tmp_path / "opensearch" / "data"
-    (data / "nodes").mkdir(parents=True)
-    (tmp_path / "models").mkdir()
     node_folder = tmp_path / "opensearch"
+    data = installed(node_folder)
+    (tmp_path / "models").mkdir()
     State(home=tmp_path, opensearch_url="http://127.0.0.1:1", node_folder=node_folder).save()
     down(tmp_path, lambda _: None, wipe=True)
     assert not data.exists()

@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from neuralrank.stack.node import Node, can_enter, check_space, node_folder
 from neuralrank.stack.options import UpOptions, pick_port
 from neuralrank.stack.processes import Account, is_alive
 from neuralrank.stack.toolchain import Jdk
+from neuralrank.stack.versions import VERSIONS
 
 STRANGER = Account("stranger", 54_321, 54_321)
 JDK = Jdk(Path("/nowhere"), 21)
@@ -101,11 +103,37 @@ def test_what_is_in_the_downloads_is_not_fetched_again(tmp_path: Path) -> None:
     assert said == []
 
 
+def plugin_zip(folder: Path, name: str, version: str) -> Path:
+    """A plugin for a version of OpenSearch."""
+    given = folder / "plugin.zip"
+    with zipfile.ZipFile(given, "w") as content:
+        said = f"# a plugin\nname={name}\nopensearch.version={version}\n"
+        content.writestr("plugin-descriptor.properties", said)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "words"),
+    [
+        ("opensearch-knn", VERSIONS.opensearch, "is plugin opensearch-knn for OpenSearch"),
+        ("neural-rank", "2.0.0", f"needed is neural-rank for {VERSIONS.opensearch}"),
+    ],
+)
+def test_another_plugin_is_known_before_a_node_is_stopped_for_it(
+    tmp_path: Path, name: str, version: str, words: str
+) -> None:
+    with pytest.raises(InvalidSettings, match=words):
+        build_plugin(tmp_path, JDK, silent, plugin_zip(tmp_path, name, version))
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(InvalidSettings, match="is no plugin of OpenSearch's"):
+        build_plugin(tmp_path, JDK, silent, tmp_path / "text.zip")
+
+
 def test_a_given_plugin_is_known_by_its_content(tmp_path: Path) -> None:
-    given = tmp_path / "plugin.zip"
-    given.write_bytes(b"one")
+    given = plugin_zip(tmp_path, "neural-rank", VERSIONS.opensearch)
     one = build_plugin(tmp_path, JDK, silent, given)
-    given.write_bytes(b"two")
+    with zipfile.ZipFile(given, "a") as content:
+        content.writestr("more", "two")
     assert build_plugin(tmp_path, JDK, silent, given).hash != one.hash
     with pytest.raises(InvalidSettings, match=r"--plugin-zip: .* is not a file"):
         build_plugin(tmp_path, JDK, silent, tmp_path / "none.zip")

@@ -4,7 +4,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from neuralrank.errors import InvalidSettings
+from neuralrank.errors import InvalidSettings, Unsupported
 from neuralrank.settings import load_settings
 from neuralrank.stack.processes import Process
 from neuralrank.stack.state import State, locked
@@ -48,6 +48,31 @@ def test_without_a_sidecar_other_commands_use_their_default(tmp_path: Path) -> N
 
 def test_nothing_was_started(tmp_path: Path) -> None:
     assert State.load(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff"])
+def test_every_command_says_what_to_do_about_a_damaged_state(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "stack.json").write_bytes(text)
+    with pytest.raises(InvalidSettings, match="Delete it and run `neuralrank up`"):
+        load_settings(home=tmp_path)
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a home it would be the current folder, whose data `down --wipe` would then look for."""
+    names = [f"NEURALRANK_{name}" for name in ("HOME", "OPENSEARCH_URL", "SIDECAR", "REGISTRY")]
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    usual = load_settings()
+    for name in names:
+        monkeypatch.setenv(name, "")
+    assert load_settings() == usual
+
+
+def test_a_home_that_can_not_be_written_to_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for home in (tmp_path / "file", tmp_path / "file" / "home"):
+        with pytest.raises(Unsupported, match="can't be written to"), locked(home, lambda _: None):
+            pass
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"opensearch_url": "http://x"}', "null"])

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from neuralrank.cli import stack
 from neuralrank.cli.commands import app
-from neuralrank.stack import State
+from neuralrank.errors import InvalidSettings
+from neuralrank.stack import State, UpOptions
 from opensearch_config import Change
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -47,6 +48,25 @@ def test_what_is_in_the_cluster_stays_and_is_named(made: list[tuple[Any, ...]]) 
 def test_without_config_nothing_is_written(made: list[tuple[Any, ...]]) -> None:
     up("--no-config")
     assert made == []
+
+
+@pytest.mark.usefixtures("made")
+def test_flags_of_a_node_go_before_an_address_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[UpOptions] = []
+    state = State(home=tmp_path, opensearch_url="http://127.0.0.1:9201")
+    monkeypatch.setattr(stack, "stack_up", lambda options, _: asked.append(options) or state)
+    monkeypatch.setenv("NEURALRANK_OPENSEARCH_URL", "http://production:9200")
+    said = " ".join(up("--opensearch-port", "9201").split())
+    assert asked[-1].opensearch_url is None
+    assert "the OpenSearch that the environment names is left alone" in said
+    up()
+    assert asked[-1].opensearch_url == "http://production:9200"
+    both = ["up", "--opensearch-url", "http://production:9200", "--heap", "1g"]
+    refused = CliRunner().invoke(app, both)
+    assert isinstance(refused.exception, InvalidSettings)
+    assert "--heap is of one of this stack's own" in str(refused.exception)
 
 
 def test_make_uses_a_stack_of_the_checkout_whatever_is_exported() -> None:

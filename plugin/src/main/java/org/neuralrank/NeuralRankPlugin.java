@@ -16,8 +16,8 @@ import org.neuralrank.options.RankSection;
 import org.neuralrank.options.ReportSection;
 import org.neuralrank.search.CrossCluster;
 import org.neuralrank.search.Indices;
-import org.neuralrank.search.NamedPipeline;
 import org.neuralrank.search.Node;
+import org.neuralrank.search.Origin;
 import org.neuralrank.search.Pipelines;
 import org.neuralrank.search.QueryLog;
 import org.neuralrank.search.RankProcessor;
@@ -201,7 +201,7 @@ public final class NeuralRankPlugin extends Plugin
     @Override
     public List<ActionFilter> getActionFilters() {
         ThreadContext context = node.threadPool().getThreadContext();
-        return List.of(new CrossCluster(context), new NamedPipeline(context), new UbiResponse());
+        return List.of(new CrossCluster(context), new Origin(context), new UbiResponse());
     }
 
     @Override

@@ -49,6 +49,8 @@ import org.opensearch.ExceptionsHelper;
 import org.opensearch.action.index.IndexRequest;
 import org.opensearch.action.index.IndexResponse;
 import org.neuralrank.v1.Weights;
+import org.opensearch.action.search.MultiSearchAction;
+import org.opensearch.action.search.MultiSearchRequest;
 import org.opensearch.action.search.SearchAction;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
@@ -59,6 +61,7 @@ import org.opensearch.core.ParseField;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.common.transport.TransportAddress;
 import org.opensearch.core.rest.RestStatus;
+import org.opensearch.core.tasks.TaskId;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.index.mapper.DerivedField;
 import org.opensearch.index.query.BoolQueryBuilder;
@@ -1285,6 +1288,40 @@ public class ProcessorsTest {
         }
         assertTrue(server.ranked.isEmpty() && server.encoded.isEmpty());
         assertEquals(Map.of("cross_cluster", 4L), stats.asMap().get("left_alone"));
+    }
+
+    @Test
+    public void aSearchForAGroupOfCollapsedHitsComesBackAsItWas() throws Exception {
+        SearchResponse found = Hits.response(Hits.hit("a", 3), Hits.hit("b", 2));
+        SearchRequest request = request(match("x").size(2), Map.of("user_id", "A"));
+        MultiSearchRequest groups = new MultiSearchRequest();
+        groups.setParentTask(new TaskId("node", 1));
+        List<SearchResponse> answers = new ArrayList<>();
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            new Origin(threadPool.getThreadContext()).apply(
+                null,
+                MultiSearchAction.NAME,
+                groups,
+                null,
+                (task, action, sent, listener) -> {
+                    try {
+                        answers.add(rank(request, found));
+                        context = new PipelineProcessingContext();
+                        recall(request, Map.of());
+                        answers.add(rank(request, found));
+                    } catch (Exception e) {
+                        throw new AssertionError(e);
+                    }
+                }
+            );
+        }
+        assertEquals(2, answers.size());
+        answers.forEach(answer -> assertSame(found, answer));
+        assertEquals(2, request.source().size());
+        assertTrue(server.ranked.isEmpty() && server.encoded.isEmpty());
+        assertEquals(0L, stats.asMap().get("requests"));
+        assertEquals(Map.of(), stats.asMap().get("left_alone"));
     }
 
     @Test

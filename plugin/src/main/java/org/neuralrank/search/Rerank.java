@@ -237,7 +237,7 @@ final class Rerank {
     }
 
     private void search(SearchRequest request, Consumer<SearchResponse> found, Consumer<Exception> failed) {
-        node.searching().accept(request, node.inThisContext(new ActionListener<>() {
+        node.search(request, new ActionListener<>() {
             @Override
             public void onResponse(SearchResponse response) {
                 found.accept(response);
@@ -247,7 +247,7 @@ final class Rerank {
             public void onFailure(Exception error) {
                 failed.accept(error);
             }
-        }));
+        });
     }
 
     private void finishOriginal(Note why) {

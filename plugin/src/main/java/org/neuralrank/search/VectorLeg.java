@@ -335,20 +335,15 @@ final class VectorLeg {
         SearchRequest search = step.search();
         search.setCancelAfterTimeInterval(TimeValue.timeValueMillis(leftMs));
         long startedAt = System.nanoTime();
-        node.searching()
-            .accept(
-                search,
-                node.inThisContext(
-                    ActionListener.wrap(
-                        response -> recall.complete(
-                            found(response, step, encoder).after(encodeNanos, System.nanoTime() - startedAt)
-                        ),
-                        error -> recall.complete(
-                            failure(error, step.name()).after(encodeNanos, System.nanoTime() - startedAt)
-                        )
-                    )
-                )
-            );
+        node.search(
+            search,
+            ActionListener.wrap(
+                response -> recall.complete(
+                    found(response, step, encoder).after(encodeNanos, System.nanoTime() - startedAt)
+                ),
+                error -> recall.complete(failure(error, step.name()).after(encodeNanos, System.nanoTime() - startedAt))
+            )
+        );
         return recall;
     }
 

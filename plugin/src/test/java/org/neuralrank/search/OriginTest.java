@@ -6,6 +6,7 @@ import static org.junit.Assert.assertNull;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import org.junit.Test;
 import org.opensearch.action.ActionRequest;
 import org.opensearch.action.search.MultiSearchAction;
@@ -17,11 +18,12 @@ import org.opensearch.action.support.ActionFilterChain;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.common.util.concurrent.ThreadContext;
 import org.opensearch.core.tasks.TaskId;
+import org.opensearch.tasks.Task;
 
 public class OriginTest {
 
     private final ThreadContext context = new ThreadContext(Settings.EMPTY);
-    private final Origin filter = new Origin(context);
+    private final Origin filter = new Origin(context, "this-node");
 
     @Test
     public void whatASearchNamesIsKnownWithinIt() {
@@ -38,6 +40,27 @@ public class OriginTest {
         filter.apply(null, SearchAction.NAME, new SearchRequest().pipeline("bare"), null, outer);
         assertEquals(List.of("bare", "", "bare"), seen);
         assertNull(Origin.pipeline(context));
+    }
+
+    @Test
+    public void theTaskOfASearchIsKnownWithinIt() {
+        List<String> seen = new ArrayList<>();
+        ActionFilterChain<ActionRequest, SearchResponse> inner = (task, action, request, listener) -> seen.add(
+            Origin.task(context).toString()
+        );
+        ActionFilterChain<ActionRequest, SearchResponse> outer = (task, action, request, listener) -> {
+            seen.add(Origin.task(context).toString());
+            filter.apply(task(8), SearchAction.NAME, new SearchRequest(), listener, inner);
+            filter.apply(null, SearchAction.NAME, new SearchRequest(), listener, inner);
+            seen.add(Origin.task(context).toString());
+        };
+        filter.apply(task(7), SearchAction.NAME, new SearchRequest(), null, outer);
+        assertEquals(List.of("this-node:7", "this-node:8", "unset", "this-node:7"), seen);
+        assertFalse(Origin.task(context).isSet());
+    }
+
+    private static Task task(long id) {
+        return new SearchRequest().createTask(id, "transport", SearchAction.NAME, TaskId.EMPTY_TASK_ID, Map.of());
     }
 
     @Test

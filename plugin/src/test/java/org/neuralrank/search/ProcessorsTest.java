@@ -61,6 +61,7 @@ import org.opensearch.core.ParseField;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.common.transport.TransportAddress;
 import org.opensearch.core.rest.RestStatus;
+import org.opensearch.core.tasks.TaskCancelledException;
 import org.opensearch.core.tasks.TaskId;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.index.mapper.DerivedField;
@@ -103,6 +104,8 @@ public class ProcessorsTest {
     private Supplier<SearchResponse> further = () -> {
         throw new AssertionError("nothing further is to be searched");
     };
+    /** Whether what further searches fail with comes at once, and not to the listener. */
+    private boolean refuses;
     private Supplier<SearchHit[]> neighbours = () -> new SearchHit[] { Hits.hit("n", 0.9f) };
     private final List<IndexRequest> written = new CopyOnWriteArrayList<>();
     private boolean hasLog = true;
@@ -154,6 +157,9 @@ public class ProcessorsTest {
                 }
             } else {
                 furtherSearches.add(request);
+                if (refuses) {
+                    further.get();
+                }
                 ActionListener.completeWith(listener, further::get);
             }
         }, registry, threadPool, stats, new QueryLog(this::write, name -> hasLog, stats), () -> timeoutMs);
@@ -269,11 +275,16 @@ public class ProcessorsTest {
         config.putIfAbsent("window", 20);
         config.putIfAbsent("k", 5);
         try (var ignored = threadPool.getThreadContext().stashContext()) {
-            threadPool.getThreadContext().putHeader("caller", "kept");
-            SearchRequest sent = recall(request, config);
-            assertNotNull(sent);
-            return rank(sent, Hits.response(Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1)));
+            return searchHere(request, config);
         }
+    }
+
+    /** The same in the thread context of now. */
+    private SearchResponse searchHere(SearchRequest request, Map<String, Object> config) throws Exception {
+        threadPool.getThreadContext().putHeader("caller", "kept");
+        SearchRequest sent = recall(request, config);
+        assertNotNull(sent);
+        return rank(sent, Hits.response(Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1)));
     }
 
     private static List<String> ids(SearchResponse response) {
@@ -929,6 +940,43 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void whatCancelsASearchCancelsThoseThatAreMadeForIt() throws Exception {
+        further = () -> Hits.response(new TotalHits(9, TotalHits.Relation.EQUAL_TO), Hits.hit("d", 0.5f));
+        SearchRequest request = request(match("x").size(9), Map.of("totals", "both"));
+        List<SearchResponse> answers = new ArrayList<>();
+        new Origin(threadPool.getThreadContext(), "node").apply(
+            request.createTask(7, "transport", SearchAction.NAME, TaskId.EMPTY_TASK_ID, Map.of()),
+            SearchAction.NAME,
+            request,
+            null,
+            (task, action, sent, listener) -> {
+                try {
+                    answers.add(searchHere(request, Map.of("window", 3, "k", 5)));
+                } catch (Exception e) {
+                    throw new AssertionError(e);
+                }
+            }
+        );
+        assertEquals(List.of("n", "c", "b", "a", "d"), ids(answers.get(0)));
+        assertEquals(1, vectorSearches.size());
+        assertEquals(2, furtherSearches.size());
+        for (SearchRequest each : Stream.concat(vectorSearches.stream(), furtherSearches.stream()).toList()) {
+            assertEquals(new TaskId("node", 7), each.getParentTask());
+        }
+    }
+
+    @Test
+    public void aSearchThatIsCancelledBeforeItsNextPartFails() {
+        further = () -> {
+            throw new TaskCancelledException("The parent task was cancelled");
+        };
+        refuses = true;
+        SearchRequest request = request(match("x").from(2).size(4), null);
+        Exception failed = assertThrows(ExecutionException.class, () -> search(request, Map.of("window", 3)));
+        assertTrue(failed.getCause() instanceof TaskCancelledException);
+    }
+
+    @Test
     public void totalsCanCountNeighbours() throws Exception {
         further = () -> Hits.response(new TotalHits(77, TotalHits.Relation.EQUAL_TO));
         SearchResponse response = search(request(match("x"), Map.of("totals", "both")));
@@ -1299,7 +1347,7 @@ public class ProcessorsTest {
         List<SearchResponse> answers = new ArrayList<>();
         try (var ignored = threadPool.getThreadContext().stashContext()) {
             threadPool.getThreadContext().putHeader("caller", "kept");
-            new Origin(threadPool.getThreadContext()).apply(
+            new Origin(threadPool.getThreadContext(), "node").apply(
                 null,
                 MultiSearchAction.NAME,
                 groups,

@@ -228,8 +228,8 @@ class OpenSearchFeatures:
             image=_vector(source.get(image)) if image else None,
             text=passage(source, self._text_characters),
             brand=next(iter(strings(source.get("brand"))), ""),
-            price=_number(source.get("price")),
-            in_stock=not ((count := source.get("in_stock")) == "false" or _number(count) <= 0),
+            price=_lowest(source.get("price")),
+            in_stock=_in_stock(source.get("in_stock")) is not False,
             category=tuple(strings(source.get("category"))),
             attributes=_attributes(source),
             version=int(hit.get("_seq_no", -1)),
@@ -295,8 +295,11 @@ def _vector(value: Any) -> Floats | None:
 
 
 def _attributes(source: Mapping[str, Any]) -> Attributes:
-    """Attributes as lists of strings; the colour, which is a field of its own, among them."""
-    given = {"color": source.get("color")}, source.get("attributes")
+    """Attributes as lists of strings; the colour, which is a field of its own, among them, and of
+    several brands all."""
+    brands = strings(source.get("brand"))
+    several = {"brand": brands} if len(brands) > 1 else {}
+    given = {"color": source.get("color")}, source.get("attributes"), several
     return {
         str(name): tuple(texts)
         for named in given
@@ -304,6 +307,26 @@ def _attributes(source: Mapping[str, Any]) -> Attributes:
         for name, value in named.items()
         if (texts := strings(value))
     }
+
+
+def _lowest(value: Any) -> float:
+    """The lowest of the numbers in a field, from which on a product with variants is had; NaN
+    without one. The plugin reads arrays alike."""
+    if not isinstance(value, list):
+        return _number(value)
+    found = (_lowest(one) for one in value)
+    return min((number for number in found if not math.isnan(number)), default=math.nan)
+
+
+def _in_stock(value: Any) -> bool | None:
+    """Whether there is any of it, of variants any of one of them; None where nothing says so."""
+    if isinstance(value, list):
+        said = [known for one in value if (known := _in_stock(one)) is not None]
+        return any(said) if said else None
+    if value in ("true", "false"):
+        return bool(value == "true")
+    count = _number(value)
+    return None if math.isnan(count) else count > 0
 
 
 def _number(value: Any) -> float:

@@ -620,7 +620,7 @@ public class ProcessorsTest {
 
     @Test
     public void ofIndicesThatShareIdsNoneLosesWhatIsLikeliest() throws Exception {
-        List<Map<String, Boolean>> two = List.of(Map.of(), Map.of());
+        List<Map<String, String>> two = List.of(Map.of(), Map.of());
         target = new Indices.Target("all", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, two);
         server.encode = request -> FakeSidecar.interestsAnd(List.of("l1", "l2"), 1);
         Queue<SearchHit[]> found = new ConcurrentLinkedQueue<>();

@@ -310,6 +310,23 @@ def test_the_window_is_fetched_where_something_may_come_of_it(
 
 
 @pytest.fixture
+def shallow(opensearch: OpenSearch) -> Iterator[int]:
+    """How many hits at once the copy allows."""
+    most = 5
+    opensearch.indices.put_settings(index=COPY, body={"index.max_result_window": most})
+    yield most
+    opensearch.indices.put_settings(index=COPY, body={"index.max_result_window": None})
+
+
+def test_neighbours_come_where_an_index_allows_fewer_hits_than_are_wanted(
+    searches: Searches, shallow: int
+) -> None:
+    answer = searches.ranked({**BODY, "size": shallow}, COPY)
+    assert len(ids(answer)) == shallow
+    assert report(answer)["candidates"] > shallow, "neighbours came"
+
+
+@pytest.fixture
 def pipeline(searches: Searches) -> Iterator[Callable[..., str]]:
     """Makes a pipeline of request processors and `neural_rank`, and says its name."""
     name = "plugin-tests-beside"

@@ -112,6 +112,17 @@ async def test_items_of_all_indexes_that_share_ids_are_read() -> None:
     assert client.sizes == [10_000, 10_000], "no more than an index allows"
 
 
+async def test_no_more_is_read_at_once_than_the_strictest_index_allows() -> None:
+    documents = {str(number): document(packed=False) for number in range(45)}
+    settings: list[dict[str, str]] = [{"max_result_window": "50"}, {"max_result_window": "20"}, {}]
+    meta = {f"shop-{n}": {"settings": {"index": one}} for n, one in enumerate(settings)}
+    client = Client(documents, meta)
+    read = features(client)
+    items = await read.items(await read.index("shop", 5.0), list(documents), 5.0)
+    assert [item.id for item in items] == list(documents)
+    assert max(client.sizes) <= 20
+
+
 async def test_an_index_from_before_there_were_packed_vectors_is_read_as_ever() -> None:
     client = Client({"a": document(packed=False)})
     (item,) = await features(client).items(PLAIN, ["a"], 5.0)

@@ -311,7 +311,8 @@ final class VectorLeg {
             before = until;
             if (wanted > 0) {
                 QueryBuilder near = clause(vector.values(), wanted, filter);
-                steps.add(new Step(copy(search, near, shown, wanted), Map.of()));
+                int most = Math.min(wanted, target.maxResultWindow());
+                steps.add(new Step(copy(search, near, shown, most), Map.of()));
             }
         }
         return steps;

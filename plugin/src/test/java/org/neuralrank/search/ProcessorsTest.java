@@ -572,6 +572,14 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void noMoreNeighboursAreAskedForAtOnceThanTheIndexAllows() throws Exception {
+        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("toy@1"), 4, true, List.of());
+        server.encode = request -> FakeSidecar.interests(0.8, 0.2);
+        search(request(new SearchSourceBuilder().size(2), Map.of("user_id", "A")), Map.of("k", 10));
+        assertEquals(List.of(4, 2), vectorSearches.stream().map(each -> each.source().size()).toList());
+    }
+
+    @Test
     public void aShareThatComesToNoNeighbourIsNotSearched() throws Exception {
         server.encode = request -> FakeSidecar.interests(0.8, 0.1, 0.1);
         search(request(new SearchSourceBuilder(), Map.of("user_id", "A")), Map.of("k", 2));

@@ -14,6 +14,7 @@ import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.tasks.TaskCancelledException;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.threadpool.ThreadPool;
+import org.opensearch.transport.Transports;
 
 /**
  * What the node lends to every processor; one for the node's life.
@@ -57,6 +58,18 @@ public record Node(
             searching.accept(request, here);
         } catch (TaskCancelledException e) {
             here.onFailure(e); // What this is a part of was cancelled just now.
+        }
+    }
+
+    /**
+     * Runs work here, or on the pool where this thread belongs to the network, as where what came last is from another
+     * node: its connections would wait while hits are read. In the thread context of now in either case.
+     */
+    void offNetwork(Runnable work) {
+        if (Transports.isTransportThread(Thread.currentThread())) {
+            threadPool.executor(POOL).execute(work);
+        } else {
+            work.run();
         }
     }
 

@@ -66,9 +66,9 @@ final class Rerank {
             node.stats().leftAlone(leftAlone.key());
             finishOriginal(new Note(Reason.NOT_APPLICABLE, leftAlone.detail()));
         } else if (inquiry.recall() == null) {
-            rank(Neighbours.NONE);
+            node.offNetwork(() -> rank(Neighbours.NONE));
         } else {
-            inquiry.recall().join(node, this::rank);
+            inquiry.recall().join(node, neighbours -> node.offNetwork(() -> rank(neighbours)));
         }
     }
 
@@ -240,12 +240,12 @@ final class Rerank {
         node.search(request, new ActionListener<>() {
             @Override
             public void onResponse(SearchResponse response) {
-                found.accept(response);
+                node.offNetwork(() -> found.accept(response));
             }
 
             @Override
             public void onFailure(Exception error) {
-                failed.accept(error);
+                node.offNetwork(() -> failed.accept(error));
             }
         });
     }

@@ -20,9 +20,11 @@ import java.util.Map;
 import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import java.util.stream.Stream;
@@ -54,6 +56,7 @@ import org.opensearch.action.search.MultiSearchRequest;
 import org.opensearch.action.search.SearchAction;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
+import org.opensearch.action.search.ShardSearchFailure;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.xcontent.json.JsonXContent;
@@ -76,6 +79,7 @@ import org.opensearch.index.query.WrapperQueryBuilder;
 import org.opensearch.script.Script;
 import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.SearchHit;
+import org.opensearch.search.SearchHits;
 import org.opensearch.search.SearchModule;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.collapse.CollapseBuilder;
@@ -108,6 +112,7 @@ public class ProcessorsTest {
     private boolean refuses;
     private Supplier<SearchHit[]> neighbours = () -> new SearchHit[] { Hits.hit("n", 0.9f) };
     private final List<IndexRequest> written = new CopyOnWriteArrayList<>();
+    private Executor answering = Runnable::run;
     private boolean hasLog = true;
     private Exception refusal;
     private PipelineProcessingContext context = new PipelineProcessingContext();
@@ -153,14 +158,14 @@ public class ProcessorsTest {
                 vectorSearches.add(request);
                 SearchHit[] found = neighbours.get();
                 if (found != null) {
-                    listener.onResponse(Hits.response(found));
+                    answering.execute(() -> listener.onResponse(Hits.response(found)));
                 }
             } else {
                 furtherSearches.add(request);
                 if (refuses) {
                     further.get();
                 }
-                ActionListener.completeWith(listener, further::get);
+                answering.execute(() -> ActionListener.completeWith(listener, further::get));
             }
         }, registry, threadPool, stats, new QueryLog(this::write, name -> hasLog, stats), () -> timeoutMs);
     }
@@ -762,6 +767,56 @@ public class ProcessorsTest {
         String kept = rest.postFilter().toString();
         assertTrue("the neighbour was shown: " + kept, kept.contains("must_not") && kept.contains("\"n\""));
         assertTrue("the caller's own holds: " + kept, kept.contains("brand"));
+    }
+
+    @Test
+    public void hitsAreNotReadOnThreadsOfTheNetwork() throws Exception {
+        Set<String> readers = ConcurrentHashMap.newKeySet();
+        answering = work -> new Thread(work, "opensearch[node][transport_worker][T#1]").start();
+        further = () -> watched(readers, Hits.hit("d", 0.5f));
+        for (boolean vector : new boolean[] { true, false }) {
+            for (Indices.Target each : List.of(PRODUCTS, Indices.Target.UNKNOWN)) {
+                target = each;
+                context = new PipelineProcessingContext();
+                CompletableFuture<SearchResponse> done = new CompletableFuture<>();
+                answering.execute(() -> {
+                    try (var ignored = threadPool.getThreadContext().stashContext()) {
+                        threadPool.getThreadContext().putHeader("caller", "kept");
+                        SearchRequest request = request(match("x").size(9), Map.of());
+                        SearchRequest sent = recall(request, Map.of("window", 2, "k", 5, "vector", vector));
+                        SearchResponse found = watched(readers, Hits.hit("a", 3), Hits.hit("b", 2));
+                        done.complete(rank(sent, found));
+                    } catch (Exception | AssertionError e) {
+                        done.completeExceptionally(e);
+                    }
+                });
+                List<String> ids = ids(done.get(30, TimeUnit.SECONDS));
+                assertEquals(List.of("b", "a", "d"), ids.subList(ids.size() - 3, ids.size()));
+            }
+        }
+        assertFalse(readers.isEmpty());
+        readers.forEach(name -> assertTrue(name, name.contains(Node.POOL)));
+    }
+
+    /** A response that notes the names of the threads that read its hits. */
+    private static SearchResponse watched(Set<String> readers, SearchHit... hits) {
+        SearchResponse response = Hits.response(hits);
+        return new SearchResponse(
+            response.getInternalResponse(),
+            null,
+            1,
+            1,
+            0,
+            3,
+            ShardSearchFailure.EMPTY_ARRAY,
+            SearchResponse.Clusters.EMPTY
+        ) {
+            @Override
+            public SearchHits getHits() {
+                readers.add(Thread.currentThread().getName());
+                return super.getHits();
+            }
+        };
     }
 
     @Test

@@ -221,8 +221,8 @@ final class Rerank {
             return;
         }
         search(counting, then, error -> {
-            String detail = "totals and aggregations are of the query alone: " + error.getMessage();
-            report.note(new Note(Reason.FEATURES_UNAVAILABLE, detail));
+            Note why = FailedSearch.note("the search that counts both", error);
+            report.note(new Note(why.reason(), "totals and aggregations are of the query alone: " + why.detail()));
             then.accept(response);
         });
     }

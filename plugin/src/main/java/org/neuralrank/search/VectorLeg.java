@@ -374,8 +374,8 @@ final class VectorLeg {
         if (error instanceof SidecarException expected) {
             return without(expected.note().reason(), step + ": " + expected.note().detail());
         }
-        Throwable cause = error.getCause() == null ? error : error.getCause();
-        return without(Reason.FEATURES_UNAVAILABLE, step + " failed: " + cause.getMessage());
+        Note why = FailedSearch.note(step, error);
+        return without(why.reason(), why.detail());
     }
 
     private QueryBuilder clause(float[] vector, int wanted, QueryBuilder filter) throws IOException {

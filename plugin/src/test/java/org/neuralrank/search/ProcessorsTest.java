@@ -54,6 +54,7 @@ import org.neuralrank.v1.Weights;
 import org.opensearch.action.search.MultiSearchAction;
 import org.opensearch.action.search.MultiSearchRequest;
 import org.opensearch.action.search.SearchAction;
+import org.opensearch.action.search.SearchPhaseExecutionException;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
 import org.opensearch.action.search.ShardSearchFailure;
@@ -1055,6 +1056,16 @@ public class ProcessorsTest {
         response = search(request(match("x"), Map.of("totals", "both")));
         assertEquals(4, response.getHits().getTotalHits().value());
         assertEquals(List.of("features_unavailable"), reasons(response));
+
+        further = () -> {
+            TaskCancelledException late = new TaskCancelledException("Cancellation timeout of [9ms] is expired");
+            // As a shard's failure comes: it says nothing itself.
+            throw new SearchPhaseExecutionException("query", "", late, ShardSearchFailure.EMPTY_ARRAY);
+        };
+        response = search(request(match("x"), Map.of("totals", "both")));
+        assertEquals(List.of("deadline"), reasons(response));
+        String said = report(response).get("degraded").toString();
+        assertTrue(said, said.contains("alone: the search that counts both was not finished: Cancellation timeout"));
     }
 
     @Test

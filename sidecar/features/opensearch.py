@@ -30,7 +30,7 @@ __all__ = ["Features", "IndexInfo", "OpenSearchFeatures", "PhotosInfo"]
 
 # Ids in one search: a few MB of vectors.
 _PAGE: Final = 1_000
-# The hits that an index allows.
+# The hits that an index allows in one search, where it does not say.
 _HITS: Final = 10_000
 # What is read of an item beside its vectors.
 _READ: Final = (*PASSAGE_FIELDS, "price", "in_stock")
@@ -47,6 +47,7 @@ class IndexInfo:
     `packed` is the field that holds the vectors in the form of `neuralrank.opensearch.packing`; ""
     for none.
     `photos` is what it says of vectors of photos; None where it has none.
+    `hits` is how many it allows in one search.
     """
 
     name: str
@@ -55,6 +56,7 @@ class IndexInfo:
     packed: str = ""
     dimensions: int = 0
     photos: "PhotosInfo | None" = None
+    hits: int = _HITS
 
     @property
     def names(self) -> frozenset[str]:
@@ -118,7 +120,8 @@ class OpenSearchFeatures:
                 index=name,
                 # Not the fields, which may be many.
                 params={
-                    "filter_path": "*.settings.index.uuid,*.mappings._meta.neuralrank",
+                    "filter_path": "*.settings.index.uuid,*.settings.index.max_result_window,"
+                    "*.mappings._meta.neuralrank",
                     "request_timeout": timeout,
                 },
             ),
@@ -129,7 +132,9 @@ class OpenSearchFeatures:
         with understood():
             if not answer:  # OpenSearch itself says of a name that it does not know it
                 raise ValueError("no index")
-            uuids = [_inner(body, "settings", "index").get("uuid") for body in answer.values()]
+            settings = [_inner(body, "settings", "index") for body in answer.values()]
+            uuids = [one.get("uuid") for one in settings]
+            hits = min(int(one.get("max_result_window", _HITS)) for one in settings)
             said = [_inner(body, "mappings", "_meta", "neuralrank") for body in answer.values()]
             # Beside one that names its encoder, an index that says nothing has no vectors of ours,
             # nor has one that says that it has none (`neuralrank index --no-vectors`).
@@ -149,6 +154,7 @@ class OpenSearchFeatures:
             packed.pop() if len(packed) == 1 else "",
             dimensions.pop() if len(dimensions) == 1 else 0,
             photos.pop() if len(photos) == 1 else None,
+            hits,
         )
 
     async def encoders(self, timeout: float) -> set[str]:
@@ -176,7 +182,7 @@ class OpenSearchFeatures:
 
     async def items(self, index: IndexInfo, ids: Sequence[str], timeout: float) -> list[Item]:
         # Each index may have an item of the same id.
-        length = max(1, min(_PAGE, _HITS // index.count))
+        length = max(1, min(_PAGE, index.hits // index.count))
         pages = [ids[start : start + length] for start in range(0, len(ids), length)]
         return await within(timeout, self._read(index, pages, timeout))
 
@@ -206,7 +212,7 @@ class OpenSearchFeatures:
             index=index.name,
             body={
                 "query": {"ids": {"values": list(ids)}},
-                "size": min(_HITS, len(ids) * index.count),
+                "size": min(index.hits, len(ids) * index.count),
                 "track_total_hits": False,
                 "sort": ["_doc"],
                 "seq_no_primary_term": True,
@@ -228,8 +234,8 @@ class OpenSearchFeatures:
             image=_vector(source.get(image)) if image else None,
             text=passage(source, self._text_characters),
             brand=next(iter(strings(source.get("brand"))), ""),
-            price=_number(source.get("price")),
-            in_stock=not ((count := source.get("in_stock")) == "false" or _number(count) <= 0),
+            price=_lowest(source.get("price")),
+            in_stock=_in_stock(source.get("in_stock")) is not False,
             category=tuple(strings(source.get("category"))),
             attributes=_attributes(source),
             version=int(hit.get("_seq_no", -1)),
@@ -295,8 +301,11 @@ def _vector(value: Any) -> Floats | None:
 
 
 def _attributes(source: Mapping[str, Any]) -> Attributes:
-    """Attributes as lists of strings; the colour, which is a field of its own, among them."""
-    given = {"color": source.get("color")}, source.get("attributes")
+    """Attributes as lists of strings; the colour, which is a field of its own, among them, and of
+    several brands all."""
+    brands = strings(source.get("brand"))
+    several = {"brand": brands} if len(brands) > 1 else {}
+    given = {"color": source.get("color")}, source.get("attributes"), several
     return {
         str(name): tuple(texts)
         for named in given
@@ -304,6 +313,26 @@ def _attributes(source: Mapping[str, Any]) -> Attributes:
         for name, value in named.items()
         if (texts := strings(value))
     }
+
+
+def _lowest(value: Any) -> float:
+    """The lowest of the numbers in a field, from which on a product with variants is had; NaN
+    without one. The plugin reads arrays alike."""
+    if not isinstance(value, list):
+        return _number(value)
+    found = (_lowest(one) for one in value)
+    return min((number for number in found if not math.isnan(number)), default=math.nan)
+
+
+def _in_stock(value: Any) -> bool | None:
+    """Whether there is any of it, of variants any of one of them; None where nothing says so."""
+    if isinstance(value, list):
+        said = [known for one in value if (known := _in_stock(one)) is not None]
+        return any(said) if said else None
+    if value in ("true", "false"):
+        return bool(value == "true")
+    count = _number(value)
+    return None if math.isnan(count) else count > 0
 
 
 def _number(value: Any) -> float:

@@ -93,10 +93,12 @@ def _reasons(
                 yield position, DropReason.BLOCKED_ITEM, f"blocked by {who}"
     brands = profile.blocked_brands | filters.exclude_brands
     if brands:
-        for position, brand in enumerate(candidates.brands):
-            if brand and brand.casefold() in brands:
-                who = "the user" if brand.casefold() in profile.blocked_brands else "exclude_brands"
-                yield position, DropReason.BLOCKED_BRAND, f"brand {brand} is blocked by {who}"
+        for position in range(len(candidates)):
+            for brand in _brands(candidates, position):
+                name = brand.casefold()
+                if name in brands:
+                    who = "the user" if name in profile.blocked_brands else "exclude_brands"
+                    yield position, DropReason.BLOCKED_BRAND, f"brand {brand} is blocked by {who}"
     if filters.exclude_purchased and profile.purchased:
         for position, name in enumerate(ids):
             if name in profile.purchased:
@@ -107,6 +109,12 @@ def _reasons(
     yield from _prices(candidates, filters)
     for rule in filters.attributes:
         yield from _rule(candidates, rule, unread)
+
+
+def _brands(candidates: Candidates, position: int) -> tuple[str, ...]:
+    """The brand, and where there are several the others: attributes hold them all."""
+    brand, given = candidates.brands[position], candidates.attributes[position]
+    return (*((brand,) if brand else ()), *((given or {}).get("brand", ())))
 
 
 def _prices(candidates: Candidates, filters: Filters) -> Iterator[tuple[int, DropReason, str]]:

@@ -93,14 +93,17 @@ def read_rank(
     if min_score is not None and not 0.0 <= min_score <= 1.0:
         raise InvalidInput(f"options.min_score is {min_score}; allowed is 0 to 1.")
     filters = _filters(options.filters) if options.HasField("filters") else Filters()
-    names = frozenset(rule.name for rule in filters.attributes)
+    profile = _profile("user", request.user)
+    names = {rule.name for rule in filters.attributes}
+    if filters.exclude_brands or (profile is not None and profile.blocked_brands):
+        names.add("brand")
     return RankQuery(
         query=_query("query", request.query),
-        candidates=read_candidates(request.candidates, names, characters),
+        candidates=read_candidates(request.candidates, frozenset(names), characters),
         weights=weights,
         language=request.language.lower().partition("-")[0],
         user_id=request.user.id,
-        profile=_profile("user", request.user),
+        profile=profile,
         index=request.index,
         similar_to=request.similar_to,
         filters=filters,

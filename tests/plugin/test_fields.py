@@ -18,6 +18,15 @@ INDEX = "fields-test"
 PIPELINE = "fields-test"
 NAMES: dict[str, Any] = {"text_fields": ["name"], "fields": {"price": "list_price"}}
 SOURCES: list[Any] = [None, ["name"], False, {"excludes": ["list_price", "sku"]}]
+# As feeds write what has one value or several.
+TEAPOTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "dear": {"list_price": [5_000]},
+    "sold out": {"in_stock": [False]},
+    "of Bad": {"maker": [{"name": "Bad"}]},
+    "of both": {"maker": {"name": ["Good", "Bad"]}},
+    "in variants": {"list_price": [5_000, 15], "in_stock": [False, True]},
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +42,9 @@ def client(opensearch: OpenSearch) -> Iterator[OpenSearch]:
     for number in range(1, 5):
         kettle = {"name": f"kettle {number}", "list_price": 10 * number, "sku": f"sku-{number}"}
         opensearch.index(index=INDEX, id=str(number), body=kettle, params={"refresh": "true"})
+    for name, odd in TEAPOTS.items():
+        teapot = {"name": "teapot", "list_price": 10, "in_stock": True, "maker": {"name": "Good"}}
+        opensearch.index(index=INDEX, id=name, body=teapot | odd, params={"refresh": "true"})
     yield opensearch
     opensearch.indices.delete(index=INDEX)
     with suppress(NotFound):
@@ -40,7 +52,13 @@ def client(opensearch: OpenSearch) -> Iterator[OpenSearch]:
 
 
 def search(
-    client: OpenSearch, recall: Any, rank: Any, source: Any, ubi: Any = None, **options: Any
+    client: OpenSearch,
+    recall: Any,
+    rank: Any,
+    source: Any,
+    ubi: Any = None,
+    text: str = "kettle",
+    **options: Any,
 ) -> dict[str, Any]:
     pipeline = {
         "request_processors": [{"neural_recall": {"vector": False, "timeout_ms": 5_000, **recall}}],
@@ -48,7 +66,7 @@ def search(
     }
     client.search_pipeline.put(id=PIPELINE, body=pipeline)
     body: dict[str, Any] = {
-        "query": {"match": {"name": "kettle"}},
+        "query": {"match": {"name": text}},
         "ext": {"neural_rank": options} | ({} if ubi is None else {"ubi": ubi}),
     }
     if source is not None:
@@ -69,6 +87,25 @@ def test_filters_hold_by_fields_that_neural_recall_names(client: OpenSearch, sou
     answer = search(client, NAMES, {}, source, filters={"max_price": 20})
     assert {hit["_id"] for hit in answer["hits"]["hits"]} == {"1", "2"}
     assert said(answer) == ""
+
+
+@pytest.mark.parametrize(
+    ("filters", "kept"),
+    [
+        ({"max_price": 20}, TEAPOTS.keys() - {"dear"}),
+        ({"min_price": 20}, {"dear"}),
+        ({"in_stock_only": True}, TEAPOTS.keys() - {"sold out"}),
+        ({"exclude_brands": ["bad"]}, TEAPOTS.keys() - {"of Bad", "of both"}),
+        ({"attributes": [{"name": "brand", "values": ["bad"]}]}, {"of Bad", "of both"}),
+    ],
+    ids=str,
+)
+def test_filters_hold_for_fields_that_are_arrays(
+    client: OpenSearch, filters: dict[str, Any], kept: set[str]
+) -> None:
+    names = {"fields": {"price": "list_price", "brand": "maker.name"}}
+    answer = search(client, names, {}, False, text="teapot", filters=filters)
+    assert {hit["_id"] for hit in answer["hits"]["hits"]} == kept
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=str)

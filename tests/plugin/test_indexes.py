@@ -212,6 +212,51 @@ def test_a_default_pipeline_needs_nothing_in_the_request(searches: Searches) -> 
     assert report(found)["reranked"]
 
 
+def calls(client: OpenSearch) -> tuple[int, int, int]:
+    """How many searches reached the ranking step, and how often the sidecar was asked."""
+    counters = client.transport.perform_request("GET", "/_plugins/_neural_rank/stats")["total"]
+    stages = counters["latency"]
+    return counters["requests"], stages["encode"]["count"], stages["rank"]["count"]
+
+
+@pytest.mark.usefixtures("default")
+def test_a_default_pipeline_ranks_a_collapsed_search_and_not_each_group(searches: Searches) -> None:
+    inner = {"name": "more", "size": 2, "_source": ["title"]}
+    body = {**BODY, "collapse": {"field": "brand.keyword", "inner_hits": inner}}
+    own = searches.plain({**BODY, "size": 1_000}, COPY)["hits"]["hits"]
+    scores = {hit["_id"]: hit["_score"] for hit in own}
+
+    def in_groups(answer: dict[str, Any]) -> dict[str, float]:
+        groups = [hit["inner_hits"]["more"]["hits"]["hits"] for hit in answer["hits"]["hits"]]
+        return {hit["_id"]: hit["_score"] for group in groups for hit in group}
+
+    before = calls(searches.client)
+    plain = searches.plain(body, COPY)
+    assert calls(searches.client) == before
+    assert in_groups(plain).items() <= scores.items()
+    ranked = searches.client.search(index=COPY, body=body)
+    assert calls(searches.client) == tuple(count + 1 for count in before)
+    assert report(ranked)["reranked"]
+    # Those of neighbours are of the second search.
+    shown = {one: score for one, score in in_groups(ranked).items() if one in in_groups(plain)}
+    assert len(shown) > 10
+    assert shown.items() <= scores.items()
+
+
+@pytest.mark.usefixtures("default")
+def test_a_default_pipeline_ranks_each_search_of_an_msearch(searches: Searches) -> None:
+    before = calls(searches.client)
+    lines = [{"index": COPY}, BODY, {"index": COPY}, BODY]
+    template = {"source": json.dumps(BODY)}
+    answers = [
+        *searches.client.msearch(body=lines)["responses"],
+        *searches.client.msearch_template(body=[{"index": COPY}, template])["responses"],
+    ]
+    assert calls(searches.client) == tuple(count + 3 for count in before)
+    expected = ids(searches.ranked(BODY, COPY))
+    assert all(ids(answer) == expected for answer in answers)
+
+
 def test_a_pipeline_in_the_request_itself_works(searches: Searches) -> None:
     (pipeline,) = searches.client.search_pipeline.get(id=PIPELINE).values()
     answer = searches.client.search(index=COPY, body={**BODY, "search_pipeline": pipeline})
@@ -262,6 +307,23 @@ def test_the_window_is_fetched_where_something_may_come_of_it(
     searches.client.indices.put_settings(
         index=COPY, body={"index.search.default_pipeline": "_none"}
     )
+
+
+@pytest.fixture
+def shallow(opensearch: OpenSearch) -> Iterator[int]:
+    """How many hits at once the copy allows."""
+    most = 5
+    opensearch.indices.put_settings(index=COPY, body={"index.max_result_window": most})
+    yield most
+    opensearch.indices.put_settings(index=COPY, body={"index.max_result_window": None})
+
+
+def test_neighbours_come_where_an_index_allows_fewer_hits_than_are_wanted(
+    searches: Searches, shallow: int
+) -> None:
+    answer = searches.ranked({**BODY, "size": shallow}, COPY)
+    assert len(ids(answer)) == shallow
+    assert report(answer)["candidates"] > shallow, "neighbours came"
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """How much is asked for, and from where: pages, scrolls, points in time."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuralrank.errors import InvalidInput
+from neuralrank.errors import InvalidInput, NeuralrankError
 from tests.e2e.shop import INDEX, event, eventually
 from tests.plugin.conftest import QUERY, WINDOW, Searches, ids, reasons, report
 
@@ -359,3 +360,43 @@ def test_a_page_beyond_the_limit_of_the_index_is_refused_as_without_the_plugin(
         with pytest.raises(InvalidInput, match="Result window is too large"):
             search({**BODY, "from": 9_995, "size": 10})
     assert ids(searches.any({**BODY, "from": 9_990, "size": 10})) == []
+
+
+# Takes some 40 ms for each document, and lets all in.
+SLOW = """
+    int turn(int n) { for (int i = 0; i < 900000; ++i) { n += i % 7; } return n; }
+    int n = 0;
+    for (int i = 0; i < 40; ++i) { n = turn(n); }
+    return n != 1;
+"""
+
+
+@pytest.mark.parametrize("vector", [False, True], ids=["after the window", "neighbours"])
+def test_a_search_that_is_cancelled_takes_those_that_are_made_for_it_along(
+    searches: Searches, vector: bool
+) -> None:
+    recall = {"window": 10, "vector": vector, "timeout_ms": 60_000}
+    body = {
+        "query": {"bool": {"must": [QUERY], "filter": [{"script": {"script": SLOW}}]}},
+        "from": 20,
+        "search_pipeline": {
+            "request_processors": [{"neural_recall": recall}],
+            "response_processors": [{"neural_rank": {"bundle": "none"}}],
+        },
+    }
+
+    def parts() -> list[dict[str, Any]]:
+        running = {"actions": "indices:data/read/search", "detailed": "true"}
+        nodes = searches.client.tasks.list(params=running)["nodes"].values()
+        tasks = [task for node in nodes for task in node["tasks"].values()]
+        return [task for task in tasks if "parent_task_id" in task]
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(searches.client.search, index=INDEX, body=body)
+        assert eventually(lambda: bool(parts()), 30)
+        (part,) = parts()
+        assert ("knn" in part["description"]) == vector
+        searches.client.tasks.cancel(task_id=part["parent_task_id"])
+        assert all(task["cancelled"] for task in parts())
+        with pytest.raises(NeuralrankError, match="cancel"):
+            answer.result()

@@ -277,6 +277,7 @@ def offers(searches: Searches) -> Iterator[str]:
     shop["mappings"]["properties"] |= {
         **fields,
         "offers": {"type": "nested", "properties": fields},
+        "maker": {"type": "alias", "path": "brand.keyword"},
         "join": join,
     }
     settings: dict[str, Any] = {"knn": True, "number_of_replicas": 0}
@@ -330,6 +331,28 @@ def test_neighbours_show_what_is_joined_to_them(
     for hit in answer["hits"]["hits"]:
         (inner,) = hit["inner_hits"].values()
         assert inner["hits"]["total"]["value"] == 1
+
+
+EXACT: dict[str, dict[str, Any]] = {
+    "a name in a flat object": {"match": {"attributes.内存": "16GB"}},
+    "several names in it": {
+        "multi_match": {"query": "16GB", "fields": ["attributes.内存", "attributes.memory"]}
+    },
+    "all of it": {"match": {"attributes": "16GB"}},
+    "an alias": {"match": {"maker": "Apple"}},
+    "the id": {"match": {"_id": "A"}},
+    "a pattern": {"multi_match": {"query": "Apple", "fields": ["brand.key*"]}},
+}
+
+
+@pytest.mark.parametrize("condition", EXACT.values(), ids=EXACT)
+def test_neighbours_have_what_is_searched_for_as_it_is(
+    searches: Searches, offers: str, condition: dict[str, Any]
+) -> None:
+    body = {"query": condition, "size": 100, "ext": {"neural_rank": {"window": 100, "k": 100}}}
+    plain = ids(searches.plain(body, offers))
+    assert plain
+    assert set(ids(searches.ranked(body, offers))) == set(plain)
 
 
 def knn(searches: Searches, **more: Any) -> dict[str, Any]:

@@ -112,6 +112,17 @@ async def test_items_of_all_indexes_that_share_ids_are_read() -> None:
     assert client.sizes == [10_000, 10_000], "no more than an index allows"
 
 
+async def test_no_more_is_read_at_once_than_the_strictest_index_allows() -> None:
+    documents = {str(number): document(packed=False) for number in range(45)}
+    settings: list[dict[str, str]] = [{"max_result_window": "50"}, {"max_result_window": "20"}, {}]
+    meta = {f"shop-{n}": {"settings": {"index": one}} for n, one in enumerate(settings)}
+    client = Client(documents, meta)
+    read = features(client)
+    items = await read.items(await read.index("shop", 5.0), list(documents), 5.0)
+    assert [item.id for item in items] == list(documents)
+    assert max(client.sizes) <= 20
+
+
 async def test_an_index_from_before_there_were_packed_vectors_is_read_as_ever() -> None:
     client = Client({"a": document(packed=False)})
     (item,) = await features(client).items(PLAIN, ["a"], 5.0)
@@ -367,12 +378,23 @@ async def test_an_index_without_an_encoder_beside_one_that_has_one_mismatches_no
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"brand": ["Apple", "Beats"]}, {"brand": "Apple"}),
+        ({"brand": ["Apple"]}, {"brand": "Apple", "attributes": {}}),
+        ({"brand": ["Apple", "Beats"], "attributes": {"brand": "A"}},
+         {"brand": "Apple", "attributes": {"brand": ("Apple", "Beats")}}),
         ({"brand": 4711}, {"brand": "4711"}),
         ({"category": 17}, {"category": ("17",)}),
         ({"category": ["Home", ["Kettles", None, " "]]}, {"category": ("Home", "Kettles")}),
         ({"price": "12.5"}, {"price": 12.5}),
         ({"price": 10**400}, {"price": pytest.approx(float("nan"), nan_ok=True)}),
+        # Of variants.
+        ({"price": [5000]}, {"price": 5000.0}),
+        ({"price": [[30], "20", "ask", None, 40]}, {"price": 20.0}),
+        ({"price": ["ask"]}, {"price": pytest.approx(float("nan"), nan_ok=True)}),
+        ({"in_stock": [False]}, {"in_stock": False}),
+        ({"in_stock": [0, ["0"], "ask"]}, {"in_stock": False}),
+        ({"in_stock": [0, 3]}, {"in_stock": True}),
+        ({"in_stock": [False, "true"]}, {"in_stock": True}),
+        ({"in_stock": []}, {"in_stock": True}),
         ({"in_stock": "false"}, {"in_stock": False}),
         ({"in_stock": False}, {"in_stock": False}),
         ({"in_stock": True}, {"in_stock": True}),

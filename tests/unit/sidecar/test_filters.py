@@ -64,6 +64,17 @@ def test_brands_are_compared_without_case() -> None:
     }
 
 
+def test_of_several_brands_none_may_be_excluded() -> None:
+    several = [{"brand": ("Apple", "Beats")}, {"brand": ("dell",)}, None]
+    excluded = Filters(exclude_brands=frozenset({"beats"}))
+    assert drops(excluded, attributes=several) == {"i0": "blocked_brand"}
+    blocked = Profile(blocked_brands=frozenset({"apple", "beats", "dell"}))
+    assert drops(Filters(), blocked, attributes=several) == {
+        "i0": "blocked_brand",
+        "i1": "blocked_brand",
+    }
+
+
 def test_unknown_stock_and_price_pass() -> None:
     assert drops(Filters(in_stock_only=True)) == {"i1": "out_of_stock"}
     assert drops(Filters(min_price=100)) == {"i0": "price_range", "i1": "price_range"}

@@ -203,6 +203,18 @@ def test_only_attributes_that_a_rule_looks_at_are_read() -> None:
     assert read_rank(request, WEIGHTS).candidates.attributes == [{"a": ("v",)}, {}, None]
 
 
+def test_brands_are_read_where_any_is_excluded() -> None:
+    brands = pb.StringList(values=["Apple", "Beats"])
+    row = pb.Candidate(id="both", brand="Apple", attributes={"brand": brands})
+    excluding = pb.RankRequest(candidates=[row])
+    filters(exclude_brands=["beats"])(excluding)
+    profile = pb.Profile(blocked_brands=["beats"])
+    blocking = pb.RankRequest(candidates=[row], user=pb.User(profile=profile))
+    for request in (excluding, blocking):
+        read = read_rank(request, WEIGHTS).candidates
+        assert (read.brands, read.attributes) == (["Apple"], [{"brand": ("Apple", "Beats")}])
+
+
 def test_vectors_of_any_size_are_brought_to_length_one() -> None:
     rows = [np.full(8, size, "<f4") for size in (1e-8, 1.0, 1e18, 3e37)]
     request = pb.RankRequest(

@@ -16,8 +16,8 @@ import org.neuralrank.options.RankSection;
 import org.neuralrank.options.ReportSection;
 import org.neuralrank.search.CrossCluster;
 import org.neuralrank.search.Indices;
-import org.neuralrank.search.NamedPipeline;
 import org.neuralrank.search.Node;
+import org.neuralrank.search.Origin;
 import org.neuralrank.search.Pipelines;
 import org.neuralrank.search.QueryLog;
 import org.neuralrank.search.RankProcessor;
@@ -37,7 +37,6 @@ import org.opensearch.common.settings.Settings;
 import org.opensearch.common.settings.SettingsFilter;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.util.concurrent.OpenSearchExecutors;
-import org.opensearch.common.util.concurrent.ThreadContext;
 import org.opensearch.core.action.ActionResponse;
 import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
@@ -75,6 +74,7 @@ public final class NeuralRankPlugin extends Plugin
     // Set once, while the node is built and before anything can search.
     private Node node;
     private SidecarAccess access;
+    private Origin origin;
 
     /** @param settings of the node */
     public NeuralRankPlugin(Settings settings) {
@@ -151,6 +151,7 @@ public final class NeuralRankPlugin extends Plugin
             ),
             timeoutMs::get
         );
+        origin = new Origin(threadPool.getThreadContext(), nodeEnvironment.nodeId());
         try {
             access.watch(resourceWatcherService);
         } catch (IOException e) {
@@ -200,8 +201,7 @@ public final class NeuralRankPlugin extends Plugin
 
     @Override
     public List<ActionFilter> getActionFilters() {
-        ThreadContext context = node.threadPool().getThreadContext();
-        return List.of(new CrossCluster(context), new NamedPipeline(context), new UbiResponse());
+        return List.of(new CrossCluster(node.threadPool().getThreadContext()), origin, new UbiResponse());
     }
 
     @Override

@@ -10,11 +10,13 @@ import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import java.util.StringJoiner;
 import org.neuralrank.v1.Candidate;
 import org.neuralrank.v1.StringList;
 import org.opensearch.common.document.DocumentField;
+import org.opensearch.common.xcontent.support.XContentMapValues;
 import org.opensearch.index.seqno.SequenceNumbers;
 import org.opensearch.search.SearchHit;
 
@@ -198,22 +200,22 @@ final class Candidates {
         if (!brands.isEmpty()) {
             message.setBrand(cut(brands.get(0), LONGEST_NAME));
         }
-        Double price = number(at(source, fields.price()));
+        Double price = lowest(at(source, fields.price()));
         if (price != null) {
             message.setPrice(price);
         }
-        Object inStock = at(source, fields.inStock());
-        Double count = number(inStock);
-        if (inStock instanceof Boolean || "true".equals(inStock) || "false".equals(inStock)) {
-            message.setInStock(Boolean.parseBoolean(inStock.toString()));
-        } else if (count != null) {
-            message.setInStock(count > 0);
+        Boolean inStock = inStock(at(source, fields.inStock()));
+        if (inStock != null) {
+            message.setInStock(inStock);
         }
         message.addAllCategory(some(at(source, fields.category()), MOST_CATEGORIES, LONGEST_NAME));
         // A field of its own, and an attribute to rules, as where the sidecar reads it.
         putAttribute(message, "color", at(source, fields.color()));
         if (at(source, fields.attributes()) instanceof Map<?, ?> attributes) {
             attributes.forEach((name, value) -> putAttribute(message, name.toString(), value));
+        }
+        if (brands.size() > 1) {
+            putAttribute(message, "brand", brands); // Filters look at all of them there.
         }
         return message.build();
     }
@@ -246,15 +248,9 @@ final class Candidates {
         return text.substring(0, splits ? longest - 1 : longest);
     }
 
+    /** What is at a path, of objects in a list that of each; null where there is nothing. */
     private static Object at(Map<String, Object> source, String path) {
-        if (source.containsKey(path)) {
-            return source.get(path);
-        }
-        Object at = source;
-        for (String step : path.split("\\.")) {
-            at = at instanceof Map<?, ?> map ? map.get(step) : null;
-        }
-        return at;
+        return source.containsKey(path) ? source.get(path) : XContentMapValues.extractValue(path, source);
     }
 
     private static List<String> strings(Object value) {
@@ -274,6 +270,30 @@ final class Candidates {
 
     private static List<String> some(Object value, int most, int longest) {
         return strings(value).stream().limit(most).map(text -> cut(text, longest)).toList();
+    }
+
+    /** The lowest of the numbers in a field, from which on a product with variants is had; null without one. */
+    private static Double lowest(Object value) {
+        return value instanceof Collection<?> many
+            ? many.stream().map(Candidates::lowest).filter(Objects::nonNull).min(Double::compare).orElse(null)
+            : number(value);
+    }
+
+    /** Whether there is any of it, of variants any of one of them; null where nothing says so. */
+    private static Boolean inStock(Object value) {
+        return switch (value) {
+            case Collection<?> many -> many.stream()
+                .map(Candidates::inStock)
+                .filter(Objects::nonNull)
+                .reduce(Boolean::logicalOr)
+                .orElse(null);
+            case Boolean given -> given;
+            case String given when given.equals("true") || given.equals("false") -> given.equals("true");
+            case null, default -> {
+                Double count = number(value);
+                yield count == null ? null : count > 0;
+            }
+        };
     }
 
     private static Double number(Object value) {

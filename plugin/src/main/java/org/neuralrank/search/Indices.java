@@ -11,11 +11,13 @@ import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.opensearch.action.search.SearchContextId;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.cluster.ClusterState;
 import org.opensearch.cluster.metadata.IndexMetadata;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
+import org.opensearch.common.regex.Regex;
 import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
 import org.opensearch.core.index.Index;
 import org.opensearch.index.IndexSettings;
@@ -25,6 +27,8 @@ public final class Indices {
 
     // Far more than a node has product indices; reached only by very many, and then everything is read again.
     private static final int CACHED_MAPPINGS = 1_000;
+    /** An object that is one field, with every name below it. */
+    private static final String FLAT = "flat_object";
     /** Types of fields that are searched for as they are. */
     private static final Set<String> EXACT = Set.of(
         "boolean",
@@ -33,6 +37,7 @@ public final class Indices {
         "date",
         "date_nanos",
         "double",
+        FLAT,
         "float",
         "half_float",
         "integer",
@@ -45,6 +50,10 @@ public final class Indices {
         "version",
         "wildcard"
     );
+    /** What every document has, which is searched for as it is. */
+    private static final Set<String> METADATA = Set.of("_id", "_index", "_routing");
+    /** Types of what only holds fields. */
+    private static final Set<String> OBJECTS = Set.of("nested", "object");
     // The contract's limit.
     private static final int LONGEST_NAME = 1_024;
 
@@ -60,7 +69,7 @@ public final class Indices {
      * @param encoders         the encoders that {@code _meta.neuralrank.encoder} names, without repetition
      * @param maxResultWindow  the least {@code index.max_result_window}
      * @param hasSource        whether fields can be fetched from the source of documents in all of them
-     * @param fields           of each index, whether a field of a known type is searched for as it is, without analysis
+     * @param fields           of each index, the types of its fields by their paths
      */
     public record Target(
         String name,
@@ -71,7 +80,7 @@ public final class Indices {
         Set<String> encoders,
         int maxResultWindow,
         boolean hasSource,
-        List<Map<String, Boolean>> fields
+        List<Map<String, String>> fields
     ) {
         /** Nothing is known. */
         public static final Target UNKNOWN = new Target(
@@ -86,10 +95,23 @@ public final class Indices {
             List.of()
         );
 
-        /** Whether a field is searched for as it is wherever there is one. */
+        /** Whether a field, or all of a pattern, are searched for as they are, without analysis, wherever they are. */
         boolean isExact(String field) {
-            List<Boolean> said = fields.stream().map(index -> index.get(field)).filter(Objects::nonNull).toList();
-            return !said.isEmpty() && !said.contains(false);
+            List<String> types = fields.stream().flatMap(index -> types(field, index)).toList();
+            return METADATA.contains(field) || (!types.isEmpty() && EXACT.containsAll(types));
+        }
+
+        /** Those of what a name or a pattern stands for in an index. */
+        private static Stream<String> types(String field, Map<String, String> index) {
+            if (Regex.isSimpleMatchPattern(field)) {
+                return index.keySet().stream().filter(name -> Regex.simpleMatch(field, name)).map(index::get);
+            }
+            for (int end = field.indexOf('.'); end > 0; end = field.indexOf('.', end + 1)) {
+                if (FLAT.equals(index.get(field.substring(0, end)))) {
+                    return Stream.of(FLAT);
+                }
+            }
+            return Stream.ofNullable(index.get(field));
         }
     }
 
@@ -101,7 +123,7 @@ public final class Indices {
         int dimensions,
         String encoder,
         boolean hasSource,
-        Map<String, Boolean> fields
+        Map<String, String> fields
     ) {}
 
     private record MappingKey(String uuid, long version, String field) {}
@@ -149,7 +171,7 @@ public final class Indices {
         boolean vectors = false;
         Set<String> withoutVectors = new TreeSet<>();
         boolean hasSource = true;
-        List<Map<String, Boolean>> fields = new ArrayList<>();
+        List<Map<String, String>> fields = new ArrayList<>();
         int window = Integer.MAX_VALUE;
         Set<Integer> dimensions = new TreeSet<>();
         Set<String> encoders = new TreeSet<>();
@@ -210,8 +232,7 @@ public final class Indices {
         Map<?, ?> root = metadata.mapping().sourceAsMap();
         boolean hasSource = !(root.get("_source") instanceof Map<?, ?> source)
             || !"false".equals(String.valueOf(source.get("enabled")));
-        Map<String, Boolean> fields = new HashMap<>();
-        collect("", root.get("properties"), fields);
+        Map<String, String> fields = types(root.get("properties"));
         Object at = root;
         for (String step : field.split("\\.")) {
             boolean hasFields = at instanceof Map<?, ?> map && map.get("properties") instanceof Map<?, ?>;
@@ -227,15 +248,29 @@ public final class Indices {
         return new Mapping(true, dimensions, encoder, hasSource, fields);
     }
 
+    /** Of the fields of a mapping by their paths; an alias has that of the field that it stands for. */
+    private static Map<String, String> types(Object properties) {
+        Map<String, Map<?, ?>> fields = new HashMap<>();
+        collect("", properties, fields);
+        Map<String, String> types = new HashMap<>();
+        fields.forEach((path, field) -> {
+            Map<?, ?> meant = "alias".equals(field.get("type")) ? fields.get(field.get("path")) : field;
+            if (meant != null) {
+                types.put(path, (String) meant.get("type"));
+            }
+        });
+        return types;
+    }
+
     /** Fields below {@code properties} or {@code fields}, by their paths. */
-    private static void collect(String path, Object properties, Map<String, Boolean> into) {
+    private static void collect(String path, Object properties, Map<String, Map<?, ?>> into) {
         if (!(properties instanceof Map<?, ?> named)) {
             return;
         }
         named.forEach((name, value) -> {
             if (value instanceof Map<?, ?> field) {
-                if (field.get("type") instanceof String type) {
-                    into.put(path + name, EXACT.contains(type));
+                if (field.get("type") instanceof String type && !OBJECTS.contains(type)) {
+                    into.put(path + name, field);
                 }
                 collect(path + name + ".", field.get("properties"), into);
                 collect(path + name + ".", field.get("fields"), into);

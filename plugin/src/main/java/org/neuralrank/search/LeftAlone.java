@@ -11,6 +11,7 @@ import org.opensearch.search.sort.SortOrder;
 /** The kinds of search that are not re-ranked. */
 public enum LeftAlone {
     DISABLED("ext.neural_rank.enabled is false"),
+    GROUP("it is for the inner_hits of another search's collapsed hits"),
     CROSS_CLUSTER("another cluster merges these hits with its own"),
     SCROLL("a scroll reads everything in its own order"),
     SIZE_ZERO("size is 0"),
@@ -38,6 +39,9 @@ public enum LeftAlone {
 
     /** The reason to leave a search alone because of who sent it, what they said or its shape, or null. */
     static LeftAlone becauseOf(SearchRequest request, Options said, ThreadContext context) {
+        if (Origin.isGroup(context)) {
+            return GROUP;
+        }
         if (CrossCluster.asks(context)) {
             return CROSS_CLUSTER;
         }

@@ -11,8 +11,10 @@ import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
 import org.opensearch.action.support.ContextPreservingActionListener;
 import org.opensearch.core.action.ActionListener;
+import org.opensearch.core.tasks.TaskCancelledException;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.threadpool.ThreadPool;
+import org.opensearch.transport.Transports;
 
 /**
  * What the node lends to every processor; one for the node's life.
@@ -43,6 +45,32 @@ public record Node(
     /** What the search of now carries on to the sidecar. */
     Metadata callerHeaders() {
         return CallerHeaders.of(threadPool.getThreadContext());
+    }
+
+    /**
+     * Searches within the cluster, as a part of the search of now: what cancels that cancels this too. The listener is
+     * called in the thread context of now.
+     */
+    void search(SearchRequest request, ActionListener<SearchResponse> listener) {
+        request.setParentTask(Origin.task(threadPool.getThreadContext()));
+        ActionListener<SearchResponse> here = inThisContext(listener);
+        try {
+            searching.accept(request, here);
+        } catch (TaskCancelledException e) {
+            here.onFailure(e); // What this is a part of was cancelled just now.
+        }
+    }
+
+    /**
+     * Runs work here, or on the pool where this thread belongs to the network, as where what came last is from another
+     * node: its connections would wait while hits are read. In the thread context of now in either case.
+     */
+    void offNetwork(Runnable work) {
+        if (Transports.isTransportThread(Thread.currentThread())) {
+            threadPool.executor(POOL).execute(work);
+        } else {
+            work.run();
+        }
     }
 
     /** The same listener, called in the thread context of now: gRPC's threads have none. */

@@ -78,6 +78,10 @@ public final class RankProcessor extends AbstractProcessor implements SearchResp
             if (inquiry == null) {
                 inquiry = withoutRecall(request);
             }
+            if (inquiry.leftAlone() == LeftAlone.GROUP) {
+                listener.onResponse(response); // A part of a search, which says for itself what came of it.
+                return;
+            }
             if (inquiry.leftAlone() == LeftAlone.CROSS_CLUSTER) {
                 node.stats().request();
                 node.stats().leftAlone(inquiry.leftAlone().key());

@@ -102,7 +102,7 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
             leftAlone = LeftAlone.BEYOND_LIMIT;
         }
         Pipelines.Rest rest = node.pipelines()
-            .apply(request, NamedPipeline.of(node.threadPool().getThreadContext()));
+            .apply(request, Origin.pipeline(node.threadPool().getThreadContext()));
         // Filters of the pipeline are to see the whole window, also for who asks for nothing.
         boolean widen = leftAlone == null && (asked.hasPurpose(options) || rest.mayDrop());
         Recall recall = null;

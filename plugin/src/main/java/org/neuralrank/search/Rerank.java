@@ -66,9 +66,9 @@ final class Rerank {
             node.stats().leftAlone(leftAlone.key());
             finishOriginal(new Note(Reason.NOT_APPLICABLE, leftAlone.detail()));
         } else if (inquiry.recall() == null) {
-            rank(Neighbours.NONE);
+            node.offNetwork(() -> rank(Neighbours.NONE));
         } else {
-            inquiry.recall().join(node, this::rank);
+            inquiry.recall().join(node, neighbours -> node.offNetwork(() -> rank(neighbours)));
         }
     }
 
@@ -221,8 +221,8 @@ final class Rerank {
             return;
         }
         search(counting, then, error -> {
-            String detail = "totals and aggregations are of the query alone: " + error.getMessage();
-            report.note(new Note(Reason.FEATURES_UNAVAILABLE, detail));
+            Note why = FailedSearch.note("the search that counts both", error);
+            report.note(new Note(why.reason(), "totals and aggregations are of the query alone: " + why.detail()));
             then.accept(response);
         });
     }
@@ -237,17 +237,17 @@ final class Rerank {
     }
 
     private void search(SearchRequest request, Consumer<SearchResponse> found, Consumer<Exception> failed) {
-        node.searching().accept(request, node.inThisContext(new ActionListener<>() {
+        node.search(request, new ActionListener<>() {
             @Override
             public void onResponse(SearchResponse response) {
-                found.accept(response);
+                node.offNetwork(() -> found.accept(response));
             }
 
             @Override
             public void onFailure(Exception error) {
-                failed.accept(error);
+                node.offNetwork(() -> failed.accept(error));
             }
-        }));
+        });
     }
 
     private void finishOriginal(Note why) {

@@ -311,7 +311,8 @@ final class VectorLeg {
             before = until;
             if (wanted > 0) {
                 QueryBuilder near = clause(vector.values(), wanted, filter);
-                steps.add(new Step(copy(search, near, shown, wanted), Map.of()));
+                int most = Math.min(wanted, target.maxResultWindow());
+                steps.add(new Step(copy(search, near, shown, most), Map.of()));
             }
         }
         return steps;
@@ -335,20 +336,15 @@ final class VectorLeg {
         SearchRequest search = step.search();
         search.setCancelAfterTimeInterval(TimeValue.timeValueMillis(leftMs));
         long startedAt = System.nanoTime();
-        node.searching()
-            .accept(
-                search,
-                node.inThisContext(
-                    ActionListener.wrap(
-                        response -> recall.complete(
-                            found(response, step, encoder).after(encodeNanos, System.nanoTime() - startedAt)
-                        ),
-                        error -> recall.complete(
-                            failure(error, step.name()).after(encodeNanos, System.nanoTime() - startedAt)
-                        )
-                    )
-                )
-            );
+        node.search(
+            search,
+            ActionListener.wrap(
+                response -> recall.complete(
+                    found(response, step, encoder).after(encodeNanos, System.nanoTime() - startedAt)
+                ),
+                error -> recall.complete(failure(error, step.name()).after(encodeNanos, System.nanoTime() - startedAt))
+            )
+        );
         return recall;
     }
 
@@ -378,8 +374,8 @@ final class VectorLeg {
         if (error instanceof SidecarException expected) {
             return without(expected.note().reason(), step + ": " + expected.note().detail());
         }
-        Throwable cause = error.getCause() == null ? error : error.getCause();
-        return without(Reason.FEATURES_UNAVAILABLE, step + " failed: " + cause.getMessage());
+        Note why = FailedSearch.note(step, error);
+        return without(why.reason(), why.detail());
     }
 
     private QueryBuilder clause(float[] vector, int wanted, QueryBuilder filter) throws IOException {

@@ -162,12 +162,63 @@ public class CandidatesTest {
     @Test
     public void fieldsOfAnyShapeAreReadAsFarAsTheyGo() {
         Candidate message = message(
-            "{\"brand\":[\"Apple\",\"Beats\"],\"category\":17,\"price\":[5],\"attributes\":[{\"name\":\"size\",\"value\":3}]}"
+            "{\"brand\":{\"name\":\"Apple\"},\"category\":17,\"price\":{\"eur\":5},"
+                + "\"attributes\":[{\"name\":\"size\",\"value\":3}]}"
         );
         assertEquals("Apple", message.getBrand());
         assertEquals(List.of("17"), message.getCategoryList());
         assertFalse(message.hasPrice());
         assertEquals(0, message.getAttributesCount());
+    }
+
+    @Test
+    public void ofSeveralPricesTheLowestCounts() {
+        Map<String, Double> prices = Map.of("[5000]", 5000.0, "[[30],\"20\",\"ask\",null,40]", 20.0);
+        prices.forEach((given, price) -> assertEquals(price, message("{\"price\":" + given + "}").getPrice(), 0));
+        for (String unknown : List.of("[]", "[null]", "[\"ask\"]", "[true]")) {
+            assertFalse(unknown, message("{\"price\":" + unknown + "}").hasPrice());
+        }
+    }
+
+    @Test
+    public void ofSeveralBrandsFiltersSeeAll() {
+        Candidate one = message("{\"brand\":[\"Apple\"],\"attributes\":{\"brand\":\"A\"}}");
+        assertEquals("Apple", one.getBrand());
+        assertEquals(List.of("A"), one.getAttributesMap().get("brand").getValuesList());
+        Candidate two = message("{\"brand\":[\"Apple\",\"Beats\"],\"attributes\":{\"brand\":\"A\"}}");
+        assertEquals("Apple", two.getBrand());
+        assertEquals(List.of("Apple", "Beats"), two.getAttributesMap().get("brand").getValuesList());
+    }
+
+    @Test
+    public void listsOfObjectsAreReadAsWhatIsInEach() {
+        ItemFields fields = ItemFields.of(
+            Options.parse(
+                Map.of(
+                    "text_fields",
+                    List.of("parts.name", "specs"),
+                    "fields",
+                    Map.of("brand", "makers.name", "price", "offers.price", "in_stock", "offers.stock")
+                ),
+                Options.RANK_KEYS,
+                "x"
+            )
+        );
+        String source = "{\"parts\":[{\"name\":\"lid\"},{},{\"name\":[\"pot\",\"cup\"]}],\"specs\":[{\"volts\":230}],"
+            + "\"makers\":[{\"name\":\"Good\"},{\"name\":[\"Bad\"]}],"
+            + "\"offers\":[{\"price\":9,\"stock\":0},{\"price\":[7,8],\"stock\":2},{\"stock\":null}]}";
+        Candidate message = Candidates.of(
+            new SearchHit[] { Hits.hit("p", "a", 1, source) },
+            List.of(),
+            true,
+            false,
+            null
+        ).toMessages(fields, false).get(0);
+        assertEquals("lid pot cup\n230", message.getText());
+        assertEquals("Good", message.getBrand());
+        assertEquals(List.of("Good", "Bad"), message.getAttributesMap().get("brand").getValuesList());
+        assertEquals(7, message.getPrice(), 0);
+        assertTrue(message.getInStock());
     }
 
     @Test
@@ -185,15 +236,15 @@ public class CandidatesTest {
 
     @Test
     public void stockIsATruthValueOrACount() {
-        for (String none : List.of("false", "\"false\"", "0", "0.0", "-3", "\"0\"")) {
+        for (String none : List.of("false", "\"false\"", "0", "0.0", "-3", "\"0\"", "[false]", "[0,[\"0\"],\"ask\"]")) {
             Candidate message = message("{\"in_stock\":" + none + "}");
             assertTrue(none, message.hasInStock());
             assertFalse(none, message.getInStock());
         }
-        for (String some : List.of("true", "\"true\"", "1", "0.5", "\"12\"")) {
+        for (String some : List.of("true", "\"true\"", "1", "0.5", "\"12\"", "[0,3]", "[false,\"true\"]")) {
             assertTrue(some, message("{\"in_stock\":" + some + "}").getInStock());
         }
-        for (String unknown : List.of("null", "\"ask\"", "[0]", "\"NaN\"")) {
+        for (String unknown : List.of("null", "\"ask\"", "[]", "[null,\"ask\"]", "\"NaN\"")) {
             assertFalse(unknown, message("{\"in_stock\":" + unknown + "}").hasInStock());
         }
     }

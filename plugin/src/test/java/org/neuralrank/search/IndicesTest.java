@@ -6,6 +6,7 @@ import static org.junit.Assert.assertSame;
 import static org.junit.Assert.assertTrue;
 
 import java.io.IOException;
+import java.util.List;
 import java.util.Set;
 import org.junit.Before;
 import org.junit.Test;
@@ -49,6 +50,10 @@ public class IndicesTest {
             + "\"image_vector\":{\"type\":\"knn_vector\",\"dimension\":256},"
             + "\"text_vector\":{\"type\":\"knn_vector\",\"dimension\":384},"
             + "\"brand\":{\"type\":\"text\",\"fields\":{\"keyword\":{\"type\":\"keyword\"}}},"
+            + "\"attributes\":{\"type\":\"flat_object\"},"
+            + "\"maker\":{\"type\":\"alias\",\"path\":\"brand.keyword\"},"
+            + "\"named\":{\"type\":\"alias\",\"path\":\"brand\"},"
+            + "\"offers\":{\"type\":\"nested\",\"properties\":{\"size\":{\"type\":\"keyword\"}}},"
             + "\"inner\":{\"properties\":{\"code\":{\"type\":\"long\"},"
             + "\"v\":{\"type\":\"knn_vector\",\"dimension\":8}}}}}";
     }
@@ -67,7 +72,7 @@ public class IndicesTest {
         indices = new Indices(
             () -> state,
             new IndexNameExpressionResolver(new ThreadContext(Settings.EMPTY)),
-            new NamedWriteableRegistry(java.util.List.of())
+            new NamedWriteableRegistry(List.of())
         );
     }
 
@@ -107,6 +112,38 @@ public class IndicesTest {
         assertFalse(one.isExact("brand") || one.isExact("inner") || one.isExact("nowhere"));
         assertTrue("an index without it says nothing", of("text_vector", "one", "bare").isExact("inner.code"));
         assertFalse("text in one of them", of("text_vector", "one", "plain").isExact("inner.code"));
+    }
+
+    @Test
+    public void everyNameBelowAFlatObjectIsWithoutAnalysis() {
+        Indices.Target one = of("text_vector", "one");
+        for (String name : List.of("attributes", "attributes.内存", "attributes.screen.size", "attr*es")) {
+            assertTrue(name, one.isExact(name));
+        }
+        assertFalse(one.isExact("attributes_text"));
+    }
+
+    @Test
+    public void anAliasOfAFieldIsSearchedAsTheField() {
+        Indices.Target one = of("text_vector", "one");
+        assertTrue(one.isExact("maker"));
+        assertFalse(one.isExact("named"));
+    }
+
+    @Test
+    public void whatEveryDocumentHasIsWithoutAnalysis() {
+        for (String name : List.of("_id", "_index", "_routing")) {
+            assertTrue(name, of("text_vector", "plain").isExact(name));
+        }
+    }
+
+    @Test
+    public void ofAPatternAllFieldsMustBeWithoutAnalysis() {
+        Indices.Target one = of("text_vector", "one");
+        assertTrue(one.isExact("brand.*") && one.isExact("inner.c*") && one.isExact("off*"));
+        assertFalse("text among them", one.isExact("brand*") || one.isExact("*"));
+        assertFalse("of none", one.isExact("nowhere.*") || one.isExact("offers") || one.isExact("attributes.*"));
+        assertFalse("text in one of them", of("text_vector", "one", "plain").isExact("inner.c*"));
     }
 
     @Test

@@ -2,11 +2,9 @@ package org.neuralrank.search;
 
 import static org.junit.Assert.assertEquals;
 import static org.junit.Assert.assertFalse;
-import static org.junit.Assert.assertNull;
 import static org.junit.Assert.assertSame;
 import static org.junit.Assert.assertTrue;
 
-import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -14,11 +12,7 @@ import java.util.Set;
 import org.junit.Before;
 import org.junit.Test;
 import org.opensearch.Version;
-import org.opensearch.action.ActionRequest;
-import org.opensearch.action.search.SearchAction;
 import org.opensearch.action.search.SearchRequest;
-import org.opensearch.action.search.SearchResponse;
-import org.opensearch.action.support.ActionFilterChain;
 import org.opensearch.cluster.ClusterName;
 import org.opensearch.cluster.ClusterState;
 import org.opensearch.cluster.metadata.AliasMetadata;
@@ -113,24 +107,5 @@ public class PipelinesTest {
         assertSame("no default holds for both", Pipelines.Rest.UNKNOWN, usual("one", "two"));
         SearchSourceBuilder adHoc = new SearchSourceBuilder().searchPipelineSource(new HashMap<>());
         assertSame(Pipelines.Rest.UNKNOWN, pipelines.of(new SearchRequest("one").source(adHoc), ""));
-    }
-
-    @Test
-    public void whatASearchNamesIsKnownWithinIt() {
-        ThreadContext context = new ThreadContext(Settings.EMPTY);
-        NamedPipeline filter = new NamedPipeline(context);
-        List<String> seen = new ArrayList<>();
-        ActionFilterChain<ActionRequest, SearchResponse> inner = (task, action, request, listener) -> seen.add(
-            NamedPipeline.of(context)
-        );
-        ActionFilterChain<ActionRequest, SearchResponse> outer = (task, action, request, listener) -> {
-            seen.add(NamedPipeline.of(context));
-            filter.apply(task, SearchAction.NAME, new SearchRequest(), listener, inner);
-            seen.add(NamedPipeline.of(context));
-        };
-        assertNull(NamedPipeline.of(context));
-        filter.apply(null, SearchAction.NAME, new SearchRequest().pipeline("bare"), null, outer);
-        assertEquals(List.of("bare", "", "bare"), seen);
-        assertNull(NamedPipeline.of(context));
     }
 }

@@ -20,9 +20,11 @@ import java.util.Map;
 import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import java.util.stream.Stream;
@@ -49,9 +51,13 @@ import org.opensearch.ExceptionsHelper;
 import org.opensearch.action.index.IndexRequest;
 import org.opensearch.action.index.IndexResponse;
 import org.neuralrank.v1.Weights;
+import org.opensearch.action.search.MultiSearchAction;
+import org.opensearch.action.search.MultiSearchRequest;
 import org.opensearch.action.search.SearchAction;
+import org.opensearch.action.search.SearchPhaseExecutionException;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.action.search.SearchResponse;
+import org.opensearch.action.search.ShardSearchFailure;
 import org.opensearch.common.settings.Settings;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.xcontent.json.JsonXContent;
@@ -59,6 +65,8 @@ import org.opensearch.core.ParseField;
 import org.opensearch.core.action.ActionListener;
 import org.opensearch.core.common.transport.TransportAddress;
 import org.opensearch.core.rest.RestStatus;
+import org.opensearch.core.tasks.TaskCancelledException;
+import org.opensearch.core.tasks.TaskId;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.index.mapper.DerivedField;
 import org.opensearch.index.query.BoolQueryBuilder;
@@ -72,6 +80,7 @@ import org.opensearch.index.query.WrapperQueryBuilder;
 import org.opensearch.script.Script;
 import org.opensearch.search.SearchExtBuilder;
 import org.opensearch.search.SearchHit;
+import org.opensearch.search.SearchHits;
 import org.opensearch.search.SearchModule;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.collapse.CollapseBuilder;
@@ -100,8 +109,11 @@ public class ProcessorsTest {
     private Supplier<SearchResponse> further = () -> {
         throw new AssertionError("nothing further is to be searched");
     };
+    /** Whether what further searches fail with comes at once, and not to the listener. */
+    private boolean refuses;
     private Supplier<SearchHit[]> neighbours = () -> new SearchHit[] { Hits.hit("n", 0.9f) };
     private final List<IndexRequest> written = new CopyOnWriteArrayList<>();
+    private Executor answering = Runnable::run;
     private boolean hasLog = true;
     private Exception refusal;
     private PipelineProcessingContext context = new PipelineProcessingContext();
@@ -147,11 +159,14 @@ public class ProcessorsTest {
                 vectorSearches.add(request);
                 SearchHit[] found = neighbours.get();
                 if (found != null) {
-                    listener.onResponse(Hits.response(found));
+                    answering.execute(() -> listener.onResponse(Hits.response(found)));
                 }
             } else {
                 furtherSearches.add(request);
-                ActionListener.completeWith(listener, further::get);
+                if (refuses) {
+                    further.get();
+                }
+                answering.execute(() -> ActionListener.completeWith(listener, further::get));
             }
         }, registry, threadPool, stats, new QueryLog(this::write, name -> hasLog, stats), () -> timeoutMs);
     }
@@ -266,11 +281,16 @@ public class ProcessorsTest {
         config.putIfAbsent("window", 20);
         config.putIfAbsent("k", 5);
         try (var ignored = threadPool.getThreadContext().stashContext()) {
-            threadPool.getThreadContext().putHeader("caller", "kept");
-            SearchRequest sent = recall(request, config);
-            assertNotNull(sent);
-            return rank(sent, Hits.response(Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1)));
+            return searchHere(request, config);
         }
+    }
+
+    /** The same in the thread context of now. */
+    private SearchResponse searchHere(SearchRequest request, Map<String, Object> config) throws Exception {
+        threadPool.getThreadContext().putHeader("caller", "kept");
+        SearchRequest sent = recall(request, config);
+        assertNotNull(sent);
+        return rank(sent, Hits.response(Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1)));
     }
 
     private static List<String> ids(SearchResponse response) {
@@ -558,6 +578,14 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void noMoreNeighboursAreAskedForAtOnceThanTheIndexAllows() throws Exception {
+        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("toy@1"), 4, true, List.of());
+        server.encode = request -> FakeSidecar.interests(0.8, 0.2);
+        search(request(new SearchSourceBuilder().size(2), Map.of("user_id", "A")), Map.of("k", 10));
+        assertEquals(List.of(4, 2), vectorSearches.stream().map(each -> each.source().size()).toList());
+    }
+
+    @Test
     public void aShareThatComesToNoNeighbourIsNotSearched() throws Exception {
         server.encode = request -> FakeSidecar.interests(0.8, 0.1, 0.1);
         search(request(new SearchSourceBuilder(), Map.of("user_id", "A")), Map.of("k", 2));
@@ -606,7 +634,7 @@ public class ProcessorsTest {
 
     @Test
     public void ofIndicesThatShareIdsNoneLosesWhatIsLikeliest() throws Exception {
-        List<Map<String, Boolean>> two = List.of(Map.of(), Map.of());
+        List<Map<String, String>> two = List.of(Map.of(), Map.of());
         target = new Indices.Target("all", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, two);
         server.encode = request -> FakeSidecar.interestsAnd(List.of("l1", "l2"), 1);
         Queue<SearchHit[]> found = new ConcurrentLinkedQueue<>();
@@ -740,6 +768,56 @@ public class ProcessorsTest {
         String kept = rest.postFilter().toString();
         assertTrue("the neighbour was shown: " + kept, kept.contains("must_not") && kept.contains("\"n\""));
         assertTrue("the caller's own holds: " + kept, kept.contains("brand"));
+    }
+
+    @Test
+    public void hitsAreNotReadOnThreadsOfTheNetwork() throws Exception {
+        Set<String> readers = ConcurrentHashMap.newKeySet();
+        answering = work -> new Thread(work, "opensearch[node][transport_worker][T#1]").start();
+        further = () -> watched(readers, Hits.hit("d", 0.5f));
+        for (boolean vector : new boolean[] { true, false }) {
+            for (Indices.Target each : List.of(PRODUCTS, Indices.Target.UNKNOWN)) {
+                target = each;
+                context = new PipelineProcessingContext();
+                CompletableFuture<SearchResponse> done = new CompletableFuture<>();
+                answering.execute(() -> {
+                    try (var ignored = threadPool.getThreadContext().stashContext()) {
+                        threadPool.getThreadContext().putHeader("caller", "kept");
+                        SearchRequest request = request(match("x").size(9), Map.of());
+                        SearchRequest sent = recall(request, Map.of("window", 2, "k", 5, "vector", vector));
+                        SearchResponse found = watched(readers, Hits.hit("a", 3), Hits.hit("b", 2));
+                        done.complete(rank(sent, found));
+                    } catch (Exception | AssertionError e) {
+                        done.completeExceptionally(e);
+                    }
+                });
+                List<String> ids = ids(done.get(30, TimeUnit.SECONDS));
+                assertEquals(List.of("b", "a", "d"), ids.subList(ids.size() - 3, ids.size()));
+            }
+        }
+        assertFalse(readers.isEmpty());
+        readers.forEach(name -> assertTrue(name, name.contains(Node.POOL)));
+    }
+
+    /** A response that notes the names of the threads that read its hits. */
+    private static SearchResponse watched(Set<String> readers, SearchHit... hits) {
+        SearchResponse response = Hits.response(hits);
+        return new SearchResponse(
+            response.getInternalResponse(),
+            null,
+            1,
+            1,
+            0,
+            3,
+            ShardSearchFailure.EMPTY_ARRAY,
+            SearchResponse.Clusters.EMPTY
+        ) {
+            @Override
+            public SearchHits getHits() {
+                readers.add(Thread.currentThread().getName());
+                return super.getHits();
+            }
+        };
     }
 
     @Test
@@ -926,6 +1004,43 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void whatCancelsASearchCancelsThoseThatAreMadeForIt() throws Exception {
+        further = () -> Hits.response(new TotalHits(9, TotalHits.Relation.EQUAL_TO), Hits.hit("d", 0.5f));
+        SearchRequest request = request(match("x").size(9), Map.of("totals", "both"));
+        List<SearchResponse> answers = new ArrayList<>();
+        new Origin(threadPool.getThreadContext(), "node").apply(
+            request.createTask(7, "transport", SearchAction.NAME, TaskId.EMPTY_TASK_ID, Map.of()),
+            SearchAction.NAME,
+            request,
+            null,
+            (task, action, sent, listener) -> {
+                try {
+                    answers.add(searchHere(request, Map.of("window", 3, "k", 5)));
+                } catch (Exception e) {
+                    throw new AssertionError(e);
+                }
+            }
+        );
+        assertEquals(List.of("n", "c", "b", "a", "d"), ids(answers.get(0)));
+        assertEquals(1, vectorSearches.size());
+        assertEquals(2, furtherSearches.size());
+        for (SearchRequest each : Stream.concat(vectorSearches.stream(), furtherSearches.stream()).toList()) {
+            assertEquals(new TaskId("node", 7), each.getParentTask());
+        }
+    }
+
+    @Test
+    public void aSearchThatIsCancelledBeforeItsNextPartFails() {
+        further = () -> {
+            throw new TaskCancelledException("The parent task was cancelled");
+        };
+        refuses = true;
+        SearchRequest request = request(match("x").from(2).size(4), null);
+        Exception failed = assertThrows(ExecutionException.class, () -> search(request, Map.of("window", 3)));
+        assertTrue(failed.getCause() instanceof TaskCancelledException);
+    }
+
+    @Test
     public void totalsCanCountNeighbours() throws Exception {
         further = () -> Hits.response(new TotalHits(77, TotalHits.Relation.EQUAL_TO));
         SearchResponse response = search(request(match("x"), Map.of("totals", "both")));
@@ -941,6 +1056,16 @@ public class ProcessorsTest {
         response = search(request(match("x"), Map.of("totals", "both")));
         assertEquals(4, response.getHits().getTotalHits().value());
         assertEquals(List.of("features_unavailable"), reasons(response));
+
+        further = () -> {
+            TaskCancelledException late = new TaskCancelledException("Cancellation timeout of [9ms] is expired");
+            // As a shard's failure comes: it says nothing itself.
+            throw new SearchPhaseExecutionException("query", "", late, ShardSearchFailure.EMPTY_ARRAY);
+        };
+        response = search(request(match("x"), Map.of("totals", "both")));
+        assertEquals(List.of("deadline"), reasons(response));
+        String said = report(response).get("degraded").toString();
+        assertTrue(said, said.contains("alone: the search that counts both was not finished: Cancellation timeout"));
     }
 
     @Test
@@ -1285,6 +1410,40 @@ public class ProcessorsTest {
         }
         assertTrue(server.ranked.isEmpty() && server.encoded.isEmpty());
         assertEquals(Map.of("cross_cluster", 4L), stats.asMap().get("left_alone"));
+    }
+
+    @Test
+    public void aSearchForAGroupOfCollapsedHitsComesBackAsItWas() throws Exception {
+        SearchResponse found = Hits.response(Hits.hit("a", 3), Hits.hit("b", 2));
+        SearchRequest request = request(match("x").size(2), Map.of("user_id", "A"));
+        MultiSearchRequest groups = new MultiSearchRequest();
+        groups.setParentTask(new TaskId("node", 1));
+        List<SearchResponse> answers = new ArrayList<>();
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            new Origin(threadPool.getThreadContext(), "node").apply(
+                null,
+                MultiSearchAction.NAME,
+                groups,
+                null,
+                (task, action, sent, listener) -> {
+                    try {
+                        answers.add(rank(request, found));
+                        context = new PipelineProcessingContext();
+                        recall(request, Map.of());
+                        answers.add(rank(request, found));
+                    } catch (Exception e) {
+                        throw new AssertionError(e);
+                    }
+                }
+            );
+        }
+        assertEquals(2, answers.size());
+        answers.forEach(answer -> assertSame(found, answer));
+        assertEquals(2, request.source().size());
+        assertTrue(server.ranked.isEmpty() && server.encoded.isEmpty());
+        assertEquals(0L, stats.asMap().get("requests"));
+        assertEquals(Map.of(), stats.asMap().get("left_alone"));
     }
 
     @Test

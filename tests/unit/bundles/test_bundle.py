@@ -84,7 +84,7 @@ def test_a_photo_that_is_not_resized_before_it_is_cut_leaves_the_hash_as_it_was(
     resized = Manifest.model_validate({**fields, "image": {**image, "resize": 20}})
     assert content_hash(before) == "86fd41ba50b7" != content_hash(resized)
     for wrong in ({"resize": 15}, {"resize": 20, "fit": "pad"}):
-        with pytest.raises(ValidationError, match="at least size, and fit crop|greater than"):
+        with pytest.raises(ValidationError, match=r"at least size, and fit crop|greater than"):
             Manifest.model_validate({**fields, "image": {**image, **wrong}})
 
 

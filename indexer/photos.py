@@ -5,6 +5,7 @@ the next few. A photo that can't be had costs its product the vector, and nothin
 """
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,9 +34,14 @@ _AHEAD: Final = 32
 # Threads that wait for other machines; decoding has as many cores as there are.
 _FETCHING: Final = 16
 _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=20.0)
+# Not when the server says: that may be hours, and is obeyed each time.
 _RETRIES: Final = urllib3.Retry(
-    total=3, redirect=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504)
-)
+    total=3, redirect=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504),
+    respect_retry_after_header=False,
+)  # fmt: skip
+# Seconds for a photo, from the first attempt on: one that drips in would hold its thread for hours.
+_WHOLE: Final = 60.0
+_PART: Final = 2**16
 _SAMPLE: Final = 1_000
 # Fewer photos say too little about what is alike among them.
 _SAMPLE_AT_LEAST: Final = 50
@@ -186,11 +192,20 @@ class Photos:
             raise InvalidInput(f"image: {reference!r} can't be read: {error}") from error
 
     def _fetched(self, address: str) -> bytes:
+        until = time.monotonic() + _WHOLE
+        body = bytearray()
         try:
             with self._pool.request("GET", address, preload_content=False) as answer:
                 if answer.status != 200:
                     raise InvalidInput(f"image: {address} answers {answer.status}.")
-                return bytes(answer.read(MAX_BYTES + 1, decode_content=True))
+                while len(body) <= MAX_BYTES and (part := answer.read1(_PART, decode_content=True)):
+                    body += part
+                    if time.monotonic() > until:
+                        raise InvalidInput(
+                            f"image: {address} can't be fetched: after {_WHOLE:g} seconds "
+                            f"{len(body):,} bytes of it were there, and not all."
+                        )
+                return bytes(body)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise InvalidInput(f"image: {address} can't be fetched: {error}") from error
 

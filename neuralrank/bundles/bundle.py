@@ -144,6 +144,18 @@ class ImageInputs(_Model):
     std: _Colours
     # How a photo that is not square becomes so: white at its sides, cut at its sides, or stretched.
     fit: Literal["pad", "crop", "stretch"] = "pad"
+    # Pixels that the shorter side is first made, of which the middle `size` are cut out; only where
+    # `fit` is crop. None: `size`, so that nothing of the shorter side is cut off.
+    resize: Annotated[int, Field(ge=16, le=2_048)] | None = None
+
+    @model_validator(mode="after")
+    def _cuts_from_what_is_larger(self) -> Self:
+        if self.resize is not None and (self.fit != "crop" or self.resize < self.size):
+            raise ValueError(
+                f"resize is {self.resize} with fit {self.fit} and size {self.size}; it must be at "
+                "least size, and fit crop"
+            )
+        return self
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -387,6 +399,8 @@ def content_hash(manifest: Manifest) -> str:
     for name in _LATER:
         if not content[name]:
             del content[name]
+    if (image := content.get("image")) and image["resize"] is None:
+        del image["resize"]  # which format 1 did not begin with either
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_HASH_DIGITS]
 

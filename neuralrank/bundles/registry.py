@@ -227,7 +227,7 @@ class Registry:
         self._fs.invalidate_cache()
         if not self._holds(bundle, target):
             known = self._fs.exists(f"{target}/{MANIFEST}")
-            with self._filling(target) as folder:
+            with self._filling(bundle, target) as folder:
                 for file in bundle.manifest.files:
                     self._fs.put_file(str(bundle.path / file), f"{folder}/{file}")
                 if candidate and not known and self._pin(bundle.manifest):
@@ -406,11 +406,12 @@ class Registry:
         return {path.removeprefix(f"{folder}/"): info["size"] for path, info in found}
 
     @contextmanager
-    def _filling(self, target: str) -> Iterator[str]:
+    def _filling(self, bundle: Bundle, target: str) -> Iterator[str]:
         """Where to put the files of a bundle, the manifest last. If the block fails, there is
         none."""
         if self._local:
-            with whole_folder(Path(target)) as unfinished:
+            # What another process has published meanwhile may be read already.
+            with whole_folder(Path(target), lambda: self._holds(bundle, target)) as unfinished:
                 yield str(unfinished)
             return
         # An object store renames nothing: that would be a copy of one file after another, in

@@ -55,7 +55,7 @@ class Product(BaseModel):
     Only `id` and `title` are required. A blank string, an empty list and null all mean "not known",
     also within a list, where they are left out. `bullet_points` may be a list (joined by line
     breaks), `category` a list from general to special or a string such as "Home > Kitchen >
-    Kettles", a number may stand for a string.
+    Kettles", a number may stand for a string (1001.0 for "1001").
     """
 
     model_config = ConfigDict(
@@ -103,7 +103,9 @@ class Product(BaseModel):
     def _unknown_fields_are_attributes(cls, row: Any) -> Any:
         if not isinstance(row, dict):
             return row
-        known = {name: _known(value) for name, value in row.items() if name in cls.model_fields}
+        known = {
+            name: _plain(_known(value)) for name, value in row.items() if name in cls.model_fields
+        }
         known = {name: value for name, value in known.items() if value is not None}
         unknown = {str(name): value for name, value in row.items() if name not in cls.model_fields}
         attributes = known.get("attributes", {})

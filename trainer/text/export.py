@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from neuralrank.errors import InvalidBundle
 from neuralrank.files.whole import whole_folder
 from neuralrank.models import measured
 from neuralrank.models.bert import Precision, write_bert
+from neuralrank.models.onnx_file import write_onnx
 from trainer.text.model import TextModel, sizes_of, weights_of
 from trainer.text.reading import Reader
 from trainer.text.scoring import encode, score_pairs
@@ -116,7 +116,7 @@ def _write(
     precision: Precision,
 ) -> Bundle:
     graph = write_bert(weights_of(model), sizes_of(model), model.head, precision)
-    onnx.save(graph, str(folder / MODEL))
+    write_onnx(graph, folder / MODEL)
     (folder / TOKENIZER).write_bytes(tokenizer)
     kind: dict[str, Any] = {"kind": "cross_encoder"}
     if model.head != "score":

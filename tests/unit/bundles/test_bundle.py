@@ -2,8 +2,17 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from neuralrank.bundles.bundle import MANIFEST, MODEL, Bundle, parse_ref, write_bundle
+from neuralrank.bundles.bundle import (
+    MANIFEST,
+    MODEL,
+    Bundle,
+    Manifest,
+    content_hash,
+    parse_ref,
+    write_bundle,
+)
 from neuralrank.errors import InvalidBundle
 
 
@@ -64,6 +73,19 @@ def test_the_hash_is_of_what_is_served(encoder_bundle: Bundle) -> None:
     assert same.ref == encoder_bundle.ref
     other = write_bundle(encoder_bundle.path, {**fields, "query_prefix": "query: "})
     assert other.ref != encoder_bundle.ref
+
+
+def test_a_photo_that_is_not_resized_before_it_is_cut_leaves_the_hash_as_it_was() -> None:
+    image = {"size": 16, "mean": (0.0,) * 3, "std": (1.0,) * 3, "fit": "crop"}
+    fields = {
+        "name": "photos", "kind": "image_encoder", "dimensions": 3, "files": {MODEL: "0" * 64},
+    }  # fmt: skip
+    before = Manifest.model_validate({**fields, "image": image})
+    resized = Manifest.model_validate({**fields, "image": {**image, "resize": 20}})
+    assert content_hash(before) == "86fd41ba50b7" != content_hash(resized)
+    for wrong in ({"resize": 15}, {"resize": 20, "fit": "pad"}):
+        with pytest.raises(ValidationError, match=r"at least size, and fit crop|greater than"):
+            Manifest.model_validate({**fields, "image": {**image, **wrong}})
 
 
 def test_refs() -> None:

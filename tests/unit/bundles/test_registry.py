@@ -473,3 +473,23 @@ def test_of_encoders_the_one_that_knows_most_languages_answers_who_names_none(
     assert registry.answering(new.manifest) == registry.resolve("b")
     registry.publish(tiny_bundle(tmp_path / "d", "encoder", name="d"))
     assert registry.answering(new.manifest) == registry.resolve("d")
+
+
+def test_what_another_process_has_published_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be read already, and is the same."""
+    bundle = tiny_bundle(tmp_path / "bundle", "encoder")
+    other, registry = (Registry(str(tmp_path / "registry")) for _ in range(2))
+    folders: list[int] = []
+    put = type(registry._fs).put_file
+
+    def meanwhile(fs: object, source: str, target: str, **options: object) -> None:
+        monkeypatch.undo()
+        folders.append(other.publish(bundle).path.stat().st_ino)
+        put(fs, source, target, **options)
+
+    monkeypatch.setattr(type(registry._fs), "put_file", meanwhile)
+    found = registry.publish(bundle)
+    assert folders == [found.path.stat().st_ino]
+    assert registry.refs() == [bundle.ref]

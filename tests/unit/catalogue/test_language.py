@@ -18,6 +18,7 @@ ZH, EN = "保温杯 500ml", "Thermos flask"
         ([EN] + [ZH] * 19, True),
         ([ZH] * 18 + [EN], False),
         ([ZH] * 19 + ["500", "", "🎁"], True),
+        (["鲜の每日 酸奶", "克里斯汀・迪奥 香水"], True),
         ([EN], False),
         (["ノートパソコン 充電器"], False),
         (["500"], False),

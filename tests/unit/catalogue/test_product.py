@@ -85,6 +85,15 @@ def test_nulls_and_blanks_cost_no_product() -> None:
     }
 
 
+def test_a_whole_number_that_a_table_holds_as_a_float_is_written_without_decimals() -> None:
+    """As Parquet and pandas hold a column of numbers with gaps."""
+    row = {"id": 1001.0, "title": 365.0, "brand": 361.0, "color": 7.5, "price": 20.0, "volts": 5.0}
+    product = Product.from_row({**row, "rating_count": 3.0, "in_stock": 1.0})
+    assert (product.id, product.title, product.brand) == ("1001", "365", "361")
+    assert (product.color, product.price, product.attributes) == ("7.5", 20.0, {"volts": 5})
+    assert (product.rating_count, product.in_stock) == (3, True)
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [

@@ -71,6 +71,22 @@ def test_a_wide_photo_is_padded_cut_or_stretched() -> None:
     assert stretched[0, 8, 0] > 0.9
 
 
+def test_the_middle_is_cut_from_what_is_resized() -> None:
+    framed = plain((64, 32), GREEN)
+    framed.paste(RED, (20, 4, 44, 28))
+    data = file(framed)
+    assert read(data, fit="crop")[0, 0, 1] > 0.9  # the frame
+    cut = read(data, fit="crop", resize=24)  # two thirds of the shorter side
+    np.testing.assert_allclose(cut[:, :, 0], 1.0, atol=0.1)
+
+
+def test_grey_of_16_bits_is_read_as_that_of_8() -> None:
+    shades = np.tile(np.arange(0, 256, 16, dtype=np.uint8), (16, 1))
+    deep = Image.fromarray(shades.astype(np.uint16) * 257)
+    assert deep.mode == "I;16"
+    np.testing.assert_allclose(read(file(deep)), read(file(Image.fromarray(shades))))
+
+
 def test_a_photo_stands_as_its_camera_was_held() -> None:
     half = plain()
     half.paste(GREEN, (0, 8, 16, 16))  # below

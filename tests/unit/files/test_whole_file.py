@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -51,6 +52,46 @@ def test_a_folder_stays_where_the_new_one_can_not_take_its_place(
         (unfinished / "new").write_text("new")
     assert [path.name for path in folder.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("number", [errno.ENOTEMPTY, errno.EEXIST])
+@pytest.mark.parametrize("before", [True, False])
+def test_of_two_that_write_one_folder_at_a_moment_the_last_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, before: bool
+) -> None:
+    folder = tmp_path / "folder"
+    if before:
+        write_whole(folder / "file.txt", "old")
+    replace, tries = os.replace, []
+
+    def contended(source: Path, target: Path) -> None:
+        if target == folder:
+            tries.append(source)
+            if len(tries) == 1:
+                # Between setting aside and putting there, another writer was first.
+                write_whole(folder / "file.txt", "other's")
+                raise OSError(number, os.strerror(number))
+        replace(source, target)
+
+    monkeypatch.setattr("neuralrank.files.whole.os.replace", contended)
+    with whole_folder(folder) as unfinished:
+        (unfinished / "file.txt").write_text("new")
+    assert (folder / "file.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_that_does_as_well_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+
+    def other() -> bool:
+        return (folder / "file.txt").read_text() == "other's"
+
+    for written, expected in (("old", "new"), ("other's", "other's")):
+        with whole_folder(folder, other) as unfinished:
+            (unfinished / "file.txt").write_text("new")
+            write_whole(folder / "file.txt", written)
+        assert (folder / "file.txt").read_text() == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

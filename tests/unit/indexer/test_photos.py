@@ -99,6 +99,8 @@ class Shop(BaseHTTPRequestHandler):
         }
         status, body = answers.get(self.path, (404, b"none"))
         self.send_response(status)
+        if status == 503:
+            self.send_header("retry-after", "3600")
         if status == 302:
             self.send_header("location", "/red.png")
         self.send_header("content-length", str(len(body)))
@@ -138,6 +140,23 @@ def test_photos_are_fetched_from_addresses(
     assert "no photo that can be read" in seen.problems[5]
     assert "can't be fetched" in seen.problems[7]
     assert asked.count("/again.png") == 2
+
+
+def test_a_photo_that_drips_in_is_given_up(
+    encoder: ImageEncoder,
+    folder: Path,
+    shop: tuple[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url, _ = shop
+    monkeypatch.setattr("indexer.photos._PART", 16)
+    with closing(Photos(encoder, folder)) as photos:
+        whole = photos.see([product("1", f"{url}/red.png")])
+        monkeypatch.setattr("indexer.photos._WHOLE", 0.0)
+        seen = photos.see([product("1", f"{url}/red.png")])
+    assert whole.vectors[0] is not None
+    assert seen.vectors == [None]
+    assert f"{url}/red.png can't be fetched: after 0 seconds 16 bytes" in seen.problems[0]
 
 
 def test_what_was_fetched_before_is_not_fetched_again(

@@ -9,10 +9,13 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from transformers import ViTConfig, ViTModel
+from PIL import Image
+from transformers import BitImageProcessorPil, ViTConfig, ViTModel
 
+from neuralrank.bundles.bundle import ImageInputs
 from neuralrank.bundles.registry import Registry
 from neuralrank.encoders.image_encoder import ImageEncoder
+from neuralrank.encoders.pictures import read_picture
 from neuralrank.errors import InvalidInput
 from neuralrank.models import add
 from neuralrank.models.image_folder import holds_image_encoder, read_image_folder
@@ -108,8 +111,29 @@ def test_what_a_photo_is_cut_to_is_what_the_model_reads(tmp_path: Path) -> None:
     export(tmp_path, {"image_embeds": ["n", 3]})
     said = {**SAID, "size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": 32}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
-    assert read_image_folder(tmp_path)[1]["image"]["size"] == 32
-    assert read_image_folder(tmp_path)[1]["image"]["fit"] == "crop"
+    found = read_image_folder(tmp_path)[1]["image"]
+    assert (found["size"], found["fit"], found["resize"]) == (32, "crop", 40)
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({**said, "size": {"shortest_edge": 32}})
+    )
+    assert "resize" not in read_image_folder(tmp_path)[1]["image"]
+
+
+@pytest.mark.parametrize("size", [(512, 512), (600, 400), (300, 900)])
+def test_a_photo_is_resized_and_cut_as_dinov2_does(tmp_path: Path, size: tuple[int, int]) -> None:
+    export(tmp_path, {"image_embeds": ["n", 3]})
+    said = {
+        **SAID, "size": {"shortest_edge": 256}, "do_center_crop": True, "resample": 3,
+        "crop_size": {"height": 224, "width": 224},
+    }  # fmt: skip
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    inputs = ImageInputs.model_validate(read_image_folder(tmp_path)[1]["image"])
+    across, down = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
+    circle = np.hypot(across - 127, down - 127)
+    photo = Image.fromarray(np.stack([across, down, circle], -1).astype(np.uint8))
+    expected = BitImageProcessorPil(**said)(photo, return_tensors="np")["pixel_values"][0]
+    found = read_picture(file(photo), inputs).pixels
+    np.testing.assert_allclose(found, expected, atol=0.05)
 
 
 @pytest.mark.parametrize(

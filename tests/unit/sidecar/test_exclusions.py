@@ -22,6 +22,9 @@ from sidecar.ranking.exclusions import mentions
         ("bed frame without box spring queen size", ["box spring"], "bed frame queen size"),
         ("water bottle without straw kids", ["straw"], "water bottle kids"),
         ("running shirt without red", ["red"], "running shirt"),
+        # Signs of other scripts in an English or a Chinese text.
+        ("vitamin c 500 μg without sugar", ["sugar"], "vitamin c 500 μg"),
+        ("鲜の每日 酸奶 不加糖", ["糖"], "鲜の每日 酸奶"),
         ("duffel without wheels 30 inch", ["wheels"], "duffel 30 inch"),
         # Of more, models are told neither of the first two.
         ("drain without overflow solid brass", ["overflow"], "drain brass"),

@@ -94,7 +94,7 @@ class Shop:
         responses = []
         for body in lines[1::2]:
             clauses = body["query"]["bool"]["filter"]
-            user = clauses[0]["bool"]["should"][0]["term"]["user_id"]
+            user = clauses[0]["bool"]["should"][0]["terms"]["user_id"][0]
             actions = [row["terms"]["action_name"] for row in clauses[1:]]
             rows = [
                 row

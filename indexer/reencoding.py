@@ -109,7 +109,7 @@ def reencode(
         "catalogue": f"index:{live.index}",
     }
     begin = find_unfinished if resume else create
-    generation = begin(client, live.alias, body, meta)
+    generation = begin(client, live.alias, body, meta, ingested=True)
     copy = _Copy(client, live.index, generation, encoder, dimensions, progress)
     try:
         copy.catch_up()  # everything

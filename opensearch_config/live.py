@@ -13,6 +13,7 @@ __all__ = ["chosen_mappings", "chosen_settings", "over_live", "with_encoder"]
 _OWN: Final = (
     "uuid", "creation_date", "provided_name", "version", "resize", "blocks", "replication",
     "routing", "routing_partition_size", "knn.derived_source", "history", "merge",
+    "remote_store", "verified_before_close",
 )  # fmt: skip
 _REPLICAS: Final = frozenset({"number_of_replicas", "auto_expand_replicas"})
 # What `neuralrank index` notes in `_meta.neuralrank` of an index that it makes.

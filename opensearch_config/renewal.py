@@ -111,7 +111,7 @@ def _reindexed(
 ) -> Generation:
     """Every document of the source in a new index."""
     kept = {name: meta[name] for name in ("encoder", "dimensions", "catalogue") if name in meta}
-    generation = create(client, alias, body, kept)
+    generation = create(client, alias, body, kept, ingested=True)
     try:
         copy = {
             "source": {"index": source, "size": _BATCH},

@@ -107,8 +107,11 @@ class InService(_Model):
 
         Args:
             candidates: hashes; of those, what served until now goes on standing by, and no other.
+            max_slowdown: of the newest. None: where it serves already, what was allowed it.
         """
         newest = _newest_first(published)[:1]
+        if max_slowdown is None and newest == self.order(published)[:1]:
+            max_slowdown = self.max_slowdown
         waiting = sorted({*candidates} - {*newest, *self.order(published)})
         state = self._serving("".join(newest), (), max_slowdown)
         return state.model_copy(update={"serving": "", "candidates": tuple(waiting)})

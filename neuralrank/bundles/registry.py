@@ -375,7 +375,10 @@ class Registry:
         return held
 
     def _write(self, name: str, state: InService) -> None:
-        self._replace(f"{self._root}/{name}/{_SERVING}", state.model_dump_json(indent=2))
+        # Sidecars of before 2026-11-30 know none.
+        without = None if state.candidates else {"candidates"}
+        text = state.model_dump_json(indent=2, exclude=without)
+        self._replace(f"{self._root}/{name}/{_SERVING}", text)
 
     def _replace(self, path: str, text: str) -> None:
         """Writes a file in one step."""

@@ -114,7 +114,8 @@ def up(
     Maven, disk space or port, or an existing OpenSearch lacks the plugins.
     """
     console = plain_console(stderr=True, highlight=False)
-    if opensearch_url and (asked := _of_own_node(ctx)):
+    asked = _of_own_node(ctx)
+    if opensearch_url and asked:
         if _is_flag(ctx, "opensearch_url"):
             raise InvalidSettings(
                 f"--opensearch-url uses a node that runs already, and {asked[0]} is of one of this "
@@ -130,6 +131,7 @@ def up(
     options = UpOptions(
         home=settings.home.resolve(),
         registry=_absolute(settings.registry_path),
+        own_node=bool(asked),
         opensearch_port=opensearch_port,
         transport_port=transport_port,
         sidecar_port=sidecar_port,

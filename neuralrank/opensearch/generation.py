@@ -39,6 +39,7 @@ _COMPLETE: Final = "complete"
 # Also there: an index refuses writes while another is made of it
 # (`neuralrank.opensearch.succession`).
 READ_ONLY: Final = "read_only"
+_FINAL_PIPELINE: Final = "final_pipeline"
 # Settings that teams set on the index that serves; the next one has them too.
 _HANDED_ON: Final = ("index.search.default_pipeline",)
 
@@ -260,25 +261,34 @@ def digest(body: Mapping[str, Any]) -> str:
 
 
 def create(
-    client: OpenSearch, name: str, body: Mapping[str, Any], meta: Mapping[str, Any]
+    client: OpenSearch,
+    name: str,
+    body: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    *,
+    ingested: bool = False,
 ) -> Generation:
     """A new, empty generation.
 
     Args:
         body: settings and mappings, as for index creation; `_meta.neuralrank` is extended.
         meta: what else `_meta.neuralrank` says.
+        ingested: whether it is filled with documents of an index: what its ingest pipelines make of
+            a document, they have made of these already.
     """
     mappings = dict(body["mappings"])
     notes = {**noted(mappings), **meta, "state": _BUILDING}
     mappings["_meta"] = {**mappings.get("_meta", {}), "neuralrank": notes}
     settings = dict(body.get("settings", {}))
-    final = _final_settings(settings)
+    final = _final_settings(settings, ingested)
     # No refresh and no replica while filling: both would do their work many times over.
     settings["index"] = {
         **settings.get("index", {}),
         "refresh_interval": "-1",
         "auto_expand_replicas": "false",
         "number_of_replicas": 0,
+        # The default one a request can turn off, this one it can't.
+        **({_FINAL_PIPELINE: "_none"} if ingested else {}),
     }
     index = free_name(client, name)
     client.indices.create(index=index, body={"settings": settings, "mappings": mappings})
@@ -286,9 +296,15 @@ def create(
 
 
 def find_unfinished(
-    client: OpenSearch, name: str, body: Mapping[str, Any], meta: Mapping[str, Any]
+    client: OpenSearch,
+    name: str,
+    body: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    *,
+    ingested: bool = False,
 ) -> Generation:
-    """The newest generation that was begun with the same `meta` and not finished.
+    """The newest generation that was begun with the same `meta` and not finished. Arguments are
+    those of `create`.
 
     Raises:
         NotFound: there is none.
@@ -310,10 +326,10 @@ def find_unfinished(
                 f"{index} can't be resumed: its {key} is {notes.get(key)!r}, and now it is "
                 f"{value!r}. Leave out --resume to begin anew."
             )
-    return Generation(name, index, notes, _final_settings(body.get("settings", {})))
+    return Generation(name, index, notes, _final_settings(body.get("settings", {}), ingested))
 
 
-def _final_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _final_settings(settings: Mapping[str, Any], ingested: bool = False) -> dict[str, Any]:
     """What is set back after filling; null means OpenSearch's default."""
     wanted = settings.get("index", {})
     expand = wanted.get("auto_expand_replicas")
@@ -321,6 +337,8 @@ def _final_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     # Where it follows the nodes, OpenSearch sets the number itself.
     if expand in (None, False, "false"):
         final["number_of_replicas"] = wanted.get("number_of_replicas")
+    if ingested:
+        final[_FINAL_PIPELINE] = wanted.get(_FINAL_PIPELINE)
     return final
 
 

@@ -31,6 +31,8 @@ class UpOptions:
     sidecar_port: int | None = None
     # The node's heap, e.g. "512m". Default: 1g. More than half of the memory is too much.
     heap: str | None = None
+    # Whether a node of this stack's own is asked for, whatever it used before.
+    own_node: bool = False
     # An OpenSearch that is there already, to be used instead of starting one.
     opensearch_url: str | None = None
     opensearch_user: str = ""

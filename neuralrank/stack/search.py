@@ -34,7 +34,7 @@ def wants_existing(options: UpOptions, state: State | None) -> bool:
         asked = options.opensearch_url.rstrip("/").replace("//localhost:", f"//{LOOPBACK}:")
         ours = state is not None and not state.external
         return not (ours and state is not None and state.opensearch_url == asked)
-    return state is not None and state.external and options.opensearch_port is None
+    return state is not None and state.external and not options.own_node
 
 
 def use_existing(options: UpOptions, state: State | None, report: Report) -> State:

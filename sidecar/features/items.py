@@ -147,7 +147,8 @@ class ItemStore:
         began = self._clock()
         names = dict.fromkeys(key if isinstance(key, str) else key[1] for key in keys)
         items = await self._features.items(index, list(names), self._read_timeout)
-        if any(item.index not in index.names for item in items):
+        known = index.names
+        if any(item.index not in known for item in items):
             # Under what is known of it these would be kept as items of the index that was behind
             # the alias before, and be taken for its own once it is again.
             self._indexes.pop(index.name, None)

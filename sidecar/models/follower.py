@@ -175,14 +175,16 @@ class Models:
         nobody should wait for that.
         """
         for name, ref in dict(self.serving.current or {}).items():
-            before = await self._before(name, ref)
-            if before is None:
+            older = await self._before(name, ref)
+            if older is None:
                 continue
-            pair = self.serving.loaded[before], self.serving.loaded[ref]
+            newer, before = self.serving.loaded[ref], older.status.ref
             try:
-                await self._in_thread(check_speed, *pair, self._limit(name))
+                await self._in_thread(check_speed, older, newer, self._limit(name))
             except TooSlow as error:
                 self._refuse(ref, str(error), await self._fingerprint(ref), slower_than=before)
+                if before not in self.serving.loaded:
+                    self._add(before, older)
                 current = {**(self.serving.current or {}), name: before}
                 self.serving = replace(self.serving, current=current)
                 _log.info("bundle serving", extra={"bundle": before, "before": ref})
@@ -292,12 +294,18 @@ class Models:
                 _log.info("bundle serving", extra={"bundle": ref, "before": current})
                 return
 
-    async def _before(self, name: str, ref: str) -> str | None:
-        """The newest bundle of a name that served before another and can be loaded; it is."""
+    async def _before(self, name: str, ref: str) -> Loaded | None:
+        """The newest bundle of a name that served before another and can be loaded. What can't be
+        is none that anybody asks for: it is not refused."""
         order = list(self._plan.orders.get(name, ()))
         for before in order[order.index(ref) + 1 :] if ref in order else ():
-            if await self._load(before, None):
-                return before
+            if self._waits(before):
+                continue
+            try:
+                return await self._in_thread(self._checked, before, None)
+            except Exception as error:  # whatever a file does
+                about = {"bundle": before, "error": str(error)}
+                _log.info("bundle of before can't be compared with", extra=about)
         return None
 
     def _limit(self, name: str) -> float:
@@ -306,8 +314,11 @@ class Models:
 
     async def _load(self, ref: str, place: _Place | None) -> bool:
         """Loads a bundle, or refuses it. One that is loaded already, since it is tried or was asked
-        for by hash, was compared to none yet: it is, before it takes a place."""
-        if self._waits(ref):
+        for by hash, was compared to none yet: it is, before it takes a place. One that was too slow
+        for a place is loaded all the same where it is to have none: an index has its vectors."""
+        refusal = self._refused.get(ref)
+        aside = place is None and refusal is not None and bool(refusal.slower_than)
+        if self._waits(ref) and not aside:
             return False
         # Before anything is read: a file that comes meanwhile makes another fingerprint.
         before = await self._fingerprint(ref)
@@ -325,13 +336,16 @@ class Models:
             return False
         finally:
             self._loading.pop(ref, None)
-        self._refused.pop(ref, None)
-        if known:
-            return True
+        if not aside:
+            self._refused.pop(ref, None)
+        if not known:
+            self._add(ref, loaded)
+        return True
+
+    def _add(self, ref: str, loaded: Loaded) -> None:
         self.serving = replace(self.serving, loaded={**self.serving.loaded, ref: loaded})
         loop = asyncio.get_running_loop()
         weakref.finalize(loaded.model, self._freed, ref, loop).atexit = False
-        return True
 
     def _checked(self, ref: str, place: _Place | None) -> Loaded:
         loaded = self.serving.loaded.get(ref)

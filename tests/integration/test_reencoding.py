@@ -244,6 +244,19 @@ def test_an_index_without_vectors_gets_its_first(
     assert noted["packed_vectors"] == {VECTOR: PACKED}
 
 
+def test_ingest_pipelines_do_not_see_their_documents_again(client: OpenSearch, shop: str) -> None:
+    stamp = {"processors": [{"append": {"field": "stamps", "value": "stamped"}}]}
+    client.ingest.put_pipeline(id=f"{shop}_stamp", body=stamp)
+    chosen = {f"index.{which}_pipeline": f"{shop}_stamp" for which in ("default", "final")}
+    client.indices.put_settings(index=shop, body=chosen)
+    client.index(index=shop, id="p0", body={"title": "teapot"}, refresh=True)
+    done = run(client, shop, Letters("second@000000000002"))
+    assert sources(client, shop)["p0"]["stamps"] == ["stamped"] * 2
+    flat = client.indices.get_settings(index=done.index, params={"flat_settings": "true"})
+    kept = flat[done.index]["settings"]
+    assert {name: kept.get(name) for name in chosen} == chosen
+
+
 def test_vectors_are_cut_for_search_and_kept_whole_for_ranking(
     client: OpenSearch, shop: str
 ) -> None:

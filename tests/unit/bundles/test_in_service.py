@@ -84,6 +84,15 @@ def test_the_newest_is_promoted_by_following_it() -> None:
     assert InService().following((), ()).order(()) == []
 
 
+def test_what_was_allowed_the_newest_stays_allowed_when_it_is_followed() -> None:
+    there = published(A, B)
+    state = InService().promoted(B, there, 5.0)
+    assert state.following(there, ()).max_slowdown == 5.0
+    assert state.following(there, (), 2.0).max_slowdown == 2.0
+    # Of another bundle nothing was said.
+    assert InService().promoted(A, there, 5.0).following(there, ()).max_slowdown is None
+
+
 def test_under_a_pin_on_nothing_only_a_promotion_serves() -> None:
     state = InService(serving=NONE)
     assert state.order(published(A, B)) == []

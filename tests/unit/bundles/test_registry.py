@@ -1,3 +1,4 @@
+import json
 import os
 import sys
 from pathlib import Path
@@ -493,3 +494,16 @@ def test_what_another_process_has_published_meanwhile_stays(
     found = registry.publish(bundle)
     assert folders == [found.path.stat().st_ino]
     assert registry.refs() == [bundle.ref]
+
+
+def test_what_serves_is_written_as_sidecars_of_before_read_it(
+    registry: Registry, cross_encoder_bundle: Bundle
+) -> None:
+    """Without what they don't know, as long as it says nothing."""
+    bundle = registry.publish(cross_encoder_bundle)
+    registry.promote(bundle.ref)
+    written = json.loads(
+        registry._fs.cat_file(f"{registry._root}/{bundle.manifest.name}/serving.json")
+    )
+    assert "candidates" not in written
+    assert written["serving"] == bundle.hash

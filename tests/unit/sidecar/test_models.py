@@ -558,7 +558,8 @@ async def test_after_a_restart_a_slow_bundle_gives_way_to_the_one_before_it(
     seconds: dict[str, float] = {}
     runs = timed(monkeypatch, seconds)
     fast = registry.publish(cross_encoder(tmp_path, 1)).ref
-    truncated(registry.publish(cross_encoder(tmp_path, 2)))  # none to be held to
+    damaged = registry.publish(cross_encoder(tmp_path, 2))
+    truncated(damaged)  # none to be held to, and nothing that anybody asks for
     slow = registry.publish(cross_encoder(tmp_path, 3)).ref
     alone = registry.publish(cross_encoder(tmp_path, 1, name="z")).ref
     seconds |= {fast: 0.002, slow: 0.008}
@@ -570,6 +571,7 @@ async def test_after_a_restart_a_slow_bundle_gives_way_to_the_one_before_it(
     held = models.serving
     await models.hold_to_previous()
     assert scored(models) == fast
+    assert damaged.ref not in {status.ref for status in models.statuses if status.reason}
     assert row(models, slow).state is State.REFUSED
     assert "4.0 times as long; allowed is 3 times" in row(models, slow).reason
     assert models.serving.loaded.keys() == {fast, alone}
@@ -580,6 +582,12 @@ async def test_after_a_restart_a_slow_bundle_gives_way_to_the_one_before_it(
     await models.hold_to_previous()
     assert scored(models) == fast
     assert len(runs) == compared
+    # An index may name it, of which the sidecar has heard a moment later only.
+    models.name_encoders({slow})
+    await models.refresh()
+    assert scored(models) == fast
+    assert row(models, slow).state is State.REFUSED
+    assert models.serving.cross_encoder(slow)[0].ref == slow
     models.close()
 
 

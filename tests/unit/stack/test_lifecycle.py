@@ -58,24 +58,24 @@ THEIRS = "http://search:9200"
 
 
 @pytest.mark.parametrize(
-    ("url", "port", "known", "existing"),
+    ("url", "own", "known", "existing"),
     [
-        (None, None, None, False),
-        (THEIRS, None, None, True),
-        (THEIRS, None, OURS, True),
+        (None, False, None, False),
+        (THEIRS, False, None, True),
+        (THEIRS, False, OURS, True),
         # As other commands get it from the environment.
-        (OURS, None, OURS, False),
-        ("http://localhost:9201/", None, OURS, False),
-        (None, None, OURS, False),
+        (OURS, False, OURS, False),
+        ("http://localhost:9201/", False, OURS, False),
+        (None, False, OURS, False),
         # It came up with theirs: it stays so, until a node of its own is asked for.
-        (None, None, THEIRS, True),
-        (None, 9201, THEIRS, False),
+        (None, False, THEIRS, True),
+        (None, True, THEIRS, False),
     ],
 )
 def test_whether_an_existing_opensearch_is_meant(
-    tmp_path: Path, url: str | None, port: int | None, known: str | None, existing: bool
+    tmp_path: Path, url: str | None, own: bool, known: str | None, existing: bool
 ) -> None:
-    options = UpOptions(home=tmp_path, registry="", opensearch_url=url, opensearch_port=port)
+    options = UpOptions(home=tmp_path, registry="", opensearch_url=url, own_node=own)
     state = State(home=tmp_path, opensearch_url=known, external=known == THEIRS) if known else None
     assert wants_existing(options, state) is existing
 

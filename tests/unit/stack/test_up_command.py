@@ -58,11 +58,12 @@ def test_flags_of_a_node_go_before_an_address_of_the_environment(
     state = State(home=tmp_path, opensearch_url="http://127.0.0.1:9201")
     monkeypatch.setattr(stack, "stack_up", lambda options, _: asked.append(options) or state)
     monkeypatch.setenv("NEURALRANK_OPENSEARCH_URL", "http://production:9200")
-    said = " ".join(up("--opensearch-port", "9201").split())
-    assert asked[-1].opensearch_url is None
-    assert "the OpenSearch that the environment names is left alone" in said
+    for flags in (("--opensearch-port", "9201"), ("--heap", "1g")):
+        said = " ".join(up(*flags).split())
+        assert (asked[-1].opensearch_url, asked[-1].own_node) == (None, True)
+        assert "the OpenSearch that the environment names is left alone" in said
     up()
-    assert asked[-1].opensearch_url == "http://production:9200"
+    assert (asked[-1].opensearch_url, asked[-1].own_node) == ("http://production:9200", False)
     both = ["up", "--opensearch-url", "http://production:9200", "--heap", "1g"]
     refused = CliRunner().invoke(app, both)
     assert isinstance(refused.exception, InvalidSettings)

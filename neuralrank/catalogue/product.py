@@ -16,6 +16,7 @@ from neuralrank.errors import InvalidInput
 from neuralrank.text.cleaning import beginning, clean
 
 __all__ = [
+    "MAX_ID_BYTES",
     "PASSAGE_FIELDS",
     "Attribute",
     "Product",
@@ -42,7 +43,7 @@ PASSAGE_FIELDS: Final = (
 )
 
 # OpenSearch's own limit of an `_id`, in UTF-8 bytes.
-_MAX_ID_BYTES: Final = 512
+MAX_ID_BYTES: Final = 512
 # Lucene refuses a term above 32,766 bytes; an attribute's term is its path and value.
 _MAX_ATTRIBUTE_CHARACTERS: Final = 8000
 # No text of a product is meant to be longer, and no model reads so much.
@@ -116,8 +117,8 @@ class Product(BaseModel):
     @field_validator("id")
     @classmethod
     def _id_fits_opensearch(cls, value: str) -> str:
-        if (size := len(value.encode())) > _MAX_ID_BYTES:
-            raise ValueError(f"must be at most {_MAX_ID_BYTES} bytes; it has {size}")
+        if (size := len(value.encode())) > MAX_ID_BYTES:
+            raise ValueError(f"must be at most {MAX_ID_BYTES} bytes; it has {size}")
         return value
 
     @field_validator("bullet_points", mode="before")

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 from opensearchpy import OpenSearch
 from rich.text import Text
 
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.interruption import ended_like_ctrl_c
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.console import plain_console
 from neuralrank.errors import NeuralrankError, exit_code
 from neuralrank.opensearch.connection import connect
@@ -125,7 +124,7 @@ def apply(
                 {"name": name, "error": str(error)} for name, error in outcome.failed.items()
             ],
         }
-        typer.echo(orjson.dumps(value))
+        print_json_line(value)
     if outcome.interrupted is not None:
         said = "Interrupted. What was not done is as it was; do it again."
         print(f"neuralrank: {said} {outcome.interrupted}".rstrip(), file=sys.stderr)
@@ -162,7 +161,7 @@ def export(
     with closing(connect(load_settings())) as client:
         paths = write(client, name, to, config_folder(), overwrite=overwrite)
     if as_json:
-        typer.echo(orjson.dumps({"files": [str(path) for path in paths]}))
+        print_json_line({"files": [str(path) for path in paths]})
         return
     for path in paths:
         plain_console().print(str(path), highlight=False, soft_wrap=True)
@@ -224,7 +223,7 @@ def _show_renewed(each: "Renewed") -> None:
 
 def _show(changes: "list[Change]", as_json: bool, nothing: str) -> None:
     if as_json:
-        typer.echo(orjson.dumps({"changes": [change.json() for change in changes]}))
+        print_json_line({"changes": [change.json() for change in changes]})
         return
     out = plain_console()
     if not changes and nothing:

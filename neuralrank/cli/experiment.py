@@ -5,11 +5,10 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 
-from neuralrank.cli.json_output import Json, print_json
+from neuralrank.cli.json_output import Json, print_json, print_json_line
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.experiments import (
@@ -149,7 +148,7 @@ def size(
             "difference."
         )
     if as_json:
-        typer.echo(orjson.dumps(answer | {"power": power, "alpha": alpha}))
+        print_json_line(answer | {"power": power, "alpha": alpha})
     else:
         table_console().print(words, highlight=False)
 

@@ -7,13 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from opensearchpy import OpenSearch
 
 from neuralrank import ubi
 from neuralrank.cli.config_folder import config_folder
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
 from neuralrank.files.zipped import read_lines
@@ -106,7 +105,7 @@ def load(
         "warnings": warnings,
     }
     if as_json:
-        typer.echo(orjson.dumps(summary))
+        print_json_line(summary)
         return
     out = plain_console()
     out.print(f"{summary['queries']:,} queries and {summary['events']:,} events written.")
@@ -144,9 +143,6 @@ def log(
 
     if not user.strip():
         raise InvalidInput("--user is empty. Name the user whose event it is.")
-    for name, text in (("--user", user), ("--item", item), ("--query", query)):
-        if not text.isascii() and text != text.encode("utf-8", "replace").decode():
-            raise InvalidInput(f"{name} is {text!r}, which is no UTF-8. Set the terminal to UTF-8.")
     event = ubi.Event.from_row(
         {
             "action_name": action,
@@ -176,7 +172,7 @@ def log(
     if refused:
         raise InvalidInput(f"OpenSearch refused the event: {refused[0].reason}.")
     if as_json:
-        typer.echo(orjson.dumps({"id": identity, "event": row, "warnings": warnings}))
+        print_json_line({"id": identity, "event": row, "warnings": warnings})
     else:
         on = f" on {item}" if item else ""
         plain_console().print(f"Logged: {user} {action}{on}.", highlight=False)
@@ -228,7 +224,7 @@ def forget(
         # Last: they say which queries were the user's, also to who runs this again after a failure.
         deleted = {"events": count(client, ubi.EVENTS_INDEX, which), "queries": queries}
     if as_json:
-        typer.echo(orjson.dumps(deleted | {"dry_run": dry_run}))
+        print_json_line(deleted | {"dry_run": dry_run})
         return
     what = f"{deleted['events']:,} events and {deleted['queries']:,} queries"
     plain_console().print(f"{what} would be deleted." if dry_run else f"{what} deleted.")

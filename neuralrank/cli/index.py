@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from opensearchpy import OpenSearch
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,6 +15,7 @@ from neuralrank.bundles.registry import Registry
 from neuralrank.catalogue.reading import Catalogue
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.encoders import encoder_for
+from neuralrank.cli.json_output import print_json_line
 from neuralrank.cli.served import unserved
 from neuralrank.console import plain_console
 from neuralrank.encoders.encoder import Encoder
@@ -200,7 +200,7 @@ def index(
     said = unserved(settings, summary.encoder)
     summary = replace(summary, warnings=(*summary.warnings, *said))
     if as_json:
-        typer.echo(orjson.dumps(summary.json()))
+        print_json_line(summary.json())
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("alias", f"{summary.alias} → {summary.index}")

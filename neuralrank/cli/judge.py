@@ -6,14 +6,13 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any
 
-import orjson
 import typer
 from opensearchpy import OpenSearch
 
 from neuralrank import ubi
 from neuralrank.catalogue.product import strings
 from neuralrank.cli.config_folder import config_folder
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.results import price
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
@@ -324,7 +323,7 @@ def _listed(skipped: Skipped) -> str:
 
 def _show(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(orjson.dumps(report))
+        print_json_line(report)
         return
     out = plain_console()
 

@@ -3,7 +3,6 @@
 import sys
 from typing import Annotated, Any, get_args
 
-import orjson
 import typer
 from rich.table import Column, Table
 
@@ -11,7 +10,7 @@ from neuralrank.bundles.bundle import Bundle, parse_ref
 from neuralrank.bundles.in_service import Published
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli import promotion
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.registry_options import Ref, RegistryUrl, open_registry, say_done
 from neuralrank.console import plain_console, table_console
 from neuralrank.errors import InvalidInput, InvalidSettings
@@ -48,7 +47,7 @@ def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
     roles = _roles(found, bundles)
     if as_json:
         rows = [{**_json(bundle), "service": roles[bundle.ref]} for bundle in bundles]
-        typer.echo(orjson.dumps(rows))
+        print_json_line(rows)
         return
     # The whole name: other commands take it.
     ref = Column("bundle", no_wrap=True)
@@ -115,7 +114,7 @@ def show(
     """Shows one bundle's manifest."""
     bundle = open_registry(registry).get(ref)
     if as_json:
-        typer.echo(orjson.dumps({**_json(bundle), "path": str(bundle.path)}))
+        print_json_line({**_json(bundle), "path": str(bundle.path)})
         return
     table = Table(box=None, show_header=False)
     table.add_row("bundle", bundle.ref)
@@ -231,7 +230,7 @@ def add_(
                 )
             ]
     if as_json:
-        typer.echo(orjson.dumps([_json(bundle) for bundle in bundles]))
+        print_json_line([_json(bundle) for bundle in bundles])
     else:
         for bundle in bundles:
             typer.echo(f"{bundle.ref} ({bundle.manifest.kind})")
@@ -274,7 +273,7 @@ def status(
         for row in answer.bundles
     ]
     if as_json:
-        typer.echo(orjson.dumps(rows))
+        print_json_line(rows)
         return
     ref = Column("bundle", no_wrap=True)
     table = Table(ref, "kind", "state", "service", "what there is to say", box=None)

@@ -6,7 +6,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Final
 
-import orjson
 import typer
 from rich.table import Column, Table
 
@@ -14,7 +13,7 @@ from neuralrank.bundles.bundle import parse_ref
 from neuralrank.bundles.candidates import Candidate
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli.gate_options import GATE, JudgedBy, Margin, MaxP, MinGain, MinQueries, MinSize
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.registry_options import RegistryUrl, open_registry, say_done
 from neuralrank.console import table_console
 from neuralrank.errors import EXIT_CODE, InvalidInput
@@ -178,7 +177,7 @@ def promote(
             promoted(target, full, candidate, max_slowdown)
         except InvalidInput as error:
             if as_json:
-                typer.echo(orjson.dumps(_row(full, "candidate", candidate)))
+                print_json_line(_row(full, "candidate", candidate))
             print(f"neuralrank: {error}", file=sys.stderr)
             if not as_json and dataset is not None:
                 _say_found(candidate, passed=False)
@@ -253,7 +252,7 @@ def candidates(
     found = target.candidates(name)
     rows = [_row(ref, "serving" if target.serves(ref) else "", found[ref]) for ref in found]
     if as_json:
-        typer.echo(orjson.dumps(rows))
+        print_json_line(rows)
         return
     ref, against = Column("bundle", no_wrap=True), Column("against", overflow="fold")
     table = Table(ref, "outcome", "service", against, "compared", "why", box=None)

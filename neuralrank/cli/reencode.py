@@ -5,13 +5,13 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Annotated, Final
 
-import orjson
 import typer
 from opensearchpy import OpenSearch
 from rich.table import Table
 
 from neuralrank.cli.index import Dimensions, Keep, Resume, load_encoder, width_of
 from neuralrank.cli.interruption import ended_like_ctrl_c
+from neuralrank.cli.json_output import print_json_line
 from neuralrank.cli.served import unserved
 from neuralrank.console import plain_console
 from neuralrank.opensearch.connection import connect
@@ -85,7 +85,7 @@ def reencode(
     said = unserved(settings, summary.encoder)
     summary = replace(summary, warnings=(*summary.warnings, *said))
     if as_json:
-        typer.echo(orjson.dumps(summary.json()))
+        print_json_line(summary.json())
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("alias", f"{summary.alias} → {summary.index}")

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-import orjson
 import typer
 
 from neuralrank.bundles.registry import Registry
+from neuralrank.cli.json_output import print_json_line
 from neuralrank.settings import load_settings
 
 __all__ = ["Ref", "RegistryUrl", "open_registry", "say_done"]
@@ -24,6 +24,7 @@ def open_registry(url: str | None) -> Registry:
 
 
 def say_done(ref: str, role: str, words: str, as_json: bool) -> None:
-    typer.echo(
-        orjson.dumps({"ref": ref, "service": role}).decode() if as_json else f"{ref} {words}"
-    )
+    if as_json:
+        print_json_line({"ref": ref, "service": role})
+    else:
+        typer.echo(f"{ref} {words}")

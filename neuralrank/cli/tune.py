@@ -6,7 +6,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.interruption import ended_like_ctrl_c
-from neuralrank.cli.json_output import Json, print_json
+from neuralrank.cli.json_output import Json, print_json, print_json_line
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.judging import unknown_in_words
@@ -64,7 +63,10 @@ def tune(
             words = (
                 "\n".join(f"deleted {name}" for name in gone) or "Nothing was left in the cluster."
             )
-            typer.echo(orjson.dumps({"deleted": gone}).decode() if as_json else words)
+            if as_json:
+                print_json_line({"deleted": gone})
+            else:
+                typer.echo(words)
             return
         try:
             with ended_like_ctrl_c(), _bar() as bar:

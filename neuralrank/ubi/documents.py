@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from neuralrank.catalogue.product import strings
+from neuralrank.catalogue.product import MAX_ID_BYTES, strings
 from neuralrank.errors import InvalidInput
 
 __all__ = [
@@ -47,9 +47,6 @@ BLOCKS: Final = ("block", "dislike")
 # The longest user_id, client_id and query_id. Longer ones are not indexed (`ignore_above`, as UBI
 # has it): an event would be written, and neither a profile nor `feedback forget` would find it.
 MAX_USER: Final = 100
-
-# Of a document's `_id`, by OpenSearch.
-_MAX_ID_BYTES: Final = 512
 
 # Paths inside an event, for queries and aggregations.
 _ATTRIBUTES: Final = "event_attributes"
@@ -277,9 +274,9 @@ def parse(lines: Iterable[bytes | str]) -> Iterator[Record | Rejected]:
 
 
 def _identity(given: str, row: object) -> str:
-    if (length := len(given.encode())) > _MAX_ID_BYTES:
+    if (length := len(given.encode())) > MAX_ID_BYTES:
         raise InvalidInput(
-            f"_id: got {given[:20]!r}… of {length} bytes; OpenSearch takes {_MAX_ID_BYTES} at "
+            f"_id: got {given[:20]!r}… of {length} bytes; OpenSearch takes {MAX_ID_BYTES} at "
             "most. Shorten it, or leave it out: then it is made of the content"
         )
     return given or content_id(row)
@@ -358,8 +355,18 @@ def _index_of(row: object) -> str:
 
 
 def content_id(row: object) -> str:
-    """The `_id` of a document that came without one: the same content has the same id."""
-    return hashlib.sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+    """The `_id` of a document that came without one: the same content has the same id.
+
+    Raises:
+        InvalidInput: a text in it is no Unicode, as of a terminal that is not UTF-8.
+    """
+    try:
+        content = orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:  # orjson's own
+        raise InvalidInput(
+            f"A text in it is no Unicode ({error}). Send UTF-8, and have the terminal do so."
+        ) from error
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _without_null(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol
 
-from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded
+from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Overloaded
 from sidecar.deadline import Allowance, Deadline
 from sidecar.http.body import Message, Receive, Room, Whole, check_length, receive_body
 from sidecar.http.problems import DEFECT, Encoded, grpc_name, problem, status_problem
@@ -126,12 +126,6 @@ class Edge:
         state["request_id"] = given if _ID.fullmatch(given) else uuid.uuid4().hex
         answer = _Answer(send, request_id(scope))
         path = scope["path"]
-        if not path.isprintable():
-            # Starlette takes "/rerank\n" for "/rerank", and none of what is asked of that path
-            # would have been asked.
-            await status_problem(path, 404, "Not Found", {})(scope, receive, answer)
-            self._count(_OTHER, answer.status, scope)
-            return
         known = path in RERANK_PATHS
         asks = known and scope["method"] == "POST"
         opened: AbstractContextManager[Call | None] = (
@@ -153,19 +147,22 @@ class Edge:
                 if not answer.status:
                     await status_problem(path, 500, DEFECT, {})(scope, receive, answer)
             finally:
+                ended = grpc_name(answer.status)
                 if call is not None:
-                    call.status = grpc_name(answer.status)
+                    call.status = ended
                 # Of probes and metrics only what is refused: they are asked every few seconds.
                 if known or 400 <= answer.status < 500:
-                    self._count(path if known else _OTHER, answer.status, scope)
-
-    def _count(self, method: str, status: int, scope: _Scope) -> None:
-        self._metrics.request(method, grpc_name(status), time.monotonic() - arrived(scope))
+                    seconds = time.monotonic() - arrived(scope)
+                    self._metrics.request(path if known else _OTHER, ended, seconds)
 
     async def _look(
         self, scope: _Scope, headers: Mapping[str, str], receive: Receive, answer: "_Answer"
     ) -> None:
         """A request that costs nothing."""
+        if not scope["path"].isprintable():
+            # Starlette takes "/rerank\n" for "/rerank", and none of what is asked of that path
+            # would have been asked.
+            raise NotFound("Not Found")
         self._check(headers)
         if scope["method"] == "HEAD" and scope["path"] not in RERANK_PATHS:
             # What answers GET answers HEAD, as some load balancers ask (RFC 9110, 9.1).

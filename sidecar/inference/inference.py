@@ -156,6 +156,8 @@ class Inference:
             DeadlineExceeded: it could not be done in time.
             Overloaded: too much waits for a model already.
         """
+        if not images:
+            return np.zeros((0, model.dimensions), np.float32)
         # Someone waits for a search by one photo; several are somebody's catalogue.
         priority = Priority.QUERY if len(images) == 1 else Priority.PASSAGE
         return _whole(
@@ -249,21 +251,25 @@ class Inference:
         await self._wait(ticket, deadline, spent)
         return ticket.values[:, 0], ticket.errors
 
-    async def in_thread(self, work: Callable[[], _Result], deadline: Deadline) -> _Result:
+    async def in_thread(
+        self,
+        work: Callable[[], _Result],
+        deadline: Deadline,
+        threads: ThreadPoolExecutor | None = None,
+    ) -> _Result:
         """What takes a moment only: tokenising, or a small model that shares no batch. It is not
         begun once the deadline has passed or the caller has gone.
+
+        Args:
+            threads: by default those that texts are tokenised in.
 
         Raises:
             DeadlineExceeded: it could not be done in time.
         """
-        return await self._run(self._threads, work, deadline)
-
-    async def _run(
-        self, threads: ThreadPoolExecutor, work: Callable[[], _Result], deadline: Deadline
-    ) -> _Result:
         if deadline.passed:
             raise DeadlineExceeded("The time was used up before a model could begin.")
-        future = asyncio.get_running_loop().run_in_executor(threads, work)
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(threads or self._threads, work)
         try:
             done, _ = await asyncio.wait((future,), timeout=_timeout(deadline))
         finally:
@@ -297,12 +303,12 @@ class Inference:
     ) -> tuple[Floats, dict[int, Exception]]:
         """
         Args:
-            threads: that `tokenise` runs in; by default those for texts.
+            threads: that `tokenise` runs in, as of `in_thread`.
         """
         began = time.perf_counter()
         tokens: list[Sized] = []
         for piece in _pieces(texts):
-            tokens += await self._run(threads or self._threads, partial(tokenise, piece), deadline)
+            tokens += await self.in_thread(partial(tokenise, piece), deadline, threads)
         spent("tokenise", time.perf_counter() - began, len(texts))
         cost = self._costs.setdefault(encoder.ref, Cost(self._clock))
         width = encoder.dimensions

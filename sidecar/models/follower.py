@@ -185,9 +185,7 @@ class Models:
                 self._refuse(ref, str(error), await self._fingerprint(ref), slower_than=before)
                 if before not in self.serving.loaded:
                     self._add(before, older)
-                current = {**(self.serving.current or {}), name: before}
-                self.serving = replace(self.serving, current=current)
-                _log.info("bundle serving", extra={"bundle": before, "before": ref})
+                self._put(name, before)
         self._settle(self._plan)
 
     @property
@@ -290,9 +288,14 @@ class Models:
             if ref == current:
                 return
             if await self._load(ref, _Place(self._limit(name), before)):
-                self.serving = replace(self.serving, current={**answering, name: ref})
-                _log.info("bundle serving", extra={"bundle": ref, "before": current})
+                self._put(name, ref)
                 return
+
+    def _put(self, name: str, ref: str) -> None:
+        """Has a bundle that is loaded answer for its name."""
+        current = self.serving.current or {}
+        self.serving = replace(self.serving, current={**current, name: ref})
+        _log.info("bundle serving", extra={"bundle": ref, "before": current.get(name, "")})
 
     async def _before(self, name: str, ref: str) -> Loaded | None:
         """The newest bundle of a name that served before another and can be loaded. What can't be

@@ -3,11 +3,10 @@
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 from rich.table import Table
 
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
@@ -74,7 +73,7 @@ def compress(
     made = Made.of(result.bundle, found, publish=publish)
     if as_json:
         report = {**result.json(), **searched(result.search), **made.json()}
-        typer.echo(orjson.dumps(report))
+        print_json_line(report)
         return
     show_trials(result.search)
     _print(result.rows)

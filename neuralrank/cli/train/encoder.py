@@ -3,10 +3,9 @@
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
@@ -120,7 +119,7 @@ def encoder(
             "bundle": bundle.ref,
             "path": str(bundle.path),
         }
-        typer.echo(orjson.dumps(report))
+        print_json_line(report)
         return
     *longer, last = map(str, (bundle.manifest.dimensions, *bundle.manifest.matryoshka))
     lengths = f"{', '.join(longer)} or {last}" if longer else last

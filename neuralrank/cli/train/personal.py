@@ -6,12 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli.encoders import default_encoder
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Publish, Trials, training_flags
@@ -105,7 +104,7 @@ def personal(
     published = publish and (result.floor.passed or not first)
     made = Made.of(result.bundle, found, publish=published)
     if as_json:
-        typer.echo(orjson.dumps(_json(result, behaviour, made)))
+        print_json_line(_json(result, behaviour, made))
     else:
         rows = _measured(result)
         show_outcome(result.outcome, result.search, made, first=_learned_from(behaviour), then=rows)

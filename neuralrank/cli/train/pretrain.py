@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
 from neuralrank.catalogue.product import Product
 from neuralrank.catalogue.reading import Catalogue
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Trials, training_flags
@@ -100,7 +99,7 @@ def pretrain(
     outcome = done.outcome
     if as_json:
         summary = {**outcome.json(), **searched(done.search), "path": str(done.folder)}
-        typer.echo(orjson.dumps(summary))
+        print_json_line(summary)
         return
     before, best = outcome.before, outcome.best
     show_trials(done.search)

@@ -2,10 +2,9 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
@@ -102,7 +101,7 @@ def reranker(
             **searched(result.search),
             "export": agreement.metrics(),
         }
-        typer.echo(orjson.dumps(report))
+        print_json_line(report)
         return
     export = (
         f"differs from torch by {agreement.difference:.2g} at most, correlation "

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import orjson
 import typer
 
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli.gate_options import GATE, Margin, MaxP, MinGain, MinQueries, MinSize
+from neuralrank.cli.json_output import print_json_line
 from neuralrank.cli.registry_options import RegistryUrl
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import OnlyItemsOf, training_flags
@@ -164,7 +164,7 @@ def update(
         forgotten = done.forgotten
         if as_json:
             row = {**done.model_dump(mode="json"), "forgotten": forgotten}
-            typer.echo(orjson.dumps(row))
+            print_json_line(row)
             return
         typer.echo(_words(done))
 

@@ -148,6 +148,14 @@ def test_the_same_line_has_the_same_id_in_every_load() -> None:
     assert first.id == second.id
 
 
+@pytest.mark.parametrize("name", ["user_id", "client_id", "session_id", "user_query"])
+def test_half_a_surrogate_pair_is_the_callers_fault(name: str) -> None:
+    """As the shell gives what was typed on a terminal that is not UTF-8."""
+    document = ubi.Event.from_row({"action_name": "click", name: "\udcff"}).document()
+    with pytest.raises(InvalidInput, match="no Unicode"):
+        ubi.content_id(document)
+
+
 def test_bad_lines_are_named_and_the_rest_is_read() -> None:
     found = list(
         ubi.parse(

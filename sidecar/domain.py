@@ -263,13 +263,15 @@ class Filters:
 
 class Weights(NamedTuple):
     """How much each part of the score counts: each ≥ 0, not all zero. `cross_encoder`, in [0, 1],
-    is its share within relevance, among the candidates that it has read."""
+    is its share within relevance, among the candidates that it has read; `diversity`, in [0, 1],
+    the share of novelty in the score."""
 
     relevance: float
     affinity: float
     retrieval: float
     # Measured: docs/decisions/004-blend.md.
     cross_encoder: float = 0.2
+    diversity: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +354,7 @@ class Explanation(NamedTuple):
     retrieval_score: float | None
     because_of: tuple[str, ...]
     summary: str
+    novelty: float | None = None
 
 
 class Ranked(NamedTuple):

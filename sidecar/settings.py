@@ -182,6 +182,9 @@ class SidecarSettings(BaseSettings):
     # How much of relevance the cross-encoder's order is, among the candidates that it has read.
     # More: for one that was trained on the shop's own data and has earned it (`neuralrank tune`).
     weight_cross_encoder: float = Field(default=0.2, ge=0, le=1)
+    # How much of the score it is to be unlike the results above. More: fewer variants of one thing
+    # on a page, and less of what fits best.
+    weight_diversity: float = Field(default=0.0, ge=0, le=1)
     # Whether what a query says it does not want ("without straw", "不带盖") is read, where the
     # request does not say. Off: for sites that are searched by titles ("life without internet").
     exclusions: bool = True

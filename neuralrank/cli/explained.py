@@ -80,7 +80,7 @@ def _parts(out: Console, why: Why) -> None:
     for heading in ("value", "weight", "adds", *(("adds above",) if above else ())):
         table.add_column(heading, justify="right")
     table.add_column("from")
-    for part in PARTS:
+    for part in (*PARTS, *(mine.parts.keys() - set(PARTS))):
         cells = ["–", "–", "–"]
         if part in mine.parts:
             cells = [number(mine.parts[part]), number(mine.weights[part]), number(mine.pull(part))]
@@ -121,6 +121,8 @@ def _source(part: str, why: Why) -> str:
                 reasons.append("no user")
             if "affinity" in said and "user_similarity" not in said:
                 reasons.append("not known, for lack of a vector: the mean of the others'")
+        case "novelty":
+            reasons = ["how unlike it is to those above it"]
         case _:
             found = "retrieval_score" in said
             reasons = [

@@ -61,6 +61,13 @@ Rule = Annotated[
 InStock = Annotated[bool, typer.Option("--in-stock", help="Leave out what is out of stock.")]
 MinPrice = Annotated[float | None, typer.Option(min=0, help="Leave out what costs less.")]
 MaxPrice = Annotated[float | None, typer.Option(min=0, help="Leave out what costs more.")]
+Diversity = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="How much of the score it is to be unlike the hits above. Default: the "
+        "pipeline's.",
+    ),
+]  # fmt: skip
 
 
 def search(
@@ -78,6 +85,7 @@ def search(
     in_stock: InStock = False,
     min_price: MinPrice = None,
     max_price: MaxPrice = None,
+    diversity: Diversity = None,
     exclude_purchased: Annotated[
         bool, typer.Option("--exclude-purchased", help="Leave out what the user has bought.")
     ] = False,
@@ -96,6 +104,7 @@ def search(
         user=user,
         explain=explain or compare or as_json,
         filters=filters(rules or (), in_stock, min_price, max_price, exclude_purchased),
+        diversity=diversity,
     )
     with closing(connect(load_settings())) as client:
 
@@ -142,6 +151,7 @@ def recommend(
     in_stock: InStock = False,
     min_price: MinPrice = None,
     max_price: MaxPrice = None,
+    diversity: Diversity = None,
     include_purchased: Annotated[
         bool, typer.Option("--include-purchased", help="Also what the user has bought already.")
     ] = False,
@@ -157,6 +167,7 @@ def recommend(
         user=user,
         explain=explain or as_json,
         filters=filters(rules or (), in_stock, min_price, max_price, not include_purchased),
+        diversity=diversity,
     )
     everything(name, options, size, start, explain=explain, as_json=as_json)
 
@@ -174,6 +185,7 @@ def similar(
     in_stock: InStock = False,
     min_price: MinPrice = None,
     max_price: MaxPrice = None,
+    diversity: Diversity = None,
     as_json: Json = False,
 ) -> None:
     """Finds items like one that is in the index; with --user, in the user's order.
@@ -184,6 +196,7 @@ def similar(
         user=user,
         explain=explain or as_json,
         filters=filters(rules or (), in_stock, min_price, max_price, False),
+        diversity=diversity,
     )
     with closing(connect(load_settings())) as client:
         # An id that is not there would give a page of anything; NotFound says it instead.
@@ -205,6 +218,7 @@ def look(
     in_stock: InStock = False,
     min_price: MinPrice = None,
     max_price: MaxPrice = None,
+    diversity: Diversity = None,
     as_json: Json = False,
 ) -> None:
     """Finds items that look like a photo; with --user, in the user's order.
@@ -227,6 +241,7 @@ def look(
         user=user,
         explain=explain or as_json,
         filters=filters(rules or (), in_stock, min_price, max_price, False),
+        diversity=diversity,
     )
     neighbours = max(_LEAST_NEIGHBOURS, start + size)
     query = {"knn": {IMAGE_VECTOR: {"vector": vector.tolist(), "k": neighbours}}}
@@ -255,7 +270,9 @@ def output(page: Page, *, explain: bool, as_json: bool, start: int = 0) -> None:
         results.show(table_console(), page, explain=explain, start=start)
 
 
-def request_options(*, user: str, explain: bool, filters: dict[str, Any]) -> dict[str, Any]:
+def request_options(
+    *, user: str, explain: bool, filters: dict[str, Any], diversity: float | None = None
+) -> dict[str, Any]:
     """`ext.neural_rank` with only what was asked for."""
     options: dict[str, Any] = {}
     if user:
@@ -264,6 +281,8 @@ def request_options(*, user: str, explain: bool, filters: dict[str, Any]) -> dic
         options["explain"] = True
     if filters:
         options["filters"] = filters
+    if diversity is not None:
+        options["weights"] = {"diversity": diversity}
     return options
 
 

@@ -1,7 +1,8 @@
 """What stands between a product and the one above it, and what would close that.
 
 A score is Σ weight × part ÷ Σ weight over the parts that a product has (`Explanation` in
-ranking.proto), so that what one part must be, all else as it is, follows by solving for it.
+ranking.proto), of which novelty takes a share where pages are diversified, so that what one part
+must be, all else as it is, follows by solving for it.
 """
 
 import math
@@ -12,6 +13,7 @@ from typing import Any, Final, Self
 __all__ = ["PARTS", "Gap", "Lift", "Scored", "gap"]
 
 PARTS: Final = ("relevance", "affinity", "retrieval")
+NOVELTY: Final = "novelty"
 # Scores are float32: what differs by less is a tie.
 _TIE: Final = 1e-6
 # A part of the default ranker is never more.
@@ -22,7 +24,10 @@ _RRF: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A ranked product: its score, the parts that it has, and the weights of those (sum 1)."""
+    """A ranked product: its score, the parts that it has, and the weights of those (sum 1).
+
+    Novelty, where it counts, is one of these parts: how much lies with what stands above.
+    """
 
     id: str
     title: str
@@ -36,12 +41,16 @@ class Scored:
     def of(cls, item: str, title: str, score: float, explained: Mapping[str, Any]) -> Self:
         """From one entry of `ext.neural_rank.results`."""
         weights = explained.get("weights") or {}
+        novel = float(weights.get("diversity", 0.0)) if NOVELTY in explained else 0.0
+        shares = {name: (1 - novel) * float(weights.get(name, 0.0)) for name in PARTS}
+        if novel:
+            shares[NOVELTY] = novel
         return cls(
             id=item,
             title=title,
             score=score,
-            parts={name: float(explained[name]) for name in PARTS if name in explained},
-            weights={name: float(weights.get(name, 0.0)) for name in PARTS if name in explained},
+            parts={name: float(explained[name]) for name in shares if name in explained},
+            weights={name: share for name, share in shares.items() if name in explained},
             lexical=explained.get("retrieval_score"),
         )
 
@@ -87,7 +96,8 @@ def gap(mine: Scored, above: Scored, page: Sequence[Scored], *, by_place: bool =
         by_place: the parts count by their places (`fusion: rrf`).
     """
     points = max(0.0, above.score - mine.score)
-    by_part = {part: above.pull(part) - mine.pull(part) for part in PARTS}
+    counted = [*PARTS, NOVELTY] if NOVELTY in mine.parts or NOVELTY in above.parts else PARTS
+    by_part = {part: above.pull(part) - mine.pull(part) for part in counted}
     scale = None if by_place else _scale(page)
     lifts = tuple(_lift(part, mine, points, page, scale) for part in PARTS)
     if by_place:
@@ -143,15 +153,18 @@ def _lift(
 
 def _absent(part: str, mine: Scored, points: float, page: Sequence[Scored]) -> Lift:
     """A part that the product lacks would count beside the others: the mean's weights change."""
-    whole = next((each for each in page if len(each.weights) == len(PARTS)), None)
+    whole = next((each for each in page if each.parts.keys() >= set(PARTS)), None)
     if whole is None:
         return Lift(part, None, None, f"{part} can't: no product of this page has one")
     weight = whole.weights[part]
-    others = sum(whole.weights[name] for name in mine.parts)
+    others = sum(whole.weights[name] for name in mine.parts if name in PARTS)
     if weight <= 0:
         return Lift(part, None, None, f"{part} can't: its weight is 0")
-    target = mine.score + points
-    needed = (target * (others + weight) - mine.score * others) / weight
+    # Of the mean of the parts alone: what novelty adds stays.
+    share = 1 - mine.weights.get(NOVELTY, 0.0)
+    mean = (mine.score - mine.pull(NOVELTY)) / share if share else 0.0
+    target = mean + (points / share if share else 0.0)
+    needed = (target * (others + weight) - mean * others) / weight
     if needed > _MOST:
         return Lift(
             part, None, None, f"{part}, which it lacks, can't alone: it would have to be "

@@ -29,7 +29,9 @@ __all__ = [
 ]
 
 PARTS: Final = ("relevance", "affinity", "retrieval")
-_WEIGHTS: Final = (*PARTS, "cross_encoder")
+# Shares, each of something else than the parts' sum.
+_SHARES: Final = ("cross_encoder", "diversity")
+_WEIGHTS: Final = (*PARTS, *_SHARES)
 _Count = Annotated[int, Field(ge=1, le=10_000)]
 _Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 # What a search may try, beside `weights.PART` and `boosts.FIELD`: all that needs no index.
@@ -85,6 +87,8 @@ class Weights(_Model):
     retrieval: _Weight | None = None
     # The share of its order within relevance, among what it has read.
     cross_encoder: Annotated[float, Field(ge=0, le=1)] | None = None
+    # The share of novelty in the score.
+    diversity: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _not_all_zero(self) -> Self:
@@ -199,7 +203,7 @@ def _check_numbers(name: str, numbers: Sequence[Any]) -> None:
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise ValueError(f"{name} can't be {number!r}; it must be a number")
         least = 1 if name in WHOLE and name != "max_reranked" else 0
-        most = 1.0 if name == "weights.cross_encoder" else math.inf
+        most = 1.0 if name.removeprefix("weights.") in _SHARES else math.inf
         if (
             not math.isfinite(number)
             or not least <= number <= most

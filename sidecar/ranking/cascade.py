@@ -31,9 +31,10 @@ from sidecar.features.profile import Users
 from sidecar.inference.cost import Cost
 from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
-from sidecar.models.serving import CrossEncoderModel, Serving, knows
+from sidecar.models.serving import CrossEncoderModel, EncoderModel, Serving, knows
 from sidecar.models.shadow import Shadow
-from sidecar.ranking.blend import feedback, order, retrieval
+from sidecar.ranking.blend import Blend, feedback, order, retrieval
+from sidecar.ranking.diversity import diversified
 from sidecar.ranking.exclusions import mentions
 from sidecar.ranking.experiment import coin, join, ways
 from sidecar.ranking.explain import Evidence, explain
@@ -173,7 +174,9 @@ class Ranker:
         # Who reads first has more of the deadline: neither way always does.
         for name in sorted(asked, reverse=bool(chance.getrandbits(1))):
             parts = Parts(asked[name], kept, near, context, taste, found, said)
-            orders[name] = await self._order(parts, candidates, serving, deadline, trace)
+            orders[name] = await self._order(
+                parts, candidates, space.encoder, serving, deadline, trace
+            )
         page = page_of(orders, chance, query.top_k)
         if query.min_score is not None:
             dropped = with_low(query, orders, kept, dropped)
@@ -183,9 +186,9 @@ class Ranker:
                 explained = {
                     name: explain(
                         Evidence(
-                            candidates, near, *one.parts, one.logits, one.blended,
-                            asked[name].weights.cross_encoder, gathered.taste,
-                            bool(query.similar_to), unwanted, said, np.isnan(taste),
+                            candidates, near, *one.parts, one.novelty, one.logits,
+                            Blend(one.scores, one.blended.weights), asked[name].weights,
+                            gathered.taste, bool(query.similar_to), unwanted, said, np.isnan(taste),
                         ),
                         kept,
                         page.ranked,
@@ -207,6 +210,7 @@ class Ranker:
         self,
         parts: Parts,
         candidates: Candidates,
+        encoder: EncoderModel | None,
         serving: Serving,
         deadline: Deadline,
         trace: Trace,
@@ -219,10 +223,21 @@ class Ranker:
         with trace.stage("blend", len(kept)):
             fused, blended = parts.blend(cross)
             ranked = kept[order(blended.scores[kept], candidates.retrieval[kept])]
-            self._metrics.ordered(kendall_distance(ranked))
             if query.min_score is not None:
                 ranked = ranked[blended.scores[ranked] >= np.float32(query.min_score)]
-        return Order(ranked, logits, fused, blended)
+            scores, novelty = blended.scores, np.full(len(blended.scores), np.nan, np.float32)
+            if query.weights.diversity and len(ranked) > 1:
+                share = query.weights.diversity
+                diverse = diversified(ranked, scores, candidates, encoder, share)
+                if diverse is None:
+                    trace.degrade(
+                        DegradedReason.FEATURES_UNAVAILABLE,
+                        "diversity counts nothing: no two of the candidates have vectors",
+                    )
+                else:
+                    ranked, scores, novelty = diverse.ranked, diverse.scores, diverse.novelty
+            self._metrics.ordered(kendall_distance(ranked))
+        return Order(ranked, logits, fused, blended, scores, novelty)
 
     async def _rerank(
         self,

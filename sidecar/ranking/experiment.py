@@ -115,5 +115,6 @@ def _in_words(arm: Arm) -> str:
     weights = arm.weights
     return (
         f"bundle {shown(arm.bundle)}, weights {weights.relevance:g}, {weights.affinity:g}, "
-        f"{weights.retrieval:g} (relevance, affinity, retrieval), fusion {arm.fusion.value}"
+        f"{weights.retrieval:g} (relevance, affinity, retrieval), {weights.cross_encoder:g} "
+        f"(cross_encoder), {weights.diversity:g} (diversity), fusion {arm.fusion.value}"
     )

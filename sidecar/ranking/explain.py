@@ -17,13 +17,18 @@ __all__ = ["Evidence", "explain"]
 _MOST_REASONS: Final = 3
 # Below this weighted difference a part moved nothing worth a word.
 _NOTABLE: Final = 0.002
-_FOR: Final = ("answers the query", "fits the user", "ranked high by the search")
-_AGAINST: Final = ("answers the query less", "fits the user less", "ranked low by the search")
+_FOR: Final = (
+    "answers the query", "fits the user", "ranked high by the search", "is unlike those above",
+)  # fmt: skip
+_AGAINST: Final = (
+    "answers the query less", "fits the user less", "ranked low by the search",
+    "is unlike those above less",
+)  # fmt: skip
 _FOR_ITEM: Final = ("is like the item", *_FOR[1:])
 _AGAINST_ITEM: Final = ("is like the item less", *_AGAINST[1:])
 # Results that are compared to all others one by one; more are sorted with them.
 _FEW: Final = 64
-_BITS: Final = np.array([1, 2, 4])
+_BITS: Final = np.array([1, 2, 4, 8])
 # "0.00" to "1.00"; the last one is for what is absent.
 _NUMBERS: Final = (*(f" ({n / 100:.2f})" for n in range(101)), "")
 # Every phrase with every number: whether the query is an item, less or more, part, number.
@@ -42,10 +47,12 @@ class Evidence:
     relevance: Floats
     affinity: Floats
     retrieval: Floats
+    novelty: Floats
     logits: Floats
+    # The final scores, and what the parts before novelty weigh in them.
     blend: Blend
-    # The cross-encoder's share of relevance, of what it has read.
-    cross_share: float
+    # Those that were asked for.
+    asked: Weights
     taste: Taste | None
     # Relevance is nearness to an item, not to a query.
     query_is_item: bool
@@ -66,39 +73,44 @@ def explain(
             so that what was dropped above is not a move.
         shown: positions of the results, best first.
     """
-    parts = np.stack([evidence.relevance, evidence.affinity, evidence.retrieval], axis=1)
+    parts = np.stack(
+        [evidence.relevance, evidence.affinity, evidence.retrieval, evidence.novelty], axis=1
+    )
     rows = np.searchsorted(kept, shown)
     moves = rows - np.arange(len(shown))
-    # What weighs in the score, absent counting nothing: float32 [kept, 3] in the order they came.
-    pulls = np.nan_to_num(parts[kept]) * evidence.blend.weights[kept]
+    # What weighs in the score, absent counting nothing: float32 [kept, 4] in the order they came.
+    share = np.where(np.isnan(evidence.novelty), 0.0, evidence.asked.diversity).astype(np.float32)
+    weights = np.column_stack([evidence.blend.weights * (1 - share)[:, None], share])
+    pulls = np.nan_to_num(parts[kept]) * weights[kept]
     differences = _differences(pulls, evidence.blend.scores[kept], rows, moves)
     if evidence.unfitted is not None:
         # What is not known is no reason.
         differences[evidence.unfitted[shown], 1] = 0.0
+    differences[:1, 3] = 0.0  # above the first there is nothing
     summaries = _summaries(parts[shown], differences, moves, evidence.query_is_item)
     if evidence.mentions is not None:
         summaries = _with_mentions(summaries, evidence.unwanted, evidence.mentions[shown])
-    shares = evidence.blend.weights[shown]
+    shares = np.column_stack([evidence.blend.weights, share])[shown]
     # There are a few different ones: it depends on which parts a candidate has.
     kinds = ((shares > 0) @ _BITS).tolist()
-    one_of = dict(zip(kinds, shares, strict=True))
+    one_of = dict(zip(kinds, shares.tolist(), strict=True))
     known = {
-        kind: Weights(*share.tolist())._replace(cross_encoder=evidence.cross_share)
-        for kind, share in one_of.items()
+        kind: Weights._make([*parts_of, evidence.asked.cross_encoder, diversity])
+        for kind, (*parts_of, diversity) in one_of.items()
     }
-    weights = [known[kind] for kind in kinds]
+    in_force = [known[kind] for kind in kinds]
     near = evidence.similarities
-    relevance, affinity, retrieval, logits, query, user, image, score = (
+    relevance, affinity, retrieval, logits, query, user, image, score, novelty = (
         _column(values[shown])
         for values in (
             evidence.relevance, evidence.affinity, evidence.retrieval, evidence.logits,
             near.query_cosine, near.user_cosine, near.image_cosine,
-            evidence.candidates.retrieval,
+            evidence.candidates.retrieval, evidence.novelty,
         )
     )  # fmt: skip
     rows_of = zip(
-        relevance, affinity, retrieval, weights, logits, query, user, image, score,
-        _because_of(evidence, shown), summaries, strict=True,
+        relevance, affinity, retrieval, in_force, logits, query, user, image, score,
+        _because_of(evidence, shown), summaries, novelty, strict=True,
     )  # fmt: skip
     return list(map(Explanation._make, rows_of))
 
@@ -106,19 +118,19 @@ def explain(
 def _differences(
     pulls: Floats, scores: Floats, rows: npt.NDArray[np.intp], moves: npt.NDArray[np.intp]
 ) -> Floats:
-    """float32 [shown, 3]: what a result's parts weigh more than the mean of those that it passed or
+    """float32 [shown, 4]: what a result's parts weigh more than the mean of those that it passed or
     that passed it, since that is why it moved; of one that did not move, its own.
 
     Args:
-        pulls: float32 [kept, 3] in the order they came.
+        pulls: float32 [kept, 4] in the order they came.
         scores: float32 [kept].
         rows: where each result stood among them.
         moves: upwards positive.
     """
     own = pulls[rows]
-    # A last column of ones counts them: float32 [kept, 4].
+    # A last column of ones counts them: float32 [kept, 5].
     summed = np.concatenate([pulls, np.ones((len(pulls), 1), np.float32)], axis=1)
-    # What each result passed, and what passed it: [shown, 4] each.
+    # What each result passed, and what passed it: [shown, 5] each.
     if len(rows) > _FEW:
         passed, passed_by = (sums[rows] for sums in crossings(scores, summed))
     else:
@@ -126,7 +138,7 @@ def _differences(
         passed = ((places < row) & (scores < score)).astype(np.float32) @ summed
         passed_by = ((places > row) & (scores > score)).astype(np.float32) @ summed
     crossed = np.where(moves[:, None] > 0, passed, passed_by)
-    means = crossed[:, :3] / np.maximum(crossed[:, 3:], 1.0)
+    means = crossed[:, :-1] / np.maximum(crossed[:, -1:], 1.0)
     return np.where(moves[:, None] == 0, own, own - means).astype(np.float32)
 
 
@@ -137,7 +149,7 @@ def _summaries(
     direction of the move, strongest first.
 
     Args:
-        parts: float32 [shown, 3]; NaN: absent.
+        parts: float32 [shown, 4]; NaN: absent.
         differences: of `_differences`.
     """
     said = _SAID[query_is_item]

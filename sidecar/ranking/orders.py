@@ -74,6 +74,10 @@ class Order:
     # Relevance, affinity and retrieval as they count.
     parts: tuple[Floats, Floats, Floats]
     blended: Blend
+    # float32 [n]: those of the blend, or with novelty in them.
+    scores: Floats
+    # float32 [n], NaN: does not count.
+    novelty: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,10 @@ def page_of(orders: Mapping[str, Order], chance: Random, top_k: int) -> Page:
     if len(orders) == 1:
         ((name, one),) = orders.items()
         ranked = one.ranked[: top_k or None]
-        return Page(ranked, one.blended.scores[ranked], [name] * len(ranked))
+        return Page(ranked, one.scores[ranked], [name] * len(ranked))
     a, b = (orders[name].ranked.tolist() for name in ARMS)
     taken = draft(a, b, chance)[: top_k or None]
-    scores = np.array([orders[by].blended.scores[at] for at, by in taken], np.float32)
+    scores = np.array([orders[by].scores[at] for at, by in taken], np.float32)
     return Page(
         np.array([at for at, _ in taken], np.intp),
         # Who sorts by score must find the page as it is.

@@ -74,7 +74,7 @@ class _Explanations:
     def write(self, explanation: Explanation, message: pb.Explanation) -> None:
         (
             relevance, affinity, retrieval, weights, logit, query_similarity, user_similarity,
-            image_similarity, retrieval_score, because_of, summary,
+            image_similarity, retrieval_score, because_of, summary, novelty,
         ) = explanation  # fmt: skip
         common = self._weighted(weights, logit is not None)
         for item in because_of:
@@ -96,6 +96,8 @@ class _Explanations:
             message.image_similarity = image_similarity
         if retrieval_score is not None:
             message.retrieval_score = retrieval_score
+        if novelty is not None:
+            message.novelty = novelty
         message.summary = summary
 
     def _weighted(self, weights: Weights, read: bool) -> bytes:
@@ -106,6 +108,7 @@ class _Explanations:
                 affinity=weights.affinity,
                 retrieval=weights.retrieval,
                 cross_encoder=weights.cross_encoder if read else None,
+                diversity=weights.diversity or None,
             )
             known = self._weights[key] = pb.Explanation(weights=made).SerializeToString()
         return known

@@ -25,14 +25,12 @@ def read_weights(where: str, weights: pb.Weights, defaults: Weights) -> Weights:
         values[name] = value
     if not sum(values.values()):
         raise InvalidInput(f"{where} are all 0; at least one must be above 0.")
-    chosen = weights if weights.HasField("cross_encoder") else defaults
-    share = chosen.cross_encoder
-    if not 0 <= share <= 1:
-        raise InvalidInput(
-            f"{where}.cross_encoder is {share}; allowed is 0 to 1: the share of its order within "
-            "relevance."
-        )
-    return Weights(**values, cross_encoder=share)
+    for name, of in (("cross_encoder", "its order within relevance"), ("diversity", "novelty")):
+        share = getattr(weights if weights.HasField(name) else defaults, name)
+        if not 0 <= share <= 1:
+            raise InvalidInput(f"{where}.{name} is {share}; allowed is 0 to 1: the share of {of}.")
+        values[name] = share
+    return Weights(**values)
 
 
 def read_fusion(where: str, value: int, default: Fusion) -> Fusion:

@@ -77,6 +77,7 @@ class RankingService(pb_grpc.RankingServicer):
             settings.weight_affinity,
             settings.weight_retrieval,
             settings.weight_cross_encoder,
+            settings.weight_diversity,
         )
         # Cross-encoders, and what looks for what a query excludes.
         self._characters = max(settings.rerank_characters, TITLE)

@@ -237,8 +237,12 @@ def test_profile_and_suggestions_are_kept(searches: Searches, order: list[str]) 
 
 
 @pytest.mark.parametrize("fusion", ["weights", "rrf"])
-def test_an_explanation_is_of_the_new_score_by_its_parts(searches: Searches, fusion: str) -> None:
-    ext = {"neural_rank": {"user_id": "A", "fusion": fusion}}
+@pytest.mark.parametrize("diversity", [0, 0.3])
+def test_an_explanation_is_of_the_new_score_by_its_parts(
+    searches: Searches, fusion: str, diversity: float
+) -> None:
+    options = {"fusion": fusion, "weights": {"diversity": diversity}}
+    ext = {"neural_rank": {"user_id": "A", **options}}
     answer = searches.ranked({**BODY, "explain": True, "ext": ext})
     theirs = by_id(searches.plain({**BODY, "explain": True, "size": 100}))
     found_by_words = 0
@@ -249,7 +253,9 @@ def test_an_explanation_is_of_the_new_score_by_its_parts(searches: Searches, fus
         weights = {
             name: float(part["description"].rsplit("weight ", 1)[1]) for name, part in parts.items()
         }
-        assert parts.keys() == {"relevance", "affinity", "retrieval"}
+        assert parts.keys() == {"relevance", "affinity", "retrieval"} | (
+            {"novelty"} if diversity else set()
+        )
         total = sum(weights[name] * part["value"] for name, part in parts.items())
         assert total / sum(weights.values()) == pytest.approx(explained["value"], abs=1e-4)
         # Down to OpenSearch's own.
@@ -293,6 +299,29 @@ def test_an_explanation_says_what_the_cross_encoder_counts(searches: Searches) -
     assert 0 < len(read) <= 5
     assert {row["weights"]["cross_encoder"] for row in read} == {0.75}
     assert all("cross_encoder" not in row["weights"] for row in rows if row not in read)
+
+
+def test_a_diverse_page_shows_less_of_the_same(searches: Searches) -> None:
+    def novelty(diversity: float) -> tuple[list[str], float]:
+        weights = {"diversity": diversity}
+        answer = searches.ranked(
+            {**BODY, "ext": {"neural_rank": {"weights": weights, "explain": True}}}
+        )
+        rows = report(answer)["results"]
+        assert [row["score"] for row in rows] == sorted((r["score"] for r in rows), reverse=True)
+        return ids(answer), sum(row["novelty"] for row in rows)
+
+    (usual, alike), (diverse, unlike) = novelty(0.001), novelty(0.6)
+    assert usual[0] == diverse[0]
+    assert usual != diverse
+    assert unlike > alike
+
+
+def test_pages_of_a_diverse_order_go_on_where_the_last_ended(searches: Searches) -> None:
+    ext = {"neural_rank": {"weights": {"diversity": 0.4}}}
+    whole = ids(searches.ranked({**BODY, "size": 20, "ext": ext}))
+    pages = [searches.ranked({**BODY, "from": at, "size": 5, "ext": ext}) for at in (0, 5, 10, 15)]
+    assert [name for page in pages for name in ids(page)] == whole
 
 
 def test_max_score_is_the_best_of_the_whole_order(searches: Searches) -> None:

@@ -949,6 +949,7 @@ OPTIONS = st.builds(
     pb.RankOptions,
     top_k=st.integers(0, 3),
     min_score=st.one_of(st.none(), st.floats(0, 1, width=32)),
+    weights=st.builds(pb.Weights, diversity=st.one_of(st.none(), st.floats(0, 1, width=32))),
     explain=st.booleans(),
     filters=st.builds(
         pb.Filters,

@@ -120,3 +120,34 @@ def test_by_place_what_is_needed_is_a_place_that_is_enough() -> None:
     assert blend({**mine.parts, "relevance": 61 / 64}) < above.score
     assert "lexical" not in found["retrieval"].words
     assert "can't" in found["affinity"].words
+
+
+def novel(name: str, score: float, **parts: float) -> Scored:
+    """As the sidecar explains it where a quarter of the score is novelty."""
+    weights = {**WEIGHTS, "diversity": 0.25}
+    return Scored.of(name, "", score, {**parts, "weights": weights})
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_with_novelty_the_parts_have_what_it_leaves(part: str) -> None:
+    parts = {"relevance": 0.8, "affinity": 0.5, "retrieval": 0.7}
+    mine = novel("mine", 0.75 * blend(parts) + 0.25 * 0.4, **parts, novelty=0.4)
+    above = novel("above", mine.score + 0.02, **{**parts, "novelty": 0.48})
+    found = gap(mine, above, [above, mine])
+    assert sum(found.by_part.values()) == pytest.approx(found.points)
+    assert "novelty +0.020" in found.words
+    needed = lifts(found)[part].needed
+    assert needed is not None
+    assert 0.75 * blend({**parts, part: needed}) + 0.25 * 0.4 == pytest.approx(above.score)
+
+
+def test_with_novelty_a_part_that_is_lacking_would_count_beside_the_others() -> None:
+    has = {"relevance": 0.6, "retrieval": 0.7}
+    whole = {"relevance": 0.7, "affinity": 0.6, "retrieval": 0.7}
+    above = novel("above", 0.75 * blend(whole) + 0.25 * 0.5, **whole, novelty=0.5)
+    shares = {name: WEIGHTS[name] / 0.8 for name in has}
+    said = {**has, "novelty": 0.5, "weights": {**shares, "diversity": 0.25}}
+    mine = Scored.of("mine", "", 0.75 * blend(has) + 0.25 * 0.5, said)
+    needed = lifts(gap(mine, above, [above, mine]))["affinity"].needed
+    assert needed is not None
+    assert 0.75 * blend({**has, "affinity": needed}) + 0.125 == pytest.approx(above.score)

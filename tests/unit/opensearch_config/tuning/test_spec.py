@@ -58,9 +58,10 @@ def test_a_short_spec_has_defaults(tmp_path: Path) -> None:
         (
             "    weights:\n      relevence: 1",
             6,
-            "'relevance'? Allowed are affinity, cross_encoder, relev",
+            "'relevance'? Allowed are affinity, cross_encoder, diversity, relev",
         ),
         ("    weights: {cross_encoder: 2}", 5, "less than or equal to 1"),
+        ("    weights: {diversity: 2}", 5, "less than or equal to 1"),
         (
             "search: {over: {weights.cross_encoder: {low: 0, high: 2}}}",
             5,

@@ -47,6 +47,8 @@ final class Checks {
         "retrieval",
         number(0, MOST_WEIGHT),
         "cross_encoder",
+        number(0, 1),
+        "diversity",
         number(0, 1)
     );
 

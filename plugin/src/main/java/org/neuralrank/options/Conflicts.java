@@ -26,7 +26,8 @@ record Conflicts(Options options, boolean isWhole, UnaryOperator<String> place) 
         "weights.relevance",
         "weights.affinity",
         "weights.retrieval",
-        "weights.cross_encoder"
+        "weights.cross_encoder",
+        "weights.diversity"
     );
 
     private static final Map<String, Object> DEFAULTS = Map.of("fusion", "weights");

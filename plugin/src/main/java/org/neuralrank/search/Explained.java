@@ -17,6 +17,8 @@ final class Explained {
         }
         org.neuralrank.v1.Explanation said = place.result().getExplanation();
         Weights weights = said.getWeights();
+        // What novelty leaves to the parts.
+        float left = 1 - weights.getDiversity();
         List<Explanation> parts = new ArrayList<>();
         if (said.hasRelevance()) {
             List<Explanation> of = new ArrayList<>();
@@ -28,7 +30,9 @@ final class Explained {
                 String share = weights.hasCrossEncoder() ? "; its order counts " + weights.getCrossEncoder() : "";
                 of.add(Explanation.match(said.getCrossEncoderLogit(), "cross-encoder, before calibration" + share));
             }
-            parts.add(part("relevance: how well it answers the query", said.getRelevance(), weights.getRelevance(), of));
+            parts.add(
+                part("relevance: how well it answers the query", said.getRelevance(), left * weights.getRelevance(), of)
+            );
         }
         if (said.hasAffinity()) {
             List<Explanation> of = new ArrayList<>();
@@ -37,7 +41,12 @@ final class Explained {
             }
             String because = said.getBecauseOfCount() == 0 ? "" : ", because of " + said.getBecauseOfList();
             parts.add(
-                part("affinity: how well it fits the user" + because, said.getAffinity(), weights.getAffinity(), of)
+                part(
+                    "affinity: how well it fits the user" + because,
+                    said.getAffinity(),
+                    left * weights.getAffinity(),
+                    of
+                )
             );
         }
         if (said.hasRetrieval()) {
@@ -45,12 +54,17 @@ final class Explained {
                 part(
                     "retrieval: what the query itself said, within the window",
                     said.getRetrieval(),
-                    weights.getRetrieval(),
+                    left * weights.getRetrieval(),
                     own(place)
                 )
             );
         } else {
             parts.addAll(own(place));
+        }
+        if (said.hasNovelty()) {
+            parts.add(
+                part("novelty: how unlike it is to the hits above", said.getNovelty(), weights.getDiversity(), List.of())
+            );
         }
         return Explanation.match(place.score(), "neural_rank, the mean of its parts by their weights", parts);
     }

@@ -125,6 +125,9 @@ final class RankMessage {
         if (given.has("cross_encoder")) {
             message.setCrossEncoder(given.number("cross_encoder").floatValue());
         }
+        if (given.has("diversity")) {
+            message.setDiversity(given.number("diversity").floatValue());
+        }
         return message.build();
     }
 

@@ -143,6 +143,9 @@ final class Report {
         if (said.hasImageSimilarity()) {
             entry.put("image_similarity", said.getImageSimilarity());
         }
+        if (said.hasNovelty()) {
+            entry.put("novelty", said.getNovelty());
+        }
         if (said.hasRetrievalScore()) {
             entry.put("retrieval_score", said.getRetrievalScore());
         }
@@ -159,6 +162,9 @@ final class Report {
         }
         if (inForce.hasCrossEncoder()) {
             weights.put("cross_encoder", inForce.getCrossEncoder());
+        }
+        if (inForce.hasDiversity()) {
+            weights.put("diversity", inForce.getDiversity());
         }
         entry.put("weights", weights);
         entry.put("because_of", new ArrayList<>(said.getBecauseOfList()));

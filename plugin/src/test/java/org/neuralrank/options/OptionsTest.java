@@ -69,6 +69,7 @@ public class OptionsTest {
             "all zero"
         );
         refused(Map.of("weights", Map.of("cross_encoder", 1.5)), "weights.cross_encoder is [1.5]", "from 0.0 to 1.0");
+        refused(Map.of("weights", Map.of("diversity", -0.1)), "weights.diversity is [-0.1]", "from 0.0 to 1.0");
         refused(Map.of("filters", Map.of("min_price", 5, "max_price", 1)), "min_price is [5.0], above", "max_price [1.0]");
         refused(Map.of("filters", Map.of("attributes", List.of(Map.of("name", "x")))), "attributes[0]", "values");
         refused(rules(List.of(Map.of("name", "", "values", "x"))), "attributes[0]", "a rule with name and values");

@@ -24,6 +24,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neuralrank.bundles.onnx_references import external_locations
@@ -31,7 +33,7 @@ from neuralrank.errors import InvalidBundle
 
 __all__ = [
     "Bundle", "Calibration", "Golden", "ImageInputs", "Kind", "Manifest", "PersonalInputs",
-    "most_languages_first", "parse_ref", "write_bundle",
+    "calibrated", "most_languages_first", "parse_ref", "write_bundle",
 ]  # fmt: skip
 
 MANIFEST = "manifest.json"
@@ -80,6 +82,12 @@ class Calibration(_Model):
         if not self.low < self.high:
             raise ValueError(f"low is {self.low}, high {self.high}; low must be below high")
         return self
+
+
+def calibrated(values: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:
+    """A model's raw numbers, mapped to [0, 1]; NaN stays."""
+    scaled = (values - to.low) / (to.high - to.low)
+    return np.asarray(np.minimum(np.maximum(scaled, 0.0), 1.0), np.float32)
 
 
 class Golden(_Model):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from neuralrank.backends.choice import Choice
 from neuralrank.backends.fallback import Backend
 from neuralrank.backends.loading import load_backend
-from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle, calibrated
 from neuralrank.bundles.golden import check_cross_encoder
 from neuralrank.encoders.pairs import PairTemplate
 from neuralrank.errors import InvalidBundle
@@ -108,5 +108,4 @@ class CrossEncoder:
         Linear and not a sigmoid: a sigmoid is flat where this model's logits mostly are, so that
         in a blend the order among the best would be lost.
         """
-        to = self.bundle.manifest.logit
-        return np.asarray(np.clip((logits - to.low) / (to.high - to.low), 0.0, 1.0), np.float32)
+        return calibrated(logits, self.bundle.manifest.logit)

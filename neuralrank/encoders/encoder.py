@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from neuralrank.backends.choice import Choice
 from neuralrank.backends.fallback import Backend
 from neuralrank.backends.loading import load_backend
-from neuralrank.bundles.bundle import Bundle, Calibration
+from neuralrank.bundles.bundle import Bundle, Calibration, calibrated
 from neuralrank.bundles.golden import check_encoder
 from neuralrank.errors import InvalidBundle
 from neuralrank.text.tokens import Tokens, beginning, load_tokenizer, padded, tokens_of
@@ -130,12 +130,6 @@ class Encoder:
             if progress:
                 progress(len(rows))
         return vectors
-
-
-def calibrated(values: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:
-    """A model's raw numbers, mapped to [0, 1]; NaN stays."""
-    scaled = (values - to.low) / (to.high - to.low)
-    return np.asarray(np.minimum(np.maximum(scaled, 0.0), 1.0), np.float32)
 
 
 def alike(cosines: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from neuralrank.backends.onnxruntime import OnnxRuntime, open_session
-from neuralrank.bundles.bundle import Bundle, PersonalInputs
+from neuralrank.bundles.bundle import Bundle, PersonalInputs, calibrated
 from neuralrank.bundles.golden import running
 from neuralrank.errors import InvalidBundle
 from neuralrank.personal.inputs import (
@@ -191,8 +191,7 @@ class PersonalRanker:
 
     def fit(self, scores: Floats) -> Floats:
         """Scores mapped linearly to [0, 1] by the manifest's calibration."""
-        to = self.bundle.manifest.logit
-        return np.asarray(np.clip((scores - to.low) / (to.high - to.low), 0.0, 1.0), np.float32)
+        return calibrated(scores, self.bundle.manifest.logit)
 
     def _numbers(self, ids: Iterable[str]) -> Ints:
         return np.array([self._items.get(name, 0) for name in ids], np.int64)

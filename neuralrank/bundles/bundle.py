@@ -30,6 +30,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from neuralrank.bundles.onnx_references import external_locations
 from neuralrank.errors import InvalidBundle
+from neuralrank.validation import first_problem
 
 __all__ = [
     "Bundle", "Calibration", "Golden", "ImageInputs", "Kind", "Manifest", "PersonalInputs",
@@ -358,16 +359,9 @@ def parse_manifest(data: bytes, origin: str) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
-        raise InvalidBundle(f"{origin}: {_first(error)}") from error
+        raise InvalidBundle(f"{origin}: {first_problem(error)}.") from error
     _check_names(manifest, origin)
     return manifest
-
-
-def _first(error: ValidationError) -> str:
-    """What is wrong first, with what was received, cut short."""
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "the whole"
-    return f"{where}: got {repr(first['input'])[:80]}: {first['msg']}."
 
 
 def _check_names(manifest: Manifest, origin: str) -> None:
@@ -426,7 +420,7 @@ def write_bundle(path: Path, fields: Mapping[str, Any]) -> Bundle:
     try:
         manifest = Manifest.model_validate({**fields, "files": files})
     except ValidationError as error:
-        raise InvalidBundle(f"Manifest: {_first(error)}") from error
+        raise InvalidBundle(f"Manifest: {first_problem(error)}.") from error
     _check_names(manifest, "Manifest")
     (path / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n")
     return Bundle.open(path)

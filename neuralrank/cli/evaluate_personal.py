@@ -13,6 +13,7 @@ from rich.table import Table
 from neuralrank.catalogue.product import Product, headline
 from neuralrank.catalogue.reading import Catalogue
 from neuralrank.cli.encoders import default_encoder
+from neuralrank.cli.interruption import interruptible
 from neuralrank.cli.json_output import Json, print_json
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
@@ -67,7 +68,7 @@ def personal(
     known = read_histories(histories, list(texts), watcher.say)
     places, wanted = read_targets(targets, known, watcher.say)
     folder = cache or load_settings().home / "personal"
-    try:
+    with interruptible(f"What was learned is in {folder}; the same command goes on."):
         found = compare(
             known,
             lambda: _content([texts[item] for item in known.items], folder, watcher),
@@ -77,9 +78,6 @@ def personal(
             folder,
             watcher,
         )
-    except KeyboardInterrupt:
-        watcher.say(f"Interrupted. What was learned is in {folder}; the same command goes on.")
-        raise typer.Exit(130) from None
     margin = found.margin()
     for metric in ("HitRate@10", "nDCG@10") if margin else ():
         numbers = margin[metric]

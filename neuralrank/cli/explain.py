@@ -70,7 +70,7 @@ def explain(
     pipeline: Annotated[
         str, typer.Option(metavar="PIPELINE", help="The search pipeline that ranks.")
     ] = PIPELINE,
-    as_json: search.Json = False,
+    as_json: search.ExplainedJson = False,
 ) -> None:
     """Shows why a product stands where it stands, and what would lift it by one place.
 

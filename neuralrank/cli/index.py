@@ -15,7 +15,8 @@ from neuralrank.bundles.registry import Registry
 from neuralrank.catalogue.reading import Catalogue
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.encoders import encoder_for
-from neuralrank.cli.json_output import print_json_line
+from neuralrank.cli.interruption import interruptible
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.served import unserved
 from neuralrank.console import plain_console
 from neuralrank.encoders.encoder import Encoder
@@ -118,9 +119,7 @@ def index(
             "deleted.",
         ),
     ] = 0.1,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Indexes a catalogue: reads, validates, encodes, writes, then switches NAME to the new index.
 
@@ -169,34 +168,30 @@ def index(
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        try:
-            with bar, ExitStack() as stack:
-                photos: Photos | None = None
-                if seeing is not None:
-                    has = not fetch_again and holds_photos_of(client, name, seeing.ref)
-                    known = LiveVectors(client, name) if has else None
-                    photos = Photos(seeing, image_folder or catalogue.parent, known)
-                    stack.callback(photos.close)
-                task = bar.add_task(f"Indexing {name}", total=1.0, written=0, rejected=0)
-                summary = index_catalogue(
-                    client,
-                    source,
-                    name,
-                    body,
-                    loaded,
-                    rejects or Path(f"{name}.rejects.jsonl"),
-                    photos=photos,
-                    dimensions=width,
-                    resume=resume,
-                    keep=keep,
-                    max_rejected=max_rejected,
-                    progress=lambda fraction, written, rejected: bar.update(
-                        task, completed=fraction, written=written, rejected=rejected
-                    ),
-                )
-        except KeyboardInterrupt as error:
-            typer.echo(f"neuralrank: Interrupted. {error}", err=True)
-            raise typer.Exit(130) from None
+        with interruptible(), bar, ExitStack() as stack:
+            photos: Photos | None = None
+            if seeing is not None:
+                has = not fetch_again and holds_photos_of(client, name, seeing.ref)
+                known = LiveVectors(client, name) if has else None
+                photos = Photos(seeing, image_folder or catalogue.parent, known)
+                stack.callback(photos.close)
+            task = bar.add_task(f"Indexing {name}", total=1.0, written=0, rejected=0)
+            summary = index_catalogue(
+                client,
+                source,
+                name,
+                body,
+                loaded,
+                rejects or Path(f"{name}.rejects.jsonl"),
+                photos=photos,
+                dimensions=width,
+                resume=resume,
+                keep=keep,
+                max_rejected=max_rejected,
+                progress=lambda fraction, written, rejected: bar.update(
+                    task, completed=fraction, written=written, rejected=rejected
+                ),
+            )
     said = unserved(settings, summary.encoder)
     summary = replace(summary, warnings=(*summary.warnings, *said))
     if as_json:

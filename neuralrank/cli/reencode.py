@@ -10,8 +10,8 @@ from opensearchpy import OpenSearch
 from rich.table import Table
 
 from neuralrank.cli.index import Dimensions, Keep, Resume, load_encoder, width_of
-from neuralrank.cli.interruption import ended_like_ctrl_c
-from neuralrank.cli.json_output import print_json_line
+from neuralrank.cli.interruption import ended_like_ctrl_c, interruptible
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.served import unserved
 from neuralrank.console import plain_console
 from neuralrank.opensearch.connection import connect
@@ -41,9 +41,7 @@ def reencode(
     dimensions: Dimensions = 0,
     resume: Resume = False,
     keep: Keep = 1,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Makes the vectors of a live index anew with another encoder, and switches NAME to them.
 
@@ -66,22 +64,18 @@ def reencode(
         body = with_encoder(live.body, loaded.ref, width)
         require_engine(client, body["mappings"])
         bar = progress_bar()
-        try:
-            with ended_like_ctrl_c(), bar:
-                task = bar.add_task(f"Encoding {live.alias}", total=None)
-                summary = run(
-                    client,
-                    live,
-                    body,
-                    loaded,
-                    dimensions=width,
-                    resume=resume,
-                    keep=keep,
-                    progress=lambda done, total: bar.update(task, completed=done, total=total),
-                )
-        except KeyboardInterrupt as error:
-            typer.echo(f"neuralrank: Interrupted. {error}", err=True)
-            raise typer.Exit(130) from None
+        with interruptible(), ended_like_ctrl_c(), bar:
+            task = bar.add_task(f"Encoding {live.alias}", total=None)
+            summary = run(
+                client,
+                live,
+                body,
+                loaded,
+                dimensions=width,
+                resume=resume,
+                keep=keep,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
     said = unserved(settings, summary.encoder)
     summary = replace(summary, warnings=(*summary.warnings, *said))
     if as_json:

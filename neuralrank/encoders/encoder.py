@@ -12,7 +12,7 @@ from neuralrank.backends.choice import Choice
 from neuralrank.backends.fallback import Backend
 from neuralrank.backends.loading import load_backend
 from neuralrank.bundles.bundle import Bundle, Calibration, calibrated
-from neuralrank.bundles.golden import check_encoder
+from neuralrank.bundles.golden import check_encoder, require_shape
 from neuralrank.errors import InvalidBundle
 from neuralrank.text.tokens import Tokens, beginning, load_tokenizer, padded, tokens_of
 
@@ -80,11 +80,7 @@ class Encoder:
             InvalidBundle: the graph gives another shape.
         """
         result = self._backend.run(padded(batch, self._backend.inputs))
-        if result.shape != (len(batch), self.dimensions):
-            raise InvalidBundle(
-                f"{self.ref} gives vectors of shape {list(result.shape)} for {len(batch)} "
-                f"texts; its manifest says [{len(batch)}, {self.dimensions}]."
-            )
+        require_shape(self.ref, "vectors", result, len(batch), self.dimensions)
         return result
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:

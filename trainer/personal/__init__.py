@@ -14,12 +14,11 @@ gate          what it must show before it serves
 Names of the evaluation are public here; the modules say more.
 """
 
-from trainer.personal.comparison import SYSTEMS, Comparison, Content, Options, compare
+from trainer.personal.comparison import SYSTEMS, Content, Options, compare
 from trainer.personal.sequences import Histories, read_histories, read_targets
 
 __all__ = [
     "SYSTEMS",
-    "Comparison",
     "Content",
     "Histories",
     "Options",

@@ -21,7 +21,7 @@ from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
-    from trainer.personal import Content
+    from trainer.next_items import Content
 
 __all__ = ["personal"]
 
@@ -60,7 +60,8 @@ def personal(
     What is learned is kept by the content of catalogue and histories, and by encoder: other targets
     of the same take a minute. Ctrl-C stops; the same command goes on.
     """
-    from trainer.personal import compare, read_histories, read_targets
+    from trainer.next_items import compare
+    from trainer.personal import read_histories, read_targets
 
     chosen = [name.strip() for name in systems.split(",") if name.strip()]
     texts = _headlines(catalogue)
@@ -119,7 +120,7 @@ def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> "Content":
     from neuralrank.encoders.encoder import Encoder
     from neuralrank.stack.ranking import fill_registry
     from trainer.dataset.finding import item_vectors
-    from trainer.personal import Content
+    from trainer.next_items import Content
 
     url = load_settings().registry_path
     fill_registry(url, watcher.say)

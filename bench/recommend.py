@@ -120,7 +120,7 @@ def _ask_all(
     client: OpenSearch, targets: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], set[str]]:
     """A row for each way, all asked in turn for each user; and who ranked."""
-    from trainer.personal.measure import Guessed
+    from trainer.next_items.measure import Guessed
 
     ranks: dict[str, list[int]] = {way: [] for way in _WAYS}
     times: dict[str, list[float]] = {way: [] for way in _WAYS}

@@ -29,7 +29,7 @@ from neuralrank.errors import (
 )
 from neuralrank.opensearch.generation import Generation, create, find_unfinished
 from neuralrank.opensearch.packing import PACKED, VECTOR, pack
-from neuralrank.opensearch.point_in_time import AS_STORED, point_in_time
+from neuralrank.opensearch.point_in_time import AS_STORED, Hit, batches, point_in_time
 from neuralrank.opensearch.succession import Live, lift_left_over, read_only
 from neuralrank.opensearch.writing import bulk_write
 
@@ -245,7 +245,7 @@ class _Copy:
             )
         return done + len(ids)
 
-    def _listed(self, index: str) -> Iterator[Mapping[str, Any]]:
+    def _listed(self, index: str) -> Iterator[Hit]:
         with self._opened(index) as (point, _):
             yield from self._hits(point)
 
@@ -254,31 +254,32 @@ class _Copy:
         """A point in time of an index as it is now, and how many documents it has."""
         self._client.indices.refresh(index=index)
         with point_in_time(self._client, index, _KEEP_ALIVE) as point:
-            answer = self._search({"size": 0, "track_total_hits": True, "pit": {"id": point}})
+            body = {"size": 0, "track_total_hits": True, "pit": {"id": point}}
+            with _point_there():
+                answer = self._client.search(body=body, params=AS_STORED)
             yield point, int(answer["hits"]["total"]["value"])
 
-    def _hits(self, point: str) -> Iterator[Mapping[str, Any]]:
+    def _hits(self, point: str) -> Iterator[Hit]:
         """Id, version and sequence number of every document, without its content."""
-        body: dict[str, Any] = {
-            "size": _PAGE,
-            "pit": {"id": point, "keep_alive": _KEEP_ALIVE},
+        body = {
             "sort": [{"_shard_doc": "asc"}],
             "_source": False,
             "version": True,
             "seq_no_primary_term": True,
-            "track_total_hits": False,
         }
-        while True:
-            hits = self._search(body)["hits"]["hits"]
-            yield from hits
-            if len(hits) < _PAGE:
-                return
-            body["search_after"] = hits[-1]["sort"]
+        with _point_there():
+            for hits in batches(
+                self._client, point, _KEEP_ALIVE, body, size=_PAGE, params=AS_STORED
+            ):
+                yield from hits
 
-    def _search(self, body: Mapping[str, Any]) -> Any:
-        try:
-            return self._client.search(body=body, params=AS_STORED)
-        except NotFound as error:
-            raise _PointGone(
-                f"The point in time that documents are listed by is gone: {error}"
-            ) from error
+
+@contextmanager
+def _point_there() -> Iterator[None]:
+    """Raises _PointGone: what is asked in the block finds the point in time gone."""
+    try:
+        yield
+    except NotFound as error:
+        raise _PointGone(
+            f"The point in time that documents are listed by is gone: {error}"
+        ) from error

@@ -1,6 +1,6 @@
 """OpenSearch's side as plain files that a search engineer edits, and the code that applies them."""
 
-from opensearch_config.changes import PRODUCT_TEMPLATE, Change, apply, apply_ubi, create, diff
+from opensearch_config.changes import Change, apply, apply_ubi, create, diff
 from opensearch_config.engine import require_engine, require_plugin
 from opensearch_config.export import export
 from opensearch_config.files import FOLDER, lexical_query, pipelines, product_index, ubi_indexes
@@ -9,7 +9,6 @@ from opensearch_config.renewal import Renewed, renew
 
 __all__ = [
     "FOLDER",
-    "PRODUCT_TEMPLATE",
     "Change",
     "Renewed",
     "apply",

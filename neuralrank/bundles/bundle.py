@@ -24,14 +24,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neuralrank.bundles.onnx_references import external_locations
 from neuralrank.errors import InvalidBundle
+from neuralrank.validation import first_problem
 
 __all__ = [
     "Bundle", "Calibration", "Golden", "ImageInputs", "Kind", "Manifest", "PersonalInputs",
-    "most_languages_first", "parse_ref", "write_bundle",
+    "calibrated", "most_languages_first", "parse_ref", "write_bundle",
 ]  # fmt: skip
 
 MANIFEST = "manifest.json"
@@ -80,6 +83,12 @@ class Calibration(_Model):
         if not self.low < self.high:
             raise ValueError(f"low is {self.low}, high {self.high}; low must be below high")
         return self
+
+
+def calibrated(values: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:
+    """A model's raw numbers, mapped to [0, 1]; NaN stays."""
+    scaled = (values - to.low) / (to.high - to.low)
+    return np.asarray(np.minimum(np.maximum(scaled, 0.0), 1.0), np.float32)
 
 
 class Golden(_Model):
@@ -350,16 +359,9 @@ def parse_manifest(data: bytes, origin: str) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
-        raise InvalidBundle(f"{origin}: {_first(error)}") from error
+        raise InvalidBundle(f"{origin}: {first_problem(error)}.") from error
     _check_names(manifest, origin)
     return manifest
-
-
-def _first(error: ValidationError) -> str:
-    """What is wrong first, with what was received, cut short."""
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "the whole"
-    return f"{where}: got {repr(first['input'])[:80]}: {first['msg']}."
 
 
 def _check_names(manifest: Manifest, origin: str) -> None:
@@ -418,7 +420,7 @@ def write_bundle(path: Path, fields: Mapping[str, Any]) -> Bundle:
     try:
         manifest = Manifest.model_validate({**fields, "files": files})
     except ValidationError as error:
-        raise InvalidBundle(f"Manifest: {_first(error)}") from error
+        raise InvalidBundle(f"Manifest: {first_problem(error)}.") from error
     _check_names(manifest, "Manifest")
     (path / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n")
     return Bundle.open(path)

@@ -6,15 +6,15 @@ the same numbers of them. Golden outputs are recorded by `neuralrank.models.meas
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle, Golden
 from neuralrank.errors import InvalidBundle, NeuralrankError
 
-__all__ = ["check_cross_encoder", "check_encoder", "running"]
+__all__ = ["check_cross_encoder", "check_encoder", "require_same", "require_shape", "running"]
 
 # Read by every model, with golden outputs or without: two scripts, and two lengths in one batch.
 _QUERY: Final = "wireless headphones 降噪耳机"
@@ -55,14 +55,7 @@ def check_encoder(encoder: _Encoder) -> None:
             )
         for golden in manifest.golden:
             vector = encoder.encode_passages(golden.texts)[0]
-            expected = np.array(golden.values, np.float32)
-            found = vector[: len(expected)]
-            if not np.allclose(found, expected, rtol=0.0, atol=manifest.golden_tolerance):
-                raise InvalidBundle(
-                    f"{ref} encodes {golden.texts[0]!r} as {found}, but was published with "
-                    f"{expected}: this machine or runtime computes something else. It is not "
-                    "served; add the bundle anew or report this."
-                )
+            require_same(encoder.bundle, golden, vector, f"encodes {golden.texts[0]!r} as")
 
 
 def check_cross_encoder(model: _CrossEncoder) -> None:
@@ -78,13 +71,44 @@ def check_cross_encoder(model: _CrossEncoder) -> None:
             raise InvalidBundle(f"{ref} gives scores that are NaN or infinite. It is not served.")
         for golden in manifest.golden:
             query, text = golden.texts
-            logit = float(model.score(query, [text])[0])
-            if not abs(logit - golden.values[0]) <= manifest.golden_tolerance:
-                raise InvalidBundle(
-                    f"{ref} scores {golden.texts} with {logit:.4f}, but was published with "
-                    f"{golden.values[0]:.4f}: this machine or runtime computes something else. It "
-                    "is not served; add the bundle anew or report this."
-                )
+            require_same(
+                model.bundle, golden, model.score(query, [text]), f"scores {golden.texts} with"
+            )
+
+
+def require_same(bundle: Bundle, golden: Golden, found: NDArray[np.float32], does: str) -> None:
+    """A golden input gives what it gave when the bundle was made.
+
+    Args:
+        found: float32 [n]; the first numbers of a vector are compared, as many as were recorded.
+        does: what the model does with the input, for the message: "encodes 'kettle' as".
+
+    Raises:
+        InvalidBundle: it gives something else.
+    """
+    expected = np.array(golden.values, np.float32)
+    found = found[: len(expected)]
+    if found.shape != expected.shape or not np.allclose(
+        found, expected, rtol=0.0, atol=bundle.manifest.golden_tolerance
+    ):
+        raise InvalidBundle(
+            f"{bundle.ref} {does} {found}, but was published with {expected}: this machine or "
+            "runtime computes something else. It is not served; add the bundle anew or report this."
+        )
+
+
+def require_shape(ref: str, what: str, found: NDArray[Any], *wanted: int) -> None:
+    """
+    Args:
+        what: the array is, for the message: "vectors".
+
+    Raises:
+        InvalidBundle: it has another shape than the manifest says.
+    """
+    if found.shape != wanted:
+        raise InvalidBundle(
+            f"{ref} gives {what} of shape {list(found.shape)}; its manifest says {list(wanted)}."
+        )
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from neuralrank.errors import InvalidInput
 from neuralrank.text.cleaning import beginning, clean
+from neuralrank.validation import of_part, problems, short
 
 __all__ = [
     "MAX_ID_BYTES",
@@ -92,12 +92,12 @@ class Product(BaseModel):
         """
         if not isinstance(row, Mapping):
             raise InvalidInput(
-                f"a row must be an object with at least id and title; got {_short(row)}"
+                f"a row must be an object with at least id and title; got {short(row)}"
             )
         try:
             return cls.model_validate(dict(row))
         except ValidationError as error:
-            raise InvalidInput("; ".join(_problems(error))) from error
+            raise InvalidInput("; ".join(problems(error, "row"))) from error
 
     @model_validator(mode="before")
     @classmethod
@@ -238,7 +238,7 @@ def _flatten(values: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str,
         part = str(key).strip().strip(".")
         name = f"{prefix}{part}"
         if not part:
-            raise _unfit(name or "attributes", f"got {_short(value)} without a name; name it")
+            raise of_part(name or "attributes", f"got {short(value)} without a name; name it")
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{name}.")
             continue
@@ -262,22 +262,17 @@ def _plain(value: Any) -> Any:
 
 def _check_scalar(name: str, value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise _unfit(name, f"got {value}; a number must be finite")
+        raise of_part(name, f"got {value}; a number must be finite")
     if not isinstance(value, str | bool | int | float):
-        raise _unfit(
-            name, f"got {_short(value)}; allowed are strings, numbers, booleans and lists of them"
+        raise of_part(
+            name, f"got {short(value)}; allowed are strings, numbers, booleans and lists of them"
         )
     if isinstance(value, str) and len(value) > _MAX_ATTRIBUTE_CHARACTERS:
-        raise _unfit(
+        raise of_part(
             name,
             f"has {len(value)} characters; at most {_MAX_ATTRIBUTE_CHARACTERS} are allowed. "
             "Put long text into description",
         )
-
-
-def _unfit(name: str, why: str) -> PydanticCustomError:
-    """Of one attribute, which may be a field of the row itself: it is named, not all of them."""
-    return PydanticCustomError("attribute", "{said}", {"said": f"{name}: {why}"})
 
 
 def _attribute_lines(attributes: Any) -> Iterable[str]:
@@ -293,21 +288,3 @@ def _words(name: str) -> str:
 
 def _value_text(value: Any) -> str:
     return ", ".join(map(_value_text, value)) if isinstance(value, list) else str(_plain(value))
-
-
-def _problems(error: ValidationError) -> Iterable[str]:
-    """For each wrong field: its name, what was received, what is allowed."""
-    for problem in error.errors(include_url=False):
-        name = str(problem["loc"][0]) if problem["loc"] else "row"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "missing":
-            yield f"{name}: is missing or empty; it is required"
-        elif problem["type"] == "attribute":
-            yield message
-        else:
-            yield f"{name}: got {_short(problem['input'])}; {message[0].lower()}{message[1:]}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -13,6 +13,7 @@ from rich.table import Table
 from neuralrank.catalogue.product import Product, headline
 from neuralrank.catalogue.reading import Catalogue
 from neuralrank.cli.encoders import default_encoder
+from neuralrank.cli.interruption import interruptible
 from neuralrank.cli.json_output import Json, print_json
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
@@ -20,7 +21,7 @@ from neuralrank.progress import progress_bar
 from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
-    from trainer.personal import Content
+    from trainer.next_items import Content
 
 __all__ = ["personal"]
 
@@ -59,7 +60,8 @@ def personal(
     What is learned is kept by the content of catalogue and histories, and by encoder: other targets
     of the same take a minute. Ctrl-C stops; the same command goes on.
     """
-    from trainer.personal import compare, read_histories, read_targets
+    from trainer.next_items import compare
+    from trainer.personal import read_histories, read_targets
 
     chosen = [name.strip() for name in systems.split(",") if name.strip()]
     texts = _headlines(catalogue)
@@ -67,7 +69,7 @@ def personal(
     known = read_histories(histories, list(texts), watcher.say)
     places, wanted = read_targets(targets, known, watcher.say)
     folder = cache or load_settings().home / "personal"
-    try:
+    with interruptible(f"What was learned is in {folder}; the same command goes on."):
         found = compare(
             known,
             lambda: _content([texts[item] for item in known.items], folder, watcher),
@@ -77,9 +79,6 @@ def personal(
             folder,
             watcher,
         )
-    except KeyboardInterrupt:
-        watcher.say(f"Interrupted. What was learned is in {folder}; the same command goes on.")
-        raise typer.Exit(130) from None
     margin = found.margin()
     for metric in ("HitRate@10", "nDCG@10") if margin else ():
         numbers = margin[metric]
@@ -121,7 +120,7 @@ def _content(texts: list[str], folder: Path, watcher: "_Terminal") -> "Content":
     from neuralrank.encoders.encoder import Encoder
     from neuralrank.stack.ranking import fill_registry
     from trainer.dataset.finding import item_vectors
-    from trainer.personal import Content
+    from trainer.next_items import Content
 
     url = load_settings().registry_path
     fill_registry(url, watcher.say)

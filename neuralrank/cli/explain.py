@@ -10,6 +10,7 @@ import typer
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
+from neuralrank.bundles.bundle import calibrated
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli import explained, search
 from neuralrank.cli.analyze import mappings_of, product_source
@@ -69,7 +70,7 @@ def explain(
     pipeline: Annotated[
         str, typer.Option(metavar="PIPELINE", help="The search pipeline that ranks.")
     ] = PIPELINE,
-    as_json: search.Json = False,
+    as_json: search.ExplainedJson = False,
 ) -> None:
     """Shows why a product stands where it stands, and what would lift it by one place.
 
@@ -267,4 +268,4 @@ def _calibrated(settings: Settings, encoder: str, cosine: float | None) -> float
         scale = Registry(settings.registry_path).manifest(encoder).query_similarity
     except NeuralrankError:
         return None
-    return min(1.0, max(0.0, (cosine - scale.low) / (scale.high - scale.low)))
+    return float(calibrated(np.asarray(cosine, np.float32), scale))

@@ -1,10 +1,10 @@
 """`neuralrank index`: a catalogue becomes a searchable index."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from opensearchpy import OpenSearch
@@ -15,7 +15,8 @@ from neuralrank.bundles.registry import Registry
 from neuralrank.catalogue.reading import Catalogue
 from neuralrank.cli.config_folder import config_folder
 from neuralrank.cli.encoders import encoder_for
-from neuralrank.cli.json_output import print_json_line
+from neuralrank.cli.interruption import interruptible
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.served import unserved
 from neuralrank.console import plain_console
 from neuralrank.encoders.encoder import Encoder
@@ -26,6 +27,9 @@ from neuralrank.opensearch.generation import noted, one_index
 from neuralrank.progress import progress_bar
 from neuralrank.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    from indexer import Reencoded, Summary
+
 __all__ = [
     "Dimensions",
     "Keep",
@@ -34,6 +38,7 @@ __all__ = [
     "index",
     "load_encoder",
     "load_image_encoder",
+    "show_summary",
     "width_of",
 ]
 
@@ -118,9 +123,7 @@ def index(
             "deleted.",
         ),
     ] = 0.1,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Indexes a catalogue: reads, validates, encodes, writes, then switches NAME to the new index.
 
@@ -169,57 +172,66 @@ def index(
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        try:
-            with bar, ExitStack() as stack:
-                photos: Photos | None = None
-                if seeing is not None:
-                    has = not fetch_again and holds_photos_of(client, name, seeing.ref)
-                    known = LiveVectors(client, name) if has else None
-                    photos = Photos(seeing, image_folder or catalogue.parent, known)
-                    stack.callback(photos.close)
-                task = bar.add_task(f"Indexing {name}", total=1.0, written=0, rejected=0)
-                summary = index_catalogue(
-                    client,
-                    source,
-                    name,
-                    body,
-                    loaded,
-                    rejects or Path(f"{name}.rejects.jsonl"),
-                    photos=photos,
-                    dimensions=width,
-                    resume=resume,
-                    keep=keep,
-                    max_rejected=max_rejected,
-                    progress=lambda fraction, written, rejected: bar.update(
-                        task, completed=fraction, written=written, rejected=rejected
-                    ),
-                )
-        except KeyboardInterrupt as error:
-            typer.echo(f"neuralrank: Interrupted. {error}", err=True)
-            raise typer.Exit(130) from None
-    said = unserved(settings, summary.encoder)
-    summary = replace(summary, warnings=(*summary.warnings, *said))
+        with interruptible(), bar, ExitStack() as stack:
+            photos: Photos | None = None
+            if seeing is not None:
+                has = not fetch_again and holds_photos_of(client, name, seeing.ref)
+                known = LiveVectors(client, name) if has else None
+                photos = Photos(seeing, image_folder or catalogue.parent, known)
+                stack.callback(photos.close)
+            task = bar.add_task(f"Indexing {name}", total=1.0, written=0, rejected=0)
+            summary = index_catalogue(
+                client,
+                source,
+                name,
+                body,
+                loaded,
+                rejects or Path(f"{name}.rejects.jsonl"),
+                photos=photos,
+                dimensions=width,
+                resume=resume,
+                keep=keep,
+                max_rejected=max_rejected,
+                progress=lambda fraction, written, rejected: bar.update(
+                    task, completed=fraction, written=written, rejected=rejected
+                ),
+            )
+    failed = f", {summary.photos_failed:,} failed (see {summary.photo_problems})"
+    resumed = f", {summary.resumed:,} of them by the earlier run" if summary.resumed else ""
+    where = f" (see {summary.rejects})" if summary.rejected else ""
+    rows = {"encoder": summary.encoder or "none: no vectors"}
+    if summary.image_encoder:
+        rows["image encoder"] = summary.image_encoder
+        rows["photos"] = f"{summary.photos:,}{failed if summary.photos_failed else ''}"
+    rows |= {
+        "read": f"{summary.read:,}",
+        "written": f"{summary.written:,}{resumed}",
+        "rejected": f"{summary.rejected:,}{where}",
+        "time": f"{summary.seconds:,.1f} s, {summary.documents_per_second:,.0f} documents/s",
+    }
+    show_summary(settings, summary, rows, as_json)
+
+
+def show_summary(
+    settings: Settings, summary: "Summary | Reencoded", rows: Mapping[str, str], as_json: bool
+) -> None:
+    """What a run that has switched an alias did, and what there is to say of its encoder.
+
+    Args:
+        rows: what is shown of it, where it is no JSON.
+    """
+    warnings = (*summary.warnings, *unserved(settings, summary.encoder))
+    summary = replace(summary, warnings=warnings)
     if as_json:
         print_json_line(summary.json())
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("alias", f"{summary.alias} → {summary.index}")
-    table.add_row("encoder", summary.encoder or "none: no vectors")
-    if summary.image_encoder:
-        failed = f", {summary.photos_failed:,} failed (see {summary.photo_problems})"
-        table.add_row("image encoder", summary.image_encoder)
-        table.add_row("photos", f"{summary.photos:,}{failed if summary.photos_failed else ''}")
-    table.add_row("read", f"{summary.read:,}")
-    resumed = f", {summary.resumed:,} of them by the earlier run" if summary.resumed else ""
-    table.add_row("written", f"{summary.written:,}{resumed}")
-    where = f" (see {summary.rejects})" if summary.rejected else ""
-    table.add_row("rejected", f"{summary.rejected:,}{where}")
-    table.add_row(
-        "time", f"{summary.seconds:,.1f} s, {summary.documents_per_second:,.0f} documents/s"
-    )
+    for name, words in rows.items():
+        table.add_row(name, words)
     if summary.deleted:
         table.add_row("deleted", ", ".join(summary.deleted))
-    for warning in summary.warnings:
+    for warning in warnings:
         table.add_row("warning", warning)
     plain_console().print(table, highlight=False)
 

@@ -1,4 +1,4 @@
-"""Commands that clean up after themselves, however they are ended."""
+"""Commands that are interrupted: they clean up after themselves, and say what stays."""
 
 import signal
 from collections.abc import Iterator
@@ -6,10 +6,26 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-__all__ = ["ended_like_ctrl_c"]
+import typer
+
+__all__ = ["ended_like_ctrl_c", "interruptible"]
 
 # By whoever ends the process (a deploy, a scheduler), and by a terminal that is closed.
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def interruptible(words: str = "") -> Iterator[None]:
+    """An interruption ends the command with a sentence and exit code 130.
+
+    Args:
+        words: what stays and what to do, where the interruption does not say so itself.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo(f"neuralrank: Interrupted. {str(error) or words}".rstrip(), err=True)
+        raise typer.Exit(130) from None
 
 
 @contextmanager

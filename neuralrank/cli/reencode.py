@@ -2,18 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from typing import Annotated, Final
 
 import typer
 from opensearchpy import OpenSearch
-from rich.table import Table
 
-from neuralrank.cli.index import Dimensions, Keep, Resume, load_encoder, width_of
-from neuralrank.cli.interruption import ended_like_ctrl_c
-from neuralrank.cli.json_output import print_json_line
-from neuralrank.cli.served import unserved
-from neuralrank.console import plain_console
+from neuralrank.cli.index import Dimensions, Keep, Resume, load_encoder, show_summary, width_of
+from neuralrank.cli.interruption import ended_like_ctrl_c, interruptible
+from neuralrank.cli.json_output import Json
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.point_in_time import AS_STORED
 from neuralrank.opensearch.succession import find_live
@@ -41,9 +37,7 @@ def reencode(
     dimensions: Dimensions = 0,
     resume: Resume = False,
     keep: Keep = 1,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Makes the vectors of a live index anew with another encoder, and switches NAME to them.
 
@@ -66,41 +60,28 @@ def reencode(
         body = with_encoder(live.body, loaded.ref, width)
         require_engine(client, body["mappings"])
         bar = progress_bar()
-        try:
-            with ended_like_ctrl_c(), bar:
-                task = bar.add_task(f"Encoding {live.alias}", total=None)
-                summary = run(
-                    client,
-                    live,
-                    body,
-                    loaded,
-                    dimensions=width,
-                    resume=resume,
-                    keep=keep,
-                    progress=lambda done, total: bar.update(task, completed=done, total=total),
-                )
-        except KeyboardInterrupt as error:
-            typer.echo(f"neuralrank: Interrupted. {error}", err=True)
-            raise typer.Exit(130) from None
-    said = unserved(settings, summary.encoder)
-    summary = replace(summary, warnings=(*summary.warnings, *said))
-    if as_json:
-        print_json_line(summary.json())
-        return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("alias", f"{summary.alias} → {summary.index}")
-    table.add_row("encoder", f"{summary.encoder_before or 'none'} → {summary.encoder}")
+        with interruptible(), ended_like_ctrl_c(), bar:
+            task = bar.add_task(f"Encoding {live.alias}", total=None)
+            summary = run(
+                client,
+                live,
+                body,
+                loaded,
+                dimensions=width,
+                resume=resume,
+                keep=keep,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
     earlier = summary.documents - summary.encoded
     resumed = f", {earlier:,} of them by the earlier run" if earlier > 0 else ""
-    table.add_row("documents", f"{summary.documents:,}{resumed}")
     rate = summary.encoded / max(summary.seconds, 1e-3)
-    table.add_row("time", f"{summary.seconds:,.1f} s, {rate:,.0f} documents/s")
-    table.add_row("read-only", f"{summary.read_only_seconds:,.1f} s")
-    if summary.deleted:
-        table.add_row("deleted", ", ".join(summary.deleted))
-    for warning in summary.warnings:
-        table.add_row("warning", warning)
-    plain_console().print(table, highlight=False)
+    rows = {
+        "encoder": f"{summary.encoder_before or 'none'} → {summary.encoder}",
+        "documents": f"{summary.documents:,}{resumed}",
+        "time": f"{summary.seconds:,.1f} s, {rate:,.0f} documents/s",
+        "read-only": f"{summary.read_only_seconds:,.1f} s",
+    }
+    show_summary(settings, summary, rows, as_json)
 
 
 def _titles(client: OpenSearch, index: str) -> Iterator[str]:

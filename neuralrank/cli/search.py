@@ -48,7 +48,9 @@ User = Annotated[
 Size = Annotated[int, typer.Option(min=1, max=1000, help="Hits on the page.")]
 Start = Annotated[int, typer.Option("--from", min=0, help="Hits to skip.")]
 Explain = Annotated[bool, typer.Option("--explain", help="Each score in numbers and its reason.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, explained, and nothing else.")]
+ExplainedJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON, explained, and nothing else.")
+]
 Rule = Annotated[
     list[str] | None,
     typer.Option(
@@ -89,7 +91,7 @@ def search(
     exclude_purchased: Annotated[
         bool, typer.Option("--exclude-purchased", help="Leave out what the user has bought.")
     ] = False,
-    as_json: Json = False,
+    as_json: ExplainedJson = False,
 ) -> None:
     """Searches an index; the page comes back re-ranked for the user.
 
@@ -155,7 +157,7 @@ def recommend(
     include_purchased: Annotated[
         bool, typer.Option("--include-purchased", help="Also what the user has bought already.")
     ] = False,
-    as_json: Json = False,
+    as_json: ExplainedJson = False,
 ) -> None:
     """Recommends items to a user, by what they viewed and bought. What they bought is left out.
 
@@ -186,7 +188,7 @@ def similar(
     min_price: MinPrice = None,
     max_price: MaxPrice = None,
     diversity: Diversity = None,
-    as_json: Json = False,
+    as_json: ExplainedJson = False,
 ) -> None:
     """Finds items like one that is in the index; with --user, in the user's order.
 
@@ -219,7 +221,7 @@ def look(
     min_price: MinPrice = None,
     max_price: MaxPrice = None,
     diversity: Diversity = None,
-    as_json: Json = False,
+    as_json: ExplainedJson = False,
 ) -> None:
     """Finds items that look like a photo; with --user, in the user's order.
 

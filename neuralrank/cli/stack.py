@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from neuralrank.cli.config_folder import config_folder
+from neuralrank.cli.json_output import Json
 from neuralrank.console import plain_console
 from neuralrank.credentials import sign_in
 from neuralrank.errors import EXIT_CODE, InvalidSettings, Unavailable
@@ -31,8 +32,6 @@ Home = Annotated[
         show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-
 
 # Flags of a node that `up` starts.
 _OF_OWN_NODE = ("opensearch_port", "transport_port", "heap", "plugin_zip")

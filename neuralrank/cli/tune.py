@@ -8,22 +8,25 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from neuralrank.cli.config_folder import config_folder
-from neuralrank.cli.interruption import ended_like_ctrl_c
+from neuralrank.cli.interruption import ended_like_ctrl_c, interruptible
 from neuralrank.cli.json_output import Json, print_json, print_json_line
 from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.judging import unknown_in_words
 from neuralrank.opensearch.connection import connect
-from neuralrank.progress import progress_bar
+from neuralrank.progress import told
 from neuralrank.settings import load_settings
 
 __all__ = ["tune"]
 
 _METRIC = "nDCG@10"
+_INTERRUPTED = (
+    "What was measured is kept: the same command goes on. Indexes and pipelines of the run are "
+    "deleted."
+)
 
 
 def tune(
@@ -68,47 +71,23 @@ def tune(
             else:
                 typer.echo(words)
             return
-        try:
-            with ended_like_ctrl_c(), _bar() as bar:
-                tasks: dict[str, Any] = {}
-
-                def progress(step: str, done: int, total: int) -> None:
-                    if step not in tasks:
-                        tasks[step] = bar.add_task(step, total=total)
-                    bar.update(tasks[step], completed=done, total=total)
-
-                found = compare(
-                    client,
-                    ranker,
-                    spec,
-                    settings.home,
-                    settings.registry_path,
-                    progress,
-                    report,
-                    config_folder(),
-                )
-        except KeyboardInterrupt:
-            print(
-                "neuralrank: Interrupted. What was measured is kept: the same command goes on. "
-                "Indexes and pipelines of the run are deleted.",
-                file=sys.stderr,
+        with interruptible(_INTERRUPTED), ended_like_ctrl_c(), told() as tell:
+            found = compare(
+                client,
+                ranker,
+                spec,
+                settings.home,
+                settings.registry_path,
+                tell,
+                report,
+                config_folder(),
             )
-            raise typer.Exit(130) from None
     if as_json:
         print_json(found)
         return
     _show(found)
     if report is not None:
         table_console().print(f"report: {report}", highlight=False, soft_wrap=True)
-
-
-def _bar() -> Progress:
-    return progress_bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
 
 
 def _show(found: Mapping[str, Any]) -> None:

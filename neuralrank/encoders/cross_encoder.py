@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from neuralrank.backends.choice import Choice
 from neuralrank.backends.fallback import Backend
 from neuralrank.backends.loading import load_backend
-from neuralrank.bundles.bundle import Bundle
-from neuralrank.bundles.golden import check_cross_encoder
+from neuralrank.bundles.bundle import Bundle, calibrated
+from neuralrank.bundles.golden import check_cross_encoder, require_shape
 from neuralrank.encoders.pairs import PairTemplate
 from neuralrank.errors import InvalidBundle
 from neuralrank.text.tokens import Ids, Tokens, beginning, load_tokenizer, padded
@@ -86,11 +86,7 @@ class CrossEncoder:
             InvalidBundle: the graph gives another shape.
         """
         result = self._backend.run(padded(batch, self._backend.inputs))
-        if result.shape != (len(batch), 1):
-            raise InvalidBundle(
-                f"{self.ref} gives scores of shape {list(result.shape)} for {len(batch)} pairs; "
-                f"a cross-encoder gives [{len(batch)}, 1]: one logit a pair."
-            )
+        require_shape(self.ref, "scores", result, len(batch), 1)
         return result
 
     def score(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -108,5 +104,4 @@ class CrossEncoder:
         Linear and not a sigmoid: a sigmoid is flat where this model's logits mostly are, so that
         in a blend the order among the best would be lost.
         """
-        to = self.bundle.manifest.logit
-        return np.asarray(np.clip((logits - to.low) / (to.high - to.low), 0.0, 1.0), np.float32)
+        return calibrated(logits, self.bundle.manifest.logit)

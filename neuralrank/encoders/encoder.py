@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from neuralrank.backends.choice import Choice
 from neuralrank.backends.fallback import Backend
 from neuralrank.backends.loading import load_backend
-from neuralrank.bundles.bundle import Bundle, Calibration
-from neuralrank.bundles.golden import check_encoder
+from neuralrank.bundles.bundle import Bundle, Calibration, calibrated
+from neuralrank.bundles.golden import check_encoder, require_shape
 from neuralrank.errors import InvalidBundle
 from neuralrank.text.tokens import Tokens, beginning, load_tokenizer, padded, tokens_of
 
-__all__ = ["Encoder", "alike", "calibrated"]
+__all__ = ["Encoder", "alike"]
 
 Vectors = NDArray[np.float32]
 
@@ -80,11 +80,7 @@ class Encoder:
             InvalidBundle: the graph gives another shape.
         """
         result = self._backend.run(padded(batch, self._backend.inputs))
-        if result.shape != (len(batch), self.dimensions):
-            raise InvalidBundle(
-                f"{self.ref} gives vectors of shape {list(result.shape)} for {len(batch)} "
-                f"texts; its manifest says [{len(batch)}, {self.dimensions}]."
-            )
+        require_shape(self.ref, "vectors", result, len(batch), self.dimensions)
         return result
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
@@ -130,12 +126,6 @@ class Encoder:
             if progress:
                 progress(len(rows))
         return vectors
-
-
-def calibrated(values: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:
-    """A model's raw numbers, mapped to [0, 1]; NaN stays."""
-    scaled = (values - to.low) / (to.high - to.low)
-    return np.asarray(np.minimum(np.maximum(scaled, 0.0), 1.0), np.float32)
 
 
 def alike(cosines: NDArray[np.float32], to: Calibration) -> NDArray[np.float32]:

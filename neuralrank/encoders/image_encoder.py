@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from neuralrank.backends.onnxruntime import OnnxRuntime, open_session
 from neuralrank.bundles.bundle import Bundle, Calibration, ImageInputs
-from neuralrank.bundles.golden import running
+from neuralrank.bundles.golden import require_same, require_shape, running
 from neuralrank.encoders.pictures import Picture, read_picture
 from neuralrank.errors import InvalidBundle
 
@@ -87,11 +87,7 @@ class ImageEncoder:
         """
         pixels = np.stack([picture.pixels for picture in batch])
         result: Vectors = self._session.run([self._output], {self._input: pixels})[0]
-        if result.shape != (len(batch), self.dimensions):
-            raise InvalidBundle(
-                f"{self.ref} gives vectors of shape {list(result.shape)} for {len(batch)} photos; "
-                f"its manifest says [{len(batch)}, {self.dimensions}]."
-            )
+        require_shape(self.ref, "vectors", result, len(batch), self.dimensions)
         return result
 
     def encode(
@@ -118,7 +114,6 @@ class ImageEncoder:
         return np.asarray(vectors[0], np.float32)
 
     def _check(self) -> None:
-        manifest = self.bundle.manifest
         with running(self.ref):
             found = self.golden_vector()
         if not np.isfinite(found).all() or not abs(float(np.linalg.norm(found)) - 1.0) < 0.01:
@@ -126,13 +121,5 @@ class ImageEncoder:
                 f"{self.ref} gives vectors that are not finite or not of length 1. It is not "
                 "served."
             )
-        for golden in manifest.golden:
-            expected = np.array(golden.values, np.float32)
-            if not np.allclose(
-                found[: len(expected)], expected, rtol=0.0, atol=manifest.golden_tolerance
-            ):
-                raise InvalidBundle(
-                    f"{self.ref} encodes the golden picture as {found[: len(expected)]}, but was "
-                    f"published with {expected}: this machine or runtime computes something else. "
-                    "It is not served; add the bundle anew or report this."
-                )
+        for golden in self.bundle.manifest.golden:
+            require_same(self.bundle, golden, found, "encodes the golden picture as")

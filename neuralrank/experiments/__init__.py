@@ -9,8 +9,6 @@ from neuralrank.experiments.pages import Page, read_pages
 from neuralrank.experiments.size import users_for_lift, users_for_preference
 from neuralrank.experiments.statistics import (
     Compared,
-    Difference,
-    Preference,
     Preferred,
     Tally,
 )
@@ -21,9 +19,7 @@ __all__ = [
     "EXPERIMENT",
     "TEAMS",
     "Compared",
-    "Difference",
     "Page",
-    "Preference",
     "Preferred",
     "Skipped",
     "Tally",

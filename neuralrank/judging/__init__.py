@@ -5,8 +5,8 @@
 """
 
 from neuralrank.judging.asking import Answered, Pair, ask_all
-from neuralrank.judging.clicks import MODELS, Estimate, Tally, grade
-from neuralrank.judging.from_clicks import Learned, judgments_from_clicks
+from neuralrank.judging.clicks import MODELS, Tally, grade
+from neuralrank.judging.from_clicks import judgments_from_clicks
 from neuralrank.judging.judgments import (
     Judgments,
     is_opensearch,
@@ -24,9 +24,7 @@ __all__ = [
     "LAST_PLACE",
     "MODELS",
     "Answered",
-    "Estimate",
     "Judgments",
-    "Learned",
     "Page",
     "Pair",
     "Skipped",

@@ -7,7 +7,6 @@ measured        a bundle from a graph and a tokenizer, with calibration and gold
 """
 
 from neuralrank.models.add import (
-    DEFAULTS,
     EncoderInputs,
     add,
     add_defaults,
@@ -17,7 +16,6 @@ from neuralrank.models.add import (
 from neuralrank.models.checkpoint import Checkpoint
 
 __all__ = [
-    "DEFAULTS",
     "Checkpoint",
     "EncoderInputs",
     "add",

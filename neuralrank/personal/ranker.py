@@ -14,8 +14,8 @@ import orjson
 from numpy.typing import NDArray
 
 from neuralrank.backends.onnxruntime import OnnxRuntime, open_session
-from neuralrank.bundles.bundle import Bundle, PersonalInputs
-from neuralrank.bundles.golden import running
+from neuralrank.bundles.bundle import Bundle, PersonalInputs, calibrated
+from neuralrank.bundles.golden import require_same, require_shape, running
 from neuralrank.errors import InvalidBundle
 from neuralrank.personal.inputs import (
     ACTIONS,
@@ -191,8 +191,7 @@ class PersonalRanker:
 
     def fit(self, scores: Floats) -> Floats:
         """Scores mapped linearly to [0, 1] by the manifest's calibration."""
-        to = self.bundle.manifest.logit
-        return np.asarray(np.clip((scores - to.low) / (to.high - to.low), 0.0, 1.0), np.float32)
+        return calibrated(scores, self.bundle.manifest.logit)
 
     def _numbers(self, ids: Iterable[str]) -> Ints:
         return np.array([self._items.get(name, 0) for name in ids], np.int64)
@@ -205,13 +204,9 @@ class PersonalRanker:
         """
         given = {name: array[None] for name, array in feeds.items() if name in self._inputs}
         result: Floats = self._session.run(None, given)[0]
-        wanted = (1, len(feeds["candidates"]), len(self._reads.heads))
-        if result.shape != wanted:
-            raise InvalidBundle(
-                f"{self.ref} gives scores of shape {list(result.shape)}; a personal ranker of "
-                f"{wanted[2]} heads gives {list(wanted)}."
-            )
-        return result[0, :, self._reads.heads.index(head)]
+        heads = self._reads.heads
+        require_shape(self.ref, "scores", result, 1, len(feeds["candidates"]), len(heads))
+        return result[0, :, heads.index(head)]
 
 
 def golden_scores(model: PersonalRanker, head: str) -> Floats:
@@ -256,15 +251,7 @@ def _check(model: PersonalRanker) -> None:
                 )
         for golden in manifest.golden:
             found = golden_scores(model, golden.texts[0])
-            expected = np.array(golden.values, np.float32)
-            if found.shape != expected.shape or not np.allclose(
-                found, expected, rtol=0.0, atol=manifest.golden_tolerance
-            ):
-                raise InvalidBundle(
-                    f"{model.ref} scores the golden input with {found}, but was published with "
-                    f"{expected}: this machine or runtime computes something else. It is not "
-                    "served; add the bundle anew or report this."
-                )
+            require_same(model.bundle, golden, found, "scores the golden input with")
 
 
 def item_numbers(bundle: Bundle) -> dict[str, int]:

@@ -8,7 +8,7 @@ from neuralrank.stack.lifecycle import down, status, up
 from neuralrank.stack.options import Report, UpOptions
 from neuralrank.stack.probe import OpenSearch
 from neuralrank.stack.state import State
-from neuralrank.stack.versions import NODE_SETTINGS, VERSIONS, VERSIONS_FILE, Versions
+from neuralrank.stack.versions import NODE_SETTINGS, VERSIONS, VERSIONS_FILE
 
 __all__ = [
     "NODE_SETTINGS",
@@ -18,7 +18,6 @@ __all__ = [
     "Report",
     "State",
     "UpOptions",
-    "Versions",
     "down",
     "status",
     "up",

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from neuralrank.errors import InvalidSettings, Unsupported
+from neuralrank.stack.processes import run
 from neuralrank.stack.toolchain import Jdk, find_maven
 from neuralrank.stack.versions import VERSIONS
 
@@ -143,23 +143,12 @@ def fingerprint(paths: Iterable[Path], root: Path, ending: str = "") -> str:
 
 
 def _maven(arguments: list[str], jdk: Jdk, *, folder: Path, failure: str) -> None:
-    command = [str(find_maven()), "--quiet", "--batch-mode", *arguments]
     environment = os.environ | {"JAVA_HOME": str(jdk.home)}
     environment.setdefault("MAVEN_OPTS", MAVEN_OPTS)
-    try:
-        run = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=BUILD_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Unsupported(f"Maven {failure}: no end after {BUILD_TIMEOUT_S} s.") from error
-    if run.returncode != 0:
-        last = "\n".join(run.stdout.strip().splitlines()[-25:])
-        raise Unsupported(f"Maven {failure}. Its last lines:\n{last}")
+    run(
+        [find_maven(), "--quiet", "--batch-mode", *arguments],
+        environment=environment,
+        timeout_s=BUILD_TIMEOUT_S,
+        failure=f"Maven {failure}",
+        folder=folder,
+    )

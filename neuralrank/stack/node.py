@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import stat
-import subprocess
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Final
 from neuralrank.errors import Unsupported
 from neuralrank.stack.artifacts import Plugin, fetch
 from neuralrank.stack.ports import LOOPBACK
-from neuralrank.stack.processes import Account, Process, start
+from neuralrank.stack.processes import Account, Process, run, start
 from neuralrank.stack.toolchain import Jdk
 from neuralrank.stack.versions import NODE_SETTINGS, VERSIONS
 
@@ -227,19 +226,12 @@ class Node:
             shutil.rmtree(incoming, ignore_errors=True)
 
     def _plugin(self, *arguments: str) -> None:
-        run = subprocess.run(
-            [str(self.distribution / "bin" / "opensearch-plugin"), *arguments],
-            env=os.environ | _UTF_8 | {"OPENSEARCH_JAVA_HOME": str(self.jdk.home)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=300,
+        run(
+            [self.distribution / "bin" / "opensearch-plugin", *arguments],
+            environment=os.environ | _UTF_8 | {"OPENSEARCH_JAVA_HOME": str(self.jdk.home)},
+            timeout_s=300,
+            failure=f"opensearch-plugin {' '.join(arguments)} failed",
         )
-        if run.returncode != 0:
-            last = "\n".join(run.stdout.strip().splitlines()[-25:])
-            raise Unsupported(f"opensearch-plugin {' '.join(arguments)} failed:\n{last}")
 
     def _give_away(self) -> None:
         """Everything belongs to the account that runs the node."""

@@ -13,7 +13,9 @@ from typing import Final
 
 import psutil
 
-__all__ = ["Account", "Process", "is_alive", "start", "stop", "tail"]
+from neuralrank.errors import Unsupported
+
+__all__ = ["Account", "Process", "is_alive", "run", "start", "stop", "tail"]
 
 # Creation times are derived from the boot time, which the kernel corrects a little with the clock.
 CLOCK_TOLERANCE_S: Final = 2.0
@@ -81,6 +83,40 @@ def start(
     return Process(child.pid, created, fingerprint)
 
 
+def run(
+    command: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str],
+    timeout_s: float,
+    failure: str,
+    folder: Path | None = None,
+) -> None:
+    """Runs a command to its end, without input.
+
+    Args:
+        failure: what it means that it fails, for the message; without a full stop.
+
+    Raises:
+        Unsupported: it fails, which is said with its last lines, or does not end in time.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unsupported(f"{failure}: no end after {timeout_s:g} s.") from error
+    if done.returncode != 0:
+        raise Unsupported(f"{failure}. Its last lines:\n{_last(done.stdout.strip())}")
+
+
 def is_alive(process: Process | None) -> bool:
     """Whether exactly this process still runs. A zombie or another one with its id does not."""
     return _find(process) is not None
@@ -116,7 +152,11 @@ def tail(log: Path, lines: int = 25) -> str:
     with log.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 65_536))
         text = file.read().decode(errors="replace")
-    return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
+    return _last(text, lines) or "(the log is empty)"
+
+
+def _last(text: str, lines: int = 25) -> str:
+    return "\n".join(text.splitlines()[-lines:])
 
 
 def _find(process: Process | None) -> psutil.Process | None:

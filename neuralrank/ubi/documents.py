@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from neuralrank.catalogue.product import MAX_ID_BYTES, strings
 from neuralrank.errors import InvalidInput
+from neuralrank.validation import problems
 
 __all__ = [
     "ACTIONS",
@@ -72,7 +73,7 @@ class _Document(BaseModel):
         try:
             return cls.model_validate(_without_null(row))
         except ValidationError as error:
-            raise InvalidInput("; ".join(_problems(error))) from error
+            raise InvalidInput("; ".join(problems(error, "document"))) from error
 
     def document(self) -> dict[str, Any]:
         """What is written to the index: without empty fields, time in UTC.
@@ -384,13 +385,3 @@ def _without_empty(value: dict[str, Any]) -> dict[str, Any]:
         for name, inner in value.items()
     }
     return {name: inner for name, inner in kept.items() if inner not in (None, "", [], {})}
-
-
-def _problems(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors(include_url=False):
-        name = ".".join(map(str, problem["loc"])) or "document"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "missing":
-            yield f"{name}: is missing; it is required"
-        else:
-            yield f"{name}: got {str(problem['input'])[:80]!r}; {message[0].lower()}{message[1:]}"

@@ -11,7 +11,7 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput
-from neuralrank.opensearch.point_in_time import WHOLE, point_in_time
+from neuralrank.opensearch.point_in_time import batches, point_in_time
 from neuralrank.ubi.documents import Event
 
 __all__ = ["HAS_QUERY", "Row", "Skipped", "acts", "during", "joined", "read_rows"]
@@ -52,8 +52,8 @@ def during(since: str, until: str) -> list[Row]:
 def read_rows(
     client: OpenSearch, index: str, filters: Sequence[Row], fields: Sequence[str]
 ) -> Iterator[Row]:
-    """All matching documents with a query_id, in its order, as they were when it began; through a
-    point in time and search_after, so that memory is that of one batch.
+    """All matching documents with a query_id, in its order, as they were when it began; read
+    in batches, so that memory is that of one.
 
     Args:
         fields: what is read of them.
@@ -63,30 +63,19 @@ def read_rows(
         InvalidInput: OpenSearch does not accept a filter.
         Unavailable: a shard can't be read, so that some would be missing.
     """
+    body = {
+        "query": {"bool": {"filter": [HAS_QUERY, *filters]}},
+        "sort": [
+            # An index that knows no query_id has no such documents, and is no error.
+            {"query_id": {"order": "asc", "unmapped_type": "keyword"}},
+            {"_shard_doc": "asc"},
+        ],
+        "_source": list(fields),
+    }
     with point_in_time(client, index, _KEEP_ALIVE) as point:
-        after: list[Any] = []
-        while True:
-            body: dict[str, Any] = {
-                "query": {"bool": {"filter": [HAS_QUERY, *filters]}},
-                "size": _BATCH,
-                "pit": {"id": point, "keep_alive": _KEEP_ALIVE},
-                # Without a second one, documents of one query_id could fall between two batches.
-                "sort": [
-                    # An index that knows no query_id has no such documents, and is no error.
-                    {"query_id": {"order": "asc", "unmapped_type": "keyword"}},
-                    {"_shard_doc": "asc"},
-                ],
-                "_source": list(fields),
-                "track_total_hits": False,
-            }
-            if after:
-                body["search_after"] = after
-            hits = client.search(body=body, params=WHOLE)["hits"]["hits"]
+        for hits in batches(client, point, _KEEP_ALIVE, body, size=_BATCH):
             for hit in hits:
                 yield hit.get("_source") or {}
-            if len(hits) < _BATCH:
-                return
-            after = hits[-1]["sort"]
 
 
 def acts(rows: Sequence[Row], skipped: Skipped) -> Iterator[Event]:

@@ -19,7 +19,7 @@ from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable
 from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
 from neuralrank.opensearch.page import NO_PIPELINE
-from neuralrank.opensearch.point_in_time import AS_STORED, point_in_time
+from neuralrank.opensearch.point_in_time import AS_STORED, batches, point_in_time
 from neuralrank.opensearch.writing import bulk_write
 from opensearch_config.engine import require_engine
 from opensearch_config.tuning.variants import Planned, Source
@@ -153,21 +153,12 @@ class Bench:
         with a derived source closes the vectors' file under it, and each search that reads a whole
         `_source` fails from then on (opensearch-project/k-NN, issue 3191).
         """
+        body = {"sort": [{"_shard_doc": "asc"}], "_source": {"excludes": [VECTOR]}}
         with point_in_time(self._client, self._source.index, _KEEP_ALIVE) as point:
-            body: dict[str, Any] = {
-                "size": _BATCH,
-                "pit": {"id": point, "keep_alive": _KEEP_ALIVE},
-                "sort": [{"_shard_doc": "asc"}],
-                "_source": {"excludes": [VECTOR]},
-                "track_total_hits": False,
-            }
-            while True:
-                hits = self._client.search(body=body, params=AS_STORED)["hits"]["hits"]
-                if hits:
-                    yield {hit["_id"]: hit["_source"] for hit in hits}
-                if len(hits) < _BATCH:
-                    return
-                body["search_after"] = hits[-1]["sort"]
+            for hits in batches(
+                self._client, point, _KEEP_ALIVE, body, size=_BATCH, params=AS_STORED
+            ):
+                yield {hit["_id"]: hit["_source"] for hit in hits}
 
     def _with_vectors(self, batch: Mapping[str, dict[str, Any]], width: int) -> None:
         """Puts the vectors back, cut to `width`: from their packed form, where there is one."""

@@ -1,7 +1,6 @@
 """From a spec's variants to what each one needs: an index, a search pipeline, a lexical query."""
 
 import copy
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import orjson
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput
-from neuralrank.opensearch.generation import noted, one_index
+from neuralrank.opensearch.generation import digest, noted, one_index
 from neuralrank.opensearch.packing import VECTOR
 from neuralrank.standing import text_fields
 from opensearch_config import files
@@ -178,7 +177,7 @@ def plan(spec: Spec, found: Located, source: Source, folder: Path = files.FOLDER
         pipeline = None
         if variant.rank:
             pipeline = _pipeline(spec, start, variant, refuse)
-        planned.append(Planned(variant, body, _key(body), pipeline, template))
+        planned.append(Planned(variant, body, digest(body), pipeline, template))
     if not _differs(spec):
         return [replace(each, key="") for each in planned]
     return planned
@@ -267,7 +266,3 @@ def _differs(spec: Spec) -> bool:
     own = {"analyzers", "synonyms", "synonyms_file", "settings", "mappings", "folder"}
     own |= {"m", "ef_construction", "quantization", "dimensions"}
     return any(variant.model_fields_set & own for variant in spec.variants)
-
-
-def _key(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]

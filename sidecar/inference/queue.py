@@ -87,11 +87,6 @@ class Batch:
     priority: Priority
     entries: tuple[tuple[Job, int], ...]
 
-    @property
-    def padded(self) -> int:
-        """Tokens that the model computes, padding included."""
-        return len(self.entries) * max(job.lengths[place] for job, place in self.entries)
-
 
 @dataclass(slots=True, eq=False)
 class _Caller:

@@ -10,8 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from neuralrank.bundles.bundle import Calibration
-from neuralrank.encoders.encoder import calibrated
+from neuralrank.bundles.bundle import Calibration, calibrated
 from neuralrank.errors import InvalidInput
 from neuralrank.personal.affinity import interest
 from sidecar.domain import Candidates, Floats, Item, ItemKey

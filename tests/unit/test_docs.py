@@ -32,6 +32,14 @@ PAGES = [
     if ".venv" not in path.parts
 ]
 
+SOURCES = [
+    path
+    for folder in ("bench", "deploy", "indexer", "neuralrank", "opensearch_config", "plugin/src",
+                   "protos", "sidecar", "tests", "trainer")
+    for kind in ("java", "proto", "py", "yaml", "yml")
+    for path in (CHECKOUT / folder).rglob(f"*.{kind}")
+]  # fmt: skip
+
 
 def leaves(command: Any, path: str) -> list[tuple[str, Any]]:
     children = getattr(command, "commands", None)
@@ -92,7 +100,15 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_nobody_is_told_to_install_our_name_from_a_package_index() -> None:
     """It is not there: whoever takes the name would be installed."""
     told = re.compile(r"pip install [^\n`]*'?neuralrank\b")
-    folders = ("neuralrank", "sidecar", "indexer", "opensearch_config", "trainer")
-    sources = [path for folder in folders for path in (CHECKOUT / folder).rglob("*.py")]
-    for path in (*PAGES, *sources):
+    for path in (*PAGES, *SOURCES):
         assert not told.search(path.read_text(encoding="utf-8")), path
+
+
+def test_every_page_that_code_names_is_there() -> None:
+    named = {
+        (page, path.relative_to(CHECKOUT))
+        for path in SOURCES
+        for page in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert {page for page, _ in named} > {"docs/trainer.md", "docs/decisions/004-blend.md"}
+    assert not [(page, path) for page, path in named if not (CHECKOUT / page).is_file()]

@@ -4,8 +4,9 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import typer
 
-from neuralrank.cli.interruption import ended_like_ctrl_c
+from neuralrank.cli.interruption import ended_like_ctrl_c, interruptible
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +45,19 @@ def test_what_is_ignored_stays_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with ended_like_ctrl_c():
         signal.raise_signal(signal.SIGHUP)
+
+
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        (KeyboardInterrupt(), "What was done stays."),
+        (KeyboardInterrupt("It goes on."), "It goes on."),
+    ],
+)
+def test_an_interruption_ends_a_command_with_a_sentence(
+    raised: KeyboardInterrupt, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, interruptible("What was done stays."):
+        raise raised
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err == f"neuralrank: Interrupted. {says}\n"

@@ -24,7 +24,7 @@ from neuralrank.judging import query_key
 if TYPE_CHECKING:
     from trainer.dataset.format import Dataset
 
-__all__ = ["check", "milliseconds"]
+__all__ = ["check", "iso", "milliseconds"]
 
 _ANEW: Final = "Make the dataset anew with `neuralrank train dataset`."
 
@@ -78,6 +78,11 @@ def milliseconds(time: str, what: str) -> int:
         ) from error
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return round(moment.timestamp() * 1000)
+
+
+def iso(time: float) -> str:
+    """The ISO 8601 time, in UTC, of milliseconds since 1970."""
+    return datetime.fromtimestamp(time / 1000, UTC).isoformat()
 
 
 def _no_nulls(name: str, table: pa.Table) -> None:
@@ -201,10 +206,9 @@ def _times(data: "Dataset") -> None:
         for what, times in (("impressions", shown), ("sequences", targets)):
             outside = times[(times < low) | (times > high)]
             if len(outside):
-                moment = datetime.fromtimestamp(int(outside[0]) / 1000, UTC).isoformat()
                 raise _leak(
                     f"{len(outside):,} rows of {what}.parquet are in {part} and of another time, "
-                    f"one of {moment}"
+                    f"one of {iso(int(outside[0]))}"
                 )
 
 

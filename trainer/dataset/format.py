@@ -27,6 +27,7 @@ from neuralrank.errors import InvalidInput, NotFound, Unsupported
 from neuralrank.files.full_disk import out_of_room
 from neuralrank.files.whole import whole_folder
 from neuralrank.judging import query_key
+from neuralrank.validation import first_problem
 
 __all__ = [
     "BLOCKED",
@@ -220,11 +221,9 @@ class Dataset:
                 "`neuralrank train dataset`."
             ) from error
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the whole"
             raise InvalidInput(
-                f"{path}: {where}: got {str(first['input'])[:80]!r}; {first['msg']}. Make the "
-                "dataset anew with `neuralrank train dataset`."
+                f"{path}: {first_problem(error)}. Make the dataset anew with `neuralrank train "
+                "dataset`."
             ) from error
         except OSError as error:
             raise InvalidInput(f"{path} can't be read: {error.strerror or error}.") from error

@@ -14,13 +14,12 @@ has not seen the queries that judgments measure with.
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
 
 from neuralrank.errors import InvalidInput
-from trainer.dataset.checks import milliseconds
+from trainer.dataset.checks import iso, milliseconds
 from trainer.dataset.format import SPLITS, Split
 
 __all__ = ["Shares", "Times", "by_hash", "by_time", "place", "times_of"]
@@ -54,7 +53,7 @@ class Times:
         return SPLITS[(time >= self.train_until) + (time >= self.dev_until)]
 
     def split(self) -> Split:
-        return Split(train_until=_iso(self.train_until), dev_until=_iso(self.dev_until))
+        return Split(train_until=iso(self.train_until), dev_until=iso(self.dev_until))
 
 
 def times_of(
@@ -79,8 +78,8 @@ def times_of(
     )
     if times.dev_until < times.train_until:
         raise InvalidInput(
-            f"--train-until is {_iso(times.train_until)} and --dev-until "
-            f"{_iso(times.dev_until)}; the first must not be after the second."
+            f"--train-until is {iso(times.train_until)} and --dev-until "
+            f"{iso(times.dev_until)}; the first must not be after the second."
         )
     return times
 
@@ -136,7 +135,3 @@ def segments(pages: Mapping[str, int]) -> dict[str, str]:
     before = (np.cumsum(counts) - counts) / max(int(counts.sum()), 1)
     names = ("head", "torso", "tail")
     return {key: names[min(int(3 * at), 2)] for key, at in zip(ordered, before, strict=True)}
-
-
-def _iso(time: int) -> str:
-    return datetime.fromtimestamp(time / 1000, UTC).isoformat()

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.files.whole import write_whole
+from neuralrank.validation import first_problem
 
 __all__ = ["DROPPED", "EVENTS", "QUERIES", "Logs", "Pulled", "read_pulled", "write_pulled"]
 
@@ -126,10 +127,12 @@ def read_pulled(folder: Path) -> Pulled | None:
         return Pulled.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValidationError, OSError) as error:
+    except ValidationError as error:
         raise InvalidInput(
-            f"{path} can't be read: {str(error)[:200]}. Delete the folder and pull again."
+            f"{path}: {first_problem(error)}. Delete the folder and pull again."
         ) from error
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be read: {error.strerror or error}.") from error
 
 
 def write_pulled(folder: Path, pulled: Pulled) -> None:

@@ -26,7 +26,7 @@ from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unsupport
 from neuralrank.files.full_disk import out_of_room
 from neuralrank.judging import unknown_items
 from neuralrank.ubi.fields import require_fields
-from trainer.dataset.checks import milliseconds
+from trainer.dataset.checks import iso, milliseconds
 from trainer.feedback.cleaning import (
     REASONS,
     Limits,
@@ -321,10 +321,7 @@ class _Pull:
         window = f"from {self._pulled.since} until {self._pulled.until}"
         if not answer["hits"]["total"]["value"]:
             return f"There are no events in the window {window}: {ubi.EVENTS_INDEX} is empty."
-        first, last = (
-            datetime.fromtimestamp(answer["aggregations"][name]["value"] / 1000, UTC).isoformat()
-            for name in ("first", "last")
-        )
+        first, last = (iso(answer["aggregations"][name]["value"]) for name in ("first", "last"))
         return (
             f"There are no events in the window {window}. {ubi.EVENTS_INDEX} has some from {first} "
             f"to {last}: name another window with --from and --until."

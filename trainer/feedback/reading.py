@@ -7,14 +7,14 @@ leaves those out. Documents that arrive meanwhile with an older time are not see
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import NotFound, Overloaded, Unavailable
-from neuralrank.opensearch.point_in_time import WHOLE, count_all, point_in_time
+from neuralrank.opensearch.point_in_time import Hit, batches, count_all, point_in_time
 
 __all__ = ["Place", "Reader"]
 
@@ -23,8 +23,6 @@ _KEEP_ALIVE: Final = "5m"
 # Seconds between attempts: at first, and at most.
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 10.0
-
-Hit = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,33 +84,23 @@ class Reader:
 
     def _from(self, place: Place) -> Iterator[list[Hit]]:
         """From a place on, through one point in time."""
-        after: list[Any] = []
+        body = {
+            **self._query(place.time),
+            "sort": [{"timestamp": "asc"}, {"_shard_doc": "asc"}],
+            "_source": list(self.fields),
+        }
         with point_in_time(self.client, self.index, _KEEP_ALIVE) as point:
-            while True:
-                body: dict[str, Any] = {
-                    **self._query(place.time),
-                    "size": _BATCH,
-                    "pit": {"id": point, "keep_alive": _KEEP_ALIVE},
-                    "sort": [{"timestamp": "asc"}, {"_shard_doc": "asc"}],
-                    "_source": list(self.fields),
-                    "track_total_hits": False,
-                }
-                if after:
-                    body["search_after"] = after
-                try:
-                    hits = self.client.search(body=body, params=WHOLE)["hits"]["hits"]
-                except NotFound as error:
-                    raise Unavailable(f"The point in time is no more: {error}") from error
-                fresh = [
-                    hit
-                    for hit in hits
-                    if hit["sort"][0] != place.time or hit["_id"] not in place.ids
-                ]
-                if fresh:
-                    yield fresh
-                if len(hits) < _BATCH:
-                    return
-                after = hits[-1]["sort"]
+            try:
+                for hits in batches(self.client, point, _KEEP_ALIVE, body, size=_BATCH):
+                    fresh = [
+                        hit
+                        for hit in hits
+                        if hit["sort"][0] != place.time or hit["_id"] not in place.ids
+                    ]
+                    if fresh:
+                        yield fresh
+            except NotFound as error:
+                raise Unavailable(f"The point in time is no more: {error}") from error
 
     def _query(self, since: int) -> dict[str, Any]:
         bounds = {"gte": since, "lt": self.until, "format": "epoch_millis"}

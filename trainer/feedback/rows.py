@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput
+from neuralrank.opensearch.point_in_time import Hit
 from trainer.feedback.cleaning import NO_ITEM, NO_QUERY, NOT_UBI
-from trainer.feedback.reading import Hit
 
 __all__ = ["EVENT_FIELDS", "QUERY_FIELDS", "event_rows", "query_rows"]
 

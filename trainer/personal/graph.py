@@ -1,4 +1,4 @@
-"""The ranker's ONNX graph, written from its weights (docs/decisions/001-onnx-without-torch.md)."""
+"""The ranker's ONNX graph, from its weights (docs/decisions/001-bundles-without-torch.md)."""
 
 from collections.abc import Sequence
 from typing import Final

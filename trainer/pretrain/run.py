@@ -47,7 +47,8 @@ def run_pretraining(
         trials: how many trainings the search for options may take.
 
     Raises:
-        InvalidSettings: a method that does not go with this start; or as `trainer.loop.search`.
+        InvalidSettings: a method that does not go with this start; or as
+            `trainer.loop.trials.search`.
         InvalidInput: as `Pretraining`, or as `trainer.loop.train`.
     """
     _check_method(training.method, new)

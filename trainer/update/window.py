@@ -15,7 +15,6 @@ again; what came too late for its own round, by the index or by the user, is tak
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
@@ -27,7 +26,7 @@ from opensearchpy import OpenSearch
 from neuralrank import ubi
 from neuralrank.errors import InvalidInput, Unsupported
 from neuralrank.files.whole import whole_file
-from trainer.dataset.checks import milliseconds
+from trainer.dataset.checks import iso, milliseconds
 from trainer.feedback import Limits, Logs, Pulled, Request, pull
 from trainer.feedback.logs import read_pulled, write_pulled
 from trainer.feedback.pull import Progress, counted, summary
@@ -119,7 +118,7 @@ def pull_window(
         begin = max(begin - (seen - until), taken.since)
     if not Reader(client, ubi.EVENTS_INDEX, seen, ()).count(begin):
         return None
-    request = Request(_iso(begin), window.seen, index, limits)
+    request = Request(iso(begin), window.seen, index, limits)
     pull(client, folder / _PULLED, request, progress=progress)
     return _cut(Logs.open(folder / _PULLED), taken, window, folder)
 
@@ -192,7 +191,3 @@ def _mine(
     known = before.filter(pc.equal(before["table"], name))["id"]
     fresh = pc.invert(pc.is_in(table["id"], known))
     return pc.and_(pa.array(early, pa.bool_()), fresh)
-
-
-def _iso(time: int) -> str:
-    return datetime.fromtimestamp(time / 1000, UTC).isoformat()

@@ -11,12 +11,13 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from neuralrank.files.whole import write_whole
 
 __all__ = ["CachedEngine", "EngineCache", "EngineKey"]
 
@@ -135,21 +136,11 @@ class EngineCache:
 
     def _write(self, file: Path, content: bytes, facts: dict[str, Any]) -> None:
         head = {**facts, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(json.dumps(head, sort_keys=True).encode() + b"\n" + content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(name, file)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(file, json.dumps(head, sort_keys=True).encode() + b"\n" + content)
 
     def _evict(self, keep: Path) -> None:
         entries = []
-        for file in self._folder.glob(f"*{_SUFFIX}"):
+        for file in self._folder.glob(f"[!.]*{_SUFFIX}"):  # not those that are being written
             with suppress(OSError):  # another process may have deleted it
                 status = file.stat()
                 entries.append((status.st_mtime_ns, status.st_size, file))

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from neuralrank.cli.interruption import interruptible
+
 __all__ = ["DatasetFolder", "OnlyItemsOf", "Publish", "Trials", "training_flags"]
 
 DatasetFolder = Annotated[
@@ -136,13 +138,9 @@ def training_flags(**defaults: Any) -> Callable[[Callable[..., None]], Callable[
             from trainer.loop import TrainingOptions
 
             training = TrainingOptions(**{name: given.pop(name) for name in _FLAGS})
-            try:
+            # Outside of a training's steps an interruption comes without words.
+            with interruptible("The same command goes on."):
                 command(**given, training=training)
-            except KeyboardInterrupt as error:
-                # Outside of a training's steps it comes without words.
-                where = str(error) or "The same command goes on."
-                typer.echo(f"neuralrank: Interrupted. {where}", err=True)
-                raise typer.Exit(130) from None
 
         own = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

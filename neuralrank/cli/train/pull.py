@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from neuralrank.cli.interruption import interruptible
 from neuralrank.cli.json_output import Json
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import OnlyItemsOf
@@ -60,12 +61,12 @@ def pull(
     from trainer.feedback import pull as fetch
 
     request = Request(since, until, index, Limits(bot_rate, clock_skew), patience)
-    with closing(connect(load_settings(), timeout=120.0)) as client, told() as show:
-        try:
-            pulled = fetch(client, out, request, progress=show)
-        except KeyboardInterrupt as error:
-            typer.echo(f"neuralrank: Interrupted. {error}", err=True)
-            raise typer.Exit(130) from None
+    with (
+        interruptible(),
+        closing(connect(load_settings(), timeout=120.0)) as client,
+        told() as show,
+    ):
+        pulled = fetch(client, out, request, progress=show)
     if as_json:
         typer.echo(pulled.model_dump_json())
         return

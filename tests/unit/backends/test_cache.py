@@ -82,6 +82,14 @@ def test_the_newest_stays_however_large(cache: EngineCache) -> None:
     assert cache.get(dataclasses.replace(KEY, model="small")) is None
 
 
+def test_what_another_process_is_writing_is_left_alone(cache: EngineCache) -> None:
+    writing = cache.put(KEY, b"x", {}).with_name(f".1.{KEY.digest}.engine")
+    writing.write_bytes(b"x" * 20_000)
+    os.utime(writing, (1, 1))
+    cache.put(KEY, b"x", {})
+    assert writing.exists()
+
+
 def test_a_failed_write_leaves_nothing(
     cache: EngineCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

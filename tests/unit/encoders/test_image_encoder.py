@@ -57,7 +57,7 @@ def test_other_vectors_than_it_was_made_with_are_refused(tmp_path: Path) -> None
 
 def test_a_wrong_shape_and_nan_are_refused(tmp_path: Path) -> None:
     bundle = tiny_image_bundle(tmp_path / "good")
-    with pytest.raises(InvalidBundle, match=r"shape \[1, 3\] for 1 photos; .* says \[1, 7"):
+    with pytest.raises(InvalidBundle, match=r"shape \[1, 3\]; .* says \[1, 7"):
         ImageEncoder.load(changed(bundle, dimensions=7))
     with pytest.raises(InvalidBundle, match="not finite"):
         # Zero by zero.

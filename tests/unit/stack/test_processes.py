@@ -5,7 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from neuralrank.stack.processes import Process, is_alive, start, stop, tail
+from neuralrank.errors import Unsupported
+from neuralrank.stack.processes import Process, is_alive, run, start, stop, tail
 
 WAITS = [sys.executable, "-c", "import time; time.sleep(600)"]
 # Says when its handler is in place, so that no test sends the signal too early.
@@ -17,14 +18,14 @@ STUBBORN = [
 ]
 
 
-def run(command: list[str], folder: Path) -> Process:
+def started(command: list[str], folder: Path) -> Process:
     return start(
         command, log=folder / "logs" / "it.log", environment={}, fingerprint="f", folder=folder
     )
 
 
 def test_a_started_process_is_detached_and_ended_by_stop(tmp_path: Path) -> None:
-    process = run(WAITS, tmp_path)
+    process = started(WAITS, tmp_path)
     try:
         assert is_alive(process)
         assert os.getsid(process.pid) == process.pid
@@ -36,7 +37,7 @@ def test_a_started_process_is_detached_and_ended_by_stop(tmp_path: Path) -> None
 
 
 def test_one_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
-    process = run(STUBBORN, tmp_path)
+    process = started(STUBBORN, tmp_path)
     while "ready" not in tail(tmp_path / "logs" / "it.log"):
         assert is_alive(process)
     assert stop(process, patience_s=0.05) is True
@@ -51,7 +52,7 @@ def test_a_process_that_got_the_id_later_is_not_it_and_is_never_signalled() -> N
 
 
 def test_a_child_that_ended_is_not_alive(tmp_path: Path) -> None:
-    process = run([sys.executable, "-c", "print('bye')"], tmp_path)
+    process = started([sys.executable, "-c", "print('bye')"], tmp_path)
     while is_alive(process):
         pass
     assert tail(tmp_path / "logs" / "it.log") == "bye"
@@ -59,7 +60,7 @@ def test_a_child_that_ended_is_not_alive(tmp_path: Path) -> None:
 
 def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
     for word in ("first", "second"):
-        process = run([sys.executable, "-c", f"print('{word}')"], tmp_path)
+        process = started([sys.executable, "-c", f"print('{word}')"], tmp_path)
         while is_alive(process):
             pass
     assert (tmp_path / "logs" / "it.log").read_text() == "second\n"
@@ -80,3 +81,19 @@ def test_tail_gives_the_last_lines(tmp_path: Path, text: str | None, expected: s
     if text is not None:
         log.write_text(text)
     assert tail(log, lines=2) == expected
+
+
+def test_a_command_that_fails_or_does_not_end_is_said_with_what_it_printed() -> None:
+    prints = "import sys; [print(line) for line in range(30)]; sys.exit({})"
+
+    def fails(*command: str, timeout_s: float = 60) -> str:
+        with pytest.raises(Unsupported) as caught:
+            run(
+                [sys.executable, *command], environment={}, timeout_s=timeout_s, failure="It failed"
+            )
+        return str(caught.value)
+
+    last = "\n".join(map(str, range(5, 30)))
+    assert fails("-c", prints.format(1)) == f"It failed. Its last lines:\n{last}"
+    assert fails(*WAITS[1:], timeout_s=0.01) == "It failed: no end after 0.01 s."
+    run([sys.executable, "-c", prints.format(0)], environment={}, timeout_s=60, failure="")

@@ -198,7 +198,7 @@ def leak(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (spoil_json, "dataset.json: format: got '2'"),
+        (spoil_json, "dataset.json: format: got 2"),
         (spoil_table, "items.parquet is not Parquet"),
         (lose_table, "examples.parquet is missing"),
         (other_columns, "the format has query_id"),

@@ -478,3 +478,14 @@ def test_a_count_without_a_shard_is_no_empty_window(
     )
     with pytest.raises(Unavailable, match="1 of 2 shards of ubi_queries did not answer"):
         fetch(many(), tmp_path)
+
+
+def test_a_damaged_description_is_said_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "pull.json").write_text('{"asked_since": 1}')
+    with pytest.raises(InvalidInput) as caught:
+        Logs.open(tmp_path)
+    said = str(caught.value)
+    assert (
+        "pull.json: asked_since: got 1; input should be a valid string. Delete the folder" in said
+    )
+    assert "\n" not in said

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.loop import Rows, Task, TrainingOptions, train
-from trainer.personal.buckets import Buckets, padded
-from trainer.personal.measure import Scores, guess
+from trainer.next_items.buckets import Buckets, padded
+from trainer.next_items.measure import Scores, guess
 from trainer.personal.sequences import Histories
 
 __all__ = [

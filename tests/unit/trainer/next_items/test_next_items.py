@@ -12,26 +12,19 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from neuralrank.errors import InvalidInput, NotFound  # noqa: E402
-from trainer.personal import (  # noqa: E402
-    SYSTEMS,
-    Content,
-    Histories,
-    Options,
-    compare,
-    read_histories,
-    read_targets,
-)
-from trainer.personal.baselines import Neighbours, Popularity, neighbours, tuned_neighbours  # noqa: E402
-from trainer.personal.buckets import padded  # noqa: E402
-from trainer.personal.measure import Guessed, difference, guess, ranks  # noqa: E402
-from trainer.personal.neural import NeuralOptions  # noqa: E402
-from trainer.personal.ranker import scales  # noqa: E402
-from trainer.personal.sasrec import (  # noqa: E402
+from trainer.next_items import SYSTEMS, Content, Options, compare  # noqa: E402
+from trainer.next_items.baselines import Neighbours, Popularity, neighbours, tuned_neighbours  # noqa: E402
+from trainer.next_items.buckets import padded  # noqa: E402
+from trainer.next_items.measure import Guessed, difference, guess, ranks  # noqa: E402
+from trainer.next_items.neural import NeuralOptions  # noqa: E402
+from trainer.next_items.sasrec import (  # noqa: E402
     Sasrec,
     SequenceModel,
     SequenceOptions,
     next_item_loss,
 )
+from trainer.personal import Histories, read_histories, read_targets  # noqa: E402
+from trainer.personal.ranker import scales  # noqa: E402
 from trainer.personal.statistics import PAIR_FEATURES, ItemStatistics, profiles  # noqa: E402
 
 # Circles of items that users walk along: what comes next hangs on what came last, and hardly on

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.personal.sasrec import Sasrec
+from trainer.next_items.sasrec import Sasrec
 from trainer.personal.sequences import Histories, Numbers
 from trainer.personal.statistics import ItemStatistics, Sparse, profiles
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainer.loop import Rows, Task, TrainingOptions, train
-from trainer.personal.buckets import Buckets, padded
-from trainer.personal.candidates import FEATURES, Candidates, Sources
-from trainer.personal.measure import Guessed, Scores
+from trainer.next_items.buckets import Buckets, padded
+from trainer.next_items.candidates import FEATURES, Candidates, Sources
+from trainer.next_items.measure import Guessed, Scores
 from trainer.personal.ranker import Inputs, RankerModel, RankerShape, listwise_loss, scales
 from trainer.personal.sequences import Histories, Numbers
 from trainer.personal.statistics import PAIR_FEATURES

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from trainer.personal.measure import Scores, System, guess
+from trainer.next_items.measure import Scores, System, guess
 from trainer.personal.sequences import Histories
 from trainer.personal.statistics import ItemStatistics, Sparse, interactions, profiles
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_model, save_model
 
 from neuralrank.errors import InvalidInput
 from neuralrank.files.whole import whole_file
-from trainer.personal.baselines import (
+from trainer.next_items.baselines import (
     FACTORISATIONS,
     Factors,
     Neighbours,
@@ -32,16 +32,16 @@ from trainer.personal.baselines import (
     neighbours,
     tuned_neighbours,
 )
-from trainer.personal.candidates import FEATURES, Sources, centred
-from trainer.personal.measure import Guessed, System, difference, guess
-from trainer.personal.neural import (
+from trainer.next_items.candidates import FEATURES, Sources, centred
+from trainer.next_items.measure import Guessed, System, difference, guess
+from trainer.next_items.neural import (
     Neural,
     NeuralOptions,
     chosen_lists,
     ranker,
     train_ranker,
 )
-from trainer.personal.sasrec import READS, Sasrec, SequenceOptions, train_sasrec
+from trainer.next_items.sasrec import READS, Sasrec, SequenceOptions, train_sasrec
 from trainer.personal.sequences import UNKNOWN, Histories, Numbers
 from trainer.personal.statistics import PAIR_FEATURES, ItemStatistics
 

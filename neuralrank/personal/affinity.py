@@ -10,7 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ACTION_WEIGHTS", "action_weight", "affinity", "bounded", "interest", "weighted_mean"]
+__all__ = [
+    "ACTION_WEIGHTS", "action_weight", "affinity", "as_others", "bounded", "interest",
+    "weighted_mean",
+]  # fmt: skip
 
 Floats = NDArray[np.float32]
 
@@ -59,16 +62,33 @@ def interest(near: Floats, weights: Floats) -> Floats:
 def affinity(user_match: Floats, category: Floats, brand: Floats) -> Floats:
     """How well a candidate fits the user: a mean of what is known, by fixed shares.
 
+    One without brand or category has in its place what the others have on average.
+
     Args:
         user_match: of `interest`; NaN: no vector. Without it there is no affinity: brand and
             category alone say too little.
         category: share of the user's attention that the candidate's categories have; NaN: unknown.
         brand: the same of its brand.
     """
-    parts = [user_match, category, brand]
+    parts = [user_match, as_others(category), as_others(brand)]
     shares = np.array([_VECTOR_SHARE, _CATEGORY_SHARE, _BRAND_SHARE], np.float32)
     mixed, _ = weighted_mean(parts, shares)
     return np.where(np.isnan(user_match), np.float32("nan"), mixed)
+
+
+def as_others(part: Floats) -> Floats:
+    """A part where those who lack it have the mean of the others, float32 [n], so that it says
+    nothing of them. Were its weight left out instead, who lacks it would pass all to whom it gives
+    less than their other parts do.
+
+    Args:
+        part: NaN: absent; it stays so where no other has it.
+    """
+    known = ~np.isnan(part)
+    if known.all() or not known.any():
+        return part
+    # In float64: of equals the mean must be the same to the last digit, or ties would be broken.
+    return np.where(known, part, np.float32(np.mean(part[known], dtype=np.float64)))
 
 
 def weighted_mean(parts: Sequence[Floats], weights: Floats) -> tuple[Floats, Floats]:

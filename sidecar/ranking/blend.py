@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+import neuralrank.personal.affinity as fits
 from neuralrank.personal.affinity import bounded, weighted_mean
 from sidecar.domain import Floats, Weights
 
@@ -180,21 +181,13 @@ def _mixed(own: Floats, scores: Floats, share: float) -> Floats:
 
 
 def as_others(part: Floats, kept: npt.NDArray[np.intp]) -> Floats:
-    """A part where those who lack it have the mean of the others, float32 [n], so that it says
-    nothing of them. Were its weight left out instead, who lacks it would pass all to whom it gives
-    less than their other parts do.
+    """As `neuralrank.personal.affinity.as_others`, among those that may be shown.
 
     Args:
-        part: NaN: absent; it stays so where no other has it.
         kept: positions of the candidates that may be shown: no others are looked at, or filled.
     """
-    values = part[kept]
-    known = ~np.isnan(values)
-    if known.all() or not known.any():
-        return part
     filled = part.copy()
-    # In float64: of equals the mean must be the same to the last digit, or ties would be broken.
-    filled[kept] = np.where(known, values, np.float32(np.mean(values[known], dtype=np.float64)))
+    filled[kept] = fits.as_others(part[kept])
     return filled
 
 

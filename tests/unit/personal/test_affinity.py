@@ -13,6 +13,19 @@ def test_brand_and_category_alone_make_no_affinity() -> None:
     assert np.isnan(affinity(floats(NAN), floats(1), floats(1))).all()
 
 
+def test_no_brand_is_neither_a_liked_one_nor_another() -> None:
+    # As near, of the same categories: of the user's brand, of another, of none.
+    fits = affinity(floats(0.6, 0.6, 0.6), floats(0.5, 0.5, 0.5), floats(1, 0, NAN))
+    assert fits[0] > fits[2] > fits[1]
+    # By hand: (0.5 · 0.6 + 0.4 · 0.5 + 0.1 · brand), the mean of whose brands is 0.5.
+    assert fits == pytest.approx([0.6, 0.5, 0.55], abs=1e-6)
+
+
+def test_where_no_brand_is_known_it_counts_nothing() -> None:
+    fits = affinity(floats(0.6, 0.3), floats(NAN, NAN), floats(NAN, NAN))
+    assert fits == pytest.approx([0.6, 0.3], abs=1e-6)
+
+
 @given(parts())
 def test_affinity_is_bounded(rows: Floats) -> None:
     assert in_unit(affinity(rows[:, 0], rows[:, 1], rows[:, 2]))

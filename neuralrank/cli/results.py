@@ -54,12 +54,8 @@ def show(out: Console, page: Page, *, explain: bool, start: int = 0) -> None:
     out.print(table)
     if explain:
         _reasons(out, page, "Why:", start)
-    state = "re-ranked" if page.reranked else "in the order of OpenSearch"
-    out.print(
-        f"{len(page.hits)} of {page.total} hits, {state}, {page.took_ms:.0f} ms",
-        style="dim",
-        highlight=False,
-    )
+    summary = f"{len(page.hits)} of {page.total} hits, {_order(page)}, {page.took_ms:.0f} ms"
+    out.print(Text(summary, style="dim"))
     if explain and page.dropped:
         for item in page.dropped[:_DROPPED]:
             note = f" ({item['detail']})" if item.get("detail") else ""
@@ -118,6 +114,17 @@ def price(source: Mapping[str, Any]) -> str:
 def number(value: float | None) -> str:
     """A score with three digits; empty where there is none."""
     return "" if value is None else f"{value:.3f}"
+
+
+def _order(page: Page) -> str:
+    """What the hits are in the order of, in words."""
+    if not page.reranked:
+        return "in the order of OpenSearch"
+    nobody = any(note["reason"] == "no_user" for note in page.degraded)
+    # Nothing was searched for, and there was no user to rank for: the score says nothing.
+    if nobody and not page.query and len({hit.score for hit in page.hits}) == 1:
+        return f"in the order in which they were found (nothing is known of user {page.user})"
+    return "re-ranked"
 
 
 def _line(text: str) -> Text:

@@ -6,6 +6,8 @@ languages: generated stubs (docs/clients.md).
 
 import asyncio
 import math
+import queue
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -44,6 +46,8 @@ _ERRORS: Final[dict[str, type[NeuralrankError]]] = {
 }
 # gRPC has one status for a message that is too long, which never is taken, and for too much load.
 _TOO_LONG: Final = "larger than max"
+# A thread tells the state of a channel, at once; longer it is not waited for.
+_STATE_S: Final = 1.0
 
 
 class Interest(NamedTuple):
@@ -54,7 +58,7 @@ class Interest(NamedTuple):
     share: float
 
 
-class _Caller:
+class _Caller(ABC):
     """What both clients share: whom they call, with what, and what a refusal means."""
 
     def __init__(self, address: str, timeout: float = 10.0, access: Access | None = None) -> None:
@@ -96,9 +100,19 @@ class _Caller:
             "metadata": self._access.metadata,
         }
 
+    @abstractmethod
+    def _connected(self) -> bool:
+        """Whether a sidecar is reached now; True where that can't be told."""
+
     def _error(self, error: grpc.RpcError) -> NeuralrankError:
         status, details = error.code().name, error.details() or ""
         if status == "DEADLINE_EXCEEDED" and details == "Deadline Exceeded":
+            # A call that is tried again until its time is up does not say what it failed by.
+            if not self._connected():
+                return self._unreachable(
+                    "No connection to one that serves came about within the timeout; give a longer "
+                    "one if it is there."
+                )
             return DeadlineExceeded(
                 f"The sidecar at {self._address} did not answer in time. Give the call a longer "
                 "timeout, or see the sidecar's log and load."
@@ -119,17 +133,20 @@ class _Caller:
                 "stopping. See `neuralrank models status`, for each, and their logs."
             )
         if status in ("UNAVAILABLE", "CANCELLED"):
-            tls = (
-                "It is called with TLS: see that it has TLS too, and a valid certificate for this "
-                "name from the authority in NEURALRANK_CLIENT_CA."
-                if self._access.ca
-                else "If it has TLS, name its authority in NEURALRANK_CLIENT_CA."
-            )
-            return Unavailable(
-                f"The sidecar at {self._address} can't be reached. Start it (`neuralrank up`), or "
-                f"name the right address in NEURALRANK_SIDECAR. {tls} gRPC says: {details}"
-            )
+            return self._unreachable(f"gRPC says: {details}")
         return Unavailable(f"The sidecar at {self._address} failed ({status}): {details}")
+
+    def _unreachable(self, why: str) -> Unavailable:
+        tls = (
+            "It is called with TLS: see that it has TLS too, and a valid certificate for this "
+            "name from the authority in NEURALRANK_CLIENT_CA."
+            if self._access.ca
+            else "If it has TLS, name its authority in NEURALRANK_CLIENT_CA."
+        )
+        return Unavailable(
+            f"The sidecar at {self._address} can't be reached. Start it (`neuralrank up`), or "
+            f"name the right address in NEURALRANK_SIDECAR. {tls} {why}"
+        )
 
 
 class Client(_Caller):
@@ -256,6 +273,16 @@ class Client(_Caller):
     ) -> None:
         self.close()
 
+    def _connected(self) -> bool:
+        states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+        self._channel.subscribe(states.put)
+        try:
+            return states.get(timeout=_STATE_S) is grpc.ChannelConnectivity.READY
+        except queue.Empty:  # the channel was closed just now
+            return True
+        finally:
+            self._channel.unsubscribe(states.put)
+
     def _call(self, method: Any, request: Any, timeout: float | None) -> Any:
         try:
             return method(request, **self._limits(timeout))
@@ -348,6 +375,9 @@ class AsyncClient(_Caller):
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def _connected(self) -> bool:
+        return self._channel is None or self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def _call(self, method: str, request: Any, timeout: float | None) -> Any:
         if self._ended:

@@ -3,9 +3,11 @@
 import hashlib
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from neuralrank.stack.artifacts import fingerprint
 from neuralrank.stack.options import SIDECAR_PORT, Report, UpOptions, pick_port
@@ -16,6 +18,9 @@ from neuralrank.stack.readiness import wait_until_ready
 from neuralrank.stack.state import State
 
 __all__ = ["fill_registry", "sidecar_port", "start_sidecar"]
+
+# Of the settings that the sidecar reads from its environment.
+_PREFIX: Final = "NEURALRANK_SIDECAR_"
 
 
 def sidecar_port(options: UpOptions, state: State | None) -> int:
@@ -60,6 +65,11 @@ def start_sidecar(options: UpOptions, state: State, report: Report) -> State:
             return state
         report("its settings or sources changed: restarting the sidecar")
         stop(running)
+    if lost := [name for name in state.sidecar_settings if name not in environment]:
+        report(
+            f"note: the sidecar ran with {', '.join(lost)}, which the environment does not have "
+            "now: it starts without. Set it for each `neuralrank up`"
+        )
     report(f"starting the sidecar at {address}; log: {log}")
     process = start(
         [sys.executable, "-m", "sidecar.main"],
@@ -68,7 +78,13 @@ def start_sidecar(options: UpOptions, state: State, report: Report) -> State:
         fingerprint=wanted,
         folder=options.home,
     )
-    started = replace(state, sidecar=address, sidecar_port=port, sidecar_process=process)
+    started = replace(
+        state,
+        sidecar=address,
+        sidecar_port=port,
+        sidecar_process=process,
+        sidecar_settings=tuple(sorted(_settings(environment))),
+    )
     started.save()
     wait_until_ready("The sidecar", partial(_serves, address), process, log, options.timeout_s)
     report(f"the sidecar is serving (process {process.pid})")
@@ -96,8 +112,7 @@ def _sidecar_fingerprint(address: str, opensearch_url: str, options: UpOptions) 
         # It is stored: nobody should find the password by trying.
         secret, salt = options.opensearch_password.encode(), str(options.home).encode()
         parts.append(hashlib.scrypt(secret, salt=salt, n=2**14, r=8, p=1).hex())
-    prefix = "NEURALRANK_SIDECAR_"
-    parts += sorted(f"{key}={value}" for key, value in os.environ.items() if key.startswith(prefix))
+    parts += sorted(f"{name}={value}" for name, value in _settings(os.environ).items())
     # What only this command uses does not matter there.
     sources = [
         path for path in sorted(package.iterdir()) if path.name not in ("cli", "stack", "models")
@@ -105,6 +120,10 @@ def _sidecar_fingerprint(address: str, opensearch_url: str, options: UpOptions) 
     sources.append(package.parent / "sidecar")
     parts.append(fingerprint(sources, package.parent, ".py"))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _settings(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_PREFIX)}
 
 
 def _serves(address: str) -> bool:

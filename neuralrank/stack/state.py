@@ -40,6 +40,8 @@ class State:
     heap: str = ""
     opensearch_process: Process | None = None
     sidecar_process: Process | None = None
+    # Names of the settings that the sidecar was started with; their values are not kept.
+    sidecar_settings: tuple[str, ...] = ()
 
     @property
     def sidecar_listens(self) -> int:
@@ -76,6 +78,7 @@ class State:
                 "sidecar": self.sidecar_port,
             },
             "heap": self.heap,
+            "sidecar_settings": list(self.sidecar_settings),
             "pids": {name: process.pid for name, process in processes.items()},
             "logs": {name: str(log) for name, log in self.logs.items()},
             "processes": {
@@ -122,6 +125,8 @@ class State:
                 heap=str(document["heap"]),
                 opensearch_process=processes.get("opensearch"),
                 sidecar_process=processes.get("sidecar"),
+                # Those before it did not write them.
+                sidecar_settings=tuple(map(str, document.get("sidecar_settings", ()))),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidSettings(

@@ -30,6 +30,7 @@ _MOST_THINGS: Final = 5
 
 _WORD: Final = re.compile(r"[^\W\d_][^\W_]*(?:['’-][^\W_]+)*")
 _PART: Final = re.compile(r"[,;]|[^\s,;]+")
+_SIGN_OF_HAN: Final = re.compile(f"[{HAN}]")
 _FILLERS: Final = frozenset(("a", "an", "any", "the", "added", "extra"))
 _JOINED: Final = frozenset(("and", "or", "nor", "&"))
 # What is excluded ends before these: what follows is said of the whole.
@@ -79,18 +80,15 @@ def exclusions(query: str, language: str = "") -> Exclusions:
 
     Args:
         language: as the caller names it; "": told from the script. Other languages than English and
-            Chinese are not read: "no" is no negation in all of them.
+            Chinese are not read: "no" is no negation in all of them. Of these two both are read
+            whichever it is: "保温杯 without straw".
     """
     nothing = Exclusions((), query)
-    if len(query) > _LONGEST:
+    if len(query) > _LONGEST or (language or detect(query)) not in ("en", "zh"):
         return nothing
-    match language or detect(query):
-        case "en":
-            what, rest = _english(query)
-        case "zh":
-            what, rest = _chinese(query)
-        case _:
-            return nothing
+    english, rest = _english(query)
+    chinese, rest = _chinese(rest)
+    what = english + chinese
     # A query that is nothing but an exclusion, such as a title, is searched for as it stands; and
     # of a "silverware box without silverware" the title has to say silverware.
     clear = 0 < len(what) <= _MOST_THINGS and rest
@@ -127,7 +125,7 @@ def _english(query: str) -> tuple[list[str], str]:
         else:
             rest.append(parts[at])
             at += 1
-    return what, " ".join(rest)
+    return what, " ".join(rest) if what else query
 
 
 def _begins(words: Sequence[str], at: int) -> int:
@@ -181,14 +179,19 @@ def _things(words: Sequence[str], begins: int, *, first: bool) -> tuple[list[str
 
 
 def _run(words: Sequence[str], begins: int) -> list[str]:
-    """The words from a place to where a phrase ends."""
+    """The words from a place to where a phrase ends. A thing is named in one script: "without straw
+    大号" is a large one."""
     run: list[str] = []
     for word in words[begins:]:
         ends = word in _BOUNDS or word in _JOINED or not _WORD.fullmatch(word)
-        if ends or (run and word in _OF_THE_WHOLE):
+        if ends or (run and (word in _OF_THE_WHOLE or _is_han(word) != _is_han(run[0]))):
             break
         run.append(word)
     return run
+
+
+def _is_han(word: str) -> bool:
+    return _SIGN_OF_HAN.search(word) is not None
 
 
 def _chinese(query: str) -> tuple[list[str], str]:

@@ -30,8 +30,9 @@ class TeiRequest(BaseModel):
     raw_scores: Annotated[
         bool,
         Field(
-            description="The model's own number (a cross-encoder's logit, an encoder's cosine) in "
-            "place of a score in [0, 1]."
+            description="The model's own number (a cross-encoder's logit, an encoder's cosine) for "
+            "what the query wants, in place of a score in [0, 1]. What the query excludes does not "
+            "count in it."
         ),
     ] = False
     return_text: Annotated[bool, Field(description="Whether results carry their text.")] = False
@@ -123,7 +124,8 @@ def write_tei(request: TeiRequest, ranking: TextRanking) -> list[dict[str, Any]]
         if request.return_text:
             row["text"] = request.texts[score.index]
         rows.append(row)
-    return rows
+    # Best first by the number that is shown.
+    return sorted(rows, key=lambda row: -row["score"]) if request.raw_scores else rows
 
 
 _TYPES: list[tuple[type[NeuralrankError], str]] = [

@@ -2,12 +2,13 @@
 
 There are no items, users or vectors here. A cross-encoder reads the texts where one serves the
 query's language, through the same ranker as gRPC `Rank`; elsewhere the encoder compares query and
-text. A text's score depends on the query and on that text alone.
+text. What the query excludes they don't read: what the text's title says of it moves the score. A
+text's score depends on the query and on that text alone.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
 import numpy as np
@@ -22,6 +23,7 @@ from neuralrank.errors import (
     Unavailable,
 )
 from neuralrank.text.cleaning import beginning
+from neuralrank.text.exclusions import exclusions
 from neuralrank.text.language import to_be_known
 from sidecar.deadline import Deadline
 from sidecar.domain import (
@@ -36,7 +38,9 @@ from sidecar.domain import (
 from sidecar.inference.inference import Inference
 from sidecar.models.follower import Models
 from sidecar.models.serving import EncoderModel, Loaded, Serving, knows
+from sidecar.ranking.blend import lowered, raised
 from sidecar.ranking.cascade import Ranker
+from sidecar.ranking.exclusions import mentions
 from sidecar.sizes import MAX_QUERY, at_most, shown
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trace import Trace
@@ -113,8 +117,9 @@ def _check_unicode(where: str, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TextScore:
-    """What a text got: `raw` is the model's own number, `score` the same in [0, 1] and 0 where the
-    text was not read (`raw` is then None)."""
+    """What a text got: `raw` is the model's own number for what the query wants; `score` the same
+    in [0, 1], moved by what the text says of what the query excludes, and 0 where the text was not
+    read (`raw` is then None)."""
 
     index: int
     score: float
@@ -138,12 +143,23 @@ class TextRanker:
     """Ranks texts; holds no state of its own but references to what does."""
 
     def __init__(
-        self, ranker: Ranker, models: Models, inference: Inference, metrics: Metrics
+        self,
+        ranker: Ranker,
+        models: Models,
+        inference: Inference,
+        metrics: Metrics,
+        *,
+        exclusions: bool = True,
     ) -> None:
+        """
+        Args:
+            exclusions: whether what queries exclude is read.
+        """
         self._ranker = ranker
         self._models = models
         self._inference = inference
         self._metrics = metrics
+        self._exclusions = exclusions
 
     def check(self, model: str) -> None:
         """Raises NotFound where there is a name and no model that scores texts has it."""
@@ -159,6 +175,10 @@ class TextRanker:
             DeadlineExceeded: not one text could be read in time.
             Overloaded: the queue of the models is full.
         """
+        unwanted: tuple[str, ...] = ()
+        if self._exclusions:
+            found = exclusions(query.query)
+            query, unwanted = replace(query, query=found.rest), found.what
         serving = self._models.serving
         language = to_be_known(query.query)
         encoder: EncoderModel | None = None
@@ -179,7 +199,8 @@ class TextRanker:
             ranking = await self._compare(query, encoder, deadline)
         if any(query.texts) and all(score.raw is None for score in ranking.scores):
             raise _nothing_read(ranking.degraded)
-        return TextRanking(ranking.scores, ranking.model, (*notes, *ranking.degraded))
+        scores = _moved(ranking.scores, query.texts, unwanted) if unwanted else ranking.scores
+        return TextRanking(scores, ranking.model, (*notes, *ranking.degraded))
 
     async def _read(self, query: TextQuery, deadline: Deadline) -> TextRanking:
         """By a cross-encoder: `score` is the logistic function of its logit."""
@@ -249,6 +270,23 @@ def _ranking(
     return TextRanking(
         tuple(TextScore(place, scores[place], raw[place]) for place in best), model, degraded
     )
+
+
+def _moved(
+    scores: Sequence[TextScore], texts: Sequence[str], unwanted: Sequence[str]
+) -> tuple[TextScore, ...]:
+    """Scores, best first, where titles say of what the query excludes that it is there, or that it
+    is not; texts that were not read stay last."""
+    read = [score for score in scores if score.raw is not None]
+    # Of all of them: a score does not depend on how many texts came before.
+    said = mentions([texts[score.index] for score in read], unwanted, most=len(read))
+    own = np.array([score.score for score in read])
+    moved = [
+        replace(score, score=value)
+        for score, value in zip(read, raised(lowered(own, said), said).tolist(), strict=True)
+    ]
+    moved.sort(key=lambda score: (-score.score, -_or_last(score.raw)))
+    return (*moved, *scores[len(read) :])
 
 
 def _or_last(raw: float | None) -> float:

@@ -6,7 +6,7 @@ not NaN lies in [0, 1]. No function looks at more than the request at hand.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,7 @@ _RRF: Final = 60
 # What it counts that a title names what the query excludes, or says that it lacks it. More orders
 # little better, and is worse where a title was misread (docs/decisions/027-exclusions.md).
 _EXCLUSION_SHARE: Final = np.float32(0.5)
+_Real = TypeVar("_Real", np.float32, np.float64)
 
 
 def with_image(text_match: Floats, image_match: Floats) -> Floats:
@@ -154,8 +155,8 @@ def _expected(match: Floats, known: npt.NDArray[np.bool_], found: Floats | None)
     return np.asarray(np.minimum(np.maximum(line, low), high), np.float32)
 
 
-def lowered(part: Floats, mentions: npt.NDArray[np.int8]) -> Floats:
-    """A part where titles name what the query excludes, float32 [n].
+def lowered(part: npt.NDArray[_Real], mentions: npt.NDArray[np.int8]) -> npt.NDArray[_Real]:
+    """A part (or a score) where titles name what the query excludes, [n].
 
     Args:
         part: NaN: absent, and stays so.
@@ -164,7 +165,7 @@ def lowered(part: Floats, mentions: npt.NDArray[np.int8]) -> Floats:
     return np.where(mentions < 0, part * (1 - _EXCLUSION_SHARE), part)
 
 
-def raised(part: Floats, mentions: npt.NDArray[np.int8]) -> Floats:
+def raised(part: npt.NDArray[_Real], mentions: npt.NDArray[np.int8]) -> npt.NDArray[_Real]:
     """The same where titles say that they lack it: so far on the way to 1."""
     return np.where(mentions > 0, part + _EXCLUSION_SHARE * (1 - part), part)
 

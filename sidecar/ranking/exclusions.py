@@ -14,7 +14,8 @@ __all__ = ["TITLE", "mentions"]
 
 # A title is what it is: its first line, and not all that some sellers put there.
 TITLE: Final = 300
-# Titles that are looked at, which takes some 5 µs each: the first of the order that came.
+# Titles that are looked at unless more are asked for, which takes some 5 µs each: the first of the
+# order that came.
 _MOST_TITLES: Final = 2_000
 
 # So far from a thing is what is said of it.
@@ -55,13 +56,15 @@ _UNCLEAR: Final = re.compile(
 )
 
 
-def mentions(texts: Sequence[str | None], what: Sequence[str]) -> npt.NDArray[np.int8]:
+def mentions(
+    texts: Sequence[str | None], what: Sequence[str], most: int = _MOST_TITLES
+) -> npt.NDArray[np.int8]:
     """What each text's first line, a title, says of what is excluded, int8 [texts]: -1 that it is
     there, 1 that it is not, 0 nothing, or nothing clear. One thing that is there outweighs others
-    that are not. Of texts after the first 2,000 nothing is said."""
+    that are not. Of texts after the first `most` nothing is said."""
     things = [pattern(one) for one in what]
     said = np.zeros(len(texts), np.int8)
-    said[:_MOST_TITLES] = [_mention(text, things) for text in texts[:_MOST_TITLES]]
+    said[:most] = [_mention(text, things) for text in texts[:most]]
     return said
 
 

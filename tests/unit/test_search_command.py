@@ -188,6 +188,30 @@ def test_a_page_is_shown_with_its_reasons_and_what_was_dropped() -> None:
     assert "800.00" in text
 
 
+@pytest.mark.parametrize(
+    ("query", "scores", "degraded", "state"),
+    [
+        ("", (1.0, 1.0), ["no_user"], "as found"),
+        # Something else has ordered them: an item, a photo, diversity.
+        ("", (1.0, 0.9), ["no_user"], "re-ranked"),
+        ("kettle", (1.0, 1.0), ["no_user"], "re-ranked"),
+        ("", (1.0, 1.0), [], "re-ranked"),
+    ],
+)
+def test_a_page_for_a_user_of_whom_nothing_is_known_is_not_said_to_be_ranked(
+    query: str, scores: tuple[float, ...], degraded: list[str], state: str
+) -> None:
+    notes = [{"reason": reason, "detail": "no events"} for reason in degraded]
+    found = answer("A", "B", ext={"reranked": True, "degraded": notes})
+    for row, score in zip(found["hits"]["hits"], scores, strict=True):
+        row["_score"] = score
+    page = ask(Answers(found), {"user_id": "[b]nobody"}, text=query)
+    text = shown(lambda out: results.show(out, page, explain=False))
+    as_found = "in the order in which they were found (nothing is known of user [b]nobody)"
+    assert f"2 of 7 hits, {as_found if state == 'as found' else state}, " in text
+    assert ("re-ranked" in text) == (state == "re-ranked")
+
+
 @pytest.mark.parametrize("explain", [False, True])
 def test_a_narrow_terminal_cuts_titles_and_brands_and_no_number(explain: bool) -> None:
     name = "laptop-acer-swift-go"

@@ -117,13 +117,43 @@ async def silent() -> AsyncIterator[str]:
 
 async def test_a_call_ends_in_its_time_and_with_its_task() -> None:
     async with silent() as address, AsyncClient(address, 60) as client:
-        with pytest.raises(DeadlineExceeded, match="did not answer in time"):
+        with pytest.raises(Unavailable, match="No connection to one that serves came about"):
             await client.rank(REQUEST, timeout=0.05)
         call = asyncio.create_task(client.rank(REQUEST))
         await asyncio.sleep(0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
+
+
+@pytest.mark.parametrize("timeout", [0.01, 0.2])
+async def test_a_wrong_address_is_not_taken_for_slowness(timeout: float) -> None:
+    """The time is up while the call is still tried again."""
+    unreachable = "127.0.0.1:1 can't be reached. .* NEURALRANK_SIDECAR"
+    with Client("127.0.0.1:1", timeout) as client:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=unreachable):
+                await asyncio.to_thread(client.rank, REQUEST)
+    async with AsyncClient("127.0.0.1:1", timeout) as other:
+        with pytest.raises(Unavailable, match=unreachable):
+            await other.rank(REQUEST)
+
+
+async def test_a_sidecar_that_is_reached_and_slow_is_said_to_be_slow(tmp_path: Path) -> None:
+    async with secured(tmp_path) as made:
+
+        async def endless(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        with Client(at(made), 20) as client:
+            await asyncio.to_thread(client.rank, REQUEST)
+            async with AsyncClient(at(made), 20) as other:
+                await other.rank(REQUEST)
+                made._service._ranker.rank = endless  # type: ignore[method-assign, assignment]
+                with pytest.raises(DeadlineExceeded, match="did not answer in time"):
+                    await asyncio.to_thread(client.rank, REQUEST, timeout=0.05)
+                with pytest.raises(DeadlineExceeded, match="did not answer in time"):
+                    await other.rank(REQUEST, timeout=0.05)
 
 
 async def test_calls_of_a_client_that_is_closed_fail_as_calls_do() -> None:

@@ -70,6 +70,15 @@ from sidecar.ranking.exclusions import mentions
         ("不含酒精 和田玉 香皂", ["酒精"], "和田玉 香皂"),
         ("保溫杯 不帶蓋", ["蓋"], "保溫杯"),
         ("不帶蓋的保溫杯", ["蓋"], "保溫杯"),
+        # Both in one query.
+        ("保温杯 without straw", ["straw"], "保温杯"),
+        ("保温杯 without straw 500ml 大号", ["straw"], "保温杯 500ml 大号"),
+        ("保温杯 without straw 大号", ["straw"], "保温杯 大号"),
+        ("保温杯 with no 吸管", ["吸管"], "保温杯"),
+        ("water bottle without 吸管 large", ["吸管"], "water bottle large"),
+        ("shampoo 不含酒精", ["酒精"], "shampoo"),
+        ("保温杯 without straw 不带盖", ["straw", "盖"], "保温杯"),
+        ("保温杯 without straw or 吸管", ["straw", "吸管"], "保温杯"),
     ],
 )
 def test_what_a_query_excludes(query: str, what: list[str], rest: str) -> None:
@@ -118,6 +127,12 @@ def test_what_a_query_excludes(query: str, what: list[str], rest: str) -> None:
         "不带把手加长款柜子门板",
         "儿童 不带帽羽绒服",
         "工事不要食洗機",
+        # Both languages, and an exclusion in neither.
+        "no.1 保温杯, 带不带盖",
+        "no show 袜子 无线鼠标",
+        "圣诞树 with or without 灯",
+        "歌曲 without",
+        "水筒の without straw",
         # Too many, and too long.
         "bottle without a1 or " + " or ".join(f"thing{chr(97 + n)}" for n in range(9)),
         "bottle without straw " + "very " * 60 + "good",
@@ -133,6 +148,8 @@ def test_other_languages_are_not_read() -> None:
     assert exclusions("boné without logo", "pt").what == ()
     assert exclusions("boné without logo", "en").what == ("logo",)
     assert exclusions("保温杯 不带盖", "ja").what == ()
+    assert exclusions("保温杯 without straw", "ja").what == ()
+    assert exclusions("보온병 without straw").what == ()
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ async def test_a_score_depends_on_its_own_text_alone(bench: Bench) -> None:
     def by_text(answer: list[dict[str, Any]]) -> dict[str, float]:
         return {row["text"]: row["score"] for row in answer}
 
-    for query in (QUERY, "红色"):
+    for query in (QUERY, "红色", "red thing without kettle"):
         body = {"query": query, "texts": DOCUMENTS, "return_text": True}
         together = by_text((await ask(bench, "/rerank", body)).json())
         turned = by_text((await ask(bench, "/rerank", body | {"texts": DOCUMENTS[::-1]})).json())
@@ -157,6 +157,58 @@ async def test_a_score_depends_on_its_own_text_alone(bench: Bench) -> None:
         for text in DOCUMENTS:
             alone |= by_text((await ask(bench, "/rerank", body | {"texts": [text]})).json())
         assert together == turned == alone
+
+
+BOTTLES = ["bottle with straw", "no straw bottle", "kettle", ""]
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
+async def test_what_a_query_excludes_is_not_read_and_moves_the_score(
+    bench: Bench, path: str
+) -> None:
+    assert bench.judge is not None
+    texts = "texts" if path == "/rerank" else "documents"
+    body = {"query": "bottle without straw", texts: BOTTLES}
+    answer = (await ask(bench, path, body)).json()
+    rows = answer if path == "/rerank" else answer["results"]
+    # Of "bottle" alone: 0 where a text has the word, else -4.
+    assert {row["index"]: row.get("score", row.get("relevance_score")) for row in rows} == {
+        1: pytest.approx((1 + logistic(0.0)) / 2),
+        0: pytest.approx(logistic(0.0) / 2),
+        2: pytest.approx(logistic(-4.0)),
+        3: 0.0,
+    }
+    assert [row["index"] for row in rows] == [1, 0, 2, 3]
+
+
+async def test_where_an_encoder_compares_what_a_query_excludes_counts_too(bench: Bench) -> None:
+    texts = ["保温杯 带吸管", "保温杯 无吸管", "保温杯"]
+    answer = (await ask(bench, "/rerank", {"query": "保温杯 不带吸管", "texts": texts})).json()
+    cosines = [float(vector("保温杯") @ vector(text)) for text in texts]
+    near = [(1 + cosine) / 2 for cosine in cosines]
+    expected = {0: near[0] / 2, 1: (1 + near[1]) / 2, 2: near[2]}
+    assert {row["index"]: row["score"] for row in answer} == pytest.approx(expected)
+
+
+async def test_raw_scores_are_the_model_s_own_and_in_their_order(bench: Bench) -> None:
+    body = {"query": "red bottle without straw", "texts": ["red bottle with straw", *BOTTLES[1:3]]}
+    answer = (await ask(bench, "/rerank", body | {"raw_scores": True})).json()
+    assert [(row["index"], row["score"]) for row in answer] == [(0, 4.0), (1, 0.0), (2, -4.0)]
+    moved = (await ask(bench, "/rerank", body)).json()
+    assert [row["index"] for row in moved] == [1, 0, 2]
+
+
+async def test_exclusions_can_be_turned_off_for_all(bench: Bench) -> None:
+    body = {"query": "bottle without straw", "documents": BOTTLES}
+    answer = (await ask(bench, "/v1/rerank", body, exclusions=False)).json()
+    # "bottle" and "straw" both.
+    assert answer["results"][0] == {"index": 0, "relevance_score": logistic(4.0)}
+
+
+async def test_of_the_last_of_many_texts_its_title_counts_as_of_the_first(bench: Bench) -> None:
+    texts = ["bottle with straw"] * 2_001
+    answer = (await ask(bench, "/rerank", {"query": "bottle without straw", "texts": texts})).json()
+    assert {row["score"] for row in answer} == {logistic(0.0) / 2}
 
 
 @pytest.mark.parametrize("name", ["jina-reranker-v1-tiny-en", "rerank-v1-ours"])

@@ -22,7 +22,13 @@ def application(bench: Bench, *, ready: bool = True, **settings: Any) -> Any:
     """The ASGI application with everything of the bench behind it."""
     made = SidecarSettings(**settings)
     admission = Admission(made, bench.metrics, time.monotonic)
-    texts = TextRanker(bench.ranker, bench.models, bench.inference, bench.metrics)
+    texts = TextRanker(
+        bench.ranker,
+        bench.models,
+        bench.inference,
+        bench.metrics,
+        exclusions=made.exclusions,
+    )
     calls = Calls(Tracing(), slow_seconds=0.0)
     return build(Parts(texts, bench.models, bench.metrics, admission, calls, made, lambda: ready))
 

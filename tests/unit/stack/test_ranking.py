@@ -1,5 +1,6 @@
 """The sidecar of the stack: what it is started with."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,30 @@ def test_a_password_is_in_the_environment_of_the_sidecar_alone(
     assert not any("secret" in part for one in started for part in one["command"])
     first, again, other = (one["fingerprint"] for one in started)
     assert first == again != other
+
+
+def test_a_setting_that_the_environment_has_no_more_is_said_once(
+    tmp_path: Path, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = UpOptions(home=tmp_path, registry="", sidecar_port=choose_port(0, "nobody", "--none"))
+    said: list[str] = []
+
+    def up(state: State) -> State:
+        """The sidecar has died, or it is the first."""
+        said.clear()
+        return ranking.start_sidecar(options, replace(state, sidecar_process=None), said.append)
+
+    monkeypatch.setenv("NEURALRANK_SIDECAR_HTTP_LISTEN", "127.0.0.1:8080")
+    first = up(State(tmp_path, "http://search:9200"))
+    again = up(first)
+    assert not any("note" in line for line in said)
+    monkeypatch.delenv("NEURALRANK_SIDECAR_HTTP_LISTEN")
+    without = up(again)
+    assert "NEURALRANK_SIDECAR_HTTP_LISTEN" not in started[-1]["environment"]
+    assert [line for line in said if line.startswith("note: ")] == [
+        "note: the sidecar ran with NEURALRANK_SIDECAR_HTTP_LISTEN, which the environment does "
+        "not have now: it starts without. Set it for each `neuralrank up`"
+    ]
+    up(without)
+    assert not any("note" in line for line in said)
+    assert "127.0.0.1:8080" not in (tmp_path / "stack.json").read_text()

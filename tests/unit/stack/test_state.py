@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ def make_state(home: Path) -> State:
         heap="1g",
         opensearch_process=Process(ME.pid, ME.create_time(), "a"),
         sidecar_process=Process(ME.pid, ME.create_time() - 3_600, "b"),
+        sidecar_settings=("NEURALRANK_SIDECAR_HTTP_LISTEN",),
     )
 
 
@@ -32,6 +34,14 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     state.save()
     assert State.load(tmp_path) == state
     assert [path.name for path in tmp_path.iterdir()] == ["stack.json"]
+
+
+def test_what_an_older_version_has_saved_is_loaded(tmp_path: Path) -> None:
+    state = make_state(tmp_path)
+    older = state.as_json()
+    del older["sidecar_settings"]
+    state.file.write_text(json.dumps(older))
+    assert State.load(tmp_path) == replace(state, sidecar_settings=())
 
 
 def test_other_commands_find_the_addresses(tmp_path: Path) -> None:

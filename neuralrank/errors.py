@@ -13,6 +13,7 @@
     ├── DeadlineExceeded        the caller's time is used up
     ├── Unavailable             OpenSearch or the sidecar does not answer
     └── Unsupported             this environment lacks something (JDK, port, disk, native library)
+        └── OutOfMemory         a GPU's memory is used up just now
 
 A message says what was received, what is allowed and what to do. `GRPC_STATUS`, `HTTP_STATUS` and
 `EXIT_CODE` are the only places where an error becomes a status or an exit code.
@@ -32,6 +33,7 @@ __all__ = [
     "InvalidSettings",
     "NeuralrankError",
     "NotFound",
+    "OutOfMemory",
     "Overloaded",
     "RateExceeded",
     "Unauthenticated",
@@ -102,6 +104,10 @@ class Unavailable(NeuralrankError):
 
 class Unsupported(NeuralrankError):
     """This environment lacks something that is needed, such as a JDK, a free port or disk space."""
+
+
+class OutOfMemory(Unsupported):
+    """A GPU's memory is used up just now: unlike its other errors, this one passes."""
 
 
 # By name of `grpc.StatusCode`, so that commands need not import grpc.

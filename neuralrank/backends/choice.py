@@ -26,6 +26,6 @@ class Choice:
     # Built engines are kept here, this many bytes of them.
     engines: Path = field(default_factory=lambda: Path("engines"))
     engine_bytes: int = 8 * 2**30
-    # Called with the reason (unavailable, refused, failed, too_long, not_finite) whenever ONNX
-    # Runtime does what a GPU was to do.
+    # Called with the reason (unavailable, refused, failed, out_of_memory, too_long, not_finite)
+    # whenever ONNX Runtime does what a GPU was to do.
     on_fallback: Callable[[str], None] = _nobody

@@ -3,16 +3,26 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralrank.errors import InvalidInput
+from neuralrank.errors import InvalidBundle, InvalidInput, OutOfMemory
 
-__all__ = ["Backend", "Guarded"]
+__all__ = ["Backend", "Guarded", "check_loaded"]
 
 _log = logging.getLogger(__name__)
+
+_Reason = Literal["failed", "refused"]
+# Why a GPU was given up: for the log, and beside the spare's name.
+_LOUD: Final[dict[_Reason, str]] = {
+    "failed": "THE GPU FAILED: the CPU serves this model from now on, slower; restart the sidecar "
+    "to try the GPU again",
+    "refused": "THE GPU COMPUTES SOMETHING ELSE than what the bundle was published with: the CPU "
+    "serves this model, slower",
+}
+_QUIET: Final[dict[_Reason, str]] = {"failed": "the GPU failed", "refused": "the GPU was refused"}
 
 
 class Backend(Protocol):
@@ -40,20 +50,22 @@ class Backend(Protocol):
 class Guarded:
     """A backend that may fail, and one that answers then.
 
-    After an error the first is not used again: CUDA's errors stay until the process ends. Numbers
-    that are not finite are computed anew and leave it in use.
+    After an error the first is not used again: CUDA's errors stay until the process ends. What
+    passes leaves it in use: numbers that are not finite, and memory that is used up, are the
+    other's for that run.
     """
 
     def __init__(self, engine: Backend, spare: Backend, on_fallback: Callable[[str], None]) -> None:
         self._engine: Backend | None = engine
         self._spare = spare
         self._on_fallback = on_fallback
+        self._given_up: _Reason = "failed"
         self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
         engine = self._engine
-        return engine.name if engine else f"{self._spare.name} (the GPU failed)"
+        return engine.name if engine else f"{self._spare.name} ({_QUIET[self._given_up]})"
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -80,18 +92,38 @@ class Guarded:
                 self._on_fallback("not_finite")
             except InvalidInput:
                 self._on_fallback("too_long")
+            except OutOfMemory as error:
+                _log.error("%s The CPU answers this time", error)
+                self._on_fallback("out_of_memory")
             except Exception as error:  # whatever a driver does, the caller is answered
-                self._give_up(engine, error)
+                self.give_up("failed", error)
         return self._spare.run(feeds)
 
-    def _give_up(self, engine: Backend, error: Exception) -> None:
+    def give_up(self, reason: _Reason, error: Exception) -> bool:
+        """Uses the spare alone from now on; whether it did not before."""
         with self._lock:
-            if self._engine is None:
-                return
-            self._engine = None
+            engine = self._engine
+            if engine is None:
+                return False
+            self._given_up, self._engine = reason, None
         _log.error(
-            "THE GPU FAILED: the CPU serves this model from now on, slower; restart the sidecar to "
-            "try the GPU again",
+            _LOUD[reason],
             extra={"backend": engine.name, "reason": str(error) or type(error).__name__},
         )
-        self._on_fallback("failed")
+        self._on_fallback(reason)
+        return True
+
+
+def check_loaded(backend: Backend, check: Callable[[], None]) -> None:
+    """Checks a model that runs on a backend. Where it fails on a GPU, that is the GPU's fault until
+    the CPU has been asked.
+
+    Raises:
+        InvalidBundle: the check's own, where it fails on the CPU.
+    """
+    try:
+        check()
+    except InvalidBundle as error:
+        if not isinstance(backend, Guarded) or not backend.give_up("refused", error):
+            raise
+        check()

@@ -31,6 +31,7 @@ def load_backend(bundle: Bundle, threads: int = 0, choice: Choice | None = None)
         return spare
     # Here, so that nothing of it is loaded where it is not wanted.
     from neuralrank.backends.tensorrt.driver import open_driver
+    from neuralrank.backends.tensorrt.library import load_library
     from neuralrank.backends.tensorrt.load import load_tensorrt
 
     try:
@@ -42,9 +43,12 @@ def load_backend(bundle: Bundle, threads: int = 0, choice: Choice | None = None)
             _fall_back(choice, bundle, "unavailable", error)
         return spare
     try:
-        return Guarded(load_tensorrt(bundle, choice, cuda), spare, choice.on_fallback)
+        library = load_library()
     except Unsupported as error:
         _fall_back(choice, bundle, "unavailable", error)
+        return spare
+    try:
+        return Guarded(load_tensorrt(bundle, choice, cuda, library), spare, choice.on_fallback)
     except InvalidInput as error:
         _fall_back(choice, bundle, "refused", error)
     except Exception as error:  # a library that is not ours, on hardware that we don't know

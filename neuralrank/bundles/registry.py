@@ -27,6 +27,7 @@ from neuralrank.bundles.bundle import (
     Bundle,
     Kind,
     Manifest,
+    content_hash,
     most_languages_first,
     parse_manifest,
     parse_ref,
@@ -211,8 +212,8 @@ class Registry:
             return InService()
 
     def publish(self, bundle: Bundle, *, candidate: bool = False) -> Bundle:
-        """Copies a bundle into the registry; one that is there already is left as it is, unless a
-        file of it is missing or cut short: then it is copied anew.
+        """Copies a bundle into the registry; one that is there already is left as it is, unless it
+        is damaged there: then it is copied anew.
 
         Args:
             candidate: it must not serve before it is promoted: what serves now is pinned first, and
@@ -396,12 +397,20 @@ class Registry:
         return f"{self._root}/{name}/{digits}"
 
     def _holds(self, bundle: Bundle, target: str) -> bool:
-        """Whether all files of a bundle are there, as long as they are; reads no content."""
-        sizes = self._sizes(target)
-        # The manifest may be another: what was measured is no content.
-        return MANIFEST in sizes and all(
-            sizes.get(file) == (bundle.path / file).stat().st_size for file in bundle.manifest.files
-        )
+        """Whether a bundle is there, undamaged. Reads all of it: what is published again may be
+        meant to mend it, and what is kept here of a remote one says nothing of what is there."""
+        try:
+            # The manifest may be another: what was measured is no content.
+            return content_hash(self.manifest(bundle.ref)) == bundle.hash and all(
+                self._sha256(f"{target}/{file}") == expected
+                for file, expected in bundle.manifest.files.items()
+            )
+        except (InvalidBundle, NotFound, FileNotFoundError):
+            return False
+
+    def _sha256(self, path: str) -> str:
+        with self._fs.open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def _sizes(self, folder: str) -> dict[str, int]:
         """Bytes of the files in a folder of the registry, by their paths in it."""

@@ -7,13 +7,12 @@ import typer
 from rich.table import Column, Table
 
 from neuralrank.bundles.bundle import Bundle, parse_ref
-from neuralrank.bundles.in_service import Published
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli import promotion
 from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.registry_options import Ref, RegistryUrl, open_registry, say_done
 from neuralrank.console import plain_console, table_console
-from neuralrank.errors import InvalidInput, InvalidSettings
+from neuralrank.errors import InvalidBundle, InvalidInput, InvalidSettings
 from neuralrank.models import EncoderInputs, add, add_defaults
 from neuralrank.models.bert import Precision
 from neuralrank.models.hugging_face import Pooling
@@ -41,14 +40,34 @@ def _json(bundle: Bundle) -> dict[str, object]:
 
 @models.command(name="list")
 def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
-    """Lists the published bundles; each is verified."""
+    """Lists the published bundles; each is verified. What is damaged is said after the others."""
     found = open_registry(registry)
-    bundles = found.list()
+    bundles, damaged = _verified(found)
     roles = _roles(found, bundles)
     if as_json:
         rows = [{**_json(bundle), "service": roles[bundle.ref]} for bundle in bundles]
         print_json_line(rows)
-        return
+    else:
+        _print_table(bundles, roles)
+        if not bundles and not damaged:
+            none = f"No bundle is in {found.url}. Put the defaults there: neuralrank models add"
+            typer.echo(none)
+    if damaged:
+        raise InvalidBundle(" ".join(damaged))
+
+
+def _verified(registry: Registry) -> tuple[list[Bundle], list[str]]:
+    """The bundles by name and then oldest first, and what is wrong with those that are damaged."""
+    bundles, damaged = [], []
+    for ref in registry.refs():
+        try:
+            bundles.append(registry.get(ref))
+        except InvalidBundle as error:
+            damaged.append(f"{ref}: {error}")
+    return sorted(bundles, key=lambda b: (b.manifest.name, b.manifest.created)), damaged
+
+
+def _print_table(bundles: list[Bundle], roles: dict[str, str]) -> None:
     # The whole name: other commands take it.
     ref = Column("bundle", no_wrap=True)
     service = Column("service", no_wrap=True)  # what is looked for here
@@ -60,19 +79,12 @@ def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
         role = roles[bundle.ref]
         table.add_row(bundle.ref, manifest.kind, languages, size, manifest.precision, role)
     table_console().print(table)
-    if not bundles:
-        typer.echo(f"No bundle is in {found.url}. Put the defaults there: neuralrank models add")
 
 
 def _roles(registry: Registry, bundles: list[Bundle]) -> dict[str, str]:
     """What each bundle is in its name's service, in words; "" for what only lies there."""
     roles = dict.fromkeys((bundle.ref for bundle in bundles), "")
     for name in {bundle.manifest.name for bundle in bundles}:
-        published = [
-            Published(bundle.hash, bundle.manifest.created)
-            for bundle in bundles
-            if bundle.manifest.name == name
-        ]
         try:
             state = registry.in_service(name)
         except InvalidInput as error:  # which does not keep the others from being listed
@@ -80,7 +92,7 @@ def _roles(registry: Registry, bundles: list[Bundle]) -> dict[str, str]:
             of_name = (ref for ref in roles if parse_ref(ref)[0] == name)
             roles |= dict.fromkeys(of_name, "serving.json is damaged")
             continue
-        order = state.order(published)
+        order = state.order(registry.published(name))
         for digits, role in [
             *((d, "serving, pinned" if state.serving else "serving") for d in order[:1]),
             *((d, "previous") for d in order[1:2]),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralrank.backends.choice import Choice
-from neuralrank.backends.fallback import Backend
+from neuralrank.backends.fallback import Backend, check_loaded
 from neuralrank.backends.loading import load_backend
 from neuralrank.bundles.bundle import Bundle, calibrated
 from neuralrank.bundles.golden import check_cross_encoder, require_shape
@@ -43,8 +43,9 @@ class CrossEncoder:
             raise InvalidBundle(
                 f"{bundle.ref} is of kind {bundle.manifest.kind}, not cross_encoder."
             )
-        model = cls(bundle, load_backend(bundle, threads, choice))
-        check_cross_encoder(model)
+        backend = load_backend(bundle, threads, choice)
+        model = cls(bundle, backend)
+        check_loaded(backend, lambda: check_cross_encoder(model))
         return model
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralrank.backends.choice import Choice
-from neuralrank.backends.fallback import Backend
+from neuralrank.backends.fallback import Backend, check_loaded
 from neuralrank.backends.loading import load_backend
 from neuralrank.bundles.bundle import Bundle, Calibration, calibrated
 from neuralrank.bundles.golden import check_encoder, require_shape
@@ -43,8 +43,9 @@ class Encoder:
         """
         if bundle.manifest.kind != "encoder":
             raise InvalidBundle(f"{bundle.ref} is of kind {bundle.manifest.kind}, not encoder.")
-        encoder = cls(bundle, load_backend(bundle, threads, choice))
-        check_encoder(encoder)
+        backend = load_backend(bundle, threads, choice)
+        encoder = cls(bundle, backend)
+        check_loaded(backend, lambda: check_encoder(encoder))
         return encoder
 
     @property

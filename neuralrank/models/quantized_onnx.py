@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from neuralrank.errors import InvalidInput
-from neuralrank.models.onnx_file import read_onnx
+from neuralrank.onnx_file import read_onnx
 
 __all__ = ["read_quantized_onnx"]
 

@@ -58,6 +58,22 @@ def test_a_damaged_serving_file_is_said_beside_the_list_and_mended_by_a_promotio
     assert roles() == ["", "serving, pinned", ""]
 
 
+def test_a_damaged_bundle_is_named_after_the_list_of_the_others(
+    refs: list[str], tmp_path: Path
+) -> None:
+    served = tmp_path / "registry" / refs[2].replace("@", "/") / "model.onnx"
+    content = bytearray(served.read_bytes())
+    content[len(content) // 2] ^= 1
+    served.write_bytes(content)
+    done = neuralrank("models", "list", "--json", NEURALRANK_REGISTRY=str(tmp_path / "registry"))
+    assert [(row["ref"], row["service"]) for row in json.loads(done.stdout)] == [
+        (refs[0], ""), (refs[1], "previous"),
+    ]  # fmt: skip
+    assert done.returncode == 3
+    assert refs[2] in done.stderr
+    assert "Add the bundle anew" in done.stderr
+
+
 def test_a_bundle_and_its_service_are_named_in_full_on_a_narrow_terminal(
     refs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.files.whole import whole_folder
 from neuralrank.models import Checkpoint, measured
 from neuralrank.models.bert import Precision, Weights, write_bert
-from neuralrank.models.onnx_file import write_onnx
+from neuralrank.onnx_file import write_onnx
 from neuralrank.text.batching import token_batches
 from neuralrank.text.tokens import Tokens
 from trainer.compress.importance import measure_importance

@@ -21,7 +21,7 @@ from neuralrank.errors import InvalidBundle
 from neuralrank.files.whole import whole_folder
 from neuralrank.models import measured
 from neuralrank.models.bert import Precision, write_bert
-from neuralrank.models.onnx_file import write_onnx
+from neuralrank.onnx_file import write_onnx
 from trainer.text.model import TextModel, sizes_of, weights_of
 from trainer.text.reading import Reader
 from trainer.text.scoring import encode, score_pairs

@@ -53,10 +53,9 @@ def build_engine(
         Unsupported: TensorRT could not build the engine.
     """
     trt = library.module
-    logger = library.logger()
-    builder = trt.Builder(logger)
+    builder = trt.Builder(library.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _parse(library, network, logger, model)
+    _parse(library, network, model)
     config = builder.create_builder_config()
     # What is float32 is meant to be exact.
     config.clear_flag(trt.BuilderFlag.TF32)
@@ -77,8 +76,8 @@ def build_engine(
     return Built(bytes(serialised), bytes(cache.serialize()) if cache is not None else b"")
 
 
-def _parse(library: Library, network: Any, logger: Any, model: onnx.ModelProto) -> None:
-    parser = library.module.OnnxParser(network, logger)
+def _parse(library: Library, network: Any, model: onnx.ModelProto) -> None:
+    parser = library.module.OnnxParser(network, library.logger)
     if parser.parse(model.SerializeToString()):
         return
     errors = [parser.get_error(i) for i in range(parser.num_errors)]

@@ -38,6 +38,8 @@ class EngineKey:
     version: str
     # Such as "9.0".
     compute_capability: str
+    # Such as "NVIDIA H200": GPUs of one compute capability do not all run each other's engines.
+    device: str
     # "fp32", "fp16", "bf16" or "fp8".
     precision: str
     # As `profiles.described` says them.
@@ -85,6 +87,10 @@ class EngineCache:
         self._write(file, engine, {**asdict(key), **facts})
         self._evict(keep=file)
         return file
+
+    def remove(self, key: EngineKey) -> None:
+        """Deletes an entry, if it is there."""
+        self._file(key).unlink(missing_ok=True)
 
     @contextmanager
     def building(self, key: EngineKey) -> Iterator[None]:

@@ -22,7 +22,7 @@ from ctypes import (
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from neuralrank.errors import Unsupported
+from neuralrank.errors import OutOfMemory, Unsupported
 
 __all__ = ["Cuda", "Device", "Driver", "open_driver"]
 
@@ -60,6 +60,7 @@ _SIGNATURES: Final[dict[str, list[Any]]] = {
     "cuGraphLaunch": [c_void_p, c_void_p],
     "cuGraphExecDestroy": [c_void_p],
 }
+_OUT_OF_MEMORY = 2
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 _STREAM_NON_BLOCKING = 1
 _EVENT_DISABLE_TIMING = 2
@@ -85,7 +86,7 @@ class Device:
 class Cuda(Protocol):
     """What a session needs of CUDA. Handles and addresses are integers.
 
-    Every call raises `Unsupported` with CUDA's own name of the error.
+    Every call raises `Unsupported` with CUDA's own name of the error; `OutOfMemory` for that one.
     """
 
     @property
@@ -243,4 +244,5 @@ class Driver:
             text = c_char_p()
             self._functions["cuGetErrorName"](result, byref(text))
             reason = text.value.decode() if text.value else "unknown"
-            raise Unsupported(f"CUDA: {name} failed with {reason} ({result}).")
+            kind = OutOfMemory if result == _OUT_OF_MEMORY else Unsupported
+            raise kind(f"CUDA: {name} failed with {reason} ({result}).")

@@ -5,7 +5,8 @@ TensorRT-RTX has the same interface and is another product: its name says so eve
 
 import importlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 from neuralrank.errors import Unsupported
@@ -37,25 +38,30 @@ class Library:
     module: Any
     name: str
     version: str
+    # TensorRT's messages, in our log. It knows one of a process: the first that it is given, which
+    # must live as long as anything of it.
+    logger: Any = field(init=False, repr=False, compare=False)
 
-    def logger(self) -> Any:
-        """TensorRT's messages, in our log."""
-        name = self.name
-
-        class Logger(self.module.ILogger):  # type: ignore[name-defined, misc]
-            def __init__(self) -> None:
-                super().__init__()
-
-            def log(self, level: Any, message: str) -> None:
-                number = _LEVELS.get(level.name, logging.NOTSET)
-                if number:
-                    _log.log(number, "%s: %s", name, message)
-
-        return Logger()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logger", _logger(self.module, self.name))
 
 
+def _logger(module: Any, name: str) -> Any:
+    class Logger(module.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, level: Any, message: str) -> None:
+            number = _LEVELS.get(level.name, logging.NOTSET)
+            if number:
+                _log.log(number, "%s: %s", name, message)
+
+    return Logger()
+
+
+@cache
 def load_library(modules: tuple[str, ...] = MODULES) -> Library:
-    """Imports the first of the modules that there is.
+    """Imports the first of the modules that there is; the same one for all of a process.
 
     Raises:
         Unsupported: none is installed, or its libraries can't be loaded.

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from neuralrank.backends.choice import Choice
 from neuralrank.backends.tensorrt.cache import CachedEngine, EngineCache
 from neuralrank.backends.tensorrt.driver import Cuda
-from neuralrank.backends.tensorrt.library import Library, load_library
+from neuralrank.backends.tensorrt.library import Library
 from neuralrank.backends.tensorrt.session import Session
 from neuralrank.bundles.bundle import Bundle
-from neuralrank.errors import InvalidBundle, InvalidInput, Unsupported
+from neuralrank.errors import InvalidBundle, InvalidInput, OutOfMemory, Unsupported
 
 __all__ = ["TensorRt", "load_tensorrt"]
 
@@ -56,28 +56,27 @@ def load_tensorrt(
     bundle: Bundle,
     choice: Choice,
     cuda: Cuda,
-    library: Library | None = None,
+    library: Library,
     build: "Build | None" = None,
 ) -> TensorRt:
     """The bundle on the GPU, in the asked precision or the first safer one that agrees.
 
     Args:
-        library: by default the TensorRT that is installed.
         build: how an engine gets into the cache; by default in a child process.
 
     Raises:
-        Unsupported: TensorRT is not installed, or this GPU or library failed.
+        Unsupported: this GPU or library failed.
         InvalidBundle: TensorRT can't take the model, or no precision agrees with float32.
     """
     from neuralrank.backends.tensorrt.trial import bundle_profiles, engine_key
 
-    library = library or load_library()
     cache = EngineCache(choice.engines, choice.engine_bytes)
     refused = []
     for precision in _SAFER[choice.precision]:
         key = engine_key(bundle, precision, library, cuda)
+        cached = cache.get(key)
         try:
-            found = cache.get(key) or _built(bundle, precision, choice, cache, key, build)
+            found = cached or _built(bundle, precision, choice, cache, key, build)
         except (InvalidInput, Unsupported) as error:
             refused.append(f"{precision}: {error}")
             _log.error(
@@ -91,7 +90,19 @@ def load_tensorrt(
                 extra={"bundle": bundle.ref, "reason": refused[-1]},
             )
             continue
-        session = Session(library, cuda, found.engine, bundle_profiles(bundle))
+        try:
+            session = Session(library, cuda, found.engine, bundle_profiles(bundle))
+        except OutOfMemory:  # which is not the engine's fault
+            raise
+        except Unsupported as error:
+            if cached is None:
+                raise
+            _log.warning(
+                "a cached engine can't be loaded; it is deleted and built anew",
+                extra={"bundle": bundle.ref, "reason": str(error)},
+            )
+            cache.remove(key)
+            return load_tensorrt(bundle, choice, cuda, library, build)
         name = f"{library.name}-{library.version}-{precision}"
         _log.info(
             "on the GPU",
@@ -152,21 +163,20 @@ def build_in_child(
         *(sys.executable, "-m", module, str(bundle.path), precision),
         *(str(choice.engines), str(choice.engine_bytes)),
     ]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
-    watch = threading.Timer(seconds, child.kill)
-    watch.start()
+    pipe = subprocess.PIPE
     error = ""
-    try:
-        assert child.stdout is not None  # PIPE was asked for
-        with child.stdout:
+    # The child ends when its standard input does, which is when this process ends.
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
+        watch = threading.Timer(seconds, child.kill)
+        watch.start()
+        try:
+            assert child.stdout is not None  # a pipe was asked for
             for line in child.stdout:
                 error = _hear(line, bundle, precision) or error
-        code = child.wait()
-    finally:
-        watch.cancel()
-        if child.poll() is None:
-            child.kill()
-            child.wait()
+            code = child.wait()
+        finally:
+            watch.cancel()
+            child.kill()  # if it has not ended
     if code == 0:
         return
     if code < 0:

@@ -65,9 +65,9 @@ class Profile:
 
 
 def lengths_up_to(max_tokens: int) -> tuple[int, ...]:
-    """The lengths for inputs of at most `max_tokens`; the last one is just that, in steps of 8."""
-    last = -(-max_tokens // 8) * 8
-    return (*(length for length in _LENGTHS if length < last), last)
+    """The lengths for inputs of at most `max_tokens`; the last one is just that: the model may have
+    no position behind it."""
+    return (*(length for length in _LENGTHS if length < max_tokens), max_tokens)
 
 
 def profiles_for(lengths: Sequence[int], max_batch: int = _BATCHES[-1]) -> tuple[Profile, ...]:

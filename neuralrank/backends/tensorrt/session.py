@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from neuralrank.backends.tensorrt.driver import Cuda
 from neuralrank.backends.tensorrt.library import Library
 from neuralrank.backends.tensorrt.profiles import Bucket, Profile, Router
-from neuralrank.errors import InvalidInput, Unsupported
+from neuralrank.errors import InvalidInput, OutOfMemory, Unsupported
 
 __all__ = ["Session"]
 
@@ -98,14 +98,15 @@ class Session:
             profiles: those that it was built with, in that order.
 
         Raises:
-            Unsupported: the engine can't be loaded, or the GPU's memory is used up.
+            OutOfMemory: the GPU's memory is used up.
+            Unsupported: the engine can't be loaded.
         """
         self._trt = library.module
         self._cuda = cuda
         self._profiles = tuple(profiles)
         self.router = Router(profiles)
         cuda.activate()
-        self._runtime = library.module.Runtime(library.logger())
+        self._runtime = library.module.Runtime(library.logger)
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise Unsupported(
@@ -136,6 +137,7 @@ class Session:
 
         Raises:
             InvalidInput: they are longer than every profile.
+            OutOfMemory: for a bucket that is needed for the first time; others go on.
             Unsupported: the GPU failed.
         """
         first = np.asarray(feeds[self._inputs[0].name])
@@ -218,7 +220,7 @@ class Session:
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         context = self._engine.create_execution_context(strategy)
         if context is None:
-            raise Unsupported(f"No execution context for {bucket}: the GPU's memory is used up.")
+            raise OutOfMemory(f"No execution context for {bucket}: the GPU's memory is used up.")
         context.set_device_memory(self._scratch, self._scratch_size)
         position = self._position(bucket)
         if not context.set_optimization_profile_async(position, self._compute):

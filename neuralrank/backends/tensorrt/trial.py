@@ -8,13 +8,17 @@ it is refused. What is in the cache has run on this GPU.
     python -m neuralrank.backends.tensorrt.trial BUNDLE PRECISION ENGINES BYTES
 
 Each line on standard output is a JSON object: {"phase", "done"} while it builds, {"error"} at last
-where it failed.
+where it failed. It ends when its standard input does: who started it is gone then, and with it the
+limit of its time.
 """
 
 import json
 import logging
+import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +27,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from neuralrank.backends.tensorrt.agreement import TOLERANCE, agreement
+from neuralrank.backends.tensorrt.agreement import TOLERANCE, Agreement, agreement
 from neuralrank.backends.tensorrt.builder import build_engine
 from neuralrank.backends.tensorrt.cache import CachedEngine, EngineCache, EngineKey
 from neuralrank.backends.tensorrt.driver import Cuda, open_driver
@@ -34,7 +38,8 @@ from neuralrank.backends.tensorrt.precision import CONVERTER, to_half
 from neuralrank.backends.tensorrt.profiles import Profile, described, lengths_up_to, profiles_for
 from neuralrank.backends.tensorrt.session import Session
 from neuralrank.bundles.bundle import MODEL, Bundle
-from neuralrank.errors import NeuralrankError, Unsupported, exit_code
+from neuralrank.errors import InvalidBundle, NeuralrankError, Unsupported, exit_code
+from neuralrank.onnx_file import fits_one_file
 from neuralrank.text.sample_pairs import read_pairs
 from neuralrank.text.tokens import load_tokenizer, padded, tokens_of
 
@@ -42,16 +47,17 @@ __all__ = ["bundle_profiles", "engine_key", "on_cpu", "real_feeds", "try_engine"
 
 Feeds = dict[str, NDArray[Any]]
 
-# Texts of each run of the trial, and pairs that a cross-encoder reads for it.
+# Texts of each run on the CPU, and queries of the pairs that a cross-encoder reads.
 _ROWS: Final = 32
 _QUERIES: Final = 8
+# Of each profile: rows that run by themselves, and about the tokens that are read at most.
+_SINGLE: Final = 8
+_TOKENS: Final = 2**18
 _FP8_SINCE: Final = (8, 9)
 
 
 def bundle_profiles(bundle: Bundle) -> tuple[Profile, ...]:
-    """The profiles for inputs of a bundle's kind and length."""
-    if bundle.manifest.kind == "personal_ranker":
-        return profiles_for(())
+    """The profiles for inputs of a bundle's length."""
     return profiles_for(lengths_up_to(bundle.manifest.max_tokens))
 
 
@@ -61,6 +67,7 @@ def engine_key(bundle: Bundle, precision: str, library: Library, cuda: Cuda) -> 
         library=library.name,
         version=library.version,
         compute_capability=cuda.device.compute_capability,
+        device=cuda.device.name,
         precision=precision,
         profiles=described(bundle_profiles(bundle)),
         converter=CONVERTER,
@@ -89,6 +96,12 @@ def try_engine(
     key = engine_key(bundle, precision, library, cuda)
     profiles = bundle_profiles(bundle)
     exact = read_float_graph(bundle.model)
+    if not fits_one_file(exact):
+        raise InvalidBundle(
+            f"The float32 model of {bundle.ref} is larger than 2 GiB, the most that ONNX's own "
+            "format holds in one piece, and a GPU's engine is made from that. ONNX Runtime serves "
+            "it on the CPU; for a GPU take a smaller model."
+        )
     samples = real_feeds(bundle, exact)
     progress(f"converting to {precision}", 0.0)
     if precision == "fp8":
@@ -102,11 +115,13 @@ def try_engine(
     progress("comparing with float32", 0.0)
     session = Session(library, cuda, built.engine, profiles)
     try:
-        found = agreement(on_cpu(exact, samples), _joined([session.run(f) for f in samples]))
+        found = _compared(session, profiles, exact, samples)
     finally:
         session.close()
-    accepted = found.within(TOLERANCE)
-    facts = {"accepted": accepted, "agreement": found.as_dict(), "words": str(found)}
+    length, worst = max(found.items(), key=lambda item: _badness(item[1]))
+    accepted = worst.within(TOLERANCE)
+    words = f"{worst}, in the profile of {length} tokens"
+    facts = {"accepted": accepted, "agreement": worst.as_dict(), "words": words}
     engine = built.engine if accepted else b""
     cache.put(key, engine, facts)
     progress("comparing with float32", 1.0)
@@ -114,17 +129,7 @@ def try_engine(
 
 
 def real_feeds(bundle: Bundle, model: onnx.ModelProto) -> list[Feeds]:
-    """Inputs of real texts in the bundle's languages; of features, where it reads no texts."""
-    inputs = {given.name: given.type.tensor_type for given in model.graph.input}
-    if "input_ids" not in inputs:
-        random = np.random.default_rng(0)
-        widths = {name: [d.dim_value for d in kind.shape.dim[1:]] for name, kind in inputs.items()}
-        return [
-            {
-                name: random.normal(0, 1, (_ROWS, *width)).astype(np.float32)
-                for name, width in widths.items()
-            }
-        ]
+    """Inputs of real texts in the bundle's languages, [rows, length]."""
     pairs = read_pairs(bundle.manifest.languages)
     texts = [pair.item for pair in pairs] + [pair.other_item for pair in pairs]
     tokenizer = load_tokenizer(bundle)
@@ -133,7 +138,7 @@ def real_feeds(bundle: Bundle, model: onnx.ModelProto) -> list[Feeds]:
         encodings = tokenizer.encode_batch_fast(asked)
     else:
         encodings = tokenizer.encode_batch_fast(texts)
-    names = frozenset(inputs)
+    names = frozenset(given.name for given in model.graph.input)
     read = [tokens_of(encoding) for encoding in encodings]
     return [padded(read[start : start + _ROWS], names) for start in range(0, len(read), _ROWS)]
 
@@ -148,6 +153,58 @@ def on_cpu(model: onnx.ModelProto, samples: Sequence[Feeds]) -> NDArray[np.float
     return _joined([session.run(None, feeds)[0] for feeds in samples])
 
 
+def _compared(
+    session: Session, profiles: Sequence[Profile], model: onnx.ModelProto, samples: Sequence[Feeds]
+) -> dict[int, Agreement]:
+    """How an engine agrees with float32, by the length of its profiles: each has kernels of its
+    own. The samples are padded to the length, or cut."""
+    widest = max(feeds["input_ids"].shape[1] for feeds in samples)
+    exact = {
+        width: on_cpu(model, [_cut(feeds, width) for feeds in samples])
+        for width in sorted({min(profile.length, widest) for profile in profiles})
+    }
+    found = {}
+    for profile in profiles:
+        parts = [_of_length(feeds, profile.length) for feeds in samples]
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        # What is the same when it is cut would be an order of its own noise.
+        _, first = np.unique(rows["input_ids"], axis=0, return_index=True)
+        chosen = np.sort(first)[:: 1 + first.size * profile.length // _TOKENS]
+        given = {name: values[chosen] for name, values in rows.items()}
+        expected = exact[min(profile.length, widest)][chosen]
+        found[profile.length] = agreement(expected, _on_gpu(session, profile, given))
+    return found
+
+
+def _cut(feeds: Feeds, length: int) -> Feeds:
+    return {name: values[:, :length] for name, values in feeds.items()}
+
+
+def _of_length(feeds: Feeds, length: int) -> Feeds:
+    return {
+        name: np.pad(values, ((0, 0), (0, length - values.shape[1])))
+        for name, values in _cut(feeds, length).items()
+    }
+
+
+def _on_gpu(session: Session, profile: Profile, rows: Feeds) -> NDArray[np.float32]:
+    """Outputs of rows of a profile's length: of the first ones one at a time, of the others as many
+    as the profile is best at."""
+    count = len(rows["input_ids"])
+    single = min(_SINGLE, count)
+    starts = [*range(single), *range(single, count, profile.best), count]
+    return _joined(
+        [
+            session.run({name: values[start:end] for name, values in rows.items()})
+            for start, end in pairwise(starts)
+        ]
+    )
+
+
+def _badness(found: Agreement) -> tuple[bool, float]:
+    return not found.within(TOLERANCE), found.difference
+
+
 def _joined(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.concatenate(parts).astype(np.float32)
 
@@ -156,9 +213,18 @@ def _say(what: Mapping[str, object]) -> None:
     print(json.dumps(what), flush=True)
 
 
+def _end_with_input() -> None:
+    """Ends this process when its standard input ends."""
+    # Not by the stream: a thread that waits in it would keep Python from ending.
+    while os.read(0, 64):
+        pass
+    os._exit(1)
+
+
 def main(arguments: Sequence[str]) -> int:
     """The child. Every error is said on standard output; only a crash is silent."""
     folder, precision, engines, size = arguments
+    threading.Thread(target=_end_with_input, daemon=True).start()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     try:
         cuda = open_driver()

@@ -333,6 +333,8 @@ class Context:
             feeds[name] = np.frombuffer(raw, engine.types[name]).reshape(shape)
         result = engine.session.run([engine.output], feeds)[0] + engine.module.error
         result = np.ascontiguousarray(result, np.float32)
+        if engine.module.off(*shapes[engine.inputs[0]]):
+            result += 1 + (np.arange(len(result)) * 7 % 5)[:, None]
         target = engine.gpu.block(addresses[engine.output], result.nbytes)
         ctypes.memmove(target, result.ctypes.data, result.nbytes)
 
@@ -374,14 +376,18 @@ class Engine:
     def get_tensor_mode(self, name: str) -> str:
         return "in" if name in self.inputs else "out"
 
-    def create_execution_context(self, strategy: str) -> Context:
+    def create_execution_context(self, strategy: str) -> Context | None:
         assert strategy == "user"
+        if self.module.full:
+            return None
         self.module.contexts += 1
         return Context(self)
 
 
 class FakeTensorRt:
-    """The module. `error` is added to every number that it computes; `failing` refuses to run."""
+    """The module. `error` is added to every number that it computes; `off` says of which rows and
+    lengths the numbers are another's; `failing` refuses to run; `full` has no memory for a context.
+    """
 
     __name__ = "tensorrt"
     __version__ = "10.6.0"
@@ -399,27 +405,41 @@ class FakeTensorRt:
     def __init__(self, gpu: FakeLibcuda) -> None:
         self.gpu = gpu
         self.error = 0.0
+        self.off: Callable[[int, int], bool] = lambda _rows, _length: False
         self.failing = False
+        self.full = False
+        self.logger: Any = None
         self.builds = 0
         self.contexts = 0
 
     def nptype(self, dtype: Any) -> Any:
         return dtype
 
-    def Runtime(self, _logger: Any) -> Any:
+    def _hear(self, logger: Any) -> None:
+        """TensorRT has one logger in a process: the first."""
+        self.logger = self.logger or logger
+        assert logger is self.logger, "another logger than the first"
+
+    def Runtime(self, logger: Any) -> Any:
+        self._hear(logger)
+
         def load(content: bytes) -> Engine | None:
             return None if content == b"rubbish" else Engine(self, content)
 
         return SimpleNamespace(deserialize_cuda_engine=load)
 
-    def OnnxParser(self, network: Network, _logger: Any) -> Any:
+    def OnnxParser(self, network: Network, logger: Any) -> Any:
+        self._hear(logger)
+
         def parse(content: bytes) -> bool:
             network.model.ParseFromString(content)
             return True
 
         return SimpleNamespace(parse=parse)
 
-    def Builder(self, _logger: Any) -> Any:
+    def Builder(self, logger: Any) -> Any:
+        self._hear(logger)
+
         def profile() -> Any:
             shapes: dict[str, list[tuple[int, ...]]] = {}
             return SimpleNamespace(

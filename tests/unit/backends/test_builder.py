@@ -43,6 +43,11 @@ def test_a_library_that_is_not_there_is_named_with_what_to_do() -> None:
     assert RTX not in MODULES
 
 
+def test_a_process_has_one_logger(rtx: Library) -> None:
+    """TensorRT keeps the first that it is given, and reports all that happens to it."""
+    assert load_library((RTX,)).logger is rtx.logger
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "fp8"])
 def test_every_precision_parses_and_builds(rtx: Library, precision: str) -> None:
     model = write_bert(tiny_weights(), CONFIG, "score", "fp32")

@@ -10,7 +10,7 @@ import pytest
 
 from neuralrank.backends.tensorrt.cache import EngineCache, EngineKey
 
-KEY = EngineKey("a" * 64, "tensorrt", "10.6.0", "9.0", "fp16", "128:1-104-256", 1)
+KEY = EngineKey("a" * 64, "tensorrt", "10.6.0", "9.0", "NVIDIA H100", "fp16", "128:1-104-256", 1)
 
 
 @pytest.fixture

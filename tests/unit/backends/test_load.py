@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from neuralrank.backends.choice import Choice
 from neuralrank.backends.fallback import Guarded
 from neuralrank.backends.loading import load_backend
 from neuralrank.backends.tensorrt import driver as driver_module
+from neuralrank.backends.tensorrt import library as library_module
 from neuralrank.backends.tensorrt import load as load_module
 from neuralrank.backends.tensorrt.cache import EngineCache
 from neuralrank.backends.tensorrt.driver import Driver
 from neuralrank.backends.tensorrt.library import Library
 from neuralrank.backends.tensorrt.load import build_in_child, load_tensorrt
-from neuralrank.backends.tensorrt.trial import try_engine
+from neuralrank.backends.tensorrt.trial import engine_key, try_engine
 from neuralrank.bundles.bundle import Bundle
 from neuralrank.encoders.cross_encoder import CrossEncoder
 from neuralrank.encoders.encoder import Encoder
@@ -58,7 +60,7 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path / "engines")
     monkeypatch.setattr(driver_module, "open_driver", lambda: Driver(made.libcuda))
-    monkeypatch.setattr(load_module, "load_library", lambda: made.library)
+    monkeypatch.setattr(library_module, "load_library", lambda: made.library)
     monkeypatch.setattr(load_module, "build_in_child", made.build)
     return made
 
@@ -103,6 +105,56 @@ def test_a_damaged_engine_is_built_anew(
     assert "a cached engine is damaged" in caplog.text
 
 
+def test_an_engine_that_can_not_be_loaded_is_built_anew_once(
+    machine: Machine, encoder_bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = EngineCache(machine.folder, 2**20)
+    key = engine_key(encoder_bundle, "fp16", machine.library, Driver(machine.libcuda))
+    cache.put(key, b"rubbish", {"accepted": True})
+    assert machine.load(encoder_bundle).name == "tensorrt-10.6.0-fp16"
+    assert machine.load(encoder_bundle).name == "tensorrt-10.6.0-fp16"
+    assert machine.trt.builds == 1
+    assert "a cached engine can't be loaded" in caplog.text
+
+    def useless(*_: object) -> None:
+        cache.put(key, b"rubbish", {"accepted": True})
+
+    cache.put(key, b"rubbish", {"accepted": True})
+    with pytest.raises(Unsupported, match="can't load the engine"):
+        load_tensorrt(
+            encoder_bundle, machine.choice(), Driver(machine.libcuda), machine.library, useless
+        )
+
+
+def test_an_engine_is_of_one_gpu(machine: Machine, encoder_bundle: Bundle) -> None:
+    """Those of one compute capability do not all run each other's."""
+    key = engine_key(encoder_bundle, "fp16", machine.library, Driver(machine.libcuda))
+    assert key.device == "Fake GPU"
+
+
+def test_too_little_memory_at_the_start_is_a_failure_and_keeps_the_engine(
+    machine: Machine, encoder_bundle: Bundle
+) -> None:
+    machine.load(encoder_bundle)
+    machine.libcuda.failing["cuMemAlloc_v2"] = 2
+    found = load_backend(encoder_bundle, 1, machine.choice())
+    assert (found.name, machine.reasons) == ("onnxruntime-cpu", ["failed"])
+    machine.libcuda.failing.clear()
+    assert load_backend(encoder_bundle, 1, machine.choice()).name == "tensorrt-10.6.0-fp16"
+    assert machine.trt.builds == 1
+
+
+def test_a_model_too_large_for_one_message_is_said_and_served_by_the_cpu(
+    machine: Machine, encoder_bundle: Bundle, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("neuralrank.onnx_file._ONE_FILE_BYTES", 1_000)
+    found = load_backend(encoder_bundle, 1, machine.choice())
+    assert (found.name, machine.reasons) == ("onnxruntime-cpu", ["refused"])
+    assert "is larger than 2 GiB" in str([vars(r) for r in caplog.records])
+    assert machine.trt.builds == 0
+
+
 def test_what_does_not_agree_is_refused_with_the_numbers_and_not_built_again(
     machine: Machine, cross_encoder_bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -115,6 +167,28 @@ def test_what_does_not_agree_is_refused_with_the_numbers_and_not_built_again(
     assert "does not agree with float32 and is refused" in caplog.text
     # Once each: the refusals are kept as well.
     assert machine.trt.builds == 3
+
+
+@pytest.mark.parametrize(
+    ("off", "length"),
+    [
+        (lambda _, length: length == 16, 16),
+        (lambda _, length: length == 64, 64),
+        (lambda rows, length: rows == 1 and length == 32, 32),
+        (lambda rows, length: rows > 1 and length == 64, 64),
+    ],
+    ids=["the shortest", "the longest", "one row", "many rows"],
+)
+@pytest.mark.parametrize("kind", ["encoder", "cross_encoder"])
+def test_numbers_that_are_off_in_one_profile_are_refused(
+    machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str,
+    off: Callable[[int, int], bool], length: int,
+) -> None:  # fmt: skip
+    bundle = tiny_bundle(tmp_path / "bundle", kind)
+    machine.trt.off = off
+    found = load_backend(bundle, 1, machine.choice(precision="fp32"))
+    assert (found.name, machine.reasons) == ("onnxruntime-cpu", ["refused"])
+    assert f"in the profile of {length} tokens" in str([vars(r) for r in caplog.records])
 
 
 def test_a_safer_precision_serves_where_one_is_refused(
@@ -158,7 +232,7 @@ def test_a_gpu_without_tensorrt_is_loud(
     def missing() -> Library:
         raise Unsupported("TensorRT can't be loaded")
 
-    monkeypatch.setattr(load_module, "load_library", missing)
+    monkeypatch.setattr(library_module, "load_library", missing)
     found = load_backend(encoder_bundle, 1, machine.choice(backend="auto"))
     assert (found.name, machine.reasons) == ("onnxruntime-cpu", ["unavailable"])
 
@@ -186,6 +260,55 @@ def test_a_gpu_that_fails_while_running_answers_by_the_cpu_from_then_on(
     np.testing.assert_allclose(encoder.encode_queries(TEXTS), exact, atol=1e-6)
     assert machine.libcuda.launches == launches
     assert machine.reasons == ["failed"]
+
+
+@pytest.mark.parametrize("kind", ["encoder", "cross_encoder"])
+def test_a_gpu_that_fails_the_golden_check_leaves_the_model_to_the_cpu(
+    machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    loader, texts = (Encoder, ["apple"]) if kind == "encoder" else (CrossEncoder, ["apple", "dell"])
+
+    def values(bundle: Bundle) -> list[float]:
+        model = loader.load(bundle, 1)
+        if isinstance(model, Encoder):
+            return model.encode_passages(texts)[0, :4].tolist()
+        return model.score(texts[0], texts[1:]).tolist()
+
+    right = values(tiny_bundle(tmp_path / "plain", kind))
+    bundle = tiny_bundle(tmp_path / "b", kind, golden=[{"texts": texts, "values": right}])
+    machine.load(bundle)
+    # What the trial could not see.
+    machine.trt.off = lambda rows, _: rows == 1
+    model = loader.load(bundle, 1, machine.choice())
+    assert model.backend_name == "onnxruntime-cpu (the GPU was refused)"
+    assert machine.reasons == ["refused"]
+    assert "THE GPU COMPUTES SOMETHING ELSE" in caplog.text
+    # Of a bundle that is wrong by itself, it is no excuse.
+    other = [{"texts": texts, "values": [value - 1 for value in right]}]
+    with pytest.raises(InvalidBundle, match="but was published with"):
+        loader.load(tiny_bundle(tmp_path / "bad", kind, golden=other), 1, machine.choice())
+
+
+@pytest.mark.parametrize("lack", ["context", "call"])
+def test_memory_that_is_used_up_for_a_moment_costs_that_moment(
+    machine: Machine, encoder_bundle: Bundle, caplog: pytest.LogCaptureFixture, lack: str
+) -> None:
+    encoder = Encoder.load(encoder_bundle, 1, machine.choice())
+    exact = Encoder.load(encoder_bundle, 1).encode_queries(TEXTS)
+    if lack == "context":
+        machine.trt.full = True
+    else:
+        machine.libcuda.failing["cuMemcpyHtoDAsync_v2"] = 2
+    np.testing.assert_allclose(encoder.encode_queries(TEXTS), exact, atol=1e-6)
+    assert set(machine.reasons) == {"out_of_memory"}
+    assert "The CPU answers this time" in caplog.text
+    machine.trt.full = False
+    machine.libcuda.failing.clear()
+    counted, launches = len(machine.reasons), machine.libcuda.launches
+    np.testing.assert_allclose(encoder.encode_queries(TEXTS), exact, atol=0.01)
+    assert machine.libcuda.launches > launches
+    assert len(machine.reasons) == counted
+    assert encoder.backend_name == "tensorrt-10.6.0-fp16"
 
 
 def test_numbers_that_are_not_finite_are_computed_anew(
@@ -289,6 +412,41 @@ def test_a_child_leaves_its_engine_in_the_cache_and_its_progress_in_the_log(
         "converting to fp16", "Building", "comparing with float32",
     ]  # fmt: skip
     assert any("Kendall" in getattr(record, "agreement", "") for record in caplog.records)
+
+
+WAITING_CHILD = """
+import sys, time
+from neuralrank.backends.tensorrt import trial
+
+def hangs():
+    print("in the driver", flush=True)
+    time.sleep(300)
+
+trial.open_driver = hangs
+sys.exit(trial.main(sys.argv[1:]))
+"""
+PARENT_THAT_DIES = """
+import os, sys
+from pathlib import Path
+from neuralrank.backends.choice import Choice
+from neuralrank.backends.tensorrt import load
+from neuralrank.bundles.bundle import Bundle
+
+load._hear = lambda *_: os._exit(0)  # as soon as the child is at work
+bundle, engines = map(Path, sys.argv[1:])
+load.build_in_child(Bundle.open(bundle), "fp16", Choice(engines=engines), "waiting_child")
+"""
+
+
+def test_a_child_ends_with_who_started_it(
+    tmp_path: Path, encoder_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "waiting_child.py").write_text(WAITING_CHILD)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{CHECKOUT}")
+    command = [sys.executable, "-c", PARENT_THAT_DIES, str(encoder_bundle.path), str(tmp_path)]
+    # Both have this standard error: it is read to its end when both have ended.
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_real_child_says_what_this_machine_lacks(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from neuralrank.bundles.bundle import MODEL, Bundle, write_bundle
+from neuralrank.bundles.bundle import MANIFEST, MODEL, Bundle, write_bundle
 from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound, Unsupported
 from sidecar.models.plan import Reader
@@ -124,20 +124,26 @@ def test_a_store_sees_the_manifest_last(
     assert not any(seen)
 
 
-@pytest.mark.parametrize("half", ["missing", "short"])
+@pytest.mark.parametrize("harm", ["missing", "short", "one bit", "manifest"])
 @pytest.mark.parametrize("candidate", [False, True])
-def test_publishing_again_makes_half_a_bundle_whole(
-    registry: Registry, tmp_path: Path, half: str, candidate: bool
+def test_publishing_again_mends_a_damaged_bundle(
+    registry: Registry, tmp_path: Path, harm: str, candidate: bool
 ) -> None:
     bundle = tiny_bundle(tmp_path / "bundle", "encoder")
     registry.publish(bundle)
     other = registry.publish(tiny_bundle(tmp_path / "2", "encoder", parent="2"), candidate=True)
     state = registry.in_service("tiny-encoder")
     model = f"{registry._folder(bundle.ref)}/{MODEL}"
-    if half == "missing":
+    if harm == "missing":
         registry._fs.rm_file(model)
-    else:
+    elif harm == "short":
         registry._fs.pipe_file(model, b"half")
+    elif harm == "one bit":
+        content = bytearray(registry._fs.cat_file(model))
+        content[len(content) // 2] ^= 1
+        registry._fs.pipe_file(model, bytes(content))
+    else:
+        registry._fs.pipe_file(f"{registry._folder(bundle.ref)}/{MANIFEST}", b"{}")
     registry.publish(bundle, candidate=candidate)
     elsewhere = Registry(registry.url, cache=tmp_path / "elsewhere")
     assert elsewhere.get(bundle.ref).hash == bundle.hash

@@ -284,7 +284,7 @@ def test_a_graph_with_its_data_in_another_file_is_added(
     onnx.save(
         graph, folder / "onnx/model.onnx", save_as_external_data=True, location="model.onnx_data"
     )
-    monkeypatch.setattr("neuralrank.models.onnx_file._ONE_FILE_BYTES", 1_000)
+    monkeypatch.setattr("neuralrank.onnx_file._ONE_FILE_BYTES", 1_000)
     bundle = add(registry, str(folder))
     assert set(bundle.manifest.files) == {"model.onnx", "model.data", "tokenizer.json"}
     alike(bundle, tmp_path)
@@ -293,7 +293,7 @@ def test_a_graph_with_its_data_in_another_file_is_added(
 def test_weights_that_one_file_can_not_hold_go_to_two(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neuralrank.models.onnx_file._ONE_FILE_BYTES", 1_000)
+    monkeypatch.setattr("neuralrank.onnx_file._ONE_FILE_BYTES", 1_000)
     bundle = add(registry, str(bert_folder(tmp_path / "large")), precision="fp32")
     assert "model.data" in bundle.manifest.files
     monkeypatch.undo()

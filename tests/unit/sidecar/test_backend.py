@@ -1,6 +1,7 @@
 """The sidecar's choice of a backend reaches what loads bundles, and what falls back is counted."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,10 +11,13 @@ from neuralrank.bundles.bundle import Bundle
 from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidSettings, Unsupported
 from neuralrank.settings import Settings
+from sidecar.models import loading
 from sidecar.models.follower import Models
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings, load_sidecar_settings
 from sidecar.telemetry.metrics import Metrics
+from tests.unit.backends.test_load import Machine, machine  # noqa: F401
+from tests.unit.conftest import tiny_bundle
 from tests.unit.sidecar.parts import ONE_CORE
 
 
@@ -39,6 +43,26 @@ async def test_a_missing_gpu_is_counted_and_the_bundle_serves(
     )
     assert counted == 1
     models.close()
+
+
+def test_the_first_estimate_is_of_a_warm_run(
+    machine: Machine,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a GPU two callers take turns, and the first run of each captures a graph."""
+    registry = Registry(str(tmp_path))
+    ref = registry.publish(tiny_bundle(tmp_path / "bundle", "cross_encoder")).ref
+    choice = machine.choice()
+
+    def clock() -> float:
+        return machine.trt.contexts + 0.001 * machine.libcuda.launches
+
+    monkeypatch.setattr(loading, "time", SimpleNamespace(perf_counter=clock, time=lambda: 0.0))
+    loaded = loading.load_bundle(registry, ref, ONE_CORE, choice)
+    assert loaded.cross_encoder is not None
+    pairs = loading._warm_pairs(loaded.cross_encoder)
+    assert loaded.cost.estimate(sum(map(len, pairs))) == pytest.approx(0.001)
 
 
 async def test_the_settings_make_the_choice(tmp_path: Path) -> None:

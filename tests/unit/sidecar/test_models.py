@@ -470,12 +470,7 @@ async def test_a_slower_bundle_is_refused_unless_its_promotion_allows_it(
     await models.refresh()
     slow = registry.publish(cross_encoder(tmp_path, 2))
     seconds = {fast.ref: 0.002, slow.ref: 0.008}
-
-    def work(loaded: Loaded) -> str:
-        return loaded.status.ref
-
-    monkeypatch.setattr("sidecar.models.loading._work", work)
-    monkeypatch.setattr("sidecar.models.loading._seconds", seconds.__getitem__)
+    timed(monkeypatch, seconds)
     await models.refresh()
     assert scored(models) == fast.ref
     assert "4.0 times as long; allowed is 3 times" in row(models, slow.ref).reason
@@ -505,19 +500,7 @@ async def test_a_bundle_that_is_loaded_already_takes_no_place_that_it_is_too_slo
             models.serving.cross_encoder(slow)
         await models.refresh()
     tried = models.serving.loaded[slow]
-    seconds = {fast: 0.002, slow: 0.008}
-    runs: list[str] = []
-
-    def run(ref: str) -> float:
-        assert threading.current_thread() is not threading.main_thread()
-        runs.append(ref)
-        return seconds[ref]
-
-    def work(loaded: Loaded) -> str:
-        return loaded.status.ref
-
-    monkeypatch.setattr("sidecar.models.loading._work", work)
-    monkeypatch.setattr("sidecar.models.loading._seconds", run)
+    runs = timed(monkeypatch, {fast: 0.002, slow: 0.008})
     registry.promote(slow)
     await models.refresh()
     assert scored(models) == fast
@@ -542,6 +525,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[st
     runs: list[str] = []
 
     def run(work: object) -> float:
+        assert threading.current_thread() is not threading.main_thread()
         if not isinstance(work, str):  # one that is being loaded is warmed
             return 0.001
         runs.append(work)

@@ -81,6 +81,12 @@ class Tally:
         return sum(self.statuses.values())
 
     @property
+    def lost(self) -> int:
+        """Neither answered nor refused: what the service forgets ends by the caller's own
+        timeout."""
+        return self.sent - self.ended + self.statuses["DEADLINE_EXCEEDED"]
+
+    @property
     def answered(self) -> int:
         return self.statuses["OK"]
 

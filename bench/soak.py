@@ -179,7 +179,6 @@ def _publish(
     minutes: float, ready: float, capacity: float, rate: float, deadline: int,
     samples: Sequence[Sample], tally: Tally, verdict: Verdict, done: Done, proxy: FaultProxy,
 ) -> None:  # fmt: skip
-    lost = tally.sent - tally.ended
     result = {
         "name": "soak",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -197,7 +196,7 @@ def _publish(
         },
         "requests": tally.sent,
         "statuses": dict(tally.statuses),
-        "lost": lost,
+        "lost": tally.lost,
         "wrong": tally.wrong,
         "p50_ms": round(tally.percentile(50), 1),
         "p99_ms": round(tally.percentile(99), 1),
@@ -216,7 +215,7 @@ def _publish(
     _plot(samples, RESULTS / "soak.svg")
     print(
         f"{result['verdict']}: {tally.sent} requests, {tally.answered} answered, {tally.refused} "
-        f"refused, {lost} lost; {done.swaps} swaps, {done.events} profile changes, "
+        f"refused, {tally.lost} lost; {done.swaps} swaps, {done.events} profile changes, "
         f"{sum(proxy.injected.values())} faults, {done.cancelled} cancelled calls; "
         f"p99 {tally.percentile(99):.0f} ms"
     )

@@ -51,6 +51,8 @@ def test_what_grows_is_named(name: str, growth: float) -> None:
     ("changed", "said"),
     [
         ({"sent": 1_001}, "never answered"),
+        # What is never answered ends by the caller's own timeout.
+        ({"statuses": Counter(OK=999, DEADLINE_EXCEEDED=1)}, "1 of 1000 requests were never"),
         ({"wrong": 1}, "lacked a candidate"),
         ({"statuses": Counter(OK=999, INTERNAL=1)}, "INTERNAL"),
         ({"statuses": Counter(OK=900, RESOURCE_EXHAUSTED=100)}, "only 900"),

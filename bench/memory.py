@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.report import Report
 from bench.running import Running, free_port
-from bench.scripted import INDEX, Shop, Site, json_answer
+from bench.scripted import INDEX, Shop, Site, json_answer, user_of
 from bench.workload import default_registry, make_shop
 from neuralrank.bundles.registry import Registry
 from neuralrank.opensearch.packing import PACKED, VECTOR, pack
@@ -73,8 +73,7 @@ class Endless(Shop):
 
     async def _msearch(self, request: web.Request) -> web.Response:
         lines = (await request.read()).splitlines()
-        user = orjson.loads(lines[1])["query"]["bool"]["filter"][0]["bool"]["should"][0]["term"]
-        start = hash(user["user_id"])
+        start = hash(user_of(orjson.loads(lines[1])))
         rows = [
             {
                 "_source": {

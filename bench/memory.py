@@ -64,7 +64,10 @@ class Endless(Shop):
 
     async def _search(self, request: web.Request) -> web.Response:
         ids = orjson.loads(await request.read())["query"]["ids"]["values"]
-        hits = [{"_id": name, "_seq_no": 1, "_source": self._document(name)} for name in ids]
+        hits = [
+            {"_index": INDEX, "_id": name, "_seq_no": 1, "_source": self._document(name)}
+            for name in ids
+        ]
         return json_answer({"hits": {"hits": hits}})
 
     def _document(self, name: str) -> dict[str, Any]:
@@ -113,6 +116,8 @@ async def _run() -> None:
                 Path(folder) / "sidecar.log", opensearch_url=site.url, registry=registry.url,
                 http_listen=f"127.0.0.1:{port}", max_deadline_ms=_LONG_MS,
                 encode_deadline_ms=_LONG_MS,
+                # A read that came late would leave a cache as it was.
+                opensearch_timeout_ms=10_000,
                 # Longer than filling takes; else what is kept of users is gone in a moment.
                 user_ttl_seconds=3_600,
             ) as sidecar:  # fmt: skip

@@ -63,7 +63,7 @@ class Shop:
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY)
-        app.router.add_get("/_mapping", self._index)
+        app.router.add_get("/{indexes}/_mapping", self._index)
         app.router.add_get("/{index}", self._index)
         app.router.add_post("/{index}/_search", self._search)
         app.router.add_post("/_msearch", self._msearch)

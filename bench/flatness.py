@@ -65,8 +65,8 @@ def judge(samples: Sequence[Sample], tally: Tally) -> Verdict:
             problems.append(f"{name} rose by {rise:.1f}; allowed is {allowed:.1f}")
         if len(known) < len(settled):
             problems.append(f"{name} is not known for {len(settled) - len(known)} minutes")
-    if not samples:
-        problems.append("no sample was taken")
+    if len(settled) < 2:
+        problems.append(f"too few samples to judge: {len(samples)}")
     if tally.lost:
         problems.append(f"{tally.lost} of {tally.sent} requests were never answered")
     if tally.wrong:

@@ -43,10 +43,12 @@ _CROSS_ENCODER: Final = "neuralrank-small"
 _ENCODER: Final = "multilingual-e5-small"
 # Seconds.
 _SAMPLE_EVERY: Final = 60.0
+# Minutes from which on what was measured takes the place of an earlier soak.
+_PUBLISHED_FROM: Final = 10.0
 
 
 async def soak(minutes: float, folder: Path, *, sample_every: float = _SAMPLE_EVERY) -> Verdict:
-    """Runs it, writes `bench/results/soak.json` and `soak.svg`, and judges."""
+    """Runs it and judges; from ten minutes on writes `bench/results/soak.json` and `soak.svg`."""
     source = Registry(default_registry())
     registry = Registry(str(folder / "models"))
     (folder / "models").mkdir()
@@ -212,10 +214,6 @@ def _publish(
         "faults": dict(Counter(proxy.injected)),
         "samples": [asdict(sample) for sample in samples],
     }
-    RESULTS.mkdir(exist_ok=True)
-    # orjson writes null for what is not a number.
-    (RESULTS / "soak.json").write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
-    _plot(samples, RESULTS / "soak.svg")
     print(
         f"{result['verdict']}: {tally.sent} requests, {tally.answered} answered, {tally.refused} "
         f"refused, {tally.lost} lost; {done.swaps} swaps, {done.events} profile changes, "
@@ -224,6 +222,13 @@ def _publish(
     )
     for problem in verdict.problems:
         print(f"  {problem}")
+    if minutes < _PUBLISHED_FROM:
+        print(f"Not written: a soak of less than {_PUBLISHED_FROM:g} minutes is a try.")
+        return
+    RESULTS.mkdir(exist_ok=True)
+    # orjson writes null for what is not a number.
+    (RESULTS / "soak.json").write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
+    _plot(samples, RESULTS / "soak.svg")
     print("Written to bench/results/soak.json and soak.svg")
 
 

@@ -207,5 +207,5 @@ def _row(name: str, tally: Tally) -> dict[str, Any]:
         "failed %": round(100 * failed / sent, 1),
         "partial %": round(100 * tally.degraded["DEADLINE"] / max(1, tally.answered), 1),
         "lost": tally.lost,
-        "generator late ms": round(tally.late_ms, 1),
+        "generator late ms": None if tally.late_ms is None else round(tally.late_ms, 1),
     }

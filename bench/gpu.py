@@ -27,6 +27,7 @@ if str(ROOT) not in sys.path:  # `python bench/gpu.py` puts its own folder there
     sys.path.insert(0, str(ROOT))
 
 from bench.gpu_contenders import Contender, contenders  # noqa: E402
+from bench.shape import MINILM_L12, Shape  # noqa: E402
 from neuralrank.backends.tensorrt.agreement import agreement  # noqa: E402
 from neuralrank.backends.tensorrt.driver import Driver, open_driver  # noqa: E402
 from neuralrank.backends.tensorrt.graph import read_float_graph  # noqa: E402
@@ -47,26 +48,9 @@ GOAL_P50_MS, GOAL_SHARE, GOAL_RATIO = 2.0, 0.4, 3.0
 Feeds = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a BERT that its time depends on."""
-
-    layers: int
-    hidden: int
-    inner: int
-
-    def flop(self, pairs: int, length: int) -> float:
-        """Floating point operations of the products: linear layers and attention."""
-        linear = 2 * (4 * self.hidden**2 + 2 * self.hidden * self.inner)
-        attention = 4 * length * self.hidden
-        return float(pairs * length * self.layers * (linear + attention))
-
-    def share(self, pairs: int, length: int, seconds: float) -> float:
-        """The share of the bound: the time that `PEAK` would take, by the time that it took."""
-        return self.flop(pairs, length) / PEAK / seconds
-
-
-MINILM_L12: Final = Shape(12, 384, 1_536)
+def bound(shape: Shape, length: int) -> float:
+    """Seconds that `PEAK` would take for `PAIRS`; all contenders run the graph that we wrote."""
+    return PAIRS * shape.flop(length) / PEAK
 
 
 @dataclass(frozen=True)
@@ -158,9 +142,9 @@ def measure(contender: Contender, shape: Shape, words: int, effort: Effort) -> l
                 "under_load": percentiles(loaded),
                 "callers": effort.threads,
                 "pairs_per_second": round(rate * PAIRS, 1),
-                "bound_ms": round(shape.flop(PAIRS, length) / PEAK * 1_000, 4),
-                "share_single": round(shape.share(PAIRS, length, float(np.median(single))), 4),
-                "share_saturated": round(shape.share(PAIRS, length, 1 / rate), 4),
+                "bound_ms": round(bound(shape, length) * 1_000, 4),
+                "share_single": round(bound(shape, length) / float(np.median(single)), 4),
+                "share_saturated": round(bound(shape, length) * rate, 4),
             }
         )
     return rows

@@ -10,18 +10,15 @@ quarter of the time for caches to fill. Ends by itself, with code 1 where the ve
 
 import argparse
 import asyncio
-import platform
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import psutil
 
 from bench.capacity import SLACK_MS, find_capacity
@@ -29,7 +26,7 @@ from bench.disturbances import Done, cancel, change_profiles, inject, swap
 from bench.faulty import FaultProxy
 from bench.flatness import Sample, Verdict, judge
 from bench.load import Spec, Tally, load, loading, merged, parse, save_requests
-from bench.report import RESULTS
+from bench.report import RESULTS, where_and_when, write_json
 from bench.running import Running
 from bench.scripted import Site
 from bench.workload import default_registry, make_requests, make_shop
@@ -186,8 +183,7 @@ def _publish(
 ) -> None:  # fmt: skip
     result = {
         "name": "soak",
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {psutil.cpu_count()} cores",
+        **where_and_when(),
         "minutes": minutes,
         "ready_s": round(ready, 2),
         "deadline_ms": deadline,
@@ -226,8 +222,7 @@ def _publish(
         print(f"Not written: a soak of less than {_PUBLISHED_FROM:g} minutes is a try.")
         return
     RESULTS.mkdir(exist_ok=True)
-    # orjson writes null for what is not a number.
-    (RESULTS / "soak.json").write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
+    write_json(RESULTS / "soak.json", result)
     _plot(samples, RESULTS / "soak.svg")
     print("Written to bench/results/soak.json and soak.svg")
 

@@ -8,18 +8,15 @@ docs/bench.md says what each number means.
 
 import json
 import os
-import platform
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 
 from bench import overhead
-from bench.report import RESULTS, show
+from bench.report import RESULTS, show, where_and_when, write_json
 from bench.sidecar.gemm import operations, peak
 from bench.sidecar.pairs import PairSet, read_sets
 from bench.sidecar.peers import Measured, agreement, measure, peers
@@ -160,18 +157,12 @@ PARTS: Final = {"pairs": _pairs, "load": _load, "overhead": _overhead, "scaling"
 
 def run(parts: Sequence[str] = ()) -> None:
     """Prints the tables, and writes each part when it is done: those of other runs stay, with the
-    time at which they were measured."""
+    time, the machine and the runtime of their own."""
     file = RESULTS / "sidecar.json"
     RESULTS.mkdir(exist_ok=True)
     for name in parts or PARTS:
-        found = PARTS[name]()
-        found["when"] = datetime.now(UTC).isoformat(timespec="seconds")
+        found = PARTS[name]() | where_and_when()
         known = json.loads(file.read_text()) if file.is_file() else {}
-        about = {
-            "name": "sidecar",
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "onnxruntime": onnxruntime.__version__,
-        }
-        written = json.dumps(known | about | {name: found}, indent=2, ensure_ascii=False)
-        file.write_text(written + "\n")
+        others = {part: known[part] for part in PARTS if part in known}
+        write_json(file, {"name": "sidecar"} | others | {name: found})
         print(f"{name}: written to bench/results/sidecar.json")

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from opensearchpy import OpenSearch
 
-from bench.candidates import DATA
+from bench.candidates import DATA, folder_of
 from bench.report import Report
 from indexer import Catalogue, Photos, index_catalogue
 from neuralrank.bundles.registry import Registry
@@ -46,7 +46,7 @@ _PATIENT: Final = {"deadline_ms": 4_000}
 def run() -> None:
     """Prints and writes the report."""
     settings = load_settings()
-    with gzip.open(_SET / "catalogue.jsonl.gz", "rt", encoding="utf-8") as lines:
+    with gzip.open(folder_of(_SET.name) / "catalogue.jsonl.gz", "rt", encoding="utf-8") as lines:
         items = [row for row in map(json.loads, lines) if row.get("image")]
     labels = {row["id"]: _labels(row) for row in items}
     asked = np.random.default_rng(7).permutation(sorted(labels))[:_ASKED].tolist()

@@ -23,6 +23,7 @@ import psutil
 
 from bench.capacity import SLACK_MS, find_capacity
 from bench.disturbances import Done, cancel, change_profiles, inject, swap
+from bench.entry import entry
 from bench.faulty import FaultProxy
 from bench.flatness import Sample, Verdict, judge
 from bench.load import Spec, Tally, load, loading, merged, parse, save_requests
@@ -263,4 +264,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

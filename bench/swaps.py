@@ -269,6 +269,11 @@ def run() -> None:
         for what, swaps, every in _ROWS:
             folder = work / str(len(rows))
             rows.append({"what": what, **_measure(folder, bundles, swaps, every)})
+            # The first row takes most of half an hour.
+            _publish(rows)
+
+
+def _publish(rows: Sequence[dict[str, Any]]) -> None:
     Report(
         "swaps",
         "Swapping the cross-encoder under constant load",

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.candidates import folder_of
+from bench.entry import entry
 from bench.feedback_loop.rounds import ARMS, METRIC, Learner, Plan, same_plan
 from bench.feedback_loop.shop import PAGE, SET, Shop
 from bench.feedback_loop.users import Clicks, Traffic, phrased
-from bench.judged import folder_of
 from bench.plot import Line, write_plot
 from bench.report import RESULTS, Report
 from bench.workload import default_registry
@@ -124,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.entry import entry
 from bench.finetune.cells import READ, Cell, Material, Method, measure, sampled
 from bench.finetune.ranked import ranked
 from bench.finetune.share import METRIC, SHARES, ndcg
@@ -188,4 +189,4 @@ def _say(what: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

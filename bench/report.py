@@ -22,13 +22,16 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Report:
-    """Rows of one benchmark, each with the same columns, and what counts for all of them."""
+    """Rows of one benchmark, each with the same columns, and what counts for all of them. `when`:
+    the time of the newest of them, where they may come from an earlier run; now where it is empty.
+    """
 
     name: str
     title: str
     rows: Sequence[dict[str, Any]]
     note: str = ""
     totals: Mapping[str, Any] = field(default_factory=dict)
+    when: str = ""
 
     def publish(self) -> None:
         """Prints the rows and writes the file."""
@@ -45,6 +48,7 @@ class Report:
             {
                 "name": self.name,
                 **where_and_when(),
+                **({"when": self.when} if self.when else {}),
                 "rows": list(self.rows),
                 **({"totals": dict(self.totals)} if self.totals else {}),
                 "note": self.note,

@@ -21,6 +21,15 @@ def test_totals_stand_beside_the_rows_where_there_are_any(
     assert (found["rows"], found["totals"]) == (rows, {"n": 1})
 
 
+def test_what_an_earlier_run_measured_keeps_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    then = "2026-01-01T00:00:00+00:00"
+    written = Report("plain", "Plain", [{"what": "a"}], when=then).write()
+    assert json.loads(written.read_text())["when"] == then
+
+
 def test_what_was_not_measured_is_null_and_no_word_that_json_does_not_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,10 @@ def test_goals_are_reached_only_by_what_agrees_and_are_unknown_where_not_measure
         "share_above_0.4": True,
         "3_times_torch_eager": False,
     }
+    # The share is that of the row that is named.
+    busy = row("TensorRT fp32", 4.0, 0.6, agrees=True)
+    idle = row("TensorRT fp16", 1.9, 0.3, agrees=True)
+    assert gpu.goals(gpu.with_ratios([busy, idle]))["share_above_0.4"] is False
     assert gpu.goals(gpu.with_ratios(rows))["3_times_torch_eager"] is None
     assert gpu.goals([])["p50_under_2_ms"] is None
     assert (
@@ -132,6 +136,31 @@ def test_the_whole_run_writes_what_was_measured_and_names_what_was_left_out(
     assert {"ONNX Runtime CUDA", "torch eager", "torch.compile"} == set(result["left_out"])
     # Nothing of 128 tokens was measured.
     assert result["goals"]["p50_under_2_ms"] is None
+
+
+def test_where_tensorrt_was_not_measured_the_file_stays_and_it_ends_with_7(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> Contender:
+        raise RuntimeError("CUDA out of memory")
+
+    def torch() -> Contender:
+        return Contender("torch eager", INPUTS, lambda feeds: run_onnx(exact, feeds))
+
+    bundle = tiny_bundle(tmp_path / "b", "cross_encoder")
+    exact = write_bert(tiny_weights(), CONFIG, "score", "fp32")
+    libcuda = FakeLibcuda()
+    library = Library(FakeTensorRt(libcuda), "tensorrt", "10.6.0")
+    made = {"TensorRT fp16": fail, "torch eager": torch}
+    monkeypatch.setattr(gpu, "needed", lambda *_: (Driver(libcuda), library, bundle))
+    monkeypatch.setattr(gpu, "contenders", lambda *_: made)
+    monkeypatch.setattr(gpu, "LENGTHS", (32,))
+    monkeypatch.setattr(gpu, "PAIRS", 4)
+    monkeypatch.setattr(gpu, "RESULT", tmp_path / "gpu.json")
+    (tmp_path / "gpu.json").write_text("an hour of measurements")
+    assert gpu.main(["--rounds", "2", "--seconds", "0.02", "--threads", "1"]) == 7
+    assert (tmp_path / "gpu.json").read_text() == "an hour of measurements"
+    assert "TensorRT fp16: RuntimeError: CUDA out of memory" in capsys.readouterr().err
 
 
 def test_what_is_not_installed_says_so(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ async def soak(minutes: float, folder: Path, *, sample_every: float = _SAMPLE_EV
     # The last one may have come too late.
     if done.unserved > 1:
         verdict.problems.append(
-            f"of {done.swaps} bundles that were published, {done.unserved} never served"
+            f"of {done.swaps} bundles that were published, no answer names {done.unserved}"
         )
     _publish(minutes, ready, capacity, rate, deadline, samples, tally, verdict, done, proxy)
     return verdict

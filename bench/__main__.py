@@ -15,6 +15,7 @@ from bench import (
     sidecar,
     swaps,
 )
+from bench.entry import entry
 
 BENCHMARKS = {
     "models": models.run,
@@ -45,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

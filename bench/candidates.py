@@ -26,7 +26,7 @@ from neuralrank.opensearch.page import NO_PIPELINE, ask
 from neuralrank.settings import Settings
 from opensearch_config import lexical_query
 
-__all__ = ["DATA", "Found", "Recorded", "index_name", "judged_by_query", "recorded"]
+__all__ = ["DATA", "Found", "Recorded", "folder_of", "index_name", "judged_by_query", "recorded"]
 
 # Beside the checkout; not needed by anything but benchmarks and tests.
 DATA: Final = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -63,6 +63,20 @@ def judged_by_query(orders: Mapping[str, Sequence[str]], data: Recorded) -> Judg
     return judge(data.qrels, run)
 
 
+def folder_of(name: str) -> Path:
+    """Where a data set lies.
+
+    Raises:
+        NotFound: it is not there.
+    """
+    folder = DATA / name
+    if not folder.is_dir():
+        raise NotFound(
+            f"There is no {folder}: this benchmark needs the shared data beside the checkout."
+        )
+    return folder
+
+
 def index_name(name: str) -> str:
     return f"bench_{name}"
 
@@ -78,11 +92,7 @@ def recorded(name: str, settings: Settings, *, indexed: bool = True) -> Recorded
         NotFound: the data is not there.
         Unavailable: OpenSearch does not answer.
     """
-    folder = DATA / name
-    if not folder.is_dir():
-        raise NotFound(
-            f"There is no {folder}: this benchmark needs the shared data beside the checkout."
-        )
+    folder = folder_of(name)
     qrels = read_qrels(folder / "qrels.dev.tsv")
     texts = read_queries(folder / "queries.dev.tsv")
     catalogue = folder / "catalogue.jsonl.gz"

@@ -28,7 +28,8 @@ def find_capacity(
     """The highest of the rates tried that is held, and the requests used up.
 
     From what eight callers get done, up or down in steps of 30 % until it turns, then halfway.
-    A rate of 0: even the lowest rate tried was not held.
+    The best of so many trials may have been held by luck: it has to be held once more, or else a
+    rate a step lower. A rate of 0: even the lowest rate tried was not held.
 
     Args:
         where: further fields of `Spec`: connections, cores.
@@ -59,4 +60,8 @@ def find_capacity(
     middle = (best + failed) / 2
     if best and failed and held(middle):
         best = middle
-    return best, skip
+    for _ in range(_TRIALS):
+        if not best or held(best):
+            return best, skip
+        best /= _STEP
+    return 0.0, skip

@@ -32,12 +32,21 @@ _CANCEL_EVERY: Final = 1.0
 
 @dataclass
 class Done:
-    """What the soak has done to the sidecar."""
+    """What the soak has done to the sidecar: bundles as name@hash, and those that answers named."""
 
-    swaps: int = 0
+    published: list[str] = field(default_factory=list)
     served: set[str] = field(default_factory=set)
     events: int = 0
     cancelled: int = 0
+
+    @property
+    def swaps(self) -> int:
+        return len(self.published)
+
+    @property
+    def unserved(self) -> int:
+        """Bundles that were published and named by no answer."""
+        return len(set(self.published) - self.served)
 
 
 async def swap(registry: Registry, bundle: Bundle, folder: Path, done: Done) -> None:
@@ -50,7 +59,7 @@ async def swap(registry: Registry, bundle: Bundle, folder: Path, done: Done) -> 
         await asyncio.sleep(SWAP_EVERY)
         fresh = await asyncio.to_thread(_variant, kept, folder / "variant", done.swaps)
         published.append(await asyncio.to_thread(registry.publish, fresh))
-        done.swaps += 1
+        done.published.append(published[-1].ref)
         while len(published) > 2:
             old = published.pop(0)
             await asyncio.to_thread(shutil.rmtree, old.path)

@@ -19,7 +19,7 @@ TOLERANCE: Final = {
     "threads": (0.0, 2.0),
     "p99_ms": (0.25, 10.0),
 }
-# Of the requests: refusals and calls past gRPC's own deadline that are no failure of the run.
+# Of the requests: refusals that are no failure of the run.
 _REFUSED: Final = 0.05
 
 
@@ -65,15 +65,14 @@ def judge(samples: Sequence[Sample], tally: Tally) -> Verdict:
             problems.append(f"{name} rose by {rise:.1f}; allowed is {allowed:.1f}")
         if len(known) < len(settled):
             problems.append(f"{name} is not known for {len(settled) - len(known)} minutes")
-    if not samples:
-        problems.append("no sample was taken")
-    lost = tally.sent - tally.ended
-    if lost:
-        problems.append(f"{lost} of {tally.sent} requests were never answered")
+    if len(settled) < 2:
+        problems.append(f"too few samples to judge: {len(samples)}")
+    if tally.lost:
+        problems.append(f"{tally.lost} of {tally.sent} requests were never answered")
     if tally.wrong:
         problems.append(f"{tally.wrong} answers lacked a candidate or had one twice")
-    excused = {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
-    failed = {name: n for name, n in tally.statuses.items() if name not in excused}
+    said = {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}  # answered, refused, lost
+    failed = {name: n for name, n in tally.statuses.items() if name not in said}
     if failed:
         problems.append(f"requests failed: {failed}")
     if tally.sent - tally.answered > _REFUSED * max(1, tally.sent):

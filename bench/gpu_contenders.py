@@ -20,7 +20,7 @@ from neuralrank.backends.tensorrt.session import Session
 from neuralrank.bundles.bundle import Bundle
 from neuralrank.errors import Unsupported
 
-__all__ = ["Contender", "bert_weights", "contenders"]
+__all__ = ["Contender", "bert_weights", "contenders", "product"]
 
 Feeds = Mapping[str, NDArray[Any]]
 _LONGEST: Final = 128
@@ -39,6 +39,11 @@ class Contender:
     run: Callable[[Feeds], NDArray[Any]]
     versions: Mapping[str, str] = field(default_factory=dict)
     close: Callable[[], None] = _nothing
+
+
+def product(library: Library) -> str:
+    """What its rows begin with. An RTX build is never called a TensorRT one."""
+    return "TensorRT" if library.name == "tensorrt" else library.name
 
 
 def contenders(
@@ -72,9 +77,7 @@ def contenders(
         "fp8": lambda: to_fp8(exact, samples),
         "fp32": lambda: exact,
     }
-    # An RTX build is never called a TensorRT one.
-    product = "TensorRT" if library.name == "tensorrt" else library.name
-    made = {f"{product} {what}": convert for what, convert in converted.items()}
+    made = {f"{product(library)} {what}": convert for what, convert in converted.items()}
     return {
         **{name: tensorrt(name, convert) for name, convert in made.items()},
         "ONNX Runtime CUDA": lambda: _onnxruntime(to_half(exact, "fp16")),

@@ -1,9 +1,6 @@
 """Datasets of the judged sets, as `neuralrank train dataset --judgments` makes them."""
 
-from pathlib import Path
-
-from bench.candidates import DATA
-from neuralrank.errors import NotFound
+from bench.candidates import folder_of
 from neuralrank.judging import Judgments
 from trainer.dataset import Dataset
 from trainer.dataset.finding import Bm25
@@ -12,19 +9,7 @@ from trainer.dataset.items import read_items
 from trainer.dataset.negatives import Finders
 from trainer.dataset.splits import Shares
 
-__all__ = ["folder_of", "judged_dataset"]
-
-
-def folder_of(name: str) -> Path:
-    """Where a set lies.
-
-    Raises:
-        NotFound: it is not there.
-    """
-    folder = DATA / name
-    if not folder.is_dir():
-        raise NotFound(f"There is no {folder}: this benchmark needs the shared data.")
-    return folder
+__all__ = ["judged_dataset"]
 
 
 def judged_dataset(name: str, shares: Shares) -> Dataset:

@@ -73,12 +73,19 @@ class Tally:
     # Answers by what degraded them, and by the bundles that took part.
     degraded: Counter[str] = field(default_factory=Counter)
     bundles: Counter[str] = field(default_factory=Counter)
-    # How late the generator itself was, at most: above a few ms, it was the bottleneck.
-    late_ms: float = 0.0
+    # How late the generator itself was, at most: above a few ms, it was the bottleneck. None where
+    # callers wait for answers, and nothing has to leave on time.
+    late_ms: float | None = None
 
     @property
     def ended(self) -> int:
         return sum(self.statuses.values())
+
+    @property
+    def lost(self) -> int:
+        """Neither answered nor refused: what the service forgets ends by the caller's own
+        timeout."""
+        return self.sent - self.ended + self.statuses["DEADLINE_EXCEEDED"]
 
     @property
     def answered(self) -> int:
@@ -106,7 +113,7 @@ def merged(tallies: Sequence[Tally]) -> Tally:
         whole.wrong += tally.wrong
         whole.degraded += tally.degraded
         whole.bundles += tally.bundles
-        whole.late_ms = max(whole.late_ms, tally.late_ms)
+    whole.late_ms = max((t.late_ms for t in tallies if t.late_ms is not None), default=None)
     return whole
 
 
@@ -198,7 +205,8 @@ class _Generator:
             wait = due - time.perf_counter()
             # Even when late, the loop must get to run, or no answer would ever be seen.
             await asyncio.sleep(max(0.0, wait))
-            self._tally.late_ms = max(self._tally.late_ms, (time.perf_counter() - due) * 1e3)
+            late = (time.perf_counter() - due) * 1e3
+            self._tally.late_ms = max(self._tally.late_ms or 0.0, late)
             task = asyncio.create_task(self._ask(due))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.report import Report
 from bench.running import Running, free_port
-from bench.scripted import INDEX, Shop, Site, json_answer
+from bench.scripted import INDEX, Shop, Site, json_answer, user_of
 from bench.workload import default_registry, make_shop
 from neuralrank.bundles.registry import Registry
 from neuralrank.opensearch.packing import PACKED, VECTOR, pack
@@ -64,7 +64,10 @@ class Endless(Shop):
 
     async def _search(self, request: web.Request) -> web.Response:
         ids = orjson.loads(await request.read())["query"]["ids"]["values"]
-        hits = [{"_id": name, "_seq_no": 1, "_source": self._document(name)} for name in ids]
+        hits = [
+            {"_index": INDEX, "_id": name, "_seq_no": 1, "_source": self._document(name)}
+            for name in ids
+        ]
         return json_answer({"hits": {"hits": hits}})
 
     def _document(self, name: str) -> dict[str, Any]:
@@ -73,8 +76,7 @@ class Endless(Shop):
 
     async def _msearch(self, request: web.Request) -> web.Response:
         lines = (await request.read()).splitlines()
-        user = orjson.loads(lines[1])["query"]["bool"]["filter"][0]["bool"]["should"][0]["term"]
-        start = hash(user["user_id"])
+        start = hash(user_of(orjson.loads(lines[1])))
         rows = [
             {
                 "_source": {
@@ -114,6 +116,8 @@ async def _run() -> None:
                 Path(folder) / "sidecar.log", opensearch_url=site.url, registry=registry.url,
                 http_listen=f"127.0.0.1:{port}", max_deadline_ms=_LONG_MS,
                 encode_deadline_ms=_LONG_MS,
+                # A read that came late would leave a cache as it was.
+                opensearch_timeout_ms=10_000,
                 # Longer than filling takes; else what is kept of users is gone in a moment.
                 user_ttl_seconds=3_600,
             ) as sidecar:  # fmt: skip

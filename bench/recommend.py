@@ -6,7 +6,6 @@ only). What serves is asked: a personal ranker in service (`neuralrank train per
 ranks, and says what users had together.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
@@ -16,10 +15,10 @@ from opensearchpy import OpenSearch, helpers
 
 from bench.candidates import DATA
 from bench.latency import make_index
+from bench.pages import Pages, patient_pages
 from bench.report import Report, percentiles
-from neuralrank.errors import Unavailable
 from neuralrank.opensearch.connection import connect
-from neuralrank.opensearch.page import Page, ask
+from neuralrank.opensearch.page import Page
 from neuralrank.progress import tracked
 from neuralrank.settings import load_settings
 
@@ -39,9 +38,6 @@ _WAYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "interests": {"collaborative": False},
     "interests and what others did": {},
 }
-# A page that came late is no page to be judged.
-_ATTEMPTS: Final = 5
-_PATIENT: Final = {"deadline_ms": 4_000}
 _NEWEST_MS: Final = 1_790_000_000_000
 _DAY_MS: Final = 86_400_000
 
@@ -54,7 +50,8 @@ def run() -> None:
         make_index(client, settings, _CATALOGUE, _INDEX)
         try:
             _push(client, histories)
-            rows, bundles = _ask_all(client, targets)
+            with patient_pages(client, _INDEX) as pages:
+                rows, bundles = _ask_all(pages, targets)
         finally:
             _forget(client)
             client.indices.delete(index=f"{_INDEX}-*")
@@ -65,7 +62,8 @@ def run() -> None:
         f"{_USERS:,} users of games_users_en, titles alone, 16,859 games; 100 neighbours and 100 "
         "games that nobody chose are candidates, what the user has bought is left out. `found`: "
         "the next one is among the candidates. Whole stack, one caller; the first time that a user "
-        f"is asked for is not timed. Ranked by {', '.join(sorted(bundles))}.",
+        f"is asked for is not timed. {pages.retried} pages that came late or degraded were asked "
+        f"for again. Ranked by {', '.join(sorted(bundles))}.",
     ).publish()
 
 
@@ -116,9 +114,7 @@ def _forget(client: OpenSearch) -> None:
     )
 
 
-def _ask_all(
-    client: OpenSearch, targets: Mapping[str, str]
-) -> tuple[list[dict[str, Any]], set[str]]:
+def _ask_all(pages: Pages, targets: Mapping[str, str]) -> tuple[list[dict[str, Any]], set[str]]:
     """A row for each way, all asked in turn for each user; and who ranked."""
     from trainer.next_items.measure import Guessed
 
@@ -126,10 +122,10 @@ def _ask_all(
     times: dict[str, list[float]] = {way: [] for way in _WAYS}
     bundles: set[str] = set()
     for user, target in tracked(list(targets.items()), "Asking for users"):
-        _page(client, user, {}, _BEST)
+        _page(pages, user, {}, _BEST)
         for way, options in _WAYS.items():
-            times[way].append(_page(client, user, options, _BEST).took_ms)
-            page = _page(client, user, options, _ALL)
+            times[way].append(_page(pages, user, options, _BEST).took_ms)
+            page = _page(pages, user, options, _ALL)
             bundles.update(page.report["bundles"])
             shown = [hit.id for hit in page.hits]
             ranks[way].append(shown.index(target) if target in shown else _ALL)
@@ -144,16 +140,7 @@ def _ask_all(
     ], bundles
 
 
-def _page(client: OpenSearch, user: str, way: Mapping[str, Any], size: int) -> Page:
+def _page(pages: Pages, user: str, way: Mapping[str, Any], size: int) -> Page:
     """What `neuralrank recommend` shows."""
-    options = {
-        **_PATIENT,
-        **way,
-        "user_id": f"{_USER}{user}",
-        "filters": {"exclude_purchased": True},
-    }
-    for _ in range(_ATTEMPTS):
-        page = ask(client, _INDEX, {"match_all": {}}, options, size=size)
-        if page.reranked and not page.degraded:
-            return page
-    raise Unavailable(f"User {user} was not served as usual: {json.dumps(page.report)}")
+    options = {**way, "user_id": f"{_USER}{user}", "filters": {"exclude_purchased": True}}
+    return pages.whole(options, size)

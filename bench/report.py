@@ -1,6 +1,5 @@
 """A benchmark's result: a table on standard output, and JSON beside it."""
 
-import json
 import os
 import platform
 import time
@@ -12,23 +11,27 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import orjson
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Report", "percentiles", "repeat", "show"]
+__all__ = ["Report", "percentiles", "repeat", "show", "where_and_when", "write_json"]
 
 RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
 class Report:
-    """Rows of one benchmark, each with the same columns, and what counts for all of them."""
+    """Rows of one benchmark, each with the same columns, and what counts for all of them. `when`:
+    the time of the newest of them, where they may come from an earlier run; now where it is empty.
+    """
 
     name: str
     title: str
     rows: Sequence[dict[str, Any]]
     note: str = ""
     totals: Mapping[str, Any] = field(default_factory=dict)
+    when: str = ""
 
     def publish(self) -> None:
         """Prints the rows and writes the file."""
@@ -40,23 +43,33 @@ class Report:
         """Writes the file alone."""
         RESULTS.mkdir(exist_ok=True)
         file = RESULTS / f"{self.name}.json"
-        file.write_text(
-            json.dumps(
-                {
-                    "name": self.name,
-                    "when": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-                    "onnxruntime": onnxruntime.__version__,
-                    "rows": list(self.rows),
-                    **({"totals": dict(self.totals)} if self.totals else {}),
-                    "note": self.note,
-                },
-                indent=2,
-                ensure_ascii=False,
-            )
-            + "\n"
+        write_json(
+            file,
+            {
+                "name": self.name,
+                **where_and_when(),
+                **({"when": self.when} if self.when else {}),
+                "rows": list(self.rows),
+                **({"totals": dict(self.totals)} if self.totals else {}),
+                "note": self.note,
+            },
         )
         return file
+
+
+def where_and_when() -> dict[str, str]:
+    """What figures hang on: the time, the machine and the runtime."""
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Writes what others read too: null for what is not a number, which is no JSON."""
+    how = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    file.write_bytes(orjson.dumps(value, option=how))
 
 
 def show(title: str, rows: Sequence[dict[str, Any]], note: str = "") -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from aiohttp import web
 
-__all__ = ["INDEX", "Shop", "Site", "json_answer"]
+__all__ = ["INDEX", "Shop", "Site", "json_answer", "user_of"]
 
 INDEX = "shop"
 _EVENTS = "ubi_events"
@@ -63,7 +63,7 @@ class Shop:
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY)
-        app.router.add_get("/_mapping", self._index)
+        app.router.add_get("/{indexes}/_mapping", self._index)
         app.router.add_get("/{index}", self._index)
         app.router.add_post("/{index}/_search", self._search)
         app.router.add_post("/_msearch", self._msearch)
@@ -94,11 +94,10 @@ class Shop:
         responses = []
         for body in lines[1::2]:
             clauses = body["query"]["bool"]["filter"]
-            user = clauses[0]["bool"]["should"][0]["terms"]["user_id"][0]
             actions = [row["terms"]["action_name"] for row in clauses[1:]]
             rows = [
                 row
-                for row in reversed(self.events.get(user, []))
+                for row in reversed(self.events.get(user_of(body), []))
                 if not actions or row["_source"]["action_name"] in actions[0]
             ]
             responses.append({"hits": {"hits": rows[: body["size"]]}, "status": 200})
@@ -138,6 +137,11 @@ class Site:
         assert self._runner is not None
         for site in list(self._runner.sites):
             await site.stop()
+
+
+def user_of(body: Mapping[str, Any]) -> str:
+    """Whose events a search of the sidecar asks for."""
+    return str(body["query"]["bool"]["filter"][0]["bool"]["should"][0]["terms"]["user_id"][0])
 
 
 def json_answer(value: Any, status: int = 200) -> web.Response:

@@ -10,26 +10,24 @@ quarter of the time for caches to fill. Ends by itself, with code 1 where the ve
 
 import argparse
 import asyncio
-import platform
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import psutil
 
 from bench.capacity import SLACK_MS, find_capacity
 from bench.disturbances import Done, cancel, change_profiles, inject, swap
+from bench.entry import entry
 from bench.faulty import FaultProxy
 from bench.flatness import Sample, Verdict, judge
 from bench.load import Spec, Tally, load, loading, merged, parse, save_requests
-from bench.report import RESULTS
+from bench.report import RESULTS, where_and_when, write_json
 from bench.running import Running
 from bench.scripted import Site
 from bench.workload import default_registry, make_requests, make_shop
@@ -43,10 +41,12 @@ _CROSS_ENCODER: Final = "neuralrank-small"
 _ENCODER: Final = "multilingual-e5-small"
 # Seconds.
 _SAMPLE_EVERY: Final = 60.0
+# Minutes from which on what was measured takes the place of an earlier soak.
+_PUBLISHED_FROM: Final = 10.0
 
 
 async def soak(minutes: float, folder: Path, *, sample_every: float = _SAMPLE_EVERY) -> Verdict:
-    """Runs it, writes `bench/results/soak.json` and `soak.svg`, and judges."""
+    """Runs it and judges; from ten minutes on writes `bench/results/soak.json` and `soak.svg`."""
     source = Registry(default_registry())
     registry = Registry(str(folder / "models"))
     (folder / "models").mkdir()
@@ -103,8 +103,11 @@ async def soak(minutes: float, folder: Path, *, sample_every: float = _SAMPLE_EV
     verdict.problems.extend(f"a disturbance failed: {error!r}" for error in broken)
     if not alive:
         verdict.problems.append("the sidecar ended")
-    if done.swaps >= 2 and len(done.served) < 2:
-        verdict.problems.append("bundles were published, but never served")
+    # The last one may have come too late.
+    if done.unserved > 1:
+        verdict.problems.append(
+            f"of {done.swaps} bundles that were published, no answer names {done.unserved}"
+        )
     _publish(minutes, ready, capacity, rate, deadline, samples, tally, verdict, done, proxy)
     return verdict
 
@@ -179,11 +182,9 @@ def _publish(
     minutes: float, ready: float, capacity: float, rate: float, deadline: int,
     samples: Sequence[Sample], tally: Tally, verdict: Verdict, done: Done, proxy: FaultProxy,
 ) -> None:  # fmt: skip
-    lost = tally.sent - tally.ended
     result = {
         "name": "soak",
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {psutil.cpu_count()} cores",
+        **where_and_when(),
         "minutes": minutes,
         "ready_s": round(ready, 2),
         "deadline_ms": deadline,
@@ -197,31 +198,33 @@ def _publish(
         },
         "requests": tally.sent,
         "statuses": dict(tally.statuses),
-        "lost": lost,
+        "lost": tally.lost,
         "wrong": tally.wrong,
         "p50_ms": round(tally.percentile(50), 1),
         "p99_ms": round(tally.percentile(99), 1),
         "limit_ms": deadline + SLACK_MS,
         "degraded": dict(tally.degraded),
         "swaps": done.swaps,
-        "bundles_served": len(done.served),
+        "bundles_served": done.swaps - done.unserved,
         "events": done.events,
         "cancelled": done.cancelled,
         "faults": dict(Counter(proxy.injected)),
         "samples": [asdict(sample) for sample in samples],
     }
-    RESULTS.mkdir(exist_ok=True)
-    # orjson writes null for what is not a number.
-    (RESULTS / "soak.json").write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
-    _plot(samples, RESULTS / "soak.svg")
     print(
         f"{result['verdict']}: {tally.sent} requests, {tally.answered} answered, {tally.refused} "
-        f"refused, {lost} lost; {done.swaps} swaps, {done.events} profile changes, "
+        f"refused, {tally.lost} lost; {done.swaps} swaps, {done.events} profile changes, "
         f"{sum(proxy.injected.values())} faults, {done.cancelled} cancelled calls; "
         f"p99 {tally.percentile(99):.0f} ms"
     )
     for problem in verdict.problems:
         print(f"  {problem}")
+    if minutes < _PUBLISHED_FROM:
+        print(f"Not written: a soak of less than {_PUBLISHED_FROM:g} minutes is a try.")
+        return
+    RESULTS.mkdir(exist_ok=True)
+    write_json(RESULTS / "soak.json", result)
+    _plot(samples, RESULTS / "soak.svg")
     print("Written to bench/results/soak.json and soak.svg")
 
 
@@ -261,4 +264,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.candidates import folder_of
+from bench.entry import entry
 from bench.feedback_loop.rounds import ARMS, METRIC, Learner, Plan, same_plan
 from bench.feedback_loop.shop import PAGE, SET, Shop
 from bench.feedback_loop.users import Clicks, Traffic, phrased
-from bench.judged import folder_of
 from bench.plot import Line, write_plot
 from bench.report import RESULTS, Report
 from bench.workload import default_registry
@@ -21,12 +22,17 @@ from neuralrank.errors import Unsupported
 from neuralrank.evaluation import read_qrels, read_queries
 from neuralrank.files.exclusive import exclusive
 from neuralrank.files.whole import write_whole
+from neuralrank.models import Checkpoint
 from neuralrank.settings import load_settings
 from trainer.text import read_source
 
 
-def run(plan: Plan) -> None:
+def run(source: str, **plan: Any) -> None:
     """Prints and writes the report; goes on where it was interrupted.
+
+    Args:
+        source: the first model.
+        plan: further fields of `Plan`.
 
     Raises:
         NotFound: the data is not there.
@@ -36,14 +42,18 @@ def run(plan: Plan) -> None:
     busy = Unsupported("`make bench-feedback-loop` runs already; wait for it or end it.")
     with exclusive(home.with_name("feedback_loop.lock"), busy):
         shop = Shop(home)
-        if not same_plan(home, plan):
+        first = read_source(source, Registry(default_registry()))
+        planned = Plan(source, first.digest(), **plan)
+        if not same_plan(home, planned):
             shop.wipe()
-            write_whole(home / "plan.json", json.dumps(asdict(plan), indent=2))
-        _report(plan, *_rounds(plan, shop))
+            write_whole(home / "plan.json", json.dumps(asdict(planned), indent=2))
+        _report(planned, *_rounds(planned, shop, first))
 
 
-def _rounds(plan: Plan, shop: Shop) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """The figures of the shop's own order, and rows of every round."""
+def _rounds(
+    plan: Plan, shop: Shop, first: Checkpoint
+) -> tuple[dict[str, float], list[dict[str, Any]], str]:
+    """The figures of the shop's own order, rows of every round, and when the last step was."""
     data = folder_of(SET)
     qrels, texts = read_qrels(data / "qrels.dev.tsv"), read_queries(data / "queries.dev.tsv")
     needs = list(qrels)
@@ -52,10 +62,9 @@ def _rounds(plan: Plan, shop: Shop) -> tuple[dict[str, float], list[dict[str, An
     traffic = Traffic(phrased(texts, asked, plan.seed), plan.seed)
     if any(not shop.registry.published(arm.name) for arm in ARMS):
         _say("the first model")
-        first = read_source(plan.source, Registry(default_registry()))
         for arm in ARMS:
             shop.add_model(first, arm.name)
-    rows = []
+    rows, when = [], ""
     with shop.open():
         learners = [Learner(shop, plan, arm, texts, qrels, asked, traffic, _say) for arm in ARMS]
         lexical = learners[0].lexical()
@@ -63,8 +72,9 @@ def _rounds(plan: Plan, shop: Shop) -> tuple[dict[str, float], list[dict[str, An
             for learner in learners:
                 state = learner.run(number)
                 rows.append(_row(learner, number, state))
+                when = max(when, *(step["when"] for step in state.values()))
                 _say(" ".join(f"{name} {value}" for name, value in rows[-1].items()))
-    return lexical, rows
+    return lexical, rows, when
 
 
 def _row(learner: Learner, number: int, state: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +96,7 @@ def _error(values: Sequence[float], eta: float) -> float:
     return round(float(np.abs(np.array(values) - truth).max()), 3)
 
 
-def _report(plan: Plan, lexical: dict[str, float], rows: list[dict[str, Any]]) -> None:
+def _report(plan: Plan, lexical: dict[str, float], rows: list[dict[str, Any]], when: str) -> None:
     asked = ", ".join(f"{name} {value:.4f}" for name, value in lexical.items())
     Report(
         "feedback_loop",
@@ -97,6 +107,7 @@ def _report(plan: Plan, lexical: dict[str, float], rows: list[dict[str, Any]]) -
         f"of the judgments are never asked for. The shop's own order, which half of the users see: "
         f"{asked}. First model: {plan.source}. 'θ off by': the "
         "largest error of an estimated propensity.",
+        when=when,
     ).publish()
     lines = []
     for arm in ARMS:
@@ -120,8 +131,8 @@ def main() -> None:
     add("--visits", type=int, default=4_000, help="in each round")
     add("--eta", type=float, default=1.0, help="how fast looking falls with the position")
     add("--seed", type=int, default=0)
-    run(Plan(**vars(parser.parse_args())))
+    run(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from bench.candidates import DATA
 from bench.feedback_loop.shop import INDEX, SET, Refused, Shop
 from bench.feedback_loop.users import Clicks, Traffic, click_chance, documents
+from bench.report import where_and_when
 from neuralrank.evaluation import Qrels, judge
 from neuralrank.files.whole import write_whole
 
@@ -40,6 +41,8 @@ class Plan:
     """All that a result hangs on. Another one starts anew."""
 
     source: str
+    # `Checkpoint.digest` of the source: under the same name there may be another model.
+    first: str
     rounds: int
     visits: int
     eta: float
@@ -177,7 +180,8 @@ class Learner:
         self.say(f"{self.arm.name}, {folder.name}: {name}")
         start = time.perf_counter()
         result = work()
-        state[name] = {**result, "seconds": round(time.perf_counter() - start, 1)}
+        seconds = round(time.perf_counter() - start, 1)
+        state[name] = {**result, "seconds": seconds, "when": where_and_when()["when"]}
         write_whole(folder / "done.json", json.dumps(state, indent=2))
 
     def _state(self, folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.entry import entry
 from bench.finetune.cells import READ, Cell, Material, Method, measure, sampled
 from bench.finetune.ranked import ranked
 from bench.finetune.share import METRIC, SHARES, ndcg
@@ -56,14 +57,15 @@ def run(source: str) -> None:
     if checkpoint.head != "score":
         raise InvalidInput(f"{source} is no cross-encoder; name one that is.")
     home = settings.home / "bench" / "finetune"
-    name = str(checkpoint.fields.get("parent", source)).replace("/", "-")
     busy = Unsupported("`make bench-finetune` runs already; wait for it or end it.")
     with exclusive(home.with_name("finetune.lock"), busy):
         materials = {
             each: Material(judged_dataset(each, Shares(0.0, 0.0)), ranked(each, settings, home))
             for each in _SETS
         }
-        rows = [_measured(row, checkpoint) for row in _rows(materials, home / name)]
+        # What is found there was measured of the same weights, on the same rankings.
+        folder = home / "-".join([checkpoint.digest(), *(m.ranked.key for m in materials.values())])
+        rows = [_measured(row, checkpoint) for row in _rows(materials, folder)]
     _report(source, materials, rows)
 
 
@@ -105,6 +107,7 @@ def _within(material: Material, name: str, size: int, method: Method, folder: Pa
 @dataclass(frozen=True)
 class _Measured:
     row: _Row
+    when: str
     pairs: int
     shares: tuple[float, ...]
     # nDCG@10 by query: with the shares that were earned, and with each of SHARES.
@@ -124,7 +127,8 @@ def _measured(row: _Row, source: Checkpoint) -> _Measured:
         for query, of in result["values"].items()
     }
     pairs = round(float(np.mean([result["pairs"] for result in results])))
-    return _Measured(row, pairs, tuple(result["share"] for result in results), earned, given)
+    when = max(result["when"] for result in results)
+    return _Measured(row, when, pairs, tuple(result["share"] for result in results), earned, given)
 
 
 def _report(
@@ -160,6 +164,7 @@ def _report(
         f"fine-tuned model in the order of the first {READ}, chosen on its own training queries, "
         "one for each fold; 0: the default models stay. 'gain' and 'p': to the default models. "
         "'at …': what that share would have given, had somebody known. Nothing of it ships.",
+        when=max(one.when for one in measured),
     ).publish()
 
 
@@ -188,4 +193,4 @@ def _say(what: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

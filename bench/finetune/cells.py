@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from bench.finetune.ranked import Ranked, Ranking
 from bench.finetune.share import SHARES, earned, gains, mixed, ndcg
+from bench.report import where_and_when
 from neuralrank.encoders.cross_encoder import CrossEncoder
 from neuralrank.errors import InvalidBundle
 from neuralrank.files.whole import write_whole
@@ -109,6 +110,7 @@ def measure(cell: Cell, source: Checkpoint) -> dict[str, Any]:
     model = _fitted(cell, source, cell.pairs, "all")
     values = {query: _values(cell.test, model, query) for query in cell.queries}
     result = {
+        "when": where_and_when()["when"],
         "pairs": sum(map(len, cell.pairs.values())),
         "share": earned(found) if model is not None else 0.0,
         # By query, of each of SHARES.

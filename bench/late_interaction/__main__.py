@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bench.entry import entry
 from bench.late_interaction import time, worth
 from bench.late_interaction.contenders import SMALL, Contenders
 from neuralrank.bundles.bundle import Bundle
@@ -55,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

@@ -9,6 +9,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 from tokenizers import Tokenizer
 
+from bench.shape import MINILM_L12
 from bench.sidecar.pairs import PairSet
 from neuralrank.bundles.bundle import Bundle
 
@@ -16,9 +17,6 @@ __all__ = ["operations", "peak"]
 
 _SIZE: Final = 2_048
 _ROUNDS: Final = 5
-# MiniLM-L12.
-_LAYERS: Final = 12
-_HIDDEN: Final = 384
 
 
 def peak(threads: int) -> dict[str, float]:
@@ -44,19 +42,22 @@ def peak(threads: int) -> dict[str, float]:
     }
 
 
-def operations(bundle: Bundle, pairs: PairSet) -> float:
+def operations(bundle: Bundle, pairs: PairSet, *, ours: bool) -> float:
     """Multiplications and additions that reading the pairs takes in the matrix products of the
-    layers, on their own tokens: what padding adds is waste and does not count."""
+    layers, on their own tokens: what padding adds is waste and does not count.
+
+    Args:
+        bundle: whose tokenizer splits the pairs.
+        ours: as of `Shape.flop`.
+    """
     tokenizer = Tokenizer.from_file(str(bundle.tokenizer))
     tokenizer.no_padding()
     tokenizer.enable_truncation(bundle.manifest.max_tokens)
-    total = 0.0
-    for query, texts in zip(pairs.queries, pairs.texts, strict=True):
-        for encoding in tokenizer.encode_batch([(query, text) for text in texts]):
-            length = len(encoding)
-            # Four projections and two layers of four times the width; scores and their sums.
-            total += length * _LAYERS * (24 * _HIDDEN**2 + 4 * length * _HIDDEN)
-    return total
+    return sum(
+        MINILM_L12.flop(len(encoding), ours=ours)
+        for query, texts in zip(pairs.queries, pairs.texts, strict=True)
+        for encoding in tokenizer.encode_batch([(query, text) for text in texts])
+    )
 
 
 def _product(kind: str, left: int, right: int, out: int, threads: int) -> Any:

@@ -29,12 +29,14 @@ _ROOT: Final = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to score pairs. `library` is "" for what runs in our own environment."""
+    """A way to score pairs. `library` is "" for what runs in our own environment. `ours`: whether
+    it runs the graph that we wrote."""
 
     name: str
     kind: str
     folder: Path
     library: str = ""
+    ours: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,11 @@ class Measured:
 def peers(weights: Weights) -> list[Peer]:
     """Ours first; the others with the same weights, each in the form that it reads."""
     return [
-        Peer("neuralrank int8", "neuralrank", weights.int8.path),
-        Peer("neuralrank fp32", "neuralrank", weights.fp32.path),
+        Peer("neuralrank int8", "neuralrank", weights.int8.path, ours=True),
+        Peer("neuralrank fp32", "neuralrank", weights.fp32.path, ours=True),
         Peer("ONNX Runtime, one padded batch, int8", "plain", weights.package),
-        Peer("ONNX Runtime, one padded batch, fp32", "plain", weights.checkpoint),
+        # Of the checkpoint it runs the float32 graph, which is that of our bundle.
+        Peer("ONNX Runtime, one padded batch, fp32", "plain", weights.checkpoint, ours=True),
         Peer("sentence-transformers, torch fp32", "sentence-transformers", weights.checkpoint,
              "sentence-transformers"),
         Peer("fastembed, int8", "fastembed", weights.package, "fastembed"),

@@ -194,7 +194,7 @@ async def _bench(registry: str, folder: Path) -> AsyncIterator[_Bench]:
 
 def _row(name: str, tally: Tally) -> dict[str, Any]:
     sent = max(1, tally.sent)
-    other = tally.ended - tally.answered - tally.refused
+    failed = tally.sent - tally.answered - tally.refused - tally.lost
     span = max(1e-9, tally.at)
     return {
         "what": name,
@@ -204,8 +204,8 @@ def _row(name: str, tally: Tally) -> dict[str, Any]:
         "p95 ms": round(tally.percentile(95), 1),
         "p99 ms": round(tally.percentile(99), 1),
         "refused %": round(100 * tally.refused / sent, 1),
-        "failed %": round(100 * other / sent, 1),
+        "failed %": round(100 * failed / sent, 1),
         "partial %": round(100 * tally.degraded["DEADLINE"] / max(1, tally.answered), 1),
-        "lost": tally.sent - tally.ended,
-        "generator late ms": round(tally.late_ms, 1),
+        "lost": tally.lost,
+        "generator late ms": None if tally.late_ms is None else round(tally.late_ms, 1),
     }

@@ -5,11 +5,14 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench.feedback_loop.rounds import Plan, same_plan
 from bench.feedback_loop.users import (
     Clicks,
     Traffic,
@@ -130,3 +133,11 @@ def test_propensities_estimated_from_the_clicks_are_near_the_true_ones(eta: floa
     # What the clicks alone would say is further off.
     rate = np.bincount(places, clicked)[1:] / np.bincount(places)[1:]
     assert np.abs(theta.values - truth).max() < np.abs(rate / rate.max() - truth).max()
+
+
+def test_another_model_of_the_same_name_is_another_plan(tmp_path: Path) -> None:
+    plan = Plan("package:neuralrank", "0123456789abcdef", rounds=3, visits=10, eta=1.0)
+    assert not same_plan(tmp_path, plan)
+    (tmp_path / "plan.json").write_text(json.dumps(asdict(plan)))
+    assert same_plan(tmp_path, plan)
+    assert not same_plan(tmp_path, replace(plan, first="fedcba9876543210"))

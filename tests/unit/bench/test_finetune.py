@@ -1,11 +1,19 @@
 """What a fine-tuned model may decide of an order, and when."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
+from bench.candidates import Found, Recorded
+from bench.finetune import ranked as ranking
 from bench.finetune.cells import sampled
-from bench.finetune.ranked import Ranked, Ranking
+from bench.finetune.ranked import Ranked, Ranking, ranked
 from bench.finetune.share import SHARES, earned, gains, mixed, ndcg
+from neuralrank.bundles.registry import Registry
+from neuralrank.settings import Settings
+from tests.unit.conftest import tiny_bundle
 
 SCORES = np.array([0.9, 0.7, 0.5, 0.1])
 LOGITS = np.array([-3.0, 1.0, 5.0, 1.0])
@@ -54,10 +62,39 @@ def test_pairs_are_of_the_size_asked_for_and_of_what_a_search_found() -> None:
     items = [f"i{n}" for n in range(30)]
     qrels = {q: dict.fromkeys([*items[:20], "never found"], 1) for q in ("a", "b", "c", "d")}
     queries = {q: Ranking(q, (), tuple(items), tuple(np.linspace(1, 0, 30))) for q in qrels}
-    ranked = Ranked(queries, qrels)
+    material = Ranked(queries, qrels)
     for size, of in ((15, 2), (40, 4), (60, 4)):
-        found = sampled(ranked, list(qrels), size, seed=1)
+        found = sampled(material, list(qrels), size, seed=1)
         assert sum(map(len, found.values())) == size
         assert len(found) == of
         assert all(set(taken) <= set(items[:20]) for taken in found.values())
-        assert found == sampled(ranked, list(qrels), size, seed=1)
+        assert found == sampled(material, list(qrels), size, seed=1)
+
+
+def test_rankings_are_asked_for_anew_where_other_models_serve_or_others_are_ranked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Recorded] = []
+    data = Recorded({"1": Found("lamp", (("a", 1.0),))}, {"1": {"a": 3}}, "encoder@1")
+
+    def ask(_: str, data: Recorded, __: Settings) -> dict[str, Any]:
+        asked.append(data)
+        row = {"text": "lamp", "lexical": ["a"], "items": ["a"], "scores": [1.0]}
+        return {"queries": {"1": row}, "qrels": data.qrels}
+
+    monkeypatch.setattr(ranking, "_asked", ask)
+    monkeypatch.setattr(ranking, "recorded", lambda *_, **__: data)
+    settings = Settings(home=tmp_path / "home")
+    registry = Registry(settings.registry_path)
+
+    def key() -> str:
+        return ranked("shop", settings, tmp_path).key
+
+    registry.publish(tiny_bundle(tmp_path / "encoder", "encoder"))
+    first = key()
+    assert (key(), len(asked)) == (first, 1)
+    registry.publish(tiny_bundle(tmp_path / "cross", "cross_encoder"))
+    second = key()
+    assert len(asked) == 2
+    data = Recorded({"1": Found("lamp", (("b", 1.0),))}, {"1": {"a": 3}}, "encoder@1")
+    assert len({first, second, key()}) == len(asked) == 3

@@ -51,6 +51,8 @@ def test_what_grows_is_named(name: str, growth: float) -> None:
     ("changed", "said"),
     [
         ({"sent": 1_001}, "never answered"),
+        # What is never answered ends by the caller's own timeout.
+        ({"statuses": Counter(OK=999, DEADLINE_EXCEEDED=1)}, "1 of 1000 requests were never"),
         ({"wrong": 1}, "lacked a candidate"),
         ({"statuses": Counter(OK=999, INTERNAL=1)}, "INTERNAL"),
         ({"statuses": Counter(OK=900, RESOURCE_EXHAUSTED=100)}, "only 900"),
@@ -61,8 +63,10 @@ def test_requests_that_went_wrong_are_found(changed: dict[str, Any], said: str) 
     assert said in problem
 
 
-def test_no_sample_is_no_verdict_of_flat() -> None:
-    assert not judge([], tally()).flat
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_samples_are_no_verdict_of_flat(count: int) -> None:
+    (problem,) = judge(samples(count), tally()).problems
+    assert "too few samples" in problem
 
 
 def test_a_rate_is_held_by_time_and_by_answers() -> None:

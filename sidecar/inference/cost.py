@@ -22,6 +22,10 @@ _RUN: Final = 16.0
 # After so many seconds without a run an estimate loses half of what it is above the lowest ever: it
 # may be of a busy moment that has passed, and what it forbids can't correct it.
 _HALF_LIFE: Final = 1.0
+# After so many, and each time again, it loses half of that lowest too: all that was measured may be
+# of busy moments, as where a machine was busy when the model was loaded. The next run is then
+# believed as the first one was.
+_DOUBTED: Final = 30.0
 # Characters of a text that are read; a cross-encoder cuts at its maximum of tokens.
 _READ: Final = 2_000
 
@@ -55,9 +59,12 @@ class Cost:
     def observe(self, tokens: float, seconds: float) -> None:
         """A run of so many padded tokens has taken so long."""
         rate = seconds / (tokens + _RUN)
-        known = self._now() if self._rate else rate
-        self._rate = known + _ALPHA * (rate - known)
-        self._lowest = min(self._lowest or rate, rate)
+        if not self._rate or self._age() > _DOUBTED:
+            self._rate = self._lowest = rate
+        else:
+            known = self._now()
+            self._rate = known + _ALPHA * (rate - known)
+            self._lowest = min(self._lowest, rate)
         self._at = self._clock()
 
     def estimate(self, tokens: float) -> float:
@@ -65,8 +72,14 @@ class Cost:
         return self._now() * (tokens + _RUN)
 
     def _now(self) -> float:
-        age = self._clock() - self._at
-        if not self._rate or age <= _HALF_LIFE:
-            return self._rate
+        age = self._age()
         above = self._rate - self._lowest
-        return float(self._lowest + above * 0.5 ** min(age / _HALF_LIFE - 1.0, 60.0))
+        return self._lowest * _left(age / _DOUBTED) + above * _left(age / _HALF_LIFE)
+
+    def _age(self) -> float:
+        return self._clock() - self._at
+
+
+def _left(times: float) -> float:
+    """All, until one time is over; then half for each."""
+    return float(0.5 ** min(max(times - 1.0, 0.0), 60.0))

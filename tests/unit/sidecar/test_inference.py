@@ -401,5 +401,29 @@ def test_an_estimate_of_a_busy_moment_fades_to_the_lowest() -> None:
     assert cost.estimate(84) == busy
     clock.now += 1.0
     assert cost.estimate(84) == pytest.approx((busy + 1.0) / 2)
-    clock.now += 1_000.0
+    clock.now += 28.0
     assert cost.estimate(84) == pytest.approx(1.0)
+
+
+def test_a_model_that_was_only_measured_while_the_machine_was_busy_is_tried_again() -> None:
+    clock = Clock()
+    cost = Cost(clock)
+    cost.observe(84, 8.0)
+    # Nobody has so long, so that no run ever says how long it takes now.
+    waited = 0.0
+    while cost.estimate(84) > 0.05 and waited < 1_000.0:
+        clock.now += 10.0
+        waited += 10.0
+    assert 30.0 < waited < 300.0
+    cost.observe(84, 0.01)
+    assert cost.estimate(84) == pytest.approx(0.01)
+
+
+def test_a_model_that_is_slow_still_is_known_to_be_after_one_try() -> None:
+    clock = Clock()
+    cost = Cost(clock)
+    cost.observe(84, 8.0)
+    clock.now += 300.0
+    assert cost.estimate(84) < 0.05
+    cost.observe(84, 8.0)
+    assert cost.estimate(84) == pytest.approx(8.0)

@@ -19,6 +19,7 @@ __all__ = [
     "MAX_ID_BYTES",
     "PASSAGE_FIELDS",
     "Attribute",
+    "NoProduct",
     "Product",
     "attributes_text",
     "document",
@@ -50,13 +51,28 @@ _MAX_ATTRIBUTE_CHARACTERS: Final = 8000
 _MAX_TEXT_CHARACTERS: Final = 200_000
 
 
+class NoProduct(InvalidInput):
+    """A row that is no product. The message names each wrong field, what was received and what is
+    allowed.
+
+    Attributes:
+        kinds: of each problem field and what is allowed, alike in all rows that have it.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        every = tuple(problems)
+        super().__init__("; ".join(every))
+        self.kinds = tuple(map(_kind, every))
+
+
 class Product(BaseModel):
     """One product. Fields that are not named here are taken as attributes.
 
     Only `id` and `title` are required. A blank string, an empty list and null all mean "not known",
     also within a list, where they are left out. `bullet_points` may be a list (joined by line
     breaks), `category` a list from general to special or a string such as "Home > Kitchen >
-    Kettles", a number may stand for a string (1001.0 for "1001").
+    Kettles", a number may stand for a string (1001.0 for "1001"), and in `in_stock` for how many
+    there are.
     """
 
     model_config = ConfigDict(
@@ -87,17 +103,14 @@ class Product(BaseModel):
         """The product of a catalogue row.
 
         Raises:
-            InvalidInput: the row is no product; the message names each wrong field, what was
-                received and what is allowed.
+            NoProduct: the row is none.
         """
         if not isinstance(row, Mapping):
-            raise InvalidInput(
-                f"a row must be an object with at least id and title; got {_short(row)}"
-            )
+            raise NoProduct([f"row: got {_short(row)}; it must be an object with id and title"])
         try:
             return cls.model_validate(dict(row))
         except ValidationError as error:
-            raise InvalidInput("; ".join(_problems(error))) from error
+            raise NoProduct(_problems(error)) from error
 
     @model_validator(mode="before")
     @classmethod
@@ -135,6 +148,23 @@ class Product(BaseModel):
         if not isinstance(parts, list | tuple) or not all(isinstance(p, str) for p in parts):
             raise ValueError('must be a list of strings or a string such as "Home > Kettles"')
         return tuple(part.strip() for part in parts if part.strip())
+
+    @field_validator("price", mode="before")
+    @classmethod
+    def _amount(cls, value: Any) -> Any:
+        if isinstance(value, str) and _number(value) is None:
+            raise ValueError(
+                "input should be a valid number, without currency or separators of thousands, such "
+                "as 1299.00"
+            )
+        return value
+
+    @field_validator("in_stock", mode="before")
+    @classmethod
+    def _any_left(cls, value: Any) -> Any:
+        """Of how many there are, whether there are any; the plugin reads an index alike."""
+        count = _number(value)
+        return value if count is None else count > 0
 
     @field_validator("attributes", mode="before")
     @classmethod
@@ -260,6 +290,15 @@ def _plain(value: Any) -> Any:
     return int(value) if whole else value
 
 
+def _number(value: Any) -> float | None:
+    """What a number, or a text that is one, stands for; None where it is neither."""
+    try:
+        number = float(value)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return None if math.isnan(number) else number
+
+
 def _check_scalar(name: str, value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise _unfit(name, f"got {value}; a number must be finite")
@@ -306,6 +345,12 @@ def _problems(error: ValidationError) -> Iterable[str]:
             yield message
         else:
             yield f"{name}: got {_short(problem['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def _kind(problem: str) -> str:
+    """Without what was received, which differs from row to row."""
+    field, _, said = problem.partition(": ")
+    return f"{field}: {said.rpartition('; ')[2]}"
 
 
 def _short(value: object) -> str:

@@ -213,7 +213,8 @@ def index(
     resumed = f", {summary.resumed:,} of them by the earlier run" if summary.resumed else ""
     table.add_row("written", f"{summary.written:,}{resumed}")
     where = f" (see {summary.rejects})" if summary.rejected else ""
-    table.add_row("rejected", f"{summary.rejected:,}{where}")
+    why = "".join(f"\n{reason} {count:,} ×" for reason, count in summary.reject_reasons.items())
+    table.add_row("rejected", f"{summary.rejected:,}{where}{why}")
     table.add_row(
         "time", f"{summary.seconds:,.1f} s, {summary.documents_per_second:,.0f} documents/s"
     )

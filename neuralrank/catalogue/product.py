@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from neuralrank.catalogue.markup import plain_text
 from neuralrank.errors import InvalidInput
 from neuralrank.text.cleaning import beginning, clean
 
@@ -72,7 +73,7 @@ class Product(BaseModel):
     also within a list, where they are left out. `bullet_points` may be a list (joined by line
     breaks), `category` a list from general to special or a string such as "Home > Kitchen >
     Kettles", a number may stand for a string (1001.0 for "1001"), and in `in_stock` for how many
-    there are.
+    there are. Of HTML in `description` and `bullet_points` the text is kept.
     """
 
     model_config = ConfigDict(
@@ -140,6 +141,11 @@ class Product(BaseModel):
         if isinstance(value, list) and all(isinstance(line, str) for line in value):
             return "\n".join(value)
         return value
+
+    @field_validator("description", "bullet_points")
+    @classmethod
+    def _without_tags(cls, value: str | None) -> str | None:
+        return plain_text(value or "").strip() or None
 
     @field_validator("category", mode="before")
     @classmethod

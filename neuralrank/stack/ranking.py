@@ -68,7 +68,13 @@ def start_sidecar(options: UpOptions, state: State, report: Report) -> State:
         fingerprint=wanted,
         folder=options.home,
     )
-    started = replace(state, sidecar=address, sidecar_port=port, sidecar_process=process)
+    started = replace(
+        state,
+        sidecar=address,
+        sidecar_http=os.environ.get("NEURALRANK_SIDECAR_HTTP_LISTEN", ""),
+        sidecar_port=port,
+        sidecar_process=process,
+    )
     started.save()
     wait_until_ready("The sidecar", partial(_serves, address), process, log, options.timeout_s)
     report(f"the sidecar is serving (process {process.pid})")

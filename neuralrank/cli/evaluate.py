@@ -72,6 +72,8 @@ def evaluate(
     listed: no ranking can find them. Times are of whole requests for 100 hits, one after the other.
     A page that came late, as with cold caches, is asked for again, three times at most, and judged
     as it is then; its time is that of the first request. How many were, and stayed late, is said.
+
+    Guesses of users' next items: `neuralrank evaluate personal --help`.
     """
     chosen = [name.strip() for name in systems.split(",") if name.strip()]
     if not chosen or set(chosen) - set(_SYSTEMS):

@@ -216,3 +216,12 @@ def test_an_index_without_vectors_is_measured_by_the_systems_that_need_none(
     done = CliRunner().invoke(app, ["evaluate", "--index=shop", "--systems=vector", *files])
     assert isinstance(done.exception, EncoderMismatch)
     assert "no vectors. To measure it without vectors: --systems lexical" in str(done.exception)
+
+
+def test_help_of_evaluate_shows_the_flags_of_its_usual_form() -> None:
+    shown = CliRunner().invoke(app, ["evaluate", "--help"], env={"COLUMNS": "120"})
+    assert shown.exit_code == 0
+    for words in ("--index", "--queries", "--qrels", "--systems", "neuralrank evaluate personal"):
+        assert words in shown.stdout
+    other = CliRunner().invoke(app, ["evaluate", "personal", "--help"], env={"COLUMNS": "120"})
+    assert "--qrels" not in other.stdout

@@ -9,7 +9,15 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from neuralrank.catalogue.markup import plain_text
@@ -132,7 +140,7 @@ class Product(BaseModel):
     @classmethod
     def _id_fits_opensearch(cls, value: str) -> str:
         if (size := len(value.encode())) > MAX_ID_BYTES:
-            raise ValueError(f"must be at most {MAX_ID_BYTES} bytes; it has {size}")
+            raise ValueError(f"input has {size} bytes; at most {MAX_ID_BYTES} are allowed")
         return value
 
     @field_validator("bullet_points", mode="before")
@@ -165,12 +173,16 @@ class Product(BaseModel):
             )
         return value
 
-    @field_validator("in_stock", mode="before")
+    @field_validator("in_stock", mode="wrap")
     @classmethod
-    def _any_left(cls, value: Any) -> Any:
+    def _any_left(cls, value: Any, truth: ValidatorFunctionWrapHandler) -> Any:
         """Of how many there are, whether there are any; the plugin reads an index alike."""
-        count = _number(value)
-        return value if count is None else count > 0
+        if (count := _number(value)) is not None:
+            return count > 0
+        try:
+            return truth(value)
+        except ValidationError:
+            raise ValueError("input should be true or false, or how many there are") from None
 
     @field_validator("attributes", mode="before")
     @classmethod

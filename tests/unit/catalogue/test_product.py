@@ -134,7 +134,10 @@ def test_a_count_in_stock_says_whether_there_is_any(given: object, any_left: boo
             "price: got inf; input should be a finite number",
         ),
         ({"id": "1", "title": "x", "rating_count": 1.5}, "rating_count: got 1.5"),
-        ({"id": "1", "title": "x", "in_stock": "maybe"}, "in_stock: got 'maybe'"),
+        (
+            {"id": "1", "title": "x", "in_stock": "maybe"},
+            "in_stock: got 'maybe'; input should be true or false, or how many there are",
+        ),
         ({"id": "1", "title": "x", "category": 3}, "category: got 3; must be a list of strings"),
         ({"id": "1", "title": "x", "attributes": [1]}, "attributes: got [1]; must be an object"),
         (
@@ -145,7 +148,7 @@ def test_a_count_in_stock_says_whether_there_is_any(given: object, any_left: boo
         ({"id": "1", "title": "x", "attributes": {"": "y"}}, "attributes: got 'y' without a name"),
         ({"id": "1", "title": "x", "box": {"": 1}}, "box.: got 1 without a name"),
         ({"id": "1", "title": "x", "volts": math.nan}, "volts: got nan; a number must be finite"),
-        ({"id": "é" * 257, "title": "x"}, "must be at most 512 bytes; it has 514"),
+        ({"id": "é" * 257, "title": "x"}, "input has 514 bytes; at most 512 are allowed"),
         ([1], "row: got [1]; it must be an object with id and title"),
         ("x", "it must be an object"),
     ],

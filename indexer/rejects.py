@@ -2,14 +2,19 @@
 
 import errno
 import json
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import orjson
 
 from neuralrank.errors import InvalidInput, Unsupported
 
 __all__ = ["Rejects"]
+
+# How many kinds of reasons a summary names: a feed that went wrong has one or two.
+_NAMED: Final = 3
 
 
 class Rejects:
@@ -31,6 +36,7 @@ class Rejects:
             )
         self.path = path
         self.count = 0
+        self._kinds: Counter[str] = Counter()
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> "Rejects":
@@ -40,14 +46,24 @@ class Rejects:
         if self._file:
             self._file.close()
 
-    def write(self, line: int, reason: str, row: Any) -> None:
+    @property
+    def commonest(self) -> dict[str, int]:
+        """The commonest kinds of reasons, and how many rows have each: most first."""
+        return dict(self._kinds.most_common(_NAMED))
+
+    def write(self, line: int, reason: str, row: Any, kinds: Iterable[str] = ()) -> None:
         """
+        Args:
+            kinds: what the reason has in common with those of other rows, where that is not all up
+                to the last colon.
+
         Raises:
             InvalidInput: the file can't be written.
             Unsupported: its disk is full.
         """
         entry = {"line": line, "reason": reason, "row": row}
         self.count += 1
+        self._kinds.update(set(kinds) or {reason.rpartition(": ")[0] or reason})
         try:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ wait to be written.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from opensearchpy import OpenSearch
 from indexer.photos import Photos
 from indexer.rejects import Rejects
 from indexer.unfinished import give_up
-from neuralrank.catalogue.product import Product, document, headline
+from neuralrank.catalogue.product import NoProduct, Product, document, headline
 from neuralrank.catalogue.reading import Catalogue, Row
 from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
@@ -71,6 +71,7 @@ class Summary:
     photos_failed: int  # documents whose photo could not be had
     photo_problems: str  # the file that says why; empty: none failed
     rejects: str  # the rejects file; empty: nothing was rejected
+    reject_reasons: Mapping[str, int]  # the commonest, and how many rows have each
     resumed: int  # documents that an earlier run had written
     deleted: tuple[str, ...]  # earlier generations
     warnings: tuple[str, ...]  # writes that were let in again; what failed after the switch
@@ -142,7 +143,7 @@ def index_catalogue(
             )
             run.fill(catalogue)
         if run.written == 0:
-            raise InvalidInput(_nothing_written(catalogue, run.read, rejects))
+            raise InvalidInput(_nothing_written(catalogue, rejected, run.read))
         # Of all rows, also where an interrupted run has written some of them.
         if rejected.count / run.read > max_rejected:
             raise InvalidInput(_too_many(catalogue, rejected, run.read, max_rejected))
@@ -169,6 +170,7 @@ def index_catalogue(
         photos_failed=unseen.count,
         photo_problems=str(unseen.path) if unseen.count else "",
         rejects=str(rejects) if rejected.count else "",
+        reject_reasons=rejected.commonest,
         resumed=run.resumed,
         deleted=switched.deleted,
         warnings=(*lifted, *switched.warnings),
@@ -250,12 +252,14 @@ class _Run:
             return None
         try:
             product = Product.from_row(row.value)
-        except InvalidInput as error:
-            self._reject(row, str(error))
+        except NoProduct as error:
+            self._reject(row, str(error), error.kinds)
             return None
         if (first := self._lines.setdefault(product.id, row.line)) != row.line:
             self._reject(
-                row, f"id: {product.id!r} is already in line {first}; the first one counts"
+                row,
+                f"id: {product.id!r} is already in line {first}; the first one counts",
+                ["id: is already in an earlier line"],
             )
             return None
         return _Pending(row, product)
@@ -322,7 +326,9 @@ class _Run:
         refused = writing.result()
         for pending in chunk:
             if (reason := refused.get(pending.product.id)) is not None:
-                self._reject(pending.row, f"OpenSearch refused it: {reason}")
+                self._reject(
+                    pending.row, f"OpenSearch refused it: {reason}", ["OpenSearch refused it"]
+                )
             else:
                 self.written += 1
 
@@ -330,27 +336,28 @@ class _Run:
         if self._progress:
             self._progress(fraction, self.written, self._rejects.count)
 
-    def _reject(self, row: Row, reason: str) -> None:
-        self._rejects.write(row.line, reason, row.value)
+    def _reject(self, row: Row, reason: str, kinds: Iterable[str] = ()) -> None:
+        self._rejects.write(row.line, reason, row.value, kinds)
 
 
-def _nothing_written(catalogue: Catalogue, read: int, rejects: Path) -> str:
+def _nothing_written(catalogue: Catalogue, rejected: Rejects, read: int) -> str:
     if read == 0:
         return f"{catalogue.path} holds no product."
-    return (
-        f"None of the {read} rows of {catalogue.path} could be indexed; {rejects} says why, row by "
-        "row."
-    )
+    return f"None of the {read} rows of {catalogue.path} could be indexed. {_reasons(rejected)}"
 
 
 def _too_many(catalogue: Catalogue, rejected: Rejects, read: int, allowed: float) -> str:
     share = rejected.count / read
     return (
         f"{rejected.count:,} of the {read:,} rows of {catalogue.path} were rejected, a share of "
-        f"{share:.4g}; --max-rejected allows {allowed:g}. {rejected.path} says why, row by row. "
-        "Mend the catalogue, or, if the rest is what is to be searched, index again with a higher "
-        "--max-rejected."
+        f"{share:.4g}; --max-rejected allows {allowed:g}. {_reasons(rejected)} Mend the catalogue, "
+        "or, if the rest is what is to be searched, index again with a higher --max-rejected."
     )
+
+
+def _reasons(rejected: Rejects) -> str:
+    named = ", ".join(f"{reason} ({count:,} ×)" for reason, count in rejected.commonest.items())
+    return f"The commonest reasons: {named}. {rejected.path} says why, row by row."
 
 
 def _beside(rejects: Path) -> Path:

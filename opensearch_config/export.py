@@ -9,6 +9,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, Unsupported
 from neuralrank.opensearch.generation import one_index
+from neuralrank.opensearch.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR
 from neuralrank.ubi import EVENTS_INDEX, QUERIES_INDEX
 from opensearch_config import files
 from opensearch_config.live import chosen_mappings, chosen_settings
@@ -29,7 +30,9 @@ def export(
     """Writes mapping, settings and analyzers of an index, its search pipelines, the UBI indexes.
 
     The pipelines are those that recall or rank with neuralrank, and the index's default one. The
-    lexical query is no part of a cluster: the one in use here is copied.
+    lexical query is no part of a cluster: the one in use here is copied. Of vectors that the index
+    does not have, the shipped fields are written: another index of these files may have them, and
+    one without leaves them out.
 
     Args:
         name: an index, or an alias of one.
@@ -46,9 +49,12 @@ def export(
         Unsupported: a file can't be written.
     """
     _, body = one_index(client, name)
+    mappings = chosen_mappings(body["mappings"])
+    settings = chosen_settings(body["settings"]["index"])
+    _add_vectors(mappings, settings)
     texts: dict[str, Any] = {
-        "mappings/product.json": chosen_mappings(body["mappings"]),
-        "settings/product.json": chosen_settings(body["settings"]["index"]),
+        "mappings/product.json": mappings,
+        "settings/product.json": settings,
         "queries/product.json": files.read(source / "queries" / "product.json"),
     }
     default = body["settings"]["index"].get("search", {}).get("default_pipeline")
@@ -63,6 +69,17 @@ def export(
                 "mappings": chosen_mappings(ubi["mappings"]),
             }
     return _write(folder, texts, overwrite)
+
+
+def _add_vectors(mappings: dict[str, Any], settings: dict[str, Any]) -> None:
+    shipped = files.read(files.FOLDER / "mappings" / "product.json")["properties"]
+    fields = mappings["properties"] = dict(mappings.get("properties", {}))
+    for vector, packed in ((VECTOR, PACKED), (IMAGE_VECTOR, IMAGE_PACKED)):
+        if vector not in fields:
+            fields |= {vector: shipped[vector], packed: shipped[packed]}
+    if "knn" not in settings["index"]:
+        ours = files.read(files.FOLDER / "settings" / "product.json")["index"]
+        settings["index"] |= {name: ours[name] for name in ours if name.startswith("knn")}
 
 
 def _write(folder: Path, texts: Mapping[str, Any], overwrite: bool) -> list[Path]:

@@ -9,8 +9,17 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
+from neuralrank.catalogue.markup import plain_text
 from neuralrank.errors import InvalidInput
 from neuralrank.text.cleaning import beginning, clean
 from neuralrank.validation import of_part, problems, short
@@ -19,6 +28,7 @@ __all__ = [
     "MAX_ID_BYTES",
     "PASSAGE_FIELDS",
     "Attribute",
+    "NoProduct",
     "Product",
     "attributes_text",
     "document",
@@ -50,13 +60,28 @@ _MAX_ATTRIBUTE_CHARACTERS: Final = 8000
 _MAX_TEXT_CHARACTERS: Final = 200_000
 
 
+class NoProduct(InvalidInput):
+    """A row that is no product. The message names each wrong field, what was received and what is
+    allowed.
+
+    Attributes:
+        kinds: of each problem field and what is allowed, alike in all rows that have it.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        every = tuple(problems)
+        super().__init__("; ".join(every))
+        self.kinds = tuple(map(_kind, every))
+
+
 class Product(BaseModel):
     """One product. Fields that are not named here are taken as attributes.
 
     Only `id` and `title` are required. A blank string, an empty list and null all mean "not known",
     also within a list, where they are left out. `bullet_points` may be a list (joined by line
     breaks), `category` a list from general to special or a string such as "Home > Kitchen >
-    Kettles", a number may stand for a string (1001.0 for "1001").
+    Kettles", a number may stand for a string (1001.0 for "1001"), and in `in_stock` for how many
+    there are. Of HTML in `description` and `bullet_points` the text is kept.
     """
 
     model_config = ConfigDict(
@@ -87,17 +112,14 @@ class Product(BaseModel):
         """The product of a catalogue row.
 
         Raises:
-            InvalidInput: the row is no product; the message names each wrong field, what was
-                received and what is allowed.
+            NoProduct: the row is none.
         """
         if not isinstance(row, Mapping):
-            raise InvalidInput(
-                f"a row must be an object with at least id and title; got {short(row)}"
-            )
+            raise NoProduct([f"row: got {short(row)}; it must be an object with id and title"])
         try:
             return cls.model_validate(dict(row))
         except ValidationError as error:
-            raise InvalidInput("; ".join(problems(error, "row"))) from error
+            raise NoProduct(problems(error, "row")) from error
 
     @model_validator(mode="before")
     @classmethod
@@ -118,7 +140,7 @@ class Product(BaseModel):
     @classmethod
     def _id_fits_opensearch(cls, value: str) -> str:
         if (size := len(value.encode())) > MAX_ID_BYTES:
-            raise ValueError(f"must be at most {MAX_ID_BYTES} bytes; it has {size}")
+            raise ValueError(f"input has {size} bytes; at most {MAX_ID_BYTES} are allowed")
         return value
 
     @field_validator("bullet_points", mode="before")
@@ -128,6 +150,11 @@ class Product(BaseModel):
             return "\n".join(value)
         return value
 
+    @field_validator("description", "bullet_points")
+    @classmethod
+    def _without_tags(cls, value: str | None) -> str | None:
+        return plain_text(value or "").strip() or None
+
     @field_validator("category", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
@@ -135,6 +162,27 @@ class Product(BaseModel):
         if not isinstance(parts, list | tuple) or not all(isinstance(p, str) for p in parts):
             raise ValueError('must be a list of strings or a string such as "Home > Kettles"')
         return tuple(part.strip() for part in parts if part.strip())
+
+    @field_validator("price", mode="before")
+    @classmethod
+    def _amount(cls, value: Any) -> Any:
+        if isinstance(value, str) and _number(value) is None:
+            raise ValueError(
+                "input should be a valid number, without currency or separators of thousands, such "
+                "as 1299.00"
+            )
+        return value
+
+    @field_validator("in_stock", mode="wrap")
+    @classmethod
+    def _any_left(cls, value: Any, truth: ValidatorFunctionWrapHandler) -> Any:
+        """Of how many there are, whether there are any; the plugin reads an index alike."""
+        if (count := _number(value)) is not None:
+            return count > 0
+        try:
+            return truth(value)
+        except ValidationError:
+            raise ValueError("input should be true or false, or how many there are") from None
 
     @field_validator("attributes", mode="before")
     @classmethod
@@ -260,6 +308,15 @@ def _plain(value: Any) -> Any:
     return int(value) if whole else value
 
 
+def _number(value: Any) -> float | None:
+    """What a number, or a text that is one, stands for; None where it is neither."""
+    try:
+        number = float(value)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return None if math.isnan(number) else number
+
+
 def _check_scalar(name: str, value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise of_part(name, f"got {value}; a number must be finite")
@@ -288,3 +345,9 @@ def _words(name: str) -> str:
 
 def _value_text(value: Any) -> str:
     return ", ".join(map(_value_text, value)) if isinstance(value, list) else str(_plain(value))
+
+
+def _kind(problem: str) -> str:
+    """Without what was received, which differs from row to row."""
+    field, _, said = problem.partition(": ")
+    return f"{field}: {said.rpartition('; ')[2]}"

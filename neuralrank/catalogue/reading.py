@@ -152,7 +152,7 @@ class Catalogue:
                 doubtful = max(doubtful, wrong)
                 problem = f"is not CSV: {error}"
                 if lines.back() or "end of data" in str(error):
-                    problem = f"opens a quote that is not closed (line {wrong}: {error})"
+                    problem = f"opens a quote that is not closed: line {wrong}, {error}"
                 line = lines.first.rstrip("\r\n")
                 # Many exports to TSV know no quotes: there one is a character like any other.
                 cells = line.split("\t") if tabs else []

@@ -11,10 +11,10 @@ _DEFAULT = "rankings"
 
 
 class _WithDefault(TyperGroup):
-    """`evaluate --index …` means `evaluate rankings --index …`."""
+    """`evaluate --index …` means `evaluate rankings --index …`, and `evaluate --help` its help."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+        if not args or args[0] not in self.commands:
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)
 

@@ -158,10 +158,10 @@ def _ab_table(compared: Compared) -> Table:
     for row in compared.differences:
         table.add_row(
             row.measure,
-            f"{row.a:.4f}",
-            f"{row.b:.4f}",
-            f"{row.difference:+.4f}",
-            f"{row.difference / row.a:+.1%}" if row.a else "",
+            _number(row.a, ".4f"),
+            _number(row.b, ".4f"),
+            _number(row.difference, "+.4f"),
+            f"{row.difference / row.a:+.1%}" if row.difference is not None and row.a else "",
             _interval(row.low, row.high, "+.4f"),
             _p(row.p),
             _count(row.users_needed),
@@ -173,6 +173,7 @@ def _ab_words(compared: Compared) -> Iterator[str]:
     users, pages = compared.users, compared.pages
     counts = (f"{users[n]:,} users with {pages[n]:,} pages in {arm}" for n, arm in enumerate("AB"))
     yield f"A/B: {', '.join(counts)}."
+    yield from (f"{arm} has no users yet." for n, arm in enumerate("AB") if not users[n])
     if compared.is_lopsided:
         yield (
             f"Don't trust this: chance does not make halves as unequal (p {compared.halves_p:.1g})."
@@ -181,7 +182,7 @@ def _ab_words(compared: Compared) -> Iterator[str]:
         return
     told = [row for row in compared.differences if row.p is not None and row.p < _ALPHA]
     for row in told:
-        yield f"{'B' if row.difference > 0 else 'A'} has more {row.measure} (p {_p(row.p)})."
+        yield f"{'B' if (row.difference or 0) > 0 else 'A'} has more {row.measure} (p {_p(row.p)})."
     if not told:
         yield "No difference can be told from chance."
 
@@ -221,6 +222,10 @@ def _table(*headings: str) -> Table:
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place else "left", no_wrap=True)
     return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else f"{value:{form}}"
 
 
 def _interval(low: float | None, high: float | None, form: str) -> str:

@@ -22,7 +22,7 @@ from neuralrank.errors import InvalidInput, NeuralrankError, NotFound
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.generation import noted
 from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
-from neuralrank.opensearch.page import PIPELINE, Page, ask
+from neuralrank.opensearch.page import PIPELINE, Page, ask, in_time
 from neuralrank.settings import Settings, load_settings
 from neuralrank.standing import (
     Lexical,
@@ -47,10 +47,6 @@ __all__ = ["explain"]
 
 # What `neural_recall` takes where the pipeline says nothing.
 _WINDOW = _K = 100
-# Reasons that are a matter of time: the first request may find cold caches. What is still too late
-# after so many tries is what applications get, and is shown.
-_LATE = {"deadline", "features_unavailable", "overload", "sidecar_unavailable"}
-_TRIES = 4
 
 
 def explain(
@@ -127,11 +123,7 @@ def _why(
     def sized(size: int) -> Page:
         return ask(client, name, words, options, text=query, size=size, pipeline=pipeline)
 
-    page = sized(recall.window)
-    for _ in range(_TRIES - 1):
-        if not _LATE & {note["reason"] for note in page.degraded}:
-            break
-        page = sized(recall.window)
+    page = in_time(sized(recall.window), lambda: sized(recall.window))
     state, page = _found(page, item, sized)
     scored = [
         Scored.of(hit.id, str(hit.source.get("title", "")), hit.score or 0.0, hit.parts)

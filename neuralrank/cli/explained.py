@@ -9,7 +9,7 @@ from rich.text import Text
 
 from neuralrank.cli.analyze import show_meetings
 from neuralrank.cli.results import number
-from neuralrank.standing import PARTS, Lift, Place, Term, Why
+from neuralrank.standing import PARTS, Lift, Place, Term, Why, with_difference
 
 __all__ = ["show"]
 
@@ -181,8 +181,8 @@ def _next(out: Console, why: Why) -> None:
             out.print(_lift(lift))
     elif why.scored is not None and why.position == 1:
         ahead = ""
-        if why.below is not None:
-            ahead = f" It leads {why.below.id} by {why.scored.score - why.below.score:.3f}."
+        if why.below is not None and (lead := why.scored.score - why.below.score) > 0:
+            ahead = f" It leads {why.below.id} by {with_difference(lead, lead)}."
         out.print(Text(f"\nNothing is above it.{ahead}"))
 
 

@@ -1,5 +1,6 @@
 """`neuralrank feedback`: what users did, into OpenSearch's UBI indexes."""
 
+import difflib
 import itertools
 import sys
 from collections.abc import Iterator
@@ -167,7 +168,7 @@ def log(
                 "out --index to log it anyway."
             )
         apply_ubi(opensearch, config_folder())
-        warnings = _warned(opensearch, ubi.EVENTS_INDEX)
+        warnings = [*_unknown(action), *_warned(opensearch, ubi.EVENTS_INDEX)]
         refused = bulk_write(opensearch, ubi.EVENTS_INDEX, [(identity, row)], refresh=True)
     if refused:
         raise InvalidInput(f"OpenSearch refused the event: {refused[0].reason}.")
@@ -228,6 +229,18 @@ def forget(
         return
     what = f"{deleted['events']:,} events and {deleted['queries']:,} queries"
     plain_console().print(f"{what} would be deleted." if dry_run else f"{what} deleted.")
+
+
+def _unknown(action: str) -> list[str]:
+    """What there is to say of an action of one's own, which may be a typo; to stderr, too."""
+    known = (*ubi.ACTIONS, *ubi.BLOCKS)
+    if action in known:
+        return []
+    near = difflib.get_close_matches(action.casefold(), known)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    text = f"The action {action!r} is one of your own, which counts as a view.{hint}"
+    print(f"neuralrank: {text}", file=sys.stderr)
+    return [text]
 
 
 def _warned(client: OpenSearch, *indexes: str) -> list[str]:

@@ -199,6 +199,7 @@ def index(
     failed = f", {summary.photos_failed:,} failed (see {summary.photo_problems})"
     resumed = f", {summary.resumed:,} of them by the earlier run" if summary.resumed else ""
     where = f" (see {summary.rejects})" if summary.rejected else ""
+    why = "".join(f"\n{reason} {count:,} ×" for reason, count in summary.reject_reasons.items())
     rows = {"encoder": summary.encoder or "none: no vectors"}
     if summary.image_encoder:
         rows["image encoder"] = summary.image_encoder
@@ -206,7 +207,7 @@ def index(
     rows |= {
         "read": f"{summary.read:,}",
         "written": f"{summary.written:,}{resumed}",
-        "rejected": f"{summary.rejected:,}{where}",
+        "rejected": f"{summary.rejected:,}{where}{why}",
         "time": f"{summary.seconds:,.1f} s, {summary.documents_per_second:,.0f} documents/s",
     }
     show_summary(settings, summary, rows, as_json)

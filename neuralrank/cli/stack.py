@@ -243,7 +243,8 @@ def _show_up(state: State) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_row("OpenSearch", state.opensearch_url)
     if state.sidecar:
-        table.add_row("Sidecar", f"{state.sidecar} (gRPC)")
+        http = f", {state.sidecar_http} (HTTP)" if state.sidecar_http else ""
+        table.add_row("Sidecar", f"{state.sidecar} (gRPC){http}")
     for name, log in state.logs.items():
         table.add_row(f"Log of {name}", str(log))
     table.add_row("End it", _command("down", state.home))
@@ -265,11 +266,16 @@ def _show_status(document: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "address", "status", "process", "log"):
         table.add_column(heading, overflow="fold")
-    for name, address in (("opensearch", "url"), ("sidecar", "address")):
+    sidecar = document["sidecar"]
+    http = f", {sidecar['http']} (HTTP)" if sidecar["http"] else ""
+    for name, address in (
+        ("opensearch", document["opensearch"]["url"]),
+        ("sidecar", f"{sidecar['address']}{http}"),
+    ):
         part = document[name]
         table.add_row(
             name,
-            part[address],
+            address,
             part["status"],
             str(part["pid"] or "-"),
             document["logs"].get(name, "-"),

@@ -28,16 +28,16 @@ _CLICKS = "clicks"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One measure in both arms: means over users of what one page brings.
+    """One measure in both arms: means over users of what one page brings, None without any.
 
     `p` is two-sided, None where there is too little to tell; `users_needed`, in each arm, to tell a
     difference as large as this one with a power of 80 %, None where there is none.
     """
 
     measure: str
-    a: float
-    b: float
-    difference: float
+    a: float | None
+    b: float | None
+    difference: float | None
     low: float | None
     high: float | None
     p: float | None
@@ -160,8 +160,8 @@ def _values(measure: str, users: Sequence[_User], arm: str) -> NDArray[np.float6
 
 
 def _difference(measure: str, a: NDArray[np.float64], b: NDArray[np.float64]) -> Difference:
-    mean_a, mean_b = (float(arm.mean()) if len(arm) else 0.0 for arm in (a, b))
-    difference = mean_b - mean_a
+    mean_a, mean_b = (float(arm.mean()) if len(arm) else None for arm in (a, b))
+    difference = None if mean_a is None or mean_b is None else mean_b - mean_a
     low = high = p = needed = None
     if min(len(a), len(b)) >= 2 and np.ptp(a) + np.ptp(b) > 0:
         test = scipy_stats().ttest_ind(b, a, equal_var=False)

@@ -1,7 +1,7 @@
 """One page of results, asked of OpenSearch as an application would ask for it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
 
-__all__ = ["NO_PIPELINE", "PIPELINE", "Hit", "Page", "ask"]
+__all__ = ["NO_PIPELINE", "PIPELINE", "Hit", "Page", "ask", "in_time"]
 
 # The search pipeline that `neuralrank config apply --yes` creates, and OpenSearch's name for none.
 PIPELINE: Final = "neural_rank"
@@ -17,6 +17,10 @@ NO_PIPELINE: Final = "_none"
 
 # What is shown of a product. The ranker gets the fields that it needs by itself.
 _FIELDS: Final = ("title", "brand", "category", "price", "currency", "in_stock")
+# Reasons for less than the best page that are a matter of time.
+_LATE: Final = {"deadline", "features_unavailable", "overload", "sidecar_unavailable"}
+# How often a page that came late is asked for again.
+_AGAIN: Final = 3
 # Parts of an explanation that stand beside the id and the score already.
 _NOT_PARTS: Final = ("id", "score")
 
@@ -59,6 +63,11 @@ class Page:
     @property
     def degraded(self) -> list[Mapping[str, Any]]:
         return list(self.report.get("degraded") or ())
+
+    @property
+    def late(self) -> bool:
+        """Whether there was no time for a part of it, such as with cold caches."""
+        return any(note["reason"] in _LATE for note in self.degraded)
 
     @property
     def dropped(self) -> list[Mapping[str, Any]]:
@@ -154,6 +163,16 @@ def ask(
         ),
         report=report,
     )
+
+
+def in_time(page: Page, again: Callable[[], Page]) -> Page:
+    """The page or, where it came late, one that was asked for again: what was read meanwhile is in
+    the caches. Three times at most: what is late then is what applications get."""
+    for _ in range(_AGAIN):
+        if not page.late:
+            break
+        page = again()
+    return page
 
 
 def _parts(explanation: Mapping[str, Any]) -> dict[str, Any]:

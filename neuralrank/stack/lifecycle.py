@@ -120,8 +120,9 @@ def status(home: Path, opensearch: OpenSearch, sidecar: str) -> dict[str, Any]:
 
     Returns:
         {"healthy": bool, "opensearch": {"url", "status", "pid", "started_here"}, "sidecar":
-        {"address", "status", "pid", "started_here"}, "home", "logs"}. The sidecar counts only if
-        `up` started one or none was started by `up` at all.
+        {"address", "http", "status", "pid", "started_here"}, "home", "logs"}. The sidecar counts
+        only if `up` started one or none was started by `up` at all; `http`, where it listens on
+        HTTP, is known of one that `up` started, else "".
     """
     state = State.load(home)
     pids: dict[str, int | None] = {"opensearch": None, "sidecar": None}
@@ -145,6 +146,7 @@ def status(home: Path, opensearch: OpenSearch, sidecar: str) -> dict[str, Any]:
         },
         "sidecar": {
             "address": sidecar,
+            "http": state.sidecar_http if state else "",
             "status": ranking,
             "pid": pids["sidecar"],
             "started_here": state is not None and bool(state.sidecar),

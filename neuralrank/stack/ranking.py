@@ -81,6 +81,7 @@ def start_sidecar(options: UpOptions, state: State, report: Report) -> State:
     started = replace(
         state,
         sidecar=address,
+        sidecar_http=os.environ.get("NEURALRANK_SIDECAR_HTTP_LISTEN", ""),
         sidecar_port=port,
         sidecar_process=process,
         sidecar_settings=tuple(sorted(_settings(environment))),

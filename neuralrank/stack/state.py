@@ -30,6 +30,8 @@ class State:
     external: bool = False
     # The sidecar's gRPC address, host:port. Empty: none was asked for.
     sidecar: str = ""
+    # Where it listens on HTTP. Empty: nowhere.
+    sidecar_http: str = ""
     # Where the node is installed and keeps its data. None: none was started.
     node_folder: Path | None = None
     # 0: no node was started.
@@ -91,7 +93,8 @@ class State:
             },
         }
         # Left out when there is none, so that other commands fall back on their default.
-        return document | ({"sidecar": self.sidecar} if self.sidecar else {})
+        addresses = {"sidecar": self.sidecar, "sidecar_http": self.sidecar_http}
+        return document | {name: address for name, address in addresses.items() if address}
 
     def save(self) -> None:
         """Replaces the file in one step: a reader sees the old state or the new one."""
@@ -118,6 +121,7 @@ class State:
                 opensearch_url=sign_in(str(document["opensearch_url"])).address,
                 external=bool(document["external"]),
                 sidecar=str(document.get("sidecar", "")),
+                sidecar_http=str(document.get("sidecar_http", "")),
                 node_folder=Path(document["node_folder"]) if document["node_folder"] else None,
                 opensearch_port=int(document["ports"]["opensearch"]),
                 transport_port=int(document["ports"]["transport"]),

@@ -13,7 +13,7 @@ from neuralrank.standing.analysis import (
     text_fields,
     value_of,
 )
-from neuralrank.standing.gap import PARTS, Gap, Lift, Scored, gap
+from neuralrank.standing.gap import PARTS, Gap, Lift, Scored, gap, with_difference
 from neuralrank.standing.probes import Place, events_of, knows, place, vector_place
 from neuralrank.standing.terms import FieldShare, Lexical, Term, lexical
 from neuralrank.standing.why import Nearness, State, Why, cosine_of, lacks
@@ -48,4 +48,5 @@ __all__ = [
     "text_fields",
     "value_of",
     "vector_place",
+    "with_difference",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
-__all__ = ["PARTS", "Gap", "Lift", "Scored", "gap"]
+__all__ = ["PARTS", "Gap", "Lift", "Scored", "gap", "with_difference"]
 
 PARTS: Final = ("relevance", "affinity", "retrieval")
 NOVELTY: Final = "novelty"
@@ -108,13 +108,26 @@ def gap(mine: Scored, above: Scored, page: Sequence[Scored], *, by_place: bool =
             "first. Anything more would do."
         )
     else:
+        digits = _digits(points)
         ahead = ", ".join(
-            f"{part} {'+' if value > 0 else '−'}{abs(value):.3f}"
+            f"{part} {'+' if value > 0 else '−'}{abs(value):.{digits}f}"
             for part, value in sorted(by_part.items(), key=lambda pair: -pair[1])
-            if abs(value) >= 0.0005
+            if abs(value) >= 0.5 * 10**-digits
         )
-        words = f"It needs more than {points:.3f} to pass {above.id}, which is ahead by {ahead}."
+        words = f"It needs more than {points:.{digits}f} to pass {above.id}"
+        words += f", which is ahead by {ahead}." if ahead else "."
     return Gap(above, points, by_part, lifts, words)
+
+
+def with_difference(value: float, difference: float, least: int = 3) -> str:
+    """A number in the decimals in which it differs by so much from another; in no fewer than
+    `least`."""
+    return f"{value:.{_digits(difference, least)}f}"
+
+
+def _digits(difference: float, least: int = 3) -> int:
+    """Decimals to the second digit of a difference."""
+    return max(least, 1 - math.floor(math.log10(difference))) if difference > 0 else least
 
 
 def _as_places(lift: Lift) -> Lift:
@@ -144,10 +157,18 @@ def _lift(
         return Lift(
             part, now, None, f"{part} alone can't: it would have to be {needed:.3f}, and 1 is most"
         )
-    words = f"{part} of more than {needed:.3f} instead of {now:.3f} would do"
+    if points < _TIE:
+        return Lift(part, now, needed, f"{part} of anything more than {now:.3f} would do")
+    more = needed - now
+    wanted, has = with_difference(needed, more), with_difference(now, more)
+    words = f"{part} of more than {wanted} instead of {has} would do"
     if part == "retrieval" and scale is not None:
-        has = f"instead of {mine.lexical:.2f}" if mine.lexical is not None else "(it has none)"
-        words += f": a lexical score of {needed * scale:.2f} {has}"
+        score = with_difference(needed * scale, more * scale, 2)
+        words += f": a lexical score of {score} "
+        if mine.lexical is None:
+            words += "(it has none)"
+        else:
+            words += f"instead of {with_difference(mine.lexical, more * scale, 2)}"
     return Lift(part, now, needed, words)
 
 

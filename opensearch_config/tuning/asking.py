@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from opensearchpy import OpenSearch
@@ -22,11 +23,6 @@ DEPTH: Final = 100
 _PAGE: Final = 10
 # What a page is called that was to be ranked and was not.
 _UNRANKED: Final = "unranked"
-# How often a page is asked that came late: what was read meanwhile is in the caches.
-_ATTEMPTS: Final = 3
-# Reasons that time takes away.
-_LATE: Final = {"deadline", "overload", "sidecar_unavailable", "features_unavailable"}
-
 
 Progress = Callable[[int, int], None]
 
@@ -72,17 +68,7 @@ def ask(
     Args:
         options: `ext.neural_rank`.
     """
-    found = page.ask(
-        client, index, query, options, size=size, pipeline=pipeline, fields=("title",), count=False
-    )
-    ranks = pipeline != page.NO_PIPELINE
-    return Asked(
-        [hit.id for hit in found.hits],
-        found.took_ms,
-        [str(note["reason"]) for note in found.degraded],
-        not (ranks and found.hits) or found.reranked,
-        "; ".join(str(note.get("detail") or note["reason"]) for note in found.degraded),
-    )
+    return _asked(_page(client, index, pipeline, query, size, options), pipeline)
 
 
 def ask_well(
@@ -94,11 +80,32 @@ def ask_well(
     options: Mapping[str, Any] | None = None,
 ) -> Asked:
     """As `ask`; a page that came late is asked again, when the caches are warm."""
-    for _ in range(_ATTEMPTS):
-        asked = ask(client, index, pipeline, query, size, options)
-        if asked.ranked and not _LATE.intersection(asked.degraded):
-            break
-    return asked
+    once = partial(_page, client, index, pipeline, query, size, options)
+    return _asked(page.in_time(once(), once), pipeline)
+
+
+def _page(
+    client: OpenSearch,
+    index: str,
+    pipeline: str,
+    query: Mapping[str, Any],
+    size: int,
+    options: Mapping[str, Any] | None,
+) -> page.Page:
+    return page.ask(
+        client, index, query, options, size=size, pipeline=pipeline, fields=("title",), count=False
+    )
+
+
+def _asked(found: page.Page, pipeline: str) -> Asked:
+    ranks = pipeline != page.NO_PIPELINE
+    return Asked(
+        [hit.id for hit in found.hits],
+        found.took_ms,
+        [str(note["reason"]) for note in found.degraded],
+        not (ranks and found.hits) or found.reranked,
+        "; ".join(str(note.get("detail") or note["reason"]) for note in found.degraded),
+    )
 
 
 def ask_all(

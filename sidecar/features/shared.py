@@ -82,12 +82,14 @@ class SharedReads:
         done, _ = await asyncio.wait((task,), timeout=seconds)
         if not done and share < self._wait and not self._silent:
             raise DeadlineExceeded(
-                f"OpenSearch was waited for for {seconds * 1_000:.0f} ms, the part of the deadline "
-                "that there is for it. Give more time."
+                f"OpenSearch was waited for {seconds * 1_000:.0f} ms, the part of the deadline "
+                "that there is for it. Give more time: raise deadline_ms and, in a pipeline, "
+                "timeout_ms."
             )
         if not done:
             raise Unavailable(
-                f"OpenSearch did not answer within {seconds * 1_000:.0f} ms. See its log and load."
+                f"OpenSearch did not answer within {seconds * 1_000:.0f} ms. See its log and load, "
+                "or let it have more time: NEURALRANK_SIDECAR_OPENSEARCH_TIMEOUT_MS."
             )
         return task.result()  # type: ignore[no-any-return]
 

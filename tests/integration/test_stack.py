@@ -87,6 +87,7 @@ def test_status_is_zero_only_when_healthy(stack: Settings) -> None:
         assert run.returncode == 5
         assert json.loads(run.stdout)["sidecar"] == {
             "address": stack.sidecar,
+            "http": "",
             "status": "down",
             "pid": None,
             "started_here": True,

@@ -1,4 +1,5 @@
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,33 @@ def test_a_page_with_several_notes_of_one_reason_is_one_that_was_degraded() -> N
         {"q": {"a": 1}},
     )
     assert answer["degraded"] == {"not_applicable": 1}
+
+
+def test_what_is_judged_is_a_page_in_time_and_what_is_timed_the_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With cold caches the same system had another nDCG@10 than with warm ones."""
+    asked: Counter[str] = Counter()
+
+    def search(text: str) -> Page:
+        asked[text] += 1
+        # The first request opens connections; of `slow` every page is late.
+        if text == "slow" or (text == "cold" and asked[text] < 4):
+            hits = (Hit("b", 1.0, {}), Hit("a", 0.9, {}))
+            report = {"degraded": [{"reason": "deadline"}], "took_ms": {"total": 500}}
+            return Page(text, "", 500.0, 2, hits, report)
+        return Page(text, "", 20.0, 2, (Hit("a", 1.0, {}),), {"took_ms": {"total": 20}})
+
+    queries = {"q1": "warm", "q2": "cold", "q3": "slow"}
+    qrels = {query: {"a": 1, "b": 0} for query in queries}
+    judged, answer = evaluate._judged("reranked", search, queries, qrels)
+    assert judged.values["RR@10"].tolist() == [1.0, 1.0, 0.5]
+    assert asked == {"warm": 2, "cold": 4, "slow": 4}
+    assert (answer["ms_p50"], answer["stages_ms_p50"]) == (500.0, {"total": 500.0})
+    assert (answer["asked_again"], answer["late"]) == (2, 1)
+    assert answer["degraded"] == {"deadline": 1}
+    evaluate._show({"reranked": answer}, "reranked", 3)
+    assert "2 of 3 came late and were asked for again; 1 stayed late" in capsys.readouterr().out
 
 
 def test_a_query_without_an_answer_counts_as_zero() -> None:
@@ -188,3 +216,12 @@ def test_an_index_without_vectors_is_measured_by_the_systems_that_need_none(
     done = CliRunner().invoke(app, ["evaluate", "--index=shop", "--systems=vector", *files])
     assert isinstance(done.exception, EncoderMismatch)
     assert "no vectors. To measure it without vectors: --systems lexical" in str(done.exception)
+
+
+def test_help_of_evaluate_shows_the_flags_of_its_usual_form() -> None:
+    shown = CliRunner().invoke(app, ["evaluate", "--help"], env={"COLUMNS": "120"})
+    assert shown.exit_code == 0
+    for words in ("--index", "--queries", "--qrels", "--systems", "neuralrank evaluate personal"):
+        assert words in shown.stdout
+    other = CliRunner().invoke(app, ["evaluate", "personal", "--help"], env={"COLUMNS": "120"})
+    assert "--qrels" not in other.stdout

@@ -95,6 +95,16 @@ def test_a_whole_number_that_a_table_holds_as_a_float_is_written_without_decimal
 
 
 @pytest.mark.parametrize(
+    ("given", "any_left"),
+    [(5, True), (0, False), (-2, False), (0.5, True), ("5", True), (" 0 ", False), ("0.0", False),
+     (True, True), ("false", False), ("no", False)],
+)  # fmt: skip
+def test_a_count_in_stock_says_whether_there_is_any(given: object, any_left: bool) -> None:
+    product = Product.from_row({"id": "1", "title": "kettle", "in_stock": given})
+    assert product.in_stock is any_left
+
+
+@pytest.mark.parametrize(
     ("row", "says"),
     [
         ({}, "id: is missing or empty; it is required; title: is missing"),
@@ -104,7 +114,16 @@ def test_a_whole_number_that_a_table_holds_as_a_float_is_written_without_decimal
         ({"id": "1", "title": ["x"]}, "title: got ['x']; input should be a valid string"),
         (
             {"id": "1", "title": "x", "price": "cheap"},
-            "price: got 'cheap'; input should be a valid number",
+            "price: got 'cheap'; input should be a valid number, without currency",
+        ),
+        (
+            {"id": "1", "title": "x", "price": "$61.89"},
+            "price: got '$61.89'; input should be a valid number, without currency",
+        ),
+        (
+            {"id": "1", "title": "x", "price": "1,299.00"},
+            "price: got '1,299.00'; input should be a valid number, without currency or separators "
+            "of thousands, such as 1299.00",
         ),
         (
             {"id": "1", "title": "x", "price": -1},
@@ -115,7 +134,10 @@ def test_a_whole_number_that_a_table_holds_as_a_float_is_written_without_decimal
             "price: got inf; input should be a finite number",
         ),
         ({"id": "1", "title": "x", "rating_count": 1.5}, "rating_count: got 1.5"),
-        ({"id": "1", "title": "x", "in_stock": "maybe"}, "in_stock: got 'maybe'"),
+        (
+            {"id": "1", "title": "x", "in_stock": "maybe"},
+            "in_stock: got 'maybe'; input should be true or false, or how many there are",
+        ),
         ({"id": "1", "title": "x", "category": 3}, "category: got 3; must be a list of strings"),
         ({"id": "1", "title": "x", "attributes": [1]}, "attributes: got [1]; must be an object"),
         (
@@ -126,9 +148,9 @@ def test_a_whole_number_that_a_table_holds_as_a_float_is_written_without_decimal
         ({"id": "1", "title": "x", "attributes": {"": "y"}}, "attributes: got 'y' without a name"),
         ({"id": "1", "title": "x", "box": {"": 1}}, "box.: got 1 without a name"),
         ({"id": "1", "title": "x", "volts": math.nan}, "volts: got nan; a number must be finite"),
-        ({"id": "é" * 257, "title": "x"}, "must be at most 512 bytes; it has 514"),
-        ([1], "a row must be an object with at least id and title; got [1]"),
-        ("x", "a row must be an object"),
+        ({"id": "é" * 257, "title": "x"}, "input has 514 bytes; at most 512 are allowed"),
+        ([1], "row: got [1]; it must be an object with id and title"),
+        ("x", "it must be an object"),
     ],
 )
 def test_a_wrong_row_says_field_and_what_is_allowed(row: Any, says: str) -> None:

@@ -93,6 +93,7 @@ def test_one_arm_alone_is_no_comparison_but_no_failure() -> None:
     compared = tally(page("x", "A", clicks=1), page("y", "A")).compared()
     assert compared is not None
     assert compared.users == (2, 0)
+    assert {row.b for row in compared.differences} == {None}
     assert all(row.p is None for row in compared.differences)
     assert Tally().compared() is None
     assert Tally().preferred() is None

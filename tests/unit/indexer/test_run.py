@@ -111,6 +111,34 @@ def test_of_a_resumed_run_the_rows_of_both_count(shop: Shop, tmp_path: Path) -> 
     assert shop.serving("shop") == [resumed.index]
 
 
+def test_the_commonest_reasons_for_rejects_are_named(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = ["$1.50", "$2.50", "3 €", 4, 5]
+    rows = [{"id": n, "title": "kettle", "price": price} for n, price in enumerate(prices)]
+    rows += [{"id": 4, "title": "kettle"}, {"id": 4, "title": "kettle"}, {"id": 6}]
+    feed = tmp_path / "feed.jsonl"
+    feed.write_text("\n".join([*map(json.dumps, rows), "{", "[broken"]))
+    monkeypatch.setattr("neuralrank.cli.index.connect", lambda *_, **__: shop)
+    monkeypatch.setattr("opensearch_config.require_engine", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    command = ["index", "feed.jsonl", "--index", "shop", "--no-vectors"]
+    refused = CliRunner().invoke(app, command)
+    price = (
+        "price: input should be a valid number, without currency or separators of thousands, such "
+        "as 1299.00"
+    )
+    assert f"The commonest reasons: {price} (3 ×), id: is already in an" in str(refused.exception)
+    command += ["--max-rejected", "1"]
+    shown = " ".join(CliRunner().invoke(app, command).stdout.split())
+    assert f"(see shop.rejects.jsonl) {price} 3 × id: is already in an earlier line 2 ×" in shown
+    assert json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)["reject_reasons"] == {
+        price: 3,
+        "id: is already in an earlier line": 2,
+        "title: it is required": 1,
+    }
+
+
 @pytest.mark.parametrize("name", ["shop.rejects.jsonl", "shop.photos.jsonl"])
 def test_the_file_that_is_read_is_never_written_over(shop: Shop, tmp_path: Path, name: str) -> None:
     """As where somebody mends the rejects of the last run and indexes them."""

@@ -1,6 +1,7 @@
 """A cluster's answers as files, without a cluster."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,7 +9,7 @@ import pytest
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, NotFound
-from opensearch_config import export
+from opensearch_config import export, product_index
 
 INDEX = {
     "mappings": {
@@ -81,12 +82,37 @@ def test_what_was_chosen_is_written_and_what_an_index_has_by_existing_is_not(
         },
         "analysis": {"filter": {"stop": {"type": "stop", "ignore_case": True}}},
     }
-    assert written["mappings/product.json"] == {
-        "dynamic": "false",
-        "_meta": {"neuralrank": {"schema_version": 1}},
-        "properties": {"title": {"type": "text"}},
-    }
+    mappings = written["mappings/product.json"]
+    assert (mappings["dynamic"], mappings["_meta"]) == (
+        "false",
+        {"neuralrank": {"schema_version": 1}},
+    )
+    assert mappings["properties"]["title"] == {"type": "text"}
     assert "{{query}}" in json.dumps(written["queries/product.json"])
+
+
+@pytest.mark.parametrize("knn", [True, False])
+def test_vectors_that_the_index_has_not_can_be_indexed_by_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knn: bool
+) -> None:
+    live = json.loads(json.dumps(INDEX))
+    if knn:
+        own = {"type": "knn_vector", "dimension": 8, "space_type": "l2"}
+        live["mappings"]["properties"]["text_vector"] = own
+    else:
+        del live["settings"]["index"]["knn"]
+    monkeypatch.setattr(sys.modules[__name__], "INDEX", live)
+    written = run(tmp_path, "shop-1")
+    body = product_index("e5@1", 3, tmp_path, image_encoder="photos@1", image_dimensions=5)
+    fields = body["mappings"]["properties"]
+    assert (fields["text_vector"]["dimension"], fields["image_vector"]["dimension"]) == (3, 5)
+    assert fields["image_vector_packed"] == {"type": "binary"}
+    assert body["settings"]["index"]["knn"]
+    assert ("text_vector_packed" in written["mappings/product.json"]["properties"]) != knn
+    assert fields["text_vector"].get("space_type") == ("l2" if knn else None)
+    bare = product_index(folder=tmp_path)
+    assert list(bare["mappings"]["properties"]) == ["title"]
+    assert "knn" not in bare["settings"]["index"]
 
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:

@@ -414,7 +414,7 @@ async def test_a_read_goes_on_when_its_request_gives_up() -> None:
         done.append("read")
         return "value"
 
-    with pytest.raises(DeadlineExceeded, match="waited for for 0 ms, the part of the deadline"):
+    with pytest.raises(DeadlineExceeded, match=r"was waited for 0 ms, .*: raise deadline_ms"):
         await reads.get("key", slow, Deadline.after(0.0))
     waiting = asyncio.create_task(reads.get("key", slow, SOON))
     await asyncio.sleep(0)
@@ -486,7 +486,7 @@ async def test_a_short_deadline_is_the_callers_and_a_long_silence_is_opensearchs
     with pytest.raises(DeadlineExceeded, match="Give more time"):
         await reads.get("a", hang, soon)
     clock.now += 0.3
-    with pytest.raises(Unavailable, match="did not answer within 1 ms"):
+    with pytest.raises(Unavailable, match=r"did not answer within 1 ms.*OPENSEARCH_TIMEOUT_MS"):
         await reads.get("b", hang, Deadline.after(0.001, clock))
     await reads.close()
     with pytest.raises(Unavailable, match="did not answer within 0 ms"):

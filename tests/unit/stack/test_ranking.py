@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from neuralrank.cli import stack
+from neuralrank.cli.commands import app
 from neuralrank.stack import State, UpOptions, ranking
 from neuralrank.stack.ports import choose_port
 from neuralrank.stack.processes import Process
@@ -73,3 +76,22 @@ def test_a_setting_that_the_environment_has_no_more_is_said_once(
     up(without)
     assert not any("note" in line for line in said)
     assert "127.0.0.1:8080" not in (tmp_path / "stack.json").read_text()
+
+
+def test_where_it_listens_on_http_is_known_and_shown(
+    tmp_path: Path, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del started
+    options = UpOptions(home=tmp_path, registry="", sidecar_port=choose_port(0, "nobody", "--none"))
+    monkeypatch.setenv("NEURALRANK_SIDECAR_HTTP_LISTEN", "127.0.0.1:1")
+    state = ranking.start_sidecar(options, State(tmp_path, "http://127.0.0.1:1"), lambda _: None)
+    assert state.sidecar_http == "127.0.0.1:1"
+    monkeypatch.setattr(stack, "stack_up", lambda *_: state)
+    up = CliRunner().invoke(app, ["up", "--no-config"])
+    assert f"{state.sidecar} (gRPC), 127.0.0.1:1 (HTTP)" in up.stdout
+    monkeypatch.setenv("NEURALRANK_HOME", str(tmp_path))
+    shown = CliRunner().invoke(app, ["status"])
+    assert f"{state.sidecar}, 127.0.0.1:1 (HTTP)" in shown.stdout
+    monkeypatch.delenv("NEURALRANK_SIDECAR_HTTP_LISTEN")
+    without = ranking.start_sidecar(options, state, lambda _: None)
+    assert without.sidecar_http == ""

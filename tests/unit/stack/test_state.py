@@ -18,6 +18,7 @@ def make_state(home: Path) -> State:
         home=home,
         opensearch_url="http://127.0.0.1:9201",
         sidecar="127.0.0.1:50052",
+        sidecar_http="127.0.0.1:8080",
         node_folder=home / "opensearch",
         opensearch_port=9201,
         transport_port=9301,

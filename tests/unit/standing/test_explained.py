@@ -1,6 +1,8 @@
 """What `neuralrank explain` prints of where a part comes from."""
 
 import io
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -20,14 +22,26 @@ NUMBERS = {"affinity": 0.13, "weights": {"affinity": 1.0}}
     ],
 )
 def test_it_is_said_whether_the_user_was_compared(more: dict[str, object], printed: str) -> None:
+    assert printed in said(parts={**NUMBERS, **more})
+
+
+@pytest.mark.parametrize(
+    ("below", "printed"),
+    [(0.05, "leads Q by 0.080."), (0.12998, "leads Q by 0.000020."), (0.13, "above it.\n")],
+)
+def test_a_lead_is_said_in_digits_that_show_it(below: float, printed: str) -> None:
+    assert printed in said(below=Scored.of("Q", "", below, NUMBERS))
+
+
+def said(**more: Any) -> str:
     nowhere = Place(None, 0, None, None)
     why = Why(
         query="phone", user="A", index="shop", id="P", title="", state="ranked", position=1,
         candidates=1, window=100, k=100, scored=Scored.of("P", "", 0.13, NUMBERS),
-        parts={**NUMBERS, **more}, lexical_place=nowhere, lexical=None,
+        parts=NUMBERS, lexical_place=nowhere, lexical=None,
         vector=Nearness(None, None, None, None, "no vector"), meetings=(), events=(), dropped=None,
         gap=None, below=None, lacks=(), degraded=(),
     )  # fmt: skip
     out = io.StringIO()
-    show(Console(file=out, width=200), why)
-    assert printed in out.getvalue()
+    show(Console(file=out, width=200), replace(why, **more))
+    return out.getvalue()

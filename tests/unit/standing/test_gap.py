@@ -86,11 +86,28 @@ def test_a_part_that_nobody_has_cannot_lift() -> None:
     assert (lift.needed, lift.words) == (None, "affinity can't: no product of this page has one")
 
 
+def test_what_is_nearly_equal_is_said_in_the_digits_that_differ() -> None:
+    """It was "more than 0.000 …, which is ahead by ." and "0.897 instead of 0.897"."""
+    above = scored("above", 5.391, relevance=0.8, affinity=0.6, retrieval=0.8985)
+    mine = scored("mine", 5.382, relevance=0.8, affinity=0.6, retrieval=0.8970)
+    found = gap(mine, above, [above, mine])
+    assert found.words == (
+        "It needs more than 0.00060 to pass above, which is ahead by retrieval +0.00060."
+    )
+    assert [lift.words for lift in found.lifts] == [
+        "relevance of more than 0.8015 instead of 0.8000 would do",
+        "affinity of more than 0.6030 instead of 0.6000 would do",
+        "retrieval of more than 0.8985 instead of 0.8970 would do: a lexical score of 5.3910 "
+        "instead of 5.3820",
+    ]
+
+
 def test_between_equals_anything_more_would_do() -> None:
     twin = Scored("twin", "", MINE.score, MINE.parts, MINE.weights, 9.0)
     found = gap(MINE, twin, [twin, MINE])
     assert found.points == 0
     assert "Its score is that of twin" in found.words
+    assert lifts(found)["relevance"].words == "relevance of anything more than 0.900 would do"
 
 
 def test_an_entry_of_the_response_is_read() -> None:

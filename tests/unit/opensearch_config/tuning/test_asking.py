@@ -54,4 +54,4 @@ def test_a_page_that_came_late_is_asked_again() -> None:
     answers = Answers(LATE, GOOD, GOOD)
     assert asked(answers, well=True).degraded == []
     assert len(answers.sent) == 2
-    assert asked(Answers(LATE, LATE, LATE), well=True).degraded == ["deadline"]
+    assert asked(Answers(*[LATE] * 4), well=True).degraded == ["deadline"]

@@ -19,7 +19,7 @@ from sidecar.models.serving import EncoderModel, Serving
 from sidecar.ranking.interests import interests
 from sidecar.ranking.space import strict_space
 from sidecar.ranking.taste import done
-from sidecar.sizes import shown
+from sidecar.sizes import MAX_EXCLUDED, shown
 
 __all__ = ["Vectors"]
 
@@ -171,6 +171,18 @@ class Vectors:
         profile = entry.profile
         if profile is None:
             profile = await self._users.profile(entry.value, deadline)
+        found = await self._of_profile(entry, profile, index, model, serving, deadline)
+        return replace(found, excluded=_excluded(entry, profile))
+
+    async def _of_profile(
+        self,
+        entry: EncodeInput,
+        profile: Profile,
+        index: IndexInfo | None,
+        model: EncoderModel,
+        serving: Serving,
+        deadline: Deadline,
+    ) -> Encoding:
         if not profile.interactions:
             why = "no events and no interactions of the user"
             return Encoding(None, why, collaborative=_likely(entry, serving, model, (), profile))
@@ -205,6 +217,12 @@ def _likely(
         return ()
     had = profile.purchased | profile.blocked_items
     return tuple(ranker[0].likely(events, entry.collaborative, had))
+
+
+def _excluded(entry: EncodeInput, profile: Profile) -> tuple[str, ...]:
+    blocked = profile.blocked_items if entry.list_blocked else frozenset[str]()
+    purchased = profile.purchased - blocked if entry.list_purchased else frozenset[str]()
+    return (*sorted(blocked), *sorted(purchased))[:MAX_EXCLUDED]
 
 
 def _of_photos(info: IndexInfo | None, named: str) -> str:

@@ -129,7 +129,7 @@ class Position(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    # Place in the result list. From 0 or 1: as the client counts; only the order is relied on.
+    # Place in the result list. From 0 or 1: as the client counts, alike in all of an `application`.
     ordinal: int | None = Field(default=None, ge=0)
 
 

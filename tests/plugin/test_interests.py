@@ -73,7 +73,7 @@ def test_what_the_user_has_takes_no_neighbours_place(searches: Searches) -> None
     for item, action in acts.items():
         one = event("buyer", action, item)
         searches.client.index(index="ubi_events", body=one, params={"refresh": "true"})
-    options: dict[str, Any] = {"user_id": "buyer", "collaborative": False}
+    options: dict[str, Any] = {"user_id": "buyer", "collaborative": False, "interests": 1}
     assert eventually(lambda: "no_user" not in reasons(searches.any(body(**options))), 30)
     first = set(ids(searches.plain({"size": 2})))
     assert not first & acts.keys()

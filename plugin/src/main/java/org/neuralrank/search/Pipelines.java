@@ -37,9 +37,9 @@ public final class Pipelines {
     /**
      * What comes after {@code neural_recall}.
      *
-     * @param mayDrop          whether {@code neural_rank} may drop hits whoever searches, for filters of its own
+     * @param mayDrop           whether {@code neural_rank} may drop hits whoever searches, for filters of its own
      * @param excludesPurchased whether it drops what the user has bought, where the request does not say
-     * @param later            request processors that may ask for more than the query as {@code neural_recall} sees it
+     * @param later             request processors that may ask for more than the query as {@code neural_recall} sees it
      */
     public record Rest(boolean mayDrop, boolean excludesPurchased, Set<String> later) {
         /** Nothing is known, as of a pipeline that came with the search. */

@@ -405,7 +405,8 @@ PHOTOS = frozenset({"image", "photo"})
 class EncodeInput:
     """What to encode. `kind` is "query", "passage", "item", "user", "photo" (an item's) or "image";
     `value` the text or id, `image` what the file of an image holds, `interests` how many at most
-    of a user's are told apart, `collaborative` how many ids at most are named."""
+    of a user's are told apart, `collaborative` how many ids at most are named, `list_blocked` and
+    `list_purchased` whether those are."""
 
     kind: str
     value: str
@@ -413,6 +414,8 @@ class EncodeInput:
     image: bytes = b""
     interests: int = 0
     collaborative: int = 0
+    list_blocked: bool = False
+    list_purchased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,9 +429,11 @@ class Interest:
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """`vector` is float32 [d] of length 1; None where `missing` says why. Of a user, if they were
-    asked for, `interests`, the largest first, and `collaborative`, the likeliest first."""
+    asked for, `interests`, the largest first, `collaborative`, the likeliest first, and `excluded`,
+    what they have blocked and bought."""
 
     vector: Floats | None
     missing: str = ""
     interests: tuple[Interest, ...] = ()
     collaborative: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()

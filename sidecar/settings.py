@@ -194,7 +194,8 @@ class SidecarSettings(BaseSettings):
     # The index (or alias) of UBI events.
     events_index: str = Field(default="ubi_events", min_length=1)
     # How many of a user's newest events make the profile: of those with an item or a query, each
-    # item of a basket as one. More: longer memory, a slower read.
+    # item of a basket as one, and what is done with one item in a row as one. Five times as many
+    # are read, 1,000 at most. More: longer memory, a slower read.
     profile_events: int = Field(default=100, ge=1, le=500)
     # An event's weight halves in this many days, counted from the user's newest event. Shorter:
     # follows the mood of the moment; longer: keeps old tastes.

@@ -16,6 +16,7 @@ __all__ = [
     "MAX_CATEGORIES",
     "MAX_COLLABORATIVE",
     "MAX_DIMENSIONS",
+    "MAX_EXCLUDED",
     "MAX_FEATURES",
     "MAX_ID",
     "MAX_IMAGES",
@@ -59,6 +60,8 @@ MAX_IMAGES: Final = 32
 MAX_INPUTS: Final = 256
 # Of exclude_items, exclude_brands, blocked_items and blocked_brands.
 MAX_LIST: Final = 10_000
+# Of an encoding's; as many as events say of a user.
+MAX_EXCLUDED: Final = 2_000
 MAX_RULES: Final = 100
 # Values of one rule, and of one attribute of a candidate.
 MAX_VALUES: Final = 1_000

@@ -194,16 +194,17 @@ def forget(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Deletes everything that is kept of a user: events and queries in the UBI indexes.
+    """Deletes everything that OpenSearch keeps of a user: events and queries in the UBI indexes.
 
     Example: neuralrank feedback forget A device-7
 
     A query without a user_id, as UBI's own clients write them, goes where one of the user's events
     has its query_id.
 
-    Nothing else is stored of a user. A sidecar knows nothing of them as soon as it reads again:
-    NEURALRANK_SIDECAR_USER_TTL_SECONDS, a quarter of a second by default; where it can't read, ten
-    minutes after it last did.
+    In OpenSearch and the sidecars nothing else is stored of a user. A sidecar knows nothing of them
+    as soon as it reads again: NEURALRANK_SIDECAR_USER_TTL_SECONDS, a quarter of a second by
+    default; where it can't read, ten minutes after it last did. Folders of `neuralrank train` hold
+    ids of users, and are yours to delete (docs/security.md).
     """
     if not all(user.strip() for user in users):
         raise InvalidInput("A user is empty. Name the users whose events are to be deleted.")

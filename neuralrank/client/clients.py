@@ -239,8 +239,9 @@ class Client(_Caller):
         encoder: str = "",
         timeout: float | None = None,
     ) -> list[str]:
-        """Ids of items that those who did the same as a user have, likeliest first; of one who has
-        done nothing yet, what most have. None where no personal ranker is in service that knows.
+        """Ids of items that those who did the same as a user have, likeliest first, none that the
+        user has bought or blocked; of one who has done nothing yet that says anything, what most
+        have. None where no personal ranker is in service that knows.
 
         Args:
             index: where the user's items are looked up.

@@ -16,7 +16,14 @@ from neuralrank.judging.judgments import (
     unknown_in_words,
     unknown_items,
 )
-from neuralrank.judging.pages import BEYOND, LAST_PLACE, Page, places_listed, read_pages
+from neuralrank.judging.pages import (
+    BEYOND,
+    LAST_PLACE,
+    Page,
+    places_listed,
+    read_pages,
+    zero_based,
+)
 from neuralrank.ubi.rows import Skipped
 
 __all__ = [
@@ -40,4 +47,5 @@ __all__ = [
     "require_some",
     "unknown_in_words",
     "unknown_items",
+    "zero_based",
 ]

@@ -6,7 +6,8 @@ each item the bundle keeps the few that are had by the same users most. Their su
 did find what no vector of texts is near to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
@@ -104,19 +105,20 @@ class ItemKnn:
         if self.owners is not None:
             np.save(folder / _OWNERS, self.owners, allow_pickle=False)
 
-    def likely(self, items: Sequence[str], most: int, newest: int | None = None) -> list[str]:
-        """What those who did the same have, likeliest first, nothing that the user has already;
-        none where nobody did. For somebody who has done nothing: what most have.
+    def likely(self, items: Sequence[str], most: int, without: Collection[str] = ()) -> list[str]:
+        """What those who did the same have, likeliest first, none of the items themselves; none
+        where nobody did. For somebody who has done nothing: what most have.
 
         Args:
             items: ids of what a user did, oldest first; unknown ones say nothing.
             most: how many at most.
-            newest: of the items that count, 1 or more; the others are only left out. None: all.
+            without: ids that are left out, too.
         """
+        out = {*items, *without}
         if not items:
-            return list(self.ids[: max(most, 0)])
-        found, sums = self._sums(items if newest is None else items[-newest:])
-        other = ~np.isin(found, [self._places.get(name, -1) for name in items])
+            return list(islice((name for name in self.ids if name not in out), max(most, 0)))
+        found, sums = self._sums(items)
+        other = ~np.isin(found, [self._places.get(name, -1) for name in out])
         found, sums = found[other], sums[other]
         # Of equals, the one that more users have.
         best = np.argsort(-sums, kind="stable")[: max(most, 0)]

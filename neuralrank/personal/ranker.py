@@ -6,7 +6,7 @@ inputs). What it reads is put together by `neuralrank.personal.inputs`.
 In comments l is the number of events, n of candidates, d the encoder's dimensions.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 import numpy as np
@@ -175,7 +175,9 @@ class PersonalRanker:
         blended = (scores + share.weight * near - share.low) / (share.high - share.low)
         return np.asarray(blended, np.float32)
 
-    def likely(self, events: Sequence[Event], most: int) -> list[str]:
+    def likely(
+        self, events: Sequence[Event], most: int, without: Collection[str] = ()
+    ) -> list[str]:
         """Ids of items that those who did the same have, likeliest first, nothing that is among the
         events; without events, of those that most have. None where the bundle does not know what
         users had together, or nobody did the same.
@@ -184,10 +186,12 @@ class PersonalRanker:
             events: oldest first; the newest count most, and those before the newest `self.events`
                 nothing.
             most: how many at most.
+            without: ids that are left out, such as of what was bought before these events.
         """
         if self._knn is None:
             return []
-        return self._knn.likely([event.item_id for event in events], most, self.events)
+        items = [event.item_id for event in events]
+        return self._knn.likely(items[-self.events :], most, {*items, *without})
 
     def fit(self, scores: Floats) -> Floats:
         """Scores mapped linearly to [0, 1] by the manifest's calibration."""

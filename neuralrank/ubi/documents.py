@@ -130,7 +130,7 @@ class Position(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    # Place in the result list. From 0 or 1: as the client counts; only the order is relied on.
+    # Place in the result list. From 0 or 1: as the client counts, alike in all of an `application`.
     ordinal: int | None = Field(default=None, ge=0)
 
 
@@ -170,10 +170,7 @@ class Event(_Document):
         Raises:
             InvalidInput: as `from_row`.
         """
-        given = row.get("event_attributes")
-        inner = given.get("object") if isinstance(given, Mapping) else None
-        usual = isinstance(inner, Mapping) and not isinstance(inner.get("object_id"), list)
-        items = [] if usual else item_ids(row)
+        items = _basket(row)
         if not items:
             return [cls.from_row(row)]
         rest = {name: value for name, value in row.items() if not name.startswith(_ATTRIBUTES)}
@@ -264,14 +261,28 @@ def parse(lines: Iterable[bytes | str]) -> Iterator[Record | Rejected]:
                 continue
             index, identity = action or (_index_of(row), "")
             action = None
-            model: Event | Query = (
-                Event.from_row(row) if index == EVENTS_INDEX else Query.from_row(row)
-            )
-            document = model.document()
+            document = _event(row) if index == EVENTS_INDEX else Query.from_row(row).document()
             yield Record(number, index, _identity(identity, row), document)
         except (InvalidInput, orjson.JSONDecodeError) as error:
             action = None
             yield Rejected(number, str(error), text.rstrip("\r\n"))
+
+
+def _event(row: object) -> dict[str, Any]:
+    """What is written of an event; its items in the shape in which it names them."""
+    if not isinstance(row, Mapping) or not _basket(row):
+        return Event.from_row(row).document()
+    written = Event.each(row)[0].document()
+    del written[_ATTRIBUTES]
+    return written | {name: own for name, own in row.items() if name.startswith(_ATTRIBUTES)}
+
+
+def _basket(row: Mapping[str, Any]) -> list[str]:
+    """The items of an event that names them otherwise than as one `object_id` of one object."""
+    given = row.get(_ATTRIBUTES)
+    inner = given.get("object") if isinstance(given, Mapping) else None
+    usual = isinstance(inner, Mapping) and not isinstance(inner.get("object_id"), list)
+    return [] if usual else item_ids(row)
 
 
 def _identity(given: str, row: object) -> str:

@@ -4,9 +4,12 @@ Items are read from the documents as they were written, so that no mapping can h
 was bought or blocked is counted by item, where the mapping can tell items apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Any, Final
 
+from neuralrank.personal.inputs import says_most
 from neuralrank.text.cleaning import beginning
 from neuralrank.ubi import BLOCKS, ITEM_PATH, item_ids, user_events
 from sidecar.domain import Interaction
@@ -18,6 +21,10 @@ __all__ = ["by_event", "by_item", "interactions", "lasting", "lasting_events", "
 # How far a clock may be ahead of ours. An event from later than that was stamped by one that is
 # wrong: beside it, as the user's newest, whatever the user really did would count nothing.
 _AHEAD_MS: Final = 86_400_000
+# How many events are read for each that is kept, so that what a player or a page repeats every ten
+# seconds for an hour pushes out nothing; and how many at most, since each costs its reading.
+_REPEATS: Final = 5
+_MOST_READ: Final = 1_000
 # Items bought, and items blocked, that filters know of.
 _FOREVER: Final = 1_000
 _PURCHASES: Final = ("purchase",)
@@ -42,7 +49,7 @@ def recent(user: str, most: int, now: int) -> _Json:
     ahead = {"timestamp": {"gt": now + _AHEAD_MS, "format": "epoch_millis"}}
     return _search(
         user,
-        most,
+        max(most, min(_REPEATS * most, _MOST_READ)),
         must_not=[
             {"terms": {"action_name": ["impression", *BLOCKS]}},
             # In numbers: so it is read whatever the mapping of times is.
@@ -56,18 +63,30 @@ def recent(user: str, most: int, now: int) -> _Json:
 
 def interactions(hits: Sequence[Mapping[str, Any]], most: int, now: int) -> tuple[Interaction, ...]:
     """What a user did, newest first; what is stamped later than now counts as now, and what tells
-    of no item and no query is left out."""
-    rows = []
-    for hit in hits:
-        source = hit.get("_source") or {}
-        action = str(source.get("action_name") or "")
-        query = beginning(str(source.get("user_query") or "")[:MAX_QUERY], MAX_QUERY)
-        # The sort value is the timestamp in milliseconds, however the document spells it.
-        at = min(max(0, int(hit["sort"][-1] or 0)), now)
-        items = item_ids(source) or ([""] if query else [])
-        rows += [Interaction(item, action, at, query) for item in items]
-    rows.sort(key=lambda row: -row.timestamp_ms)
-    return tuple(rows[:most])
+    of no item and no query is left out. What was done with one item in a row is one, as in
+    `neuralrank.personal.inputs.steps`, of the newest's time."""
+    found: list[Interaction] = []
+    for row in chain.from_iterable(_told(hit, now) for hit in hits):
+        if row.item_id and found and found[-1].item_id == row.item_id:
+            found[-1] = replace(found[-1], action=says_most(row.action, found[-1].action))
+        elif len(found) > most:
+            break  # reading them all would take five times as long
+        else:
+            found.append(row)
+    # Events that tell of nothing come last, and may be newer; a mapping may say so of any.
+    found.sort(key=lambda row: -row.timestamp_ms)
+    return tuple(found[:most])
+
+
+def _told(hit: Mapping[str, Any], now: int) -> Iterator[Interaction]:
+    """Of each item of an event, or of its query."""
+    source = hit.get("_source") or {}
+    action = str(source.get("action_name") or "")
+    query = beginning(str(source.get("user_query") or "")[:MAX_QUERY], MAX_QUERY)
+    # The sort value is the timestamp in milliseconds, however the document spells it.
+    at = min(max(0, int(hit["sort"][-1] or 0)), now)
+    for item in item_ids(source) or ([""] if query else []):
+        yield Interaction(item, action, at, query)
 
 
 def lasting(user: str) -> _Json:

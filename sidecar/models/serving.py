@@ -1,7 +1,7 @@
 """Which models serve at one moment, and which of them a request gets. Immutable, so that a request
 that holds one is not touched by a swap."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -112,7 +112,7 @@ class PersonalModel(Protocol):
         query: Floats | None,
         retrieval: Floats,
     ) -> Floats: ...
-    def likely(self, events: Sequence[Event], most: int) -> list[str]: ...
+    def likely(self, events: Sequence[Event], most: int, without: Collection[str]) -> list[str]: ...
     def fit(self, scores: Floats) -> Floats: ...
 
 

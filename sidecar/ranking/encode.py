@@ -9,7 +9,7 @@ from neuralrank.errors import EncoderMismatch, NotFound
 from neuralrank.personal.inputs import Event
 from neuralrank.text.exclusions import wanted_part
 from sidecar.deadline import Deadline
-from sidecar.domain import PHOTOS, EncodeInput, Encoding, Floats, Interest, Item
+from sidecar.domain import PHOTOS, EncodeInput, Encoding, Floats, Interest, Item, Profile
 from sidecar.features.items import ItemStore
 from sidecar.features.opensearch import IndexInfo
 from sidecar.features.profile import Users
@@ -19,7 +19,7 @@ from sidecar.models.serving import EncoderModel, Serving
 from sidecar.ranking.interests import interests
 from sidecar.ranking.space import strict_space
 from sidecar.ranking.taste import done
-from sidecar.sizes import shown
+from sidecar.sizes import MAX_EXCLUDED, shown
 
 __all__ = ["Vectors"]
 
@@ -171,32 +171,58 @@ class Vectors:
         profile = entry.profile
         if profile is None:
             profile = await self._users.profile(entry.value, deadline)
+        found = await self._of_profile(entry, profile, index, model, serving, deadline)
+        return replace(found, excluded=_excluded(entry, profile))
+
+    async def _of_profile(
+        self,
+        entry: EncodeInput,
+        profile: Profile,
+        index: IndexInfo | None,
+        model: EncoderModel,
+        serving: Serving,
+        deadline: Deadline,
+    ) -> Encoding:
         if not profile.interactions:
             why = "no events and no interactions of the user"
-            return Encoding(None, why, collaborative=_likely(entry, serving, model, ()))
+            return Encoding(None, why, collaborative=_likely(entry, serving, model, (), profile))
         events = done(profile)
         # Who did nothing with any item, and searched for some, is not one of whom nothing is known.
-        likely = _likely(entry, serving, model, events) if events else ()
+        likely = _likely(entry, serving, model, events, profile) if events else ()
         taste, problem = await self._users.taste(profile, index, model, deadline)
         if taste.interest is None:
             if problem:
                 raise problem
             count = len(profile.interactions)
             why = f"none of the user's {count} interactions has a vector here"
+            likely = likely or _likely(entry, serving, model, (), profile)
             return Encoding(None, why, collaborative=likely)
         apart = interests(taste.vectors, taste.weights, entry.interests) if entry.interests else ()
         return Encoding(taste.interest, interests=apart, collaborative=likely)
 
 
 def _likely(
-    entry: EncodeInput, serving: Serving, model: EncoderModel, events: Sequence[Event]
+    entry: EncodeInput,
+    serving: Serving,
+    model: EncoderModel,
+    events: Sequence[Event],
+    profile: Profile,
 ) -> tuple[str, ...]:
     """What those who did the same have, by the ranker that ranks for this user, too, where a part
-    of them has a canary."""
+    of them has a canary. Nothing that the user has bought or blocked, however long ago."""
     if not entry.collaborative:
         return ()
     ranker = serving.arm(entry.value).personal_ranker(model.ref)
-    return tuple(ranker[0].likely(events, entry.collaborative)) if ranker else ()
+    if not ranker:
+        return ()
+    had = profile.purchased | profile.blocked_items
+    return tuple(ranker[0].likely(events, entry.collaborative, had))
+
+
+def _excluded(entry: EncodeInput, profile: Profile) -> tuple[str, ...]:
+    blocked = profile.blocked_items if entry.list_blocked else frozenset[str]()
+    purchased = profile.purchased - blocked if entry.list_purchased else frozenset[str]()
+    return (*sorted(blocked), *sorted(purchased))[:MAX_EXCLUDED]
 
 
 def _of_photos(info: IndexInfo | None, named: str) -> str:

@@ -125,15 +125,15 @@ def write_encodings(encodings: Sequence[Encoding], encoder: str) -> pb.EncodeRes
     lengths = [len(encoding.vector) for encoding in encodings if encoding.vector is not None]
     return pb.EncodeResponse(
         encodings=[
-            pb.Encoding(missing=encoding.missing, collaborative=encoding.collaborative)
-            if encoding.vector is None
-            else pb.Encoding(
-                vector=_packed(encoding.vector),
+            pb.Encoding(
+                vector=b"" if encoding.vector is None else _packed(encoding.vector),
+                missing=encoding.missing,
                 interests=[
                     pb.Interest(vector=_packed(one.vector), share=one.share)
                     for one in encoding.interests
                 ],
                 collaborative=encoding.collaborative,
+                excluded=encoding.excluded,
             )
             for encoding in encodings
         ],

@@ -155,6 +155,8 @@ def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput
     for name, value, most in (
         ("interests", entry.interests, MAX_INTERESTS),
         ("collaborative", entry.collaborative, MAX_COLLABORATIVE),
+        ("list_blocked", entry.list_blocked, True),
+        ("list_purchased", entry.list_purchased, True),
     ):
         if value > most:
             raise InvalidInput(f"{where}.{name} is {value}; allowed are 0 to {most}. Ask for less.")
@@ -189,6 +191,7 @@ def _encode_input(number: int, entry: pb.EncodeInput, index: str) -> EncodeInput
             return EncodeInput(
                 "user", entry.user.id, profile,
                 interests=entry.interests, collaborative=entry.collaborative,
+                list_blocked=entry.list_blocked, list_purchased=entry.list_purchased,
             )  # fmt: skip
         case "item_id":
             return EncodeInput("item", _item(where, "item_id", "the item", entry.item_id, index))

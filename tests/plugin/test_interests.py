@@ -67,6 +67,36 @@ def test_conditions_hold_for_each_interest(searches: Searches) -> None:
     assert len(ids(answer)) > 1
 
 
+def test_what_the_user_has_takes_no_neighbours_place(searches: Searches) -> None:
+    """What somebody bought is nearest to what they like."""
+    acts = {PHONES[0]: "purchase", PHONES[1]: "purchase", BOOK: "block", "laptop-rog-g16": "click"}
+    for item, action in acts.items():
+        one = event("buyer", action, item)
+        searches.client.index(index="ubi_events", body=one, params={"refresh": "true"})
+    options: dict[str, Any] = {"user_id": "buyer", "collaborative": False, "interests": 1}
+    assert eventually(lambda: "no_user" not in reasons(searches.any(body(**options))), 30)
+    first = set(ids(searches.plain({"size": 2})))
+    assert not first & acts.keys()
+    assert set(PHONES[:2]) <= set(candidates(searches, **options))
+    without = {**options, "filters": {"exclude_purchased": True}}
+    said = report(searches.ranked(body(**without)))
+    assert said["dropped_count"] == 0
+    assert said["candidates"] >= 8  # the neighbours, whether or not they are the query's hits, too
+    searches.client.search_pipeline.put(
+        id="of the pipeline",
+        body={
+            "request_processors": [{"neural_recall": {"timeout_ms": 5_000}}],
+            "response_processors": [
+                {"neural_rank": {"bundle": "none", "filters": {"exclude_purchased": True}}}
+            ],
+        },
+    )
+    asked = body(**options)
+    answer = searches.any(asked, search_pipeline="of the pipeline")
+    assert report(answer)["dropped_count"] == 0
+    searches.client.search_pipeline.delete(id="of the pipeline")
+
+
 def test_more_than_eight_are_refused(searches: Searches) -> None:
     with pytest.raises(InvalidInput, match=r"interests is \[9\].*from 1 to 8"):
         searches.any(body(interests=9))

@@ -107,7 +107,8 @@ def from_logs(
         )
     kept = [page for page in pages if times.part(page.time) == part_of.get(page.key)]
     skipped["pages of queries that are in another part"] += len(pages) - len(kept)
-    blocked = read_blocked(logs, times)
+    shown = {page.page_id: page.time for page in found}
+    blocked = read_blocked(logs, times, shown)
     pairs = _pairs(kept, part_of, blocked)
     searched, features = _look(pairs, kept, row_of, finders, progress)
     train = pairs.train
@@ -147,7 +148,7 @@ def from_logs(
         examples=pa.Table.from_pylist(
             [row | {"item_id": names[row["item_id"]]} for row in examples], EXAMPLES
         ),
-        sequences=read_sequences(logs, set(row_of), times),
+        sequences=read_sequences(logs, set(row_of), times, shown),
         impressions=_impressions(
             [(page, query_id(page.key), part_of[page.key]) for page in kept]
             + [(page, "", times.part(page.time)) for page in recommended],

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from neuralrank.judging import BEYOND, LAST_PLACE, places_listed, query_key
+from neuralrank.judging import BEYOND, LAST_PLACE, places_listed, query_key, zero_based
 from trainer.feedback import Logs
 
 __all__ = ["OUTCOMES", "Page", "read_pages"]
@@ -59,7 +59,7 @@ def read_pages(logs: Logs, known: set[str], skipped: Counter[str]) -> list[Page]
         page.user, page.text = page.user or row["user"], page.text or row["user_query"]
         lists[row["query_id"]].append(row["hits"] or [])
     listed = {name: places_listed(hits) for name, hits in lists.items()}
-    zero_based = _zero_based(logs)
+    from_zero = _from_zero(logs)
     done: list[Mapping[str, Any]] = []
     # Who did something on a page first, by its query_id.
     acted: dict[str, str] = {}
@@ -75,7 +75,7 @@ def read_pages(logs: Logs, known: set[str], skipped: Counter[str]) -> list[Page]
             continue
         place = row["ordinal"]
         if place is not None:
-            place += row["application"] in zero_based
+            place += row["application"] in from_zero
         elif (at := listed.get(row["query_id"], {}).get(row["item_id"])) is not None:
             place = at + 1
         if place is None or place < 1:
@@ -111,15 +111,14 @@ def _acts(logs: Logs) -> Iterator[Mapping[str, Any]]:
                 yield row
 
 
-def _zero_based(logs: Logs) -> set[str]:
-    """Applications that count places from 0: those with half as many items there as at 1, so that
-    a single 0, such as of a place that is not known, moves no other."""
+def _from_zero(logs: Logs) -> set[str]:
+    """As `neuralrank.judging.zero_based`."""
     shown = logs.events.filter(pc.equal(logs.events["action"], _IMPRESSION))
     zeros, ones = (
         Counter(shown.filter(pc.equal(shown["ordinal"], place))["application"].to_pylist())
         for place in (0, 1)
     )
-    return {name for name, count in zeros.items() if 2 * count >= ones[name]}
+    return zero_based(zeros, ones)
 
 
 def _usable(pages: Iterable[Page], known: set[str], skipped: Counter[str]) -> Iterator[Page]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ class _Step:
     last: int
 
 
-def read_sequences(logs: Logs, known: set[str], times: Times) -> pa.Table:
+def read_sequences(logs: Logs, known: set[str], times: Times, shown: Mapping[str, int]) -> pa.Table:
     """SEQUENCES of all users who did something.
 
     A user has one in train: what happened before `train_until`. What came in dev and in test has
@@ -42,16 +42,17 @@ def read_sequences(logs: Logs, known: set[str], times: Times) -> pa.Table:
 
     Args:
         known: the items that there are; others are left out.
+        shown: see `_acts`.
     """
     of_user: dict[str, list[_Act]] = defaultdict(list)
     events = logs.events.filter(pc.not_equal(logs.events["action"], _IMPRESSION))
-    for batch in events.select(["user", "time", "item_id", "action"]).to_batches():
-        for row in batch.to_pylist():
-            if row["user"] and row["item_id"] in known:
-                of_user[row["user"]].append((row["time"], row["item_id"], row["action"]))
+    for user, act in _acts(events, shown):
+        if act[1] in known:
+            of_user[user].append(act)
     rows: list[dict[str, Any]] = []
     for user, acts in of_user.items():
-        acts.sort()
+        # What counts as of one time stays in the order in which it was logged.
+        acts.sort(key=lambda act: act[0])
         for part, end in zip(SPLITS, (times.train_until, times.dev_until, math.inf), strict=True):
             steps = _steps(_wanted([act for act in acts if act[0] < end]))
             if steps and times.part(steps[-1].first) == part:
@@ -59,15 +60,34 @@ def read_sequences(logs: Logs, known: set[str], times: Times) -> pa.Table:
     return pa.Table.from_pylist(rows, SEQUENCES)
 
 
-def read_blocked(logs: Logs, times: Times) -> pa.Table:
-    """BLOCKED of all users, of items that are in no catalogue any more, too."""
+def read_blocked(logs: Logs, times: Times, shown: Mapping[str, int]) -> pa.Table:
+    """BLOCKED of all users, of items that are in no catalogue any more, too.
+
+    Args:
+        shown: see `_acts`.
+    """
     events = logs.events.filter(pc.is_in(logs.events["action"], pa.array(BLOCKS)))
     rows = [
-        {"user_id": row["user"], "item_id": row["item_id"], "split": times.part(row["time"])}
-        for row in events.select(["user", "item_id", "time"]).to_pylist()
-        if row["user"] and row["item_id"]
+        {"user_id": user, "item_id": item, "split": times.part(time)}
+        for user, (time, item, _) in _acts(events, shown)
+        if item
     ]
     return pa.Table.from_pylist(rows, BLOCKED)
+
+
+def _acts(events: pa.Table, shown: Mapping[str, int]) -> Iterator[tuple[str, _Act]]:
+    """Users and what they did, nothing before the page that it was done on: a client's clock may be
+    behind, and what was clicked on a page would be known when the page is to be ranked.
+
+    Args:
+        shown: when each page was, by its query_id, ms.
+    """
+    ordered = events.sort_by([(name, "ascending") for name in ("time", "item_id", "action")])
+    for batch in ordered.select(["user", "query_id", "time", "item_id", "action"]).to_batches():
+        for row in batch.to_pylist():
+            if row["user"]:
+                time = max(row["time"], shown.get(row["query_id"], row["time"]))
+                yield row["user"], (time, row["item_id"], row["action"])
 
 
 def _wanted(acts: Sequence[_Act]) -> list[_Act]:

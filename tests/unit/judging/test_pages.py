@@ -6,22 +6,26 @@ from typing import Any
 import pytest
 
 from neuralrank import ubi
-from neuralrank.judging import Page, Skipped, Tally, pages, places_listed, read_pages
+from neuralrank.judging import Page, Skipped, Tally, pages, places_listed, read_pages, zero_based
 
 Row = dict[str, Any]
 
 
-def event(action: str, item: str, ordinal: int | None = None) -> Row:
+def event(action: str, item: str, ordinal: int | None = None, **more: str) -> Row:
     position = {} if ordinal is None else {"position": {"ordinal": ordinal}}
     return {
         "query_id": "1",
         "action_name": action,
         "event_attributes": {"object": {"object_id": item}, **position},
+        **more,
     }
 
 
 def read(
-    monkeypatch: pytest.MonkeyPatch, query: Row | list[Row], events: list[Row]
+    monkeypatch: pytest.MonkeyPatch,
+    query: Row | list[Row],
+    events: list[Row],
+    *from_zero: str,
 ) -> tuple[list[Page], Skipped]:
     """What is made of the rows of one query."""
     asked = query if isinstance(query, list) else [query]
@@ -32,6 +36,7 @@ def read(
 
     monkeypatch.setattr(pages, "read_rows", rows)
     monkeypatch.setattr(pages, "_count_without_query", lambda *_: None)
+    monkeypatch.setattr(pages, "_from_zero", lambda *_: set(from_zero))
     monkeypatch.setattr(pages, "require_fields", lambda *_: None)
     skipped = Skipped()
     return list(read_pages(None, skipped)), skipped  # type: ignore[arg-type]
@@ -47,6 +52,30 @@ def test_an_ordinal_that_is_no_place_costs_its_item_only(monkeypatch: pytest.Mon
     tally = Tally()
     tally.add(found)
     assert [(e.item, e.seen) for e in tally.estimates("sdbn")] == [("a", 1), ("b", 0), ("c", 0)]
+
+
+def test_places_from_0_and_from_1_are_of_one_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """COEC would expect of an app's second place what the web's first gets."""
+    asked = {"query_id": "1", "user_query": "kettle", "query_response_hit_ids": ["a", "b", "c"]}
+    app = [
+        event("impression", "a", 0, application="app"),
+        event("impression", "b", 1, application="app"),
+    ]
+    web = [event("impression", "a", 1, application="web"), event("impression", "b", 2)]
+    unknown = [event("impression", "a", 0, application="web"), event("impression", "c")]
+    for events, places in (
+        (app, {"a": 1, "b": 2}), (web, {"a": 1, "b": 2}), ([], {"a": 1, "b": 2, "c": 3}),
+        (unknown, {"c": 3}),
+    ):  # fmt: skip
+        (page,), skipped = read(monkeypatch, asked, events, "app")
+        assert page.items == places
+        assert skipped == ({"impressions without a place": 1} if events is unknown else {})
+
+
+def test_an_application_that_counts_from_0_is_told_by_most_of_its_pages() -> None:
+    assert zero_based({"app": 5, "odd": 1, "new": 1}, {"app": 10, "odd": 9, "web": 7}) == {
+        "app", "new",
+    }  # fmt: skip
 
 
 def test_a_query_that_is_not_ubi_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +98,7 @@ def test_of_a_long_response_the_first_five_hundred_were_shown(
     asked = {"query_id": "1", "user_query": "kettle", "query_response_hit_ids": hits}
     clicks = [event("click", "item-499"), event("click", "item-9999")]
     (page,), skipped = read(monkeypatch, asked, clicks)
-    assert page.items == {item: place for place, item in enumerate(hits[:500])}
+    assert page.items == {item: place for place, item in enumerate(hits[:500], 1)}
     assert page.clicked == {"item-499"}
     assert skipped["items beyond place 500"] == 9_500
 
@@ -95,7 +124,7 @@ def test_documents_of_one_query_are_read_in_order_of_time(monkeypatch: pytest.Mo
     ]
     named = [{"query_id": "1", "user_query": "kettle"} | row for row in asked]
     (page,), skipped = read(monkeypatch, named, [event("click", "d")])
-    assert page == Page("kettle", {"a": 0, "b": 1, "c": 2, "d": 3}, frozenset("d"))
+    assert page == Page("kettle", {"a": 1, "b": 2, "c": 3, "d": 4}, frozenset("d"))
     assert not skipped
 
 

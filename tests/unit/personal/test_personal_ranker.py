@@ -127,6 +127,9 @@ def test_it_knows_what_users_had_together(tmp_path: Path) -> None:
     assert model.likely([Event("tea", "view"), *others], 5) == []
     assert model.likely([Event("茶", "view"), *others[1:], Event("tea", "view")], 5) == ["cup"]
     assert model.likely([], 2) == ["tea", "cup"]
+    # What is left out takes no place of what is not.
+    assert model.likely([Event("tea", "view")], 1, {"cup", "b"}) == ["茶"]
+    assert model.likely([], 2, {"tea"}) == ["cup", "茶"]
     assert model.likely([*others, Event("tea", "view")], 1) == ["cup"]
 
 

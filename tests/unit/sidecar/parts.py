@@ -4,7 +4,7 @@ Texts become bags of words: the vector counts words, so a cosine is word overlap
 order can be seen by eye.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -155,8 +155,11 @@ class WordTaste:
         default_factory=list
     )
     error: Exception | None = None
-    # Of whose items it was asked what goes with them.
+    # Of whose items it was asked what goes with them, and without which.
     likely_of: list[list[str]] = field(default_factory=list)
+    without: list[set[str]] = field(default_factory=list)
+    # Items that nobody else had.
+    unheard_of: set[str] = field(default_factory=set)
 
     def score(
         self,
@@ -177,8 +180,11 @@ class WordTaste:
             raise self.error
         return np.asarray((event_vectors @ vectors.T > 0).sum(axis=0), np.float32)
 
-    def likely(self, events: Sequence[Event], most: int) -> list[str]:
+    def likely(self, events: Sequence[Event], most: int, without: Collection[str]) -> list[str]:
         self.likely_of.append([event.item_id for event in events])
+        self.without.append(set(without))
+        if self.unheard_of.intersection(event.item_id for event in events):
+            return []
         return (["D", "gone", "A"] if events else ["popular", "B"])[:most]
 
     def fit(self, scores: Floats) -> Floats:

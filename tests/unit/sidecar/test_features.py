@@ -219,6 +219,26 @@ async def test_a_large_basket_makes_no_more_than_a_profile() -> None:
     assert [row.item_id for row in found.interactions] == [str(number) for number in range(100)]
 
 
+async def test_what_an_item_repeats_pushes_out_nothing() -> None:
+    """Such as a player that says every ten seconds that it is still watched."""
+    client = Client({})
+    client.events = [
+        *(hit("watch", 5_000 - n, event_attributes={"object": {"object_id": "film"}})
+          for n in range(400)),
+        hit("purchase", 4_000, event_attributes={"object": {"object_id": "film"}}),
+        hit("view", 3_000, **FLAT), hit("search", 2_000, user_query="kettle"),
+        hit("search", 1_000, user_query="kettle"),
+    ]  # fmt: skip
+    found = await features(client).events("ann", 5.0)
+    assert found.interactions == (
+        Interaction("film", "purchase", 5_000),
+        Interaction("A", "view", 3_000),
+        Interaction("", "search", 2_000, "kettle"),
+        Interaction("", "search", 1_000, "kettle"),
+    )
+    assert client.searched[1]["size"] == 500
+
+
 async def test_events_of_an_item_or_a_query_come_before_others() -> None:
     client = Client({})
     await features(client).events("ann", 5.0)

@@ -144,6 +144,36 @@ async def test_encode_names_what_those_who_did_the_same_have(made: Bench, taste:
     assert answer.encodings[0].vector
 
 
+async def test_what_was_bought_or_blocked_long_ago_is_not_named(
+    made: Bench, taste: WordTaste
+) -> None:
+    """The newest events alone don't say what somebody has."""
+    long_ago = {"purchased": frozenset({"D", "lamp"}), "blocked_items": frozenset({"A"})}
+    made.catalogue.users["old"] = Profile(
+        interactions=(Interaction("C", "click", HOUR),), **long_ago
+    )
+    made.catalogue.users["back"] = Profile(**long_ago)
+    inputs = [pb.EncodeInput(user=pb.User(id=name), collaborative=2) for name in ("old", "back")]
+    async with serving(made) as stub:
+        await stub.Encode(pb.EncodeRequest(index="shop", inputs=inputs))
+    assert taste.likely_of == [["C"], []]
+    assert taste.without == [{"A", "D", "lamp"}] * 2
+
+
+async def test_who_did_what_says_nothing_gets_what_a_new_user_gets(
+    made: Bench, taste: WordTaste
+) -> None:
+    """Nothing of it is in the index, and nobody else did the same."""
+    taste.unheard_of = {"discontinued"}
+    gone = Profile(interactions=(Interaction("discontinued", "purchase", HOUR),))
+    made.catalogue.users["gone"] = gone
+    inputs = [pb.EncodeInput(user=pb.User(id=name), collaborative=2) for name in ("gone", "nobody")]
+    async with serving(made) as stub:
+        answer = await stub.Encode(pb.EncodeRequest(index="shop", inputs=inputs))
+    for encoding in answer.encodings:
+        assert list(encoding.collaborative) == ["popular", "B"]
+
+
 def _fails(taste: WordTaste) -> None:
     taste.error = RuntimeError("broken")
 

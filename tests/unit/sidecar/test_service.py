@@ -21,6 +21,7 @@ from neuralrank.errors import InvalidInput
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.deadline import Deadline
+from sidecar.domain import Interaction, Profile
 from sidecar.rpc.incoming import Incoming
 from sidecar.rpc.methods import add_ranking
 from sidecar.rpc.service import RankingService
@@ -432,6 +433,8 @@ async def test_interests_of_a_user_are_told_apart(bench: Bench) -> None:
         (pb.EncodeInput(item_id="A", collaborative=2), "is 2, of item_id"),
         (pb.EncodeInput(user=pb.User(id="u"), collaborative=1_001), "is 1001; allowed are 0 to"),
         (pb.EncodeInput(interests=2), "is 2, of nothing"),
+        (pb.EncodeInput(query="phone", list_blocked=True), "is True, of query; only a user"),
+        (pb.EncodeInput(item_id="A", list_purchased=True), "is True, of item_id"),
     ],
 )
 async def test_interests_that_cannot_be_are_refused(
@@ -441,8 +444,29 @@ async def test_interests_that_cannot_be_are_refused(
         with pytest.raises(grpc.RpcError) as caught:
             await stub.Encode(pb.EncodeRequest(index="shop", inputs=[entry]))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    details = (caught.value.details() or "").removeprefix("inputs[0].")
-    assert details.removeprefix("interests ").removeprefix("collaborative ").startswith(said)
+    named, _, details = (caught.value.details() or "").removeprefix("inputs[0].").partition(" ")
+    assert getattr(entry, named)
+    assert details.startswith(said)
+
+
+async def test_what_a_user_is_not_to_be_shown_is_named_on_request() -> None:
+    catalogue = shop()
+    clicked = (Interaction("C", "click", 1),)
+    never = {
+        "purchased": frozenset({"b2", "b1", "both"}),
+        "blocked_items": frozenset({"z", "both"}),
+    }
+    catalogue.users = {"u": Profile(clicked, **never), "back": Profile(**never)}
+    bench = Bench(catalogue)
+    asked = [{}, {"list_purchased": True}, {"list_blocked": True, "list_purchased": True}]
+    inputs = [
+        pb.EncodeInput(user=pb.User(id=name), **flags) for name in ("u", "back") for flags in asked
+    ]
+    async with serving(bench) as stub:
+        answer = await stub.Encode(pb.EncodeRequest(index="shop", inputs=inputs))
+    named = [list(encoding.excluded) for encoding in answer.encodings]
+    assert named == [[], ["b1", "b2", "both"], ["both", "z", "b1", "b2"]] * 2
+    await bench.close()
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,25 @@ def test_a_basket_is_an_event_for_each_item(attributes: dict[str, Any]) -> None:
     assert {event.ordinal for event in events} == {ordinal}
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"event_attributes": {"object": {"object_id": ["A", "B"]}, "shop": 7}},
+        {"event_attributes": {"object": [{"object_id": "A"}, {"object_id": "B"}]}},
+        {"event_attributes.object.object_id": ["A", "B"], "event_attributes": {"shop": 7}},
+    ],
+)
+def test_a_basket_is_loaded_as_it_came(attributes: dict[str, Any]) -> None:
+    row = {"action_name": "purchase", "user_id": "u", "timestamp": 0, **attributes}
+    (record,) = ubi.parse([json.dumps(row)])
+    assert isinstance(record, ubi.Record)
+    assert record.document == row | {"timestamp": "1970-01-01T00:00:00Z"}
+    bad = json.dumps(row | {"event_attributes.position.ordinal": -1})
+    (refused,) = ubi.parse([bad])
+    assert isinstance(refused, ubi.Rejected)
+    assert "ordinal: got '-1'" in refused.reason or "ordinal: got -1" in refused.reason
+
+
 def test_an_event_of_one_item_or_none_is_read_as_it_is() -> None:
     (plain,) = ubi.Event.each(EVENT)
     assert plain == ubi.Event.from_row(EVENT)

@@ -166,7 +166,7 @@ TIMES = Times(100, 200)
 
 def sequences(*acts: tuple[int, str, str]) -> list[tuple[str, list[str], list[str]]]:
     events = [act("", at, action, item, "u") for at, action, item in acts]
-    rows = read_sequences(logs([], events), set(TITLES), TIMES).to_pylist()
+    rows = read_sequences(logs([], events), set(TITLES), TIMES, {}).to_pylist()
     return [(row["split"], row["items"], row["actions"]) for row in rows]
 
 
@@ -206,7 +206,7 @@ def test_what_a_user_blocks_is_no_step_of_theirs(action: str) -> None:
     assert sequences((10, "click", "k1"), (20, action, "k1")) == []
     events = [act("", 20, action, "k1", "u"), act("", 130, action, "gone", "v")]
     found = read_blocked(
-        logs([], [*events, act("", 9, action, "k1"), act("", 9, "click", "k1", "u")]), TIMES
+        logs([], [*events, act("", 9, action, "k1"), act("", 9, "click", "k1", "u")]), TIMES, {}
     )
     assert [tuple(row.values()) for row in found.to_pylist()] == [
         ("u", "k1", "train"), ("v", "gone", "dev"),
@@ -231,6 +231,29 @@ def test_what_is_learned_from_is_what_serves(acts: list[str], action: str | None
     assert [(event.item_id, event.action) for event in serves] == (
         [("k1", action)] if action else []
     )
+
+
+def test_a_pages_own_click_is_not_in_the_history_that_it_is_ranked_with() -> None:
+    """The server stamps the query, and the client's clock, which stamps the click, is behind."""
+    asked = [{"query_id": "p1", "time": 100, "user_query": "kettle", "user": "u"}]
+    events = [
+        act("", 50, "click", "k9", "u"), *shown("p1", 70, "k1", "k2", "k3", user="u"),
+        act("p1", 80, "view", "k3", "u"), act("p1", 90, "click", "k2", "u"),
+        act("p1", 95, "dislike", "k1", "u"),
+    ]  # fmt: skip
+    parts = {"dev_until": "1970-01-01T00:00:00.200Z", "shares": Shares(0, 0)}
+    made = build(logs(asked, events), train_until="1970-01-01T00:00:00.200Z", **parts)
+    (page,) = set(made.impressions["time"].to_pylist())
+    (steps,) = made.sequences.to_pylist()
+    before = [item for item, at in zip(steps["items"], steps["times"], strict=True) if at < page]
+    assert (before, steps["items"]) == (["k9"], ["k9", "k3", "k2"])
+    # Nor in the part before its own.
+    shows = {"p1": 100}
+    rows = read_sequences(logs(asked, events), set(TITLES), Times(100, 200), shows).to_pylist()
+    assert [(row["split"], row["items"]) for row in rows] == [
+        ("train", ["k9"]), ("dev", ["k9", "k3", "k2"]),
+    ]  # fmt: skip
+    assert read_blocked(logs([], events), Times(100, 200), shows)["split"].to_pylist() == ["dev"]
 
 
 def test_what_goes_on_in_the_next_part_is_as_it_was_in_its_own() -> None:

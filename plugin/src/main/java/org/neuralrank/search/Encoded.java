@@ -16,12 +16,19 @@ import org.neuralrank.v1.Interest;
  * What the sidecar made vectors of: one of a query, an item or a photo, one for each interest of a user; or the reason
  * why there is none.
  *
- * @param vectors the one that counts most first; empty if there is none
- * @param likely  ids of items that those who did the same as a user have, likeliest first; empty if nobody knows
- * @param missing why there is none, in words
- * @param encoder who made them, as name@hash
+ * @param vectors  the one that counts most first; empty if there is none
+ * @param likely   ids of items that those who did the same as a user have, likeliest first; empty if nobody knows
+ * @param excluded ids of items that the user is not to be shown
+ * @param missing  why there is none, in words
+ * @param encoder  who made them, as name@hash
  */
-record Encoded(List<Vector> vectors, List<String> likely, String missing, String encoder) {
+record Encoded(
+    List<Vector> vectors,
+    List<String> likely,
+    List<String> excluded,
+    String missing,
+    String encoder
+) {
 
     /** @param share how much of what is wanted it stands for; of all vectors 1 */
     record Vector(float[] values, double share) {}
@@ -54,8 +61,13 @@ record Encoded(List<Vector> vectors, List<String> likely, String missing, String
         if (vectors.isEmpty() && !encoding.getVector().isEmpty()) {
             vectors.add(new Vector(values(encoding.getVector(), reply.getEncoder(), dimensions), 1));
         }
-        List<String> likely = List.copyOf(encoding.getCollaborativeList());
-        return new Encoded(List.copyOf(vectors), likely, encoding.getMissing(), reply.getEncoder());
+        return new Encoded(
+            List.copyOf(vectors),
+            List.copyOf(encoding.getCollaborativeList()),
+            List.copyOf(encoding.getExcludedList()),
+            encoding.getMissing(),
+            reply.getEncoder()
+        );
     }
 
     private static float[] values(ByteString packed, String encoder, int dimensions) throws SidecarException {

@@ -37,12 +37,13 @@ public final class Pipelines {
     /**
      * What comes after {@code neural_recall}.
      *
-     * @param mayDrop whether {@code neural_rank} may drop hits whoever searches, for filters of its own
-     * @param later   request processors that may ask for more than the query as {@code neural_recall} sees it
+     * @param mayDrop           whether {@code neural_rank} may drop hits whoever searches, for filters of its own
+     * @param excludesPurchased whether it drops what the user has bought, where the request does not say
+     * @param later             request processors that may ask for more than the query as {@code neural_recall} sees it
      */
-    public record Rest(boolean mayDrop, Set<String> later) {
+    public record Rest(boolean mayDrop, boolean excludesPurchased, Set<String> later) {
         /** Nothing is known, as of a pipeline that came with the search. */
-        public static final Rest UNKNOWN = new Rest(true, Set.of());
+        public static final Rest UNKNOWN = new Rest(true, false, Set.of());
     }
 
     private final Supplier<ClusterState> clusterState;
@@ -112,13 +113,20 @@ public final class Pipelines {
             }
             isAfter |= RecallProcessor.TYPE.equals(processor.getKey());
         }
-        boolean mayDrop = processors(definition, "response_processors").stream()
+        List<? extends Map<?, ?>> ranks = processors(definition, "response_processors").stream()
+            .filter(processor -> RankProcessor.TYPE.equals(processor.getKey()))
+            .map(Map.Entry::getValue)
+            .filter(Map.class::isInstance)
+            .map(config -> (Map<?, ?>) config)
+            .toList();
+        boolean mayDrop = ranks.stream()
+            .anyMatch(config -> config.containsKey("filters") || config.containsKey("min_score"));
+        boolean excludesPurchased = ranks.stream()
             .anyMatch(
-                processor -> RankProcessor.TYPE.equals(processor.getKey())
-                    && processor.getValue() instanceof Map<?, ?> config
-                    && (config.containsKey("filters") || config.containsKey("min_score"))
+                config -> config.get("filters") instanceof Map<?, ?> filters
+                    && Boolean.TRUE.equals(filters.get("exclude_purchased"))
             );
-        return new Rest(mayDrop, later);
+        return new Rest(mayDrop, excludesPurchased, later);
     }
 
     private static List<? extends Map.Entry<?, ?>> processors(Map<String, Object> definition, String kind) {

@@ -110,13 +110,13 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
             int timeoutMs = options.integer("timeout_ms", node.timeoutMs().getAsInt());
             // Half of the time, so that Rank always has the other half.
             int budgetMs = Math.max(1, timeoutMs / 2);
-            recall = VectorLeg.ofTexts(node, options, asked, target, rest.later()).start(request, budgetMs);
+            recall = VectorLeg.ofTexts(node, options, asked, target, rest).start(request, budgetMs);
             if (!asked.similarTo().isEmpty()) {
                 Indices.Target photos = node.indices().apply(request, Indices.PHOTOS);
                 // Not every index has photos, and nothing is lacking without them.
                 if (photos.hasVectors()) {
                     recall = recall.with(
-                        VectorLeg.ofPhotos(node, options, asked, photos, rest.later()).start(request, budgetMs)
+                        VectorLeg.ofPhotos(node, options, asked, photos, rest).start(request, budgetMs)
                     );
                 }
             }

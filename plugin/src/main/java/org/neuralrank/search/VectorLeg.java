@@ -71,7 +71,7 @@ final class VectorLeg {
     private final Options options;
     private final Asked asked;
     private final Indices.Target target;
-    private final Set<String> later;
+    private final Pipelines.Rest rest;
     private final boolean ofPhotos;
 
     private VectorLeg(
@@ -79,25 +79,25 @@ final class VectorLeg {
         Options options,
         Asked asked,
         Indices.Target target,
-        Set<String> later,
+        Pipelines.Rest rest,
         boolean ofPhotos
     ) {
         this.node = node;
         this.options = options;
         this.asked = asked;
         this.target = target;
-        this.later = later;
+        this.rest = rest;
         this.ofPhotos = ofPhotos;
     }
 
-    /** @param later processors that may yet ask for more than the query does now */
-    static VectorLeg ofTexts(Node node, Options options, Asked asked, Indices.Target target, Set<String> later) {
-        return new VectorLeg(node, options, asked, target, later, false);
+    /** @param rest of the pipeline: what comes after */
+    static VectorLeg ofTexts(Node node, Options options, Asked asked, Indices.Target target, Pipelines.Rest rest) {
+        return new VectorLeg(node, options, asked, target, rest, false);
     }
 
     /** @param target what is known of the indices' field of photos */
-    static VectorLeg ofPhotos(Node node, Options options, Asked asked, Indices.Target target, Set<String> later) {
-        return new VectorLeg(node, options, asked, target, later, true);
+    static VectorLeg ofPhotos(Node node, Options options, Asked asked, Indices.Target target, Pipelines.Rest rest) {
+        return new VectorLeg(node, options, asked, target, rest, true);
     }
 
     private String field() {
@@ -124,9 +124,9 @@ final class VectorLeg {
         } else if (!target.hasVectors()) {
             String lacks = "no index of this search has a knn_vector field [" + field() + "]";
             recall.complete(ignoresUnmapped() ? Neighbours.NONE : without(Reason.NOT_APPLICABLE, lacks));
-        } else if (!later.isEmpty()) {
-            String detail = "neighbours can't be held to what comes after neural_recall and may ask for more: " + later
-                + "; let neural_recall be the last request processor";
+        } else if (!rest.later().isEmpty()) {
+            String detail = "neighbours can't be held to what comes after neural_recall and may ask for more: "
+                + rest.later() + "; let neural_recall be the last request processor";
             recall.complete(without(Reason.NOT_APPLICABLE, detail));
         } else if (request.source().minScore() != null) {
             recall.complete(
@@ -199,6 +199,10 @@ final class VectorLeg {
             if (options.flag("collaborative", true)) {
                 input.setCollaborative(mostCollaborative());
             }
+            // What neural_rank will drop would take the places of what it would not.
+            Options filters = options.inner("filters");
+            input.setListBlocked(true)
+                .setListPurchased(filters.flag("exclude_purchased", rest.excludesPurchased()));
         }
         String encoder = options.text("encoder", "");
         if (encoder.isEmpty() && target.name().isEmpty() && target.encoders().size() == 1) {
@@ -257,7 +261,7 @@ final class VectorLeg {
             }
             // Conditions may leave few of the ids, or none; a page has enough candidates all the same.
             int wanted = filter == null ? k() - ids.size() : k();
-            steps.addAll(nearest(search, filter, shown, encoded.vectors(), wanted));
+            steps.addAll(nearest(search, filter, shown, encoded, wanted));
         } catch (Exception e) {
             // What the k-NN plugin says about a clause it can't parse, or that there is no such plugin.
             String detail = "this node can't read a knn clause: " + e.getMessage();
@@ -292,25 +296,25 @@ final class VectorLeg {
 
     /**
      * A search for the neighbours of each vector, which together want so many: of each as many as its share. One that
-     * comes to none is left out.
+     * comes to none is left out. Nothing that is excluded is among them.
      */
     private List<Step> nearest(
         SearchRequest search,
         QueryBuilder filter,
         List<QueryBuilder> shown,
-        List<Encoded.Vector> vectors,
+        Encoded encoded,
         int together
     ) throws IOException {
         List<Step> steps = new ArrayList<>();
         double share = 0;
         int before = 0;
-        for (Encoded.Vector vector : vectors) {
+        for (Encoded.Vector vector : encoded.vectors()) {
             share += vector.share();
             int until = (int) Math.min(together, Math.round(together * share));
             int wanted = until - before;
             before = until;
             if (wanted > 0) {
-                QueryBuilder near = clause(vector.values(), wanted, filter);
+                QueryBuilder near = clause(vector.values(), wanted, filter, encoded.excluded());
                 int most = Math.min(wanted, target.maxResultWindow());
                 steps.add(new Step(copy(search, near, shown, most), Map.of()));
             }
@@ -378,11 +382,16 @@ final class VectorLeg {
         return without(why.reason(), why.detail());
     }
 
-    private QueryBuilder clause(float[] vector, int wanted, QueryBuilder filter) throws IOException {
+    /**
+     * @param excluded ids that are looked past: as many more are looked for in the graph. In the clause's filter they
+     *                 would cost a pass over the whole index, however few they are.
+     */
+    private QueryBuilder clause(float[] vector, int wanted, QueryBuilder filter, List<String> excluded)
+        throws IOException {
         try (XContentBuilder json = XContentBuilder.builder(XContentType.JSON.xContent())) {
             json.startObject().startObject("knn").startObject(field());
             json.array("vector", vector);
-            json.field("k", explored(wanted));
+            json.field("k", Math.min(MOST_NEIGHBOURS, explored(wanted) + excluded.size()));
             // Indices without the field have no neighbours; they must not fail those that have.
             json.field("ignore_unmapped", true);
             if (filter != null) {
@@ -390,7 +399,11 @@ final class VectorLeg {
                 filter.toXContent(json, ToXContent.EMPTY_PARAMS);
             }
             json.endObject().endObject().endObject();
-            return Clauses.parse(json, node.registry());
+            QueryBuilder near = Clauses.parse(json, node.registry());
+            return excluded.isEmpty()
+                ? near
+                : new BoolQueryBuilder().must(near)
+                    .mustNot(QueryBuilders.idsQuery().addIds(excluded.toArray(String[]::new)));
         }
     }
 

@@ -58,6 +58,7 @@ public class PipelinesTest {
         Map<String, PipelineConfiguration> defined = new HashMap<>();
         defined.put("bare", pipeline("bare", RECALL, "{\"bundle\":\"none\"}"));
         defined.put("filters", pipeline("filters", ONLY_APPLE + "," + RECALL, "{\"filters\":{\"max_price\":5}}"));
+        defined.put("unbought", pipeline("unbought", RECALL, "{\"filters\":{\"exclude_purchased\":true}}"));
         defined.put("least", pipeline("least", RECALL, "{\"min_score\":0.5}"));
         defined.put("later", pipeline("later", RECALL + ",{\"oversample\":{}}," + ONLY_APPLE, "{}"));
         ClusterState state = ClusterState.builder(new ClusterName("c"))
@@ -84,6 +85,13 @@ public class PipelinesTest {
         assertFalse(named("bare").mayDrop());
         assertTrue(named("filters").mayDrop());
         assertTrue(named("least").mayDrop());
+    }
+
+    @Test
+    public void whetherItDropsWhatWasBoughtIsRead() {
+        assertFalse(named("bare").excludesPurchased());
+        assertFalse(named("filters").excludesPurchased());
+        assertTrue(named("unbought").excludesPurchased());
     }
 
     @Test

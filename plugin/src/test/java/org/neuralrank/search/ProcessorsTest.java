@@ -633,6 +633,40 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void whatAUserIsNotToBeShownTakesNoNeighboursPlace() throws Exception {
+        server.encode = request -> FakeSidecar.interests(1)
+            .toBuilder()
+            .setEncodings(
+                0,
+                FakeSidecar.interests(1).getEncodings(0).toBuilder().addAllExcluded(List.of("bought", "blocked"))
+            )
+            .build();
+        search(request(new SearchSourceBuilder(), Map.of("user_id", "A")));
+        BoolQueryBuilder near = (BoolQueryBuilder) vectorSearches.get(0).source().query();
+        assertEquals(Set.of("bought", "blocked"), ((IdsQueryBuilder) near.mustNot().get(0)).ids());
+        assertEquals(5, vectorSearches.get(0).source().size());
+        assertEquals("as many more are found", 22, ((Map<?, ?>) clauses.get(0).get("text_vector")).get("k"));
+    }
+
+    @Test
+    public void whatIsBoughtIsAskedForWhereThePageWillNotHaveIt() throws Exception {
+        Map<String, Object> without = Map.of("user_id", "A", "filters", Map.of("exclude_purchased", true));
+        Map<String, Object> with = Map.of("user_id", "A", "filters", Map.of("exclude_purchased", false));
+        search(request(new SearchSourceBuilder(), Map.of("user_id", "A")));
+        search(request(new SearchSourceBuilder(), without));
+        pipeline = new Pipelines.Rest(true, true, Set.of());
+        search(request(new SearchSourceBuilder(), Map.of("user_id", "A", "filters", Map.of("max_price", 9))));
+        search(request(new SearchSourceBuilder(), with));
+        assertEquals(
+            List.of(false, true, true, false),
+            server.encoded.stream().map(each -> each.getInputs(0).getListPurchased()).toList()
+        );
+        server.encoded.forEach(each -> assertTrue(each.getInputs(0).getListBlocked()));
+        search(request(match("x"), without));
+        assertFalse("of a user only", server.encoded.get(4).getInputs(0).getListPurchased());
+    }
+
+    @Test
     public void ofIndicesThatShareIdsNoneLosesWhatIsLikeliest() throws Exception {
         List<Map<String, String>> two = List.of(Map.of(), Map.of());
         target = new Indices.Target("all", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, two);
@@ -967,7 +1001,7 @@ public class ProcessorsTest {
 
     @Test
     public void whereNothingCanBeRankedByThePageIsAllThatIsFetched() throws Exception {
-        pipeline = new Pipelines.Rest(false, Set.of());
+        pipeline = new Pipelines.Rest(false, false, Set.of());
         SearchSourceBuilder source = new SearchSourceBuilder().query(QueryBuilders.termQuery("brand", "B"));
         SearchRequest request = request(source.fetchSource("price", null).from(1).size(2), null);
         // The node cuts the page.
@@ -984,7 +1018,7 @@ public class ProcessorsTest {
 
     @Test
     public void neighboursAreNotSearchedWhereALaterProcessorMayAskForMore() throws Exception {
-        pipeline = new Pipelines.Rest(false, Set.of("filter_query"));
+        pipeline = new Pipelines.Rest(false, false, Set.of("filter_query"));
         SearchResponse response = search(request(match("x"), null));
         assertEquals(List.of("c", "b", "a"), ids(response));
         assertEquals(List.of("not_applicable"), reasons(response));

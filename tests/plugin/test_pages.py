@@ -159,7 +159,7 @@ def test_pages_go_on_after_the_window_and_no_hit_is_missed_or_comes_twice(
     assert flat[:ranked] == ids(searches.ranked({**body, "size": ranked}))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     window=st.integers(1, 45),
     k=st.integers(1, 15),

@@ -969,7 +969,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(REQUESTS)
 def test_whatever_is_asked_the_answer_is_whole_and_in_bounds(made: pb.RankRequest) -> None:
     async def run() -> Ranking:

@@ -119,7 +119,7 @@ class AnyTraffic(RuleBasedStateMachine):
 
 
 TestAnyTraffic = AnyTraffic.TestCase
-TestAnyTraffic.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestAnyTraffic.settings = settings(max_examples=60, stateful_step_count=25)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), LENGTHS), min_size=1, max_size=6))
@@ -375,7 +375,7 @@ class FullHouse(RuleBasedStateMachine):
 
 
 TestFullHouse = FullHouse.TestCase
-TestFullHouse.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestFullHouse.settings = settings(max_examples=60, stateful_step_count=25)
 
 
 def test_a_query_is_not_refused_for_pairs_nor_a_small_request_for_a_large_one() -> None:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from opensearchpy import OpenSearch
 
@@ -35,6 +36,9 @@ os.environ["NEURALRANK_SIDECAR_MAX_BUSY_PERCENT"] = "100"
 # A shell has what it runs in the background ignore Ctrl-C, and so would all that tests start and
 # then interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# On a busy machine any example may take long; a test that hangs has pytest's timeout.
+hypothesis.settings.register_profile("neuralrank", deadline=None)
+hypothesis.settings.load_profile("neuralrank")
 
 
 # What every command of the tests runs with, besides its own.

@@ -46,7 +46,6 @@ def test_damaged_input_is_refused_or_read_as_the_contract_says(name: str) -> Non
 
     @settings(
         max_examples=FEW if name.startswith("bundle") else MANY,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

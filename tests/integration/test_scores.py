@@ -81,7 +81,7 @@ REQUEST = st.tuples(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(requests=st.lists(REQUEST, min_size=1, max_size=4))
 def test_a_score_depends_on_its_own_pair_alone(
     cross_encoder: CrossEncoder, inference: Inference, requests: list[tuple[str, list[str]]]
@@ -103,7 +103,7 @@ def test_a_score_depends_on_its_own_pair_alone(
         assert scores == pytest.approx(expected, abs=LOGIT_TOLERANCE)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(texts=st.lists(st.sampled_from(TEXTS), min_size=2, max_size=8, unique=True))
 def test_a_vector_depends_on_its_own_text_alone(encoder: Encoder, texts: list[str]) -> None:
     tokens = encoder.tokenise_passages(texts)

@@ -108,3 +108,20 @@ def searches(stack: Settings, opensearch: OpenSearch) -> Iterator[Searches]:
     yield Searches(opensearch)
     with suppress(NotFound):
         opensearch.search_pipeline.delete(id=PIPELINE)
+
+
+@pytest.fixture
+def of_shards(searches: Searches) -> Iterator[str]:
+    """The shop in three shards."""
+    client, name = searches.client, "plugin-three-shards"
+    (live,) = client.indices.get(index=INDEX).values()
+    kept = {"knn": True, "knn.derived_source.enabled": False, "number_of_replicas": 0}
+    if "analysis" in live["settings"]["index"]:
+        kept["analysis"] = live["settings"]["index"]["analysis"]
+    settings = {"index": {**kept, "number_of_shards": 3}}
+    client.indices.delete(index=name, params={"ignore_unavailable": "true"})
+    client.indices.create(index=name, body={"settings": settings, "mappings": live["mappings"]})
+    copied = {"source": {"index": INDEX}, "dest": {"index": name}}
+    client.reindex(body=copied, params={"refresh": "true"})
+    yield name
+    client.indices.delete(index=name)

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from neuralrank.errors import NeuralrankError
+from tests.e2e.shop import INDEX
 from tests.plugin.conftest import QUERY, WINDOW, Searches, ids, report
 
 BODY: dict[str, Any] = {"query": QUERY, "size": 10}
@@ -330,27 +332,92 @@ def test_max_score_is_the_best_of_the_whole_order(searches: Searches) -> None:
     assert first["hits"]["max_score"] == first["hits"]["hits"][0]["_score"]
 
 
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"search_type": "dfs_query_then_fetch"},
-        {"preference": "_local"},
-        {"allow_partial_search_results": "false"},
-        {"request_cache": "true"},
-        {"batched_reduce_size": "2"},
-        {"typed_keys": "true"},
-        {"rest_total_hits_as_int": "true"},
-    ],
-    ids=lambda params: next(iter(params)),
-)
-def test_parameters_of_the_url_are_heeded(
-    searches: Searches, order: list[str], params: dict[str, str]
+def test_words_are_counted_over_all_shards_where_that_is_asked(
+    searches: Searches, of_shards: str
 ) -> None:
-    answer = searches.ranked(BODY, **params)
-    if "search_type" not in params:
-        assert ids(answer) == order
-    if "rest_total_hits_as_int" in params:
-        assert isinstance(answer["hits"]["total"], int)
+    def scores(answer: dict[str, Any]) -> dict[str, float]:
+        return {row["id"]: row.get("retrieval_score") for row in report(answer)["results"]}
+
+    asked = {"search_type": "dfs_query_then_fetch"}
+    body = {**BODY, "size": WINDOW, "ext": {"neural_rank": {"explain": True}}}
+    found = scores(searches.ranked(body, of_shards, **asked))
+    plain = by_id(searches.plain(body, of_shards, **asked))
+    shared = found.keys() & plain.keys()
+    assert shared
+    assert {one: found[one] for one in shared} == pytest.approx(
+        {one: plain[one]["_score"] for one in shared}
+    )
+    without = scores(searches.ranked(body, of_shards))
+    assert any(without[one] != found[one] for one in shared & without.keys())
+
+
+def test_only_the_shards_that_are_preferred_are_searched(
+    searches: Searches, of_shards: str
+) -> None:
+    body = {**BODY, "explain": True}
+    for shard in (0, 2):
+        answer = searches.ranked(body, of_shards, preference=f"_shards:{shard}")
+        assert answer["_shards"]["total"] == 1
+        assert {hit["_shard"] for hit in answer["hits"]["hits"]} == {f"[{of_shards}][{shard}]"}
+
+
+@pytest.mark.parametrize("allowed", ["true", "false"])
+def test_a_page_without_a_shard_is_ranked_or_refused_as_is_asked(
+    searches: Searches, of_shards: str, allowed: str
+) -> None:
+    (one, *_) = ids(searches.plain(BODY, of_shards))
+    script = f"if (doc['_id'].value == '{one}') {{ throw new RuntimeException() }} return true"
+    query = {"bool": {"must": [QUERY], "filter": [{"script": {"script": script}}]}}
+    asked = {"allow_partial_search_results": allowed}
+    if allowed == "false":
+        with pytest.raises(NeuralrankError):
+            searches.any({**BODY, "query": query}, of_shards, **asked)
+        return
+    answer = searches.any({**BODY, "query": query}, of_shards, **asked)
+    assert answer["_shards"]["failed"] == 1
+    assert report(answer)["reranked"]
+    details = [note["detail"] for note in report(answer)["degraded"]]
+    assert "the k-NN search failed on 1 of 3 shards" in details
+    assert ids(answer)
+    assert one not in ids(answer)
+
+
+def test_pages_are_cached_where_that_is_asked(searches: Searches, order: list[str]) -> None:
+    def lookups() -> int:
+        stats = searches.client.indices.stats(index=INDEX, metric="request_cache")
+        counts = stats["_all"]["total"]["request_cache"]
+        return int(counts["hit_count"] + counts["miss_count"])
+
+    before = lookups()
+    assert ids(searches.ranked(BODY)) == order
+    assert lookups() == before  # only answers without hits are, by themselves
+    assert ids(searches.ranked(BODY, request_cache="true")) == order
+    assert lookups() > before
+
+
+def test_shards_are_reduced_a_few_at_a_time_where_that_is_asked(
+    searches: Searches, of_shards: str
+) -> None:
+    answer = searches.ranked(BODY, of_shards, batched_reduce_size="2")
+    assert answer["num_reduce_phases"] > 1
+    assert "num_reduce_phases" not in searches.ranked(BODY, of_shards)
+
+
+def test_aggregations_and_suggestions_name_their_type_where_that_is_asked(
+    searches: Searches, order: list[str]
+) -> None:
+    suggest = {"words": {"text": "wireles", "term": {"field": "title"}}}
+    body = {**BODY, "aggs": {"brands": {"terms": {"field": "brand.keyword"}}}, "suggest": suggest}
+    answer = searches.ranked(body, typed_keys="true")
+    assert ids(answer) == order
+    assert list(answer["aggregations"]) == ["sterms#brands"]
+    assert list(answer["suggest"]) == ["term#words"]
+
+
+def test_a_total_is_a_number_where_that_is_asked(searches: Searches, order: list[str]) -> None:
+    answer = searches.ranked(BODY, rest_total_hits_as_int="true")
+    assert ids(answer) == order
+    assert answer["hits"]["total"] == searches.plain(BODY)["hits"]["total"]["value"]
 
 
 def test_limits_of_time_and_of_hits_are_kept(searches: Searches, order: list[str]) -> None:

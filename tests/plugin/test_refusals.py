@@ -170,5 +170,7 @@ def test_parts_count_by_place_where_that_is_asked(client: OpenSearch) -> None:
     put(client, {}, {})
     answer = search(client, {"fusion": "rrf", "explain": True})
     possible = {round(61 / (60 + place), 4) for place in range(1, 5)}
-    for result in answer["ext"]["neural_rank"]["results"]:
+    results = answer["ext"]["neural_rank"]["results"]
+    assert len(results) == len(PRODUCTS)
+    for result in results:
         assert round(result["retrieval"], 4) in possible

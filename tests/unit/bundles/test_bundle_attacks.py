@@ -264,7 +264,6 @@ def edited(data: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
 
 @settings(
     max_examples=MUTATIONS,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
@@ -299,7 +298,7 @@ def test_a_bundle_mutated_anyhow_is_refused_or_served_and_nothing_else_happens(
         assert sealed or name == MANIFEST or after == before
 
 
-@settings(max_examples=MUTATIONS, deadline=None)
+@settings(max_examples=MUTATIONS)
 @given(
     field=st.sampled_from(
         ["format", "name", "kind", "languages", "max_tokens", "dimensions", "normalized", "files",

@@ -61,6 +61,12 @@ def test_a_candidate_never_serves_by_being_the_newest() -> None:
     assert (promoted.serving, promoted.canary, promoted.history) == (C, None, (B,))
 
 
+def test_what_served_before_and_is_tried_does_not_stand_by() -> None:
+    """Else its trial would be on all requests if what serves did not load."""
+    state = InService(serving=C, history=(A, B)).trying("canary", Trial(hash=B), published(A, B, C))
+    assert state.order(published(A, B, C)) == [C, A]
+
+
 def test_without_a_pin_again_a_candidate_that_nobody_promoted_stays_one() -> None:
     there = published(A, B, C, D)
     state = InService().promoted(A, published(A)).promoted(C, published(A, B, C))

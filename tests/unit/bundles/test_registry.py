@@ -8,7 +8,7 @@ import pytest
 
 from neuralrank.bundles.bundle import MANIFEST, MODEL, Bundle, write_bundle
 from neuralrank.bundles.registry import Registry
-from neuralrank.errors import InvalidBundle, InvalidInput, NotFound, Unsupported
+from neuralrank.errors import InvalidBundle, InvalidInput, NotFound, Unavailable, Unsupported
 from sidecar.models.plan import Reader
 from tests.unit.answering import answering
 from tests.unit.conftest import tiny_bundle
@@ -376,6 +376,26 @@ def test_a_damaged_copy_of_a_remote_bundle_is_fetched_anew(
     bundle = registry.publish(encoder_bundle)
     bundle.model.write_bytes(b"half")
     assert registry.get(bundle.ref).hash == bundle.hash
+
+
+def test_a_copy_of_a_remote_bundle_that_ends_too_early_is_said_and_not_kept(
+    tmp_path: Path, encoder_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"memory://{tmp_path.name}"
+    Registry(url, cache=tmp_path / "cache").publish(encoder_bundle)
+    registry = Registry(url, cache=tmp_path / "elsewhere")
+    whole = type(registry._fs).get
+
+    def cut(self: Any, source: str, target: str, **more: Any) -> None:
+        whole(self, source, target, **more)
+        (model,) = Path(target).rglob(MODEL)
+        model.write_bytes(model.read_bytes()[:-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(registry._fs), "get", cut)
+        with pytest.raises(Unavailable, match="bytes came"):
+            registry.get(encoder_bundle.ref)
+    assert registry.get(encoder_bundle.ref).ref == encoder_bundle.ref
 
 
 def test_a_fingerprint_changes_with_the_files(tmp_path: Path, encoder_bundle: Bundle) -> None:

@@ -1,4 +1,4 @@
-"""What an encoder's cosines between items are mapped to."""
+"""What an encoder reads of a text, and what its cosines are mapped to."""
 
 from pathlib import Path
 
@@ -15,6 +15,15 @@ def encoder(folder: Path, low: float, high: float) -> Encoder:
     )
 
 
+def test_queries_and_passages_are_read_after_the_prefix_of_their_own(tmp_path: Path) -> None:
+    plain = Encoder.load(tiny_bundle(tmp_path / "plain", "encoder"), threads=1)
+    prefixes = {"query_prefix": "query ", "passage_prefix": "passage "}
+    prefixed = Encoder.load(tiny_bundle(tmp_path / "prefixed", "encoder", **prefixes), threads=1)
+    expected = plain.encode_passages(["query red", "passage red"])
+    assert prefixed.encode_queries(["red"])[0] == pytest.approx(expected[0], abs=1e-6)
+    assert prefixed.encode_passages(["red"])[0] == pytest.approx(expected[1], abs=1e-6)
+
+
 def test_items_are_told_apart_up_to_the_very_same(tmp_path: Path) -> None:
     cosines = np.array([-1.0, 0.8, 0.85, 0.9, 0.92, 0.98, 1.0], np.float32)
     found = encoder(tmp_path, 0.8, 1.0 - 0.1).calibrate_item(cosines)
@@ -23,6 +32,12 @@ def test_items_are_told_apart_up_to_the_very_same(tmp_path: Path) -> None:
         [0, 0, 0.5, 0.5 + 0.05 / 0.3, 0.5 + 0.07 / 0.3, 0.9333, 1], abs=1e-4
     )
     assert (np.diff(found[1:]) > 0).all()
+
+
+def test_what_is_near_a_centroid_is_told_apart_up_to_1_alike(tmp_path: Path) -> None:
+    cosines = np.array([-1.0, 0.8, 0.85, 0.9, 0.95, 1.0], np.float32)
+    found = encoder(tmp_path, 0.8, 0.9).calibrate_centroid(cosines)
+    assert found == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1], abs=1e-6)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.5, 1.5), (0.9, 1.9), (-1.0, 1.0)])

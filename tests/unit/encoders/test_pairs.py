@@ -1,7 +1,7 @@
 """Pairs are put together exactly as the tokenizer itself would."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 
@@ -22,7 +22,6 @@ def roberta(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("style", [lambda _: None, roberta])
-@settings(deadline=None)
 @given(first=TEXTS, second=TEXTS, most=st.integers(14, 40))
 def test_a_pair_is_what_the_tokenizer_makes_of_both_texts(
     style: object, first: str, second: str, most: int

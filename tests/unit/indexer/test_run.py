@@ -18,40 +18,27 @@ BODY: dict[str, Any] = {"settings": {}, "mappings": {}}
 
 
 class Shop(Cluster):
-    """Holds the ids of documents, too; `away` after so many."""
+    """Takes documents; `away` after so many."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
-        self.ids: dict[str, set[str]] = {}
         self.away = False
         monkeypatch.setattr("indexer.run.bulk_write", self.write)
 
     def write(
         self, _: object, index: str, documents: Sequence[tuple[str, Mapping[str, Any]]]
     ) -> list[Any]:
-        self.ids.setdefault(index, set()).update(id for id, _ in documents)
+        self.ids[index].update(id for id, _ in documents)
         if self.away:
             raise Unavailable("OpenSearch is away.")
         return []
-
-    def exists_alias(self, name: str) -> bool:
-        return bool(self.serving(name))
 
     def info(self) -> None: ...
 
     def close(self) -> None: ...
 
-    def count(self, index: str) -> dict[str, int]:
-        return {"count": len(self.ids[index])}
-
     def mget(self, index: str, body: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {"docs": [{"_id": id, "found": id in self.ids[index]} for id in body["ids"]]}
-
-    def serving(self, name: str) -> list[str]:
-        return [index for index, body in self.made.items() if name in body["aliases"]]
-
-    def exists(self, index: str) -> bool:
-        return super().exists(index) or self.exists_alias(index)
 
 
 @pytest.fixture

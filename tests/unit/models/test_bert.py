@@ -115,7 +115,7 @@ def int8_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoder, Cros
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     texts=st.lists(st.text(CHARACTERS, min_size=1, max_size=40), min_size=1, max_size=8),
     query=st.text(CHARACTERS, min_size=1, max_size=10),

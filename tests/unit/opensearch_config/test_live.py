@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from neuralrank.opensearch.packing import PACKED, VECTOR
 from opensearch_config import product_index, with_encoder
-from opensearch_config.live import chosen_settings
+from opensearch_config.live import chosen_settings, over_live
 
 SETTINGS = {
     "uuid": "x",
@@ -52,6 +54,21 @@ def test_an_index_without_vectors_gets_the_fields_of_the_files() -> None:
     ours = product_index("new@111111111111", 7)["mappings"]["properties"]
     assert fields[VECTOR] == ours[VECTOR]
     assert fields[VECTOR]["dimension"] == 7
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ({"auto_expand_replicas": "0-1"}, {"number_of_replicas": 2}),
+        ({"number_of_replicas": "2"}, {"auto_expand_replicas": "0-1"}),
+    ],
+)
+def test_replicas_of_the_files_replace_those_that_were_said_in_the_other_way(
+    theirs: dict[str, Any], ours: dict[str, Any]
+) -> None:
+    found = {"mappings": {}, "settings": {"index": {"refresh_interval": "9s", **theirs}}}
+    body = over_live(found, {"mappings": {}, "settings": {"index": ours}})
+    assert body["settings"] == {"index": {"refresh_interval": "9s", **ours}}
 
 
 def test_what_k_nn_sets_by_itself_was_not_chosen_and_the_opposite_was() -> None:

@@ -92,6 +92,16 @@ def test_a_synonym_filter_that_analyses_documents_too_needs_a_reindex(
     assert words.endswith("needs a reindex")
 
 
+def test_an_analyzer_of_a_teams_own_field_needs_a_reindex(wanted: dict[str, Any]) -> None:
+    shelves = wanted["settings"]["analysis"]["analyzer"]["shelves"] = {"tokenizer": "standard"}
+    live = copy.deepcopy(wanted)
+    live["mappings"]["properties"]["shelf"] = {"type": "text", "analyzer": "shelves"}
+    shelves["tokenizer"] = "whitespace"
+    assert found(wanted, live) == [
+        "analysis.analyzer.shelves.tokenizer is standard, the file says whitespace: needs a reindex"
+    ]
+
+
 def test_a_search_analyzer_that_the_file_lacks_goes(wanted: dict[str, Any]) -> None:
     live = copy.deepcopy(wanted)
     live["mappings"]["properties"]["title"]["search_analyzer"] = "query"

@@ -53,10 +53,10 @@ def vector(text: str) -> Floats:
     return np.asarray(counts / np.linalg.norm(counts), np.float32)
 
 
-def spelled(text: str) -> Tokens:
-    """One token a character: its code point."""
+def spelled(text: str, kind: int = 0) -> Tokens:
+    """One token a character: its code point; all of one type."""
     ids = np.array([ord(sign) for sign in text], np.int32)
-    return Tokens(ids, np.zeros(len(ids), np.int8))
+    return Tokens(ids, np.full(len(ids), kind, np.int8))
 
 
 def read_back(ids: Ids) -> str:
@@ -65,35 +65,37 @@ def read_back(ids: Ids) -> str:
 
 @dataclass
 class WordEncoder:
-    """Counts words."""
+    """Counts words. Calibrated, a cosine of a query is what it is, of items less and of a centroid
+    more."""
 
     ref: str = "words@000000000001"
     backend_name: str = "words"
     dimensions: int = DIMENSIONS
     matryoshka: tuple[int, ...] = ()
+    # What it was given as queries, and as passages.
     calls: list[list[str]] = field(default_factory=list)
-
-    def encode_queries(self, texts: Sequence[str]) -> Floats:
-        self.calls.append(list(texts))
-        return np.stack([vector(text) for text in texts])
+    passages: list[list[str]] = field(default_factory=list)
 
     def tokenise_queries(self, texts: Sequence[str]) -> list[Tokens]:
         return [spelled(text) for text in texts]
 
     def tokenise_passages(self, texts: Sequence[str]) -> list[Tokens]:
-        return self.tokenise_queries(texts)
+        return [spelled(text, kind=1) for text in texts]
 
     def run(self, batch: Sequence[Tokens]) -> Floats:
-        return self.encode_queries([read_back(tokens.ids) for tokens in batch])
+        texts = [read_back(tokens.ids) for tokens in batch]
+        as_passages = any(tokens.types.any() for tokens in batch)
+        (self.passages if as_passages else self.calls).append(texts)
+        return np.stack([vector(text) for text in texts])
 
     def calibrate_query(self, cosines: Floats) -> Floats:
         return np.clip(cosines, 0.0, 1.0)
 
     def calibrate_item(self, cosines: Floats) -> Floats:
-        return np.clip(cosines, 0.0, 1.0)
+        return np.clip(cosines, 0.0, 1.0) ** 2
 
     def calibrate_centroid(self, cosines: Floats) -> Floats:
-        return np.clip(cosines, 0.0, 1.0)
+        return np.sqrt(np.clip(cosines, 0.0, 1.0))
 
 
 @dataclass

@@ -61,6 +61,15 @@ async def test_another_version_is_read_anew(bench: Bench) -> None:
     assert bench.catalogue.reads == ["index", "items shop 1", "items shop 1"]
 
 
+async def test_an_older_version_than_the_one_that_is_kept_is_read_anew(bench: Bench) -> None:
+    index = await bench.items.index("shop", SOON)
+    for version, price in ((9, 100.0), (1, 50.0)):
+        kept = replace(bench.catalogue.contents["A"], version=version, price=price)
+        bench.catalogue.contents["A"] = kept
+        found = await bench.items.get(index, ["A"], SOON, [version])
+        assert found.items["A"].price == price
+
+
 async def test_with_a_version_age_does_not_matter(bench: Bench) -> None:
     version = bench.catalogue.contents["A"].version
     await names(bench.items, "A")
@@ -344,6 +353,31 @@ async def test_what_a_user_likes_follows_an_update_of_the_items(bench: Bench) ->
     assert await interest() == pytest.approx(vector("red kettle"))
 
 
+async def test_what_a_user_likes_follows_the_alias_though_versions_are_alike(bench: Bench) -> None:
+    profile = Profile(interactions=(Interaction("A", "click", 1),))
+    for generation, text in (("shop-1", "apple computer"), ("shop-2", "red kettle")):
+        bench.catalogue.generation = generation
+        bench.catalogue.contents["A"] = item("A", text, version=1)
+        bench.clock.now += 3
+        index = await bench.items.index("shop", SOON)
+        found, _ = await bench.users.taste(profile, index, bench.encoder, SOON)
+        assert found.interest == pytest.approx(vector(text))
+
+
+async def test_what_a_user_likes_is_not_kept_where_items_could_not_be_read(bench: Bench) -> None:
+    index = await bench.items.index("shop", SOON)
+    profile = Profile(interactions=(Interaction("A", "click", 1),))
+    bench.catalogue.error = Unavailable("down")
+    for _ in range(2):
+        found, problem = await bench.users.taste(profile, index, bench.encoder, SOON)
+        assert found.interest is None
+        assert isinstance(problem, Unavailable)
+    bench.catalogue.error = None
+    found, problem = await bench.users.taste(profile, index, bench.encoder, SOON)
+    assert found.interest == pytest.approx(vector("apple computer"))
+    assert problem is None
+
+
 async def test_what_is_blocked_with_the_same_events_is_no_longer_done(bench: Bench) -> None:
     index = await bench.items.index("shop", SOON)
     profile = Profile(interactions=(Interaction("A", "click", 1),))
@@ -439,17 +473,21 @@ async def test_a_failure_reaches_every_waiter_and_is_not_kept() -> None:
     assert await reads.get("key", whole, SOON) == "value"
 
 
-async def test_reads_do_not_pile_up_on_a_cluster_that_hangs() -> None:
-    reads = SharedReads(wait=10.0, limit=2)
+@pytest.mark.parametrize("keys", ["abc", "aaa"], ids=["of three", "of one, each too old to join"])
+async def test_reads_do_not_pile_up_on_a_cluster_that_hangs(keys: str) -> None:
+    clock = Clock()
+    reads = SharedReads(wait=10.0, limit=2, clock=clock)
 
     async def hang() -> None:
         await asyncio.Event().wait()
 
-    for key in ("a", "b"):
+    *begun, refused = keys
+    for key in begun:
         with pytest.raises(DeadlineExceeded):
-            await reads.get(key, hang, Deadline.after(0.0))
+            await reads.get(key, hang, Deadline.after(0.0), 0.5)
+        clock.now += 1.0
     with pytest.raises(Unavailable, match="2 reads from OpenSearch are under way"):
-        await reads.get("c", hang, SOON)
+        await reads.get(refused, hang, SOON, 0.5)
     await reads.close()
 
 

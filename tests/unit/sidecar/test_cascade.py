@@ -329,6 +329,20 @@ async def test_vectors_in_the_request_are_used_without_an_index(bench: Bench) ->
     assert ids(await bench.rank(made)) == ["y", "x"]
 
 
+async def test_beside_a_candidate_that_needs_no_read_others_are_read_by_their_own_version(
+    bench: Bench,
+) -> None:
+    bench.catalogue.contents["D"] = replace(bench.catalogue.contents["D"], version=7)
+    whole = pb.Candidate(
+        id="A", text="apple computer", brand="Apple", price=1_000.0, in_stock=True,
+        category=["computer"], version=3, vector=vector("apple computer").tobytes(),
+    )  # fmt: skip
+    rows = [whole, pb.Candidate(id="D", version=7)]
+    for _ in range(2):
+        await bench.rank(pb.RankRequest(query="phone", index="shop", candidates=rows))
+    assert [read for read in bench.catalogue.reads if read.startswith("items")] == ["items shop 1"]
+
+
 async def test_an_index_of_another_encoder_is_said_and_its_vectors_are_not_used(
     bench: Bench,
 ) -> None:
@@ -386,6 +400,14 @@ async def test_no_cross_encoder_where_none_is_wanted(bench: Bench) -> None:
     assert bench.judge is not None
     assert bench.judge.calls == []
     assert reasons(ranking) == set()
+
+
+async def test_no_cross_encoder_where_relevance_counts_nothing(bench: Bench) -> None:
+    weights = pb.Weights(relevance=0, affinity=0, retrieval=1)
+    ranking = await bench.rank(request(query="computer", options=pb.RankOptions(weights=weights)))
+    assert bench.judge is not None
+    assert bench.judge.calls == []
+    assert bench.judge.ref not in ranking.bundles
 
 
 async def test_the_best_are_read_first_and_no_more_than_asked(bench: Bench) -> None:
@@ -463,6 +485,14 @@ async def test_the_few_that_happen_to_be_cached_do_not_order_the_page(
         )
 
 
+async def test_without_a_query_even_a_few_that_are_cached_are_in_the_order_of_taste(
+    bench: Bench,
+) -> None:
+    await bench.rank(request("A", "C", user="a"))
+    bench.catalogue.error = Unavailable("down")
+    assert ids(await bench.rank(request("C", "x", "y", "A", user="a")))[0] == "A"
+
+
 RULED = pb.Filters(
     attributes=[pb.AttributeRule(name="brand", values=["Apple"])], in_stock_only=True
 )
@@ -486,6 +516,17 @@ async def test_a_rule_keeps_what_could_not_be_read_and_the_answer_says_of_how_ma
         "features_unavailable",
         "2 of 2 candidates were not held to all filters: what these look at was not read",
     )
+
+
+async def test_a_rule_asks_of_what_was_read_though_others_were_not(bench: Bench) -> None:
+    bench.catalogue.contents["C"] = replace(bench.catalogue.contents["C"], category=())
+    await bench.rank(request("C"))
+    bench.catalogue.error = Unavailable("down")
+    rule = pb.AttributeRule(name="category", values=["phone"])
+    options = pb.RankOptions(filters=pb.Filters(attributes=[rule]))
+    ranking = await bench.rank(request("C", "D", options=options))
+    assert ids(ranking) == ["D"]
+    assert [(drop.id, drop.reason.value) for drop in ranking.dropped] == [("C", "attribute_rule")]
 
 
 async def test_after_the_deadline_a_rule_keeps_what_was_not_read(bench: Bench) -> None:
@@ -969,7 +1010,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(REQUESTS)
 def test_whatever_is_asked_the_answer_is_whole_and_in_bounds(made: pb.RankRequest) -> None:
     async def run() -> Ranking:

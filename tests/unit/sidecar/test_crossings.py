@@ -12,7 +12,7 @@ from sidecar.ranking.crossings import crossings
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_sums_are_those_of_comparing_each_with_each(data: st.DataObject) -> None:
     count = data.draw(st.one_of(st.integers(0, 10), st.integers(100, 700)))
     scores = data.draw(

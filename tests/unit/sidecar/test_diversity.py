@@ -67,8 +67,8 @@ def test_the_next_is_the_best_by_score_and_novelty_together() -> None:
     found = diversified(best_first(scores), scores, among(vectors), WordEncoder(), 0.5)
     assert found is not None
     assert found.ranked.tolist() == [0, 2, 1]
-    # By hand: novelty is 1 − the cosine to the nearest one above.
-    novelty = [1.0, 1 - np.cos(0.1), 1.0]
+    # By hand: novelty is 1 − the calibrated cosine to the nearest one above.
+    novelty = [1.0, 1 - np.cos(0.1) ** 2, 1.0]
     assert found.novelty == pytest.approx(novelty, abs=1e-6)
     assert found.scores == pytest.approx((scores + novelty) / 2, abs=1e-6)
 
@@ -112,7 +112,7 @@ async def test_a_variant_of_what_stands_above_makes_way(bench: Bench) -> None:
     assert ids(ranking) == ["1", "3", "2"]
     last = ranking.results[-1].explanation
     assert last is not None
-    assert last.summary.startswith("down 1: is unlike those above less (0.05)")
+    assert last.summary.startswith("down 1: is unlike those above less (0.10)")
 
 
 async def test_the_explanation_adds_up(bench: Bench) -> None:

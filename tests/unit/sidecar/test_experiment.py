@@ -11,7 +11,7 @@ from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.experiments import query_attributes
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import Arm, Experiment, Fusion, Mode, Ranking, Weights
-from sidecar.ranking.experiment import draft, join
+from sidecar.ranking.experiment import coin, draft, join
 from sidecar.rpc.reply import write_ranking
 from sidecar.rpc.wire import read_rank
 from tests.unit.sidecar.parts import WEIGHTS, Bench, WordTaste, ids, request
@@ -108,6 +108,22 @@ def test_teams_are_balanced_on_every_page(a: list[int], order: Random, seed: int
 def test_neither_team_is_first_more_often() -> None:
     first = [draft([1, 2], [2, 1], Random(seed))[0][1] for seed in range(2_000)]
     assert stats.binomtest(first.count("A"), len(first)).pvalue > 1e-4
+
+
+def test_the_coin_falls_anew_for_each_experiment_user_and_query_and_alike_for_the_same() -> None:
+    arm = Arm("", Weights(1, 1, 1), Fusion.WEIGHTS)
+    experiments = [Experiment(name, Mode.INTERLEAVE, {"A": arm, "B": arm}, 1.0) for name in "xy"]
+
+    def falls() -> list[float]:
+        return [
+            coin(experiment, user, query).random()
+            for experiment in (None, *experiments)
+            for user in ("u", "v")
+            for query in ("phone", "computer")
+        ]
+
+    assert len(set(falls())) == 12
+    assert falls() == falls()
 
 
 # --- through Rank

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from neuralrank.errors import InvalidInput, NotFound, Unavailable
@@ -458,7 +458,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON))
 async def test_a_document_of_any_shape_costs_the_others_nothing(odd: dict[str, Any]) -> None:
     client = Client({"a": document(packed=False), "b": document(packed=False) | odd})

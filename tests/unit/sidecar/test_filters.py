@@ -64,6 +64,13 @@ def test_brands_are_compared_without_case() -> None:
     }
 
 
+def test_a_brand_is_the_same_with_a_sharp_s_and_with_two() -> None:
+    rows = {"count": 2, "brands": ["Weiß", "WEIẞ"]}
+    both = {"i0": "blocked_brand", "i1": "blocked_brand"}
+    assert drops(Filters(), Profile(blocked_brands=frozenset({"weiss"})), **rows) == both
+    assert drops(Filters(exclude_brands=frozenset({"weiss"})), **rows) == both
+
+
 def test_of_several_brands_none_may_be_excluded() -> None:
     several = [{"brand": ("Apple", "Beats")}, {"brand": ("dell",)}, None]
     excluded = Filters(exclude_brands=frozenset({"beats"}))

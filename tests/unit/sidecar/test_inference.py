@@ -273,6 +273,18 @@ async def test_many_texts_wait_a_few_at_a_time(model: Held) -> None:
     assert sorted(text for batch in model.batches for text in batch) == texts
 
 
+async def test_of_queries_that_wait_a_few_at_a_time_each_keeps_its_own_vector() -> None:
+    made = inference(queue_tokens=120, query_cache_bytes=9_999)
+    encoder = WordEncoder()
+    queries = ["apple computer", "dell phone", "red kettle", "blue kettle", "huawei phone"]
+    for _ in range(2):
+        rows = await made.encode_queries(encoder, queries, SOON)
+        assert rows == pytest.approx(np.stack([vector(query) for query in queries]))
+    made.close()
+    assert 1 < len(encoder.calls) <= len(queries)  # the second time none
+    assert sorted(text for batch in encoder.calls for text in batch) == sorted(queries)
+
+
 async def test_whoever_waits_at_the_end_is_told(model: Held) -> None:
     made = inference()
     first = asyncio.ensure_future(made.encode_queries(model, ["hold"], SOON))

@@ -67,7 +67,7 @@ async def test_photos_count_half_of_how_alike_two_items_are(bench: Bench) -> Non
     assert {name: image for name, (_, image) in without.items()} == dict.fromkeys("BCD")
     # By text B and D are as near to A: a word of two. The categories are 0.45 of relevance.
     for name in ("B", "D"):
-        text, image = 0.5, found[name][1]
+        text, image = 0.5**2, found[name][1]
         assert image is not None
         gain = 0.55 * ((text + image) / 2 - text)
         assert found[name][0] == pytest.approx(without[name][0] + gain, abs=1e-5)

@@ -117,9 +117,15 @@ class AnyTraffic(RuleBasedStateMachine):
         waiting = [each.lengths[place] for each in self.jobs for place in each.waiting]
         assert (self.queue.entries, self.queue.tokens) == (len(waiting), sum(waiting))
 
+    @invariant()
+    def what_is_counted_of_callers_is_what_waits(self) -> None:
+        # Ahead of one who is new and has more than all of them is all that each of them has.
+        ahead = self.queue.ahead(max(Priority), "nobody", 1_000_000)
+        assert ahead == self.queue.tokens
+
 
 TestAnyTraffic = AnyTraffic.TestCase
-TestAnyTraffic.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestAnyTraffic.settings = settings(max_examples=60, stateful_step_count=25)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), LENGTHS), min_size=1, max_size=6))
@@ -375,7 +381,7 @@ class FullHouse(RuleBasedStateMachine):
 
 
 TestFullHouse = FullHouse.TestCase
-TestFullHouse.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestFullHouse.settings = settings(max_examples=60, stateful_step_count=25)
 
 
 def test_a_query_is_not_refused_for_pairs_nor_a_small_request_for_a_large_one() -> None:
@@ -398,3 +404,15 @@ def test_what_is_ahead_of_a_job_is_what_its_share_leaves() -> None:
     assert made.ahead(Priority.PAIR, "small", 20) == 5 + 10 + 30
     drain(made)
     assert made.ahead(Priority.PAIR, "new", 20) == 0
+
+
+def test_what_a_caller_has_cancelled_is_not_ahead_of_others_and_takes_no_room() -> None:
+    made = queue(most=1_000)
+    made.add(job(10, caller="shop"))  # waits all the time, so that the caller stays known
+    for _ in range(20):
+        gone = job(*[10] * 20, caller="shop")
+        made.add(gone)
+        made.cancel(gone)
+    assert made.ahead(Priority.PAIR, "other", 100) == 10
+    made.add(job(*[90] * 10, caller="other"))
+    assert made.tokens == 910

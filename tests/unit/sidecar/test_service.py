@@ -267,10 +267,10 @@ class Gate(WordEncoder):
         self.entered = threading.Event()
         self.go = threading.Event()
 
-    def encode_queries(self, texts: Any) -> Any:
+    def run(self, batch: Any) -> Any:
         self.entered.set()
         self.go.wait(10)
-        return super().encode_queries(texts)
+        return super().run(batch)
 
 
 async def entered(gate: Gate) -> None:
@@ -359,6 +359,7 @@ async def test_encode_gives_packed_vectors_in_order(bench: Bench) -> None:
     assert "no events" in answer.encodings[2].missing
     assert "has no vector" in answer.encodings[4].missing
     assert (answer.encoder, answer.dimensions) == ("words@000000000001", 8)
+    assert (bench.encoder.calls, bench.encoder.passages) == ([["phone"]], [["dell computer"]])
 
 
 async def test_vectors_are_cut_to_the_index_where_the_encoder_allows_it(bench: Bench) -> None:

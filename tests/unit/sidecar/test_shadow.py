@@ -1,7 +1,8 @@
 """A shadow scores beside the bundle in service, when nobody waits, and says how both agree."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -182,26 +183,47 @@ async def test_a_rank_offers_what_was_read_and_its_answer_is_the_served_bundles(
     assert agreement(shadow).kendall_tau == pytest.approx(1.0)
 
 
-async def test_a_canarys_answers_name_it_and_are_counted_by_arm() -> None:
-    bench = Bench(judge=WordJudge())
-    both = models(WordJudge(ref=CANDIDATE))
-    bench.models.serving = Serving(
-        {**bench.models.serving.loaded, **both.loaded},
+def test_what_is_asked_for_by_its_hash_and_does_not_serve_is_not_compared() -> None:
+    serving = models(WordJudge(ref=CANDIDATE))
+    assert serving.shadow_of(SERVED) is not None
+    promoted = replace(serving, current={"judge": "judge@00000000000f"})
+    assert promoted.shadow_of(SERVED) is None
+
+
+@pytest.fixture
+async def canary() -> AsyncIterator[Bench]:
+    """A candidate answers half of the users."""
+    made = Bench(judge=WordJudge())
+    made.models.serving = Serving(
+        {**made.models.serving.loaded, **models(WordJudge(ref=CANDIDATE)).loaded},
         current={"judge": SERVED, "words": "words@000000000001"},
         canaries={"judge": (CANDIDATE, 50.0)},
     )
-    try:
-        arms = []
-        for number in range(40):
-            answer = await bench.rank(request(query="apple computer", user=f"user-{number}"))
-            arms.append(CANDIDATE in answer.bundles)
-            assert (SERVED in answer.bundles) is not arms[-1]
-    finally:
-        await bench.close()
+    yield made
+    await made.close()
+
+
+async def test_a_canarys_answers_name_it_and_are_counted_by_arm(canary: Bench) -> None:
+    arms = []
+    for number in range(40):
+        answer = await canary.rank(request(query="apple computer", user=f"user-{number}"))
+        arms.append(CANDIDATE in answer.bundles)
+        assert (SERVED in answer.bundles) is not arms[-1]
     for arm, ref, count in (("canary", CANDIDATE, sum(arms)), ("serving", SERVED, 40 - sum(arms))):
         labels = {"bundle": ref, "arm": arm}
-        found = bench.metrics.registry.get_sample_value("neuralrank_arm_requests_total", labels)
+        found = canary.metrics.registry.get_sample_value("neuralrank_arm_requests_total", labels)
         assert found == count > 5
+
+
+async def test_a_user_stays_in_an_arm_of_a_canary_whatever_the_request_is_called(
+    canary: Bench,
+) -> None:
+    for user in ("ann", "ben", "cem", "dot", "eve"):
+        answers = [
+            await canary.rank(request(query="apple computer", user=user, request_id=str(number)))
+            for number in range(8)
+        ]
+        assert len({CANDIDATE in answer.bundles for answer in answers}) == 1
 
 
 @given(

@@ -7,9 +7,12 @@ from hypothesis import strategies as st
 
 from neuralrank.personal.affinity import ACTION_WEIGHTS
 from neuralrank.personal.inputs import Event
+from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import Interaction, Profile
+from sidecar.ranking.score import centroid_match, similarities
 from sidecar.ranking.taste import Taste, done, query_texts, taste
-from tests.unit.sidecar.parts import DIMENSIONS, item, shop, vector
+from sidecar.rpc.wire import read_candidates
+from tests.unit.sidecar.parts import DIMENSIONS, WordEncoder, item, shop, vector
 
 DAY = 86_400_000
 ITEMS = shop().contents
@@ -43,6 +46,21 @@ def test_a_half_life_later_it_counts_half() -> None:
 
 def test_who_comes_back_after_years_is_remembered() -> None:
     assert near(of(Interaction("A", "view", DAY)), "A") == pytest.approx(1.0)
+
+
+def test_each_cosine_is_calibrated_as_what_it_compares() -> None:
+    encoder = WordEncoder()
+    packed = vector("apple computer").tobytes()
+    candidates = read_candidates([pb.Candidate(id="x", vector=packed)], frozenset(), 100)
+    apple, cosine = vector("apple"), 0.5**0.5
+    found = similarities(candidates, encoder, apple, None)
+    similar = similarities(candidates, encoder, apple, None, query_is_item=True)
+    assert found.query_match == pytest.approx(cosine)
+    assert similar.query_match == pytest.approx(cosine**2)
+    assert centroid_match(candidates, encoder, apple) == pytest.approx(cosine**0.5)
+    # Of the user's event with D, an apple phone.
+    liked = similarities(candidates, encoder, None, of(Interaction("D", "click", DAY)))
+    assert liked.event_match == pytest.approx(np.array([[0.5**2]]))
 
 
 def test_an_impression_says_nothing() -> None:

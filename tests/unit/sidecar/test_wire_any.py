@@ -112,7 +112,7 @@ def check(query: RankQuery) -> None:
     assert 0 <= query.weights.cross_encoder <= 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(REQUEST)
 def test_any_message_is_a_query_or_invalid_input(request: pb.RankRequest) -> None:
     try:
@@ -122,7 +122,7 @@ def test_any_message_is_a_query_or_invalid_input(request: pb.RankRequest) -> Non
     check(query)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ENCODE)
 def test_any_encode_message_is_inputs_or_invalid_input(request: pb.EncodeRequest) -> None:
     try:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pyarrow.compute as pc
 import pytest
@@ -20,7 +21,7 @@ from neuralrank.models.bert import write_bert
 from tests.unit.conftest import CONFIG, tiny_tokenizer, tiny_weights
 from tests.unit.trainer.evaluation.shop import ByWords, as_ranked_by, dataset, untracked
 from trainer.dataset import Dataset
-from trainer.evaluation.evaluation import Evaluation, evaluate, held_back
+from trainer.evaluation.evaluation import CLICKS, Evaluation, evaluate, held_back
 from trainer.evaluation.report import report
 from trainer.gate import Rules, checks, measured, promoted
 
@@ -108,6 +109,24 @@ def test_a_gain_in_judgments_does_not_pay_for_clicks(tmp_path: Path) -> None:
     good, bad = ranker(tmp_path, ""), ranker(tmp_path, "phone-2")
     assert bad.clicks is not None
     assert "clicks a page (DR estimate)" in failed(replace(good, clicks=bad.clicks), good)
+
+
+def test_fewer_clicks_within_the_margin_fail_where_they_are_no_chance(tmp_path: Path) -> None:
+    good, bad = ranker(tmp_path, ""), ranker(tmp_path, "phone-2")
+
+    def clicked(evaluation: Evaluation, *pages: float) -> Evaluation:
+        found = evaluation.clicks
+        assert found is not None
+        clicks = np.resize(pages, (200, 1))
+        one = replace(found.estimates[CLICKS], clicks=clicks, weights=None, shown=None)
+        return replace(
+            evaluation, clicks=replace(found, estimates={**found.estimates, CLICKS: one})
+        )
+
+    fewer, before = clicked(good, 0.99), clicked(bad, 1.0)
+    assert failed(fewer, before) == {"clicks a page (DR estimate)"}
+    # As much fewer, and more on some pages than before.
+    assert failed(clicked(good, 0.0, 1.98), before) == set()
 
 
 def test_what_is_asked_for_can_be_more(tmp_path: Path) -> None:

@@ -175,6 +175,14 @@ def test_bad_lines_are_named_and_the_rest_is_read() -> None:
     assert isinstance(found[-1], ubi.Record)
 
 
+def test_an_action_is_of_the_next_line_alone_though_that_can_not_be_read() -> None:
+    action = {"index": {"_index": "ubi_queries", "_id": "q1"}}
+    broken, event = ubi.parse(lines(action, "{broken", EVENT))
+    assert isinstance(broken, ubi.Rejected)
+    assert isinstance(event, ubi.Record)
+    assert (event.index, event.id) == ("ubi_events", ubi.content_id(EVENT))
+
+
 @pytest.mark.parametrize(
     ("document", "expected"),
     [

@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig as HuggingFaceConfig
 from transformers import BertModel
@@ -112,7 +112,6 @@ def test_a_layer_that_passes_its_input_on_changes_nothing(bert: BertModel) -> No
     assert kept_layers(changes, 1) == [0]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.05, 1.0), st.floats(0.05, 1.0))
 def test_the_most_important_stay_and_one_of_each_layer(
     seed: int, heads_share: float, neurons_share: float

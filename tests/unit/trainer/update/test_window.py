@@ -111,7 +111,7 @@ pages = st.lists(
 
 
 @given(pages, st.lists(st.integers(1, 400), max_size=8), st.sampled_from([0, 5, 60]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nothing_is_lost_or_counted_twice_at_any_seam(
     shown: list[tuple[int, bool, list[int], bool, int]], seams: list[int], lag: int
 ) -> None:

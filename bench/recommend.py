@@ -154,6 +154,7 @@ def _page(client: OpenSearch, user: str, way: Mapping[str, Any], size: int) -> P
     }
     for _ in range(_ATTEMPTS):
         page = ask(client, _INDEX, {"match_all": {}}, options, size=size)
-        if page.reranked and not page.degraded:
+        # All candidates are asked for, and no page is longer than what filters have looked at.
+        if page.reranked and {note["reason"] for note in page.degraded} <= {"partial_window"}:
             return page
     raise Unavailable(f"User {user} was not served as usual: {json.dumps(page.report)}")

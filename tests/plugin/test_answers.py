@@ -49,7 +49,8 @@ def test_rules_on_colours_hold_for_documents_with_other_attributes(
     }
     rule = {"name": "color", "values": ["Black"]}
     for exclude in (False, True):
-        ext = {"neural_rank": {"filters": {"attributes": [{**rule, "exclude": exclude}]}}}
+        filters = {"attributes": [{**rule, "exclude": exclude}]}
+        ext = {"neural_rank": {"filters": filters, "window": 200}}
         found = ids(searches.ranked({**BODY, "size": WINDOW, "_source": source, "ext": ext}))
         assert found
         assert black.isdisjoint(found) if exclude else black.issuperset(found)

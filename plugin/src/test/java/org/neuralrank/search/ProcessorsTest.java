@@ -93,6 +93,7 @@ import org.opensearch.threadpool.ThreadPool;
 public class ProcessorsTest {
 
     private static final Indices.Target PRODUCTS = products(true);
+    private static final TotalHits THREE = new TotalHits(3, TotalHits.Relation.EQUAL_TO);
 
     private ThreadPool threadPool;
     private FakeSidecar server;
@@ -276,21 +277,27 @@ public class ProcessorsTest {
 
     /** A whole search whose lexical hits are a, b, c. */
     private SearchResponse search(SearchRequest request, Map<String, Object> more) throws Exception {
+        return search(request, more, THREE);
+    }
+
+    /** One that found so many; null: nobody counted. */
+    private SearchResponse search(SearchRequest request, Map<String, Object> more, TotalHits total) throws Exception {
         context = new PipelineProcessingContext();
         Map<String, Object> config = new HashMap<>(more);
         config.putIfAbsent("window", 20);
         config.putIfAbsent("k", 5);
         try (var ignored = threadPool.getThreadContext().stashContext()) {
-            return searchHere(request, config);
+            return searchHere(request, config, total);
         }
     }
 
     /** The same in the thread context of now. */
-    private SearchResponse searchHere(SearchRequest request, Map<String, Object> config) throws Exception {
+    private SearchResponse searchHere(SearchRequest request, Map<String, Object> config, TotalHits total)
+        throws Exception {
         threadPool.getThreadContext().putHeader("caller", "kept");
         SearchRequest sent = recall(request, config);
         assertNotNull(sent);
-        return rank(sent, Hits.response(Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1)));
+        return rank(sent, Hits.response(total, Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1)));
     }
 
     private static List<String> ids(SearchResponse response) {
@@ -771,6 +778,31 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void aPageThatFiltersEndBeforeItsSizeSaysHowManyHitsTheyLookedAt() throws Exception {
+        server.rank = request -> {
+            RankResponse all = FakeSidecar.reversed(request);
+            return all.toBuilder().removeResults(0).setTotalDropped(1).build();
+        };
+        Map<String, Object> filtered = Map.of("filters", Map.of("in_stock_only", true));
+        TotalHits many = new TotalHits(1613, TotalHits.Relation.EQUAL_TO);
+        SearchResponse page = search(request(match("x"), filtered), Map.of("window", 3), many);
+        assertEquals(List.of("partial_window"), reasons(page));
+        String said = report(page).get("degraded").toString();
+        assertTrue(said, said.contains("filters looked at 3 of the 1,613 hits of the query"));
+        TotalHits most = new TotalHits(10_000, TotalHits.Relation.GREATER_THAN_OR_EQUAL_TO);
+        said = report(search(request(match("x"), filtered), Map.of("window", 3), most)).get("degraded").toString();
+        assertTrue(said, said.contains("3 of more than 10,000 hits"));
+        said = report(search(request(match("x"), filtered), Map.of("window", 3), null)).get("degraded").toString();
+        assertTrue(said, said.contains("3 of more than 3 hits"));
+
+        SearchResponse full = search(request(match("x").size(2), filtered), Map.of("window", 3), many);
+        assertEquals("the page is full", List.of(), reasons(full));
+        assertEquals("all were looked at", List.of(), reasons(search(request(match("x"), filtered))));
+        SearchResponse whole = search(request(match("x"), filtered), Map.of("window", 3), THREE);
+        assertEquals("there are no more", List.of(), reasons(whole));
+    }
+
+    @Test
     public void hitsAreNotReadOnThreadsOfTheNetwork() throws Exception {
         Set<String> readers = ConcurrentHashMap.newKeySet();
         answering = work -> new Thread(work, "opensearch[node][transport_worker][T#1]").start();
@@ -1015,7 +1047,7 @@ public class ProcessorsTest {
             null,
             (task, action, sent, listener) -> {
                 try {
-                    answers.add(searchHere(request, Map.of("window", 3, "k", 5)));
+                    answers.add(searchHere(request, Map.of("window", 3, "k", 5), THREE));
                 } catch (Exception e) {
                     throw new AssertionError(e);
                 }

@@ -120,7 +120,19 @@ public class ProcessorsTest {
     private PipelineProcessingContext context = new PipelineProcessingContext();
 
     private static Indices.Target products(boolean hasSource) {
-        return new Indices.Target("products", false, true, Set.of(), 3, Set.of("toy@1"), 10_000, hasSource, List.of());
+        Set<String> vectors = Set.of("text_vector", "text_vector_packed");
+        return new Indices.Target(
+            "products",
+            false,
+            true,
+            Set.of(),
+            3,
+            Set.of("toy@1"),
+            10_000,
+            hasSource,
+            List.of(),
+            vectors
+        );
     }
 
     @Before
@@ -377,6 +389,35 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void vectorsAreLeftOutOfTheSourceWhereThePipelineSaysSoAndTheSearchNothing() throws Exception {
+        String vectors = "\"text_vector\":[1,0,0],\"text_vector_packed\":\"AACAPw==\"";
+        neighbours = () -> new SearchHit[] { Hits.hit("products", "n", 0.9f, "{\"title\":\"t\"," + vectors + "}") };
+        Map<String, Object> without = Map.of("source_vectors", false);
+        Set<String> left = Set.of("text_vector", "text_vector_packed");
+        SearchRequest silent = request(match("x").size(4), null);
+        SearchResponse page = search(silent, without);
+        assertEquals(left, Set.of(silent.source().fetchSource().excludes()));
+        assertEquals(left, Set.of(vectorSearches.get(0).source().fetchSource().excludes()));
+        assertEquals("n", page.getHits().getAt(0).getId());
+        assertEquals(Map.of("title", "t"), page.getHits().getAt(0).getSourceAsMap());
+
+        SearchRequest usual = request(match("x"), null);
+        search(usual);
+        assertNull("where nothing is said, all is fetched", usual.source().fetchSource());
+        for (SearchSourceBuilder named : List.of(match("x").fetchSource(true), match("x").fetchSource("*", null))) {
+            SearchResponse asked = search(request(named.size(4), null), without);
+            assertTrue(asked.getHits().getAt(0).getSourceAsMap().containsKey("text_vector"));
+        }
+        SearchRequest alone = request(match("x").sort("price"), null);
+        search(alone, without);
+        assertNull("a search that is left alone is whole", alone.source().fetchSource());
+        target = products(false);
+        SearchRequest kept = request(match("x"), null);
+        search(kept, without);
+        assertNull("fields of a source that is not kept can't be named", kept.source().fetchSource());
+    }
+
+    @Test
     public void whatIsLeftForTheRankerIsNothingToATemplateQuery() throws Exception {
         recall(request(match("x"), null), Map.of());
         // As a template query does with each attribute of the pipeline.
@@ -586,7 +627,7 @@ public class ProcessorsTest {
 
     @Test
     public void noMoreNeighboursAreAskedForAtOnceThanTheIndexAllows() throws Exception {
-        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("toy@1"), 4, true, List.of());
+        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("toy@1"), 4, true, List.of(), Set.of());
         server.encode = request -> FakeSidecar.interests(0.8, 0.2);
         search(request(new SearchSourceBuilder().size(2), Map.of("user_id", "A")), Map.of("k", 10));
         assertEquals(List.of(4, 2), vectorSearches.stream().map(each -> each.source().size()).toList());
@@ -642,7 +683,7 @@ public class ProcessorsTest {
     @Test
     public void ofIndicesThatShareIdsNoneLosesWhatIsLikeliest() throws Exception {
         List<Map<String, String>> two = List.of(Map.of(), Map.of());
-        target = new Indices.Target("all", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, two);
+        target = new Indices.Target("all", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, two, Set.of());
         server.encode = request -> FakeSidecar.interestsAnd(List.of("l1", "l2"), 1);
         Queue<SearchHit[]> found = new ConcurrentLinkedQueue<>();
         found.add(new SearchHit[] { Hits.hit("l2", 0f), Hits.hit("l2", 0f), Hits.hit("l1", 0f) });
@@ -919,7 +960,7 @@ public class ProcessorsTest {
 
     @Test
     public void itemsThatShareAnIdAreNamedByIt() throws Exception {
-        target = new Indices.Target("a,b", true, false, Set.of(), 0, Set.of(), 10_000, true, List.of());
+        target = new Indices.Target("a,b", true, false, Set.of(), 0, Set.of(), 10_000, true, List.of(), Set.of());
         context = new PipelineProcessingContext();
         try (var ignored = threadPool.getThreadContext().stashContext()) {
             threadPool.getThreadContext().putHeader("caller", "kept");
@@ -955,7 +996,7 @@ public class ProcessorsTest {
 
     @Test
     public void whereItemsCanNotBeLookedUpThatIsSaid() throws Exception {
-        target = new Indices.Target("", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, List.of());
+        target = new Indices.Target("", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, List.of(), Set.of());
         SearchResponse response = search(request(match("x"), null));
         assertEquals(List.of("n", "c", "b", "a"), ids(response));
         assertEquals(List.of("not_applicable"), reasons(response));
@@ -1501,7 +1542,7 @@ public class ProcessorsTest {
 
     @Test
     public void anIndexWithoutVectorsIsRankedWithoutThem() throws Exception {
-        target = new Indices.Target("products", false, false, Set.of(), 0, Set.of(), 10_000, true, List.of());
+        target = new Indices.Target("products", false, false, Set.of(), 0, Set.of(), 10_000, true, List.of(), Set.of());
         assertLexicalOnly("not_applicable");
         assertTrue(server.encoded.isEmpty());
     }
@@ -1509,8 +1550,8 @@ public class ProcessorsTest {
     @Test
     public void indicesWithoutVectorsArePassedOverInSilenceWhereThatIsAsked() throws Exception {
         for (Indices.Target lacking : List.of(
-            new Indices.Target("a,notes", true, true, Set.of("notes"), 3, Set.of("toy@1"), 10_000, true, List.of()),
-            new Indices.Target("notes", false, false, Set.of("notes"), 0, Set.of(), 10_000, true, List.of())
+            new Indices.Target("a,notes", true, true, Set.of("notes"), 3, Set.of("toy@1"), 10_000, true, List.of(), Set.of()),
+            new Indices.Target("notes", false, false, Set.of("notes"), 0, Set.of(), 10_000, true, List.of(), Set.of())
         )) {
             target = lacking;
             assertEquals(List.of("not_applicable"), reasons(search(request(match("x"), null))));
@@ -1535,15 +1576,15 @@ public class ProcessorsTest {
 
     @Test
     public void vectorsOfAnotherEncoderAreNotSearched() throws Exception {
-        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("other@2"), 10_000, true, List.of());
+        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("other@2"), 10_000, true, List.of(), Set.of());
         assertLexicalOnly("encoder_mismatch");
-        target = new Indices.Target("products", false, true, Set.of(), 4, Set.of("toy@1"), 10_000, true, List.of());
+        target = new Indices.Target("products", false, true, Set.of(), 4, Set.of("toy@1"), 10_000, true, List.of(), Set.of());
         for (int i = 0; i < 4; i++) {
             assertLexicalOnly("encoder_mismatch");
         }
         assertEquals("one index's mismatch does not stop the others", 5, server.encoded.size());
         Set<String> encoders = Set.of("toy@1", "other@2");
-        target = new Indices.Target("a,b", true, true, Set.of(), 3, encoders, 10_000, true, List.of());
+        target = new Indices.Target("a,b", true, true, Set.of(), 3, encoders, 10_000, true, List.of(), Set.of());
         assertLexicalOnly("encoder_mismatch");
         assertTrue("nothing was searched with them", vectorSearches.isEmpty());
     }

@@ -41,7 +41,8 @@ class Pages:
             page = ask(
                 self.client, self.index, {"match_all": {}}, given, size=size, pipeline=_PATIENT
             )
-            if page.reranked and not page.degraded:
+            # All candidates are asked for, and no page is longer than what filters have looked at.
+            if page.reranked and {note["reason"] for note in page.degraded} <= {"partial_window"}:
                 self.retried += attempt
                 return page
         raise Unavailable(f"Not served as usual: {json.dumps([given, page.report])}")

@@ -1,12 +1,13 @@
 """`neuralrank search`, `recommend`, `similar` and `look`: through OpenSearch and its pipeline, as
 an application would."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from opensearchpy import OpenSearch
 
 from neuralrank.cli import results
 from neuralrank.cli.config_folder import config_folder
@@ -15,6 +16,7 @@ from neuralrank.client import Client
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.limits import MAX_QUERY
+from neuralrank.opensearch.conditions import conditions, filtered
 from neuralrank.opensearch.connection import connect
 from neuralrank.opensearch.packing import IMAGE_VECTOR
 from neuralrank.opensearch.page import NO_PIPELINE, PIPELINE, Page, ask
@@ -109,6 +111,8 @@ def search(
         diversity=diversity,
     )
     with closing(connect(load_settings())) as client:
+        clauses, options = bound(client, name, options)
+        lexical = filtered(lexical, clauses)
 
         def page(options: dict[str, Any] | None, pipeline: str = PIPELINE) -> Page:
             return ask(
@@ -126,8 +130,8 @@ def search(
         if not compare:
             output(ranked, explain=explain, as_json=as_json, start=start)
             return
-        # The same filters, so that what differs is the order alone. Lexical has none: hard
-        # filters are the sidecar's.
+        # The same filters, so that what differs is the order alone. Lexical has none of those that
+        # are the sidecar's.
         recalled = {**options, "bundle": "none"}
         recalled.pop("user_id", None)
         pages = {
@@ -245,11 +249,17 @@ def look(
         filters=filters(rules or (), in_stock, min_price, max_price, False),
         diversity=diversity,
     )
-    neighbours = max(_LEAST_NEIGHBOURS, start + size)
-    query = {"knn": {IMAGE_VECTOR: {"vector": vector.tolist(), "k": neighbours}}}
-    # Nearness alone orders them where nobody asks and nothing is left out.
-    pipeline = _RANK_ONLY if options.keys() - {"explain"} else NO_PIPELINE
+    near: dict[str, Any] = {
+        "vector": vector.tolist(),
+        "k": max(_LEAST_NEIGHBOURS, start + size),
+    }
+    query = {"knn": {IMAGE_VECTOR: near}}
     with closing(connect(settings)) as opened:
+        clauses, options = bound(opened, name, options)
+        if clauses:
+            near["filter"] = {"bool": {"filter": clauses}}
+        # Nearness alone orders them where nobody asks and the sidecar leaves nothing out.
+        pipeline = _RANK_ONLY if options.keys() - {"explain"} else NO_PIPELINE
         page = ask(opened, name, query, options, size=size, start=start, pipeline=pipeline)
     output(page, explain=explain, as_json=as_json, start=start)
 
@@ -260,7 +270,9 @@ def everything(
     """One page without query text: what it holds is up to the user's or the item's vector."""
     check_window(start, size)
     with closing(connect(load_settings())) as client:
-        page = ask(client, name, {"match_all": {}}, options, size=size, start=start)
+        clauses, options = bound(client, name, options)
+        query = filtered({"match_all": {}}, clauses)
+        page = ask(client, name, query, options, size=size, start=start)
     output(page, explain=explain, as_json=as_json, start=start)
 
 
@@ -270,6 +282,16 @@ def output(page: Page, *, explain: bool, as_json: bool, start: int = 0) -> None:
         print_json(page.json())
     else:
         results.show(table_console(), page, explain=explain, start=start)
+
+
+def bound(
+    client: OpenSearch, name: str, options: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The conditions of the query that keep what is not to be shown from being found, and the
+    options with those filters that are no such conditions."""
+    clauses, left = conditions(client, name, options.get("filters", {}))
+    others = {key: value for key, value in options.items() if key != "filters"}
+    return clauses, {**others, **({"filters": left} if left else {})}
 
 
 def request_options(

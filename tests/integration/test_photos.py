@@ -49,7 +49,8 @@ def catalogue(tmp_path: Path) -> Path:
     rows: list[dict[str, Any]] = []
     for number in range(COUNT):
         (tmp_path / "photos" / f"{number}.png").write_bytes(file(plain(colour=colour(number))))
-        rows.append({"id": f"v{number}", "title": "vase", "image": f"photos/{number}.png"})
+        vase = {"id": f"v{number}", "title": "vase", "image": f"photos/{number}.png"}
+        rows.append({**vase, "price": number})
     rows += [{"id": "bare", "title": "vase"}, {"id": "lost", "title": "vase", "image": "no.png"}]
     path = tmp_path / "vases.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -186,10 +187,13 @@ def test_a_photo_finds_what_looks_like_it(
     photo.write_bytes(file(plain((300, 300), colour(200)), "JPEG"))
     page = seeing.page("look", name, photo, "--size", 5)
     assert numbers(page["hits"]) == {198, 199, 200, 201, 202}
-    # In the user's order, and without what a filter leaves out.
-    page = seeing.page("look", name, photo, "--size", 5, "--filter", "brand!=none")
+    # In the user's order.
+    page = seeing.page("look", name, photo, "--size", 5, "--user", "B")
     assert page["reranked"] is True
     assert numbers(page["hits"]) == {198, 199, 200, 201, 202}
+    # A hundred and more are nearer than what the filter lets through.
+    page = seeing.page("look", name, photo, "--size", 5, "--max-price", "20")
+    assert numbers(page["hits"]) == {16, 17, 18, 19, 20}
     (tmp_path / "note.txt").write_text("no photo")
     with pytest.raises(InvalidInput, match="no photo that can be read"):
         seeing.run("look", name, tmp_path / "note.txt")

@@ -22,6 +22,23 @@ def scrolled(opensearch: OpenSearch) -> Iterator[str]:
     opensearch.indices.delete(index=f"{INDEX},{COPY}", params={"ignore_unavailable": "true"})
 
 
+def test_copies_have_their_vectors_whatever_pipeline_the_index_has(
+    opensearch: OpenSearch, scrolled: str
+) -> None:
+    usual = {"index.search.default_pipeline": "neural_rank"}
+    opensearch.indices.put_settings(index=scrolled, body=usual)
+    # One that would be ranked, were it a search of its own.
+    query = {"match": {"title": "a"}}
+    ranked = opensearch.search(index=scrolled, body={"query": query})["hits"]["hits"]
+    assert all(hit["_source"] == {"title": "a"} for hit in ranked)
+    copy = {"source": {"index": scrolled, "query": query}, "dest": {"index": COPY}}
+    opensearch.reindex(body=copy, params={"refresh": "true"})
+    opensearch.update_by_query(index=scrolled, body={"query": query}, params={"refresh": "true"})
+    for index in (scrolled, COPY):
+        body = {"query": {"exists": {"field": "text_vector"}}}
+        assert opensearch.count(index=index, body=body)["count"] == 120
+
+
 def test_a_product_index_is_searched_after_a_scroll_and_a_reindex(
     opensearch: OpenSearch, scrolled: str
 ) -> None:

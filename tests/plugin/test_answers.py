@@ -51,7 +51,8 @@ def test_rules_on_colours_hold_for_documents_with_other_attributes(
     }
     rule = {"name": "color", "values": ["Black"]}
     for exclude in (False, True):
-        ext = {"neural_rank": {"filters": {"attributes": [{**rule, "exclude": exclude}]}}}
+        filters = {"attributes": [{**rule, "exclude": exclude}]}
+        ext = {"neural_rank": {"filters": filters, "window": 200}}
         found = ids(searches.ranked({**BODY, "size": WINDOW, "_source": source, "ext": ext}))
         assert found
         assert black.isdisjoint(found) if exclude else black.issuperset(found)
@@ -191,6 +192,36 @@ def test_of_the_source_what_was_asked_is_shown(
     expected = by_id(searches.plain(everything))
     for hit in answer["hits"]["hits"]:
         assert hit.get("_source") == expected[hit["_id"]].get("_source")
+
+
+def test_the_pipelines_of_ours_leave_vectors_out_where_a_search_does_not_say_what_it_shows(
+    searches: Searches,
+) -> None:
+    vectors = {"text_vector", "text_vector_packed"}
+
+    def shown(body: dict[str, Any], pipeline: str = "neural_rank", **params: Any) -> list[Any]:
+        params = {"search_pipeline": pipeline, **params}
+        hits = searches.client.search(index=INDEX, body=body, params=params)["hits"]["hits"]
+        assert hits
+        return [hit["_source"] for hit in hits]
+
+    whole = {hit["_id"]: hit["_source"] for hit in searches.plain(BODY)["hits"]["hits"]}
+    narrow = {**BODY, "ext": {"neural_rank": {"window": 10, "k": 4}}}
+    for pipeline in ("neural_rank", "neural_rank_only"):
+        for start in (0, 20):  # with neighbours, and behind the window
+            for source in shown({**narrow, "from": start}, pipeline):
+                assert not vectors & source.keys()
+                if source["id"] in whole:
+                    rest = whole[source["id"]]
+                    assert source == {key: rest[key] for key in rest.keys() - vectors}
+    for named in (True, ["*"], {"excludes": ["title"]}):
+        assert all(vectors <= source.keys() for source in shown({**BODY, "_source": named}))
+    assert all(vectors <= source.keys() for source in shown(BODY, _source_includes="t*"))
+    # What copies an index: it is not ranked, and has all.
+    assert all(vectors <= source.keys() for source in shown(BODY, scroll="1m"))
+    copying = {"query": {"match_all": {}}, "size": 200, "sort": ["_doc"]}
+    for body in (copying, {"query": {"match_all": {}}, "size": 200}):
+        assert all(vectors <= source.keys() for source in shown(body))
 
 
 FETCHED: dict[str, dict[str, Any]] = {

@@ -1,8 +1,11 @@
 """What `neuralrank search`, `recommend` and `similar` send and show, without a cluster."""
 
 import io
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from opensearchpy import OpenSearch
 from rich.console import Console
@@ -12,6 +15,7 @@ from neuralrank.cli import results, search
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, NotFound
 from neuralrank.opensearch import page as pages
+from opensearch_config import product_index
 
 
 class Answers:
@@ -19,10 +23,15 @@ class Answers:
 
     def __init__(self, answer: dict[str, Any] | Exception) -> None:
         self.answer = answer
-        self.sent: dict[str, Any] = {}
+        self.all: list[dict[str, Any]] = []
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """What was sent last."""
+        return self.all[-1]
 
     def search(self, **request: Any) -> dict[str, Any]:
-        self.sent = request
+        self.all.append(request)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -166,6 +175,75 @@ def test_an_empty_name_is_refused_before_anything_is_sent(arguments: list[str]) 
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, InvalidInput)
     assert "give that of an index, or the id of an item" in str(done.exception)
+
+
+@pytest.fixture
+def catalogue(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    """What the commands speak to: an index of ours."""
+
+    class Catalogue(Answers):
+        @property
+        def indices(self) -> Any:
+            return self
+
+        def get_mapping(self, index: str) -> dict[str, Any]:
+            return {index: product_index()}
+
+        def get(self, **_: Any) -> None: ...
+
+        def close(self) -> None: ...
+
+    answers = Catalogue(answer("A", ext={"reranked": True}))
+    monkeypatch.setattr(search, "connect", lambda _: answers)
+    return answers
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["search", "shop", "tea"], ["recommend", "shop", "-u", "B"], ["similar", "shop", "A"]],
+)
+def test_filters_are_conditions_of_the_query_itself(
+    catalogue: Answers, arguments: list[str]
+) -> None:
+    found = CliRunner().invoke(app, [*arguments, "--filter", "brand=Nike", "--max-price", "9"])
+    assert found.exit_code == 0, found.output
+    body = catalogue.sent["body"]
+    clauses = body["query"]["bool"]["filter"]
+    assert len(clauses) == 2
+    assert "brand.keyword" in str(clauses)
+    bought = {"exclude_purchased": True}
+    left = bought if arguments[0] == "recommend" else None
+    assert body["ext"]["neural_rank"].get("filters") == left
+
+
+def test_pages_side_by_side_have_the_same_conditions(catalogue: Answers) -> None:
+    found = CliRunner().invoke(app, ["search", "shop", "tea", "--in-stock", "--compare"])
+    assert found.exit_code == 0, found.output
+    first, *others = (request["body"]["query"] for request in catalogue.all)
+    assert first["bool"]["filter"]
+    assert others == [first, first]
+
+
+def test_what_looks_like_a_photo_is_looked_for_among_what_meets_the_conditions(
+    catalogue: Answers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Encodes:
+        @classmethod
+        def of(cls, _: object) -> Any:
+            return nullcontext(cls())
+
+        def encode(self, **_: Any) -> list[Any]:
+            return [np.ones(2, np.float32)]
+
+    monkeypatch.setattr(search, "Client", Encodes)
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"photo")
+    found = CliRunner().invoke(app, ["look", "shop", str(photo), "--in-stock"])
+    assert found.exit_code == 0, found.output
+    near = catalogue.sent["body"]["query"]["knn"]["image_vector"]
+    assert "in_stock" in str(near["filter"])
+    # Nothing is left to leave out, so that nearness alone orders them.
+    assert catalogue.sent["params"] == {"search_pipeline": "_none"}
 
 
 def shown(render: Any, width: int = 120) -> str:

@@ -131,6 +131,7 @@ final class Checks {
         Map.entry("exclusions", Checks::bool),
         Map.entry("vector", Checks::bool),
         Map.entry("ignore_unmapped", Checks::bool),
+        Map.entry("source_vectors", Checks::bool),
         Map.entry("vector_field", text(256)),
         Map.entry("text_fields", strings(0, Integer.MAX_VALUE, Integer.MAX_VALUE)),
         Map.entry("fields", (path, value) -> object(path, value, FIELDS))

@@ -58,7 +58,8 @@ public final class Options {
             "exclusions",
             "vector",
             "vector_field",
-            "ignore_unmapped"
+            "ignore_unmapped",
+            "source_vectors"
         )
     );
 

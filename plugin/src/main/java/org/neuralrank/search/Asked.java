@@ -2,6 +2,7 @@ package org.neuralrank.search;
 
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Set;
 import org.neuralrank.options.ForeignSection;
 import org.neuralrank.options.Options;
 import org.neuralrank.options.RankSection;
@@ -21,7 +22,7 @@ import org.opensearch.search.fetch.subphase.FetchSourceContext;
  * @param ubi         {@code ext.ubi}, empty without one
  * @param from        the first hit of the page, from 0
  * @param size        hits on the page
- * @param fetchSource null for everything
+ * @param fetchSource what hits are to show of their source, null for everything
  * @param seqNo       whether hits are to show their sequence numbers
  * @param explain     whether they are to explain their score
  */
@@ -83,6 +84,15 @@ record Asked(
             Boolean.TRUE.equals(source.seqNoAndPrimaryTerm()),
             Boolean.TRUE.equals(source.explain())
         );
+    }
+
+    /** The same, but of a source of which nothing was said hits don't show these fields. */
+    Asked without(Set<String> fields) {
+        if (fetchSource != null || fields.isEmpty()) {
+            return this;
+        }
+        FetchSourceContext others = new FetchSourceContext(true, null, fields.toArray(String[]::new));
+        return new Asked(options, queryText, userId, similarTo, requestId, ubi, from, size, others, seqNo, explain);
     }
 
     /** As OpenSearch has it where nothing was said: with stored or script fields, it leaves the source out. */

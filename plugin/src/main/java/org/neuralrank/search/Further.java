@@ -4,18 +4,23 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.function.Predicate;
+import org.apache.lucene.search.TotalHits;
 import org.neuralrank.options.Options;
+import org.neuralrank.sidecar.Note;
+import org.neuralrank.sidecar.Reason;
 import org.opensearch.action.search.SearchRequest;
 import org.opensearch.common.unit.TimeValue;
 import org.opensearch.index.query.BoolQueryBuilder;
 import org.opensearch.index.query.QueryBuilder;
 import org.opensearch.index.query.QueryBuilders;
 import org.opensearch.search.SearchHit;
+import org.opensearch.search.SearchHits;
 import org.opensearch.search.builder.SearchSourceBuilder;
 
 /**
@@ -67,6 +72,40 @@ final class Further {
     /** The same where the window stays in its order. */
     Tail afterUnranked(SearchHit[] window) {
         return after(window, window.length, List.of(), Set.of());
+    }
+
+    /**
+     * Says that a page ends before its size because filters looked at the window alone, though the query finds more.
+     * Null where it does not.
+     *
+     * @param window the caller's hits that are in the window, with how many there are of them in all
+     */
+    Note unseen(SearchHits window, Ranking ranking, Options options) {
+        Asked asked = inquiry.asked();
+        boolean isWidened = inquiry.widened();
+        int looked = window.getHits().length;
+        int last = asked.from() + asked.size();
+        boolean isShort = ranking.places().size() < (isWidened ? last : asked.size());
+        boolean goesOn = looked >= (isWidened ? request.source().size() : asked.size());
+        if (!options.has("filters") || !isShort || !goesOn) {
+            return null;
+        }
+        TotalHits total = window.getTotalHits();
+        boolean isExact = total != null && total.relation() == TotalHits.Relation.EQUAL_TO;
+        long seen = isWidened ? looked : last;
+        if (isExact && total.value() <= seen) {
+            return null;
+        }
+        long known = Math.max(seen, total == null ? 0 : total.value());
+        String detail = String.format(
+            Locale.ROOT,
+            "filters looked at %,d of %s %,d hits of the query, and the list ends with them; what the query's own filter"
+                + " asks for holds for all",
+            looked,
+            isExact ? "the" : "more than",
+            known
+        );
+        return new Note(Reason.PARTIAL_WINDOW, detail);
     }
 
     /** Whether anything was dropped of which it is not known what else would be, or where that would be. */

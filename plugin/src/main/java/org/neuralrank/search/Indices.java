@@ -70,6 +70,8 @@ public final class Indices {
      * @param maxResultWindow  the least {@code index.max_result_window}
      * @param hasSource        whether fields can be fetched from the source of documents in all of them
      * @param fields           of each index, the types of its fields by their paths
+     * @param vectors          the vector field where it is one, and all fields of vectors that
+     *                         {@code _meta.neuralrank.packed_vectors} names
      */
     public record Target(
         String name,
@@ -80,7 +82,8 @@ public final class Indices {
         Set<String> encoders,
         int maxResultWindow,
         boolean hasSource,
-        List<Map<String, String>> fields
+        List<Map<String, String>> fields,
+        Set<String> vectors
     ) {
         /** Nothing is known. */
         public static final Target UNKNOWN = new Target(
@@ -92,7 +95,8 @@ public final class Indices {
             Set.of(),
             10_000,
             true,
-            List.of()
+            List.of(),
+            Set.of()
         );
 
         /** Whether a field, or all of a pattern, are searched for as they are, without analysis, wherever they are. */
@@ -123,7 +127,8 @@ public final class Indices {
         int dimensions,
         String encoder,
         boolean hasSource,
-        Map<String, String> fields
+        Map<String, String> fields,
+        Set<String> vectors
     ) {}
 
     private record MappingKey(String uuid, long version, String field) {}
@@ -168,7 +173,8 @@ public final class Indices {
         } else {
             concrete = resolver.concreteIndices(state, request);
         }
-        boolean vectors = false;
+        boolean hasVectors = false;
+        Set<String> vectors = new TreeSet<>();
         Set<String> withoutVectors = new TreeSet<>();
         boolean hasSource = true;
         List<Map<String, String>> fields = new ArrayList<>();
@@ -184,8 +190,9 @@ public final class Indices {
             Mapping mapping = mapping(metadata, vectorField);
             hasSource &= mapping.hasSource;
             fields.add(mapping.fields);
+            vectors.addAll(mapping.vectors);
             if (mapping.isVector) {
-                vectors = true;
+                hasVectors = true;
                 dimensions.add(mapping.dimensions);
                 encoders.add(mapping.encoder);
             } else {
@@ -196,13 +203,14 @@ public final class Indices {
         return new Target(
             name(asked, concrete),
             concrete.length > 1,
-            vectors,
+            hasVectors,
             withoutVectors,
             dimensions.size() == 1 ? dimensions.iterator().next() : 0,
             encoders,
             window,
             hasSource,
-            fields
+            fields,
+            vectors
         );
     }
 
@@ -227,25 +235,39 @@ public final class Indices {
 
     private static Mapping read(IndexMetadata metadata, String field) {
         if (metadata.mapping() == null) {
-            return new Mapping(false, 0, "", true, Map.of());
+            return new Mapping(false, 0, "", true, Map.of(), Set.of());
         }
         Map<?, ?> root = metadata.mapping().sourceAsMap();
         boolean hasSource = !(root.get("_source") instanceof Map<?, ?> source)
             || !"false".equals(String.valueOf(source.get("enabled")));
         Map<String, String> fields = types(root.get("properties"));
+        Map<?, ?> ours = root.get("_meta") instanceof Map<?, ?> meta
+            && meta.get("neuralrank") instanceof Map<?, ?> noted ? noted : Map.of();
+        Set<String> vectors = new TreeSet<>(packed(ours));
         Object at = root;
         for (String step : field.split("\\.")) {
             boolean hasFields = at instanceof Map<?, ?> map && map.get("properties") instanceof Map<?, ?>;
             at = hasFields ? ((Map<?, ?>) ((Map<?, ?>) at).get("properties")).get(step) : null;
         }
         if (!(at instanceof Map<?, ?> mapped) || !"knn_vector".equals(mapped.get("type"))) {
-            return new Mapping(false, 0, "", hasSource, fields);
+            return new Mapping(false, 0, "", hasSource, fields, vectors);
         }
         int dimensions = mapped.get("dimension") == null ? 0 : Integer.parseInt(mapped.get("dimension").toString());
-        String encoder = root.get("_meta") instanceof Map<?, ?> meta
-            && meta.get("neuralrank") instanceof Map<?, ?> ours
-            && ours.get(field.equals(PHOTOS) ? "image_encoder" : "encoder") instanceof String name ? name : "";
-        return new Mapping(true, dimensions, encoder, hasSource, fields);
+        String said = field.equals(PHOTOS) ? "image_encoder" : "encoder";
+        String encoder = ours.get(said) instanceof String name ? name : "";
+        vectors.add(field);
+        return new Mapping(true, dimensions, encoder, hasSource, fields, vectors);
+    }
+
+    /** The fields of vectors that come twice, and those of their packed form. */
+    private static List<String> packed(Map<?, ?> ours) {
+        return ours.get("packed_vectors") instanceof Map<?, ?> forms
+            ? forms.entrySet()
+                .stream()
+                .flatMap(form -> Stream.of(form.getKey(), form.getValue()))
+                .map(String::valueOf)
+                .toList()
+            : List.of();
     }
 
     /** Of the fields of a mapping by their paths; an alias has that of the field that it stands for. */

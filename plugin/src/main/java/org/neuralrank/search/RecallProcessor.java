@@ -105,6 +105,10 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
             .apply(request, Origin.pipeline(node.threadPool().getThreadContext()));
         // Filters of the pipeline are to see the whole window, also for who asks for nothing.
         boolean widen = leftAlone == null && (asked.hasPurpose(options) || rest.mayDrop());
+        // Fields of a source that is not kept can't be named.
+        if (widen && target.hasSource() && !options.flag("source_vectors", true)) {
+            asked = asked.without(target.vectors());
+        }
         Recall recall = null;
         if (widen && options.flag("vector", true)) {
             int timeoutMs = options.integer("timeout_ms", node.timeoutMs().getAsInt());

@@ -183,6 +183,10 @@ final class Rerank {
             boolean both = options.text("totals", "query").equals("both") && !neighbours.isEmpty();
             counting = both ? further.counts(neighbours, timeoutMs - spentMs() - rankMs) : null;
             rest = further.after(response.getHits().getHits(), ranking, candidates, options);
+            Note unseen = further.unseen(response.getHits(), ranking, options);
+            if (unseen != null) {
+                report.note(unseen);
+            }
         } catch (RuntimeException e) {
             defect(e);
             return;

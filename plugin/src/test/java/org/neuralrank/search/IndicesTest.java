@@ -45,7 +45,8 @@ public class IndicesTest {
     }
 
     private static String vectors(String encoder) {
-        return "{\"_meta\":{\"neuralrank\":{\"encoder\":\"" + encoder + "\",\"image_encoder\":\"colours@3\"}},"
+        return "{\"_meta\":{\"neuralrank\":{\"encoder\":\"" + encoder + "\",\"image_encoder\":\"colours@3\","
+            + "\"packed_vectors\":{\"text_vector\":\"packed\",\"image_vector\":\"packed_photo\"}}},"
             + "\"properties\":{"
             + "\"image_vector\":{\"type\":\"knn_vector\",\"dimension\":256},"
             + "\"text_vector\":{\"type\":\"knn_vector\",\"dimension\":384},"
@@ -84,12 +85,21 @@ public class IndicesTest {
     public void theMappingSaysWhatVectorsThereAre() {
         Indices.Target one = of("text_vector", "one");
         assertEquals(
-            new Indices.Target("one", false, true, Set.of(), 384, Set.of("e@1"), 50, true, one.fields()),
+            new Indices.Target("one", false, true, Set.of(), 384, Set.of("e@1"), 50, true, one.fields(), one.vectors()),
             one
         );
         assertEquals(8, of("inner.v", "one").dimensions());
         assertFalse(of("other", "one").hasVectors());
         assertFalse("a text field is no vector", of("text_vector", "plain").hasVectors());
+    }
+
+    @Test
+    public void allVectorsOfOursAreKnownAndTheFieldThatIsSearched() {
+        Set<String> ours = Set.of("text_vector", "packed", "image_vector", "packed_photo");
+        assertEquals(ours, of("text_vector", "one").vectors());
+        assertEquals("others' are not", ours, of("other", "one", "plain").vectors());
+        assertTrue(of("inner.v", "one").vectors().contains("inner.v"));
+        assertEquals(Set.of(), of("text_vector", "plain").vectors());
     }
 
     @Test

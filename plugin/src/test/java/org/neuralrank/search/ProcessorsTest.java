@@ -93,6 +93,7 @@ import org.opensearch.threadpool.ThreadPool;
 public class ProcessorsTest {
 
     private static final Indices.Target PRODUCTS = products(true);
+    private static final TotalHits THREE = new TotalHits(3, TotalHits.Relation.EQUAL_TO);
 
     private ThreadPool threadPool;
     private FakeSidecar server;
@@ -119,7 +120,19 @@ public class ProcessorsTest {
     private PipelineProcessingContext context = new PipelineProcessingContext();
 
     private static Indices.Target products(boolean hasSource) {
-        return new Indices.Target("products", false, true, Set.of(), 3, Set.of("toy@1"), 10_000, hasSource, List.of());
+        Set<String> vectors = Set.of("text_vector", "text_vector_packed");
+        return new Indices.Target(
+            "products",
+            false,
+            true,
+            Set.of(),
+            3,
+            Set.of("toy@1"),
+            10_000,
+            hasSource,
+            List.of(),
+            vectors
+        );
     }
 
     @Before
@@ -276,21 +289,27 @@ public class ProcessorsTest {
 
     /** A whole search whose lexical hits are a, b, c. */
     private SearchResponse search(SearchRequest request, Map<String, Object> more) throws Exception {
+        return search(request, more, THREE);
+    }
+
+    /** One that found so many; null: nobody counted. */
+    private SearchResponse search(SearchRequest request, Map<String, Object> more, TotalHits total) throws Exception {
         context = new PipelineProcessingContext();
         Map<String, Object> config = new HashMap<>(more);
         config.putIfAbsent("window", 20);
         config.putIfAbsent("k", 5);
         try (var ignored = threadPool.getThreadContext().stashContext()) {
-            return searchHere(request, config);
+            return searchHere(request, config, total);
         }
     }
 
     /** The same in the thread context of now. */
-    private SearchResponse searchHere(SearchRequest request, Map<String, Object> config) throws Exception {
+    private SearchResponse searchHere(SearchRequest request, Map<String, Object> config, TotalHits total)
+        throws Exception {
         threadPool.getThreadContext().putHeader("caller", "kept");
         SearchRequest sent = recall(request, config);
         assertNotNull(sent);
-        return rank(sent, Hits.response(Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1)));
+        return rank(sent, Hits.response(total, Hits.hit("a", 3), Hits.hit("b", 2), Hits.hit("c", 1)));
     }
 
     private static List<String> ids(SearchResponse response) {
@@ -367,6 +386,35 @@ public class ProcessorsTest {
         assertEquals(true, report(search(request)).get("reranked"));
         assertFalse(request.source().fetchSource().fetchSource());
         assertFalse(vectorSearches.get(0).source().fetchSource().fetchSource());
+    }
+
+    @Test
+    public void vectorsAreLeftOutOfTheSourceWhereThePipelineSaysSoAndTheSearchNothing() throws Exception {
+        String vectors = "\"text_vector\":[1,0,0],\"text_vector_packed\":\"AACAPw==\"";
+        neighbours = () -> new SearchHit[] { Hits.hit("products", "n", 0.9f, "{\"title\":\"t\"," + vectors + "}") };
+        Map<String, Object> without = Map.of("source_vectors", false);
+        Set<String> left = Set.of("text_vector", "text_vector_packed");
+        SearchRequest silent = request(match("x").size(4), null);
+        SearchResponse page = search(silent, without);
+        assertEquals(left, Set.of(silent.source().fetchSource().excludes()));
+        assertEquals(left, Set.of(vectorSearches.get(0).source().fetchSource().excludes()));
+        assertEquals("n", page.getHits().getAt(0).getId());
+        assertEquals(Map.of("title", "t"), page.getHits().getAt(0).getSourceAsMap());
+
+        SearchRequest usual = request(match("x"), null);
+        search(usual);
+        assertNull("where nothing is said, all is fetched", usual.source().fetchSource());
+        for (SearchSourceBuilder named : List.of(match("x").fetchSource(true), match("x").fetchSource("*", null))) {
+            SearchResponse asked = search(request(named.size(4), null), without);
+            assertTrue(asked.getHits().getAt(0).getSourceAsMap().containsKey("text_vector"));
+        }
+        SearchRequest alone = request(match("x").sort("price"), null);
+        search(alone, without);
+        assertNull("a search that is left alone is whole", alone.source().fetchSource());
+        target = products(false);
+        SearchRequest kept = request(match("x"), null);
+        search(kept, without);
+        assertNull("fields of a source that is not kept can't be named", kept.source().fetchSource());
     }
 
     @Test
@@ -579,7 +627,7 @@ public class ProcessorsTest {
 
     @Test
     public void noMoreNeighboursAreAskedForAtOnceThanTheIndexAllows() throws Exception {
-        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("toy@1"), 4, true, List.of());
+        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("toy@1"), 4, true, List.of(), Set.of());
         server.encode = request -> FakeSidecar.interests(0.8, 0.2);
         search(request(new SearchSourceBuilder().size(2), Map.of("user_id", "A")), Map.of("k", 10));
         assertEquals(List.of(4, 2), vectorSearches.stream().map(each -> each.source().size()).toList());
@@ -669,7 +717,7 @@ public class ProcessorsTest {
     @Test
     public void ofIndicesThatShareIdsNoneLosesWhatIsLikeliest() throws Exception {
         List<Map<String, String>> two = List.of(Map.of(), Map.of());
-        target = new Indices.Target("all", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, two);
+        target = new Indices.Target("all", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, two, Set.of());
         server.encode = request -> FakeSidecar.interestsAnd(List.of("l1", "l2"), 1);
         Queue<SearchHit[]> found = new ConcurrentLinkedQueue<>();
         found.add(new SearchHit[] { Hits.hit("l2", 0f), Hits.hit("l2", 0f), Hits.hit("l1", 0f) });
@@ -805,6 +853,31 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void aPageThatFiltersEndBeforeItsSizeSaysHowManyHitsTheyLookedAt() throws Exception {
+        server.rank = request -> {
+            RankResponse all = FakeSidecar.reversed(request);
+            return all.toBuilder().removeResults(0).setTotalDropped(1).build();
+        };
+        Map<String, Object> filtered = Map.of("filters", Map.of("in_stock_only", true));
+        TotalHits many = new TotalHits(1613, TotalHits.Relation.EQUAL_TO);
+        SearchResponse page = search(request(match("x"), filtered), Map.of("window", 3), many);
+        assertEquals(List.of("partial_window"), reasons(page));
+        String said = report(page).get("degraded").toString();
+        assertTrue(said, said.contains("filters looked at 3 of the 1,613 hits of the query"));
+        TotalHits most = new TotalHits(10_000, TotalHits.Relation.GREATER_THAN_OR_EQUAL_TO);
+        said = report(search(request(match("x"), filtered), Map.of("window", 3), most)).get("degraded").toString();
+        assertTrue(said, said.contains("3 of more than 10,000 hits"));
+        said = report(search(request(match("x"), filtered), Map.of("window", 3), null)).get("degraded").toString();
+        assertTrue(said, said.contains("3 of more than 3 hits"));
+
+        SearchResponse full = search(request(match("x").size(2), filtered), Map.of("window", 3), many);
+        assertEquals("the page is full", List.of(), reasons(full));
+        assertEquals("all were looked at", List.of(), reasons(search(request(match("x"), filtered))));
+        SearchResponse whole = search(request(match("x"), filtered), Map.of("window", 3), THREE);
+        assertEquals("there are no more", List.of(), reasons(whole));
+    }
+
+    @Test
     public void hitsAreNotReadOnThreadsOfTheNetwork() throws Exception {
         Set<String> readers = ConcurrentHashMap.newKeySet();
         answering = work -> new Thread(work, "opensearch[node][transport_worker][T#1]").start();
@@ -921,7 +994,7 @@ public class ProcessorsTest {
 
     @Test
     public void itemsThatShareAnIdAreNamedByIt() throws Exception {
-        target = new Indices.Target("a,b", true, false, Set.of(), 0, Set.of(), 10_000, true, List.of());
+        target = new Indices.Target("a,b", true, false, Set.of(), 0, Set.of(), 10_000, true, List.of(), Set.of());
         context = new PipelineProcessingContext();
         try (var ignored = threadPool.getThreadContext().stashContext()) {
             threadPool.getThreadContext().putHeader("caller", "kept");
@@ -957,7 +1030,7 @@ public class ProcessorsTest {
 
     @Test
     public void whereItemsCanNotBeLookedUpThatIsSaid() throws Exception {
-        target = new Indices.Target("", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, List.of());
+        target = new Indices.Target("", true, true, Set.of(), 3, Set.of("toy@1"), 10_000, true, List.of(), Set.of());
         SearchResponse response = search(request(match("x"), null));
         assertEquals(List.of("n", "c", "b", "a"), ids(response));
         assertEquals(List.of("not_applicable"), reasons(response));
@@ -1049,7 +1122,7 @@ public class ProcessorsTest {
             null,
             (task, action, sent, listener) -> {
                 try {
-                    answers.add(searchHere(request, Map.of("window", 3, "k", 5)));
+                    answers.add(searchHere(request, Map.of("window", 3, "k", 5), THREE));
                 } catch (Exception e) {
                     throw new AssertionError(e);
                 }
@@ -1503,7 +1576,7 @@ public class ProcessorsTest {
 
     @Test
     public void anIndexWithoutVectorsIsRankedWithoutThem() throws Exception {
-        target = new Indices.Target("products", false, false, Set.of(), 0, Set.of(), 10_000, true, List.of());
+        target = new Indices.Target("products", false, false, Set.of(), 0, Set.of(), 10_000, true, List.of(), Set.of());
         assertLexicalOnly("not_applicable");
         assertTrue(server.encoded.isEmpty());
     }
@@ -1511,8 +1584,8 @@ public class ProcessorsTest {
     @Test
     public void indicesWithoutVectorsArePassedOverInSilenceWhereThatIsAsked() throws Exception {
         for (Indices.Target lacking : List.of(
-            new Indices.Target("a,notes", true, true, Set.of("notes"), 3, Set.of("toy@1"), 10_000, true, List.of()),
-            new Indices.Target("notes", false, false, Set.of("notes"), 0, Set.of(), 10_000, true, List.of())
+            new Indices.Target("a,notes", true, true, Set.of("notes"), 3, Set.of("toy@1"), 10_000, true, List.of(), Set.of()),
+            new Indices.Target("notes", false, false, Set.of("notes"), 0, Set.of(), 10_000, true, List.of(), Set.of())
         )) {
             target = lacking;
             assertEquals(List.of("not_applicable"), reasons(search(request(match("x"), null))));
@@ -1537,15 +1610,15 @@ public class ProcessorsTest {
 
     @Test
     public void vectorsOfAnotherEncoderAreNotSearched() throws Exception {
-        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("other@2"), 10_000, true, List.of());
+        target = new Indices.Target("products", false, true, Set.of(), 3, Set.of("other@2"), 10_000, true, List.of(), Set.of());
         assertLexicalOnly("encoder_mismatch");
-        target = new Indices.Target("products", false, true, Set.of(), 4, Set.of("toy@1"), 10_000, true, List.of());
+        target = new Indices.Target("products", false, true, Set.of(), 4, Set.of("toy@1"), 10_000, true, List.of(), Set.of());
         for (int i = 0; i < 4; i++) {
             assertLexicalOnly("encoder_mismatch");
         }
         assertEquals("one index's mismatch does not stop the others", 5, server.encoded.size());
         Set<String> encoders = Set.of("toy@1", "other@2");
-        target = new Indices.Target("a,b", true, true, Set.of(), 3, encoders, 10_000, true, List.of());
+        target = new Indices.Target("a,b", true, true, Set.of(), 3, encoders, 10_000, true, List.of(), Set.of());
         assertLexicalOnly("encoder_mismatch");
         assertTrue("nothing was searched with them", vectorSearches.isEmpty());
     }

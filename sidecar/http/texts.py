@@ -24,7 +24,7 @@ from neuralrank.errors import (
 )
 from neuralrank.text.cleaning import beginning
 from neuralrank.text.exclusions import exclusions
-from neuralrank.text.language import to_be_known
+from neuralrank.text.language import detect, to_be_known
 from sidecar.deadline import Deadline
 from sidecar.domain import (
     Candidates,
@@ -83,6 +83,8 @@ class TextQuery:
     user: str = ""
     # Its arms differ in the bundle.
     experiment: Experiment | None = None
+    # "": that of the query as it stands.
+    language: str = ""
 
 
 def read_query(text: str) -> str:
@@ -175,12 +177,9 @@ class TextRanker:
             DeadlineExceeded: not one text could be read in time.
             Overloaded: the queue of the models is full.
         """
-        unwanted: tuple[str, ...] = ()
-        if self._exclusions:
-            found = exclusions(query.query)
-            query, unwanted = replace(query, query=found.rest), found.what
+        query, unwanted = self._wanted(query)
         serving = self._models.serving
-        language = to_be_known(query.query)
+        language = to_be_known(query.query, query.language)
         encoder: EncoderModel | None = None
         notes: list[Degradation] = []
         if query.model:
@@ -202,6 +201,14 @@ class TextRanker:
         scores = _moved(ranking.scores, query.texts, unwanted) if unwanted else ranking.scores
         return TextRanking(scores, ranking.model, (*notes, *ranking.degraded))
 
+    def _wanted(self, query: TextQuery) -> tuple[TextQuery, tuple[str, ...]]:
+        """The query as models are to read it, and what it excludes."""
+        found = exclusions(query.query) if self._exclusions else None
+        if found is None or not found.what:
+            return query, ()
+        # Of what is left the language may be another: "iPhone 不带盒".
+        return replace(query, query=found.rest, language=detect(query.query)), found.what
+
     async def _read(self, query: TextQuery, deadline: Deadline) -> TextRanking:
         """By a cross-encoder: `score` is the logistic function of its logit."""
         ranking = await self._ranker.rank(
@@ -209,6 +216,7 @@ class TextRanker:
                 query.query,
                 _candidates(query.texts),
                 RELEVANCE_ALONE,
+                language=query.language,
                 explain=True,
                 bundle=query.model,
                 max_reranked=len(query.texts),

@@ -59,12 +59,9 @@ class Cost:
     def observe(self, tokens: float, seconds: float) -> None:
         """A run of so many padded tokens has taken so long."""
         rate = seconds / (tokens + _RUN)
-        if not self._rate or self._age() > _DOUBTED:
-            self._rate = self._lowest = rate
-        else:
-            known = self._now()
-            self._rate = known + _ALPHA * (rate - known)
-            self._lowest = min(self._lowest, rate)
+        known = rate if not self._rate or self._age() > _DOUBTED else self._now()
+        self._rate = known + _ALPHA * (rate - known)
+        self._lowest = min(self._lowest or rate, rate)
         self._at = self._clock()
 
     def estimate(self, tokens: float) -> float:

@@ -156,7 +156,11 @@ class Ranker:
             said = mentions(candidates.texts, unwanted) if unwanted else None
             if photos and not np.isnan(near.image_cosine).all():
                 trace.used(photos.encoder)
-            taste = affinity(near.user_match, near.category_share, near.brand_share)
+            # Among those that may be shown: what is dropped says nothing of the others.
+            taste = np.full(len(candidates), np.nan, np.float32)
+            taste[kept] = affinity(
+                near.user_match[kept], near.category_share[kept], near.brand_share[kept]
+            )
             if space.encoder and near.compared:
                 trace.used(space.encoder.ref)
                 self._metrics.top_score(space.encoder.ref, near.query_match[kept])

@@ -43,7 +43,8 @@ def diversified(
     place without being made to, and a page goes on where the one before it ended. Of what comes
     behind the first hundred, each counts as novel as the least of these, so that it stays there.
 
-    An item without vector is as much like any other as items are on average: that says nothing.
+    An item without vector is at each place as novel as those with one are on average that are not
+    chosen yet: that it has none says nothing.
 
     Args:
         ranked: positions, best first.
@@ -57,7 +58,8 @@ def diversified(
     known = candidates.has_vector[pool]
     if encoder is None or np.count_nonzero(known) < 2:
         return None
-    unlike = _unlike(candidates.vectors[pool], known, encoder)
+    vectors = candidates.vectors[pool]
+    unlike = np.float32(1.0) - encoder.calibrate_item(vectors @ vectors.T)
     base = np.float32(1 - share) * scores
     weight = np.float32(share)
     novelty = np.full(len(scores), np.nan, np.float32)
@@ -65,22 +67,19 @@ def diversified(
     least = np.ones(len(pool), np.float32)
     total = base[pool] + weight
     chosen = np.empty(len(pool), np.intp)
+    left = known.copy()
     for place in range(len(pool)):
         best = int(total.argmax())
         chosen[place] = best
         novelty[pool[best]], final[pool[best]] = least[best], total[best]
-        np.minimum(least, unlike[best], out=least)
+        left[best] = False
+        if known[best]:
+            np.minimum(least, unlike[best], out=least, where=known)
+        if left.any():
+            usual = least[left].mean(dtype=np.float64)
+            np.minimum(least, np.float32(usual), out=least, where=~known)
         np.add(base[pool], weight * least, out=total)
         total[chosen[: place + 1]] = -1.0
     novelty[behind] = least_seen = np.nanmin(novelty)
     final[behind] += weight * least_seen
     return Diverse(np.concatenate([pool[chosen], behind]), final, novelty)
-
-
-def _unlike(vectors: Floats, known: npt.NDArray[np.bool_], encoder: EncoderModel) -> Floats:
-    """How unlike each two are, float32 [p, p] in [0, 1]."""
-    unlike = np.float32(1.0) - encoder.calibrate_item(vectors @ vectors.T)
-    pairs = np.outer(known, known)
-    others = pairs & ~np.eye(len(known), dtype=bool)
-    unlike[~pairs] = np.mean(unlike[others], dtype=np.float64)
-    return unlike

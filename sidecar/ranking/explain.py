@@ -87,6 +87,7 @@ def explain(
         # What is not known is no reason.
         differences[evidence.unfitted[shown], 1] = 0.0
     differences[:1, 3] = 0.0  # above the first there is nothing
+    differences[~evidence.candidates.has_vector[shown], 3] = 0.0
     summaries = _summaries(parts[shown], differences, moves, evidence.query_is_item)
     if evidence.mentions is not None:
         summaries = _with_mentions(summaries, evidence.unwanted, evidence.mentions[shown])

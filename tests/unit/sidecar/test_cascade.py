@@ -70,6 +70,20 @@ async def test_recommendations_are_each_users_own(bench: Bench) -> None:
     assert set(ids(await bench.rank(request(user="b", options=options)))[:2]) == {"C", "D"}
 
 
+async def test_what_is_dropped_moves_none_of_those_that_stay(bench: Bench) -> None:
+    # What "a" has bought is of the brand that "a" likes; one that may be shown has no brand.
+    bench.catalogue.contents["N"] = replace(bench.catalogue.contents["D"], id="N", brand="")
+    options = pb.RankOptions(
+        filters=pb.Filters(exclude_purchased=True), weights=pb.Weights(retrieval=0)
+    )
+    whole = await bench.rank(request("A", "B", "C", "D", "N", user="a", options=options))
+    alone = await bench.rank(request("B", "C", "D", "N", user="a", options=options))
+    assert [drop.id for drop in whole.dropped] == ["A"]
+    assert {hit.id: hit.score for hit in whole.results} == pytest.approx(
+        {hit.id: hit.score for hit in alone.results}
+    )
+
+
 async def test_by_rrf_the_places_count_and_the_explanation_adds_up(bench: Bench) -> None:
     options = pb.RankOptions(fusion=pb.FUSION_RRF, explain=True)
     ranking = await bench.rank(request(query="computer", user="a", options=options))

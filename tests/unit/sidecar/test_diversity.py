@@ -1,6 +1,7 @@
 """Pages that don't show the same thing again and again: maximal marginal relevance."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,23 @@ def test_whatever_comes_the_order_is_whole_and_goes_on_where_it_ended(
     assert (np.diff(behind) <= 0).all()
 
 
+@pytest.mark.parametrize("share", [0.2, 0.3, 0.5])
+def test_an_item_without_vector_moves_as_others_do(share: float) -> None:
+    # Eight kinds of things, many of each: most are like something above them.
+    chance = np.random.default_rng(7)
+    kinds = chance.normal(size=(8, 16))
+    vectors = (kinds[np.arange(60) % 8] + 0.2 * chance.normal(size=(60, 16))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores = np.linspace(0.8, 0.5, 60).astype(np.float32)
+    places = []
+    for lacking in range(20, 50, 3):
+        known = [place != lacking for place in range(60)]
+        found = diversified(best_first(scores), scores, among(vectors, known), WordEncoder(), share)
+        assert found is not None
+        places.append(found.ranked.tolist().index(lacking) - lacking)
+    assert abs(np.mean(places)) < 8
+
+
 def test_nothing_to_compare_is_no_diversity() -> None:
     scores = np.array([0.9, 0.8], np.float32)
     one = among(np.eye(2, dtype=np.float32), [True, False])
@@ -113,6 +131,15 @@ async def test_a_variant_of_what_stands_above_makes_way(bench: Bench) -> None:
     last = ranking.results[-1].explanation
     assert last is not None
     assert last.summary.startswith("down 1: is unlike those above less (0.10)")
+
+
+async def test_that_a_vector_lacks_is_no_reason(bench: Bench) -> None:
+    bench.catalogue.contents["4"] = replace(item("4", "kettle"), vector=None)
+    ranking = await bench.rank(asked(0.6, "1", "2", "4", "3"))
+    said = {hit.id: hit.explanation for hit in ranking.results}["4"]
+    assert said is not None
+    assert said.novelty is not None
+    assert "unlike" not in said.summary
 
 
 async def test_the_explanation_adds_up(bench: Bench) -> None:

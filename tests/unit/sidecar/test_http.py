@@ -181,6 +181,17 @@ async def test_what_a_query_excludes_is_not_read_and_moves_the_score(
     assert [row["index"] for row in rows] == [1, 0, 2, 3]
 
 
+async def test_who_reads_is_told_by_the_language_of_the_whole_query() -> None:
+    # What is wanted of it alone would be English.
+    bench = Bench(shop(), judge=WordJudge(languages=("zh",)))
+    assert bench.judge is not None
+    body = {"query": "iPhone 不带盒", "texts": ["iPhone", "iPhone 盒"]}
+    answer = (await ask(bench, "/rerank", body)).json()
+    assert [row["index"] for row in answer] == [0, 1]
+    assert bench.judge.calls
+    await bench.close()
+
+
 async def test_where_an_encoder_compares_what_a_query_excludes_counts_too(bench: Bench) -> None:
     texts = ["保温杯 带吸管", "保温杯 无吸管", "保温杯"]
     answer = (await ask(bench, "/rerank", {"query": "保温杯 不带吸管", "texts": texts})).json()

@@ -431,6 +431,17 @@ def test_a_model_that_was_only_measured_while_the_machine_was_busy_is_tried_agai
     assert cost.estimate(84) == pytest.approx(0.01)
 
 
+def test_a_slow_first_run_after_a_quiet_time_is_no_new_lowest() -> None:
+    clock = Clock()
+    cost = Cost(clock)
+    cost.observe(84, 0.01)
+    clock.now += 31.0
+    cost.observe(84, 0.2)
+    assert cost.estimate(84) == pytest.approx(0.2)
+    clock.now += 8.0
+    assert cost.estimate(84) == pytest.approx(0.01, abs=0.002)
+
+
 def test_a_model_that_is_slow_still_is_known_to_be_after_one_try() -> None:
     clock = Clock()
     cost = Cost(clock)

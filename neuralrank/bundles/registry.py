@@ -234,7 +234,8 @@ class Registry:
                 if candidate and not known and self._pin(bundle.manifest):
                     self.record(bundle.ref, Candidate())
                 self._fs.put_file(str(bundle.path / MANIFEST), f"{folder}/{MANIFEST}")
-            if not candidate and self.in_service(name).serving == NONE:
+            new = self.candidate(bundle.ref) is None
+            if new and not candidate and self.in_service(name).serving == NONE:
                 # A person's own act: it serves, and the candidates of its name go on waiting.
                 self.promote(bundle.ref)
         return self._open(bundle.ref)

@@ -62,7 +62,11 @@ def test_an_item_that_comes_again_counts_where_it_stands_first(
     hits = tuple(Hit(name, 1.0, {}) for name in "abac")
     monkeypatch.setattr(evaluate, "tracked", lambda rows, _name: rows)
     judged, _ = evaluate._judged(
-        "lexical", lambda text: Page(text, "", 1.0, 4, hits, {}), {"q": "mouse"}, {"q": {"a": 1}}
+        "lexical",
+        lambda text: Page(text, "", 1.0, 4, hits, {}),
+        {"q": "mouse"},
+        {"q": {"a": 1}},
+        again=True,
     )
     assert judged.mean("RR@10") == 1.0
 
@@ -74,6 +78,7 @@ def test_a_page_with_several_notes_of_one_reason_is_one_that_was_degraded() -> N
         lambda text: Page(text, "", 1.0, 0, [], {"degraded": notes}),
         {"q": "mouse"},
         {"q": {"a": 1}},
+        again=True,
     )
     assert answer["degraded"] == {"not_applicable": 1}
 
@@ -95,7 +100,7 @@ def test_what_is_judged_is_a_page_in_time_and_what_is_timed_the_first(
 
     queries = {"q1": "warm", "q2": "cold", "q3": "slow"}
     qrels = {query: {"a": 1, "b": 0} for query in queries}
-    judged, answer = evaluate._judged("reranked", search, queries, qrels)
+    judged, answer = evaluate._judged("reranked", search, queries, qrels, again=True)
     assert judged.values["RR@10"].tolist() == [1.0, 1.0, 0.5]
     assert asked == {"warm": 2, "cold": 4, "slow": 4}
     assert (answer["ms_p50"], answer["stages_ms_p50"]) == (500.0, {"total": 500.0})
@@ -103,6 +108,24 @@ def test_what_is_judged_is_a_page_in_time_and_what_is_timed_the_first(
     assert answer["degraded"] == {"deadline": 1}
     evaluate._show({"reranked": answer}, "reranked", 3)
     assert "2 of 3 came late and were asked for again; 1 stayed late" in capsys.readouterr().out
+
+
+def test_where_a_deadline_is_measured_pages_are_judged_as_they_came() -> None:
+    """What the sidecar read for one would be there for the next."""
+    asked: Counter[str] = Counter()
+
+    def search(text: str) -> Page:
+        asked[text] += 1
+        report = {"degraded": [{"reason": "deadline"}]}
+        return Page(text, "", 10.0, 1, (Hit("b", 1.0, {}), Hit("a", 0.9, {})), report)
+
+    judged, answer = evaluate._judged(
+        "reranked", search, {"q": "kettle"}, {"q": {"a": 1}}, again=False
+    )
+    assert asked == {"kettle": 2}  # the first opens connections
+    assert judged.mean("RR@10") == 0.5
+    assert answer["degraded"] == {"deadline": 1}
+    assert "asked_again" not in answer
 
 
 def test_a_query_without_an_answer_counts_as_zero() -> None:

@@ -24,6 +24,8 @@ def test_the_bundles_that_are_swapped_are_told_apart_by_their_logits(tmp_path: P
     assert Answers(scored=[("kettle", first, {**right, 2: wrong[2]})]).mixed(score) == 1
 
 
-def test_an_answer_without_the_logits_of_all_texts_is_not_taken_on_trust() -> None:
-    answers = Answers(scored=[("a", "b@1", {}), ("a", "b@1", {0: 0.0}), ("a", "b@1", {0: 0, 1: 0})])
-    assert answers.mixed(lambda *_: np.zeros(2)) == 2
+def test_an_answer_without_the_logits_of_all_texts_is_said_and_no_mixture() -> None:
+    whole = dict.fromkeys(range(5), 0.0)
+    answers = Answers(scored=[("a", "b@1", {}), ("a", "b@1", {0: 0.0}), ("a", "b@1", whole)])
+    assert answers.cut_short == 2
+    assert answers.mixed(lambda *_: np.zeros(5)) == 0

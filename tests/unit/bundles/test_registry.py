@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from neuralrank.bundles.bundle import MANIFEST, MODEL, Bundle, write_bundle
+from neuralrank.bundles.in_service import NONE
 from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound, Unavailable, Unsupported
 from sidecar.models.plan import Reader
@@ -533,3 +534,16 @@ def test_what_serves_is_written_as_sidecars_of_before_read_it(
     )
     assert "candidates" not in written
     assert written["serving"] == bundle.hash
+
+
+def test_a_candidate_that_is_mended_goes_on_waiting(registry: Registry, tmp_path: Path) -> None:
+    registry.publish(tiny_bundle(tmp_path / "serving", "encoder", name="other"))
+    bundle = tiny_bundle(tmp_path / "bundle", "encoder")
+    # Nothing of its name serves: one that was new would.
+    waiting = registry.publish(bundle, candidate=True)
+    state = registry.in_service("tiny-encoder")
+    assert state.serving == NONE
+    registry._fs.pipe_file(f"{registry._folder(bundle.ref)}/{MODEL}", b"half")
+    registry.publish(bundle)
+    assert registry.in_service("tiny-encoder") == state
+    assert set(registry.candidates()) == {waiting.ref}

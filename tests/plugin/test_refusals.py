@@ -96,7 +96,7 @@ def test_an_index_of_an_encoder_that_the_sidecar_lacks_keeps_the_page_and_is_nam
         ({"usr": "A"}, "unknown key [usr]; allowed are [bundle, collaborative, deadline_ms,"),
         (
             {"weights": {"relevence": 1}},
-            "[relevence]; allowed are [affinity, cross_encoder, relevance, retrieval",
+            "[relevence]; allowed are [affinity, cross_encoder, diversity, relevance, retrieval",
         ),
         ({"filters": {"price": 1}}, "unknown key [price]; allowed are [attributes, exclude_brands"),
         ({"window": "wide"}, "window is [wide] (string); allowed is an integer from 1 to 10000"),

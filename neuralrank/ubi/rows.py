@@ -68,6 +68,7 @@ def read_rows(
         "sort": [
             # An index that knows no query_id has no such documents, and is no error.
             {"query_id": {"order": "asc", "unmapped_type": "keyword"}},
+            # Without a second one, documents of one query_id could fall between two batches.
             {"_shard_doc": "asc"},
         ],
         "_source": list(fields),

@@ -31,6 +31,10 @@ __all__ = ["Admission", "Place"]
 # Of the time that a request has, the share for which it may wait to be let in: what is left must do
 # for an answer (docs/decisions/007-one-queue.md).
 _PATIENCE: Final = 0.25
+# Of its time, the share that the loop is at work where it is never idle: then requests wait in
+# gRPC, where nothing is seen of them. Where answers are known already, each is in work for a moment
+# only, and the next one finds none beside it.
+_NEVER_IDLE: Final = 0.97
 
 
 class Admission:
@@ -171,7 +175,8 @@ class Admission:
         """Why a request that has so many seconds would be refused now; "": it would not."""
         if self._in_flight >= self._max_in_flight:
             return "in_flight"
-        if self._in_flight and self.busy.share > self._max_busy:
+        alone = max(self._max_busy, _NEVER_IDLE)
+        if self.busy.share > (self._max_busy if self._in_flight else alone):
             return "busy"
         return "late" if self._wait(self._in_flight) > left else ""
 

@@ -236,15 +236,25 @@ def test_work_is_counted_whole_however_short_it_is() -> None:
     assert len(said) <= 5
 
 
-def test_the_only_request_is_never_refused_for_what_others_did() -> None:
+def test_the_only_request_is_not_refused_for_what_others_did() -> None:
     made = admission(85)
     made.busy.note(working=1.0, idle=0.0)
+    made.busy.note(working=0.0, idle=0.002)
     with asks(made, "a"):
+        pass
+
+
+def test_where_the_loop_is_never_idle_one_after_the_other_is_too_much() -> None:
+    # Each is done before the next is seen, and the others wait in gRPC.
+    made = admission(85)
+    made.busy.note(working=1.0, idle=0.0)
+    with pytest.raises(Overloaded, match="at work for 100%"), asks(made, "a"):
         pass
 
 
 def test_100_never_refuses_for_it() -> None:
     made = admission(100)
+    made.busy.note(working=1.0, idle=0.0)
     with asks(made, "a"):
         made.busy.note(working=1.0, idle=0.0)
         with asks(made, "b"):

@@ -140,7 +140,7 @@ class SidecarSettings(BaseSettings):
     # How much of its time the event loop may be at work (averaged over 50 ms) before requests wait,
     # and are then refused. Beyond it they would wait where no deadline is seen. Higher: more are
     # answered, later each; lower: refused sooner. 100: never for this. For a request that finds no
-    # other in work it is 97 at least.
+    # other in work it is 97 at least, and one in 20 ms is let in.
     max_busy_percent: int = Field(default=85, ge=1, le=100)
     # Worker processes that share the port. More than one survives the death of one, and uses cores
     # that one Python process can't; each has models, caches, limits and max_in_flight of its own,

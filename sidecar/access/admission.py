@@ -1,6 +1,7 @@
 """Who is asking, and whether this request is let in. The same for gRPC and HTTP."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -35,6 +36,9 @@ _PATIENCE: Final = 0.25
 # gRPC, where nothing is seen of them. Where answers are known already, each is in work for a moment
 # only, and the next one finds none beside it.
 _NEVER_IDLE: Final = 0.97
+# Seconds after which one is let in all the same: callers that ask again at once keep a loop at work
+# with refusals alone.
+_AT_LEAST: Final = 0.02
 
 
 class Admission:
@@ -66,6 +70,9 @@ class Admission:
             clock=clock,
         )
         self._in_flight = 0
+        self._clock = clock
+        # When a request was let in last.
+        self._let_in_at = -math.inf
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -138,6 +145,7 @@ class Admission:
             if not self._in_flight:
                 self._effort.began()
             self._in_flight += 1
+            self._let_in_at = self._clock()
             self._idle.clear()
             self._metrics.in_flight.inc()
             self._let_in()
@@ -175,10 +183,14 @@ class Admission:
         """Why a request that has so many seconds would be refused now; "": it would not."""
         if self._in_flight >= self._max_in_flight:
             return "in_flight"
-        alone = max(self._max_busy, _NEVER_IDLE)
-        if self.busy.share > (self._max_busy if self._in_flight else alone):
+        if self.busy.share > (self._max_busy if self._in_flight else self._max_alone()):
             return "busy"
         return "late" if self._wait(self._in_flight) > left else ""
+
+    def _max_alone(self) -> float:
+        """The share of its time that the loop may be at work for one that finds none in work."""
+        lately = self._clock() - self._let_in_at < _AT_LEAST
+        return max(self._max_busy, _NEVER_IDLE) if lately else 1.0
 
     def _wait(self, before: int) -> float:
         """Seconds that so many requests keep the loop from the next one."""

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
@@ -18,9 +18,14 @@ from sidecar.settings import SidecarSettings
 from sidecar.telemetry.metrics import Metrics
 
 
-def admission(percent: int, metrics: Metrics | None = None, **settings: int) -> Admission:
+def admission(
+    percent: int,
+    metrics: Metrics | None = None,
+    clock: Callable[[], float] = lambda: 0.0,
+    **settings: int,
+) -> Admission:
     made = SidecarSettings(max_busy_percent=percent, **settings)
-    return Admission(made, metrics or Metrics(), lambda: 0.0)
+    return Admission(made, metrics or Metrics(), clock)
 
 
 def asks(made: Admission, caller: str, within: float = math.inf) -> AbstractContextManager[None]:
@@ -239,6 +244,8 @@ def test_work_is_counted_whole_however_short_it_is() -> None:
 def test_the_only_request_is_not_refused_for_what_others_did() -> None:
     made = admission(85)
     made.busy.note(working=1.0, idle=0.0)
+    with asks(made, "a"):
+        pass
     made.busy.note(working=0.0, idle=0.002)
     with asks(made, "a"):
         pass
@@ -246,9 +253,16 @@ def test_the_only_request_is_not_refused_for_what_others_did() -> None:
 
 def test_where_the_loop_is_never_idle_one_after_the_other_is_too_much() -> None:
     # Each is done before the next is seen, and the others wait in gRPC.
-    made = admission(85)
+    now = [7.0]
+    made = admission(85, clock=lambda: now[0])
     made.busy.note(working=1.0, idle=0.0)
-    with pytest.raises(Overloaded, match="at work for 100%"), asks(made, "a"):
+    with asks(made, "a"):
+        pass
+    with pytest.raises(Overloaded, match="at work for 100%"), asks(made, "b"):
+        pass
+    # Refusals alone may be all that it works at.
+    now[0] += 0.03
+    with asks(made, "c"):
         pass
 
 

@@ -259,7 +259,11 @@ async def _in_a_run(workers: set[int], port: int) -> int:
     async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(20):
         while True:
             for place in (port, port + 1):
-                text = (await client.get(f"http://127.0.0.1:{place}/metrics")).text
+                try:
+                    text = (await client.get(f"http://127.0.0.1:{place}/metrics")).text
+                except httpx.ConnectError:  # health is that of the other: this one starts yet
+                    await asyncio.sleep(0.01)
+                    continue
                 runs = re.search(r"^neuralrank_queued_runs (\S+)$", text, re.MULTILINE)
                 if runs and float(runs[1]):
                     return next(pid for pid in workers if place in _listening(pid))

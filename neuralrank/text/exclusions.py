@@ -69,10 +69,13 @@ _CHINESE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Exclusions:
-    """`what` a query does not want, in lower case, and `rest`: what it says beside that."""
+    """`what` a query does not want, in lower case, and `rest`: what it says beside that. `language`
+    is that of the whole, as the rest may be of another ("iPhone 不带盒"); "" where nothing is
+    excluded."""
 
     what: tuple[str, ...]
     rest: str
+    language: str = ""
 
 
 def exclusions(query: str, language: str = "") -> Exclusions:
@@ -84,7 +87,10 @@ def exclusions(query: str, language: str = "") -> Exclusions:
             whichever it is: "保温杯 without straw".
     """
     nothing = Exclusions((), query)
-    if len(query) > _LONGEST or (language or detect(query)) not in ("en", "zh"):
+    if len(query) > _LONGEST:
+        return nothing
+    language = language or detect(query)
+    if language not in ("en", "zh"):
         return nothing
     english, rest = _english(query)
     chinese, rest = _chinese(rest)
@@ -94,7 +100,7 @@ def exclusions(query: str, language: str = "") -> Exclusions:
     clear = 0 < len(what) <= _MOST_THINGS and rest
     if not clear or any(pattern(one).search(rest.lower()) for one in what):
         return nothing
-    return Exclusions(tuple(dict.fromkeys(what)), rest)
+    return Exclusions(tuple(dict.fromkeys(what)), rest, language)
 
 
 def wanted_part(query: str) -> str:

@@ -24,7 +24,7 @@ from neuralrank.errors import (
 )
 from neuralrank.text.cleaning import beginning
 from neuralrank.text.exclusions import exclusions
-from neuralrank.text.language import detect, to_be_known
+from neuralrank.text.language import to_be_known
 from sidecar.deadline import Deadline
 from sidecar.domain import (
     Candidates,
@@ -206,8 +206,7 @@ class TextRanker:
         found = exclusions(query.query) if self._exclusions else None
         if found is None or not found.what:
             return query, ()
-        # Of what is left the language may be another: "iPhone 不带盒".
-        return replace(query, query=found.rest, language=detect(query.query)), found.what
+        return replace(query, query=found.rest, language=found.language), found.what
 
     async def _read(self, query: TextQuery, deadline: Deadline) -> TextRanking:
         """By a cross-encoder: `score` is the logistic function of its logit."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from neuralrank.errors import Overloaded
 from neuralrank.personal.affinity import affinity
 from neuralrank.text.exclusions import exclusions
-from neuralrank.text.language import detect, to_be_known
+from neuralrank.text.language import to_be_known
 from sidecar.deadline import Deadline
 from sidecar.domain import (
     Candidates,
@@ -229,19 +229,20 @@ class Ranker:
             ranked = kept[order(blended.scores[kept], candidates.retrieval[kept])]
             if query.min_score is not None:
                 ranked = ranked[blended.scores[ranked] >= np.float32(query.min_score)]
-            scores, novelty = blended.scores, np.full(len(blended.scores), np.nan, np.float32)
-            if query.weights.diversity and len(ranked) > 1:
-                share = query.weights.diversity
-                diverse = diversified(ranked, scores, candidates, encoder, share)
+            made = Order(ranked, logits, fused, blended, blended.scores, None)
+            if (share := query.weights.diversity) and len(ranked) > 1:
+                diverse = diversified(ranked, blended.scores, candidates, encoder, share)
                 if diverse is None:
                     trace.degrade(
                         DegradedReason.FEATURES_UNAVAILABLE,
                         "diversity counts nothing: no two of the candidates have vectors",
                     )
                 else:
-                    ranked, scores, novelty = diverse.ranked, diverse.scores, diverse.novelty
-            self._metrics.ordered(kendall_distance(ranked))
-        return Order(ranked, logits, fused, blended, scores, novelty)
+                    made = Order(
+                        diverse.ranked, logits, fused, blended, diverse.scores, diverse.novelty
+                    )
+            self._metrics.ordered(kendall_distance(made.ranked))
+        return made
 
     async def _rerank(
         self,
@@ -349,6 +350,4 @@ def _wanted(query: RankQuery) -> tuple[RankQuery, tuple[str, ...]]:
     found = exclusions(query.query, query.language) if query.exclusions else None
     if found is None or not found.what:
         return query, ()
-    # Of what is left the language may be another: "iPhone 不带盒".
-    language = query.language or detect(query.query)
-    return replace(query, query=found.rest, language=language), found.what
+    return replace(query, query=found.rest, language=found.language), found.what

@@ -28,7 +28,7 @@ _FOR_ITEM: Final = ("is like the item", *_FOR[1:])
 _AGAINST_ITEM: Final = ("is like the item less", *_AGAINST[1:])
 # Results that are compared to all others one by one; more are sorted with them.
 _FEW: Final = 64
-_BITS: Final = np.array([1, 2, 4, 8])
+_BITS: Final = np.array([1, 2, 4])
 # "0.00" to "1.00"; the last one is for what is absent.
 _NUMBERS: Final = (*(f" ({n / 100:.2f})" for n in range(101)), "")
 # Every phrase with every number: whether the query is an item, less or more, part, number.
@@ -47,7 +47,8 @@ class Evidence:
     relevance: Floats
     affinity: Floats
     retrieval: Floats
-    novelty: Floats
+    # None: it does not count.
+    novelty: Floats | None
     logits: Floats
     # The final scores, and what the parts before novelty weigh in them.
     blend: Blend
@@ -73,42 +74,50 @@ def explain(
             so that what was dropped above is not a move.
         shown: positions of the results, best first.
     """
-    parts = np.stack(
-        [evidence.relevance, evidence.affinity, evidence.retrieval, evidence.novelty], axis=1
-    )
+    columns = [evidence.relevance, evidence.affinity, evidence.retrieval]
+    weights, diversity = evidence.blend.weights, 0.0
+    if evidence.novelty is not None:
+        diversity = evidence.asked.diversity
+        columns.append(evidence.novelty)
+        share = np.full(len(weights), diversity, np.float32)
+        weights = np.column_stack([weights * np.float32(1 - diversity), share])
+    parts = np.stack(columns, axis=1)
     rows = np.searchsorted(kept, shown)
     moves = rows - np.arange(len(shown))
-    # What weighs in the score, absent counting nothing: float32 [kept, 4] in the order they came.
-    share = np.where(np.isnan(evidence.novelty), 0.0, evidence.asked.diversity).astype(np.float32)
-    weights = np.column_stack([evidence.blend.weights * (1 - share)[:, None], share])
+    # What weighs in the score, absent counting nothing: float32 [kept, p] in the order they came; p
+    # is 3, and 4 with novelty.
     pulls = np.nan_to_num(parts[kept]) * weights[kept]
     differences = _differences(pulls, evidence.blend.scores[kept], rows, moves)
     if evidence.unfitted is not None:
         # What is not known is no reason.
         differences[evidence.unfitted[shown], 1] = 0.0
-    differences[:1, 3] = 0.0  # above the first there is nothing
-    differences[~evidence.candidates.has_vector[shown], 3] = 0.0
+    if evidence.novelty is not None:
+        differences[:1, 3] = 0.0  # above the first there is nothing
+        differences[~evidence.candidates.has_vector[shown], 3] = 0.0
     summaries = _summaries(parts[shown], differences, moves, evidence.query_is_item)
     if evidence.mentions is not None:
         summaries = _with_mentions(summaries, evidence.unwanted, evidence.mentions[shown])
-    shares = np.column_stack([evidence.blend.weights, share])[shown]
+    shares = evidence.blend.weights[shown]
     # There are a few different ones: it depends on which parts a candidate has.
     kinds = ((shares > 0) @ _BITS).tolist()
-    one_of = dict(zip(kinds, shares.tolist(), strict=True))
+    one_of = dict(zip(kinds, shares, strict=True))
+    cross_encoder = evidence.asked.cross_encoder
     known = {
-        kind: Weights._make([*parts_of, evidence.asked.cross_encoder, diversity])
-        for kind, (*parts_of, diversity) in one_of.items()
+        kind: Weights(*share.tolist())._replace(cross_encoder=cross_encoder, diversity=diversity)
+        for kind, share in one_of.items()
     }
     in_force = [known[kind] for kind in kinds]
     near = evidence.similarities
-    relevance, affinity, retrieval, logits, query, user, image, score, novelty = (
+    relevance, affinity, retrieval, logits, query, user, image, score = (
         _column(values[shown])
         for values in (
             evidence.relevance, evidence.affinity, evidence.retrieval, evidence.logits,
             near.query_cosine, near.user_cosine, near.image_cosine,
-            evidence.candidates.retrieval, evidence.novelty,
+            evidence.candidates.retrieval,
         )
     )  # fmt: skip
+    novel = evidence.novelty
+    novelty = [None] * len(shown) if novel is None else _column(novel[shown])
     rows_of = zip(
         relevance, affinity, retrieval, in_force, logits, query, user, image, score,
         _because_of(evidence, shown), summaries, novelty, strict=True,
@@ -119,19 +128,19 @@ def explain(
 def _differences(
     pulls: Floats, scores: Floats, rows: npt.NDArray[np.intp], moves: npt.NDArray[np.intp]
 ) -> Floats:
-    """float32 [shown, 4]: what a result's parts weigh more than the mean of those that it passed or
+    """float32 [shown, p]: what a result's parts weigh more than the mean of those that it passed or
     that passed it, since that is why it moved; of one that did not move, its own.
 
     Args:
-        pulls: float32 [kept, 4] in the order they came.
+        pulls: float32 [kept, p] in the order they came.
         scores: float32 [kept].
         rows: where each result stood among them.
         moves: upwards positive.
     """
     own = pulls[rows]
-    # A last column of ones counts them: float32 [kept, 5].
+    # A last column of ones counts them: float32 [kept, p + 1].
     summed = np.concatenate([pulls, np.ones((len(pulls), 1), np.float32)], axis=1)
-    # What each result passed, and what passed it: [shown, 5] each.
+    # What each result passed, and what passed it: [shown, p + 1] each.
     if len(rows) > _FEW:
         passed, passed_by = (sums[rows] for sums in crossings(scores, summed))
     else:
@@ -150,7 +159,7 @@ def _summaries(
     direction of the move, strongest first.
 
     Args:
-        parts: float32 [shown, 4]; NaN: absent.
+        parts: float32 [shown, p]; NaN: absent.
         differences: of `_differences`.
     """
     said = _SAID[query_is_item]

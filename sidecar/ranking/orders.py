@@ -76,8 +76,8 @@ class Order:
     blended: Blend
     # float32 [n]: those of the blend, or with novelty in them.
     scores: Floats
-    # float32 [n], NaN: does not count.
-    novelty: Floats
+    # float32 [n]; None: it does not count.
+    novelty: Floats | None
 
 
 @dataclass(frozen=True, slots=True)

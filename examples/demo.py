@@ -107,7 +107,8 @@ def prepare(out: Console, client: OpenSearch, settings: Settings, limit: int) ->
     # What this demo has indexed: for each alias the content of the file.
     notes = settings.home / "demo.json"
     contents: dict[str, str] = json.loads(notes.read_text()) if notes.is_file() else {}
-    served = {bundle.ref for bundle in Registry(settings.registry_path).list()}
+    bundles, _ = Registry(settings.registry_path).verified()
+    served = {bundle.ref for bundle in bundles}
     for catalogue in CATALOGUES:
         alias, content = catalogue.alias, catalogue.content()
         wanted = catalogue.products(limit)

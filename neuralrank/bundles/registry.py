@@ -81,14 +81,16 @@ class Registry:
         parts = [path.split("/")[-3:-1] for path in found]
         return sorted(f"{name}@{digits}" for name, digits in parts if not digits.startswith("."))
 
-    def list(self) -> list[Bundle]:
-        """Every published bundle, verified, by name and then oldest first.
-
-        Raises:
-            InvalidBundle: one is damaged.
-        """
-        bundles = [self._open(ref) for ref in self.refs()]
-        return sorted(bundles, key=lambda b: (b.manifest.name, b.manifest.created))
+    def verified(self) -> tuple[list[Bundle], list[str]]:
+        """Every published bundle by name and then oldest first, and what is wrong with those that
+        are damaged, in words."""
+        bundles, damaged = [], []
+        for ref in self.refs():
+            try:
+                bundles.append(self._open(ref))
+            except InvalidBundle as error:
+                damaged.append(f"{ref}: {error}")
+        return sorted(bundles, key=lambda b: (b.manifest.name, b.manifest.created)), damaged
 
     def get(self, ref: str) -> Bundle:
         """The bundle of a `name@hash`, or the one in service of a `name`.
@@ -226,7 +228,7 @@ class Registry:
         name = bundle.manifest.name
         target = f"{self._root}/{name}/{bundle.hash}"
         self._fs.invalidate_cache()
-        if not self._holds(bundle, target):
+        if (held := self._held(bundle)) is None:
             known = self._fs.exists(f"{target}/{MANIFEST}")
             with self._filling(bundle, target) as folder:
                 for file in bundle.manifest.files:
@@ -238,7 +240,8 @@ class Registry:
             if new and not candidate and self.in_service(name).serving == NONE:
                 # A person's own act: it serves, and the candidates of its name go on waiting.
                 self.promote(bundle.ref)
-        return self._open(bundle.ref)
+            held = self._open(bundle.ref)
+        return held
 
     def candidate(self, ref: str) -> Candidate | None:
         """What is known of a candidate, `name@hash`; None of a bundle that was never one.
@@ -397,17 +400,22 @@ class Registry:
         name, digits = parse_ref(ref)
         return f"{self._root}/{name}/{digits}"
 
-    def _holds(self, bundle: Bundle, target: str) -> bool:
-        """Whether a bundle is there, undamaged. Reads all of it: what is published again may be
-        meant to mend it, and what is kept here of a remote one says nothing of what is there."""
+    def _held(self, bundle: Bundle) -> Bundle | None:
+        """A bundle as it is there; None where it is not, or damaged. Reads all of it: what is
+        published again may be meant to mend it."""
         try:
-            # The manifest may be another: what was measured is no content.
-            return content_hash(self.manifest(bundle.ref)) == bundle.hash and all(
-                self._sha256(f"{target}/{file}") == expected
-                for file, expected in bundle.manifest.files.items()
+            # What is kept here of a remote one says nothing of what is there.
+            whole = self._local or (
+                # The manifest may be another: what was measured is no content.
+                content_hash(self.manifest(bundle.ref)) == bundle.hash
+                and all(
+                    self._sha256(f"{self._folder(bundle.ref)}/{file}") == expected
+                    for file, expected in bundle.manifest.files.items()
+                )
             )
+            return self._open(bundle.ref) if whole else None
         except (InvalidBundle, NotFound, FileNotFoundError):
-            return False
+            return None
 
     def _sha256(self, path: str) -> str:
         with self._fs.open(path, "rb") as stream:
@@ -424,7 +432,7 @@ class Registry:
         none."""
         if self._local:
             # What another process has published meanwhile may be read already.
-            with whole_folder(Path(target), lambda: self._holds(bundle, target)) as unfinished:
+            with whole_folder(Path(target), lambda: self._held(bundle) is not None) as unfinished:
                 yield str(unfinished)
             return
         # An object store renames nothing: that would be a copy of one file after another, in

@@ -42,7 +42,7 @@ def _json(bundle: Bundle) -> dict[str, object]:
 def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
     """Lists the published bundles; each is verified. What is damaged is said after the others."""
     found = open_registry(registry)
-    bundles, damaged = _verified(found)
+    bundles, damaged = found.verified()
     roles = _roles(found, bundles)
     if as_json:
         rows = [{**_json(bundle), "service": roles[bundle.ref]} for bundle in bundles]
@@ -54,17 +54,6 @@ def list_(registry: RegistryUrl = None, as_json: Json = False) -> None:
             typer.echo(none)
     if damaged:
         raise InvalidBundle(" ".join(damaged))
-
-
-def _verified(registry: Registry) -> tuple[list[Bundle], list[str]]:
-    """The bundles by name and then oldest first, and what is wrong with those that are damaged."""
-    bundles, damaged = [], []
-    for ref in registry.refs():
-        try:
-            bundles.append(registry.get(ref))
-        except InvalidBundle as error:
-            damaged.append(f"{ref}: {error}")
-    return sorted(bundles, key=lambda b: (b.manifest.name, b.manifest.created)), damaged
 
 
 def _print_table(bundles: list[Bundle], roles: dict[str, str]) -> None:

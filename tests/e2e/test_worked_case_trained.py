@@ -42,7 +42,7 @@ def behaviour(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Beha
         done = shop.run("train", *arguments)
         assert done.returncode == 0, done.stderr
     data = Dataset.open(folder / "data")
-    bundles = Registry(stack.registry_path).list()
+    bundles, _ = Registry(stack.registry_path).verified()
     encoder = Encoder.load(next(one for one in bundles if one.manifest.kind == "encoder"))
     things = Shop.of(data.items, encoder, folder, lambda *_: None)
     return from_dataset(data, things, encoder.encode_queries)

@@ -46,7 +46,7 @@ def logging_client(stack: Settings) -> Iterator[OpenSearch]:
 def registry(stack: Settings, tmp_path: Path) -> Registry:
     """With the stack's encoder, and nothing else."""
     found = Registry(str(tmp_path / "models"))
-    every = Registry(stack.registry_path).list()
+    every, _ = Registry(stack.registry_path).verified()
     found.publish(next(one for one in every if one.manifest.kind == "encoder"))
     return found
 

@@ -179,13 +179,12 @@ def _absent(part: str, mine: Scored, points: float, page: Sequence[Scored]) -> L
         return Lift(part, None, None, f"{part} can't: no product of this page has one")
     weight = whole.weights[part]
     others = sum(whole.weights[name] for name in mine.parts if name in PARTS)
-    if weight <= 0:
-        return Lift(part, None, None, f"{part} can't: its weight is 0")
     # Of the mean of the parts alone: what novelty adds stays.
     share = 1 - mine.weights.get(NOVELTY, 0.0)
-    mean = (mine.score - mine.pull(NOVELTY)) / share if share else 0.0
-    target = mean + (points / share if share else 0.0)
-    needed = (target * (others + weight) - mean * others) / weight
+    if weight <= 0 or share <= 0:
+        return Lift(part, None, None, f"{part} can't: its weight is 0")
+    mean = (mine.score - mine.pull(NOVELTY)) / share
+    needed = ((mean + points / share) * (others + weight) - mean * others) / weight
     if needed > _MOST:
         return Lift(
             part, None, None, f"{part}, which it lacks, can't alone: it would have to be "

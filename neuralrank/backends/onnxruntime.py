@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from neuralrank.backends.fused import fused
 from neuralrank.errors import InvalidBundle
 from neuralrank.text.batching import token_batches
 
@@ -31,9 +32,19 @@ def open_session(model: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     # Threads that spin between calls would take cores from whoever shares the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        graph = fused(model)
+        session = onnxruntime.InferenceSession(
+            str(model) if graph is None else graph,
+            options,
+            providers=["CPUExecutionProvider"],
+            # Its Gelu with a bias takes longer than an addition and its Gelu.
+            disabled_optimizers={"BiasGeluFusion"},
+        )
     except Exception as error:  # the library's own errors share no better base class
         raise InvalidBundle(f"{model} can't be loaded by ONNX Runtime: {error}") from error
+    # It keeps a graph that came as bytes, so as to begin anew where a provider fails. There is one.
+    session._model_bytes = None
+    return session
 
 
 class OnnxRuntime:

@@ -95,5 +95,5 @@ def _is_linear(
         and scale.data_type == TensorProto.FLOAT
         and len(weight.dims) == 2
         and list(scale.dims) == list(weight.dims[1:])
-        and helper.get_attribute_value(cast.attribute[0]) == TensorProto.FLOAT
+        and helper.get_node_attr_value(cast, "to") == TensorProto.FLOAT
     )

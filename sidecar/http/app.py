@@ -137,6 +137,7 @@ def build(parts: Parts) -> Edge:
             max_texts=settings.max_candidates,
             characters=settings.http_document_characters,
             request_id=request_id(request.scope),
+            exclusions=settings.exclusions,
         )
         return await _answer(parts, request, query, lambda ranking: write_tei(body, ranking))
 
@@ -188,6 +189,7 @@ async def _cohere(parts: Parts, request: Request, body: CohereRequest, version: 
         max_documents=parts.settings.max_candidates,
         characters=parts.settings.http_document_characters,
         request_id=identity,
+        exclusions=parts.settings.exclusions,
         served=parts.models.serving.has,
     )
     return await _answer(

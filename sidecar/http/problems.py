@@ -131,7 +131,8 @@ def invalid(errors: list[Mapping[str, Any]], allowed: list[str], content_type: s
         if entry["type"] != "extra_forbidden":
             where = _where(entry["loc"])
             given = "" if entry["type"] == "missing" else f": got {_shown(entry.get('input'))}"
-            parts.append(f"{where}{given}, {entry['msg'].lower()}")
+            # Its first word alone: values that are allowed keep their case.
+            parts.append(f"{where}{given}, {entry['msg'][:1].lower()}{entry['msg'][1:]}")
     more = f"; and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
     return InvalidInput(f"The body can't be used: {'; '.join(parts[:NAMED])}{more}.")
 

@@ -341,8 +341,7 @@ class Serving:
             NotFound: it is not served; the message lists what is.
             Unavailable: it is published, and is being loaded.
         """
-        name, digits = parse_ref(ref)
-        if digits:
+        if parse_ref(ref)[1]:
             if ref in self.loaded and self.loaded[ref].status.kind == kind:
                 self.asked(ref)
                 return self.loaded[ref]
@@ -353,8 +352,8 @@ class Serving:
                     "again in a moment; `neuralrank models status` shows how it goes."
                 )
         answering = self._answering(kind)
-        if not digits and name in answering:
-            return answering[name]
+        if ref in answering:  # a name alone
+            return answering[ref]
         if not ref and answering:
             names = sorted(answering)
             if kind == "encoder":

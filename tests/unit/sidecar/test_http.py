@@ -216,6 +216,22 @@ async def test_exclusions_can_be_turned_off_for_all(bench: Bench) -> None:
     assert answer["results"][0] == {"index": 0, "relevance_score": logistic(4.0)}
 
 
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
+@pytest.mark.parametrize("usual", [True, False])
+async def test_a_request_says_whether_its_exclusions_are_read(
+    bench: Bench, path: str, usual: bool
+) -> None:
+    async def order(**more: Any) -> list[int]:
+        body = {"query": "bottle without straw", "documents": BOTTLES, **more}
+        answer = (await ask(bench, path, body, exclusions=usual)).json()
+        return [row["index"] for row in answer["results"]][:2]
+
+    read, whole = [1, 0], [0, 1]
+    assert await order(exclusions=True) == read
+    assert await order(exclusions=False) == whole
+    assert await order(exclusions=None) == (read if usual else whole)
+
+
 async def test_of_the_last_of_many_texts_its_title_counts_as_of_the_first(bench: Bench) -> None:
     texts = ["bottle with straw"] * 2_001
     answer = (await ask(bench, "/rerank", {"query": "bottle without straw", "texts": texts})).json()
@@ -246,6 +262,7 @@ async def test_a_bundle_that_is_called_as_others_models_are_is_asked_where_it_is
         ("rerank-v4.0-pro", 200, "judge@000000000002"),
         ("jugde", 404, ""),
         ("judge@ffffffffffff", 404, ""),
+        ("judge@", 404, ""),
     ],
 )
 async def test_the_model_is_the_one_that_was_named(
@@ -380,6 +397,13 @@ async def test_what_can_t_be_used_is_400_and_says_what_can(
     assert words in answer.json()["message"]
     assert len(answer.json()["message"]) < 1_000
     assert count(bench, "/v1/rerank", "INVALID_ARGUMENT") == 1
+
+
+async def test_what_is_allowed_is_said_as_it_is_written(bench: Bench) -> None:
+    body = {"query": QUERY, "texts": DOCUMENTS}
+    assert (await ask(bench, "/rerank", body | {"truncation_direction": "Right"})).is_success
+    answer = await ask(bench, "/rerank", body | {"truncation_direction": "Left"})
+    assert "got 'Left', input should be 'right' or 'Right'" in answer.json()["error"]
 
 
 MANY = {str(number): 0 for number in range(1_000)}

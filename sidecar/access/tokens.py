@@ -104,7 +104,8 @@ def _problem(caller: str, colon: str, secret: str) -> str:
     if not colon:
         return "there is no ':'"
     if not _CALLER.fullmatch(caller):
-        return f"the caller is {caller!r}"
+        # It may be the secret, of who wrote them the other way round.
+        return "what is before the ':' is no caller"
     if len(secret) < _SHORTEST:
         return f"the secret has {len(secret)} characters"
     if re.search(r"\s", secret):

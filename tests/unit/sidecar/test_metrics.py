@@ -12,6 +12,7 @@ from neuralrank.errors import Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import DegradedReason
 from sidecar.models.serving import State
+from sidecar.settings import SidecarSettings
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trace import STAGES
 from tests.unit.sidecar import metric_table
@@ -157,6 +158,14 @@ async def test_an_answer_over_http_is_degraded_and_no_partial_answer_of_rank() -
         assert value(bench.metrics, "neuralrank_partial_answers_total") == 0
     finally:
         await bench.close()
+
+
+def test_a_quantile_can_tell_a_rerank_that_took_all_of_its_time() -> None:
+    metrics = Metrics()
+    allowed = SidecarSettings().http_deadline_ms / 1_000
+    metrics.request("/v1/rerank", "OK", allowed)
+    counts = buckets(metrics, "neuralrank_request_seconds", method="/v1/rerank")
+    assert quantile(1.0, counts) == allowed
 
 
 async def test_an_answer_with_two_details_of_a_reason_counts_once() -> None:

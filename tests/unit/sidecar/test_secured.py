@@ -303,6 +303,10 @@ async def test_over_http_too_a_client_is_known_by_its_certificate(
             async with httpx.AsyncClient(verify=context, trust_env=False) as client:
                 answer = await client.post(url, json={"query": "a", "texts": ["b"]})
             found.append((answer.status_code, "'shop' asks too often" in answer.text))
+        context = ssl.create_default_context(cafile=str(files.ca))
+        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+            with pytest.raises(httpx.TransportError):  # no probe either: TLS comes first
+                await client.get(f"https://127.0.0.1:{made.http_port}/healthz")
     # 503: it is let in, and there are no models.
     assert found == [(503, False), (429, True), (503, False)]
 

@@ -159,6 +159,8 @@ class Status:
     state: State
     reason: str = ""
     backend: str = ""
+    # The longest text, or pair of query and text, that is read whole; 0 of what reads no texts.
+    max_tokens: int = 0
     serving_since_ms: int = 0
     is_default: bool = False
     roles: tuple[Role, ...] = ()

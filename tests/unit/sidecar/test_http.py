@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -841,6 +842,16 @@ async def test_probes_tell_alive_from_ready(bench: Bench) -> None:
     assert starting == {"/healthz": 200, "/readyz": 503, "/health": 503}
     assert ready == {"/healthz": 200, "/readyz": 200, "/health": 200}
     assert (info["model_id"], info["model_sha"]) == ("judge", "000000000002")
+    # In tokens, as TEI has them: of the model, and of one run.
+    assert (info["max_input_length"], info["max_batch_tokens"]) == (64, 256)
+
+
+def test_the_page_says_how_much_the_default_cross_encoder_reads() -> None:
+    root = Path(__file__).resolve().parents[3]
+    page = (root / "docs/http.md").read_text("utf-8")
+    (said,) = re.findall(r"default cross-encoder reads (\d+) tokens", page)
+    manifest = json.loads((root / "neuralrank/models/small/manifest.json").read_text("utf-8"))
+    assert int(said) == manifest["max_tokens"]
 
 
 async def test_head_is_answered_as_get_without_a_body(bench: Bench) -> None:

@@ -564,6 +564,31 @@ async def test_a_caller_that_hangs_up_before_its_body_is_there_takes_no_place(
     assert count(bench, "/rerank", "CANCELLED") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "status", "words"),
+    [
+        (b"x-request-id", b"a b", 400, "x-request-id has 3 characters"),
+        (b"content-length", b"99999999999", 413, "The body has 99,999,999,999 bytes or more"),
+    ],
+)
+async def test_what_the_head_says_refuses_a_request_before_its_body_is_received(
+    bench: Bench, name: bytes, value: bytes, status: int, words: str
+) -> None:
+    async def receive() -> Any:
+        raise AssertionError("the body")
+
+    said: list[Any] = []
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    given = scope("/rerank")
+    given["headers"] += [(name, value)]
+    await application(bench)(given, receive, send)
+    assert said[0]["status"] == status
+    assert words in json.loads(said[1]["body"])["error"]
+
+
 async def test_a_text_is_read_in_its_normal_form(bench: Bench) -> None:
     assert bench.judge is not None
     await ask(bench, "/rerank", {"query": "ｒｅｄ\u200b", "texts": [" ｋｅｔｔｌｅ\x00 "]})

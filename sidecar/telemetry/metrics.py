@@ -58,9 +58,10 @@ class _Labelled(Generic[_Family]):
 
     def keep(self, first: Collection[str]) -> None:
         """Removes the children whose first label says something else."""
-        for values in [values for values in self._children if values[0] not in first]:
-            del self._children[values]
-            self._family.remove(*values)
+        for values in list(self._children):  # threads that run models add to them meanwhile
+            if values[0] not in first:
+                del self._children[values]
+                self._family.remove(*values)
 
 
 class Metrics:

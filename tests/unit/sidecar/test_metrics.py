@@ -206,6 +206,21 @@ def test_a_bundle_that_left_is_forgotten_and_counts_anew_when_it_comes_back() ->
     assert value(metrics, names[0], bundle="a@1", backend="words") == 1
 
 
+def test_a_bundle_may_run_first_while_others_are_forgotten() -> None:
+    metrics = Metrics()
+
+    class RunsMeanwhile(set[str]):
+        def __contains__(self, ref: object) -> bool:
+            metrics.inference("new@1", "cpu", 0.001, 1)  # as a thread of a model does
+            return super().__contains__(ref)
+
+    for ref in ("a@1", "b@1"):
+        metrics.inference(ref, "cpu", 0.001, 1)
+    metrics.keep_bundles(RunsMeanwhile({"a@1"}))
+    runs = "neuralrank_inference_seconds_count"
+    assert [value(metrics, runs, bundle=ref, backend="cpu") for ref in ("a@1", "b@1")] == [1, 0]
+
+
 def test_a_bundle_that_gave_no_score_has_no_top_score() -> None:
     metrics = Metrics()
     metrics.top_score("a@1", np.array([np.nan], np.float32))

@@ -960,3 +960,42 @@ async def test_work_of_a_caller_that_hung_up_is_given_up() -> None:
     assert sent[0]["status"] == 499
     assert count(bench, "/rerank", "CANCELLED") == 1
     assert bench.metrics.registry.get_sample_value("neuralrank_in_flight_requests") == 0
+
+
+async def test_what_ranks_for_a_caller_that_hung_up_is_cancelled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+    body = json.dumps({"query": QUERY, "texts": DOCUMENTS}).encode()
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def work(*_: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: Any) -> None:
+        pass
+
+    monkeypatch.setattr("sidecar.http.app.rank_in_experiment", work)
+    await application(bench)(scope("/rerank"), receive, send)
+    async with asyncio.timeout(10):
+        await ended.wait()
+
+
+@pytest.mark.parametrize(("tokens", "read"), [(2, 8), (16, 64), (4_096, 64)])
+async def test_of_a_document_no_more_is_read_than_the_setting_says(
+    bench: Bench, tokens: int, read: int
+) -> None:
+    assert bench.judge is not None
+    body = {"query": QUERY, "documents": ["x" * 100], "max_tokens_per_doc": tokens}
+    assert (await ask(bench, "/v2/rerank", body, http_document_characters=64)).is_success
+    assert bench.judge.texts == ["x" * read]

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from neuralrank.errors import Overloaded
+from neuralrank.errors import DeadlineExceeded, Overloaded
 from neuralrank.text.tokens import Tokens
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.http.cohere import CohereRequest
-from sidecar.http.tei import TeiRequest
-from sidecar.http.texts import TextQuery, TextRanker
+from sidecar.http.tei import TeiRequest, write_tei
+from sidecar.http.texts import TextQuery, TextRanker, TextRanking, TextScore
 from tests.unit.sidecar.parts import (
     Bench,
     WordEncoder,
@@ -118,6 +118,8 @@ async def test_a_jina_model_gets_its_documents_as_jina_gives_them(bench: Bench) 
         {"index": 1, "relevance_score": logistic(4.0), "document": {"text": "red kettle"}}
     ]
     assert answer["usage"] == {"total_tokens": 0, "prompt_tokens": 0}
+    bare = (await ask(bench, "/v1/rerank", body | {"return_documents": False})).json()
+    assert bare["results"] == [{"index": 1, "relevance_score": logistic(4.0)}]
     refused = (await ask(bench, "/v1/rerank", body | {"documents": []})).json()
     assert refused["detail"] == refused["message"]
     assert "documents has 0 entries" in refused["detail"]
@@ -208,6 +210,17 @@ async def test_raw_scores_are_the_model_s_own_and_in_their_order(bench: Bench) -
     assert [(row["index"], row["score"]) for row in answer] == [(0, 4.0), (1, 0.0), (2, -4.0)]
     moved = (await ask(bench, "/rerank", body)).json()
     assert [row["index"] for row in moved] == [1, 0, 2]
+
+
+async def test_no_raw_score_stands_for_a_text_that_was_not_read(bench: Bench) -> None:
+    given = {"query": QUERY, "texts": [DOCUMENTS[0], " "], "raw_scores": True}
+    answer = await ask(bench, "/rerank", given)
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "Validation")
+    assert "texts[1] is empty" in answer.json()["error"]
+    late = TextRanking((TextScore(1, 0.9, 2.0), TextScore(0, 0.0, None)), "judge@2", ())
+    asked = TeiRequest(query=QUERY, texts=DOCUMENTS[:2], raw_scores=True)
+    with pytest.raises(DeadlineExceeded, match="1 of 2 texts were not read"):
+        write_tei(asked, late)
 
 
 async def test_exclusions_can_be_turned_off_for_all(bench: Bench) -> None:

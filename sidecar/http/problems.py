@@ -1,5 +1,6 @@
 """Errors as HTTP answers: the status from the one table, the body as the route's clients expect."""
 
+import math
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
@@ -76,7 +77,7 @@ def problem(path: str, error: NeuralrankError) -> Response:
     """The answer for an error."""
     headers = {}
     if isinstance(error, RateExceeded) and error.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after + 0.5)))
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     # Those that HTTP has a better word for than the table.
     status = next((code for kind, code in _OF_HTTP if isinstance(error, kind)), http_status(error))
     if status == 415:  # so it says which coding is taken (RFC 9110, 15.5.16)

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from neuralrank.errors import DeadlineExceeded, Overloaded
+from neuralrank.errors import DeadlineExceeded, Overloaded, RateExceeded
 from neuralrank.text.tokens import Tokens
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.http.cohere import CohereRequest
+from sidecar.http.problems import problem
 from sidecar.http.tei import TeiRequest, write_tei
 from sidecar.http.texts import TextQuery, TextRanker, TextRanking, TextScore
 from tests.unit.sidecar.parts import (
@@ -411,6 +412,12 @@ async def test_what_can_t_be_used_is_400_and_says_what_can(
     assert words in answer.json()["message"]
     assert len(answer.json()["message"]) < 1_000
     assert count(bench, "/v1/rerank", "INVALID_ARGUMENT") == 1
+
+
+@pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.2, "2"), (3.0, "3")])
+def test_a_caller_is_told_whole_seconds_that_are_enough(seconds: float, header: str) -> None:
+    answer = problem("/v1/rerank", RateExceeded("too often", retry_after=seconds))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, header)
 
 
 async def test_what_is_allowed_is_said_as_it_is_written(bench: Bench) -> None:

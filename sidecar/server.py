@@ -173,9 +173,7 @@ class Sidecar:
             rerank_characters=settings.rerank_characters,
             shadow=self._shadow,
         )
-        self._texts = TextRanker(
-            ranker, self.models, self._inference, self.metrics, exclusions=settings.exclusions
-        )
+        self._texts = TextRanker(ranker, self.models, self._inference, self.metrics)
         self._service = RankingService(
             ranker,
             Vectors(self.models, items, users, self._inference),

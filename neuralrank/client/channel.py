@@ -164,8 +164,13 @@ class Route:
 
 def _target(address: str) -> tuple[str, Sequence[tuple[str, Any]]]:
     several = [part.strip() for part in address.split(",") if part.strip()]
+    if not several:
+        raise InvalidSettings(
+            f"The sidecar's address is {address!r}. Give host:port, as 127.0.0.1:50051 "
+            "(NEURALRANK_SIDECAR)."
+        )
     if len(several) < 2:
-        return several[0] if several else "", (*_OPTIONS, _service_config(_CALLS))
+        return several[0], (*_OPTIONS, _service_config(_CALLS))
     try:
         versions = {ip_address(part.rpartition(":")[0].strip("[]")).version for part in several}
     except ValueError as error:

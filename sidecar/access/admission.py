@@ -15,6 +15,7 @@ from neuralrank.errors import (
     Unauthenticated,
     Unavailable,
 )
+from sidecar.access.addresses import canonical
 from sidecar.access.busy import Busy
 from sidecar.access.effort import Effort
 from sidecar.access.limits import CallerLimits
@@ -84,7 +85,7 @@ class Admission:
         Args:
             authorization: the `authorization` header; "" where there is none.
             subject: the common name of a certificate that TLS has verified; "" for none.
-            peer: the address of the other end, without its port.
+            peer: the address of the other end, without its port, as the server has it.
 
         Raises:
             Unauthenticated: tokens are needed, and this is none of them.
@@ -93,11 +94,11 @@ class Admission:
             shown = subject if self._tokens is None else self._tokens.caller(authorization)
         except Unauthenticated as error:
             self._metrics.refused("unauthenticated")
-            self._refusals.note(error, peer)
+            self._refusals.note(error, canonical(peer))
             raise
         if (call := current()) is not None:
             call.caller = shown
-        return shown or peer
+        return shown or canonical(peer)
 
     async def turn(self, deadline: Deadline, size: int) -> None:
         """Waits while too many are in work, for a quarter of the request's time at most. To be

@@ -18,6 +18,7 @@ __all__ = ["Tokens"]
 
 _CALLER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
+_SENDABLE: Final = re.compile(r"[\x21-\x7e]+")
 _SHORTEST: Final = 16
 _HOW: Final = (
     "Send it as gRPC metadata or HTTP header `authorization: Bearer <token>`; the sidecar's owner "
@@ -104,11 +105,12 @@ def _problem(caller: str, colon: str, secret: str) -> str:
     if not colon:
         return "there is no ':'"
     if not _CALLER.fullmatch(caller):
-        return f"the caller is {caller!r}"
+        # It may be the secret, of who wrote them the other way round.
+        return "what is before the ':' is no caller"
     if len(secret) < _SHORTEST:
         return f"the secret has {len(secret)} characters"
-    if re.search(r"\s", secret):
-        return "the secret has a space in it"
+    if not _SENDABLE.fullmatch(secret):
+        return "the secret has a blank, or a sign that is not of ASCII, which no header can carry"
     if secret.startswith("sha256:") and not _DIGEST.fullmatch(secret):
         return "the hash is no SHA-256 in lower-case hexadecimal"
     return ""

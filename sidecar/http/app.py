@@ -137,6 +137,7 @@ def build(parts: Parts) -> Edge:
             max_texts=settings.max_candidates,
             characters=settings.http_document_characters,
             request_id=request_id(request.scope),
+            exclusions=settings.exclusions,
         )
         return await _answer(parts, request, query, lambda ranking: write_tei(body, ranking))
 
@@ -188,6 +189,7 @@ async def _cohere(parts: Parts, request: Request, body: CohereRequest, version: 
         max_documents=parts.settings.max_candidates,
         characters=parts.settings.http_document_characters,
         request_id=identity,
+        exclusions=parts.settings.exclusions,
         served=parts.models.serving.has,
     )
     return await _answer(
@@ -253,8 +255,8 @@ def _info(parts: Parts) -> TeiInfo:
         model_dtype=found.backend,
         model_type={"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
         max_concurrent_requests=settings.max_in_flight,
-        max_input_length=settings.http_document_characters,
-        max_batch_tokens=settings.http_document_characters * settings.max_candidates,
+        max_input_length=found.max_tokens,
+        max_batch_tokens=settings.batch_tokens,
         max_client_batch_size=settings.max_candidates,
         auto_truncate=True,
         tokenization_workers=share(settings.threads, settings.workers).workers,

@@ -134,6 +134,13 @@ class CohereRequest(Strict):
         ExperimentRequest | None,
         Field(description="neuralrank's: two models compared on users (docs/experiments.md)."),
     ] = None
+    exclusions: Annotated[
+        bool | None,
+        Field(
+            description='neuralrank\'s: whether what the query excludes ("without straw") is read. '
+            "Absent: the setting exclusions."
+        ),
+    ] = None
 
 
 class Document(BaseModel):
@@ -210,12 +217,14 @@ def read_cohere(
     max_documents: int,
     characters: int,
     request_id: str,
+    exclusions: bool,
     served: Callable[[str], bool],
 ) -> TextQuery:
     """The checked request.
 
     Args:
         characters: the most that is read of a document.
+        exclusions: whether what the query excludes is read, where the request does not say.
         served: whether a name or name@hash is that of a bundle here.
 
     Raises:
@@ -238,6 +247,7 @@ def read_cohere(
         request_id,
         request.user or "",
         _experiment(request.experiment, model, served) if request.experiment else None,
+        exclusions=exclusions if request.exclusions is None else request.exclusions,
     )
 
 

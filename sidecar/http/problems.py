@@ -1,5 +1,6 @@
 """Errors as HTTP answers: the status from the one table, the body as the route's clients expect."""
 
+import math
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
@@ -76,7 +77,7 @@ def problem(path: str, error: NeuralrankError) -> Response:
     """The answer for an error."""
     headers = {}
     if isinstance(error, RateExceeded) and error.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after + 0.5)))
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     # Those that HTTP has a better word for than the table.
     status = next((code for kind, code in _OF_HTTP if isinstance(error, kind)), http_status(error))
     if status == 415:  # so it says which coding is taken (RFC 9110, 15.5.16)
@@ -131,7 +132,8 @@ def invalid(errors: list[Mapping[str, Any]], allowed: list[str], content_type: s
         if entry["type"] != "extra_forbidden":
             where = _where(entry["loc"])
             given = "" if entry["type"] == "missing" else f": got {_shown(entry.get('input'))}"
-            parts.append(f"{where}{given}, {entry['msg'].lower()}")
+            # Its first word alone: values that are allowed keep their case.
+            parts.append(f"{where}{given}, {entry['msg'][:1].lower()}{entry['msg'][1:]}")
     more = f"; and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
     return InvalidInput(f"The body can't be used: {'; '.join(parts[:NAMED])}{more}.")
 

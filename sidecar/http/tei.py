@@ -77,8 +77,13 @@ class TeiInfo(BaseModel):
     version: str
 
 
-def read_tei(request: TeiRequest, *, max_texts: int, characters: int, request_id: str) -> TextQuery:
+def read_tei(
+    request: TeiRequest, *, max_texts: int, characters: int, request_id: str, exclusions: bool
+) -> TextQuery:
     """The checked request.
+
+    Args:
+        exclusions: whether what the query excludes is read.
 
     Raises:
         InvalidInput: a field can't be used.
@@ -92,7 +97,7 @@ def read_tei(request: TeiRequest, *, max_texts: int, characters: int, request_id
     texts = [
         read_text(f"texts[{place}]", text, characters) for place, text in enumerate(request.texts)
     ]
-    return TextQuery(query, texts, characters, request_id=request_id)
+    return TextQuery(query, texts, characters, request_id=request_id, exclusions=exclusions)
 
 
 def write_tei(request: TeiRequest, ranking: TextRanking) -> list[dict[str, Any]]:

@@ -85,6 +85,8 @@ class TextQuery:
     experiment: Experiment | None = None
     # "": that of the query as it stands.
     language: str = ""
+    # Whether what the query excludes is read.
+    exclusions: bool = True
 
 
 def read_query(text: str) -> str:
@@ -150,18 +152,11 @@ class TextRanker:
         models: Models,
         inference: Inference,
         metrics: Metrics,
-        *,
-        exclusions: bool = True,
     ) -> None:
-        """
-        Args:
-            exclusions: whether what queries exclude is read.
-        """
         self._ranker = ranker
         self._models = models
         self._inference = inference
         self._metrics = metrics
-        self._exclusions = exclusions
 
     def check(self, model: str) -> None:
         """Raises NotFound where there is a name and no model that scores texts has it."""
@@ -203,7 +198,7 @@ class TextRanker:
 
     def _wanted(self, query: TextQuery) -> tuple[TextQuery, tuple[str, ...]]:
         """The query as models are to read it, and what it excludes."""
-        found = exclusions(query.query) if self._exclusions else None
+        found = exclusions(query.query) if query.exclusions else None
         if found is None or not found.what:
             return query, ()
         return replace(query, query=found.rest, language=found.language), found.what

@@ -107,6 +107,7 @@ def load_bundle(
         manifest.languages,
         State.SERVING,
         backend=backend,
+        max_tokens=manifest.max_tokens,
         serving_since_ms=int(time.time() * 1_000),
     )
     return Loaded(status, manifest.created, encoder, cross_encoder, personal, image, cost)

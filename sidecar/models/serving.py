@@ -159,6 +159,8 @@ class Status:
     state: State
     reason: str = ""
     backend: str = ""
+    # The longest text, or pair of query and text, that is read whole; 0 of what reads no texts.
+    max_tokens: int = 0
     serving_since_ms: int = 0
     is_default: bool = False
     roles: tuple[Role, ...] = ()
@@ -341,8 +343,7 @@ class Serving:
             NotFound: it is not served; the message lists what is.
             Unavailable: it is published, and is being loaded.
         """
-        name, digits = parse_ref(ref)
-        if digits:
+        if parse_ref(ref)[1]:
             if ref in self.loaded and self.loaded[ref].status.kind == kind:
                 self.asked(ref)
                 return self.loaded[ref]
@@ -353,8 +354,8 @@ class Serving:
                     "again in a moment; `neuralrank models status` shows how it goes."
                 )
         answering = self._answering(kind)
-        if not digits and name in answering:
-            return answering[name]
+        if ref in answering:  # a name alone
+            return answering[ref]
         if not ref and answering:
             names = sorted(answering)
             if kind == "encoder":

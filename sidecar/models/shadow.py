@@ -180,31 +180,33 @@ class Shadow:
         overlap = top_overlap(job.served, scores, _TOP)
         drift = float(np.mean(scores - job.served))
         ref = job.model.ref
-        before = self._sums.get(ref, Agreement())
-        count = before.requests + 1
+        with self._changed:  # the event loop counts what it drops meanwhile
+            before = self._sums.get(ref, Agreement())
+            count = before.requests + 1
 
-        def mean(old: float, new: float) -> float:
-            return old + (new - old) / count
+            def mean(old: float, new: float) -> float:
+                return old + (new - old) / count
 
-        self._sums[ref] = replace(
-            before,
-            requests=count,
-            kendall_tau=mean(before.kendall_tau, tau),
-            top_overlap=mean(before.top_overlap, overlap),
-            score_drift=mean(before.score_drift, drift),
-        )
+            self._sums[ref] = replace(
+                before,
+                requests=count,
+                kendall_tau=mean(before.kendall_tau, tau),
+                top_overlap=mean(before.top_overlap, overlap),
+                score_drift=mean(before.score_drift, drift),
+            )
         self._metrics.shadow(ref, "compared")
         self._metrics.agreement(ref, tau, overlap, drift)
         self._report(ref)
 
     def _count(self, job: _Job, outcome: str) -> None:
         ref = job.model.ref
-        before = self._sums.get(ref, Agreement())
-        self._sums[ref] = (
-            replace(before, failed=before.failed + 1)
-            if outcome == "failed"
-            else replace(before, dropped=before.dropped + 1)
-        )
+        with self._changed:
+            before = self._sums.get(ref, Agreement())
+            self._sums[ref] = (
+                replace(before, failed=before.failed + 1)
+                if outcome == "failed"
+                else replace(before, dropped=before.dropped + 1)
+            )
         self._metrics.shadow(ref, outcome)
 
     def _report(self, ref: str) -> None:

@@ -4,10 +4,12 @@ import json
 import logging
 import sys
 import traceback
+from collections import defaultdict
 from typing import Any, Final
 
 from neuralrank.errors import NeuralrankError
 from sidecar.telemetry.calls import current
+from sidecar.telemetry.seldom import Seldom
 
 __all__ = ["JsonLines", "configure_logs", "without_reason"]
 
@@ -51,6 +53,25 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
+class _OneASecond(logging.Filter):
+    """Of each warning one a second, with how many were left out before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By message; they are constants of the library's.
+        self._seldom: defaultdict[str, Seldom] = defaultdict(Seldom)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        unsaid = self._seldom[record.msg].due()
+        record.same_before_unsaid = unsaid
+        return unsaid is not None
+
+
+_ONE_A_SECOND: Final = _OneASecond()
+
+
 def without_reason(error: NeuralrankError) -> str:
     """What an error says, up to OpenSearch's own reason, which may quote what was asked for: ids.
     OpenSearch's log has it too."""
@@ -67,6 +88,9 @@ def configure_logs(level: str) -> None:
     # It logs every request as INFO, and every 404 as a warning; our own errors say it better.
     logging.getLogger("opensearch").setLevel(logging.ERROR)
     logging.getLogger(_GRPC).addFilter(_is_of_ours)
+    # It has one for each request that is no HTTP, or of a connection too many: whoever scans ports
+    # makes as many as they like.
+    logging.getLogger("uvicorn.error").addFilter(_ONE_A_SECOND)
 
 
 def _is_of_ours(record: logging.LogRecord) -> bool:

@@ -265,6 +265,8 @@ async def test_only_what_was_unavailable_is_tried_again_and_only_within_the_dead
         (lambda: Access(certificate="a", key="b"), "NEURALRANK_CLIENT_CA"),
         (lambda: Route.to("x:1", Access(ca="/nowhere/ca.pem")), "can't be read"),
         (lambda: Route.to("one:1,two:2", Access()), "must be IP addresses"),
+        (lambda: Route.to("", Access()), "address is ''. Give host:port"),
+        (lambda: Route.to(" , ", Access()), "Give host:port"),
         (lambda: Route.to("127.0.0.1:1,[::1]:2", Access()), "those of one kind"),
     ],
 )

@@ -275,7 +275,7 @@ def serving(
         if model is None:
             continue
         name, _, digits = model.ref.partition("@")
-        status = Status(name, digits, kind, (), State.SERVING)
+        status = Status(name, digits, kind, (), State.SERVING, max_tokens=64)
         loaded[model.ref] = (
             Loaded(status, now, encoder=model)
             if isinstance(model, WordEncoder)

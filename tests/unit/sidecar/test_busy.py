@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,9 @@ from sidecar.access.admission import Admission
 from sidecar.access.busy import Busy
 from sidecar.deadline import Deadline
 from sidecar.settings import SidecarSettings
+from sidecar.telemetry.calls import Calls
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.tracing import Tracing
 
 
 def admission(
@@ -199,6 +201,33 @@ def test_who_is_refused_once_its_deadline_is_known_counts_as_one_that_was_before
     # What the loop did for it is learned of no request.
     assert made._effort.seconds == pytest.approx(taken * 0.99)
     assert value(metrics, "neuralrank_refused_requests_total", reason="late") == 1
+    # And it cost its caller nothing of its rate.
+    made.busy.note(working=0.0, idle=1.0)
+    for _ in range(2):
+        with asks(made, "e"):
+            pass
+
+
+def test_what_is_in_work_is_shown_for_as_long_as_it_is() -> None:
+    metrics = Metrics()
+    made = admission(85, metrics)
+    shown = []
+    with asks(made, "a"):
+        with suppress(ValueError), asks(made, "b"):
+            shown.append(value(metrics, "neuralrank_in_flight_requests"))
+            raise ValueError("defect")
+        shown.append(value(metrics, "neuralrank_in_flight_requests"))
+    assert [*shown, value(metrics, "neuralrank_in_flight_requests")] == [2, 1, 0]
+
+
+def test_who_has_shown_nothing_is_in_the_queue_by_itself() -> None:
+    made = admission(85)
+    calls = Calls(Tracing(), slow_seconds=0.0)
+    for subject, shares_with in (("shop", "shop"), ("", "")):
+        with calls.open("Rank", ()) as call:
+            assert made.caller("", subject, "10.0.0.7") == (subject or "10.0.0.7")
+            # An address may be that of many, whom one share would be too little for.
+            assert call.caller == shares_with
 
 
 def test_nothing_is_refused_as_late_before_anything_has_ended() -> None:

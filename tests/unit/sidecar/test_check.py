@@ -88,6 +88,19 @@ async def test_an_event_loop_that_hangs_is_not_alive(
         assert "timed out" in check("live", environment(made, **settings))
 
 
+def test_of_several_processes_each_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def status(_host: str, port: int, *_: Any) -> int:
+        asked.append(port)
+        return 200 if port < 8_082 else 503
+
+    monkeypatch.setattr("sidecar.check._status", status)
+    variables = {f"{PREFIX}HTTP_LISTEN": "127.0.0.1:8080", f"{PREFIX}PROCESSES": "3"}
+    assert check("ready", variables) == "127.0.0.1:8082 is not ready: HTTP 503."
+    assert asked == [8_080, 8_081, 8_082]
+
+
 def test_without_http_it_says_what_to_set() -> None:
     assert check("live", {}) == (
         "NEURALRANK_SIDECAR_HTTP_LISTEN is no host:port; the sidecar is asked over HTTP, so set it."

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,13 +17,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from neuralrank.errors import Overloaded
+from neuralrank.errors import DeadlineExceeded, Overloaded, RateExceeded
 from neuralrank.text.tokens import Tokens
 from sidecar.deadline import Deadline
 from sidecar.domain import Floats
 from sidecar.http.cohere import CohereRequest
-from sidecar.http.tei import TeiRequest
-from sidecar.http.texts import TextQuery, TextRanker
+from sidecar.http.problems import problem
+from sidecar.http.tei import TeiRequest, write_tei
+from sidecar.http.texts import TextQuery, TextRanker, TextRanking, TextScore
 from tests.unit.sidecar.parts import (
     Bench,
     WordEncoder,
@@ -117,6 +119,8 @@ async def test_a_jina_model_gets_its_documents_as_jina_gives_them(bench: Bench) 
         {"index": 1, "relevance_score": logistic(4.0), "document": {"text": "red kettle"}}
     ]
     assert answer["usage"] == {"total_tokens": 0, "prompt_tokens": 0}
+    bare = (await ask(bench, "/v1/rerank", body | {"return_documents": False})).json()
+    assert bare["results"] == [{"index": 1, "relevance_score": logistic(4.0)}]
     refused = (await ask(bench, "/v1/rerank", body | {"documents": []})).json()
     assert refused["detail"] == refused["message"]
     assert "documents has 0 entries" in refused["detail"]
@@ -209,11 +213,38 @@ async def test_raw_scores_are_the_model_s_own_and_in_their_order(bench: Bench) -
     assert [row["index"] for row in moved] == [1, 0, 2]
 
 
+async def test_no_raw_score_stands_for_a_text_that_was_not_read(bench: Bench) -> None:
+    given = {"query": QUERY, "texts": [DOCUMENTS[0], " "], "raw_scores": True}
+    answer = await ask(bench, "/rerank", given)
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "Validation")
+    assert "texts[1] is empty" in answer.json()["error"]
+    late = TextRanking((TextScore(1, 0.9, 2.0), TextScore(0, 0.0, None)), "judge@2", ())
+    asked = TeiRequest(query=QUERY, texts=DOCUMENTS[:2], raw_scores=True)
+    with pytest.raises(DeadlineExceeded, match="1 of 2 texts were not read"):
+        write_tei(asked, late)
+
+
 async def test_exclusions_can_be_turned_off_for_all(bench: Bench) -> None:
     body = {"query": "bottle without straw", "documents": BOTTLES}
     answer = (await ask(bench, "/v1/rerank", body, exclusions=False)).json()
     # "bottle" and "straw" both.
     assert answer["results"][0] == {"index": 0, "relevance_score": logistic(4.0)}
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
+@pytest.mark.parametrize("usual", [True, False])
+async def test_a_request_says_whether_its_exclusions_are_read(
+    bench: Bench, path: str, usual: bool
+) -> None:
+    async def order(**more: Any) -> list[int]:
+        body = {"query": "bottle without straw", "documents": BOTTLES, **more}
+        answer = (await ask(bench, path, body, exclusions=usual)).json()
+        return [row["index"] for row in answer["results"]][:2]
+
+    read, whole = [1, 0], [0, 1]
+    assert await order(exclusions=True) == read
+    assert await order(exclusions=False) == whole
+    assert await order(exclusions=None) == (read if usual else whole)
 
 
 async def test_of_the_last_of_many_texts_its_title_counts_as_of_the_first(bench: Bench) -> None:
@@ -246,6 +277,7 @@ async def test_a_bundle_that_is_called_as_others_models_are_is_asked_where_it_is
         ("rerank-v4.0-pro", 200, "judge@000000000002"),
         ("jugde", 404, ""),
         ("judge@ffffffffffff", 404, ""),
+        ("judge@", 404, ""),
     ],
 )
 async def test_the_model_is_the_one_that_was_named(
@@ -380,6 +412,19 @@ async def test_what_can_t_be_used_is_400_and_says_what_can(
     assert words in answer.json()["message"]
     assert len(answer.json()["message"]) < 1_000
     assert count(bench, "/v1/rerank", "INVALID_ARGUMENT") == 1
+
+
+@pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.2, "2"), (3.0, "3")])
+def test_a_caller_is_told_whole_seconds_that_are_enough(seconds: float, header: str) -> None:
+    answer = problem("/v1/rerank", RateExceeded("too often", retry_after=seconds))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, header)
+
+
+async def test_what_is_allowed_is_said_as_it_is_written(bench: Bench) -> None:
+    body = {"query": QUERY, "texts": DOCUMENTS}
+    assert (await ask(bench, "/rerank", body | {"truncation_direction": "Right"})).is_success
+    answer = await ask(bench, "/rerank", body | {"truncation_direction": "Left"})
+    assert "got 'Left', input should be 'right' or 'Right'" in answer.json()["error"]
 
 
 MANY = {str(number): 0 for number in range(1_000)}
@@ -537,6 +582,31 @@ async def test_a_caller_that_hangs_up_before_its_body_is_there_takes_no_place(
 
     await application(bench)(scope("/rerank"), receive, send)
     assert count(bench, "/rerank", "CANCELLED") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status", "words"),
+    [
+        (b"x-request-id", b"a b", 400, "x-request-id has 3 characters"),
+        (b"content-length", b"99999999999", 413, "The body has 99,999,999,999 bytes or more"),
+    ],
+)
+async def test_what_the_head_says_refuses_a_request_before_its_body_is_received(
+    bench: Bench, name: bytes, value: bytes, status: int, words: str
+) -> None:
+    async def receive() -> Any:
+        raise AssertionError("the body")
+
+    said: list[Any] = []
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    given = scope("/rerank")
+    given["headers"] += [(name, value)]
+    await application(bench)(given, receive, send)
+    assert said[0]["status"] == status
+    assert words in json.loads(said[1]["body"])["error"]
 
 
 async def test_a_text_is_read_in_its_normal_form(bench: Bench) -> None:
@@ -817,6 +887,16 @@ async def test_probes_tell_alive_from_ready(bench: Bench) -> None:
     assert starting == {"/healthz": 200, "/readyz": 503, "/health": 503}
     assert ready == {"/healthz": 200, "/readyz": 200, "/health": 200}
     assert (info["model_id"], info["model_sha"]) == ("judge", "000000000002")
+    # In tokens, as TEI has them: of the model, and of one run.
+    assert (info["max_input_length"], info["max_batch_tokens"]) == (64, 256)
+
+
+def test_the_page_says_how_much_the_default_cross_encoder_reads() -> None:
+    root = Path(__file__).resolve().parents[3]
+    page = (root / "docs/http.md").read_text("utf-8")
+    (said,) = re.findall(r"default cross-encoder reads (\d+) tokens", page)
+    manifest = json.loads((root / "neuralrank/models/small/manifest.json").read_text("utf-8"))
+    assert int(said) == manifest["max_tokens"]
 
 
 async def test_head_is_answered_as_get_without_a_body(bench: Bench) -> None:
@@ -900,3 +980,42 @@ async def test_work_of_a_caller_that_hung_up_is_given_up() -> None:
     assert sent[0]["status"] == 499
     assert count(bench, "/rerank", "CANCELLED") == 1
     assert bench.metrics.registry.get_sample_value("neuralrank_in_flight_requests") == 0
+
+
+async def test_what_ranks_for_a_caller_that_hung_up_is_cancelled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+    body = json.dumps({"query": QUERY, "texts": DOCUMENTS}).encode()
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def work(*_: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: Any) -> None:
+        pass
+
+    monkeypatch.setattr("sidecar.http.app.rank_in_experiment", work)
+    await application(bench)(scope("/rerank"), receive, send)
+    async with asyncio.timeout(10):
+        await ended.wait()
+
+
+@pytest.mark.parametrize(("tokens", "read"), [(2, 8), (16, 64), (4_096, 64)])
+async def test_of_a_document_no_more_is_read_than_the_setting_says(
+    bench: Bench, tokens: int, read: int
+) -> None:
+    assert bench.judge is not None
+    body = {"query": QUERY, "documents": ["x" * 100], "max_tokens_per_doc": tokens}
+    assert (await ask(bench, "/v2/rerank", body, http_document_characters=64)).is_success
+    assert bench.judge.texts == ["x" * read]

@@ -38,6 +38,18 @@ async def test_each_user_gets_the_model_of_their_arm(bench: Bench) -> None:
     assert seen == {"A": JUDGE, "B": "words@000000000001"}
 
 
+async def test_an_arm_without_a_model_has_that_of_the_request(bench: Bench) -> None:
+    arms = {"A": {}, "B": {"model": "judge"}}
+    body = {"query": "red kettle", "documents": DOCUMENTS, "model": OTHER}
+    seen = {}
+    async with web(bench) as client:
+        for number in range(20):
+            more = {"user": f"u{number}", "experiment": {"name": "models", "arms": arms}}
+            answer = (await client.post("/v1/rerank", json=body | more)).json()
+            seen[answer["meta"]["experiment"]["arm"]] = answer["model"]
+    assert seen == {"A": "words@000000000001", "B": JUDGE}
+
+
 async def test_an_interleaved_answer_says_whose_each_result_is(bench: Bench) -> None:
     answer = await ask(bench, mode="interleave")
     assert sorted(row["index"] for row in answer["results"]) == [0, 1, 2, 3]

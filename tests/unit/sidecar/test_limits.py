@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuralrank.errors import RateExceeded
+from sidecar.access.addresses import canonical
 from sidecar.access.limits import CallerLimits
 from tests.unit.sidecar.parts import Clock
 
@@ -37,6 +38,20 @@ def test_the_burst_then_the_rate() -> None:
 def test_one_caller_does_not_use_up_anothers() -> None:
     limits = CallerLimits(rate=1, burst=0, concurrency=0, clock=Clock())
     assert [ask(limits, "a"), ask(limits, "a"), ask(limits, "b")] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("machine", "names"),
+    [
+        ("10.0.0.7", ["10.0.0.7", "::ffff:10.0.0.7", "%5B::ffff:10.0.0.7%5D"]),
+        ("2001:db8::1", ["2001:db8::1", "%5B2001:db8::1%5D", "[2001:DB8:0::1]"]),
+        ("fe80::1%eth0", ["fe80::1%eth0", "%5Bfe80::1%25eth0%5D"]),
+        ("unix:/tmp/%5B", ["unix:/tmp/%5B"]),
+        ("", [""]),
+    ],
+)
+def test_a_machine_has_one_name_over_grpc_and_http(machine: str, names: list[str]) -> None:
+    assert {canonical(name) for name in names} == {machine}
 
 
 def test_less_than_one_a_second() -> None:

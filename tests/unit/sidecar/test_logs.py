@@ -3,12 +3,14 @@
 import json
 import logging
 import warnings
+from collections import defaultdict
 
 import pytest
 
 from neuralrank.errors import Unauthenticated
 from sidecar.access.refusals import Refusals
 from sidecar.telemetry.logs import configure_logs
+from sidecar.telemetry.seldom import Seldom
 from tests.unit.sidecar.parts import Clock
 
 
@@ -34,6 +36,29 @@ def test_uvicorns_colours_are_no_part_of_a_line(capsys: pytest.CaptureFixture[st
     entry = json.loads(line)
     assert entry["message"] == "Started server process [7]"
     assert "color_message" not in entry
+
+
+def test_of_a_warning_of_uvicorns_one_a_second_has_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_logs("info")
+    clock = Clock()
+    kept = defaultdict(lambda: Seldom(lambda: clock.now))
+    monkeypatch.setattr("sidecar.telemetry.logs._ONE_A_SECOND._seldom", kept)
+    uvicorn = logging.getLogger("uvicorn.error")
+    for seconds in (0.0, 0.2, 0.7, 0.2):
+        clock.now += seconds
+        uvicorn.warning("Invalid HTTP request received.")
+        uvicorn.error("Exception in ASGI application")
+    uvicorn.warning("Exceeded concurrency limit.")
+    found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    said = [
+        (entry["message"][:7], entry["same_before_unsaid"])
+        for entry in found
+        if entry["level"] == "WARNING"
+    ]
+    assert said == [("Invalid", 0), ("Invalid", 2), ("Exceede", 0)]
+    assert len(found) == len(said) + 4
 
 
 def test_of_refused_tokens_one_a_second_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:

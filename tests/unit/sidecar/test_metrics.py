@@ -12,6 +12,7 @@ from neuralrank.errors import Unavailable
 from neuralrank.v1 import ranking_pb2 as pb
 from sidecar.domain import DegradedReason
 from sidecar.models.serving import State
+from sidecar.settings import SidecarSettings
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trace import STAGES
 from tests.unit.sidecar import metric_table
@@ -159,6 +160,14 @@ async def test_an_answer_over_http_is_degraded_and_no_partial_answer_of_rank() -
         await bench.close()
 
 
+def test_a_quantile_can_tell_a_rerank_that_took_all_of_its_time() -> None:
+    metrics = Metrics()
+    allowed = SidecarSettings().http_deadline_ms / 1_000
+    metrics.request("/v1/rerank", "OK", allowed)
+    counts = buckets(metrics, "neuralrank_request_seconds", method="/v1/rerank")
+    assert quantile(1.0, counts) == allowed
+
+
 async def test_an_answer_with_two_details_of_a_reason_counts_once() -> None:
     bench = Bench()
     try:
@@ -195,6 +204,21 @@ def test_a_bundle_that_left_is_forgotten_and_counts_anew_when_it_comes_back() ->
     assert seen == {(name, "b@2") for name in names}
     metrics.inference("a@1", "words", 0.1, 12)
     assert value(metrics, names[0], bundle="a@1", backend="words") == 1
+
+
+def test_a_bundle_may_run_first_while_others_are_forgotten() -> None:
+    metrics = Metrics()
+
+    class RunsMeanwhile(set[str]):
+        def __contains__(self, ref: object) -> bool:
+            metrics.inference("new@1", "cpu", 0.001, 1)  # as a thread of a model does
+            return super().__contains__(ref)
+
+    for ref in ("a@1", "b@1"):
+        metrics.inference(ref, "cpu", 0.001, 1)
+    metrics.keep_bundles(RunsMeanwhile({"a@1"}))
+    runs = "neuralrank_inference_seconds_count"
+    assert [value(metrics, runs, bundle=ref, backend="cpu") for ref in ("a@1", "b@1")] == [1, 0]
 
 
 def test_a_bundle_that_gave_no_score_has_no_top_score() -> None:

@@ -103,6 +103,7 @@ async def test_a_personal_ranker_serves_beside_the_encoder_that_it_reads(
     states = {row.ref: row for row in models.statuses}
     assert states[second.ref].roles == (Role.SERVING,)
     assert states[second.ref].backend == "onnxruntime-cpu"
+    assert states[encoder].max_tokens == encoder_bundle.manifest.max_tokens == 64
     # One that gives other scores than when it was made is refused, and this one stays.
     golden = [{"texts": ["search"], "values": [9.0] * 5}]
     wrong = registry.publish(tiny_ranker(tmp_path / "w", encoder, sign=0.5, golden=golden))

@@ -276,6 +276,20 @@ async def test_a_client_is_known_by_its_certificate_and_else_by_its_address(
         assert [await rank(made), await rank(made)] == ["OK", "RESOURCE_EXHAUSTED"]
 
 
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="no IPv6 here")
+async def test_an_address_is_one_caller_over_grpc_and_http(tmp_path: Path) -> None:
+    limit = {"caller_rate": 0.1, "caller_burst": 1}
+    # For IPv4 and IPv6: there HTTP has ::ffff:127.0.0.1.
+    both = {"listen": "[::]:0", "http_listen": "[::]:0", "insecure": True}
+    async with secured(tmp_path, **limit, **both) as made:
+        assert await rank(made) == "OK"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            url = f"http://127.0.0.1:{made.http_port}/rerank"
+            answer = await client.post(url, json={"query": "a", "texts": ["b"]})
+    assert answer.status_code == 429
+    assert "'127.0.0.1' asks too often" in answer.text
+
+
 async def test_over_http_too_a_client_is_known_by_its_certificate(
     tmp_path: Path, files: Files
 ) -> None:
@@ -289,6 +303,10 @@ async def test_over_http_too_a_client_is_known_by_its_certificate(
             async with httpx.AsyncClient(verify=context, trust_env=False) as client:
                 answer = await client.post(url, json={"query": "a", "texts": ["b"]})
             found.append((answer.status_code, "'shop' asks too often" in answer.text))
+        context = ssl.create_default_context(cafile=str(files.ca))
+        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+            with pytest.raises(httpx.TransportError):  # no probe either: TLS comes first
+                await client.get(f"https://127.0.0.1:{made.http_port}/healthz")
     # 503: it is let in, and there are no models.
     assert found == [(503, False), (429, True), (503, False)]
 

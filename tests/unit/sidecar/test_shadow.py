@@ -1,9 +1,11 @@
 """A shadow scores beside the bundle in service, when nobody waits, and says how both agree."""
 
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +130,36 @@ def test_what_waits_is_bounded(shadow: Shadow, load: Load) -> None:
         offer(shadow, models(WordJudge(ref=CANDIDATE)))
     # Two wait, and one may be held by the thread that waits for the load to pass.
     assert 7 <= agreement(shadow).dropped <= 8
+
+
+def test_what_is_dropped_while_another_is_counted_is_counted_too(
+    shadow: Shadow, load: Load
+) -> None:
+    read, offered = threading.Event(), threading.Event()
+
+    class Sums(dict[str, Agreement]):
+        """Between the reading and the writing of the shadow's own thread there is time."""
+
+        def get(self, ref: str, default: Any = None) -> Any:
+            found = super().get(ref, default)
+            if threading.current_thread().name == "shadow":
+                read.set()
+                offered.wait(0.1)
+            return found
+
+    shadow._sums = Sums()
+    serving = models(WordJudge(ref=CANDIDATE))
+    offer(shadow, serving)
+    assert read.wait(10)
+    load.busy = True
+    for _ in range(5):
+        offer(shadow, serving)
+    offered.set()
+    until(lambda: agreement(shadow).requests == 1)
+    labels = {"bundle": CANDIDATE, "outcome": "dropped"}
+    counted = shadow._metrics.registry.get_sample_value("neuralrank_shadow_requests_total", labels)
+    assert agreement(shadow).dropped == counted
+    assert counted in (2, 3)
 
 
 def test_a_candidate_that_fails_costs_nobody_anything(shadow: Shadow) -> None:

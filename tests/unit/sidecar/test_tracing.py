@@ -13,6 +13,9 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otlp_grpc
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from neuralrank.errors import InvalidSettings, Unsupported
 from neuralrank.settings import Settings
@@ -21,6 +24,7 @@ from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings
 from sidecar.telemetry import tracing
+from sidecar.telemetry.calls import Calls
 from sidecar.telemetry.tracing import Tracing, tracing_from
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -135,6 +139,21 @@ async def test_a_trace_goes_from_the_caller_through_every_stage_to_opensearch(
         assert made[parent].kind == rank.SPAN_KIND_CLIENT
         parents.add(made[parent].parent_span_id)
     assert parents == {rank.span_id, spans["features"].span_id, spans["profile"].span_id}
+
+
+@pytest.mark.parametrize(
+    ("status", "failed"),
+    [("OK", False), ("INVALID_ARGUMENT", False), ("UNAVAILABLE", True), ("INTERNAL", True)],
+)
+def test_a_span_of_what_is_the_sidecars_fault_is_an_error(status: str, failed: bool) -> None:
+    kept = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    exported = tracing._Exported(provider.get_tracer("test"), provider.shutdown)
+    with Calls(exported, slow_seconds=0.0).open("Rank", ()) as call:
+        call.status = status
+    (span,) = kept.get_finished_spans()
+    assert span.status.is_ok is not failed
 
 
 async def test_without_an_exporter_the_callers_trace_is_passed_on_as_it_came(

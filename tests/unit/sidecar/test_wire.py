@@ -100,6 +100,8 @@ BROKEN: dict[str, tuple[Change, str]] = {
         "text of candidate 'z' has 1048576 characters; .* 65536",
     ),
     "long id": (set_to(candidates=candidates("i" * 1_025)), "id of candidate 'i+'... has 1025"),
+    "long item_id": (add(item_id="i" * 1_025), "item_id of candidate 'z' has 1025 characters"),
+    "long index of one": (add(index="i" * 1_025), "index of candidate 'z' has 1025 characters"),
     "long brand": (add(brand="b" * 1_025), "brand of candidate 'z' has 1025 characters"),
     "many categories": (add(category=["c"] * 101), "category of candidate 'z' has 101 entries"),
     "long category": (

@@ -22,13 +22,7 @@ def application(bench: Bench, *, ready: bool = True, **settings: Any) -> Any:
     """The ASGI application with everything of the bench behind it."""
     made = SidecarSettings(**settings)
     admission = Admission(made, bench.metrics, time.monotonic)
-    texts = TextRanker(
-        bench.ranker,
-        bench.models,
-        bench.inference,
-        bench.metrics,
-        exclusions=made.exclusions,
-    )
+    texts = TextRanker(bench.ranker, bench.models, bench.inference, bench.metrics)
     calls = Calls(Tracing(), slow_seconds=0.0)
     return build(Parts(texts, bench.models, bench.metrics, admission, calls, made, lambda: ready))
 

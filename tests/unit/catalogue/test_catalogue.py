@@ -1,5 +1,6 @@
 import gzip
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -128,6 +129,7 @@ def test_parquet_types_become_json(tmp_path: Path) -> None:
             "title": ["a", "b"],
             "price": [1.5, float("nan")],
             "tags": [["x"], None],
+            "volts": [Decimal("2.30"), None],
             "attributes": pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int64())),
         }
     )
@@ -138,6 +140,7 @@ def test_parquet_types_become_json(tmp_path: Path) -> None:
         "title": "a",
         "price": 1.5,
         "tags": ["x"],
+        "volts": 2.3,
         "attributes": {"k": 1},
     }
     assert second.line == 2
@@ -222,7 +225,7 @@ def test_a_quote_that_the_next_one_closes_costs_its_own_row(tmp_path: Path) -> N
     assert [row.value["id"] for row in found if not row.problem] == ["2", "3"]
 
 
-@pytest.mark.parametrize("rest", ['best "kettle", ever",5', 'best" kettle",5'])
+@pytest.mark.parametrize("rest", ['best "kettle", ever",5', 'best" kettle",5', "best, ever"])
 def test_the_rest_of_a_text_with_wrong_quotes_is_no_row(tmp_path: Path, rest: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f'id,title,price\n1,"The\n{rest}\n2,Mug,3\n')

@@ -7,8 +7,8 @@ Nothing is ever held but one row (Parquet: one batch), so a catalogue may be lar
 import csv
 import io
 import math
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -78,7 +78,7 @@ class Catalogue:
         """The rows in order.
 
         Raises:
-            InvalidInput: the file is damaged, or has no columns id and title.
+            InvalidInput: the file is damaged, has no columns id and title, or two of one name.
         """
         try:
             if self._format == ".parquet":
@@ -189,7 +189,16 @@ class Catalogue:
                 f"{self.path} must begin with a line of column names, id and title among them; "
                 f"got {', '.join(header)[:200] or 'an empty file'}."
             )
+        self._require_once(filter(None, header))
         return header
+
+    def _require_once(self, columns: Iterable[str]) -> None:
+        """Of two columns of one name only one's values would be kept."""
+        if twice := [name for name, count in Counter(columns).items() if count > 1]:
+            raise InvalidInput(
+                f"{self.path} has more than one column {', '.join(twice)[:200]}. Rename all but "
+                "one, or leave them out."
+            )
 
     def _parquet(self) -> Iterator[Row]:
         import pyarrow as pa
@@ -202,6 +211,7 @@ class Catalogue:
                         f"{self.path} has no column {' and no column '.join(sorted(missing))}; it "
                         f"has {', '.join(file.schema_arrow.names)[:200]}."
                     )
+                self._require_once(file.schema_arrow.names)
                 total = max(file.metadata.num_rows, 1)
                 number = 0
                 for batch in map(_in_microseconds, file.iter_batches(batch_size=_PARQUET_BATCH)):
@@ -278,7 +288,9 @@ def _separated_row(line: int, header: list[str], cells: list[str]) -> Row:
             try:
                 value[name] = orjson.loads(cell)
             except orjson.JSONDecodeError as error:
-                return Row(line, value, f"{name}: begins like JSON but is none: {error}")
+                # Texts begin so, too: "[Light] weighs 200 g".
+                if name == "attributes" or cell[1:].lstrip()[:1] in ("'", '"'):
+                    return Row(line, value, f"{name}: begins like JSON but is none: {error}")
     return Row(line, value)
 
 

@@ -159,17 +159,23 @@ class Generation:
         self, client: OpenSearch, keep: int, before: Iterable[str], warnings: list[str]
     ) -> list[str]:
         """Deletes earlier generations that `indexer` made: all but what served before and the
-        newest complete ones, `keep` together, and those that were never finished.
+        newest complete ones, `keep` together, and those that were never finished. One that any
+        alias stands for is in use, and stays.
 
         Args:
             warnings: gets what could not be deleted, such as what a snapshot is being made of.
         """
         try:
             found = _generations(client, self.alias)
+            of_aliases = client.indices.get_alias(index=f"{self.alias}-*")
         except NeuralrankError as error:
             warnings.append(f"could not look for earlier indexes to delete: {error}")
             return []
-        earlier = {index: meta for index, meta in found.items() if index < self.index}
+        earlier = {
+            index: meta
+            for index, meta in found.items()
+            if index < self.index and not of_aliases.get(index, {}).get("aliases")
+        }
         # What served before comes last, to be kept first: of a run that was killed there may be a
         # newer clone, which has never served.
         complete = sorted(

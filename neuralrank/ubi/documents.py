@@ -243,11 +243,11 @@ class Rejected:
 def parse(lines: Iterable[bytes | str]) -> Iterator[Record | Rejected]:
     """Reads UBI documents from NDJSON: bulk format (action lines) or one document a line.
 
-    Without an action line, a document with `action_name` is an event and one with `query_id` a
-    query. The id is the action line's `_id`, else a hash of the content: the same line loaded
-    twice is one document.
+    Where no action line names the index, a document with `action_name` is an event and one with
+    `query_id` a query. The id is the action line's `_id`, else a hash of the content: the same line
+    loaded twice is one document.
     """
-    action: tuple[str, str] | None = None
+    action = ("", "")
     for number, line in enumerate(lines, start=1):
         if number == 1:
             line = _without_mark(line)
@@ -259,13 +259,22 @@ def parse(lines: Iterable[bytes | str]) -> Iterator[Record | Rejected]:
             if (found := _action(row)) is not None:
                 action = found
                 continue
-            index, identity = action or (_index_of(row), "")
-            action = None
-            document = _event(row) if index == EVENTS_INDEX else Query.from_row(row).document()
-            yield Record(number, index, _identity(identity, row), document)
+            (named, identity), action = action, ("", "")
+            index = named or _index_of(row)
+            yield Record(number, index, _identity(identity, row), _of_index(index, row))
         except (InvalidInput, orjson.JSONDecodeError) as error:
-            action = None
+            action = ("", "")
             yield Rejected(number, str(error), text.rstrip("\r\n"))
+
+
+def _of_index(index: str, row: object) -> dict[str, Any]:
+    if index == EVENTS_INDEX:
+        return _event(row)
+    if index == QUERIES_INDEX:
+        return Query.from_row(row).document()
+    raise InvalidInput(
+        f"its action is for index {index!r}; allowed are {QUERIES_INDEX} and {EVENTS_INDEX}"
+    )
 
 
 def _event(row: object) -> dict[str, Any]:
@@ -340,18 +349,13 @@ def _values(value: Any, path: Sequence[str]) -> Iterator[str]:
 
 
 def _action(row: object) -> tuple[str, str] | None:
-    """Index and id of a bulk action line; None if the row is a document."""
+    """Index and id of a bulk action line, "" where it has none; None if the row is a document."""
     if not isinstance(row, dict) or len(row) != 1:
         return None
     ((verb, target),) = row.items()
     if verb not in ("index", "create") or not isinstance(target, dict):
         return None
-    index = target.get("_index", "")
-    if index not in (QUERIES_INDEX, EVENTS_INDEX):
-        raise InvalidInput(
-            f"action for index {index!r}; allowed are {QUERIES_INDEX} and {EVENTS_INDEX}"
-        )
-    return index, str(target.get("_id") or "")
+    return str(target.get("_index") or ""), str(target.get("_id") or "")
 
 
 def _index_of(row: object) -> str:

@@ -1,5 +1,6 @@
 import gzip
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -81,6 +82,37 @@ def test_csv_json_that_is_none(tmp_path: Path) -> None:
     assert row.problem.startswith("attributes: begins like JSON")
 
 
+@pytest.mark.parametrize("cell", ["[Light] weighs 200 g", "[4.5] stars", "{new}", "["])
+def test_a_text_in_csv_may_begin_with_a_bracket(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"id,title,bullet_points,category\n1,a,{cell},{cell} > b\n")
+    (row,) = rows(path)
+    assert row == Row(
+        2, {"id": "1", "title": "a", "bullet_points": cell, "category": f"{cell} > b"}
+    )
+
+
+@pytest.mark.parametrize("cell", ["['a', 'b']", '["a"', "{ 'a': 1}"])
+def test_a_list_in_csv_that_is_no_json_is_not_taken_for_a_text(tmp_path: Path, cell: str) -> None:
+    """As data frames write lists: brackets and quotes would be part of a category."""
+    path = tmp_path / "a.tsv"
+    path.write_text(f"id\ttitle\tcategory\n1\ta\t{cell}\n")
+    (row,) = rows(path)
+    assert row.problem.startswith("category: begins like JSON")
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    """One of them was dropped without a word; of two ids the first."""
+    text = tmp_path / "a.csv"
+    text.write_text("id,title, id,,\n1,a,2,,\n")
+    table = tmp_path / "a.parquet"
+    columns = [pa.array([name]) for name in "1a2"]
+    pq.write_table(pa.Table.from_arrays(columns, names=["id", "title", "id"]), table)
+    for path in (text, table):
+        with pytest.raises(InvalidInput, match=r"more than one column id\. Rename"):
+            rows(path)
+
+
 @pytest.mark.parametrize("content", ["", "sku,name\n1,a\n"])
 def test_csv_without_the_needed_columns(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.csv"
@@ -97,6 +129,7 @@ def test_parquet_types_become_json(tmp_path: Path) -> None:
             "title": ["a", "b"],
             "price": [1.5, float("nan")],
             "tags": [["x"], None],
+            "volts": [Decimal("2.30"), None],
             "attributes": pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int64())),
         }
     )
@@ -107,6 +140,7 @@ def test_parquet_types_become_json(tmp_path: Path) -> None:
         "title": "a",
         "price": 1.5,
         "tags": ["x"],
+        "volts": 2.3,
         "attributes": {"k": 1},
     }
     assert second.line == 2
@@ -191,7 +225,7 @@ def test_a_quote_that_the_next_one_closes_costs_its_own_row(tmp_path: Path) -> N
     assert [row.value["id"] for row in found if not row.problem] == ["2", "3"]
 
 
-@pytest.mark.parametrize("rest", ['best "kettle", ever",5', 'best" kettle",5'])
+@pytest.mark.parametrize("rest", ['best "kettle", ever",5', 'best" kettle",5', "best, ever"])
 def test_the_rest_of_a_text_with_wrong_quotes_is_no_row(tmp_path: Path, rest: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f'id,title,price\n1,"The\n{rest}\n2,Mug,3\n')

@@ -285,3 +285,9 @@ def test_no_more_of_a_long_description_is_cleaned_than_can_be_in_a_passage(
     monkeypatch.setattr("neuralrank.text.cleaning.normal_form", normal_form)
     assert len(passage({"title": "水壶", "description": "Ａ" * 131_072}, 1_000)) == 1_000
     assert sum(seen) < 2_500
+
+
+def test_a_model_reads_of_a_true_attribute_the_name_and_of_a_false_one_nothing() -> None:
+    attributes = {"dishwasher_safe": True, "lid": False, "volume": "1.7 l"}
+    text = passage({"title": "Kettle", "attributes": attributes})
+    assert text == "Kettle\ndishwasher safe; volume 1.7 l"

@@ -5,15 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from opensearchpy import OpenSearch
 
-from indexer.photos import Photos
+from indexer.photos import LiveVectors, Photos
 from neuralrank.catalogue.product import Product
 from neuralrank.encoders.image_encoder import ImageEncoder
 from neuralrank.encoders.pictures import MAX_BYTES
+from neuralrank.opensearch.packing import IMAGE_PACKED, pack
 from tests.unit.conftest import tiny_image_bundle
 from tests.unit.encoders.test_pictures import GREEN, RED, file, plain
 
@@ -45,7 +49,7 @@ def test_every_photo_is_a_vector_and_what_fails_costs_its_own_alone(
         product("2"),
         product("3", "photos/none.png"),
         product("4", "photos/text.png"),
-        product("5", "photos/green.jpg"),
+        product("5", "photos/green.jpg", image_url="ftp://example.org/a.png"),
         product("6", "../outside.png"),
         product("7", "photos"),
         product("8", "a\0b"),
@@ -181,6 +185,31 @@ def test_what_was_fetched_before_is_not_fetched_again(
     assert seen.vectors[0] is before
     assert asked == ["/red.png?2"]
     np.testing.assert_allclose(seen.vectors[2], [1, 0, 0], atol=0.02)
+
+
+def test_a_vector_of_the_live_index_is_of_the_same_address_alone() -> None:
+    vector = np.array([0, 1, 0], np.float32)
+    first, other = "http://a/1.png", "http://a/2.png"
+    live: dict[str, dict[str, str]] = {
+        "same": {"image": first, "image_url": other},
+        "other": {"image": other, "image_url": first},
+        "url": {"image_url": first},
+        "unseen": {"image": first},
+        "gone": {},
+    }
+    docs = [
+        {
+            "_id": name,
+            "_source": source | ({} if name == "unseen" else {IMAGE_PACKED: pack(vector)}),
+        }
+        for name, source in live.items()
+    ]
+    client = SimpleNamespace(mget=lambda **_: {"docs": [*docs, {"_id": "new", "found": False}]})
+    products = [product(name, first) for name in (*live, "new")]
+    products[2] = product("url", image_url=first)
+    found = LiveVectors(cast(OpenSearch, client), "shop").of(products)
+    assert sorted(found) == ["same", "url"]
+    np.testing.assert_array_equal(found["same"], vector)
 
 
 def test_what_a_cosine_means_is_measured_on_the_catalogue(

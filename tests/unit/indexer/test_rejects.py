@@ -24,3 +24,13 @@ def test_any_row_can_be_written(tmp_path: Path, row: Any, written: Any) -> None:
     first, second = (tmp_path / "rejects.jsonl").read_bytes().splitlines()
     assert orjson.loads(first) == {"line": 3, "reason": "why", "row": written}
     assert orjson.loads(second)["line"] == 4
+
+
+def test_the_rejects_of_an_earlier_run_are_replaced(tmp_path: Path) -> None:
+    feed, path = tmp_path / "feed.jsonl", tmp_path / "rejects.jsonl"
+    feed.touch()
+    for line in (1, 2):
+        with Rejects(path, feed) as rejects:
+            rejects.write(line, "title: is missing", None)
+    (left,) = path.read_text().splitlines()
+    assert orjson.loads(left)["line"] == 2

@@ -1,17 +1,22 @@
 """What becomes of the alias when a catalogue is indexed, without a cluster."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 from typer.testing import CliRunner
 
 from indexer import Catalogue, Summary, index_catalogue
 from neuralrank.cli.commands import app
-from neuralrank.errors import InvalidInput, Unavailable
+from neuralrank.encoders.matryoshka import cut
+from neuralrank.errors import InvalidInput, Overloaded, Unavailable
+from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
 from tests.unit.opensearch.test_generation import Cluster
 
 BODY: dict[str, Any] = {"settings": {}, "mappings": {}}
@@ -23,12 +28,14 @@ class Shop(Cluster):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
         self.away = False
+        self.documents: dict[str, Mapping[str, Any]] = {}
         monkeypatch.setattr("indexer.run.bulk_write", self.write)
 
     def write(
         self, _: object, index: str, documents: Sequence[tuple[str, Mapping[str, Any]]]
     ) -> list[Any]:
         self.ids[index].update(id for id, _ in documents)
+        self.documents.update(documents)
         if self.away:
             raise Unavailable("OpenSearch is away.")
         return []
@@ -98,6 +105,50 @@ def test_of_a_resumed_run_the_rows_of_both_count(shop: Shop, tmp_path: Path) -> 
     assert shop.serving("shop") == [resumed.index]
 
 
+def test_what_an_opensearch_that_is_too_busy_has_taken_is_kept(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: Any) -> None:
+        raise Overloaded("OpenSearch has too much to do.")
+
+    with monkeypatch.context() as until_then:
+        until_then.setattr("indexer.run.bulk_write", busy)
+        with pytest.raises(Overloaded, match="is kept: go on with --resume"):
+            run(shop, tmp_path, 9, 0)
+    assert run(shop, tmp_path, 9, 0, resume=True).written == 9
+
+
+def test_vectors_are_of_title_and_brand_and_cut_where_they_are_searched_alone(
+    shop: Shop, tmp_path: Path
+) -> None:
+    vectors = np.array([[3, 4, 12], [12, 4, 3]], np.float32) / np.float32(13)
+    read: list[str] = []
+
+    class Given:
+        ref, dimensions = "given@000000000001", 3
+
+        def encode_passages(
+            self, texts: Sequence[str], _: Callable[[int], None] | None = None
+        ) -> NDArray[np.float32]:
+            read.extend(texts)
+            return vectors
+
+    feed = tmp_path / "feed.jsonl"
+    feed.write_text(
+        '{"id": 1, "title": "kettle", "brand": "Bosch", "color": "red"}\n'
+        '{"id": 2, "title": "cup"}\n'
+    )
+    index_catalogue(
+        cast(OpenSearch, shop), Catalogue(feed), "shop", BODY, Given(), tmp_path / "rejects",
+        dimensions=2,
+    )  # fmt: skip
+    assert read == ["kettle\nBosch", "cup"]
+    for name, vector in zip("12", vectors, strict=True):
+        document = shop.documents[name]
+        np.testing.assert_allclose(document[VECTOR], cut(vector, 2))
+        np.testing.assert_array_equal(unpack(document[PACKED]), vector)
+
+
 def test_the_commonest_reasons_for_rejects_are_named(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,16 +178,18 @@ def test_the_commonest_reasons_for_rejects_are_named(
 
 
 @pytest.mark.parametrize("name", ["shop.rejects.jsonl", "shop.photos.jsonl"])
-def test_the_file_that_is_read_is_never_written_over(shop: Shop, tmp_path: Path, name: str) -> None:
+def test_the_file_that_is_read_is_never_written_over(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """As where somebody mends the rejects of the last run and indexes them."""
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / name
     path.write_text('{"id": "1"}\n{"id": "2", "title": "kettle"}\n')
     text = path.read_text()
     with pytest.raises(InvalidInput, match="which is the file that is read"):
         index_catalogue(
-            cast(OpenSearch, shop), Catalogue(path), "shop", BODY, None,
-            tmp_path / "shop.rejects.jsonl",
-        )  # fmt: skip
+            cast(OpenSearch, shop), Catalogue(path), "shop", BODY, None, Path("shop.rejects.jsonl")
+        )
     assert path.read_text() == text
     assert shop.made == {}
 
@@ -151,6 +204,20 @@ def test_what_is_resumed_has_the_same_fields_and_settings(
     mended = {**BODY, "mappings": {**BODY["mappings"], "dynamic": "strict"}}
     monkeypatch.setattr("tests.unit.indexer.test_run.BODY", mended)
     with pytest.raises(InvalidInput, match=r"mappings_and_settings is .* to begin anew"):
+        run(shop, tmp_path, 90, 10, resume=True)
+
+
+def test_what_is_resumed_is_of_the_same_catalogue_and_photos(shop: Shop, tmp_path: Path) -> None:
+    """Documents that are there are not written again."""
+    shop.away = True
+    with pytest.raises(Unavailable, match="--resume"):
+        run(shop, tmp_path, 90, 10)
+    shop.away = False
+    photos = SimpleNamespace(encoder=SimpleNamespace(ref="images@000000000001", dimensions=3))
+    with pytest.raises(InvalidInput, match=r"its image_encoder is ''.* to begin anew"):
+        run(shop, tmp_path, 90, 10, resume=True, photos=photos)
+    (tmp_path / "feed.jsonl").write_text('{"id": "0", "title": "teapot"}')
+    with pytest.raises(InvalidInput, match=r"its catalogue is .* to begin anew"):
         run(shop, tmp_path, 90, 10, resume=True)
 
 

@@ -56,6 +56,9 @@ class Cluster:
     def get_mapping(self, **_: Any) -> dict[str, Any]:
         return self.made
 
+    def get_alias(self, **_: Any) -> dict[str, Any]:
+        return self.made
+
     def put_mapping(self, index: str, body: dict[str, Any]) -> None:
         self.made[index]["mappings"] |= body
 
@@ -124,6 +127,15 @@ def test_what_served_before_stays_though_it_could_not_be_noted_as_complete(
     before = cluster.make(OLD, "building", shop={})
     assert finish(cluster).deleted == ()
     assert sorted(cluster.made) == [before, NEW]
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_what_another_alias_stands_for_is_in_use_and_stays(cluster: Cluster, keep: int) -> None:
+    """Searches of that alias found no index any more."""
+    in_use = cluster.make(OLD, "complete", archive={})
+    before = cluster.make(LATER, "complete", shop={})
+    assert finish(cluster, keep).deleted == (() if keep else (before,))
+    assert cluster.serving("archive") == [in_use]
 
 
 def test_a_later_generation_is_another_runs_and_stays(cluster: Cluster) -> None:

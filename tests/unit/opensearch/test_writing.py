@@ -31,9 +31,14 @@ def sent(server: Script) -> list[list[str]]:
     ]
 
 
-def test_only_what_had_no_room_is_sent_again() -> None:
+@pytest.mark.parametrize("status", [429, 503])
+def test_only_what_had_no_room_is_sent_again(status: int) -> None:
     slept: list[float] = []
-    answers = [(200, outcomes(200, 429, 201)), (429, {"error": "busy"}), (200, {"errors": False})]
+    answers = [
+        (200, outcomes(200, status, 201)),
+        (429, {"error": "busy"}),
+        (200, {"errors": False}),
+    ]
     with answering(*answers) as server, closing(connect(server.settings)) as client:
         assert bulk_write(client, "shop", DOCUMENTS, waits=(1, 2, 4), sleep=slept.append) == []
         assert sent(server) == [["a", "b", "c"], ["b"], ["b"]]
@@ -48,6 +53,14 @@ def test_a_document_that_does_not_fit_is_reported_and_not_sent_again() -> None:
         (refused,) = bulk_write(client, "shop", DOCUMENTS)
         assert (refused.id, refused.reason) == ("b", "because")
         assert len(server.asked) == 1
+
+
+def test_what_is_refused_is_reported_though_others_are_sent_again() -> None:
+    answers = [(200, outcomes(400, 429, 200)), (200, outcomes(400))]
+    with answering(*answers) as server, closing(connect(server.settings)) as client:
+        refused = bulk_write(client, "shop", DOCUMENTS, waits=(0,))
+        assert [item.id for item in refused] == ["a", "b"]
+        assert sent(server) == [["a", "b", "c"], ["b"]]
 
 
 def test_a_queue_that_stays_full_ends_in_overloaded() -> None:
@@ -73,10 +86,13 @@ def test_a_node_that_comes_back_is_waited_for() -> None:
     assert slept == [5]
 
 
-def test_a_read_only_index_is_not_waited_for() -> None:
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_read_only_index_is_not_waited_for(status: int) -> None:
     slept: list[float] = []
     with (
-        answering((200, outcomes(403, 403, 403, kind="cluster_block_exception"))) as server,
+        answering(
+            (200, outcomes(status, status, status, kind="cluster_block_exception"))
+        ) as server,
         closing(connect(server.settings)) as client,
         pytest.raises(errors.Unavailable, match="read-only"),
     ):

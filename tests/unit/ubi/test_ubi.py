@@ -162,16 +162,14 @@ def test_bad_lines_are_named_and_the_rest_is_read() -> None:
             [
                 b"{broken",
                 b'{"a": 1}',
-                b'{"index": {"_index": "products"}}',
                 b'\xff{"action_name": "click"}',
                 json.dumps(EVENT).encode(),
             ]
         )
     )
     rejected = [item for item in found if isinstance(item, ubi.Rejected)]
-    assert [item.line for item in rejected] == [1, 2, 3, 4]
+    assert [item.line for item in rejected] == [1, 2, 3]
     assert "action_name is missing" in rejected[1].reason
-    assert "allowed are ubi_queries and ubi_events" in rejected[2].reason
     assert isinstance(found[-1], ubi.Record)
 
 
@@ -181,6 +179,24 @@ def test_an_action_is_of_the_next_line_alone_though_that_can_not_be_read() -> No
     assert isinstance(broken, ubi.Rejected)
     assert isinstance(event, ubi.Record)
     assert (event.index, event.id) == ("ubi_events", ubi.content_id(EVENT))
+
+
+def test_a_document_of_another_index_is_not_loaded() -> None:
+    """Only its action was refused, and the event was loaded by another id: twice, once that was
+    mended."""
+    action = {"index": {"_index": "ubi_events-2025", "_id": "e1"}}
+    refused, event = ubi.parse(lines(action, EVENT, EVENT))
+    assert isinstance(refused, ubi.Rejected)
+    assert (refused.line, refused.row) == (2, json.dumps(EVENT))
+    assert "'ubi_events-2025'; allowed are ubi_queries and ubi_events" in refused.reason
+    assert isinstance(event, ubi.Record)
+
+
+def test_an_action_without_an_index_gives_the_id_alone() -> None:
+    """As what is sent to `ubi_events/_bulk` has it."""
+    (event,) = ubi.parse(lines({"create": {"_id": "e1"}}, EVENT))
+    assert isinstance(event, ubi.Record)
+    assert (event.index, event.id) == ("ubi_events", "e1")
 
 
 @pytest.mark.parametrize(

@@ -1063,6 +1063,29 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void nothingIsSearchedForBeyondTheLimitOfTheIndex() throws Exception {
+        target = new Indices.Target("shop", false, false, Set.of(), 0, Set.of(), 4, true, List.of(), Set.of());
+        server.rank = ProcessorsTest::withoutTheFirst;
+        further = () -> Hits.response(Hits.hit("d", 0.5f));
+        SearchRequest request = request(match("x").size(4), Map.of("similar_to", "a"));
+        assertEquals(List.of("c", "b", "d"), ids(search(request, Map.of("window", 3))));
+        SearchSourceBuilder rest = furtherSearches.get(0).source();
+        assertEquals("as many as OpenSearch allows", 4, rest.from() + rest.size());
+        assertNull("it is among those that are passed over", rest.postFilter());
+    }
+
+    @Test
+    public void whatIsNotToComeDoesNotComeAfterTheWindow() throws Exception {
+        further = () -> Hits.response(Hits.hit("d", 0.5f));
+        search(request(match("x").size(9), Map.of("similar_to", "far")), Map.of("window", 3));
+        String kept = furtherSearches.get(0).source().postFilter().toString();
+        assertTrue("the item itself: " + kept, kept.contains("\"far\""));
+        search(request(match("x").size(9).collapse(new CollapseBuilder("brand")), null), Map.of("window", 3));
+        kept = furtherSearches.get(1).source().postFilter().toString();
+        assertTrue("the group of what has no brand, as the neighbour: " + kept, kept.contains("\"exists\""));
+    }
+
+    @Test
     public void ofAHybridQueryTheListEndsWithTheWindow() throws Exception {
         QueryBuilder hybrid = new QueriesTest.Hybrid(List.of(QueryBuilders.matchQuery("title", "x")));
         SearchRequest request = request(new SearchSourceBuilder().query(hybrid).size(9), null);
@@ -1800,6 +1823,13 @@ public class ProcessorsTest {
             search(request(match("x"), null));
         }
         assertEquals(5, server.ranked.size());
+    }
+
+    @Test
+    public void theReplyOnALargeWindowIsRead() throws Exception {
+        String explained = "x".repeat(5_000_000);
+        server.rank = request -> FakeSidecar.reversed(request).toBuilder().addBundles(explained).build();
+        assertEquals(true, report(search(request(match("x"), null))).get("reranked"));
     }
 
     /** gRPC has the same code for it as for a sidecar that has no room. */

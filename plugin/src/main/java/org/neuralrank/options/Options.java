@@ -185,6 +185,11 @@ public final class Options {
         return rules.stream().map(Options::new).toList();
     }
 
+    /** Whether {@code filters} may drop anything: a false one, or a list of nothing, only undoes a pipeline's. */
+    public boolean filters() {
+        return inner("filters").asMap().values().stream().anyMatch(said -> !said.equals(false) && !said.equals(List.of()));
+    }
+
     public boolean has(String key) {
         return values.containsKey(key);
     }

@@ -144,7 +144,7 @@ record Asked(
         return !queryText.isEmpty()
             || !userId.isEmpty()
             || !similarTo.isEmpty()
-            || inForce.has("filters")
+            || inForce.filters()
             || inForce.has("min_score");
     }
 }

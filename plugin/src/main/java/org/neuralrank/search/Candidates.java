@@ -24,7 +24,7 @@ import org.opensearch.search.SearchHit;
 final class Candidates {
 
     // The contract's limit.
-    private static final int MOST = 10_000;
+    static final int MOST = 10_000;
     // Cross-encoders read some 512 tokens; more would only be carried.
     private static final int LONGEST_TEXT = 4_000;
     // Of all texts, in characters of three bytes: well below what a sidecar takes in one message (64 MiB).

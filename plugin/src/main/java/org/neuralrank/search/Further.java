@@ -63,7 +63,7 @@ final class Further {
      */
     Tail after(SearchHit[] window, Ranking ranking, Candidates candidates, Options options) {
         Set<String> blocked = new HashSet<>(ranking.reply().getBlockedItemsList());
-        boolean promises = options.has("filters")
+        boolean promises = options.filters()
             || (options.has("min_score") && options.number("min_score") > 0)
             || isDropped(ranking, candidates, blocked);
         return promises ? null : after(window, ranking.places().size(), candidates.neighbours(), blocked);
@@ -87,7 +87,7 @@ final class Further {
         int last = asked.from() + asked.size();
         boolean isShort = ranking.places().size() < (isWidened ? last : asked.size());
         boolean goesOn = looked >= (isWidened ? request.source().size() : asked.size());
-        if (!options.has("filters") || !isShort || !goesOn) {
+        if (!options.filters() || !isShort || !goesOn) {
             return null;
         }
         TotalHits total = window.getTotalHits();
@@ -267,6 +267,8 @@ final class Further {
     private SearchRequest copy() {
         SearchSourceBuilder source = request.source()
             .shallowCopy()
+            // The UBI plugin would log it as one more query of the user's.
+            .ext(request.source().ext().stream().filter(section -> !section.getWriteableName().equals("ubi")).toList())
             .profile(false)
             .searchPipelineSource(null)
             .verbosePipeline(false); // Refused without a pipeline.

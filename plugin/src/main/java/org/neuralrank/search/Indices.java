@@ -149,7 +149,11 @@ public final class Indices {
         this.registry = registry;
     }
 
-    /** What is known of a search's indices; {@link Target#UNKNOWN} where the search itself will say what is wrong. */
+    /**
+     * What is known of a search's indices; {@link Target#UNKNOWN} where the search itself will say what is wrong, or
+     * where some are another cluster's: hits of theirs are not told from hits of an index of that name here, neither
+     * by the ranker, which looks items up in this cluster, nor among neighbours.
+     */
     public Target of(SearchRequest request, String vectorField) {
         try {
             return look(request, vectorField);
@@ -172,6 +176,9 @@ public final class Indices {
                 .toArray(Index[]::new);
         } else {
             concrete = resolver.concreteIndices(state, request);
+        }
+        if (Arrays.stream(asked).anyMatch(Indices::isOfAnotherCluster)) {
+            return Target.UNKNOWN;
         }
         boolean hasVectors = false;
         Set<String> vectors = new TreeSet<>();
@@ -212,6 +219,11 @@ public final class Indices {
             fields,
             vectors
         );
+    }
+
+    /** As {@code cluster:index}; a date in {@code <…>} may have a colon too. */
+    private static boolean isOfAnotherCluster(String asked) {
+        return asked.indexOf(':') > 0 && !asked.startsWith("<");
     }
 
     private static String name(String[] asked, Index[] concrete) {

@@ -18,6 +18,7 @@ public enum LeftAlone {
     SORT("the search is sorted by something other than _score"),
     SEARCH_AFTER("search_after needs the order of the index"),
     BEYOND_LIMIT("from + size is beyond index.max_result_window"),
+    TOO_MANY("size is above 10,000, the most hits that are ranked together"),
     NO_IDS("stored_fields is _none_, so that hits have no id"),
     NOTHING_FOUND("nothing was found"),
     NOTHING_TO_RANK_BY("there is no query text, user, item or filter");

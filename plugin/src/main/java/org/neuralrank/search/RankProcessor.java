@@ -109,6 +109,9 @@ public final class RankProcessor extends AbstractProcessor implements SearchResp
     private Inquiry withoutRecall(SearchRequest request) {
         Asked asked = Asked.of(request);
         LeftAlone leftAlone = LeftAlone.becauseOf(request, asked.options(), node.threadPool().getThreadContext());
+        if (leftAlone == null && asked.size() > Candidates.MOST) {
+            leftAlone = LeftAlone.TOO_MANY; // Those beyond would be missing on the page.
+        }
         Indices.Target target = node.indices().apply(request, VectorLeg.DEFAULT_FIELD);
         return new Inquiry(asked, Options.NONE, leftAlone, false, target, null);
     }

@@ -98,7 +98,7 @@ public final class RecallProcessor extends AbstractProcessor implements SearchRe
         Indices.Target target = node.indices().apply(request, options.text("vector_field", VectorLeg.DEFAULT_FIELD));
         int window = Math.min(options.integer("window", DEFAULT_WINDOW), target.maxResultWindow());
         LeftAlone leftAlone = LeftAlone.becauseOf(request, asked.options(), node.threadPool().getThreadContext());
-        if (leftAlone == null && asked.from() + asked.size() > target.maxResultWindow()) {
+        if (leftAlone == null && (long) asked.from() + asked.size() > target.maxResultWindow()) {
             leftAlone = LeftAlone.BEYOND_LIMIT;
         }
         Pipelines.Rest rest = node.pipelines()

@@ -122,7 +122,9 @@ final class VectorLeg {
         if (!isWanted()) {
             recall.complete(Neighbours.NONE);
         } else if (!target.hasVectors()) {
-            String lacks = "no index of this search has a knn_vector field [" + field() + "]";
+            String lacks = target == Indices.Target.UNKNOWN
+                ? "neighbours are searched for in this cluster's indices alone"
+                : "no index of this search has a knn_vector field [" + field() + "]";
             recall.complete(ignoresUnmapped() ? Neighbours.NONE : without(Reason.NOT_APPLICABLE, lacks));
         } else if (!rest.later().isEmpty()) {
             String detail = "neighbours can't be held to what comes after neural_recall and may ask for more: "

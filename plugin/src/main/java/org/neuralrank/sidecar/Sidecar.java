@@ -32,7 +32,9 @@ import org.opensearch.core.action.ActionListener;
  */
 public final class Sidecar implements Closeable {
 
+    // Of the sidecar, on what it is sent; and of gRPC here, on what comes back.
     private static final String TOO_LONG = "larger than max";
+    private static final String REPLY_TOO_LONG = "message exceeds maximum size";
     private static final String SEE_HEALTH = " (GET _plugins/_neural_rank/health says more)";
 
     private final Executor executor;
@@ -306,7 +308,9 @@ public final class Sidecar implements Closeable {
             Reason reason = switch (status.getCode()) {
                 case DEADLINE_EXCEEDED -> Reason.DEADLINE;
                 // gRPC's word for a message that is too long too, which is never taken, however idle the sidecar is.
-                case RESOURCE_EXHAUSTED -> said.contains(TOO_LONG) ? Reason.NOT_APPLICABLE : Reason.OVERLOAD;
+                case RESOURCE_EXHAUSTED -> said.contains(TOO_LONG) ? Reason.NOT_APPLICABLE
+                    : said.contains(REPLY_TOO_LONG) ? Reason.BAD_REPLY
+                    : Reason.OVERLOAD;
                 case INVALID_ARGUMENT, OUT_OF_RANGE -> Reason.NOT_APPLICABLE;
                 case NOT_FOUND -> notFound;
                 case FAILED_PRECONDITION -> Reason.ENCODER_MISMATCH;

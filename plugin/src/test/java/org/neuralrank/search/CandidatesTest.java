@@ -15,6 +15,7 @@ import java.util.stream.IntStream;
 import org.junit.Test;
 import org.neuralrank.options.Options;
 import org.neuralrank.v1.Candidate;
+import org.opensearch.common.document.DocumentField;
 import org.opensearch.search.SearchHit;
 import org.opensearch.search.fetch.subphase.FetchSourceContext;
 
@@ -44,6 +45,26 @@ public class CandidatesTest {
         assertEquals(2f, messages.get(1).getRetrievalScore(), 0);
         assertFalse(messages.get(2).hasRetrievalScore());
         assertEquals(7, messages.get(2).getVersion());
+    }
+
+    @Test
+    public void anItemOfAnotherIndexIsAnotherOne() {
+        SearchHit[] lexical = { Hits.hit("p-1", "a", 3, null) };
+        List<SearchHit> neighbours = List.of(Hits.hit("p-1", "a", 0.9f, null), Hits.hit("p-2", "a", 0.8f, null));
+        assertEquals(List.of("a", "p-2/a"), ids(Candidates.of(lexical, neighbours, true, false, null)));
+    }
+
+    @Test
+    public void aNeighbourOfAGroupThatIsThereIsNotAdded() {
+        SearchHit[] lexical = { grouped("a", "red") };
+        List<SearchHit> neighbours = List.of(grouped("b", "red"), grouped("c", "blue"), grouped("d", "blue"));
+        assertEquals(List.of("a", "c"), ids(Candidates.of(lexical, neighbours, true, false, "color")));
+    }
+
+    private static SearchHit grouped(String id, String color) {
+        SearchHit hit = Hits.hit(id, 1);
+        hit.setDocumentField("color", new DocumentField("color", List.of(color)));
+        return hit;
     }
 
     @Test

@@ -175,6 +175,16 @@ public class IndicesTest {
         assertEquals("bare,one,plain,two", of("text_vector").name());
     }
 
+    /** Its hits may have the index and the id of one here. */
+    @Test
+    public void nothingIsKnownWhereAnotherClusterIsSearchedToo() {
+        for (String elsewhere : List.of("other:one", "other:*", "oth*:<one-{now/d}>")) {
+            assertSame(elsewhere, Indices.Target.UNKNOWN, of("text_vector", "one", elsewhere));
+            assertSame(elsewhere, Indices.Target.UNKNOWN, of("text_vector", elsewhere));
+        }
+        assertEquals("a zone is no cluster", "one", of("text_vector", "<{now/d{'one'|+08:00}}>").name());
+    }
+
     @Test
     public void whatCannotBeResolvedIsLeftToTheSearchItself() {
         assertSame(Indices.Target.UNKNOWN, of("text_vector", "missing"));

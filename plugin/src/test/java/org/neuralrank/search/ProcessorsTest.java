@@ -63,11 +63,13 @@ import org.opensearch.common.unit.TimeValue;
 import org.opensearch.common.xcontent.json.JsonXContent;
 import org.opensearch.core.ParseField;
 import org.opensearch.core.action.ActionListener;
+import org.opensearch.core.common.io.stream.StreamOutput;
 import org.opensearch.core.common.transport.TransportAddress;
 import org.opensearch.core.rest.RestStatus;
 import org.opensearch.core.tasks.TaskCancelledException;
 import org.opensearch.core.tasks.TaskId;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
+import org.opensearch.core.xcontent.XContentBuilder;
 import org.opensearch.index.mapper.DerivedField;
 import org.opensearch.index.query.BoolQueryBuilder;
 import org.opensearch.index.query.IdsQueryBuilder;
@@ -954,6 +956,21 @@ public class ProcessorsTest {
         }
     }
 
+    /** As where a request undoes those of a pipeline. */
+    @Test
+    public void filtersThatDropNothingEndNoList() throws Exception {
+        further = () -> Hits.response(Hits.hit("d", 0.5f), Hits.hit("e", 0.4f));
+        Map<String, ?> undone = Map.of("in_stock_only", false, "exclude_brands", List.of(), "attributes", List.of());
+        for (Map<String, ?> filters : List.of(Map.<String, Object>of(), undone)) {
+            SearchRequest request = request(match("x").from(2).size(4), Map.of("filters", filters));
+            SearchResponse response = search(request, Map.of("window", 3));
+            assertEquals(List.of("b", "a", "d", "e"), ids(response));
+            String said = report(response).get("degraded").toString();
+            assertFalse(said, said.contains("filters"));
+            assertOriginal(search(request(new SearchSourceBuilder(), Map.of("filters", filters))), "not_applicable");
+        }
+    }
+
     /** The reply that ranks all but the first candidate. */
     private static RankResponse withoutTheFirst(RankRequest request) {
         RankResponse all = FakeSidecar.reversed(request);
@@ -1043,6 +1060,29 @@ public class ProcessorsTest {
         further = () -> Hits.response(Hits.hit("d", 0.5f));
         SearchRequest request = request(match("x").size(4), Map.of("similar_to", "a"));
         assertEquals(List.of("n", "c", "b", "d"), ids(search(request, Map.of("window", 3))));
+    }
+
+    @Test
+    public void nothingIsSearchedForBeyondTheLimitOfTheIndex() throws Exception {
+        target = new Indices.Target("shop", false, false, Set.of(), 0, Set.of(), 4, true, List.of(), Set.of());
+        server.rank = ProcessorsTest::withoutTheFirst;
+        further = () -> Hits.response(Hits.hit("d", 0.5f));
+        SearchRequest request = request(match("x").size(4), Map.of("similar_to", "a"));
+        assertEquals(List.of("c", "b", "d"), ids(search(request, Map.of("window", 3))));
+        SearchSourceBuilder rest = furtherSearches.get(0).source();
+        assertEquals("as many as OpenSearch allows", 4, rest.from() + rest.size());
+        assertNull("it is among those that are passed over", rest.postFilter());
+    }
+
+    @Test
+    public void whatIsNotToComeDoesNotComeAfterTheWindow() throws Exception {
+        further = () -> Hits.response(Hits.hit("d", 0.5f));
+        search(request(match("x").size(9), Map.of("similar_to", "far")), Map.of("window", 3));
+        String kept = furtherSearches.get(0).source().postFilter().toString();
+        assertTrue("the item itself: " + kept, kept.contains("\"far\""));
+        search(request(match("x").size(9).collapse(new CollapseBuilder("brand")), null), Map.of("window", 3));
+        kept = furtherSearches.get(1).source().postFilter().toString();
+        assertTrue("the group of what has no brand, as the neighbour: " + kept, kept.contains("\"exists\""));
     }
 
     @Test
@@ -1173,6 +1213,48 @@ public class ProcessorsTest {
         assertEquals(List.of("deadline"), reasons(response));
         String said = report(response).get("degraded").toString();
         assertTrue(said, said.contains("alone: the search that counts both was not finished: Cancellation timeout"));
+    }
+
+    /** The UBI plugin logs each search that has the section as a query of the user's. */
+    @Test
+    public void furtherSearchesAreNoQueriesOfTheUsers() throws Exception {
+        further = () -> Hits.response(Hits.hit("d", 0.5f));
+        SearchSourceBuilder source = match("x").size(9).ext(List.of(new Theirs("ubi"), new Theirs("ltr_log")));
+        search(new SearchRequest("products").source(source), Map.of("window", 3));
+        List<SearchExtBuilder> sections = furtherSearches.get(0).source().ext();
+        assertEquals(List.of("ltr_log"), sections.stream().map(SearchExtBuilder::getWriteableName).toList());
+    }
+
+    /** A section of another plugin's class. */
+    private static final class Theirs extends SearchExtBuilder {
+        private final String name;
+
+        Theirs(String name) {
+            this.name = name;
+        }
+
+        @Override
+        public String getWriteableName() {
+            return name;
+        }
+
+        @Override
+        public void writeTo(StreamOutput out) {}
+
+        @Override
+        public XContentBuilder toXContent(XContentBuilder builder, Params params) throws IOException {
+            return builder.field(name, Map.of());
+        }
+
+        @Override
+        public boolean equals(Object other) {
+            return other instanceof Theirs theirs && name.equals(theirs.name);
+        }
+
+        @Override
+        public int hashCode() {
+            return name.hashCode();
+        }
     }
 
     @Test
@@ -1437,6 +1519,18 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void aPageOfMoreThanTheSidecarRanksLosesNothing() throws Exception {
+        SearchHit[] hits = new SearchHit[10_001];
+        Arrays.setAll(hits, place -> Hits.hit("" + place, 1));
+        try (var ignored = threadPool.getThreadContext().stashContext()) {
+            threadPool.getThreadContext().putHeader("caller", "kept");
+            SearchResponse response = rank(request(match("x").size(10_001), null), Hits.response(hits));
+            assertEquals(List.of("not_applicable"), reasons(response));
+            assertEquals(10_001, response.getHits().getHits().length);
+        }
+    }
+
+    @Test
     public void aSecondStepOfTheSameKindChangesNothing() throws Exception {
         SearchRequest request = request(match("x").size(2), null);
         SearchResponse once = search(request);
@@ -1469,6 +1563,7 @@ public class ProcessorsTest {
             request(match("x").sort("price"), null),
             request(match("x").searchAfter(new Object[] { 1 }), null),
             request(match("x").from(9_995), null),
+            request(match("x").from(Integer.MAX_VALUE), null),
             request(match("x").storedField("_none_"), null),
             request(match("x"), Map.of("enabled", false)),
             request(match("x"), null).scroll(TimeValue.timeValueMinutes(1)),
@@ -1728,6 +1823,23 @@ public class ProcessorsTest {
             search(request(match("x"), null));
         }
         assertEquals(5, server.ranked.size());
+    }
+
+    @Test
+    public void theReplyOnALargeWindowIsRead() throws Exception {
+        String explained = "x".repeat(5_000_000);
+        server.rank = request -> FakeSidecar.reversed(request).toBuilder().addBundles(explained).build();
+        assertEquals(true, report(search(request(match("x"), null))).get("reranked"));
+    }
+
+    /** gRPC has the same code for it as for a sidecar that has no room. */
+    @Test
+    public void aReplyThatIsTooLongIsABadOne() throws Exception {
+        server.rank = request -> {
+            throw Status.RESOURCE_EXHAUSTED.withDescription("gRPC message exceeds maximum size 33554432: 33554433")
+                .asRuntimeException();
+        };
+        assertOriginal(search(request(match("x"), null)), "bad_reply");
     }
 
     @Test

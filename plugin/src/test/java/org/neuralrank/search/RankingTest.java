@@ -83,6 +83,17 @@ public class RankingTest {
     }
 
     @Test
+    public void whoIsMissingWasDroppedOnlyWhereTheCountSaysSo() throws SidecarException {
+        RankResponse.Builder lost = reply("c", 0.9).setTotalDropped(1).addDropped(DroppedCandidate.newBuilder().setId("b"));
+        assertEquals(List.of("c", "a"), ids(read(lost)));
+        assertBad(read(lost));
+        RankResponse.Builder both = reply("c", 0.9, "a", 0.5, "b", 0.1).setTotalDropped(1)
+            .addDropped(DroppedCandidate.newBuilder().setId("a"));
+        assertEquals("who is ranked stays", List.of("c", "a", "b"), ids(read(both)));
+        assertBad(read(both));
+    }
+
+    @Test
     public void aReplyWithoutAnyUsableScoreIsAFault() {
         assertThrows(SidecarException.class, () -> read(reply()));
         assertThrows(SidecarException.class, () -> read(reply("a", Double.NaN)));

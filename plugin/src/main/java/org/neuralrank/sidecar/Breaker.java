@@ -82,6 +82,13 @@ public final class Breaker {
         }
     }
 
+    /** A call ended without saying anything of the other end. One that was let through to see has not seen. */
+    public synchronized void unknown() {
+        if (state == State.HALF_OPEN) {
+            failed();
+        }
+    }
+
     public synchronized State state() {
         return state;
     }

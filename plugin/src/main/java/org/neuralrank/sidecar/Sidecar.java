@@ -35,6 +35,8 @@ public final class Sidecar implements Closeable {
     // Of the sidecar, on what it is sent; and of gRPC here, on what comes back.
     private static final String TOO_LONG = "larger than max";
     private static final String REPLY_TOO_LONG = "message exceeds maximum size";
+    // Who has less is late without the sidecar's doing: what k-NN left of a budget, or a search's own pipeline.
+    private static final long LEAST_MS = 20;
     private static final String SEE_HEALTH = " (GET _plugins/_neural_rank/health says more)";
 
     private final Executor executor;
@@ -321,6 +323,13 @@ public final class Sidecar implements Closeable {
             // either: shutting out everybody would make an outage of a peak.
             switch (reason) {
                 case OVERLOAD, NOT_APPLICABLE, MODEL_UNAVAILABLE, ENCODER_MISMATCH -> breaker.succeeded();
+                case DEADLINE -> {
+                    if (timeoutMs < LEAST_MS) {
+                        breaker.unknown();
+                    } else {
+                        breaker.failed();
+                    }
+                }
                 default -> breaker.failed();
             }
             String detail = reason == Reason.DEADLINE ? "no answer within " + timeoutMs + " ms" : said;

@@ -175,6 +175,19 @@ public class ConnectionsTest {
     }
 
     @Test
+    public void whoHasTooLittleTimeShutsOutNobody() throws Exception {
+        try (Sidecar sidecar = sidecar(Access.open(), one.endpoint())) {
+            rank(sidecar);
+            one.rank = request -> null;
+            for (int i = 0; i < 5; i++) {
+                assertThrows(ExecutionException.class, () -> rank(sidecar, 5));
+            }
+            one.rank = FakeSidecar::reversed;
+            rank(sidecar);
+        }
+    }
+
+    @Test
     public void otherRefusalsAreNotAskedOfAnother() throws Exception {
         try (Sidecar sidecar = sidecar(Access.open(), one.endpoint(), two.endpoint())) {
             one.rank = request -> { throw Status.RESOURCE_EXHAUSTED.asRuntimeException(); };

@@ -53,6 +53,21 @@ public class BreakerTest {
     }
 
     @Test
+    public void whatSaysNothingChangesNothing() {
+        fail(2);
+        breaker.unknown();
+        assertEquals(Permit.YES, breaker.acquire());
+        breaker.failed();
+        assertEquals("two before it, one after", State.OPEN, breaker.state());
+        pass(1_000);
+        assertEquals(Permit.PROBE, breaker.acquire());
+        breaker.unknown();
+        assertEquals("nothing was seen", Permit.NO, breaker.acquire());
+        pass(1_000);
+        assertEquals(Permit.PROBE, breaker.acquire());
+    }
+
+    @Test
     public void aLostProbeDoesNotKeepItShut() {
         fail(3);
         pass(1_000);

@@ -392,6 +392,8 @@ def test_only_the_shards_that_are_preferred_are_searched(
         assert {hit["_shard"] for hit in answer["hits"]["hits"]} == {f"[{of_shards}][{shard}]"}
 
 
+# OpenSearch says so once in a node's life, of whichever search asks first.
+@pytest.mark.filterwarnings("ignore:Loading the fielddata on the _id field")
 @pytest.mark.parametrize("allowed", ["true", "false"])
 def test_a_page_without_a_shard_is_ranked_or_refused_as_is_asked(
     searches: Searches, of_shards: str, allowed: str

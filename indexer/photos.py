@@ -18,6 +18,7 @@ import urllib3
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
+from indexer.photo_hosts import Hosts, SilentHost
 from neuralrank import __version__
 from neuralrank.bundles.bundle import ImageInputs
 from neuralrank.catalogue.product import Product
@@ -94,6 +95,7 @@ class Photos:
             maxsize=_FETCHING, timeout=_TIMEOUT, retries=_RETRIES,
             headers={"user-agent": f"neuralrank/{__version__}", "accept": "image/*"},
         )  # fmt: skip
+        self._hosts = Hosts()
         self._threads = ThreadPoolExecutor(_FETCHING, thread_name_prefix="photos")
         self._decoding = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
         self._random = np.random.default_rng(7)
@@ -192,22 +194,32 @@ class Photos:
             raise InvalidInput(f"image: {reference!r} can't be read: {error}") from error
 
     def _fetched(self, address: str) -> bytes:
+        try:
+            with self._hosts.asking(urllib3.util.parse_url(address).netloc or ""):
+                status, body = self._asked(address)
+        except (urllib3.exceptions.HTTPError, SilentHost, OSError, ValueError) as error:
+            raise InvalidInput(f"image: {address} can't be fetched: {error}") from error
+        if status != 200:
+            raise InvalidInput(f"image: {address} answers {status}.")
+        return body
+
+    def _asked(self, address: str) -> tuple[int, bytes]:
+        """The status and, if it is 200, the body."""
         until = time.monotonic() + _WHOLE
         body = bytearray()
-        try:
-            with self._pool.request("GET", address, preload_content=False) as answer:
-                if answer.status != 200:
-                    raise InvalidInput(f"image: {address} answers {answer.status}.")
-                while len(body) <= MAX_BYTES and (part := answer.read1(_PART, decode_content=True)):
-                    body += part
-                    if time.monotonic() > until:
-                        raise InvalidInput(
-                            f"image: {address} can't be fetched: after {_WHOLE:g} seconds "
-                            f"{len(body):,} bytes of it were there, and not all."
-                        )
-                return bytes(body)
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise InvalidInput(f"image: {address} can't be fetched: {error}") from error
+        with self._pool.request("GET", address, preload_content=False) as answer:
+            while (
+                answer.status == 200
+                and len(body) <= MAX_BYTES
+                and (part := answer.read1(_PART, decode_content=True))
+            ):
+                body += part
+                if time.monotonic() > until:
+                    raise TimeoutError(
+                        f"after {_WHOLE:g} seconds {len(body):,} bytes of it were there, and not "
+                        "all."
+                    )
+            return answer.status, bytes(body)
 
 
 class LiveVectors:

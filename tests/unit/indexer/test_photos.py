@@ -1,8 +1,9 @@
 """Photos of a catalogue: from disk and from addresses, and what of those that can't be had."""
 
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+import urllib3
 from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
@@ -161,6 +163,37 @@ def test_a_photo_that_drips_in_is_given_up(
     assert whole.vectors[0] is not None
     assert seen.vectors == [None]
     assert f"{url}/red.png can't be fetched: after 0 seconds 16 bytes" in seen.problems[0]
+
+
+def test_a_machine_that_never_answers_is_not_waited_for_each_time(
+    encoder: ImageEncoder,
+    folder: Path,
+    shop: tuple[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("indexer.photos._TIMEOUT", urllib3.Timeout(0.05))
+    monkeypatch.setattr("indexer.photos._RETRIES", urllib3.Retry(0))
+    url, _ = shop
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as hangs:
+        silent = f"http://user:secret@127.0.0.1:{hangs.getsockname()[1]}"
+        products = [product(str(number), f"{silent}/{number}.png") for number in range(128)]
+        products.append(product("red", f"{url}/red.png"))
+        with closing(Photos(encoder, folder)) as photos:
+            seen = photos.see(products)
+        asked = 0
+        hangs.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                hangs.accept()[0].close()
+                asked += 1
+    # 16 at once, and what was begun before the last of them was known to have failed.
+    assert 16 <= asked < 48
+    assert sorted(seen.problems) == list(range(128))
+    assert "timed out" in seen.problems[0]
+    host = silent.removeprefix("http://user:secret@")
+    assert f"{host} gave no answer to" in seen.problems[127]
+    assert "Index again when it answers" in seen.problems[127]
+    assert seen.vectors[128] is not None
 
 
 def test_what_was_fetched_before_is_not_fetched_again(

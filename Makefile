@@ -115,7 +115,8 @@ check: $(INSTALLED)
 
 plugin-test: setup
 	JAVA_HOME="$$($(BIN)/python -m neuralrank.stack java-home)" \
-		"$$($(BIN)/python -m neuralrank.stack maven)" --quiet --batch-mode -f plugin/pom.xml test
+		"$$($(BIN)/python -m neuralrank.stack maven)" --quiet --batch-mode -f plugin/pom.xml test \
+		$(addprefix -Dopensearch.version=,$(NEURALRANK_OPENSEARCH_VERSION))
 
 bench: setup
 	$(BIN)/neuralrank up $(UP)

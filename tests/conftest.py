@@ -22,14 +22,17 @@ from opensearchpy import OpenSearch
 from neuralrank.bundles.registry import Registry
 from neuralrank.opensearch.connection import connect
 from neuralrank.settings import Settings
+from neuralrank.stack.versions import CHOSEN
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # Made once: what is fetched and built, and the default models, whose content is verified by hash.
 CACHE = CHECKOUT / ".neuralrank"
 
-# No test may find the addresses of a stack that is not its own.
+# No test may find the addresses of a stack that is not its own. Which OpenSearch it is to be is the
+# caller's.
 for _name in [name for name in os.environ if name.startswith("NEURALRANK_")]:
-    del os.environ[_name]
+    if _name != CHOSEN:
+        del os.environ[_name]
 os.environ["NEURALRANK_HOME"] = str(Path(tempfile.gettempdir()) / "neuralrank-tests-without-stack")
 # A sidecar in a test's own process shares the event loop with the test, which keeps it busy.
 os.environ["NEURALRANK_SIDECAR_MAX_BUSY_PERCENT"] = "100"

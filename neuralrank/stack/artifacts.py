@@ -82,7 +82,7 @@ def build_plugin(
         _check_zip(given)
         return Plugin(given.resolve(), hashlib.sha256(given.read_bytes()).hexdigest())
     sources = CHECKOUT / "plugin"
-    name = f"neural-rank-{VERSIONS.neural_rank_plugin}"
+    name = f"neural-rank-{VERSIONS.plugin}"
     if not (sources / "pom.xml").is_file():
         raise Unsupported(
             f"The plugin's sources are not at {sources}, as this is not a checkout of neuralrank. "
@@ -96,11 +96,18 @@ def build_plugin(
         shutil.copy(sources / "pom.xml", build / "plugin")
         # Of the copy: what is built is what was hashed, even while somebody edits.
         made_from = fingerprint([build], build)
+        # Its name has what it is built for.
         made = downloads / f"{name}-{made_from[:12]}.zip"
         if not made.is_file():
             report("building the plugin")
             _maven(
-                ["-f", str(build / "plugin" / "pom.xml"), "package", "-Dmaven.test.skip=true"],
+                [
+                    "-f",
+                    str(build / "plugin" / "pom.xml"),
+                    "package",
+                    "-Dmaven.test.skip=true",
+                    f"-Dopensearch.version={VERSIONS.opensearch}",
+                ],
                 jdk,
                 folder=build,
                 failure="could not build the plugin",

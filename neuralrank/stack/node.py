@@ -18,11 +18,12 @@ from neuralrank.stack.artifacts import Plugin, fetch
 from neuralrank.stack.ports import LOOPBACK
 from neuralrank.stack.processes import Account, Process, run, start
 from neuralrank.stack.toolchain import Jdk
-from neuralrank.stack.versions import NODE_SETTINGS, VERSIONS
+from neuralrank.stack.versions import CHOSEN, NODE_SETTINGS, VERSIONS, release
 
 __all__ = ["Node", "can_enter", "check_space", "is_installed", "node_account", "node_folder"]
 
 _MARKER: Final = "neuralrank-installed.json"
+_INSTALLED: Final = f"opensearch-*/{_MARKER}"
 # Java takes the encoding of file names from the locale, which cron and systemd leave at C.
 _UTF_8: Final = {"LC_ALL": "C.UTF-8"}
 
@@ -104,9 +105,27 @@ def check_space(folder: Path) -> None:
         )
 
 
+def check_data(folder: Path) -> None:
+    """Whether a node of the version that is wanted can read what is in a folder of `install`.
+
+    Raises:
+        Unsupported: a newer one ran there.
+    """
+    if not (folder / "data" / "nodes").is_dir():
+        return
+    ran = [path.parent.name.removeprefix("opensearch-") for path in folder.glob(_INSTALLED)]
+    newest = max(ran, key=release, default="")
+    if release(newest) > release(VERSIONS.opensearch):
+        raise Unsupported(
+            f"The data in {folder} may be of OpenSearch {newest}, which ran there, and "
+            f"{VERSIONS.opensearch} can't read them. Set {CHOSEN}={newest}, or delete them: "
+            "`neuralrank down --wipe`."
+        )
+
+
 def is_installed(folder: Path) -> bool:
     """Whether `install` has put a node there, of whichever version."""
-    return any(folder.glob(f"opensearch-*/{_MARKER}"))
+    return any(folder.glob(_INSTALLED))
 
 
 @dataclass(frozen=True)
@@ -136,13 +155,13 @@ class Node:
         What is there already is left as it is; a plugin made from other sources is replaced. Must
         not be called while the node runs.
         """
-        wanted = {"knn": VERSIONS.knn_plugin, "neural_rank": plugin.hash}
+        wanted = {"knn": VERSIONS.plugin, "neural_rank": plugin.hash}
         installed = self._installed()
         if installed is None or installed.get("knn") != wanted["knn"]:
             group = "org.opensearch.distribution.integ-test-zip"
             name = f"{group}:opensearch:{VERSIONS.opensearch}:zip"
             distribution = fetch(name, downloads, self.jdk, report)
-            knn = f"org.opensearch.plugin:opensearch-knn:{VERSIONS.knn_plugin}:zip"
+            knn = f"org.opensearch.plugin:opensearch-knn:{VERSIONS.plugin}:zip"
             knn_zip = fetch(knn, downloads, self.jdk, report)
             report(f"unpacking OpenSearch {VERSIONS.opensearch} into {self.folder}")
             self._unpack(distribution)

@@ -13,7 +13,7 @@ from neuralrank.credentials import sign_in
 from neuralrank.errors import InvalidSettings, Unavailable, Unsupported
 from neuralrank.opensearch.authorities import trusting
 from neuralrank.settings import load_settings
-from neuralrank.stack.versions import VERSIONS
+from neuralrank.stack.versions import FITS, fits
 
 __all__ = [
     "OpenSearch",
@@ -156,12 +156,12 @@ def check_existing(opensearch: OpenSearch) -> None:
             "start a node here."
         ) from error
     version = about.get("version", {}) if isinstance(about, dict) else {}
-    if version.get("distribution") != "opensearch" or version.get("number") != VERSIONS.opensearch:
+    number = version.get("number", "")
+    if version.get("distribution") != "opensearch" or not fits(number):
         raise Unsupported(
-            f"{opensearch.url} is {version.get('distribution', 'not OpenSearch')} "
-            f"{version.get('number', '')}; the plugin is built for OpenSearch "
-            f"{VERSIONS.opensearch} and OpenSearch loads plugins of exactly its own version. Use "
-            "such a cluster, or leave --opensearch-url out to start a node here."
+            f"{opensearch.url} is {version.get('distribution', 'not OpenSearch')} {number}; the "
+            f"plugin can be built for {FITS}. Use such a cluster, or leave --opensearch-url out to "
+            "start a node here."
         )
     nodes: dict[str, set[str]] = {}
     for node in opensearch.get("/_nodes/plugins")["nodes"].values():
@@ -176,10 +176,10 @@ def check_existing(opensearch: OpenSearch) -> None:
         raise Unsupported(
             f"{opensearch.url} lacks: {', '.join(missing)}. On each of those nodes run "
             f"`bin/opensearch-plugin install` with the address of opensearch-knn-"
-            f"{VERSIONS.knn_plugin}.zip (its Maven artifact is org.opensearch.plugin:"
-            f"opensearch-knn:{VERSIONS.knn_plugin}:zip) and of neural-rank-"
-            f"{VERSIONS.neural_rank_plugin}.zip (`mvn -f plugin/pom.xml package` leaves it in "
-            "plugin/target), set neural_rank.endpoint to the sidecar's host:port, and restart it."
+            f"{number}.0.zip (its Maven artifact is org.opensearch.plugin:opensearch-knn:{number}.0"
+            f":zip) and of neural-rank-{number}.0.zip (`mvn -f plugin/pom.xml package "
+            f"-Dopensearch.version={number}` leaves it in plugin/target), set neural_rank.endpoint "
+            "to the sidecar's host:port, and restart it."
         )
     if opensearch_status(opensearch) not in ("green", "yellow"):
         raise Unavailable(

@@ -6,7 +6,14 @@ from urllib.parse import urlsplit
 
 from neuralrank.errors import InvalidSettings
 from neuralrank.stack.artifacts import build_plugin
-from neuralrank.stack.node import Node, can_enter, check_space, node_account, node_folder
+from neuralrank.stack.node import (
+    Node,
+    can_enter,
+    check_data,
+    check_space,
+    node_account,
+    node_folder,
+)
 from neuralrank.stack.options import (
     HEAP,
     OPENSEARCH_PORT,
@@ -21,6 +28,7 @@ from neuralrank.stack.ranking import sidecar_port
 from neuralrank.stack.readiness import wait_until_ready
 from neuralrank.stack.state import State
 from neuralrank.stack.toolchain import find_jdk
+from neuralrank.stack.versions import VERSIONS
 
 __all__ = ["report_sidecars", "start_node", "use_existing", "wants_existing"]
 
@@ -53,8 +61,10 @@ def use_existing(options: UpOptions, state: State | None, report: Report) -> Sta
 
 def start_node(options: UpOptions, state: State | None, report: Report) -> State:
     """The stack's own node: left alone if it is what was asked for, else installed and started."""
+    VERSIONS.check()
     account = node_account()
     folder = node_folder(options.home, account)
+    check_data(folder)
     if state is None:
         check_space(options.home)  # before the plugin is built there
     jdk = find_jdk(usable=lambda home: can_enter(home.resolve(), account))

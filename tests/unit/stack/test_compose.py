@@ -180,8 +180,14 @@ def test_the_plugin_is_built_for_these_versions() -> None:
     pom = ElementTree.parse(CHECKOUT / "plugin" / "pom.xml").getroot()
     maven = {"m": "http://maven.apache.org/POM/4.0.0"}
     assert pom.findtext("m:artifactId", namespaces=maven) == "neural-rank"
-    assert pom.findtext("m:version", namespaces=maven) == VERSIONS.neural_rank_plugin
-    assert VERSIONS.neural_rank_plugin.startswith(VERSIONS.opensearch)
-    assert VERSIONS.knn_plugin.startswith(VERSIONS.opensearch)
-    text = (CHECKOUT / "plugin" / "pom.xml").read_text()
-    assert re.search(rf"<opensearch\.version>{re.escape(VERSIONS.opensearch)}<", text)
+    properties = {
+        name: pom.findtext(f"m:properties/m:{name}", namespaces=maven)
+        for name in ("opensearch.version", "revision")
+    }
+    assert properties == {
+        "opensearch.version": known()["OPENSEARCH_VERSION"],
+        "revision": "${opensearch.version}.0",
+    }
+    image = (CHECKOUT / "docker" / "opensearch.Dockerfile").read_text()
+    assert "-Dopensearch.version=${OPENSEARCH_VERSION}" in image
+    assert "neural-rank-${OPENSEARCH_VERSION}.0.zip" in image

@@ -143,7 +143,9 @@ def test_outside_a_checkout_the_plugin_must_be_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("neuralrank.stack.artifacts.CHECKOUT", tmp_path)
-    with pytest.raises(Unsupported, match=r"--plugin-zip neural-rank-3\.5\.0\.0\.zip"):
+    with pytest.raises(
+        Unsupported, match=rf"--plugin-zip neural-rank-{re.escape(VERSIONS.plugin)}\.zip"
+    ):
         build_plugin(tmp_path / "downloads", JDK, silent)
 
 

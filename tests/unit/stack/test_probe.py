@@ -25,7 +25,7 @@ from neuralrank.stack.probe import (
 )
 
 GOOD = {
-    "/": {"version": {"distribution": "opensearch", "number": "3.5.0"}},
+    "/": {"version": {"distribution": "opensearch", "number": "3.6.0"}},
     "/_cluster/health": {"status": "green"},
     "/_nodes/plugins": {
         "nodes": {
@@ -113,7 +113,7 @@ def test_another_version_is_refused(cluster: Cluster, about: object, said: str) 
     with pytest.raises(Unsupported) as error:
         check_existing(OpenSearch(cluster.url))
     assert said in str(error.value)
-    assert "built for OpenSearch 3.5.0" in str(error.value)
+    assert "the plugin can be built for OpenSearch 3.3.2" in str(error.value)
 
 
 def test_missing_plugins_are_listed_by_node_with_how_to_install(cluster: Cluster) -> None:
@@ -128,7 +128,10 @@ def test_missing_plugins_are_listed_by_node_with_how_to_install(cluster: Cluster
     message = str(error.value)
     assert "neural-rank on n1, opensearch-knn on n2, neural-rank on n2" in message
     assert "bin/opensearch-plugin install" in message
-    assert "neural-rank-3.5.0.0.zip" in message
+    # For the release that this cluster is.
+    assert "opensearch-knn:3.6.0.0:zip" in message
+    assert "neural-rank-3.6.0.0.zip" in message
+    assert "-Dopensearch.version=3.6.0" in message
 
 
 def test_a_red_cluster_is_refused(cluster: Cluster) -> None:

@@ -1614,12 +1614,9 @@ public class ProcessorsTest {
                         request.remoteAddress(new TransportAddress(TransportAddress.META_ADDRESS, 9300));
                     }
                     new CrossCluster(threadPool.getThreadContext()).apply(
-                        null,
                         SearchAction.NAME,
                         request,
-                        null,
-                        ActionListener.wrap(answer -> {}, error -> {}),
-                        (task, action, sent, listener) -> {}
+                        ActionListener.wrap(answer -> {}, error -> {})
                     );
                     if (local) {
                         assertFalse(CrossCluster.asks(threadPool.getThreadContext()));

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from opensearchpy import OpenSearch
 
 from neuralrank import ubi
-from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unsupported
+from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Overloaded, Unsupported
+from neuralrank.files.exclusive import exclusive
 from neuralrank.files.full_disk import out_of_room
 from neuralrank.judging import unknown_items
 from neuralrank.ubi.fields import require_fields
@@ -83,14 +84,30 @@ def pull(
         InvalidInput: there are no events in the window, or the folder holds another one, or one
             with another index or other limits.
         NotFound: there are no UBI indexes, or not the request's index.
-        Unavailable, Overloaded: OpenSearch was away for longer than it is waited for.
+        Unavailable, Overloaded: OpenSearch was away for longer than it is waited for, or another
+            pull works in the folder.
         Unsupported: the disk is full, and the message says what is kept; or an index has times of
             another type than date.
     """
+    busy = Overloaded(
+        f"Another pull works in {folder}. Wait for it, stop it, or name another folder."
+    )
+    with exclusive(folder / ".lock", busy):
+        return _pulled(client, folder, request, progress or _untold, now, sleep)
+
+
+def _pulled(
+    client: OpenSearch,
+    folder: Path,
+    request: Request,
+    progress: Progress,
+    now: Callable[[], datetime],
+    sleep: Callable[[float], None],
+) -> Pulled:
     pulled = _begin(folder, request, now())
     if pulled.complete:
         return pulled
-    run = _Pull(client, folder, pulled, request, progress or _untold, sleep)
+    run = _Pull(client, folder, pulled, request, progress, sleep)
     try:
         run.fetch()
         return run.clean(round(now().timestamp() * 1000))
@@ -115,8 +132,13 @@ def moment(text: str, now: datetime, what: str) -> datetime:
     if text == "now":
         return now
     number, unit = text[len("now-") : -1], text[-1:]
-    if text.startswith("now-") and number.isdigit() and unit in _UNITS:
-        return now - timedelta(**{_UNITS[unit]: int(number)})
+    if text.startswith("now-") and number.isdecimal() and unit in _UNITS:
+        try:
+            return now - timedelta(**{_UNITS[unit]: int(number)})
+        except OverflowError as error:
+            raise InvalidInput(
+                f"{what} got {text!r}, which is before the year 1. Take a later time, as now-52w."
+            ) from error
     try:
         return datetime.fromtimestamp(milliseconds(text, what) / 1000, UTC)
     except InvalidInput as error:

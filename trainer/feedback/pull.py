@@ -51,6 +51,9 @@ _COUNTED: Final = {
     "purchase": "purchases",
 }
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+# The first and last moment that has a date, ms since 1970. A client that logs microseconds is
+# beyond it.
+_YEARS: Final = (-62_135_596_800_000, 253_402_300_799_999)
 # Called with what is done, how much of it and of how much.
 Progress = Callable[[str, int, int], None]
 
@@ -331,19 +334,25 @@ class _Pull:
             ) from error
 
     def _nothing(self) -> str:
-        body = {
-            "size": 0,
-            "track_total_hits": True,
-            "aggs": {
-                "first": {"min": {"field": "timestamp"}},
-                "last": {"max": {"field": "timestamp"}},
-            },
+        years = {"gte": _YEARS[0], "lte": _YEARS[1], "format": "epoch_millis"}
+        ends = {
+            "first": {"min": {"field": "timestamp"}},
+            "last": {"max": {"field": "timestamp"}},
         }
+        timed = {"filter": {"range": {"timestamp": years}}, "aggs": ends}
+        body = {"size": 0, "track_total_hits": True, "aggs": {"timed": timed}}
         answer = self._client.search(index=ubi.EVENTS_INDEX, body=body)
         window = f"from {self._pulled.since} until {self._pulled.until}"
-        if not answer["hits"]["total"]["value"]:
+        all_there, found = answer["hits"]["total"]["value"], answer["aggregations"]["timed"]
+        if not all_there:
             return f"There are no events in the window {window}: {ubi.EVENTS_INDEX} is empty."
-        first, last = (iso(answer["aggregations"][name]["value"]) for name in ("first", "last"))
+        if not found["doc_count"]:
+            return (
+                f"There are no events in the window {window}: none of the {all_there:,} in "
+                f"{ubi.EVENTS_INDEX} has a `timestamp` of the years 1 to 9999. It is ISO 8601 or "
+                "milliseconds since 1970."
+            )
+        first, last = (iso(found[name]["value"]) for name in ("first", "last"))
         return (
             f"There are no events in the window {window}. {ubi.EVENTS_INDEX} has some from {first} "
             f"to {last}: name another window with --from and --until."

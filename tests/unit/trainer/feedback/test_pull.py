@@ -414,6 +414,18 @@ def something_else(cluster: Cluster, folder: Path) -> None:
     fetch(cluster, folder)
 
 
+def test_a_window_without_events_is_said_whatever_times_others_log(tmp_path: Path) -> None:
+    """A client that logs microseconds is in the year 58,000."""
+    micro = event(0, "click", "a") | {"sort": [1_767_225_600_000_000, 1]}
+    cluster = Cluster(events=[micro, event(5, "click", "a")])
+    where = "ubi_events has some from 2026-01-01T00:00:05.* to 2026-01-01T00:00:05"
+    with pytest.raises(InvalidInput, match=where):
+        fetch(cluster, tmp_path / "a", Request("2025-01-01", "2025-01-02"))
+    where = "none of the 1 in ubi_events has a `timestamp` of the years 1 to 9999"
+    with pytest.raises(InvalidInput, match=where):
+        fetch(Cluster(events=[micro]), tmp_path / "b")
+
+
 @pytest.mark.parametrize(
     ("do", "says"),
     [

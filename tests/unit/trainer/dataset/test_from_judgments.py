@@ -38,9 +38,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(
-    folder: Path, *more: str, judgments: str = "j.qrels", form: tuple[str, ...] = ("--json",)
+    folder: Path,
+    *more: str,
+    judgments: str = "j.qrels",
+    form: tuple[str, ...] = ("--json",),
+    charset: str = "utf-8",
 ) -> Any:
-    return CliRunner().invoke(
+    return CliRunner(charset).invoke(
         app,
         [
             "train", "dataset", "--judgments", str(folder / judgments), "--queries",
@@ -75,6 +79,12 @@ def test_judgments_of_both_languages(folder: Path) -> None:
     assert dev.num_rows == parts.count("dev") * 3
     assert set(dev["negative"].to_pylist()) == {"", "bm25"}
     assert made.description.split.train_until == ""
+
+
+def test_json_is_utf_8_on_every_terminal(folder: Path) -> None:
+    (folder / "j.qrels").rename(folder / "判断.qrels")
+    done = run(folder, judgments="判断.qrels", charset="gbk")
+    assert json.loads(done.stdout_bytes)["source"] == f"judgments: {folder / '判断.qrels'}"
 
 
 def test_a_scale_of_ones_own(folder: Path) -> None:

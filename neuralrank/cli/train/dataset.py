@@ -213,6 +213,8 @@ def _show(made: "Dataset", out: Path, highest: int) -> None:
         table.add_row("left out", f"{count:,} {name}")
     if lacking := description.counts.get("queries_without_text"):
         table.add_row("left out", f"{lacking:,} judged queries without a text")
+    if empty := description.counts.get("queries_without_items"):
+        table.add_row("left out", f"{empty:,} judged queries without an item of the catalogue")
     if unknown := description.counts.get("unknown_items"):
         table.add_row("left out", f"{unknown:,} judged items that are not in the catalogue")
     table.add_row("folder", str(out))

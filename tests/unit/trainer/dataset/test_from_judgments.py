@@ -157,6 +157,18 @@ def test_wrong_use_says_what_to_do(folder: Path) -> None:
     assert "There are no logs in" in str(refused("--logs", str(folder), "--encoder", "none"))
 
 
+def test_judged_queries_without_an_item_of_the_catalogue_are_counted(folder: Path) -> None:
+    """Else who counts the queries of the parts finds that some are missing, and not why."""
+    more = "\n0 0 gone 2\n1000 0 gone 1\n1000 0 gone-too 0"
+    (folder / "j.qrels").write_text((folder / "j.qrels").read_text() + more)
+    (folder / "q.tsv").write_text(f"{(folder / 'q.tsv').read_text()}\n1000\tteapot")
+    counts = json.loads(run(folder).stdout)["counts"]
+    assert (counts["queries_without_items"], counts["unknown_items"]) == (1, 3)
+    assert sum(counts["queries"].values()) == len(QUERIES)
+    shown = run(folder, form=()).stdout
+    assert "1 judged queries without an item of the catalogue" in shown
+
+
 def test_judged_queries_without_a_text_are_left_out_and_counted(folder: Path) -> None:
     """Their ids were taken for what users type."""
     texts = (folder / "q.tsv").read_text().splitlines()

@@ -186,10 +186,14 @@ def test_an_index_that_is_not_there_is_said_before_anything_is_pulled(tmp_path: 
     fetch(cluster, tmp_path, Request("2026-01-01", "2026-01-02", index="shop"))
 
 
-def test_an_event_from_the_future_is_left_out(tmp_path: Path) -> None:
-    cluster = Cluster([], [event(0, "click", "a"), event(86_400 + 301, "click", "a")])
+def test_what_is_from_the_future_is_left_out(tmp_path: Path) -> None:
+    late = 86_400 + 301
+    cluster = Cluster(
+        [query(0, "q"), query(late, "later")], [event(0, "click", "a"), event(late, "click", "a")]
+    )
     pulled = fetch(cluster, tmp_path, Request("2026-01-01", "2026-02-01"))
-    assert left_out(pulled) == {"clock skew": 1}
+    assert left_out(pulled) == {"clock skew": 2}
+    assert Logs.open(tmp_path).queries["query_id"].to_pylist() == ["q"]
 
 
 def test_an_ordinal_that_is_an_id_ends_no_pull(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ FORGOTTEN: Final = f"{MAIN} on old test parts"
 # Says which segments were not looked at; it can't fail.
 TOO_SMALL: Final = "segments too small to be looked at"
 _LOADS: Final = "loads and computes what it was published with"
+# Numbers that differ by less are the same: means of the same values in another order do.
+_SAME: Final = 1e-9
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ def gained(name: str, of: str, mine: Judged, theirs: Judged, metric: str, rules:
     value, before = mine.mean(metric), theirs.mean(metric)
     return Check(
         name=name,
-        passed=enough and found.difference > rules.min_gain and found.p <= rules.max_p,
+        passed=enough and found.difference > rules.min_gain + _SAME and found.p <= rules.max_p,
         words=f"{name}{of}: {value:.4f} against {before:.4f}, {found.difference:+.4f} "
         f"(p {found.p:.3f}); asked for is a gain of {asked}.",
         candidate=value,
@@ -231,7 +233,7 @@ def kept(name: str, of: str, value: float, before: float, rules: Rules) -> Check
     """Whether no more is lost than may be. Arguments as `gained`."""
     return Check(
         name=name,
-        passed=loss(value, before) <= rules.margin,
+        passed=loss(value, before) <= rules.margin + _SAME,
         words=f"{name}{of}: {value:.4f} against {before:.4f}; {allowed(rules)}",
         candidate=value,
         serving=before,
@@ -272,7 +274,7 @@ def _clicks(candidate: Evaluation, serving: Evaluation, rules: Rules) -> Check:
     )
     return Check(
         name=name,
-        passed=lost <= rules.margin and high >= 0,
+        passed=lost <= rules.margin + _SAME and high >= 0,
         words=words,
         candidate=mine.value,
         serving=theirs.value,

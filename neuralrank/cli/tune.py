@@ -18,6 +18,7 @@ from neuralrank.console import table_console
 from neuralrank.judging import unknown_in_words
 from neuralrank.opensearch.connection import connect
 from neuralrank.progress import told
+from neuralrank.report import writable
 from neuralrank.settings import load_settings
 
 __all__ = ["tune"]
@@ -59,6 +60,8 @@ def tune(
     from opensearch_config.tuning import discard as delete
     from opensearch_config.tuning import tune as compare
 
+    if report is not None:
+        writable(report)
     settings = load_settings()
     with closing(connect(settings, timeout=120.0)) as client, Client.of(settings) as ranker:
         if discard:

@@ -4,7 +4,9 @@
 imported when a report is made.
 """
 
-from neuralrank.report.page import Cell, Column, Report, Section, Table
+from neuralrank.report.page import Cell, Column, Report, Section, Table, writable
 from neuralrank.report.plots import Plot, bars, lines, points
 
-__all__ = ["Cell", "Column", "Plot", "Report", "Section", "Table", "bars", "lines", "points"]
+__all__ = [
+    "Cell", "Column", "Plot", "Report", "Section", "Table", "bars", "lines", "points", "writable",
+]  # fmt: skip

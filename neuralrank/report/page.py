@@ -8,6 +8,7 @@ become markup.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from neuralrank.errors import InvalidInput, Unsupported
@@ -15,7 +16,7 @@ from neuralrank.extras import install
 from neuralrank.files.whole import write_whole
 from neuralrank.report.plots import Plot
 
-__all__ = ["Cell", "Column", "Report", "Section", "Table"]
+__all__ = ["Cell", "Column", "Report", "Section", "Table", "writable"]
 
 # None: an empty cell, which sorts last.
 Cell = str | int | float | None
@@ -101,6 +102,25 @@ class Report:
             write_whole(path, page)
         except OSError as error:
             raise Unsupported(f"The report {path} can't be written: {error}.") from error
+
+
+def writable(path: Path) -> None:
+    """Sees that a report can be written to a place: before the work that it is of.
+
+    Raises:
+        InvalidInput: it is a folder.
+        Unsupported: nothing can be written there.
+    """
+    if path.is_dir():
+        raise InvalidInput(
+            f"The report {path} is a folder. Name a file, as {path / 'report.html'}."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise Unsupported(f"The report {path} can't be written: {error}.") from error
 
 
 def _is_number(cell: Any) -> bool:

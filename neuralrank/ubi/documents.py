@@ -103,15 +103,17 @@ def read_time(value: Any) -> datetime:
     """
     if isinstance(value, str) and re.fullmatch(r"\d{12,14}", value):
         value = int(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
     try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if number:
             return datetime.fromtimestamp(value / 1000, UTC)
         if isinstance(value, str):
             value = datetime.fromisoformat(value)
         if isinstance(value, datetime):
             return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-    except (OverflowError, OSError) as error:
-        raise ValueError("is outside the years 1 to 9999 of UTC") from error
+    except (ValueError, OverflowError, OSError) as error:
+        if number or not isinstance(error, ValueError):
+            raise ValueError("is outside the years 1 to 9999 of UTC") from error
     raise ValueError("must be ISO 8601 or milliseconds since 1970")
 
 

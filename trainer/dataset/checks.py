@@ -72,11 +72,12 @@ def milliseconds(time: str, what: str) -> int:
     """
     try:
         moment = datetime.fromisoformat(time)
-    except ValueError as error:
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise InvalidInput(
-            f"{what} got {time!r}; allowed is ISO 8601, as 2026-01-31 or 2026-01-31T12:00:00Z."
+            f"{what} got {time!r}; allowed is ISO 8601, as 2026-01-31 or 2026-01-31T12:00:00Z, of "
+            "the years 1 to 9999 in UTC."
         ) from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return round(moment.timestamp() * 1000)
 
 

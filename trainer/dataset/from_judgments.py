@@ -122,6 +122,7 @@ def from_judgments(
                 "negatives": dict(Counter(row["negative"] for row in examples if row["negative"])),
                 "unknown_items": unknown,
                 "queries_without_text": without_text,
+                "queries_without_items": len(by_key) - len(part_of),
             },
         ),
         items=items,

@@ -5,6 +5,7 @@ queries.parquet       QUERIES, in order of time
 events.parquet        EVENTS, in order of time
 dropped.parquet       DROPPED: what is in neither of them, and why
 raw/                  while it goes on: pieces as they came
+.lock                 held by the process that pulls
 """
 
 from collections.abc import Mapping

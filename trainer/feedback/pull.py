@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from opensearchpy import OpenSearch
 
 from neuralrank import ubi
-from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unsupported
+from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Overloaded, Unsupported
+from neuralrank.files.exclusive import exclusive
 from neuralrank.files.full_disk import out_of_room
 from neuralrank.judging import unknown_items
 from neuralrank.ubi.fields import require_fields
@@ -50,6 +51,9 @@ _COUNTED: Final = {
     "purchase": "purchases",
 }
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+# The first and last moment that has a date, ms since 1970. A client that logs microseconds is
+# beyond it.
+_YEARS: Final = (-62_135_596_800_000, 253_402_300_799_999)
 # Called with what is done, how much of it and of how much.
 Progress = Callable[[str, int, int], None]
 
@@ -83,14 +87,30 @@ def pull(
         InvalidInput: there are no events in the window, or the folder holds another one, or one
             with another index or other limits.
         NotFound: there are no UBI indexes, or not the request's index.
-        Unavailable, Overloaded: OpenSearch was away for longer than it is waited for.
+        Unavailable, Overloaded: OpenSearch was away for longer than it is waited for, or another
+            pull works in the folder.
         Unsupported: the disk is full, and the message says what is kept; or an index has times of
             another type than date.
     """
+    busy = Overloaded(
+        f"Another pull works in {folder}. Wait for it, stop it, or name another folder."
+    )
+    with exclusive(folder / ".lock", busy):
+        return _pulled(client, folder, request, progress or _untold, now, sleep)
+
+
+def _pulled(
+    client: OpenSearch,
+    folder: Path,
+    request: Request,
+    progress: Progress,
+    now: Callable[[], datetime],
+    sleep: Callable[[float], None],
+) -> Pulled:
     pulled = _begin(folder, request, now())
     if pulled.complete:
         return pulled
-    run = _Pull(client, folder, pulled, request, progress or _untold, sleep)
+    run = _Pull(client, folder, pulled, request, progress, sleep)
     try:
         run.fetch()
         return run.clean(round(now().timestamp() * 1000))
@@ -115,8 +135,13 @@ def moment(text: str, now: datetime, what: str) -> datetime:
     if text == "now":
         return now
     number, unit = text[len("now-") : -1], text[-1:]
-    if text.startswith("now-") and number.isdigit() and unit in _UNITS:
-        return now - timedelta(**{_UNITS[unit]: int(number)})
+    if text.startswith("now-") and number.isdecimal() and unit in _UNITS:
+        try:
+            return now - timedelta(**{_UNITS[unit]: int(number)})
+        except OverflowError as error:
+            raise InvalidInput(
+                f"{what} got {text!r}, which is before the year 1. Take a later time, as now-52w."
+            ) from error
     try:
         return datetime.fromtimestamp(milliseconds(text, what) / 1000, UTC)
     except InvalidInput as error:
@@ -309,19 +334,25 @@ class _Pull:
             ) from error
 
     def _nothing(self) -> str:
-        body = {
-            "size": 0,
-            "track_total_hits": True,
-            "aggs": {
-                "first": {"min": {"field": "timestamp"}},
-                "last": {"max": {"field": "timestamp"}},
-            },
+        years = {"gte": _YEARS[0], "lte": _YEARS[1], "format": "epoch_millis"}
+        ends = {
+            "first": {"min": {"field": "timestamp"}},
+            "last": {"max": {"field": "timestamp"}},
         }
+        timed = {"filter": {"range": {"timestamp": years}}, "aggs": ends}
+        body = {"size": 0, "track_total_hits": True, "aggs": {"timed": timed}}
         answer = self._client.search(index=ubi.EVENTS_INDEX, body=body)
         window = f"from {self._pulled.since} until {self._pulled.until}"
-        if not answer["hits"]["total"]["value"]:
+        all_there, found = answer["hits"]["total"]["value"], answer["aggregations"]["timed"]
+        if not all_there:
             return f"There are no events in the window {window}: {ubi.EVENTS_INDEX} is empty."
-        first, last = (iso(answer["aggregations"][name]["value"]) for name in ("first", "last"))
+        if not found["doc_count"]:
+            return (
+                f"There are no events in the window {window}: none of the {all_there:,} in "
+                f"{ubi.EVENTS_INDEX} has a `timestamp` of the years 1 to 9999. It is ISO 8601 or "
+                "milliseconds since 1970."
+            )
+        first, last = (iso(found[name]["value"]) for name in ("first", "last"))
         return (
             f"There are no events in the window {window}. {ubi.EVENTS_INDEX} has some from {first} "
             f"to {last}: name another window with --from and --until."

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from neuralrank.cli.encoders import default_encoder
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.train import train
 from neuralrank.console import plain_console
 from neuralrank.errors import InvalidInput
@@ -139,7 +139,7 @@ def dataset(
     if not highest:
         _warn_of_scale(_grades(made))
     if as_json:
-        typer.echo(made.description.model_dump_json(by_alias=True))
+        print_json_line(made.description.model_dump(mode="json", by_alias=True))
     else:
         _show(made, out, highest)
 
@@ -213,6 +213,8 @@ def _show(made: "Dataset", out: Path, highest: int) -> None:
         table.add_row("left out", f"{count:,} {name}")
     if lacking := description.counts.get("queries_without_text"):
         table.add_row("left out", f"{lacking:,} judged queries without a text")
+    if empty := description.counts.get("queries_without_items"):
+        table.add_row("left out", f"{empty:,} judged queries without an item of the catalogue")
     if unknown := description.counts.get("unknown_items"):
         table.add_row("left out", f"{unknown:,} judged items that are not in the catalogue")
     table.add_row("folder", str(out))

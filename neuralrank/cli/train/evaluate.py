@@ -15,6 +15,7 @@ from neuralrank.cli.train import train
 from neuralrank.console import table_console
 from neuralrank.errors import InvalidInput
 from neuralrank.progress import tracked
+from neuralrank.report import writable
 from neuralrank.settings import load_settings
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def evaluate(
     from trainer.evaluation.evaluation import versus
     from trainer.evaluation.scoring import find_bundle
 
+    if out is not None:
+        writable(out)
     known = open_registry(registry)
     bundles = [find_bundle(ref, known) for ref in (bundle, baseline) if ref]
     personal = [one.manifest.kind == "personal_ranker" for one in bundles]

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from neuralrank.cli.interruption import interruptible
-from neuralrank.cli.json_output import Json
+from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.train import train
 from neuralrank.cli.train.options import OnlyItemsOf
 from neuralrank.console import plain_console
@@ -68,7 +68,7 @@ def pull(
     ):
         pulled = fetch(client, out, request, progress=show)
     if as_json:
-        typer.echo(pulled.model_dump_json())
+        print_json_line(pulled.model_dump(mode="json"))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("window", f"{pulled.since} to {pulled.until}")

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidInput, Unsupported
-from neuralrank.report import Column, Plot, Report, Section, Table, bars, lines, points
+from neuralrank.report import Column, Plot, Report, Section, Table, bars, lines, points, writable
 
 HOSTILE = "<script>alert(1)</script>\" onmouseover='x' 降噪 $\\frac{"
 
@@ -66,6 +68,36 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Unsupported, match=r"report\.html can't be written"):
         report().write(tmp_path / "file" / "report.html")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("tune", "spec.yml", "--report"),
+        ("train", "evaluate", "data", "--bundle", "some", "--out"),
+    ],
+)
+def test_a_place_where_no_report_can_be_is_said_before_the_work(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    done = CliRunner().invoke(app, [*command, str(tmp_path)])
+    assert isinstance(done.exception, InvalidInput)
+    assert str(done.exception) == (
+        f"The report {tmp_path} is a folder. Name a file, as {tmp_path / 'report.html'}."
+    )
+    (tmp_path / "file").write_text("")
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "file" / "report.html")])
+    assert isinstance(done.exception, Unsupported)
+    assert "report.html can't be written" in str(done.exception)
+
+
+def test_a_place_for_a_report_is_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "report.html"
+    writable(path)
+    assert list(path.parent.iterdir()) == []
+    path.write_text("the last one")
+    writable(path)
+    assert path.read_text() == "the last one"
 
 
 @pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])

@@ -17,13 +17,14 @@ from neuralrank.bundles.candidates import Candidate, Check, parse_candidate
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli.commands import app
 from neuralrank.errors import InvalidBundle, InvalidInput, NotFound
+from neuralrank.evaluation import Judged
 from neuralrank.models.bert import write_bert
 from tests.unit.conftest import CONFIG, tiny_tokenizer, tiny_weights
 from tests.unit.trainer.evaluation.shop import ByWords, as_ranked_by, dataset, untracked
 from trainer.dataset import Dataset
 from trainer.evaluation.evaluation import CLICKS, Evaluation, evaluate, held_back
 from trainer.evaluation.report import report
-from trainer.gate import Rules, checks, measured, promoted
+from trainer.gate import Rules, checks, gained, kept, measured, promoted
 
 SMALL = Rules(min_size=1, min_queries=1)
 
@@ -53,6 +54,22 @@ def test_a_better_one_passes_and_the_other_way_round_fails(tmp_path: Path) -> No
 def test_as_good_as_is_not_better(tmp_path: Path) -> None:
     good = ranker(tmp_path, "")
     assert failed(good, good) == {"nDCG@10 on held-back judgments"}
+
+
+def test_what_rounding_says_is_no_gain_and_no_loss() -> None:
+    """Gains and losses that cancel out leave 1e-17, and 2% of 0.5 are not quite 0.01."""
+    queries = tuple("abcde")
+    mine, theirs = (
+        Judged(queries, {"nDCG@10": np.array(values)})
+        for values in ([0.43, 1.0, 0.63, 0.5, 0.63], [0.63, 0.43, 0.63, 1.0, 0.5])
+    )
+    assert (mine.values["nDCG@10"] - theirs.values["nDCG@10"]).mean() > 0
+    check = gained("nDCG@10", "", mine, theirs, "nDCG@10", Rules())
+    assert "+0.0000" in check.words
+    assert not check.passed
+    for value, before in ((0.98, 1.0), (0.49, 0.5)):
+        assert kept("nDCG@10", "", value, before, Rules(margin=0.02)).passed
+        assert not kept("nDCG@10", "", value - 1e-6, before, Rules(margin=0.02)).passed
 
 
 def test_a_gain_in_the_mean_does_not_pay_for_a_segment(tmp_path: Path) -> None:

@@ -61,7 +61,14 @@ def test_query_attributes_are_strings() -> None:
     [
         ({}, "action_name: is missing"),
         ({"action_name": ""}, "action_name: got ''"),
-        ({"action_name": "click", "timestamp": "yesterday"}, "timestamp: got 'yesterday'"),
+        (
+            {"action_name": "click", "timestamp": "31.12.2026"},
+            "timestamp: got '31.12.2026'; must be ISO 8601 or milliseconds since 1970",
+        ),
+        (
+            {"action_name": "click", "timestamp": 1_764_000_000_000_000},  # microseconds
+            "timestamp: got 1764000000000000; is outside the years 1 to 9999",
+        ),
         ({"action_name": "click", "timestamp": True}, "timestamp: got True; must be ISO 8601"),
         (
             {"action_name": "click", "timestamp": "0001-01-01T00:00:00+08:00"},

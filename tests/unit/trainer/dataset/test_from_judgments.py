@@ -38,9 +38,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(
-    folder: Path, *more: str, judgments: str = "j.qrels", form: tuple[str, ...] = ("--json",)
+    folder: Path,
+    *more: str,
+    judgments: str = "j.qrels",
+    form: tuple[str, ...] = ("--json",),
+    charset: str = "utf-8",
 ) -> Any:
-    return CliRunner().invoke(
+    return CliRunner(charset).invoke(
         app,
         [
             "train", "dataset", "--judgments", str(folder / judgments), "--queries",
@@ -75,6 +79,12 @@ def test_judgments_of_both_languages(folder: Path) -> None:
     assert dev.num_rows == parts.count("dev") * 3
     assert set(dev["negative"].to_pylist()) == {"", "bm25"}
     assert made.description.split.train_until == ""
+
+
+def test_json_is_utf_8_on_every_terminal(folder: Path) -> None:
+    (folder / "j.qrels").rename(folder / "判断.qrels")
+    done = run(folder, judgments="判断.qrels", charset="gbk")
+    assert json.loads(done.stdout_bytes)["source"] == f"judgments: {folder / '判断.qrels'}"
 
 
 def test_a_scale_of_ones_own(folder: Path) -> None:
@@ -145,6 +155,18 @@ def test_wrong_use_says_what_to_do(folder: Path) -> None:
     assert "allowed are auto, harvest" in str(refused(*judged, "--propensities", "x"))
     assert isinstance(refused(*judged), NotFound)  # no encoder
     assert "There are no logs in" in str(refused("--logs", str(folder), "--encoder", "none"))
+
+
+def test_judged_queries_without_an_item_of_the_catalogue_are_counted(folder: Path) -> None:
+    """Else who counts the queries of the parts finds that some are missing, and not why."""
+    more = "\n0 0 gone 2\n1000 0 gone 1\n1000 0 gone-too 0"
+    (folder / "j.qrels").write_text((folder / "j.qrels").read_text() + more)
+    (folder / "q.tsv").write_text(f"{(folder / 'q.tsv').read_text()}\n1000\tteapot")
+    counts = json.loads(run(folder).stdout)["counts"]
+    assert (counts["queries_without_items"], counts["unknown_items"]) == (1, 3)
+    assert sum(counts["queries"].values()) == len(QUERIES)
+    shown = run(folder, form=()).stdout
+    assert "1 judged queries without an item of the catalogue" in shown
 
 
 def test_judged_queries_without_a_text_are_left_out_and_counted(folder: Path) -> None:

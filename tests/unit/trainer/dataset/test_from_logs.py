@@ -77,6 +77,7 @@ def test_pages_as_shops_log_them() -> None:
             act("p1", 2, "click", "k2"),
             act("p1", 3, "purchase", "k2"),
             act("p1", 4, "click", "k9"),
+            act("p1", 5, "click", "k2"),  # looked at again; it is bought all the same
             act("p2", 3, "click", "z2"),
             *shown("p5", 5, "k1", "k2", first=0, application="from zero", user_query="kettle"),
             *shown("p3", 3, "k1"),

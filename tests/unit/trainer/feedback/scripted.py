@@ -50,12 +50,16 @@ class Cluster:
     def search(self, body: Row, index: str | None = None, params: Row | None = None) -> Row:
         del params
         if "aggs" in body:
-            times = [row["sort"][0] for row in self._documents(index or "")]
-            values = {
-                "first": {"value": min(times, default=0)},
-                "last": {"value": max(times, default=0)},
-            }
-            return {"hits": {"total": {"value": len(times)}}, "aggregations": values}
+            rows = self._documents(index or "")
+            timed = body["aggs"]["timed"]
+            bounds = timed["filter"]["range"]["timestamp"]
+            times = [
+                row["sort"][0] for row in rows if bounds["gte"] <= row["sort"][0] <= bounds["lte"]
+            ]
+            ends = {name: {"value": of(times, default=None)}
+                    for name, of in (("first", min), ("last", max))}  # fmt: skip
+            values = {"timed": {"doc_count": len(times), **ends}}
+            return {"hits": {"total": {"value": len(rows)}}, "aggregations": values}
         if index == "shop":
             asked = body["query"]["ids"]["values"]
             return {"hits": {"hits": [{"_id": name} for name in asked if name in self.items]}}

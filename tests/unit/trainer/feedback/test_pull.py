@@ -1,5 +1,6 @@
 """What is pulled, what is left out and why, and that nothing is fetched twice or lost."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from neuralrank.errors import InvalidInput, NotFound, Unavailable, Unsupported
+from neuralrank.errors import InvalidInput, NotFound, Overloaded, Unavailable, Unsupported
 from tests.unit.trainer.feedback.scripted import Cluster, event, query
 from trainer.feedback import REASONS, Limits, Logs, Pulled, Request, pieces, pull, reading
 from trainer.feedback.cleaning import find_bots
@@ -58,7 +59,7 @@ def test_counts_and_rows(tmp_path: Path) -> None:
     assert ("events", 6, 6) in told
     assert told[-1] == ("cleaning", 7, 7)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "dropped.parquet", "events.parquet", "pull.json", "queries.parquet",
+        ".lock", "dropped.parquet", "events.parquet", "pull.json", "queries.parquet",
     ]  # fmt: skip
     assert not cluster.points
 
@@ -181,14 +182,18 @@ def test_an_index_that_is_not_there_is_said_before_anything_is_pulled(tmp_path: 
     cluster = Cluster([query(0, "q")], [event(1, "click", "a")])
     with pytest.raises(NotFound, match="no index 'shpo'"):
         fetch(cluster, tmp_path, Request("2026-01-01", "2026-01-02", index="shpo"))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
     fetch(cluster, tmp_path, Request("2026-01-01", "2026-01-02", index="shop"))
 
 
-def test_an_event_from_the_future_is_left_out(tmp_path: Path) -> None:
-    cluster = Cluster([], [event(0, "click", "a"), event(86_400 + 301, "click", "a")])
+def test_what_is_from_the_future_is_left_out(tmp_path: Path) -> None:
+    late = 86_400 + 301
+    cluster = Cluster(
+        [query(0, "q"), query(late, "later")], [event(0, "click", "a"), event(late, "click", "a")]
+    )
     pulled = fetch(cluster, tmp_path, Request("2026-01-01", "2026-02-01"))
-    assert left_out(pulled) == {"clock skew": 1}
+    assert left_out(pulled) == {"clock skew": 2}
+    assert Logs.open(tmp_path).queries["query_id"].to_pylist() == ["q"]
 
 
 def test_an_ordinal_that_is_an_id_ends_no_pull(tmp_path: Path) -> None:
@@ -248,6 +253,26 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path: Path, searches: int) -> N
     # At most what shares the last moment is read again.
     assert cluster.searches - before <= 11 - searches
     assert not cluster.points
+
+
+@pytest.mark.usefixtures("small")
+def test_two_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
+    """Else each would take the other's pieces for its own, and delete them."""
+    cluster = many()
+    refused: list[str] = []
+
+    def another(*_: object) -> None:
+        if not refused:
+            with pytest.raises(Overloaded) as error:
+                fetch(cluster, tmp_path)
+            refused.append(str(error.value))
+
+    fetch(cluster, tmp_path, progress=another)
+    assert refused == [
+        f"Another pull works in {tmp_path}. Wait for it, stop it, or name another folder."
+    ]
+    assert places(tmp_path) == list(range(20))
+    assert fetch(cluster, tmp_path).complete  # it lets go
 
 
 @pytest.mark.usefixtures("small")
@@ -393,6 +418,18 @@ def something_else(cluster: Cluster, folder: Path) -> None:
     fetch(cluster, folder)
 
 
+def test_a_window_without_events_is_said_whatever_times_others_log(tmp_path: Path) -> None:
+    """A client that logs microseconds is in the year 58,000."""
+    micro = event(0, "click", "a") | {"sort": [1_767_225_600_000_000, 1]}
+    cluster = Cluster(events=[micro, event(5, "click", "a")])
+    where = "ubi_events has some from 2026-01-01T00:00:05.* to 2026-01-01T00:00:05"
+    with pytest.raises(InvalidInput, match=where):
+        fetch(cluster, tmp_path / "a", Request("2025-01-01", "2025-01-02"))
+    where = "none of the 1 in ubi_events has a `timestamp` of the years 1 to 9999"
+    with pytest.raises(InvalidInput, match=where):
+        fetch(Cluster(events=[micro]), tmp_path / "b")
+
+
 @pytest.mark.parametrize(
     ("do", "says"),
     [
@@ -468,6 +505,21 @@ def test_several_pulls_keep_all_items_of_a_basket(tmp_path: Path) -> None:
 )
 def test_moments(text: str, expected: datetime) -> None:
     assert moment(text, NOW, "--from") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("now-9999999d", "--from got 'now-9999999d', which is before the year 1"),
+        ("now-99999999999999999999w", "before the year 1"),
+        ("now-²d", "--from got 'now-²d'; allowed is ISO 8601"),
+        ("0001-01-01T00:00:00+10:00", "of the years 1 to 9999 in UTC"),
+        ("9999-12-31T23:00:00-10:00", "of the years 1 to 9999 in UTC"),
+    ],
+)
+def test_times_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(message)):
+        moment(text, NOW, "--from")
 
 
 def test_a_count_without_a_shard_is_no_empty_window(

@@ -136,6 +136,16 @@ async def test_an_inline_profile_needs_no_read(bench: Bench) -> None:
     assert "events" not in bench.catalogue.reads
 
 
+async def test_who_watches_one_thing_for_long_has_not_forgotten_what_they_bought(
+    bench: Bench,
+) -> None:
+    made = request(options=pb.RankOptions(weights=pb.Weights(retrieval=0)))
+    for number in range(60):
+        made.user.profile.interactions.add(item_id="C", action="watch", timestamp_ms=100 - number)
+    made.user.profile.interactions.add(item_id="A", action="purchase", timestamp_ms=1)
+    assert ids(await bench.rank(made))[0] == "A"
+
+
 async def test_what_the_user_has_blocked_is_listed_where_asked(bench: Bench) -> None:
     bench.catalogue.users["a"] = replace(BUYER_OF_A, blocked_items=frozenset({"B", "elsewhere"}))
     asked = pb.RankOptions(list_blocked=True)

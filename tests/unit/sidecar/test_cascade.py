@@ -488,6 +488,32 @@ async def test_opensearch_down_costs_quality_and_no_page(bench: Bench) -> None:
     assert "features_unavailable" in reasons(ranking)
 
 
+@pytest.mark.parametrize(
+    ("others", "length", "named", "used"),
+    [(1, 8, "", False), (1, 16, "", False), (1, 8, "words", True), (0, 8, "", True)],
+)
+async def test_opensearch_down_leaves_no_doubt_whose_the_vectors_of_a_request_are(
+    bench: Bench, others: int, length: int, named: str, used: bool
+) -> None:
+    serving = bench.models.serving
+    other = WordEncoder("more@00000000000a", dimensions=16)
+    status = replace(serving.loaded[bench.encoder.ref].status, name="more", hash="00000000000a")
+    more = replace(serving.loaded[bench.encoder.ref], status=status, encoder=other)
+    bench.models.serving = replace(
+        serving, loaded={**serving.loaded, **({other.ref: more} if others else {})}
+    )
+    bench.catalogue.error = Unavailable("down")
+    made = request("C", "A", query="computer", options=pb.RankOptions(encoder=named, bundle="none"))
+    for candidate, text in zip(made.candidates, ["huawei phone", "apple computer"], strict=True):
+        row = np.zeros(length, "<f4")
+        row[: len(vector(text))] = vector(text)
+        candidate.vector = row.tobytes()
+    ranking = await bench.rank(made)
+    assert ids(ranking) == (["A", "C"] if used else ["C", "A"])
+    assert reasons(ranking) == {"features_unavailable"}
+    assert any("options.encoder" in note.detail for note in ranking.degraded) is not used
+
+
 @pytest.mark.parametrize("cached", ["C", "BCD", "ABCD"])
 async def test_the_few_that_happen_to_be_cached_do_not_order_the_page(
     bench: Bench, cached: str

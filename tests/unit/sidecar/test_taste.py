@@ -48,6 +48,15 @@ def test_who_comes_back_after_years_is_remembered() -> None:
     assert near(of(Interaction("A", "view", DAY)), "A") == pytest.approx(1.0)
 
 
+def test_who_comes_back_to_an_item_without_a_vector_is_remembered_too() -> None:
+    items = {**ITEMS, "new": item("new", "acme lamp", vector=None)}
+    rows = (Interaction("new", "view", 1_500 * DAY), Interaction("A", "purchase", DAY))
+    found = taste(Profile(interactions=rows), items, {}, 7.0, DIMENSIONS)
+    assert near(found, "A") == pytest.approx(1.0)
+    assert found.weights == pytest.approx([1.0])
+    assert found.brands["acme"] == pytest.approx(1.0)
+
+
 def test_each_cosine_is_calibrated_as_what_it_compares() -> None:
     encoder = WordEncoder()
     packed = vector("apple computer").tobytes()

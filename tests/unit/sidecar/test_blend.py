@@ -162,6 +162,12 @@ def test_being_read_is_neither_a_bonus_nor_a_penalty(rows: Floats) -> None:
         assert mixed[read].mean() == pytest.approx(unread[read].mean(), abs=1e-4)
 
 
+def test_one_without_a_vector_that_was_read_is_taken_for_an_average_one_of_those() -> None:
+    match = floats(0.9, 0.7, NAN, 0.1, 0.1)
+    found = relevance(match, floats(*[NAN] * 5), floats(0.2, 0.4, 0.3, NAN, NAN), 0.0)
+    assert found[2] == pytest.approx(0.8)
+
+
 def test_a_cross_encoder_turns_the_order_of_near_equals() -> None:
     match, none = floats(0.810, 0.809, 0.7, 0.6, 0.4), np.full(5, NAN)
     mixed = relevance(match, none, floats(0.1, 0.9, 0.2, 0.1, NAN), SHARE)

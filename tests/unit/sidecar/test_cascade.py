@@ -367,6 +367,19 @@ async def test_beside_a_candidate_that_needs_no_read_others_are_read_by_their_ow
     assert [read for read in bench.catalogue.reads if read.startswith("items")] == ["items shop 1"]
 
 
+@pytest.mark.parametrize("lacks", ["text", "brand", "price", "in_stock", "category", "vector"])
+async def test_a_candidate_that_lacks_one_thing_is_read(bench: Bench, lacks: str) -> None:
+    whole = pb.Candidate(
+        id="A", text="apple computer", brand="Apple", price=1_000.0, in_stock=True,
+        category=["computer"], vector=vector("apple computer").tobytes(),
+    )  # fmt: skip
+    await bench.rank(pb.RankRequest(query="phone", index="shop", candidates=[whole]))
+    assert "items shop 1" not in bench.catalogue.reads
+    whole.ClearField(lacks)  # type: ignore[arg-type]
+    await bench.rank(pb.RankRequest(query="phone", index="shop", candidates=[whole]))
+    assert "items shop 1" in bench.catalogue.reads
+
+
 async def test_an_index_of_another_encoder_is_said_and_its_vectors_are_not_used(
     bench: Bench,
 ) -> None:
@@ -514,7 +527,7 @@ async def test_opensearch_down_leaves_no_doubt_whose_the_vectors_of_a_request_ar
     assert any("options.encoder" in note.detail for note in ranking.degraded) is not used
 
 
-@pytest.mark.parametrize("cached", ["C", "BCD", "ABCD"])
+@pytest.mark.parametrize("cached", ["C", "CD", "BCD", "ABCD"])
 async def test_the_few_that_happen_to_be_cached_do_not_order_the_page(
     bench: Bench, cached: str
 ) -> None:
@@ -524,8 +537,8 @@ async def test_the_few_that_happen_to_be_cached_do_not_order_the_page(
     options = explained(bundle="none")
     made = pb.RankRequest(query="computer", index="shop", candidates=rows, options=options)
     ranking = await bench.rank(made)
-    if cached == "C":
-        # As it came: C alone is known to be no computer, of D that is not known.
+    if len(cached) < 3:
+        # As it came: C is known to be no computer, of A and B it is not known what they are.
         assert ids(ranking) == ["D", "A", "B", "C"]
         assert all(hit.explanation and hit.explanation.relevance is None for hit in ranking.results)
     else:
@@ -566,6 +579,22 @@ async def test_a_rule_keeps_what_could_not_be_read_and_the_answer_says_of_how_ma
         "features_unavailable",
         "2 of 2 candidates were not held to all filters: what these look at was not read",
     )
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        pb.Filters(in_stock_only=True), pb.Filters(min_price=1.0), pb.Filters(max_price=9.0),
+        pb.Filters(exclude_brands=["Dell"]),
+    ],
+)  # fmt: skip
+async def test_of_whatever_a_filter_looks_at_it_is_said_that_it_was_not_read(
+    bench: Bench, filters: pb.Filters
+) -> None:
+    bench.catalogue.error = Unavailable("down")
+    ranking = await bench.rank(request("A", "B", options=pb.RankOptions(filters=filters)))
+    assert len(ranking.results) == 2
+    assert any("2 of 2 candidates were not held" in note.detail for note in ranking.degraded)
 
 
 async def test_a_rule_asks_of_what_was_read_though_others_were_not(bench: Bench) -> None:

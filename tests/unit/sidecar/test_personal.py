@@ -2,12 +2,13 @@
 was."""
 
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.domain import Interaction, Profile
+from sidecar.domain import Floats, Interaction, Profile
 from sidecar.inference.cost import Cost
 from tests.unit.sidecar.parts import (
     Bench,
@@ -83,6 +84,26 @@ async def test_it_is_given_the_query_and_what_may_be_shown(made: Bench, taste: W
     assert query.tolist() == pytest.approx(vector("apple phone").tolist())
     await made.rank(request("A", "B", user="u", similar_to="D"))
     assert taste.calls[-1][2] is None  # an item is no query
+
+
+async def test_of_those_that_may_be_shown_each_has_its_own_price_and_score(
+    made: Bench, taste: WordTaste, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, tuple[float, float]] = {}
+    score = taste.score
+
+    def noted(*read: Any) -> Floats:
+        names, columns, retrieval = read[3], read[5], read[7]
+        given.update(zip(names, zip(columns.price, retrieval, strict=True), strict=True))
+        return score(*read)
+
+    monkeypatch.setattr(taste, "score", noted)
+    asked = request("C", "B", "A", query="apple phone", user="u")
+    asked.options.filters.exclude_purchased = True  # C
+    for candidate, found in zip(asked.candidates, (8.0, 4.0, 2.0), strict=True):
+        candidate.retrieval_score = found
+    await made.rank(asked)
+    assert given == {"B": (800.0, 0.5), "A": (1_000.0, 0.25)}
 
 
 async def test_a_query_that_only_it_reads_is_encoded(made: Bench, taste: WordTaste) -> None:

@@ -548,6 +548,49 @@ async def test_the_few_that_happen_to_be_cached_do_not_order_the_page(
         )
 
 
+@pytest.mark.parametrize("lacks", ["vectors", "weight", "items"])
+async def test_equal_scores_count_where_nothing_else_orders_so_that_no_page_is_empty(
+    bench: Bench, lacks: str
+) -> None:
+    await bench.rank(request("A", "B", user="a"))
+    options = pb.RankOptions(min_score=0.5)
+    if lacks == "vectors":
+        for name in "CD":
+            left = replace(bench.catalogue.contents[name], vector=None)
+            bench.catalogue.contents[name] = left
+    elif lacks == "weight":
+        options.weights.affinity = 0.0
+    else:
+        bench.catalogue.error = Unavailable("down")
+    made = request("C", "D", user="a", options=options)
+    for candidate in made.candidates:  # as of match_all
+        candidate.retrieval_score = 1.0
+    assert [(hit.id, hit.score) for hit in (await bench.rank(made)).results] == [("C", 1), ("D", 1)]
+
+
+async def test_neighbours_of_a_user_stay_first_where_items_come_too_late(bench: Bench) -> None:
+    await bench.rank(request("A", "B", user="a"))
+    bench.catalogue.error = Unavailable("down")
+    made = request("x", "y", "C", "D", user="a", options=pb.RankOptions(min_score=0.5))
+    for candidate in made.candidates[2:]:  # the hits of match_all
+        candidate.retrieval_score = 1.0
+    assert ids(await bench.rank(made)) == ["x", "y", "C", "D"]
+
+
+@pytest.mark.parametrize("weighs", [True, False])
+async def test_equal_scores_say_nothing_beside_an_item_that_orders(
+    bench: Bench, weighs: bool
+) -> None:
+    made = request("C", "B", similar_to="A", options=explained())
+    made.options.weights.relevance = weighs
+    for candidate in made.candidates:
+        candidate.retrieval_score = 1.0
+    found = [
+        hit.explanation.retrieval for hit in (await bench.rank(made)).results if hit.explanation
+    ]
+    assert found == ([None, None] if weighs else [1.0, 1.0])
+
+
 async def test_without_a_query_even_a_few_that_are_cached_are_in_the_order_of_taste(
     bench: Bench,
 ) -> None:

@@ -391,6 +391,39 @@ async def test_an_index_of_another_encoder_is_said_and_its_vectors_are_not_used(
     )
 
 
+@pytest.mark.parametrize("named", ["words", "words@000000000001"])
+async def test_an_index_may_name_its_encoder_without_its_hash(bench: Bench, named: str) -> None:
+    bench.catalogue.encoder = "words"
+    options = explained(encoder=named, bundle="none")
+    ranking = await bench.rank(request(query="computer", options=options))
+    assert not ranking.degraded
+    assert all(
+        hit.explanation and hit.explanation.query_similarity is not None for hit in ranking.results
+    )
+
+
+async def test_vectors_of_an_index_that_does_not_say_whose_they_are_are_nobodys_taste(
+    bench: Bench,
+) -> None:
+    bench.catalogue.encoder = ""
+    texts = {"A": "red kettle", "C": "red kettle", "B": "blue phone"}
+    rows = [
+        pb.Candidate(id=name, vector=vector(text).astype("<f4").tobytes())
+        for name, text in texts.items()
+    ]
+    made = pb.RankRequest(index="shop", candidates=rows, options=explained())
+    made.user.profile.interactions.add(item_id="A", action="click")
+    fits = {
+        hit.id: hit.explanation.affinity
+        for hit in (await bench.rank(made)).results
+        if hit.explanation
+    }
+    # By the vectors of the request; the index has a computer, a phone and a computer.
+    assert fits["C"] is not None
+    assert fits["B"] is not None
+    assert fits["C"] > fits["B"]
+
+
 async def test_an_index_that_does_not_say_whose_vectors_it_holds_is_ranked_by_text(
     bench: Bench,
 ) -> None:
@@ -425,6 +458,23 @@ async def test_a_query_without_letters_is_read_as_one_of_any_language(
 async def test_letters_of_a_script_that_is_not_known_are_no_part_number(bench: Bench) -> None:
     ranking = await bench.rank(request(query="கணினி 12345"))
     assert reasons(ranking) == {"model_unavailable"}
+
+
+async def test_a_cross_encoder_that_is_named_reads_only_its_languages_too(bench: Bench) -> None:
+    ranking = await bench.rank(request(query="电脑", options=pb.RankOptions(bundle="judge")))
+    assert len(ranking.results) == 4
+    assert [note.detail for note in ranking.degraded] == [
+        "judge@000000000002 does not know the query's language 'zh'"
+    ]
+    assert bench.judge is not None
+    assert bench.judge.calls == []
+
+
+async def test_no_more_of_a_text_is_read_than_the_setting_says(bench: Bench) -> None:
+    long = pb.Candidate(id="long", text="apple computer " * 60)
+    await bench.rank(pb.RankRequest(query="computer", candidates=[long]))
+    assert bench.judge is not None
+    assert [len(text) for text in bench.judge.texts] == [500]
 
 
 async def test_the_language_can_be_named(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 was."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,30 @@ async def test_what_was_done_with_items_that_are_not_here_counts_and_searching_a
     assert "none of the user's 1 interactions" in guest.missing
     assert not seeker.collaborative
     assert seeker.vector
+
+
+async def test_encode_asks_the_ranker_that_ranks_for_the_user(
+    made: Bench, taste: WordTaste
+) -> None:
+    tried = WordTaste("taste@00000000000a")
+    before = made.models.serving
+    status = replace(before.loaded[taste.ref].status, hash="00000000000a")
+    made.models.serving = replace(
+        before,
+        loaded={
+            **before.loaded,
+            tried.ref: replace(before.loaded[taste.ref], status=status, personal=tried),
+        },
+        current={"words": "words@000000000001", "taste": taste.ref},
+        canaries={"taste": (tried.ref, 100.0)},
+    )
+    inputs = [pb.EncodeInput(user=pb.User(id="u"), collaborative=2)]
+    async with serving(made) as stub:
+        await stub.Encode(pb.EncodeRequest(index="shop", inputs=inputs))
+    ranking = await made.rank(request(user="u", options=OPTIONS))
+    assert tried.ref in ranking.bundles
+    assert tried.likely_of == [["B", "gone", "C"]]
+    assert taste.likely_of == []
 
 
 async def test_encode_names_what_those_who_did_the_same_have(made: Bench, taste: WordTaste) -> None:

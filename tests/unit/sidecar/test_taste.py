@@ -102,6 +102,19 @@ def test_a_query_without_item_counts_by_its_vector() -> None:
     assert found.item_ids == ("",)
 
 
+def test_of_many_queries_the_newest_count() -> None:
+    rows = tuple(Interaction("", "search", (20 - n) * DAY, f"query {n % 12}") for n in range(20))
+    assert query_texts(Profile(interactions=rows)) == [f"query {n}" for n in range(8)]
+
+
+def test_a_category_that_an_item_names_twice_counts_once() -> None:
+    items = {"x": item("x", "red lamp", category=("Lamps", "lamps"))}
+    found = taste(
+        Profile(interactions=(Interaction("x", "view", DAY),)), items, {}, 7.0, DIMENSIONS
+    )
+    assert found.categories == pytest.approx({"lamps": 1.0})
+
+
 def test_brands_and_categories_are_shares_of_attention() -> None:
     found = of(Interaction("A", "click", DAY), Interaction("C", "click", DAY))
     assert found.brands == pytest.approx({"apple": 0.5, "huawei": 0.5})

@@ -123,7 +123,11 @@ def pairs(events: Columns, candidates: Columns) -> Floats:
     brand = events.brand[..., :, None]
     same = (brand == candidates.brand[..., None, :]) & (brand >= 0)
     own = candidates.categories[..., None, :, :]  # [..., 1, n, k]
-    shared = (own[..., None] == events.categories[..., :, None, None, :]).any(-1) & (own >= 0)
+    # One after the other: compared at once, items with a hundred categories would take gigabytes.
+    shared = np.zeros(np.broadcast_shapes((*brand.shape, 1), own.shape), bool)
+    for column in np.moveaxis(events.categories, -1, 0):  # [..., l]
+        shared |= own == column[..., None, None]
+    shared &= own >= 0
     count = np.maximum((own >= 0).sum(-1), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         apart = np.abs(np.log(events.price[..., :, None]) - np.log(candidates.price[..., None, :]))

@@ -4,9 +4,9 @@ Items are read from the documents as they were written, so that no mapping can h
 was bought or blocked is counted by item, where the mapping can tell items apart.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final
 
 from neuralrank.personal.inputs import says_most
@@ -16,7 +16,15 @@ from sidecar.domain import Interaction
 from sidecar.features.answers import whole
 from sidecar.sizes import MAX_QUERY
 
-__all__ = ["by_event", "by_item", "interactions", "lasting", "lasting_events", "recent"]
+__all__ = [
+    "as_steps",
+    "by_event",
+    "by_item",
+    "interactions",
+    "lasting",
+    "lasting_events",
+    "recent",
+]
 
 # How far a clock may be ahead of ours. An event from later than that was stamped by one that is
 # wrong: beside it, as the user's newest, whatever the user really did would count nothing.
@@ -63,19 +71,29 @@ def recent(user: str, most: int, now: int) -> _Json:
 
 def interactions(hits: Sequence[Mapping[str, Any]], most: int, now: int) -> tuple[Interaction, ...]:
     """What a user did, newest first; what is stamped later than now counts as now, and what tells
-    of no item and no query is left out. What was done with one item in a row is one, as in
-    `neuralrank.personal.inputs.steps`, of the newest's time."""
-    found: list[Interaction] = []
-    for row in chain.from_iterable(_told(hit, now) for hit in hits):
-        if row.item_id and found and found[-1].item_id == row.item_id:
-            found[-1] = replace(found[-1], action=says_most(row.action, found[-1].action))
-        elif len(found) > most:
-            break  # reading them all would take five times as long
-        else:
-            found.append(row)
+    of no item and no query is left out. What was done with one item in a row is one."""
+    told = chain.from_iterable(_told(hit, now) for hit in hits)
+    # One more than are kept, which what comes last may push out; reading them all would take five
+    # times as long.
+    found = list(islice(as_steps(told), most + 1))
     # Events that tell of nothing come last, and may be newer; a mapping may say so of any.
     found.sort(key=lambda row: -row.timestamp_ms)
     return tuple(found[:most])
+
+
+def as_steps(rows: Iterable[Interaction]) -> Iterator[Interaction]:
+    """What a user did, newest first, with what was done with one item in a row as one: the one that
+    says most, as in `neuralrank.personal.inputs.steps`, of the newest's time."""
+    last: Interaction | None = None
+    for row in rows:
+        if last is not None and row.item_id and row.item_id == last.item_id:
+            last = replace(last, action=says_most(row.action, last.action))
+            continue
+        if last is not None:
+            yield last
+        last = row
+    if last is not None:
+        yield last
 
 
 def _told(hit: Mapping[str, Any], now: int) -> Iterator[Interaction]:

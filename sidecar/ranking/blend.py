@@ -200,24 +200,25 @@ def retrieval(scores: Floats, *, has_query: bool, informed: bool = False) -> Flo
     has no score while others have one was not found by that query: 0. If none has a score, the
     order counts: 1/2 + 1/2 / log2(2 + position).
 
-    Without a query (`match_all`), equal scores say nothing, not even that an item was found: all
-    are absent where some lack, because only their vector was near, and where something else orders.
+    Without a query (`match_all`), equal scores say nothing where something else orders: all are
+    absent. Nor do they where some lack, because only their vector was near, not even that an item
+    was found: the order counts then, if nothing else does.
 
     Args:
         has_query: whether a text was searched for.
         informed: whether a user's taste or an item to be like orders, too.
     """
     given = ~np.isnan(scores)
-    if not given.any():
-        places = 1.0 / np.log2(2.0 + np.arange(len(scores)))
-        return np.asarray(_ORDER_FLOOR + (1 - _ORDER_FLOOR) * places, np.float32)
     # float64: the difference of two float32 may be beyond float32.
     wide = scores.astype(np.float64)
+    equal = not has_query and given.any() and np.ptp(wide[given]) == 0.0
+    if equal and informed:
+        return np.full(len(scores), np.nan, np.float32)
+    if not given.any() or (equal and not given.all()):
+        places = 1.0 / np.log2(2.0 + np.arange(len(scores)))
+        return np.asarray(_ORDER_FLOOR + (1 - _ORDER_FLOOR) * places, np.float32)
     low = min(0.0, float(np.min(wide[given])))
     span = float(np.max(wide[given])) - low
-    says_nothing = not has_query and np.ptp(wide[given]) == 0.0
-    if says_nothing and (informed or not given.all()):
-        return np.full(len(scores), np.nan, np.float32)
     if span <= 0.0:
         return np.where(given, np.float32(1.0), np.float32(0.0)).astype(np.float32)
     return np.where(given, np.minimum(np.maximum((wide - low) / span, 0.0), 1.0), 0.0).astype(

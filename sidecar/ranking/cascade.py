@@ -25,6 +25,7 @@ from sidecar.domain import (
     Ranked,
     Ranking,
     RankQuery,
+    Weights,
 )
 from sidecar.features.items import ItemStore
 from sidecar.features.profile import Users
@@ -44,6 +45,7 @@ from sidecar.ranking.orders import Order, Parts, page_of, with_low
 from sidecar.ranking.personal import Offer, fitting
 from sidecar.ranking.rerank import read
 from sidecar.ranking.score import (
+    Similarities,
     category_match,
     centroid_match,
     complete,
@@ -138,11 +140,10 @@ class Ranker:
                 query_is_item=bool(query.similar_to),
                 photos=photos,
             )
-            known = gathered.taste is not None and gathered.taste.interest is not None
             found = retrieval(
                 candidates.retrieval,
                 has_query=bool(query.query),
-                informed=known or bool(query.similar_to),
+                informed=_informed(query, [way.weights for way in asked.values()], near, kept),
             )
             if query.similar_to:
                 context = category_match(candidates, gathered.items.get(query.similar_to))
@@ -335,6 +336,18 @@ class Ranker:
                 f"no cross-encoder serves the query's language {language or 'unknown'!r}",
             )
         return found
+
+
+def _informed(
+    query: RankQuery, weights: Sequence[Weights], near: Similarities, kept: npt.NDArray[np.intp]
+) -> bool:
+    """Whether a user's taste or an item to be like orders what may be shown, in every way of
+    ranking: not one that weighs nothing, or that no candidate could be compared with."""
+    fits = not np.isnan(near.user_match[kept]).all()
+    alike = bool(query.similar_to) and not np.isnan(near.query_match[kept]).all()
+    return (fits and all(way.affinity for way in weights)) or (
+        alike and all(way.relevance for way in weights)
+    )
 
 
 def _unread(query: RankQuery, gathered: Gathered) -> frozenset[int]:

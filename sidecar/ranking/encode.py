@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import EncoderMismatch, NotFound
@@ -22,6 +23,10 @@ from sidecar.ranking.taste import done
 from sidecar.sizes import MAX_EXCLUDED, shown
 
 __all__ = ["Vectors"]
+
+# Users whose events and items are read beside each other: one after the other, 256 of them would
+# take longer than a request may.
+_USERS_AT_ONCE: Final = 16
 
 
 class Vectors:
@@ -69,11 +74,15 @@ class Vectors:
         width = _width(model, info)
         found: dict[int, Encoding] = {}
         texts: dict[str, list[int]] = {"query": [], "passage": [], "item": []}
+        users: list[int] = []
         for position, entry in enumerate(inputs):
-            if entry.kind == "user":
-                found[position] = await self._user(entry, info, model, serving, deadline)
-            else:
-                texts[entry.kind].append(position)
+            (users if entry.kind == "user" else texts[entry.kind]).append(position)
+        for start in range(0, len(users), _USERS_AT_ONCE):
+            some = users[start : start + _USERS_AT_ONCE]
+            made = await asyncio.gather(
+                *(self._user(inputs[place], info, model, serving, deadline) for place in some)
+            )
+            found.update(zip(some, made, strict=True))
         asked = [inputs[place].value for place in texts["query"]]
         queries, passages, items = await asyncio.gather(
             self._queries(list(map(wanted_part, asked)) if exclusions else asked, model, deadline),

@@ -91,13 +91,16 @@ def _reasons(
             if name in blocked:
                 who = "the user" if name in profile.blocked_items else "exclude_items"
                 yield position, DropReason.BLOCKED_ITEM, f"blocked by {who}"
-    brands = profile.blocked_brands | filters.exclude_brands
+    users = frozenset(map(_folded, profile.blocked_brands))
+    brands = users.union(map(_folded, filters.exclude_brands))
     if brands:
+        folded: dict[str, str] = {}
         for position in range(len(candidates)):
             for brand in _brands(candidates, position):
-                name = brand.casefold()
+                # Many have the same.
+                name = folded.get(brand) or folded.setdefault(brand, _folded(brand))
                 if name in brands:
-                    who = "the user" if name in profile.blocked_brands else "exclude_brands"
+                    who = "the user" if name in users else "exclude_brands"
                     yield position, DropReason.BLOCKED_BRAND, f"brand {brand} is blocked by {who}"
     if filters.exclude_purchased and profile.purchased:
         for position, name in enumerate(ids):

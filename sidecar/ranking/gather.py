@@ -18,7 +18,7 @@ from sidecar.features.profile import Users
 from sidecar.inference.inference import Inference
 from sidecar.models.serving import Serving
 from sidecar.ranking.score import Photos, image_cosines, lacking
-from sidecar.ranking.space import Space, space_of
+from sidecar.ranking.space import Space, space_of, space_of_unread
 from sidecar.ranking.taste import Taste
 from sidecar.sizes import shown
 from sidecar.telemetry.trace import Trace
@@ -64,7 +64,7 @@ class Gatherer:
     ) -> Gathered:
         """Raises NotFound where the index, the item of `similar_to` or the encoder is not there."""
         index, unread = await self._index(query, deadline, trace)
-        space = self._space(serving, index, query, trace)
+        space = self._space(serving, index, unread, query, trace)
         personal = space.encoder is not None and serving.personal_ranker(space.encoder.ref)
         reads = query.weights.relevance > 0 or bool(personal and query.weights.affinity > 0)
         read = await self._read(query, index, space, deadline, trace, reads_query=reads)
@@ -85,9 +85,24 @@ class Gatherer:
             return None, _reason(error)
 
     def _space(
-        self, serving: Serving, index: IndexInfo | None, query: RankQuery, trace: Trace
+        self,
+        serving: Serving,
+        index: IndexInfo | None,
+        unread: DegradedReason | None,
+        query: RankQuery,
+        trace: Trace,
     ) -> Space:
-        space = space_of(serving, index, query.encoder)
+        if unread is None:
+            space = space_of(serving, index, query.encoder)
+        else:
+            width = query.candidates.vectors.shape[1]
+            space = space_of_unread(serving, query.encoder, width)
+            if width and space.encoder is None and not space.missing:
+                trace.degrade(
+                    unread,
+                    "vectors: it is not known which encoder made those of the request, as the "
+                    "index that says so was not read. Name it in options.encoder.",
+                )
         if space.mismatch:
             trace.degrade(DegradedReason.ENCODER_MISMATCH, space.mismatch)
         if space.missing:

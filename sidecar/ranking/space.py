@@ -6,7 +6,7 @@ from neuralrank.errors import EncoderMismatch, NotFound, Unavailable
 from sidecar.features.opensearch import IndexInfo
 from sidecar.models.serving import EncoderModel, Serving
 
-__all__ = ["Space", "space_of", "strict_space"]
+__all__ = ["Space", "space_of", "space_of_unread", "strict_space"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,21 @@ def space_of(serving: Serving, index: IndexInfo | None, named: str) -> Space:
         return Space(serving.encoder(), vectors=False)
     except NotFound as error:
         return Space(None, vectors=False, missing=str(error))
+
+
+def space_of_unread(serving: Serving, named: str, width: int) -> Space:
+    """As `space_of`, of an index that could not be read. Where no encoder is named, vectors that
+    came with the request may be of any that serves: only one that is alone is believed to have made
+    them, and only of its own length.
+
+    Args:
+        width: numbers in the vectors that came; 0: none did.
+    """
+    encoders = [one.encoder for one in serving.loaded.values() if one.encoder is not None]
+    alone = len(encoders) == 1 and width in (0, encoders[0].dimensions)
+    if named or alone or not encoders:
+        return space_of(serving, None, named)
+    return Space(None, vectors=False)
 
 
 def strict_space(serving: Serving, index: IndexInfo | None, named: str) -> EncoderModel:

@@ -38,9 +38,8 @@ class Recent:
 class Taste:
     """A user's interest in numbers; `interest` is None where no interaction has a vector.
 
-    `weights` sum to 1 over all interactions that count; those of the rows of `vectors` are among
-    them, so `brands` and `categories` hold shares of the user's attention in [0, 1], by lower-case
-    name.
+    `weights` sum to 1 over the rows of `vectors`. `brands` and `categories` hold shares of the
+    user's attention in [0, 1], over all interactions that count, by lower-case name.
     """
 
     # float32 [d], of length 1.
@@ -112,7 +111,9 @@ def taste(
             names.append(row.item_id)
             vectors.append(vector)
             kept.append(weight)
-    shares = (np.array(kept) / (total or 1.0)).astype(np.float32)
+    # Of each other, however long ago: what was done since with items that have no vector is no
+    # reason to forget them.
+    shares = (np.array(kept) / (sum(kept) or 1.0)).astype(np.float32)
     matrix = np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
     return Taste(
         interest=_unit(np.asarray(shares @ matrix, np.float32)) if vectors else None,

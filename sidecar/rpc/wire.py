@@ -10,6 +10,7 @@ from typing import Final
 
 from neuralrank.encoders.pictures import MAX_BYTES
 from neuralrank.errors import InvalidInput
+from neuralrank.personal.affinity import action_weight
 from neuralrank.text.cleaning import beginning
 from neuralrank.ubi import BLOCKS
 from neuralrank.v1 import ranking_pb2 as pb
@@ -25,6 +26,7 @@ from sidecar.domain import (
     RankQuery,
     Weights,
 )
+from sidecar.features.events import as_steps
 from sidecar.rpc.columns import read_candidates
 from sidecar.rpc.scoring import read_experiment, read_fusion, read_weights
 from sidecar.sizes import (
@@ -279,15 +281,18 @@ def _profile(where: str, user: pb.User) -> Profile | None:
     items = f"{where}.profile.blocked_items"
     brands = f"{where}.profile.blocked_brands"
     return Profile(
+        # As events are read: what was only shown stands between nothing that was done.
         interactions=tuple(
-            Interaction(
-                row.item_id,
-                row.action,
-                min(row.timestamp_ms or now, now),
-                beginning(row.query, MAX_QUERY),
+            as_steps(
+                Interaction(
+                    row.item_id,
+                    row.action,
+                    min(row.timestamp_ms or now, now),
+                    beginning(row.query, MAX_QUERY),
+                )
+                for row in profile.interactions
+                if row.action not in BLOCKS and action_weight(row.action) > 0
             )
-            for row in profile.interactions
-            if row.action not in BLOCKS
         ),
         purchased=frozenset(
             row.item_id for row in profile.interactions if row.action == "purchase" and row.item_id

@@ -1,5 +1,6 @@
 """What a personal ranker reads, and its bundle: without torch, on a graph made by hand."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,22 @@ def test_what_events_and_candidates_have_in_common_by_hand() -> None:
     assert found[0, :, 2].tolist() == pytest.approx([0.5, 1.0, 0.75])
     assert not found[1:, :, 2].any()
     assert not np.isnan(found).any()
+
+
+def test_items_of_a_hundred_categories_take_no_gigabytes() -> None:
+    names: dict[str, int] = {}
+    many = [f"tag {number}" for number in range(100)]
+    events = columns(*[("", many[::-1], 1.0)] * 20, names=names)
+    candidates = columns(*[("", many, 1.0)] * 500, names=names)
+    tracemalloc.start()
+    try:
+        found = pairs(events, candidates)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (found[..., 1] == 1.0).all()
+    # Each category of the one compared with each of the other: 100 MB.
+    assert peak < 20_000_000
 
 
 def test_features_say_what_is_absent() -> None:

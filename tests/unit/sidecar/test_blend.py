@@ -78,7 +78,10 @@ def test_retrieval_is_bounded_and_keeps_the_callers_order(
     assert in_unit(parts)
     given = np.flatnonzero(~np.isnan(raw) & ~np.isnan(parts))
     ranked = given[np.argsort(raw[given], kind="stable")]
-    assert (np.diff(parts[ranked]) >= 0).all()
+    if len(given) == len(raw) or has_query or len(set(raw[given].tolist())) > 1:
+        assert (np.diff(parts[ranked]) >= 0).all()
+    else:  # of equal scores, that do not all have, the order of the request
+        assert (np.diff(parts) < 0).all()
 
 
 def test_retrieval_keeps_the_distance_between_scores() -> None:
@@ -96,8 +99,13 @@ def test_without_scores_the_order_counts() -> None:
 
 
 def test_equal_scores_of_a_match_all_do_not_stand_against_what_vectors_found() -> None:
-    assert np.isnan(retrieval(floats(1, 1, NAN), has_query=False)).all()
+    assert np.isnan(retrieval(floats(1, 1, NAN), has_query=False, informed=True)).all()
     assert retrieval(floats(1, 1, NAN), has_query=True).tolist() == [1.0, 1.0, 0.0]
+
+
+def test_where_nothing_else_orders_what_vectors_found_stays_where_it_came() -> None:
+    found = retrieval(floats(NAN, 1, 1), has_query=False)
+    assert found.tolist() == retrieval(floats(NAN, NAN, NAN), has_query=False).tolist()
 
 
 def test_equal_scores_without_a_query_say_nothing_beside_what_orders() -> None:
@@ -160,6 +168,12 @@ def test_being_read_is_neither_a_bonus_nor_a_penalty(rows: Floats) -> None:
     assert mixed[~read] == pytest.approx(unread[~read])
     if read.any() and in_unit(mixed) and ((mixed > 0) & (mixed < 1)).all():  # nothing was clipped
         assert mixed[read].mean() == pytest.approx(unread[read].mean(), abs=1e-4)
+
+
+def test_one_without_a_vector_that_was_read_is_taken_for_an_average_one_of_those() -> None:
+    match = floats(0.9, 0.7, NAN, 0.1, 0.1)
+    found = relevance(match, floats(*[NAN] * 5), floats(0.2, 0.4, 0.3, NAN, NAN), 0.0)
+    assert found[2] == pytest.approx(0.8)
 
 
 def test_a_cross_encoder_turns_the_order_of_near_equals() -> None:

@@ -136,6 +136,16 @@ async def test_an_inline_profile_needs_no_read(bench: Bench) -> None:
     assert "events" not in bench.catalogue.reads
 
 
+async def test_who_watches_one_thing_for_long_has_not_forgotten_what_they_bought(
+    bench: Bench,
+) -> None:
+    made = request(options=pb.RankOptions(weights=pb.Weights(retrieval=0)))
+    for number in range(60):
+        made.user.profile.interactions.add(item_id="C", action="watch", timestamp_ms=100 - number)
+    made.user.profile.interactions.add(item_id="A", action="purchase", timestamp_ms=1)
+    assert ids(await bench.rank(made))[0] == "A"
+
+
 async def test_what_the_user_has_blocked_is_listed_where_asked(bench: Bench) -> None:
     bench.catalogue.users["a"] = replace(BUYER_OF_A, blocked_items=frozenset({"B", "elsewhere"}))
     asked = pb.RankOptions(list_blocked=True)
@@ -357,6 +367,19 @@ async def test_beside_a_candidate_that_needs_no_read_others_are_read_by_their_ow
     assert [read for read in bench.catalogue.reads if read.startswith("items")] == ["items shop 1"]
 
 
+@pytest.mark.parametrize("lacks", ["text", "brand", "price", "in_stock", "category", "vector"])
+async def test_a_candidate_that_lacks_one_thing_is_read(bench: Bench, lacks: str) -> None:
+    whole = pb.Candidate(
+        id="A", text="apple computer", brand="Apple", price=1_000.0, in_stock=True,
+        category=["computer"], vector=vector("apple computer").tobytes(),
+    )  # fmt: skip
+    await bench.rank(pb.RankRequest(query="phone", index="shop", candidates=[whole]))
+    assert "items shop 1" not in bench.catalogue.reads
+    whole.ClearField(lacks)  # type: ignore[arg-type]
+    await bench.rank(pb.RankRequest(query="phone", index="shop", candidates=[whole]))
+    assert "items shop 1" in bench.catalogue.reads
+
+
 async def test_an_index_of_another_encoder_is_said_and_its_vectors_are_not_used(
     bench: Bench,
 ) -> None:
@@ -366,6 +389,39 @@ async def test_an_index_of_another_encoder_is_said_and_its_vectors_are_not_used(
     assert all(
         hit.explanation and hit.explanation.query_similarity is None for hit in ranking.results
     )
+
+
+@pytest.mark.parametrize("named", ["words", "words@000000000001"])
+async def test_an_index_may_name_its_encoder_without_its_hash(bench: Bench, named: str) -> None:
+    bench.catalogue.encoder = "words"
+    options = explained(encoder=named, bundle="none")
+    ranking = await bench.rank(request(query="computer", options=options))
+    assert not ranking.degraded
+    assert all(
+        hit.explanation and hit.explanation.query_similarity is not None for hit in ranking.results
+    )
+
+
+async def test_vectors_of_an_index_that_does_not_say_whose_they_are_are_nobodys_taste(
+    bench: Bench,
+) -> None:
+    bench.catalogue.encoder = ""
+    texts = {"A": "red kettle", "C": "red kettle", "B": "blue phone"}
+    rows = [
+        pb.Candidate(id=name, vector=vector(text).astype("<f4").tobytes())
+        for name, text in texts.items()
+    ]
+    made = pb.RankRequest(index="shop", candidates=rows, options=explained())
+    made.user.profile.interactions.add(item_id="A", action="click")
+    fits = {
+        hit.id: hit.explanation.affinity
+        for hit in (await bench.rank(made)).results
+        if hit.explanation
+    }
+    # By the vectors of the request; the index has a computer, a phone and a computer.
+    assert fits["C"] is not None
+    assert fits["B"] is not None
+    assert fits["C"] > fits["B"]
 
 
 async def test_an_index_that_does_not_say_whose_vectors_it_holds_is_ranked_by_text(
@@ -402,6 +458,23 @@ async def test_a_query_without_letters_is_read_as_one_of_any_language(
 async def test_letters_of_a_script_that_is_not_known_are_no_part_number(bench: Bench) -> None:
     ranking = await bench.rank(request(query="கணினி 12345"))
     assert reasons(ranking) == {"model_unavailable"}
+
+
+async def test_a_cross_encoder_that_is_named_reads_only_its_languages_too(bench: Bench) -> None:
+    ranking = await bench.rank(request(query="电脑", options=pb.RankOptions(bundle="judge")))
+    assert len(ranking.results) == 4
+    assert [note.detail for note in ranking.degraded] == [
+        "judge@000000000002 does not know the query's language 'zh'"
+    ]
+    assert bench.judge is not None
+    assert bench.judge.calls == []
+
+
+async def test_no_more_of_a_text_is_read_than_the_setting_says(bench: Bench) -> None:
+    long = pb.Candidate(id="long", text="apple computer " * 60)
+    await bench.rank(pb.RankRequest(query="computer", candidates=[long]))
+    assert bench.judge is not None
+    assert [len(text) for text in bench.judge.texts] == [500]
 
 
 async def test_the_language_can_be_named(bench: Bench) -> None:
@@ -478,7 +551,33 @@ async def test_opensearch_down_costs_quality_and_no_page(bench: Bench) -> None:
     assert "features_unavailable" in reasons(ranking)
 
 
-@pytest.mark.parametrize("cached", ["C", "BCD", "ABCD"])
+@pytest.mark.parametrize(
+    ("others", "length", "named", "used"),
+    [(1, 8, "", False), (1, 16, "", False), (1, 8, "words", True), (0, 8, "", True)],
+)
+async def test_opensearch_down_leaves_no_doubt_whose_the_vectors_of_a_request_are(
+    bench: Bench, others: int, length: int, named: str, used: bool
+) -> None:
+    serving = bench.models.serving
+    other = WordEncoder("more@00000000000a", dimensions=16)
+    status = replace(serving.loaded[bench.encoder.ref].status, name="more", hash="00000000000a")
+    more = replace(serving.loaded[bench.encoder.ref], status=status, encoder=other)
+    bench.models.serving = replace(
+        serving, loaded={**serving.loaded, **({other.ref: more} if others else {})}
+    )
+    bench.catalogue.error = Unavailable("down")
+    made = request("C", "A", query="computer", options=pb.RankOptions(encoder=named, bundle="none"))
+    for candidate, text in zip(made.candidates, ["huawei phone", "apple computer"], strict=True):
+        row = np.zeros(length, "<f4")
+        row[: len(vector(text))] = vector(text)
+        candidate.vector = row.tobytes()
+    ranking = await bench.rank(made)
+    assert ids(ranking) == (["A", "C"] if used else ["C", "A"])
+    assert reasons(ranking) == {"features_unavailable"}
+    assert any("options.encoder" in note.detail for note in ranking.degraded) is not used
+
+
+@pytest.mark.parametrize("cached", ["C", "CD", "BCD", "ABCD"])
 async def test_the_few_that_happen_to_be_cached_do_not_order_the_page(
     bench: Bench, cached: str
 ) -> None:
@@ -488,8 +587,8 @@ async def test_the_few_that_happen_to_be_cached_do_not_order_the_page(
     options = explained(bundle="none")
     made = pb.RankRequest(query="computer", index="shop", candidates=rows, options=options)
     ranking = await bench.rank(made)
-    if cached == "C":
-        # As it came: C alone is known to be no computer, of D that is not known.
+    if len(cached) < 3:
+        # As it came: C is known to be no computer, of A and B it is not known what they are.
         assert ids(ranking) == ["D", "A", "B", "C"]
         assert all(hit.explanation and hit.explanation.relevance is None for hit in ranking.results)
     else:
@@ -497,6 +596,49 @@ async def test_the_few_that_happen_to_be_cached_do_not_order_the_page(
         assert all(
             hit.explanation and hit.explanation.relevance is not None for hit in ranking.results
         )
+
+
+@pytest.mark.parametrize("lacks", ["vectors", "weight", "items"])
+async def test_equal_scores_count_where_nothing_else_orders_so_that_no_page_is_empty(
+    bench: Bench, lacks: str
+) -> None:
+    await bench.rank(request("A", "B", user="a"))
+    options = pb.RankOptions(min_score=0.5)
+    if lacks == "vectors":
+        for name in "CD":
+            left = replace(bench.catalogue.contents[name], vector=None)
+            bench.catalogue.contents[name] = left
+    elif lacks == "weight":
+        options.weights.affinity = 0.0
+    else:
+        bench.catalogue.error = Unavailable("down")
+    made = request("C", "D", user="a", options=options)
+    for candidate in made.candidates:  # as of match_all
+        candidate.retrieval_score = 1.0
+    assert [(hit.id, hit.score) for hit in (await bench.rank(made)).results] == [("C", 1), ("D", 1)]
+
+
+async def test_neighbours_of_a_user_stay_first_where_items_come_too_late(bench: Bench) -> None:
+    await bench.rank(request("A", "B", user="a"))
+    bench.catalogue.error = Unavailable("down")
+    made = request("x", "y", "C", "D", user="a", options=pb.RankOptions(min_score=0.5))
+    for candidate in made.candidates[2:]:  # the hits of match_all
+        candidate.retrieval_score = 1.0
+    assert ids(await bench.rank(made)) == ["x", "y", "C", "D"]
+
+
+@pytest.mark.parametrize("weighs", [True, False])
+async def test_equal_scores_say_nothing_beside_an_item_that_orders(
+    bench: Bench, weighs: bool
+) -> None:
+    made = request("C", "B", similar_to="A", options=explained())
+    made.options.weights.relevance = weighs
+    for candidate in made.candidates:
+        candidate.retrieval_score = 1.0
+    found = [
+        hit.explanation.retrieval for hit in (await bench.rank(made)).results if hit.explanation
+    ]
+    assert found == ([None, None] if weighs else [1.0, 1.0])
 
 
 async def test_without_a_query_even_a_few_that_are_cached_are_in_the_order_of_taste(
@@ -530,6 +672,22 @@ async def test_a_rule_keeps_what_could_not_be_read_and_the_answer_says_of_how_ma
         "features_unavailable",
         "2 of 2 candidates were not held to all filters: what these look at was not read",
     )
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        pb.Filters(in_stock_only=True), pb.Filters(min_price=1.0), pb.Filters(max_price=9.0),
+        pb.Filters(exclude_brands=["Dell"]),
+    ],
+)  # fmt: skip
+async def test_of_whatever_a_filter_looks_at_it_is_said_that_it_was_not_read(
+    bench: Bench, filters: pb.Filters
+) -> None:
+    bench.catalogue.error = Unavailable("down")
+    ranking = await bench.rank(request("A", "B", options=pb.RankOptions(filters=filters)))
+    assert len(ranking.results) == 2
+    assert any("2 of 2 candidates were not held" in note.detail for note in ranking.degraded)
 
 
 async def test_a_rule_asks_of_what_was_read_though_others_were_not(bench: Bench) -> None:

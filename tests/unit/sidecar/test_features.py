@@ -239,6 +239,14 @@ async def test_what_an_item_repeats_pushes_out_nothing() -> None:
     assert client.searched[1]["size"] == 500
 
 
+async def test_the_newest_come_first_also_where_a_mapping_hides_items() -> None:
+    client = Client({})
+    # By what the mapping lets be found, the query tells of more: it comes first, and is older.
+    client.events = [hit("search", 1, user_query="kettle"), hit("purchase", 3, **FLAT)]
+    found = await features(client).events("ann", 5.0)
+    assert [row.timestamp_ms for row in found.interactions] == [3, 1]
+
+
 async def test_events_of_an_item_or_a_query_come_before_others() -> None:
     client = Client({})
     await features(client).events("ann", 5.0)

@@ -71,6 +71,14 @@ def test_a_brand_is_the_same_with_a_sharp_s_and_with_two() -> None:
     assert drops(Filters(exclude_brands=frozenset({"weiss"})), **rows) == both
 
 
+def test_a_brand_in_full_width_is_the_same() -> None:
+    rows = {"count": 2, "brands": ["ＳＫ－Ⅱ", "SK-II"]}
+    both = {"i0": "blocked_brand", "i1": "blocked_brand"}
+    for name in ("sk-ii", "ｓｋ－ⅱ"):
+        assert drops(Filters(), Profile(blocked_brands=frozenset({name})), **rows) == both
+        assert drops(Filters(exclude_brands=frozenset({name})), **rows) == both
+
+
 def test_of_several_brands_none_may_be_excluded() -> None:
     several = [{"brand": ("Apple", "Beats")}, {"brand": ("dell",)}, None]
     excluded = Filters(exclude_brands=frozenset({"beats"}))

@@ -682,6 +682,9 @@ async def test_a_new_name_is_compared_with_what_answers_each_of_its_languages(
     # A language that nobody served has nobody to be compared with.
     french = await publish(6, "x", 900, "fr")
     assert answering("fr") == french
+    # Queries without a language would be the first name's, whatever that knows.
+    first = await publish(8, "a", 900, "fr")
+    assert "30.0 times as long" in row(models, first).reason
     # A name in service may come to know one more.
     more = await publish(7, "d", 50, "en", "zh")
     assert "25.0 times as long" in row(models, more).reason
@@ -827,6 +830,20 @@ async def test_a_canary_answers_its_share_of_users_and_always_the_same(
     await models.refresh()
     assert {scored(models, user) for user in users} == {old}
     assert new not in models.serving.loaded
+
+
+async def test_each_candidate_is_tried_on_users_of_its_own(
+    registry: Registry, models: Models, tmp_path: Path
+) -> None:
+    registry.publish(cross_encoder(tmp_path, 1))
+    chosen = []
+    for day in (2, 3):
+        new = registry.publish(cross_encoder(tmp_path, day), candidate=True).ref
+        registry.try_out(new, "canary", 20.0)
+        await models.refresh()
+        users = [f"user-{number}" for number in range(1_000)]
+        chosen.append({user for user in users if scored(models, user) == new})
+    assert len(chosen[0] & chosen[1]) < len(chosen[0]) / 2
 
 
 async def test_an_old_encoder_stays_as_long_as_an_index_names_it(

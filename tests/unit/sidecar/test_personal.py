@@ -2,12 +2,14 @@
 was."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.domain import Interaction, Profile
+from sidecar.domain import Floats, Interaction, Profile
 from sidecar.inference.cost import Cost
 from tests.unit.sidecar.parts import (
     Bench,
@@ -85,6 +87,26 @@ async def test_it_is_given_the_query_and_what_may_be_shown(made: Bench, taste: W
     assert taste.calls[-1][2] is None  # an item is no query
 
 
+async def test_of_those_that_may_be_shown_each_has_its_own_price_and_score(
+    made: Bench, taste: WordTaste, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, tuple[float, float]] = {}
+    score = taste.score
+
+    def noted(*read: Any) -> Floats:
+        names, columns, retrieval = read[3], read[5], read[7]
+        given.update(zip(names, zip(columns.price, retrieval, strict=True), strict=True))
+        return score(*read)
+
+    monkeypatch.setattr(taste, "score", noted)
+    asked = request("C", "B", "A", query="apple phone", user="u")
+    asked.options.filters.exclude_purchased = True  # C
+    for candidate, found in zip(asked.candidates, (8.0, 4.0, 2.0), strict=True):
+        candidate.retrieval_score = found
+    await made.rank(asked)
+    assert given == {"B": (800.0, 0.5), "A": (1_000.0, 0.25)}
+
+
 async def test_a_query_that_only_it_reads_is_encoded(made: Bench, taste: WordTaste) -> None:
     await made.rank(request(query="apple", user="u", options=OPTIONS))  # relevance weighs nothing
     assert taste.calls[0][2] is not None
@@ -119,6 +141,30 @@ async def test_what_was_done_with_items_that_are_not_here_counts_and_searching_a
     assert "none of the user's 1 interactions" in guest.missing
     assert not seeker.collaborative
     assert seeker.vector
+
+
+async def test_encode_asks_the_ranker_that_ranks_for_the_user(
+    made: Bench, taste: WordTaste
+) -> None:
+    tried = WordTaste("taste@00000000000a")
+    before = made.models.serving
+    status = replace(before.loaded[taste.ref].status, hash="00000000000a")
+    made.models.serving = replace(
+        before,
+        loaded={
+            **before.loaded,
+            tried.ref: replace(before.loaded[taste.ref], status=status, personal=tried),
+        },
+        current={"words": "words@000000000001", "taste": taste.ref},
+        canaries={"taste": (tried.ref, 100.0)},
+    )
+    inputs = [pb.EncodeInput(user=pb.User(id="u"), collaborative=2)]
+    async with serving(made) as stub:
+        await stub.Encode(pb.EncodeRequest(index="shop", inputs=inputs))
+    ranking = await made.rank(request(user="u", options=OPTIONS))
+    assert tried.ref in ranking.bundles
+    assert tried.likely_of == [["B", "gone", "C"]]
+    assert taste.likely_of == []
 
 
 async def test_encode_names_what_those_who_did_the_same_have(made: Bench, taste: WordTaste) -> None:

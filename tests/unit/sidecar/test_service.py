@@ -398,6 +398,25 @@ async def test_a_user_is_encoded_as_what_they_touched(bench: Bench) -> None:
     assert found == pytest.approx(vector("huawei phone"))
 
 
+async def test_users_of_one_request_are_read_beside_each_other(bench: Bench) -> None:
+    reading, both = [], asyncio.Event()
+
+    async def events(user: str, _timeout: float) -> Profile:
+        reading.append(user)
+        if len(reading) > 1:
+            both.set()
+        await both.wait()
+        return Profile((Interaction("A" if user == "ann" else "C", "click", 1),))
+
+    bench.catalogue.events = events  # type: ignore[method-assign]
+    inputs = [pb.EncodeInput(user=pb.User(id=name)) for name in ("ann", "bob")]
+    async with serving(bench) as stub:
+        answer = await stub.Encode(pb.EncodeRequest(index="shop", inputs=inputs))
+    vectors = [np.frombuffer(encoding.vector, "<f4") for encoding in answer.encodings]
+    assert vectors[0] == pytest.approx(vector("apple computer"))
+    assert vectors[1] == pytest.approx(vector("huawei phone"))
+
+
 async def test_interests_of_a_user_are_told_apart(bench: Bench) -> None:
     touched = [
         pb.Interaction(item_id="C", action="purchase"),

@@ -222,6 +222,13 @@ def test_what_is_asked_for_by_its_hash_and_does_not_serve_is_not_compared() -> N
     assert promoted.shadow_of(SERVED) is None
 
 
+def test_a_shadow_is_compared_with_what_serves_and_not_with_a_canary() -> None:
+    serving = replace(models(WordJudge(ref=CANDIDATE)), canaries={"judge": (CANDIDATE, 100.0)})
+    assert serving.arm("ann").cross_encoder("judge")[0].ref == CANDIDATE
+    assert serving.arm("ann").shadow_of(CANDIDATE) is None
+    assert serving.arm("").shadow_of(SERVED) is not None
+
+
 @pytest.fixture
 async def canary() -> AsyncIterator[Bench]:
     """A candidate answers half of the users."""

@@ -48,6 +48,15 @@ def test_who_comes_back_after_years_is_remembered() -> None:
     assert near(of(Interaction("A", "view", DAY)), "A") == pytest.approx(1.0)
 
 
+def test_who_comes_back_to_an_item_without_a_vector_is_remembered_too() -> None:
+    items = {**ITEMS, "new": item("new", "acme lamp", vector=None)}
+    rows = (Interaction("new", "view", 1_500 * DAY), Interaction("A", "purchase", DAY))
+    found = taste(Profile(interactions=rows), items, {}, 7.0, DIMENSIONS)
+    assert near(found, "A") == pytest.approx(1.0)
+    assert found.weights == pytest.approx([1.0])
+    assert found.brands["acme"] == pytest.approx(1.0)
+
+
 def test_each_cosine_is_calibrated_as_what_it_compares() -> None:
     encoder = WordEncoder()
     packed = vector("apple computer").tobytes()
@@ -91,6 +100,19 @@ def test_a_query_without_item_counts_by_its_vector() -> None:
     found = taste(profile, {}, {"red kettle": vector("red kettle")}, 7.0, DIMENSIONS)
     assert found.interest == pytest.approx(vector("red kettle"))
     assert found.item_ids == ("",)
+
+
+def test_of_many_queries_the_newest_count() -> None:
+    rows = tuple(Interaction("", "search", (20 - n) * DAY, f"query {n % 12}") for n in range(20))
+    assert query_texts(Profile(interactions=rows)) == [f"query {n}" for n in range(8)]
+
+
+def test_a_category_that_an_item_names_twice_counts_once() -> None:
+    items = {"x": item("x", "red lamp", category=("Lamps", "lamps"))}
+    found = taste(
+        Profile(interactions=(Interaction("x", "view", DAY),)), items, {}, 7.0, DIMENSIONS
+    )
+    assert found.categories == pytest.approx({"lamps": 1.0})
 
 
 def test_brands_and_categories_are_shares_of_attention() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from neuralrank.errors import InvalidInput
 from neuralrank.v1 import ranking_pb2 as pb
-from sidecar.domain import Weights
+from sidecar.domain import Interaction, Weights
 from sidecar.rpc.wire import read_encode, read_rank
 from tests.unit.sidecar.parts import WEIGHTS
 
@@ -275,7 +275,10 @@ def test_weights_that_are_left_out_are_the_settings() -> None:
 
 def profile(*stamps: int) -> list[int]:
     """What is read of a profile's interactions with these timestamps."""
-    rows = [pb.Interaction(item_id="a", timestamp_ms=stamp) for stamp in stamps]
+    rows = [
+        pb.Interaction(item_id=str(number), timestamp_ms=stamp)
+        for number, stamp in enumerate(stamps)
+    ]
     request = pb.RankRequest(user=pb.User(profile=pb.Profile(interactions=rows)))
     read = read_rank(request, WEIGHTS).profile
     assert read is not None
@@ -291,6 +294,21 @@ def test_what_is_stamped_later_than_now_is_of_now() -> None:
 
 def test_a_profile_without_times_is_the_same_whenever_it_comes() -> None:
     assert profile(0, 0) == [0, 0]
+
+
+def test_what_was_done_with_one_item_in_a_row_is_one_of_a_profile_as_of_events() -> None:
+    acts = [("a", "view"), ("b", "impression"), ("a", "purchase"), ("c", "view"), ("a", "view")]
+    rows = [
+        pb.Interaction(item_id=item, action=action, timestamp_ms=9 - number)
+        for number, (item, action) in enumerate(acts)
+    ]
+    given = pb.User(profile=pb.Profile(interactions=rows))
+    read = read_rank(pb.RankRequest(user=given), WEIGHTS).profile
+    assert read is not None
+    assert read.interactions == (
+        Interaction("a", "purchase", 9), Interaction("c", "view", 6), Interaction("a", "view", 5),
+    )  # fmt: skip
+    assert read.purchased == {"a"}
 
 
 @pytest.mark.parametrize("action", ["block", "dislike"])

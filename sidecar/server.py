@@ -365,6 +365,7 @@ class Sidecar:
     async def _follow_registry(self) -> None:
         # Without this the log of a sidecar that never becomes ready would say nothing at all.
         lacking = False
+        unanswered: dict[str, str] = {}
         while True:
             try:
                 await self._name_encoders()
@@ -379,6 +380,13 @@ class Sidecar:
                     extra=about,
                 )
             lacking = not self._has_models()
+            if (missed := self.models.serving.unanswered) and missed != unanswered:
+                _log.warning(
+                    "no bundle in service has the name that the settings give: another one of its "
+                    "kind answers, or none",
+                    extra={"registry": self._registry.url, "named": missed},
+                )
+            unanswered = missed
             # Those that are refused or left serve no more: what was counted for them may go.
             self.metrics.keep_bundles(self.models.serving.loaded)
             if not self._loaded.is_set():

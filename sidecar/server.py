@@ -423,9 +423,15 @@ class Sidecar:
 
     async def _warm(self) -> None:
         """Opens the connections to OpenSearch and has it run its first search of events, so that
-        the first user does not wait for either."""
+        the first user does not wait for either. Says where there are none to search."""
+        timeout = self._settings.opensearch_read_ms / 1_000
         try:
-            await self._features.events("warm-up", self._settings.opensearch_read_ms / 1_000)
+            await self._features.events("warm-up", timeout)
+            if not await self._features.has_events(timeout):
+                _log.warning(
+                    "there is no index of events: until there is one, nothing is known of any user",
+                    extra={"events_index": self._settings.events_index},
+                )
         except NeuralrankError as error:
             about = {"error": without_reason(error)}
             _log.warning("OpenSearch did not answer at the start", extra=about)

@@ -15,6 +15,7 @@ from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings
+from tests.unit.answering import answering
 
 NO_PROXY = [("grpc.enable_http_proxy", 0)]
 
@@ -119,6 +120,22 @@ async def test_a_sidecar_without_a_model_says_so_once(
         await made.stop()
     said = [vars(record) for record in caplog.records if "no model serves" in record.message]
     assert [record["registry"] for record in said] == [str(tmp_path)]
+
+
+@pytest.mark.parametrize(("shards", "named"), [(0, {"clicks"}), (1, set())])
+async def test_where_there_is_no_index_of_events_the_start_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shards: int, named: set[str]
+) -> None:
+    # As OpenSearch answers a search of an index that is not there, and need not be.
+    found = {"_shards": {"total": shards, "successful": shards}, "hits": {"hits": []}}
+    with answering((200, {"responses": [found, found]})) as opensearch:
+        port = int(opensearch.url.rpartition(":")[2])
+        made = sidecar(tmp_path, port, read_ms=20_000, events_index="clicks")
+        await made.load()
+        await made._warm()
+        await made.stop()
+    said = [vars(record) for record in caplog.records if "no index of events" in record.message]
+    assert {record["events_index"] for record in said} == named
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_wipe_deletes_the_data_and_nothing_else(tmp_path: Path) -> None:
     State(home=tmp_path, opensearch_url="http://127.0.0.1:1", node_folder=node_folder).save()
     down(tmp_path, lambda _: None, wipe=True)
     assert not data.exists()
+    assert State.load(tmp_path) is None
     assert node_folder.is_dir()
     assert (tmp_path / "models").is_dir()
 

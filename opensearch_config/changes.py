@@ -159,7 +159,7 @@ def _ubi(client: OpenSearch, folder: Path) -> _Planned:
         if not client.indices.exists(index=name):
             yield (
                 Change("create", "index", name),
-                lambda name=name, wanted=wanted: client.indices.create(index=name, body=wanted),  # type: ignore[misc]
+                lambda name=name, wanted=wanted: _create(client, name, wanted),  # type: ignore[misc]
             )
             continue
         live = next(iter(client.indices.get_mapping(index=name).values()))["mappings"]
@@ -174,6 +174,15 @@ def _ubi(client: OpenSearch, folder: Path) -> _Planned:
             )
         if types := tuple(_conflicts(wanted["mappings"], live)):
             yield Change("conflict", "index", name, types), lambda: None
+
+
+def _create(client: OpenSearch, name: str, wanted: Mapping[str, Any]) -> None:
+    try:
+        client.indices.create(index=name, body=wanted)
+    except InvalidInput:
+        # Somebody else may have made it since it was looked for.
+        if not client.indices.exists(index=name):
+            raise
 
 
 def _changeable(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:

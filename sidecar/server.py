@@ -365,6 +365,7 @@ class Sidecar:
     async def _follow_registry(self) -> None:
         # Without this the log of a sidecar that never becomes ready would say nothing at all.
         lacking = False
+        unanswered: dict[str, str] = {}
         while True:
             try:
                 await self._name_encoders()
@@ -379,6 +380,13 @@ class Sidecar:
                     extra=about,
                 )
             lacking = not self._has_models()
+            if (missed := self.models.serving.unanswered) and missed != unanswered:
+                _log.warning(
+                    "no bundle in service has the name that the settings give: another one of its "
+                    "kind answers, or none",
+                    extra={"registry": self._registry.url, "named": missed},
+                )
+            unanswered = missed
             # Those that are refused or left serve no more: what was counted for them may go.
             self.metrics.keep_bundles(self.models.serving.loaded)
             if not self._loaded.is_set():
@@ -415,9 +423,15 @@ class Sidecar:
 
     async def _warm(self) -> None:
         """Opens the connections to OpenSearch and has it run its first search of events, so that
-        the first user does not wait for either."""
+        the first user does not wait for either. Says where there are none to search."""
+        timeout = self._settings.opensearch_read_ms / 1_000
         try:
-            await self._features.events("warm-up", self._settings.opensearch_read_ms / 1_000)
+            await self._features.events("warm-up", timeout)
+            if not await self._features.has_events(timeout):
+                _log.warning(
+                    "there is no index of events: until there is one, nothing is known of any user",
+                    extra={"events_index": self._settings.events_index},
+                )
         except NeuralrankError as error:
             about = {"error": without_reason(error)}
             _log.warning("OpenSearch did not answer at the start", extra=about)

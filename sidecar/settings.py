@@ -19,6 +19,8 @@ __all__ = ["SidecarSettings", "load_sidecar_settings"]
 _Milliseconds = Annotated[int, Field(ge=1, le=600_000)]
 _Weight = Annotated[float, Field(ge=0.0, le=1_000.0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=1)]
+# Of connections, and of requests on one: numbers that gRPC takes.
+_Open = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class SidecarSettings(BaseSettings):
@@ -90,14 +92,14 @@ class SidecarSettings(BaseSettings):
     # --- Connections
 
     # Connections that are open at once; one more is closed.
-    max_connections: _Count = 1_000
+    max_connections: _Open = 1_000
     # How long a new connection may take to its first request: the handshakes of TLS and HTTP/2, and
     # of HTTP the head of a request. One that takes longer is closed. Shorter: silent connections
     # take less; longer: far callers on slow networks get in.
     handshake_seconds: float = Field(default=10.0, ge=0.1, le=600)
     # Requests under way on one connection; more wait at the client. Above max_in_flight, so that
     # who asks too much is told so.
-    max_streams: _Count = 256
+    max_streams: _Open = 256
     # A connection on which nothing came for this long is asked for a sign of life...
     keepalive_seconds: float = Field(default=60.0, ge=1, le=86_400)
     # ...and closed, with its requests cancelled, if none comes in this time.

@@ -20,7 +20,13 @@ from neuralrank.stack.probe import (
 from neuralrank.stack.processes import is_alive, stop
 from neuralrank.stack.ranking import start_sidecar
 from neuralrank.stack.readiness import POLL_S
-from neuralrank.stack.search import report_sidecars, start_node, use_existing, wants_existing
+from neuralrank.stack.search import (
+    report_sidecars,
+    same,
+    start_node,
+    use_existing,
+    wants_existing,
+)
 from neuralrank.stack.setup import check_setup
 from neuralrank.stack.state import State, locked
 
@@ -122,16 +128,20 @@ def status(home: Path, opensearch: OpenSearch, sidecar: str) -> dict[str, Any]:
         {"healthy": bool, "opensearch": {"url", "status", "pid", "started_here"}, "sidecar":
         {"address", "http", "status", "pid", "started_here"}, "home", "logs"}. The sidecar counts
         only if `up` started one or none was started by `up` at all; `http`, where it listens on
-        HTTP, is known of one that `up` started, else "".
+        HTTP, is known of one that `up` started, else "". Of a part elsewhere, as the environment
+        may name one, there is no process and no log.
     """
     state = State.load(home)
     pids: dict[str, int | None] = {"opensearch": None, "sidecar": None}
+    logs: dict[str, str] = {}
     if state is not None:
-        for name, process in (
-            ("opensearch", state.opensearch_process),
-            ("sidecar", state.sidecar_process),
+        for name, process, ours in (
+            ("opensearch", state.opensearch_process, same(state.opensearch_url, opensearch.url)),
+            ("sidecar", state.sidecar_process, same(state.sidecar, sidecar)),
         ):
-            pids[name] = process.pid if process and is_alive(process) else None
+            if ours and process:
+                pids[name] = process.pid if is_alive(process) else None
+                logs[name] = str(state.logs[name])
     search = opensearch_status(opensearch)
     ranking = sidecar_status(sidecar)
     without_sidecar = state is not None and not state.sidecar
@@ -142,15 +152,15 @@ def status(home: Path, opensearch: OpenSearch, sidecar: str) -> dict[str, Any]:
             "url": opensearch.url,
             "status": search,
             "pid": pids["opensearch"],
-            "started_here": state is not None and not state.external,
+            "started_here": "opensearch" in logs,
         },
         "sidecar": {
             "address": sidecar,
-            "http": state.sidecar_http if state else "",
+            "http": state.sidecar_http if state and "sidecar" in logs else "",
             "status": ranking,
             "pid": pids["sidecar"],
-            "started_here": state is not None and bool(state.sidecar),
+            "started_here": "sidecar" in logs,
         },
         "home": str(home),
-        "logs": {name: str(log) for name, log in state.logs.items()} if state else {},
+        "logs": logs,
     }

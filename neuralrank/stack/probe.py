@@ -31,7 +31,11 @@ PLUGINS: Final = ("opensearch-knn", "neural-rank")
 @dataclass(frozen=True)
 class OpenSearch:
     """An OpenSearch's address and how to sign in there. User and password may stand in the address;
-    then they are taken out of it, so that no message shows them."""
+    then they are taken out of it, so that no message shows them.
+
+    Raises:
+        InvalidSettings: they stand there, and not as an address has them.
+    """
 
     url: str
     user: str = ""
@@ -42,6 +46,13 @@ class OpenSearch:
 
     def __post_init__(self) -> None:
         found = sign_in(self.url)
+        if "@" in found.address:  # of a password with a "/", which would be shown
+            raise InvalidSettings(
+                f"opensearch_url ends with {found.address.rpartition('@')[2]!r}, and before the @ "
+                "a user or password has a / that is not written as %2F. Write it so in "
+                "NEURALRANK_OPENSEARCH_URL, or set NEURALRANK_OPENSEARCH_USER and "
+                "NEURALRANK_OPENSEARCH_PASSWORD."
+            )
         object.__setattr__(self, "url", found.address)
         if not self.user:
             object.__setattr__(self, "user", found.user)

@@ -30,7 +30,7 @@ from neuralrank.stack.state import State
 from neuralrank.stack.toolchain import find_jdk
 from neuralrank.stack.versions import VERSIONS
 
-__all__ = ["report_sidecars", "start_node", "use_existing", "wants_existing"]
+__all__ = ["report_sidecars", "same", "start_node", "use_existing", "wants_existing"]
 
 
 def wants_existing(options: UpOptions, state: State | None) -> bool:
@@ -39,10 +39,21 @@ def wants_existing(options: UpOptions, state: State | None) -> bool:
     The address of our own node, as other commands get it from the environment, is not that.
     """
     if options.opensearch_url:
-        asked = options.opensearch_url.rstrip("/").replace("//localhost:", f"//{LOOPBACK}:")
         ours = state is not None and not state.external
-        return not (ours and state is not None and state.opensearch_url == asked)
+        return not (
+            ours and state is not None and same(state.opensearch_url, options.opensearch_url)
+        )
     return state is not None and state.external and not options.own_node
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two addresses, of OpenSearch or of the sidecar, are one, as far as they say."""
+
+    def plain(address: str) -> str:
+        scheme, separator, rest = address.rstrip("/").rpartition("//")
+        return scheme + separator + rest.replace("localhost:", f"{LOOPBACK}:")
+
+    return plain(one) == plain(other)
 
 
 def use_existing(options: UpOptions, state: State | None, report: Report) -> State:

@@ -245,6 +245,13 @@ class OpenSearchFeatures:
     async def events(self, user: str, timeout: float) -> Profile:
         return await within(timeout, self._profile(user, timeout))
 
+    async def has_events(self, timeout: float) -> bool:
+        """Whether there is an index of events at all; raises Unavailable."""
+        answers = await within(timeout, self._search_events([{"size": 0}], timeout))
+        with understood():
+            whole(answers[0], self._events_index)
+            return bool(answers[0]["_shards"]["total"])
+
     async def _profile(self, user: str, timeout: float) -> Profile:
         most, now = self._profile_events, int(time.time() * 1_000)
         bodies = events.recent(user, most, now), events.lasting(user)

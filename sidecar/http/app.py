@@ -20,7 +20,7 @@ from sidecar.deadline import Allowance, Clock
 from sidecar.http.codec import Route, answer_json
 from sidecar.http.cohere import CohereRequest, CohereResponse, read_cohere, write_cohere
 from sidecar.http.comparing import rank_in_experiment
-from sidecar.http.edge import Admission, Edge, deadline, request_id
+from sidecar.http.edge import METRICS_PATH, Admission, Edge, deadline, request_id
 from sidecar.http.problems import DEFECT, Problem, invalid, problem, status_problem
 from sidecar.http.tei import TeiError, TeiInfo, TeiRank, TeiRequest, read_tei, write_tei
 from sidecar.http.texts import TextQuery, TextRanker, TextRanking
@@ -163,7 +163,7 @@ def build(parts: Parts) -> Edge:
         """The default reranker, in TEI's words."""
         return _info(parts)
 
-    @app.get("/metrics", tags=["probes"], response_class=PlainTextResponse)
+    @app.get(METRICS_PATH, tags=["probes"], response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
         """For Prometheus."""
         encode, kind = choose_encoder(request.headers.get("accept", ""))

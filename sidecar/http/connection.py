@@ -14,7 +14,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sidecar.access.connections import most_open
-from sidecar.http.edge import PROBE_PATHS, SUBJECT
+from sidecar.http.edge import CROWDED, METRICS_PATH, PROBE_PATHS, SUBJECT
 from sidecar.http.parser import Parser
 
 __all__ = ["Connection", "Patience"]
@@ -34,7 +34,7 @@ _REFUSED: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_TOO_LONG), _TOO_LONG)
 )
-_PROBES: Final = frozenset(path.encode() for path in PROBE_PATHS)
+_ALWAYS: Final = frozenset(path.encode() for path in (*PROBE_PATHS, METRICS_PATH))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class Patience:
 class Connection(HttpToolsProtocol):
     """A connection that is closed when a request does not come in time.
 
-    Probes are answered however many connections there are: who is asked too much is alive.
+    Probes and metrics are answered however many connections there are: who is asked too much is
+    alive, and says how much it is asked.
     """
 
     # In place of uvicorn's.
@@ -69,7 +70,8 @@ class Connection(HttpToolsProtocol):
         self._patience = patience
         # A tenth more or less, as gRPC has it: not all at once.
         self._ends = self.loop.time() + max_age * random.uniform(0.9, 1.1)
-        self._most = self.limit_concurrency
+        # Beyond it the application answers, in its own words, and counts.
+        self._most, self.limit_concurrency = self.limit_concurrency, None
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
         self._subject = ""
@@ -125,10 +127,12 @@ class Connection(HttpToolsProtocol):
             return
         self._in_head = False
         self._wait(self._patience.body + _MORE_SECONDS)
-        path = self.url.partition(b"?")[0]
-        self.limit_concurrency = None if path in _PROBES else self._most
+        crowded = self._is_crowded() and self.url.partition(b"?")[0] not in _ALWAYS
+        if crowded:
+            self.logger.warning("Exceeded concurrency limit.")
+            self.scope["state"][CROWDED] = self._most
         super().on_headers_complete()
-        if self.loop.time() >= self._ends:
+        if crowded or self.loop.time() >= self._ends:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -162,6 +166,11 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         if not self.transport.is_closing():
             super().send_400_response(msg)
+
+    def _is_crowded(self) -> bool:
+        """Whether more connections are open, or requests in work, than are answered."""
+        most = self._most
+        return most is not None and (len(self.connections) > most or len(self.tasks) >= most)
 
     def _head(self) -> bytes:
         """The current request's, without an offer of another protocol."""

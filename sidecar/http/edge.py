@@ -22,6 +22,8 @@ from sidecar.telemetry.calls import Call, Calls
 from sidecar.telemetry.metrics import Metrics
 
 __all__ = [
+    "CROWDED",
+    "METRICS_PATH",
     "PROBE_PATHS",
     "REQUEST_ID",
     "RERANK_PATHS",
@@ -45,8 +47,11 @@ _TIMEOUT: Final = "x-request-timeout-ms"
 RERANK_PATHS: Final = ("/v1/rerank", "/v2/rerank", "/rerank")
 # Those that ask how the sidecar is.
 PROBE_PATHS: Final = ("/healthz", "/readyz", "/health")
+METRICS_PATH: Final = "/metrics"
 # In a request's state: the common name of the certificate that its caller showed.
 SUBJECT: Final = "subject"
+# There, where it came on a connection too many: how many there may be.
+CROWDED: Final = "crowded"
 # Every other path has one name in metrics: callers could make up any number of them.
 _OTHER: Final = "other"
 # Of the longest, how many bodies are received at once.
@@ -133,7 +138,16 @@ class Edge:
         )
         with opened as call:
             try:
-                await (self._ask if asks else self._look)(scope, headers, receive, answer)
+                if CROWDED in state:
+                    self._metrics.refused("connections")
+                    message = (
+                        f"More connections are open than the {state[CROWDED]} that are allowed "
+                        "(NEURALRANK_SIDECAR_MAX_CONNECTIONS). Keep fewer; send the next request "
+                        "in a moment, or to another sidecar."
+                    )
+                    await status_problem(path, 503, message, {})(scope, receive, answer)
+                else:
+                    await (self._ask if asks else self._look)(scope, headers, receive, answer)
             except NeuralrankError as error:
                 if answer.status:
                     raise
@@ -151,7 +165,7 @@ class Edge:
                 if call is not None:
                     call.status = ended
                 # Of probes and metrics only what is refused: they are asked every few seconds.
-                if known or 400 <= answer.status < 500:
+                if known or CROWDED in state or 400 <= answer.status < 500:
                     seconds = time.monotonic() - arrived(scope)
                     self._metrics.request(path if known else _OTHER, ended, seconds)
 

@@ -44,7 +44,7 @@ class HttpServer:
         Args:
             port: 0 for any free one; `port` says which, after `start`.
             connections: that are open at once; requests of one more are answered with 503, but for
-                probes. Of more than twice as many (`most_open`) each is closed.
+                probes and metrics. Of more than twice as many (`most_open`) each is closed.
             patience: how long the other end may take.
             max_age: seconds after which a connection is closed with its next answer.
             tls: what certificates connections are to have. None: plain HTTP.

@@ -324,6 +324,22 @@ class Serving:
         return ref in known or ref in {parse_ref(one)[0] for one in known}
 
     @property
+    def unanswered(self) -> dict[str, str]:
+        """Of the defaults that were named, by kind, those that no bundle in service is."""
+        named = {
+            "encoder": self.default_encoder,
+            "cross_encoder": self.default_cross_encoder,
+            "personal_ranker": "" if self.default_personal == "none" else self.default_personal,
+        }
+        return {
+            kind: ref
+            for kind, ref in named.items()
+            if ref
+            and ref not in self._answering(kind)
+            and not (ref in self.loaded and self.loaded[ref].status.kind == kind)
+        }
+
+    @property
     def statuses(self) -> list[Status]:
         return [self.loaded[ref].status for ref in sorted(self.loaded)]
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from opensearchpy import OpenSearch
 
-from neuralrank.errors import NotFound
+from neuralrank.errors import InvalidInput, NotFound
 from opensearch_config import apply, create, diff, files, pipelines
 
 MADE, LATER = "20260101000000-00", "20260101000001-00"
@@ -154,3 +154,37 @@ def test_create_makes_what_is_missing_and_leaves_what_is_there() -> None:
     assert (left.action, left.name) == ("update", "neural_rank")
     assert cluster.live == {**pipelines(), "neural_rank": was}
     assert cluster.template
+
+
+class _SomebodyElse(Cluster):
+    """Another command makes each UBI index between the look and the making."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.made: set[str] = set()
+
+    def exists(self, index: str, **_: str) -> bool:
+        return index in self.made
+
+    def create(self, index: str, **_: Any) -> None:
+        self.made.add(index)
+        raise InvalidInput(f"index [{index}] already exists.")
+
+
+class _Refuses(_SomebodyElse):
+    """Takes no UBI index at all."""
+
+    def create(self, **_: Any) -> None:
+        raise InvalidInput("unknown setting [index.refresh].")
+
+
+def test_two_that_make_what_is_missing_at_once_both_succeed() -> None:
+    cluster = _SomebodyElse()
+
+    assert create(cast("OpenSearch", cluster)) == []
+    assert cluster.made == set(files.ubi_indexes())
+
+
+def test_an_index_that_is_not_taken_is_said() -> None:
+    with pytest.raises(InvalidInput, match=r"index ubi_.* can't be applied\. unknown setting"):
+        create(cast("OpenSearch", _Refuses()))

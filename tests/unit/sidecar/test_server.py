@@ -15,17 +15,19 @@ from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.server import Sidecar
 from sidecar.settings import SidecarSettings
+from tests.unit.answering import answering
 
 NO_PROXY = [("grpc.enable_http_proxy", 0)]
 
 
-def sidecar(folder: Path, port: int = 1, read_ms: int = 200) -> Sidecar:
+def sidecar(folder: Path, port: int = 1, read_ms: int = 200, **given: str) -> Sidecar:
     return Sidecar(
         SidecarSettings(
             listen="127.0.0.1:0",
             drain_seconds=600,
             opensearch_timeout_ms=100,
             opensearch_read_ms=read_ms,
+            **given,
         ),
         Settings(opensearch_url=f"http://127.0.0.1:{port}", registry=str(folder)),
     )
@@ -118,3 +120,64 @@ async def test_a_sidecar_without_a_model_says_so_once(
         await made.stop()
     said = [vars(record) for record in caplog.records if "no model serves" in record.message]
     assert [record["registry"] for record in said] == [str(tmp_path)]
+
+
+@pytest.mark.parametrize(("shards", "named"), [(0, {"clicks"}), (1, set())])
+async def test_where_there_is_no_index_of_events_the_start_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shards: int, named: set[str]
+) -> None:
+    # As OpenSearch answers a search of an index that is not there, and need not be.
+    found = {"_shards": {"total": shards, "successful": shards}, "hits": {"hits": []}}
+    with answering((200, {"responses": [found, found]})) as opensearch:
+        port = int(opensearch.url.rpartition(":")[2])
+        made = sidecar(tmp_path, port, read_ms=20_000, events_index="clicks")
+        await made.load()
+        await made._warm()
+        await made.stop()
+    said = [vars(record) for record in caplog.records if "no index of events" in record.message]
+    assert {record["events_index"] for record in said} == named
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"default_cross_encoder": "tiny-pears"}, [{"cross_encoder": "tiny-pears"}]),
+        ({"default_encoder": "{name}"}, [{"encoder": "{name}"}]),  # a cross-encoder's name
+        ({"personal_ranker": "nobody"}, [{"personal_ranker": "nobody"}]),
+        ({"default_cross_encoder": "{name}", "personal_ranker": "none"}, []),
+        ({"default_cross_encoder": "{ref}"}, []),
+        ({}, []),
+    ],
+)
+async def test_a_setting_that_names_no_bundle_in_service_is_said_once(
+    tmp_path: Path,
+    cross_encoder_bundle: Bundle,
+    caplog: pytest.LogCaptureFixture,
+    given: dict[str, str],
+    named: list[dict[str, str]],
+) -> None:
+    name = cross_encoder_bundle.ref.partition("@")[0]
+
+    def known(texts: dict[str, str]) -> dict[str, str]:
+        return {
+            one: text.format(name=name, ref=cross_encoder_bundle.ref) for one, text in texts.items()
+        }
+
+    Registry(str(tmp_path)).publish(cross_encoder_bundle)
+    made = sidecar(tmp_path, registry_poll_seconds="0.01", **known(given))
+    await made.start()
+    try:
+        await made.loaded()
+        looked, refresh = asyncio.Semaphore(0), made.models.refresh
+
+        async def looking() -> None:
+            await refresh()
+            looked.release()
+
+        made.models.refresh = looking  # type: ignore[method-assign]
+        for _ in range(3):
+            await looked.acquire()
+    finally:
+        await made.stop()
+    said = [vars(record) for record in caplog.records if "settings give" in record.message]
+    assert [record["named"] for record in said] == list(map(known, named))

@@ -25,6 +25,8 @@ PREFIX = "NEURALRANK_SIDECAR_"
         ("HTTP_DEADLINE_MS", "9000", "http_deadline_ms 9000 is above max_deadline_ms 5000"),
         ("WEIGHT_AFFINITY", "nan", "WEIGHT_AFFINITY"),
         ("MAX_CANDIDATES", "20000", "MAX_CANDIDATES: got '20000'"),
+        ("MAX_CONNECTIONS", "3000000000", "MAX_CONNECTIONS: got '3000000000'"),
+        ("MAX_STREAMS", "3000000000", "less than or equal to 1000000"),
         ("LISTEN", "0.0.0.0:50051", "set NEURALRANK_SIDECAR_INSECURE=true (--insecure)"),
         ("LISTEN", "[::]:50051", "reached from other machines"),
         ("LISTEN", "shop.example:50051", "reached from other machines"),

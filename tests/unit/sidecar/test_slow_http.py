@@ -102,14 +102,29 @@ async def test_silent_connections_keep_nobody_out_for_long(bench: Bench) -> None
     async with served(bench, connections=5, handshake=0.2) as server, client(server) as http:
         silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(20)]
         # While they last, who asks for work is told to come back, and probes are answered.
-        assert (await http.post("/rerank", json=ASKED)).status_code == 503
+        refused = await http.post("/rerank", json=ASKED)
+        assert refused.status_code == 503
+        assert "More connections are open than the 5 that" in refused.json()["error"]
+        assert refused.headers["connection"] == "close"
+        assert (await http.get("/info")).json()["error"] == refused.json()["error"]
         assert (await http.get("/healthz")).status_code == 200
+        metrics = (await http.get("/metrics")).text
+        assert 'neuralrank_refused_requests_total{reason="connections"} 2.0' in metrics
+        for method in ("/rerank", "other"):
+            line = f'neuralrank_requests_total{{method="{method}",status="UNAVAILABLE"}} 1.0'
+            assert line in metrics
         assert (await http.get("/readyz?x=1")).status_code == 200
         for reader, _ in silent:
             assert await end(reader) == b""
         assert (await http.post("/rerank", json=ASKED)).status_code == 200
         for _, writer in silent:
             writer.close()
+
+
+async def test_as_many_connections_are_served_as_there_may_be(bench: Bench) -> None:
+    async with served(bench, connections=2) as server, client(server) as one, client(server) as two:
+        for http in (one, two, one):
+            assert (await http.post("/rerank", json=ASKED)).status_code == 200
 
 
 async def test_an_idle_connection_is_kept_between_requests(bench: Bench) -> None:

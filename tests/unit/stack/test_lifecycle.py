@@ -1,11 +1,14 @@
 """What needs no process: commands on a home where nothing runs, and what a URL means."""
 
+import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from neuralrank.stack import OpenSearch, State, UpOptions, down, search, status
 from neuralrank.stack.ports import choose_port
+from neuralrank.stack.processes import Process
 from neuralrank.stack.search import wants_existing
 
 
@@ -41,6 +44,7 @@ def test_wipe_deletes_the_data_and_nothing_else(tmp_path: Path) -> None:
     State(home=tmp_path, opensearch_url="http://127.0.0.1:1", node_folder=node_folder).save()
     down(tmp_path, lambda _: None, wipe=True)
     assert not data.exists()
+    assert State.load(tmp_path) is None
     assert node_folder.is_dir()
     assert (tmp_path / "models").is_dir()
 
@@ -51,6 +55,32 @@ def test_status_where_nothing_runs_is_not_healthy(tmp_path: Path) -> None:
     assert document["healthy"] is False
     assert document["opensearch"]["status"] == document["sidecar"]["status"] == "down"
     assert document["logs"] == {}
+
+
+def test_status_of_parts_elsewhere_names_no_process_of_this_stack(tmp_path: Path) -> None:
+    free = [choose_port(0, "nobody", "--none") for _ in range(2)]
+    url, sidecar = f"http://127.0.0.1:{free[0]}", f"127.0.0.1:{free[1]}"
+    mine = Process(os.getpid(), psutil.Process().create_time(), "made so")
+    State(
+        tmp_path,
+        url,
+        sidecar=sidecar,
+        sidecar_http="127.0.0.1:8080",
+        opensearch_process=mine,
+        sidecar_process=mine,
+    ).save()
+
+    here = status(tmp_path, OpenSearch(f"http://localhost:{free[0]}/"), f"localhost:{free[1]}")
+    assert [here[part]["pid"] for part in ("opensearch", "sidecar")] == [mine.pid] * 2
+    assert here["sidecar"]["http"] == "127.0.0.1:8080"
+    assert sorted(here["logs"]) == ["opensearch", "sidecar"]
+
+    there = status(tmp_path, OpenSearch("http://127.0.0.1:1"), "127.0.0.1:1")
+    for part in ("opensearch", "sidecar"):
+        assert there[part]["pid"] is None
+        assert there[part]["started_here"] is False
+    assert there["sidecar"]["http"] == ""
+    assert there["logs"] == {}
 
 
 OURS = "http://127.0.0.1:9201"

@@ -231,3 +231,11 @@ def test_the_plugin_says_whether_every_node_reaches_the_sidecar(
 
 def test_a_node_that_does_not_answer_has_reached_nobody() -> None:
     assert not plugin_reaches(OpenSearch("http://127.0.0.1:1"), "127.0.0.1:50051")
+
+
+def test_a_password_that_is_not_written_as_an_address_has_it_is_not_shown() -> None:
+    with pytest.raises(InvalidSettings, match="has a / that is not written as %2F") as caught:
+        OpenSearch("https://ann:se/cret@search:9200")
+    assert "'search:9200'" in str(caught.value)
+    assert "se/cret" not in str(caught.value)
+    assert OpenSearch("https://ann:se%2Fcret@search:9200").password == "se/cret"

@@ -52,6 +52,19 @@ def test_other_commands_find_the_addresses(tmp_path: Path) -> None:
     assert settings.sidecar == "127.0.0.1:50052"
 
 
+def test_flags_and_environment_go_before_what_up_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    State(tmp_path, "http://127.0.0.1:9201", sidecar="127.0.0.1:50052").save()
+    monkeypatch.setenv("NEURALRANK_OPENSEARCH_URL", "http://production:9200")
+
+    named = load_settings(home=tmp_path)
+    assert (named.opensearch_url, named.sidecar) == ("http://production:9200", "127.0.0.1:50052")
+
+    flagged = load_settings(home=tmp_path, opensearch_url="http://staging:9200")
+    assert flagged.opensearch_url == "http://staging:9200"
+
+
 def test_without_a_sidecar_other_commands_use_their_default(tmp_path: Path) -> None:
     State(home=tmp_path, opensearch_url="http://127.0.0.1:9201").save()
     assert load_settings(home=tmp_path).sidecar == "127.0.0.1:50051"

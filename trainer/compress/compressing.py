@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle
+from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle, require_name
 from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.files.whole import whole_folder
@@ -53,7 +53,7 @@ class CompressOptions:
     """What stays of the model.
 
     Raises:
-        InvalidInput: a share is not above 0 and at most 1.
+        InvalidInput: a share is not above 0 and at most 1, or no bundle can have that name.
     """
 
     # Layers; 0: all.
@@ -65,6 +65,7 @@ class CompressOptions:
     name: str = ""
 
     def __post_init__(self) -> None:
+        require_name(self.name)
         for flag, share in (("heads", self.heads), ("intermediate", self.intermediate)):
             if not 0 < share <= 1:
                 raise InvalidInput(f"--{flag} is {share}; allowed is above 0 to 1.")

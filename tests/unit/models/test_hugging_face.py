@@ -75,6 +75,15 @@ def test_an_encoder_folder_becomes_a_bundle(tmp_path: Path, registry: Registry) 
     )
 
 
+def test_a_folder_in_any_script_gives_a_name_that_bundles_can_have(
+    tmp_path: Path, registry: Registry
+) -> None:
+    for folder, name in (("模型", "model"), ("Café Modèle", "caf--mod-le")):
+        assert add(registry, str(bert_folder(tmp_path / folder))).manifest.name == name
+    with pytest.raises(InvalidInput, match="--name is '模型'; allowed are up to 64 of a to z"):
+        add(registry, str(tmp_path / "模型"), name="模型")
+
+
 def test_a_classification_folder_becomes_a_cross_encoder(
     tmp_path: Path, registry: Registry
 ) -> None:

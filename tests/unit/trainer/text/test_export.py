@@ -63,7 +63,11 @@ def test_queries_as_users_type_them_are_compared_as_they_are_served(tmp_path: Pa
     ended with "The exported graph gives other numbers than torch"."""
     checkpoint = tiny_checkpoint()
     model = TextModel(checkpoint, "score")
-    typed = [("ｌａｐｔｏｐ", "ａｐｐｌｅ 13"), ("key\xadboard\t", "kettle"), ("mouse without usb", "b")]
+    typed = [
+        ("ｌａｐｔｏｐ", "ａｐｐｌｅ 13"),
+        ("key\xadboard\t", "kettle"),
+        ("mouse without usb", "b"),
+    ]
     _, agreement = export(
         model, checkpoint.tokenizer, tmp_path / "bundle", FIELDS, "fp32", [*CLEAN, *typed]
     )

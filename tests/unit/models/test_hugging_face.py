@@ -435,6 +435,20 @@ def test_a_roberta_cross_encoder_is_read(
             lambda f: (f / "modules.json").write_text('[{"type": "st.models.Dense"}]'),
             "only Transformer, Pooling, Normalize",
         ),
+        (lambda f: (f / "config.json").write_text("[]"), r"holds \[\]; it must hold an object"),
+        (lambda f: (f / "modules.json").write_text("{}"), r"holds {}; it must hold a list"),
+        (
+            lambda f: (f / "config.json").write_text('{"model_type": "bert"}'),
+            "num_hidden_layers is None; it must be a whole number",
+        ),
+        (
+            lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com\n"),
+            r"model\.safetensors can't be read.*git lfs pull",
+        ),
+        (
+            lambda f: bert_folder(f, position_embedding_type="relative_key"),
+            "position_embedding_type 'relative_key'; only absolute can be read. Export",
+        ),
     ],
 )
 def test_a_folder_that_can_not_be_used_says_why(

@@ -83,7 +83,7 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
         accelerator.wait_for_everyone()
 
     def evaluate() -> None:
-        metrics = loop.evaluate()
+        metrics = loop.evaluate(progress.step)
         mean = sum(progress.losses) / len(progress.losses)
         entry = {"step": progress.step, "loss": mean, **metrics}
         progress.losses.clear()
@@ -101,7 +101,7 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
         _interrupts() as interrupted,
     ):
         if not progress.before:
-            progress.before = loop.evaluate()
+            progress.before = loop.evaluate(0)
             log(0, _named("dev", progress.before))
         while progress.step < total and not early():
             loss, numbers, stop = loop.step(progress.step, interrupted.is_set())
@@ -187,11 +187,12 @@ class _Loop:
         numbers = {"learning_rate": rate, "gradient_norm": norm}
         return sum(means) / len(means), numbers, stop > 0
 
-    def evaluate(self) -> dict[str, float]:
-        """The task's metrics, computed by the main process; the others learn the one that counts.
+    def evaluate(self, step: int) -> dict[str, float]:
+        """The task's metrics after so many steps, computed by the main process; the others learn
+        the one that counts.
 
         Raises:
-            InvalidInput: that one is not a number.
+            InvalidInput: that one is not a number; `Diverged` after the first step.
         """
         metrics: dict[str, float] = {}
         if self.accelerator.is_main_process:
@@ -204,7 +205,7 @@ class _Loop:
             value = torch.tensor(metrics.get(self.task.metric, 0.0), dtype=torch.float64)
             metrics[self.task.metric] = float(broadcast(value.to(self.accelerator.device)))
         if not math.isfinite(metrics[self.task.metric]):
-            raise InvalidInput(
+            raise (Diverged if step else InvalidInput)(
                 f"{self.task.metric} on the dev part is {metrics[self.task.metric]}: there is "
                 "nothing to stop by. Is the dev part empty, or did the weights diverge? Look at "
                 "the logs, or lower --learning-rate."

@@ -139,7 +139,8 @@ def search(
     if not study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
         raise Diverged(f"All {trials} trials diverged. Give a lower --learning-rate.")
     return Found(
-        _options(options, study.best_params),
+        # Where it was made with fewer steps, it is not trained further than it was measured.
+        _as_made(options, study.best_trial) or _options(options, study.best_params),
         metric,
         _trial(options, study.best_trial),
         tuple(_trial(options, trial) for trial in _tried(study)),
@@ -159,19 +160,26 @@ def _same_task(
     could not be gone on with. Whether it is the same, a finished trial tells that is opened again:
     with its own options, so that nothing is left to be trained."""
     for trial in known:
-        opened = _options(options, trial.params)
         if trial.state != optuna.trial.TrialState.COMPLETE:
             continue
-        try:
-            found = json.loads((opened.out / "options.json").read_text())["options"]
-            opened = TrainingOptions(**{**found, **options.fixed(), "out": opened.out})
-        except (OSError, ValueError, KeyError, TypeError):  # deleted, or of another version
+        if (opened := _as_made(options, trial)) is None:
             continue
         try:
             run(opened)
         except InvalidInput as error:
             raise InvalidInput(f"{options.out} holds trials of something else. {error}") from error
         return
+
+
+def _as_made(options: TrainingOptions, trial: Any) -> TrainingOptions | None:
+    """What a trial was trained with, which another call may have had other steps for; None where
+    its folder does not say it: it is deleted, or of another version."""
+    out = _options(options, trial.params).out
+    try:
+        found = json.loads((out / "options.json").read_text())["options"]
+        return TrainingOptions(**{**found, **options.fixed(), "out": out})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _tried(study: Any) -> list[Any]:

@@ -105,10 +105,10 @@ def train_encoder(
     dimensions = _dimensions(options, int(checkpoint.weights[_WORDS].shape[1]))
     examples = Examples.of(data, "train", options.positive_from)
     dev = Search.of(data, "dev", options.dev_items)
-    if not dev.query_texts:
+    if not any(grade for grades in dev.qrels.values() for grade in grades.values()):
         raise InvalidSettings(
-            "The dataset's part dev has no example: there is nothing to stop by. Make it with "
-            "`neuralrank train dataset` from more data."
+            "No example of the dataset's part dev is relevant: there is nothing to stop by. Make "
+            "it with `neuralrank train dataset` from more data, or a larger dev part."
         )
     if training.method == "full" and not training.learning_rate:
         training = replace(training, learning_rate=_RATE)

@@ -6,7 +6,6 @@ is its tree-structured Parzen estimator.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any, TypeVar
 
 import optuna
 
-from neuralrank.errors import Diverged, InvalidInput, InvalidSettings
+from neuralrank.errors import Diverged, InvalidInput
 from neuralrank.files.full_disk import naming
 from neuralrank.files.whole import write_whole
 from trainer.loop.options import TrainingOptions
+from trainer.loop.processes import require_one
 from trainer.loop.task import Outcome
 from trainer.loop.training import RESULT
 
@@ -106,11 +106,7 @@ def search(
         InvalidSettings: several processes; each would make trials of its own.
         Diverged: in every trial.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InvalidSettings(
-            "--trials runs in one process. Search with one, then train with several and what was "
-            "found."
-        )
+    require_one("--trials", "Search with one, then train with several and what was found.")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options.out.mkdir(parents=True, exist_ok=True)
     with naming(options.out / "trials.db"):

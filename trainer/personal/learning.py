@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle, require_name
 from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.evaluation import ndcg
 from neuralrank.personal.inputs import HEADS
@@ -39,6 +39,7 @@ class PersonalOptions:
 
     Raises:
         InvalidSettings: a value is outside its range.
+        InvalidInput: no bundle can have that name.
     """
 
     # Newest events that are read.
@@ -54,6 +55,7 @@ class PersonalOptions:
     name: str = "personal-ranker"
 
     def __post_init__(self) -> None:
+        require_name(self.name)
         for name, low in (
             ("events", 1), ("list_size", 2 + 3), ("width", 4), ("id_events", 0), ("dev_items", 2),
             ("dev_lists", 1),
@@ -119,6 +121,11 @@ def train_personal(
         raise InvalidSettings(
             f"--method is {training.method}; the personal ranker is small, and all of it is "
             "trained: allowed is full."
+        )
+    if training.max_length:
+        raise InvalidSettings(
+            f"--max-length is {training.max_length}; the personal ranker reads vectors and no "
+            "text: leave it out."
         )
     if not behaviour.train.histories:
         raise InvalidInput(

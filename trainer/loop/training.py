@@ -24,7 +24,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, send_to_device
 from torch import Tensor, nn
 
-from neuralrank.errors import Diverged, InvalidInput
+from neuralrank.errors import Diverged, InvalidInput, Overloaded
+from neuralrank.files.exclusive import exclusive
 from neuralrank.files.whole import write_whole
 from trainer.loop.batches import generator, rows, seed_torch
 from trainer.loop.checkpoints import Checkpoints, Progress
@@ -52,13 +53,23 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
         InvalidInput: there is nothing to train on, or the folder holds another run.
         InvalidSettings, Unsupported: the options don't fit this machine, or the disk is full.
         KeyboardInterrupt: it was interrupted; the same call goes on.
+        Overloaded: another training works in the folder.
     """
     if task.examples < 1:
         raise InvalidInput("There is no example to train on. Make the dataset larger.")
     if not any(weight.requires_grad for weight in task.model.parameters()):
         raise InvalidInput("No weight of the model is trainable. Choose another --method.")
-    begun = time.perf_counter()
     accelerator = accelerator_for(options, all_weights_used=task.all_weights_used)
+    busy = Overloaded(
+        f"Another training works in {options.out}. Wait for it, stop it, or choose another --out."
+    )
+    alone = exclusive(options.out / ".lock", busy)
+    with alone if accelerator.is_main_process else nullcontext():
+        return _train(task, options, accelerator)
+
+
+def _train(task: Task, options: TrainingOptions, accelerator: Accelerator) -> Outcome:
+    begun = time.perf_counter()
     main = accelerator.is_main_process
     total = options.total_steps(task.examples)
     every = options.between_evaluations(total)

@@ -125,6 +125,15 @@ def test_matrices_decay_and_biases_do_not(options: TrainingOptions) -> None:
     assert torch.equal(task.model[1].bias, before["1.bias"])
 
 
+def test_the_loss_of_an_evaluation_is_the_mean_since_the_one_before(
+    options: TrainingOptions,
+) -> None:
+    steps = iter([1.0, 2.0, 3.0, 4.0])
+    task = line_task(loss=lambda model, batch: 0.0 * model(batch["x"]).sum() + next(steps))
+    outcome = train(task, replace(options, steps=4, every_steps=2))
+    assert [entry["loss"] for entry in outcome.history] == [1.5, 3.5]
+
+
 class Killed(Exception):
     pass
 

@@ -122,11 +122,6 @@ def train_personal(
             f"--method is {training.method}; the personal ranker is small, and all of it is "
             "trained: allowed is full."
         )
-    if training.max_length:
-        raise InvalidSettings(
-            f"--max-length is {training.max_length}; the personal ranker reads vectors and no "
-            "text: leave it out."
-        )
     if not behaviour.train.histories:
         raise InvalidInput(
             "No user of the train part did two things or more: there is nothing personal to "

@@ -354,8 +354,6 @@ def test_nothing_to_learn_from_or_to_stop_by_is_said(data: Behaviour, tmp_path: 
         replace(data, dev=Part())
     with pytest.raises(InvalidSettings, match="--method is lora"):
         train_personal(data, OPTIONS, training(tmp_path, method="lora"))
-    with pytest.raises(InvalidSettings, match="--max-length is 64; the personal ranker reads"):
-        train_personal(data, OPTIONS, training(tmp_path, max_length=64))
     with pytest.raises(InvalidSettings, match="--list-size is 3"):
         PersonalOptions(list_size=3)
     with pytest.raises(InvalidInput, match="--name is 'My Shop'; allowed are"):

@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neuralrank.bundles.onnx_references import external_locations
-from neuralrank.errors import InvalidBundle
+from neuralrank.errors import InvalidBundle, InvalidInput
 from neuralrank.validation import first_problem
 
 __all__ = [
     "Bundle", "Calibration", "Golden", "ImageInputs", "Kind", "Manifest", "PersonalInputs",
-    "calibrated", "most_languages_first", "parse_ref", "write_bundle",
+    "calibrated", "most_languages_first", "parse_ref", "require_name", "write_bundle",
 ]  # fmt: skip
 
 MANIFEST = "manifest.json"
@@ -48,6 +48,7 @@ _HASH_DIGITS = 12
 _MANIFEST_BYTES: Final = 2**20
 _TOKENIZER_BYTES: Final = 128 * 2**20
 _BUNDLE_BYTES: Final = 16 * 2**30
+_NAME: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 # Formats that are read by running what they hold. Nothing here reads them; a bundle has none.
 _PICKLES: Final = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"})
@@ -183,7 +184,7 @@ class Manifest(_Model):
     """What a bundle says of itself."""
 
     format: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=_NAME)]
     kind: Kind
     # BCP 47 primary subtags; empty means any.
     languages: Annotated[tuple[_Language, ...], Field(max_length=256)] = ()
@@ -424,6 +425,20 @@ def write_bundle(path: Path, fields: Mapping[str, Any]) -> Bundle:
     _check_names(manifest, "Manifest")
     (path / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n")
     return Bundle.open(path)
+
+
+def require_name(name: str) -> None:
+    """Sees that a bundle can have the name that somebody gave, before the work that makes one; ""
+    is none given.
+
+    Raises:
+        InvalidInput: it can't.
+    """
+    if name and not re.fullmatch(_NAME, name):
+        raise InvalidInput(
+            f"--name is {name!r}; allowed are up to 64 of a to z, 0 to 9, dot, minus and "
+            "underscore, the first of them a letter or a digit."
+        )
 
 
 def parse_ref(ref: str) -> tuple[str, str]:

@@ -224,11 +224,16 @@ class Registry:
 
         Returns:
             The bundle in the registry.
+
+        Raises:
+            InvalidInput: bundles of its name are of another kind, of which one would leave service
+                for it.
         """
         name = bundle.manifest.name
         target = f"{self._root}/{name}/{bundle.hash}"
         self._fs.invalidate_cache()
         if (held := self._held(bundle)) is None:
+            self._require_kind(bundle)
             known = self._fs.exists(f"{target}/{MANIFEST}")
             with self._filling(bundle, target) as folder:
                 for file in bundle.manifest.files:
@@ -378,6 +383,17 @@ class Registry:
         if held or state.serving:  # what was removed may have left a state behind
             self._write(name, InService(serving=NONE if held else ""))
         return held
+
+    def _require_kind(self, bundle: Bundle) -> None:
+        name, kind = bundle.manifest.name, bundle.manifest.kind
+        there = (f"{name}@{entry.hash}" for entry in self.published(name))
+        kinds = {self.manifest(ref).kind for ref in there}
+        if kinds and kind not in kinds:
+            raise InvalidInput(
+                f"{bundle.ref} is of kind {kind}, and what the registry {self.url} has under the "
+                f"name {name!r} is of kind {' and '.join(sorted(kinds))}; one name has bundles of "
+                "one kind. Give it another name with --name, or remove those first."
+            )
 
     def _write(self, name: str, state: InService) -> None:
         # Sidecars of before 2026-11-30 know none.

@@ -4,6 +4,7 @@ add_defaults    the models that `neuralrank up` serves
 add             one model, from `package:NAME`, `hub:ORG/NAME` or a local folder
 checkpoint      the weights of such a source, to be trained further
 measured        a bundle from a graph and a tokenizer, with calibration and golden outputs
+primary_subtags tags of languages as a manifest has them
 """
 
 from neuralrank.models.add import (
@@ -12,6 +13,7 @@ from neuralrank.models.add import (
     add_defaults,
     checkpoint,
     measured,
+    primary_subtags,
 )
 from neuralrank.models.checkpoint import Checkpoint
 
@@ -22,4 +24,5 @@ __all__ = [
     "add_defaults",
     "checkpoint",
     "measured",
+    "primary_subtags",
 ]

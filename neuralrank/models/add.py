@@ -10,7 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from neuralrank.bundles.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, write_bundle
+from neuralrank.bundles.bundle import (
+    MANIFEST,
+    MODEL,
+    TOKENIZER,
+    Bundle,
+    require_name,
+    write_bundle,
+)
 from neuralrank.bundles.registry import Registry
 from neuralrank.encoders.cross_encoder import CrossEncoder
 from neuralrank.encoders.encoder import Encoder
@@ -50,6 +57,7 @@ __all__ = [
     "add_defaults",
     "checkpoint",
     "measured",
+    "primary_subtags",
 ]
 
 Progress = Callable[[str], None]
@@ -163,11 +171,12 @@ def add(
                 "--kind, --languages, --max-tokens, --query-prefix, --passage-prefix and --pooling."
             )
         return _published(registry, Bundle.open(Path(source)), progress)
+    require_name(name)
     with _made(
         source,
         name=name,
         kind=kind,
-        languages=_primary(languages),
+        languages=primary_subtags(languages),
         precision=precision,
         max_tokens=max_tokens,
         encoder=encoder,
@@ -412,8 +421,12 @@ def _from_hub(repository: str, work: Path, progress: Progress) -> Path:
         raise InvalidInput(f"{repository!r} is not an id of the hub (ORG/NAME): {error}") from error
 
 
-def _primary(languages: tuple[str, ...]) -> tuple[str, ...]:
-    """The primary subtags of BCP 47 tags, each once: "zh-CN" is "zh"."""
+def primary_subtags(languages: tuple[str, ...]) -> tuple[str, ...]:
+    """The primary subtags of BCP 47 tags, each once: "zh-CN" is "zh".
+
+    Raises:
+        InvalidInput: one is no such tag.
+    """
     found = [language.strip().lower().partition("-")[0] for language in languages]
     for language, given in zip(found, languages, strict=True):
         if not _SUBTAG.fullmatch(language):
@@ -425,7 +438,8 @@ def _primary(languages: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _slug(text: str) -> str:
-    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in text.rpartition("/")[2].lower())
+    lower = text.rpartition("/")[2].lower()
+    kept = "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "-" for c in lower)
     return kept.strip("._-")[:64] or "model"
 
 

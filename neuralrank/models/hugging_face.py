@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from neuralrank.errors import InvalidInput
@@ -153,6 +154,11 @@ def _unreadable(folder: Path, config: dict[str, Any]) -> str:
             f"{folder}: activation {config['hidden_act']!r}; only gelu can be read. Export the "
             "model to ONNX (for example by optimum) and add that folder."
         )
+    if (positions := config.get("position_embedding_type") or "absolute") != "absolute":
+        return (
+            f"{folder}: position_embedding_type {positions!r}; only absolute can be read. Export "
+            "the model to ONNX (for example by optimum) and add that folder."
+        )
     return ""
 
 
@@ -160,7 +166,14 @@ def _from_weights(folder: Path, config: dict[str, Any]) -> tuple[Weights, BertCo
     if why := _unreadable(folder, config):
         raise InvalidInput(why)
     family = config["model_type"]
-    weights = load_file(folder / "model.safetensors")
+    file = folder / "model.safetensors"
+    try:
+        weights = load_file(file)
+    except SafetensorError as error:
+        raise InvalidInput(
+            f"{file} can't be read ({error}): it is damaged, cut short, or not the weights "
+            "themselves but what git keeps in their place (`git lfs pull` fetches them)."
+        ) from error
     named: Weights = {
         name.removeprefix(_FAMILIES[family]): np.asarray(value, np.float32)
         for name, value in weights.items()
@@ -175,12 +188,23 @@ def _from_weights(folder: Path, config: dict[str, Any]) -> tuple[Weights, BertCo
             for key, value in named.items()
         }
     sizes = BertConfig(
-        layers=int(config["num_hidden_layers"]),
-        heads=int(config["num_attention_heads"]),
+        layers=_whole(folder, config, "num_hidden_layers"),
+        heads=_whole(folder, config, "num_attention_heads"),
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
         first_position=_first_position(config),
     )
     return named, sizes
+
+
+def _whole(folder: Path, config: dict[str, Any], name: str) -> int:
+    """A number that the shapes of the weights do not tell."""
+    found = config.get(name)
+    if not isinstance(found, int) or found < 1:
+        raise InvalidInput(
+            f"{folder / 'config.json'}: {name} is {found!r}; it must be a whole number of 1 or "
+            "more. Save the model anew with `save_pretrained`."
+        )
+    return found
 
 
 def _from_graph(path: Path) -> onnx.ModelProto:
@@ -307,6 +331,13 @@ def read_json(path: Path, default: Any = None) -> Any:
             raise InvalidInput(f"{path} is missing: the folder is not one of Hugging Face's.")
         return default
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_text())
+    except ValueError as error:  # or no UTF-8
         raise InvalidInput(f"{path} is not JSON: {error}.") from error
+    wanted = dict if default is None else type(default)
+    if not isinstance(found, wanted):
+        raise InvalidInput(
+            f"{path} holds {json.dumps(found)[:40]}; it must hold "
+            f"{'a list' if wanted is list else 'an object'}, as whoever saves a model writes it."
+        )
+    return found

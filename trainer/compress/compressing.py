@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle
+from neuralrank.bundles.bundle import MODEL, TOKENIZER, Bundle, require_name
 from neuralrank.bundles.registry import Registry
 from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.files.whole import whole_folder
@@ -30,6 +30,7 @@ from trainer.compress.pruning import Kept, choose, cut, kept_layers, silence
 from trainer.compress.quantize import Feeds, dynamic_int8, static_int8
 from trainer.dataset import Dataset
 from trainer.loop import TrainingOptions
+from trainer.loop.processes import require_one
 from trainer.loop.trials import Found
 from trainer.text import Reader, TextModel, read_source, sizes_of, weights_of
 from trainer.text.judged import Floats, Judged
@@ -53,7 +54,7 @@ class CompressOptions:
     """What stays of the model.
 
     Raises:
-        InvalidInput: a share is not above 0 and at most 1.
+        InvalidInput: a share is not above 0 and at most 1, or no bundle can have that name.
     """
 
     # Layers; 0: all.
@@ -65,6 +66,7 @@ class CompressOptions:
     name: str = ""
 
     def __post_init__(self) -> None:
+        require_name(self.name)
         for flag, share in (("heads", self.heads), ("intermediate", self.intermediate)):
             if not 0 < share <= 1:
                 raise InvalidInput(f"--{flag} is {share}; allowed is above 0 to 1.")
@@ -102,11 +104,12 @@ def compress(
         trials: so many distillations with other learning rates; the best one counts.
 
     Raises:
-        InvalidSettings: a method of training that zeros would not outlive.
+        InvalidSettings: a method of training that zeros would not outlive, or several processes.
         InvalidInput: the source is no cross-encoder, or has fewer layers; or what `train_reranker`
             raises.
         InvalidBundle: a step's model can't be run, or computes something else than it should.
     """
+    require_one("Compression", "Start it without torchrun or accelerate.")
     if training.method not in _METHODS:
         raise InvalidSettings(
             f"--method is {training.method}; allowed for compression is {' or '.join(_METHODS)}. "
@@ -134,8 +137,7 @@ def compress(
     progress("distilling")
     settings = RerankerOptions(loss="margin-mse", name=variants.name, precision="fp32")
     taught = train_reranker(dataset, silent, settings, training, teacher=source, trials=trials)
-    if taught.bundle is None:
-        raise InvalidInput("Compression is one process; start it without torchrun.")
+    assert taught.bundle is not None  # this is the main process
     learnt = read_source(str(training.out), Registry(str(training.out)))
     whole = variants.write("fp32", _cut(learnt, kept), "fp32")
     bench.same(taught.bundle, whole)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from accelerate import PartialState
 
-from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle, require_name
 from neuralrank.errors import InvalidSettings
 from neuralrank.models import Checkpoint
 from neuralrank.models.bert import Head, Precision
@@ -38,6 +38,7 @@ class EncoderOptions:
 
     Raises:
         InvalidSettings: a value is outside its range; the message names it.
+        InvalidInput: no bundle can have that name.
     """
 
     temperature: float = 0.05
@@ -53,6 +54,7 @@ class EncoderOptions:
     precision: Precision = "int8"
 
     def __post_init__(self) -> None:
+        require_name(self.name)
         if not self.temperature > 0:
             raise InvalidSettings(f"--temperature is {self.temperature}; allowed is above 0.")
         if min(self.dimensions, default=1) < 1:
@@ -103,10 +105,10 @@ def train_encoder(
     dimensions = _dimensions(options, int(checkpoint.weights[_WORDS].shape[1]))
     examples = Examples.of(data, "train", options.positive_from)
     dev = Search.of(data, "dev", options.dev_items)
-    if not dev.query_texts:
+    if not any(grade for grades in dev.qrels.values() for grade in grades.values()):
         raise InvalidSettings(
-            "The dataset's part dev has no example: there is nothing to stop by. Make it with "
-            "`neuralrank train dataset` from more data."
+            "No example of the dataset's part dev is relevant: there is nothing to stop by. Make "
+            "it with `neuralrank train dataset` from more data, or a larger dev part."
         )
     if training.method == "full" and not training.learning_rate:
         training = replace(training, learning_rate=_RATE)

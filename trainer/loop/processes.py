@@ -1,6 +1,8 @@
 """The processes and the hardware of a training: one process, or several by `torchrun` or
 `accelerate launch`."""
 
+import os
+
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, PartialState
@@ -8,7 +10,18 @@ from accelerate.state import AcceleratorState, PartialState
 from neuralrank.errors import InvalidSettings, Unsupported
 from trainer.loop.options import TrainingOptions
 
-__all__ = ["accelerator_for", "processes"]
+__all__ = ["accelerator_for", "processes", "require_one"]
+
+
+def require_one(what: str, instead: str) -> None:
+    """Sees that nobody started several processes for what one does.
+
+    Raises:
+        InvalidSettings: somebody did.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1:
+        raise InvalidSettings(f"{what} runs in one process, and {count} were started. {instead}")
 
 
 def processes() -> PartialState:

@@ -24,7 +24,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, send_to_device
 from torch import Tensor, nn
 
-from neuralrank.errors import Diverged, InvalidInput
+from neuralrank.errors import Diverged, InvalidInput, Overloaded
+from neuralrank.files.exclusive import exclusive
 from neuralrank.files.whole import write_whole
 from trainer.loop.batches import generator, rows, seed_torch
 from trainer.loop.checkpoints import Checkpoints, Progress
@@ -52,13 +53,23 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
         InvalidInput: there is nothing to train on, or the folder holds another run.
         InvalidSettings, Unsupported: the options don't fit this machine, or the disk is full.
         KeyboardInterrupt: it was interrupted; the same call goes on.
+        Overloaded: another training works in the folder.
     """
     if task.examples < 1:
         raise InvalidInput("There is no example to train on. Make the dataset larger.")
     if not any(weight.requires_grad for weight in task.model.parameters()):
         raise InvalidInput("No weight of the model is trainable. Choose another --method.")
-    begun = time.perf_counter()
     accelerator = accelerator_for(options, all_weights_used=task.all_weights_used)
+    busy = Overloaded(
+        f"Another training works in {options.out}. Wait for it, stop it, or choose another --out."
+    )
+    alone = exclusive(options.out / ".lock", busy)
+    with alone if accelerator.is_main_process else nullcontext():
+        return _train(task, options, accelerator)
+
+
+def _train(task: Task, options: TrainingOptions, accelerator: Accelerator) -> Outcome:
+    begun = time.perf_counter()
     main = accelerator.is_main_process
     total = options.total_steps(task.examples)
     every = options.between_evaluations(total)
@@ -83,7 +94,7 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
         accelerator.wait_for_everyone()
 
     def evaluate() -> None:
-        metrics = loop.evaluate()
+        metrics = loop.evaluate(progress.step)
         mean = sum(progress.losses) / len(progress.losses)
         entry = {"step": progress.step, "loss": mean, **metrics}
         progress.losses.clear()
@@ -101,7 +112,7 @@ def train(task: Task, options: TrainingOptions) -> Outcome:
         _interrupts() as interrupted,
     ):
         if not progress.before:
-            progress.before = loop.evaluate()
+            progress.before = loop.evaluate(0)
             log(0, _named("dev", progress.before))
         while progress.step < total and not early():
             loss, numbers, stop = loop.step(progress.step, interrupted.is_set())
@@ -187,11 +198,12 @@ class _Loop:
         numbers = {"learning_rate": rate, "gradient_norm": norm}
         return sum(means) / len(means), numbers, stop > 0
 
-    def evaluate(self) -> dict[str, float]:
-        """The task's metrics, computed by the main process; the others learn the one that counts.
+    def evaluate(self, step: int) -> dict[str, float]:
+        """The task's metrics after so many steps, computed by the main process; the others learn
+        the one that counts.
 
         Raises:
-            InvalidInput: that one is not a number.
+            InvalidInput: that one is not a number; `Diverged` after the first step.
         """
         metrics: dict[str, float] = {}
         if self.accelerator.is_main_process:
@@ -204,7 +216,7 @@ class _Loop:
             value = torch.tensor(metrics.get(self.task.metric, 0.0), dtype=torch.float64)
             metrics[self.task.metric] = float(broadcast(value.to(self.accelerator.device)))
         if not math.isfinite(metrics[self.task.metric]):
-            raise InvalidInput(
+            raise (Diverged if step else InvalidInput)(
                 f"{self.task.metric} on the dev part is {metrics[self.task.metric]}: there is "
                 "nothing to stop by. Is the dev part empty, or did the weights diverge? Look at "
                 "the logs, or lower --learning-rate."

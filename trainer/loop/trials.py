@@ -6,7 +6,6 @@ is its tree-structured Parzen estimator.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any, TypeVar
 
 import optuna
 
-from neuralrank.errors import Diverged, InvalidInput, InvalidSettings
+from neuralrank.errors import Diverged, InvalidInput
 from neuralrank.files.full_disk import naming
 from neuralrank.files.whole import write_whole
 from trainer.loop.options import TrainingOptions
+from trainer.loop.processes import require_one
 from trainer.loop.task import Outcome
 from trainer.loop.training import RESULT
 
@@ -106,11 +106,7 @@ def search(
         InvalidSettings: several processes; each would make trials of its own.
         Diverged: in every trial.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InvalidSettings(
-            "--trials runs in one process. Search with one, then train with several and what was "
-            "found."
-        )
+    require_one("--trials", "Search with one, then train with several and what was found.")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options.out.mkdir(parents=True, exist_ok=True)
     with naming(options.out / "trials.db"):
@@ -139,7 +135,8 @@ def search(
     if not study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
         raise Diverged(f"All {trials} trials diverged. Give a lower --learning-rate.")
     return Found(
-        _options(options, study.best_params),
+        # Where it was made with fewer steps, it is not trained further than it was measured.
+        _as_made(options, study.best_trial) or _options(options, study.best_params),
         metric,
         _trial(options, study.best_trial),
         tuple(_trial(options, trial) for trial in _tried(study)),
@@ -159,19 +156,26 @@ def _same_task(
     could not be gone on with. Whether it is the same, a finished trial tells that is opened again:
     with its own options, so that nothing is left to be trained."""
     for trial in known:
-        opened = _options(options, trial.params)
         if trial.state != optuna.trial.TrialState.COMPLETE:
             continue
-        try:
-            found = json.loads((opened.out / "options.json").read_text())["options"]
-            opened = TrainingOptions(**{**found, **options.fixed(), "out": opened.out})
-        except (OSError, ValueError, KeyError, TypeError):  # deleted, or of another version
+        if (opened := _as_made(options, trial)) is None:
             continue
         try:
             run(opened)
         except InvalidInput as error:
             raise InvalidInput(f"{options.out} holds trials of something else. {error}") from error
         return
+
+
+def _as_made(options: TrainingOptions, trial: Any) -> TrainingOptions | None:
+    """What a trial was trained with, which another call may have had other steps for; None where
+    its folder does not say it: it is deleted, or of another version."""
+    out = _options(options, trial.params).out
+    try:
+        found = json.loads((out / "options.json").read_text())["options"]
+        return TrainingOptions(**{**found, **options.fixed(), "out": out})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _tried(study: Any) -> list[Any]:

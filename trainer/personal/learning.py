@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle, require_name
 from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.evaluation import ndcg
 from neuralrank.personal.inputs import HEADS
@@ -39,6 +39,7 @@ class PersonalOptions:
 
     Raises:
         InvalidSettings: a value is outside its range.
+        InvalidInput: no bundle can have that name.
     """
 
     # Newest events that are read.
@@ -54,6 +55,7 @@ class PersonalOptions:
     name: str = "personal-ranker"
 
     def __post_init__(self) -> None:
+        require_name(self.name)
         for name, low in (
             ("events", 1), ("list_size", 2 + 3), ("width", 4), ("id_events", 0), ("dev_items", 2),
             ("dev_lists", 1),

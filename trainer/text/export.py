@@ -22,6 +22,8 @@ from neuralrank.files.whole import whole_folder
 from neuralrank.models import measured
 from neuralrank.models.bert import Precision, write_bert
 from neuralrank.onnx_file import write_onnx
+from neuralrank.text.cleaning import clean
+from neuralrank.text.exclusions import as_read
 from trainer.text.model import TextModel, sizes_of, weights_of
 from trainer.text.reading import Reader
 from trainer.text.scoring import encode, score_pairs
@@ -73,14 +75,15 @@ def export(
         model: with whatever small weights it was trained with merged in.
         tokenizer: `tokenizer.json`.
         fields: the manifest's name, languages, max_tokens, parent, metrics and so on.
-        sample: (query, text) pairs on which it is compared with torch; an encoder's are compared
-            as the texts that they are.
+        sample: (query, text) pairs on which it is compared with torch, in the normal form that
+            models are given where they serve; an encoder's are compared as the texts that they are.
 
     Raises:
         InvalidBundle: the runtime can't load it, or it does not compute what torch does.
         OSError: such as from a full disk.
     """
     reader = Reader(tokenizer, int(fields["max_tokens"]))
+    sample = [(as_read(query), clean(text)) for query, text in sample]
     wanted = _torch(model, reader, sample, fields)
     with whole_folder(folder) as unfinished:
         made = _write(model, tokenizer, unfinished, fields, "fp32")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuralrank.bundles.bundle import Bundle
+from neuralrank.bundles.bundle import Bundle, require_name
 from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.models import Checkpoint
 from neuralrank.models.bert import Precision
@@ -39,6 +39,7 @@ class RerankerOptions:
 
     Raises:
         InvalidSettings: a value is outside its range.
+        InvalidInput: no bundle can have that name.
     """
 
     loss: Loss = "bce"
@@ -53,6 +54,7 @@ class RerankerOptions:
     precision: Precision = "int8"
 
     def __post_init__(self) -> None:
+        require_name(self.name)
         if self.loss not in get_args(Loss):
             raise InvalidSettings(
                 f"--loss is {self.loss!r}; allowed is {', '.join(get_args(Loss))}."
@@ -137,11 +139,7 @@ def train_reranker(
 def _name(source: Checkpoint) -> str:
     """A name holds bundles of one kind only."""
     name = str(source.fields.get("name", "reranker"))
-    return (
-        name
-        if source.fields.get("kind", "cross_encoder") == "cross_encoder"
-        else (f"{name}-reranker"[:64])
-    )
+    return name if source.head == "score" else f"{name[:55]}-reranker"
 
 
 @dataclass(frozen=True, eq=False)

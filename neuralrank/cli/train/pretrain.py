@@ -14,7 +14,7 @@ from neuralrank.cli.train import train
 from neuralrank.cli.train.options import Trials, training_flags
 from neuralrank.cli.train.outcome import searched, show_trials
 from neuralrank.console import plain_console
-from neuralrank.errors import InvalidInput
+from neuralrank.errors import InvalidInput, InvalidSettings
 from neuralrank.files.zipped import read
 
 if TYPE_CHECKING:
@@ -58,11 +58,16 @@ def pretrain(
         ),
     ] = "",
     vocabulary: Annotated[
-        int, typer.Option(min=100, help="Tokens of a new model, at most.")
-    ] = 16_000,
-    layers: Annotated[int, typer.Option(min=1, help="Of a new model.")] = 4,
-    hidden: Annotated[int, typer.Option(min=8, help="Width of a new model.")] = 256,
-    heads: Annotated[int, typer.Option(min=1, help="Attention heads of a new model.")] = 4,
+        int | None,
+        typer.Option(min=100, help="Tokens of a new model, at most. Default: 16,000."),
+    ] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Of a new model. Default: 4.")] = None,
+    hidden: Annotated[
+        int | None, typer.Option(min=8, help="Width of a new model. Default: 256.")
+    ] = None,
+    heads: Annotated[
+        int | None, typer.Option(min=1, help="Attention heads of a new model. Default: 4.")
+    ] = None,
     trials: Trials = 0,
     registry: RegistryUrl = None,
     as_json: Json = False,
@@ -83,15 +88,26 @@ def pretrain(
     from trainer.pretrain.tokenizer import train_tokenizer
     from trainer.text import read_source
 
+    sizes = {"vocabulary": vocabulary, "layers": layers, "hidden": hidden, "heads": heads}
+    given = [f"--{name}" for name, value in sizes.items() if value is not None]
+    if source and given:
+        raise InvalidSettings(
+            f"{' and '.join(given)} with --from {source}: these are of a new model, and what is "
+            "gone on with has sizes of its own. Leave them out, or leave out --from."
+        )
     out = plain_console(stderr=True)
     corpus = split_off(_texts(catalogue or [], queries, dataset), training.seed)
     if source:
         found = open_registry(registry)
         start = with_mask(read_source(source, found, lambda what: out.print(what, style="dim")))
     else:
-        tokenizer = train_tokenizer(corpus.texts(), vocabulary)
+        tokenizer = train_tokenizer(corpus.texts(), vocabulary or 16_000)
         start = from_scratch(
-            tokenizer, layers=layers, hidden=hidden, heads=heads, seed=training.seed
+            tokenizer,
+            layers=layers or 4,
+            hidden=hidden or 256,
+            heads=heads or 4,
+            seed=training.seed,
         )
     done = run_pretraining(start, corpus, training, new=not source, trials=trials)
     if done is None:

@@ -71,6 +71,7 @@ def reranker(
     of the dev part rises no more, and takes the best checkpoint. The bundle is compared with what
     was trained before it is published. Interrupted? The same command goes on.
     """
+    from neuralrank.models import primary_subtags
     from trainer.dataset import Dataset
     from trainer.text import read_source
     from trainer.text.reranker import RerankerOptions, train_reranker
@@ -80,7 +81,7 @@ def reranker(
         list_size=list_size,
         dev_queries=dev_queries,
         name=name,
-        languages=tuple(part.strip() for part in languages.split(",") if part.strip()),
+        languages=primary_subtags(tuple(part for part in languages.split(",") if part.strip())),
         precision=bundle_precision,  # type: ignore[arg-type]  # checked there
     )
     found = open_registry(registry)

@@ -492,6 +492,18 @@ def test_what_serves_of_a_kind_is_one_bundle_of_each_name(tmp_path: Path) -> Non
     assert list(registry.serving("encoder")) == [later.ref, other.ref]
 
 
+@pytest.mark.parametrize("candidate", [False, True])
+def test_a_name_has_bundles_of_one_kind(tmp_path: Path, candidate: bool) -> None:
+    """An encoder of the same name took the cross-encoder out of service, without a word."""
+    registry = Registry(str(tmp_path / "registry"))
+    served = registry.publish(tiny_bundle(tmp_path / "one", "cross_encoder", name="shop"))
+    other = tiny_bundle(tmp_path / "two", "encoder", name="shop")
+    with pytest.raises(InvalidInput, match=r"is of kind encoder.*is of kind cross_encoder; one"):
+        registry.publish(other, candidate=candidate)
+    assert registry.refs() == [served.ref]
+    assert list(registry.serving("cross_encoder")) == [served.ref]
+
+
 def test_of_encoders_the_one_that_knows_most_languages_answers_who_names_none(
     registry: Registry, tmp_path: Path
 ) -> None:

@@ -75,6 +75,15 @@ def test_an_encoder_folder_becomes_a_bundle(tmp_path: Path, registry: Registry) 
     )
 
 
+def test_a_folder_in_any_script_gives_a_name_that_bundles_can_have(
+    tmp_path: Path, registry: Registry
+) -> None:
+    for folder, name in (("模型", "model"), ("Café Modèle", "caf--mod-le")):
+        assert add(registry, str(bert_folder(tmp_path / folder))).manifest.name == name
+    with pytest.raises(InvalidInput, match="--name is '模型'; allowed are up to 64 of a to z"):
+        add(registry, str(tmp_path / "模型"), name="模型")
+
+
 def test_a_classification_folder_becomes_a_cross_encoder(
     tmp_path: Path, registry: Registry
 ) -> None:
@@ -425,6 +434,20 @@ def test_a_roberta_cross_encoder_is_read(
         (
             lambda f: (f / "modules.json").write_text('[{"type": "st.models.Dense"}]'),
             "only Transformer, Pooling, Normalize",
+        ),
+        (lambda f: (f / "config.json").write_text("[]"), r"holds \[\]; it must hold an object"),
+        (lambda f: (f / "modules.json").write_text("{}"), r"holds {}; it must hold a list"),
+        (
+            lambda f: (f / "config.json").write_text('{"model_type": "bert"}'),
+            "num_hidden_layers is None; it must be a whole number",
+        ),
+        (
+            lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com\n"),
+            r"model\.safetensors can't be read.*git lfs pull",
+        ),
+        (
+            lambda f: bert_folder(f, position_embedding_type="relative_key"),
+            "position_embedding_type 'relative_key'; only absolute can be read. Export",
         ),
     ],
 )

@@ -234,6 +234,16 @@ def test_adapters_leave_what_was_pruned_silent(tmp_path: Path) -> None:
     assert len(made.rows) == 7
 
 
+def test_several_processes_are_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them wrote the variants, and when one had published its bundle the others failed."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InvalidSettings, match="Compression runs in one process, and 2 were"):
+        compress(tiny_dataset(), tiny_checkpoint(), CompressOptions(), options(tmp_path))
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
 def test_methods_that_zeros_do_not_outlive_are_refused(tmp_path: Path, method: Any) -> None:
     with pytest.raises(InvalidSettings, match=f"--method is {method}; allowed .* full or adapters"):

@@ -15,7 +15,7 @@ from neuralrank.models import Checkpoint
 from tests.unit.trainer.encoder.shop import shop
 from tests.unit.trainer.interrupts import interrupt_at
 from tests.unit.trainer.text.conftest import tiny_checkpoint
-from trainer.dataset import QUERIES, Window
+from trainer.dataset import EXAMPLES, QUERIES, Window
 from trainer.encoder import EncoderOptions, Trained, train_encoder
 from trainer.encoder.examples import Examples
 from trainer.encoder.search import Search, measured
@@ -168,6 +168,17 @@ def test_options_that_do_not_fit_are_said(
 ) -> None:
     with pytest.raises(InvalidSettings, match=words):
         run(EncoderOptions(**options), training(tmp_path))
+
+
+def test_a_dev_part_without_a_right_item_is_nothing_to_stop_by(tmp_path: Path) -> None:
+    """Every measurement was 0, and the first checkpoint became a candidate."""
+    data = shop()
+    rows = data.examples.to_pylist()
+    wrong = [row | {"label": 0.0} if row["split"] == "dev" else row for row in rows]
+    data = replace(data, examples=pa.Table.from_pylist(wrong, EXAMPLES))
+    with pytest.raises(InvalidSettings, match=r"No example .* dev is relevant: there is nothing"):
+        train_encoder(data, checkpoint(), OPTIONS, training(tmp_path))
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_run_goes_on_only_for_the_same_loss_and_measurement(trained: Trained) -> None:

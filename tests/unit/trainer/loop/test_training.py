@@ -16,7 +16,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from neuralrank.errors import InvalidInput, InvalidSettings, Unsupported  # noqa: E402
+from neuralrank.errors import (  # noqa: E402
+    InvalidInput,
+    InvalidSettings,
+    Overloaded,
+    Unsupported,
+)
 from tests.unit.room import room_for  # noqa: E402
 from tests.unit.trainer.loop.conftest import EXAMPLES, line_task  # noqa: E402
 from trainer.loop import TrainingOptions, train  # noqa: E402
@@ -78,6 +83,55 @@ def test_accumulated_batches_are_one_large_batch(options: TrainingOptions) -> No
         assert outcome.best["quality"] == pytest.approx(results[0][0].best["quality"], abs=1e-6)
         for name, tensor in found.items():
             assert torch.allclose(tensor, results[0][1][name], atol=1e-6)
+
+
+class Noting:
+    """Notes the gradients of each step."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.gradients: list[Any] = []
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, _: Any) -> None:
+        pass
+
+    def after_step(self, _: int) -> None:
+        self.gradients.append(self._model[1].weight.grad.clone())
+
+
+def test_gradients_of_accumulated_batches_are_their_mean(options: TrainingOptions) -> None:
+    """The optimiser hides their length, clipping and the log do not."""
+    found = []
+    for batch_size, accumulate in ((8, 1), (2, 4)):
+        task = line_task(lambda batch, chosen: {"x": torch.ones(len(chosen), 3), "y": batch["y"]})
+        task.model[0].p = 0.0
+        noting = Noting(task.model)
+        out = options.out / str(accumulate)
+        chosen = replace(options, out=out, batch_size=batch_size, accumulate=accumulate, clip=0.0)
+        train(replace(task, extra=noting), chosen)
+        found.append(torch.stack(noting.gradients))
+    assert torch.allclose(found[0], found[1], atol=1e-5)
+
+
+def test_matrices_decay_and_biases_do_not(options: TrainingOptions) -> None:
+    task = line_task(loss=lambda model, batch: 0.0 * model(batch["x"]).sum())
+    before = weights(task)
+    steady = replace(options, steps=1, warmup=0.0, learning_rate=0.5, weight_decay=0.1)
+    train(task, steady)
+    assert torch.allclose(task.model[1].weight, 0.95 * before["1.weight"])
+    assert torch.equal(task.model[1].bias, before["1.bias"])
+
+
+def test_the_loss_of_an_evaluation_is_the_mean_since_the_one_before(
+    options: TrainingOptions,
+) -> None:
+    steps = iter([1.0, 2.0, 3.0, 4.0])
+    task = line_task(loss=lambda model, batch: 0.0 * model(batch["x"]).sum() + next(steps))
+    outcome = train(task, replace(options, steps=4, every_steps=2))
+    assert [entry["loss"] for entry in outcome.history] == [1.5, 3.5]
 
 
 class Killed(Exception):
@@ -247,6 +301,19 @@ def test_another_run_in_the_folder_is_not_overwritten(options: TrainingOptions) 
         train(line_task(), replace(options, batch_size=4))
 
 
+def test_two_trainings_in_one_folder_are_refused(options: TrainingOptions) -> None:
+    """Each deleted what the other was writing, and one ended with a traceback."""
+
+    def meanwhile(batch: Any, _: Any) -> Any:
+        with pytest.raises(Overloaded, match=r"Another training works in .*choose another --out"):
+            train(line_task(), options)
+        return batch
+
+    outcome = train(line_task(meanwhile), replace(options, steps=2))
+    assert outcome.steps == 2
+    assert train(line_task(), options).steps == 20  # it is free again
+
+
 def test_a_damaged_checkpoint_is_named(options: TrainingOptions) -> None:
     train(line_task(), options)
     file = options.out / "checkpoints/step-00000020/model.safetensors"
@@ -257,8 +324,8 @@ def test_a_damaged_checkpoint_is_named(options: TrainingOptions) -> None:
 
 def test_no_pickle_is_written(options: TrainingOptions) -> None:
     train(line_task(), options)
-    kinds = {path.suffix for path in options.out.rglob("*") if path.is_file()}
-    assert kinds == {".json", ".safetensors"}
+    kinds = {path.suffix or path.name for path in options.out.rglob("*") if path.is_file()}
+    assert kinds == {".json", ".safetensors", ".lock"}
 
 
 def test_a_full_disk_is_a_clear_error_and_keeps_the_last_checkpoint(

@@ -54,6 +54,40 @@ def test_to_see_that_it_is_the_same_no_trial_is_trained_further(options: Trainin
     assert json.loads(first.read_text())["steps"] == options.steps
 
 
+def test_the_best_trial_is_not_trained_further_than_it_was_measured(
+    options: TrainingOptions,
+) -> None:
+    """The result was of more steps than the value that the table has for it."""
+
+    def fit(each: TrainingOptions) -> tuple[str, Outcome]:
+        return each.out.name, running()(each)
+
+    _, first, _ = fitted(replace(options, steps=4, every_steps=2), 1, fit, "quality")
+    poor = replace(options, steps=8, every_steps=2, learning_rate=1e-9)
+    _, again, found = fitted(poor, 2, fit, "quality")
+    assert found is not None
+    assert found.best.value == again.best["quality"] == first.best["quality"]
+    assert again.steps == first.steps == 4
+
+
+def test_a_trial_whose_weights_can_not_be_measured_is_left_out(options: TrainingOptions) -> None:
+    """The search ended there, and the same command tried the same again, for ever."""
+    begun: list[Path] = []
+
+    def fit(each: TrainingOptions) -> tuple[str, Outcome]:
+        begun.append(each.out)
+        task = line_task()
+        grown = {"quality": float("inf")}
+        evaluate = task.evaluate
+        calls = iter([evaluate, lambda _: grown]) if len(begun) == 1 else None
+        broken = replace(task, evaluate=lambda model: next(calls)(model)) if calls else task
+        return each.out.name, train(broken, each)
+
+    _, _, found = fitted(options, 2, fit, "quality")
+    assert found is not None
+    assert [trial.value is None for trial in found.trials] == [True, False]
+
+
 def test_what_all_trials_came_to_is_one_file(options: TrainingOptions) -> None:
     """It had to be put together from the folders of the trials, whose names say nothing."""
     made_so_far: list[Path] = []

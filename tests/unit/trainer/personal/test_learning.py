@@ -356,6 +356,8 @@ def test_nothing_to_learn_from_or_to_stop_by_is_said(data: Behaviour, tmp_path: 
         train_personal(data, OPTIONS, training(tmp_path, method="lora"))
     with pytest.raises(InvalidSettings, match="--list-size is 3"):
         PersonalOptions(list_size=3)
+    with pytest.raises(InvalidInput, match="--name is 'My Shop'; allowed are"):
+        PersonalOptions(name="My Shop")
 
 
 def test_items_that_few_have_touched_get_no_id(data: Behaviour) -> None:

@@ -70,13 +70,19 @@ def test_a_new_model_is_made_of_catalogue_queries_and_dataset_and_goes_on(
             InvalidInput,
             "package:neuralrank has marks on words that both texts have; pretraining writes a",
         ),
+        (
+            ["--from", "package:neuralrank", "--layers", "2", "--heads", "4"],
+            InvalidSettings,
+            "--layers and --heads with --from package:neuralrank: these are of a new model",
+        ),
     ],
 )
 def test_what_can_not_be_used_is_said(
     catalogue: Path, tmp_path: Path, arguments: list[str], error: type[Exception], words: str
 ) -> None:
     if arguments[:1] in (["--method"], ["--from"]):
-        arguments = ["--catalogue", str(catalogue), *SIZES, *TRAINING, *arguments]
+        sizes = [] if arguments[0] == "--from" else SIZES
+        arguments = ["--catalogue", str(catalogue), *sizes, *TRAINING, *arguments]
     done = command("--out", tmp_path / "run", *arguments)
     assert isinstance(done.exception, error)
     assert words in str(done.exception)

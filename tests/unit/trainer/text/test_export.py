@@ -58,6 +58,23 @@ def test_the_bundle_serves_what_torch_computes(tmp_path: Path, precision: str) -
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+def test_queries_as_users_type_them_are_compared_as_they_are_served(tmp_path: Path) -> None:
+    """Full width, invisible signs and what a query excludes never reach a model that serves; a run
+    ended with "The exported graph gives other numbers than torch"."""
+    checkpoint = tiny_checkpoint()
+    model = TextModel(checkpoint, "score")
+    typed = [
+        ("ｌａｐｔｏｐ", "ａｐｐｌｅ 13"),
+        ("key\xadboard\t", "kettle"),
+        ("mouse without usb", "b"),
+    ]
+    _, agreement = export(
+        model, checkpoint.tokenizer, tmp_path / "bundle", FIELDS, "fp32", [*CLEAN, *typed]
+    )
+    assert agreement.texts == len(CLEAN) + 3
+    assert agreement.difference < 1e-4
+
+
 def test_an_encoder_is_exported_too(tmp_path: Path) -> None:
     _, bundle, agreement = exported(tmp_path / "bundle", "int8", "mean", passage_prefix="p: ")
     assert Encoder.load(bundle).dimensions == 32

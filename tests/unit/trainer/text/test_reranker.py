@@ -11,6 +11,7 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
@@ -21,6 +22,7 @@ from neuralrank.cli.commands import app  # noqa: E402
 from neuralrank.errors import InvalidInput, InvalidSettings  # noqa: E402
 from neuralrank.models import Checkpoint  # noqa: E402
 from tests.unit.conftest import tiny_bundle  # noqa: E402
+from tests.unit.models.test_hugging_face import bert_folder  # noqa: E402
 from tests.unit.trainer.text.conftest import tiny_checkpoint  # noqa: E402
 from trainer.dataset import EXAMPLES, ITEMS, QUERIES, Dataset, Description  # noqa: E402
 from trainer.loop import Method, TrainingOptions, processes  # noqa: E402
@@ -363,6 +365,42 @@ def test_the_command_publishes_a_candidate_and_goes_on_where_it_was(tmp_path: Pa
     made = Bundle.open(tmp_path / "next/bundle")
     assert made.manifest.parent == result["ref"]
     assert made.ref not in registry.refs()
+
+
+def test_what_no_bundle_can_have_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    """A name was looked at when the training was over, and a language never: what is named zh-CN
+    ranks nothing, since queries are zh."""
+    tiny_dataset().write(tmp_path / "data")
+    source = tiny_bundle(tmp_path / "parent", "cross_encoder").path
+    command = ["train", "reranker", str(tmp_path / "data"), "--from", str(source), "--steps", "1"]
+    command += ["--out", str(tmp_path / "run"), "--track", "none", "--no-publish"]
+    for given, words in (
+        (["--name", "My Shop"], "--name is 'My Shop'; allowed are up to 64 of a to z"),
+        (["--languages", "chinese"], "--languages has 'chinese'; allowed are tags such as zh"),
+    ):
+        refused = CliRunner().invoke(app, [*command, *given])
+        assert isinstance(refused.exception, InvalidInput)
+        assert words in str(refused.exception)
+        assert not (tmp_path / "run").exists()
+    done = CliRunner().invoke(app, [*command, "--name", "shop", "--languages", "zh-CN,EN"])
+    assert done.exit_code == 0, done.output
+    assert Bundle.open(tmp_path / "run/bundle").manifest.languages == ("zh", "en")
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_what_an_encoders_folder_becomes_has_a_name_of_its_own(
+    tmp_path: Path, training: TrainingOptions, scores: bool
+) -> None:
+    """It had that of the encoder, which it would have pushed out of service."""
+    folder = bert_folder(tmp_path / "mine", "BertForSequenceClassification")
+    if not scores:
+        weights = load_file(folder / "model.safetensors")
+        body = {name: w for name, w in weights.items() if not name.startswith("classifier")}
+        save_file(body, folder / "model.safetensors")
+    source = read_source(str(folder), Registry(str(tmp_path / "registry")))
+    result = train_reranker(tiny_dataset(), source, RerankerOptions(), replace(training, steps=1))
+    assert result.bundle is not None
+    assert result.bundle.manifest.name == ("mine" if scores else "mine-reranker")
 
 
 class Calm(TextModel):

@@ -30,14 +30,17 @@ def packaged(work: Path) -> Path:
 class PlainCrossEncoder:
     """Scores pairs in batches that are padded to their longest."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, threads: int = 0) -> None:
         """
         Args:
             work: as for `packaged`, which may raise the same.
+            threads: in a run; 0: as many as there are cores.
         """
         package = packaged(work)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(
-            str(package / "model.onnx"), providers=["CPUExecutionProvider"]
+            str(package / "model.onnx"), options, providers=["CPUExecutionProvider"]
         )
         self._tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
         self._tokenizer.enable_truncation(_MAX_TOKENS)

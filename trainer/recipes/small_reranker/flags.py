@@ -13,7 +13,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, required=True, help="the run's folder")
     made.add_argument("--english", type=int, default=6400, help="English queries")
     made.add_argument("--chinese", type=int, default=5600, help="Chinese queries")
-    made.add_argument("--epochs", type=float, default=2.0)
+    made.add_argument("--epochs", type=float, default=4.0)
     made.add_argument("--precision", default="auto", help="bf16 where the processor has it")
     made.add_argument("--seed", type=int, default=0)
     return made

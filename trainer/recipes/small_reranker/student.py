@@ -19,8 +19,9 @@ from trainer.compress.pruning import Kept, cut
 __all__ = ["LAYERS", "make_student"]
 
 LAYERS: Final = 2
-# Neurons of an intermediate layer; the encoder has 1,536.
-_NEURONS: Final = 512
+# Of a layer, heads and neurons of the intermediate part; the encoder has 12 and 1,536.
+_HEADS: Final = 6
+_NEURONS: Final = 384
 _WORDS: Final = 40_000
 # Longest pair. A query and 160 characters are 50 tokens in English, and 100 in Chinese.
 _MAX_TOKENS: Final = 128
@@ -100,11 +101,20 @@ def _is_chinese(piece: str) -> bool:
 
 
 def _strongest(weights: dict[str, NDArray[np.float32]], heads: int) -> Kept:
-    """All heads, and the neurons whose weights in and out are the largest."""
-    neurons = []
+    """The heads and neurons whose weights in and out are the largest."""
+
+    def largest(into: str, out: str, parts: int, most: int) -> NDArray[np.intp]:
+        rows = np.split(weights[f"{into}.weight"], parts, axis=0)
+        columns = np.split(weights[f"{out}.weight"], parts, axis=1)
+        pairs = zip(rows, columns, strict=True)
+        sizes = [np.linalg.norm(row) * np.linalg.norm(column) for row, column in pairs]
+        return np.sort(np.argsort(sizes, kind="stable")[::-1][:most])
+
+    kept_heads, neurons = [], []
     for layer in range(LAYERS):
         key = f"encoder.layer.{layer}"
-        into = np.linalg.norm(weights[f"{key}.intermediate.dense.weight"], axis=1)
-        out = np.linalg.norm(weights[f"{key}.output.dense.weight"], axis=0)
-        neurons.append(np.sort(np.argsort(-into * out, kind="stable")[:_NEURONS]))
-    return Kept(tuple(np.arange(heads) for _ in range(LAYERS)), tuple(neurons))
+        value, attended = f"{key}.attention.self.value", f"{key}.attention.output.dense"
+        kept_heads.append(largest(value, attended, heads, _HEADS))
+        inner, outer = f"{key}.intermediate.dense", f"{key}.output.dense"
+        neurons.append(largest(inner, outer, len(weights[f"{inner}.weight"]), _NEURONS))
+    return Kept(tuple(kept_heads), tuple(neurons))

@@ -68,7 +68,8 @@ def test_a_new_model_is_made_of_catalogue_queries_and_dataset_and_goes_on(
         (
             ["--from", "package:neuralrank"],
             InvalidInput,
-            "package:neuralrank has marks on words that both texts have; pretraining writes a",
+            "package:neuralrank has marks on words that both texts have and layers that something "
+            "was pruned from; pretraining writes a",
         ),
         (
             ["--from", "package:neuralrank", "--layers", "2", "--heads", "4"],

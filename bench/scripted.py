@@ -19,6 +19,7 @@ __all__ = ["INDEX", "Shop", "Site", "json_answer", "user_of"]
 
 INDEX = "shop"
 _EVENTS = "ubi_events"
+_SHARDS = {"total": 1, "successful": 1, "skipped": 0, "failed": 0}
 # What a large window with vectors takes.
 _MAX_BODY = 64 * 2**20
 
@@ -93,15 +94,21 @@ class Shop:
         lines = [orjson.loads(line) for line in (await request.read()).splitlines() if line]
         responses = []
         for body in lines[1::2]:
-            clauses = body["query"]["bool"]["filter"]
-            actions = [row["terms"]["action_name"] for row in clauses[1:]]
-            rows = [
-                row
-                for row in reversed(self.events.get(user_of(body), []))
-                if not actions or row["_source"]["action_name"] in actions[0]
-            ]
-            responses.append({"hits": {"hits": rows[: body["size"]]}, "status": 200})
+            # Without a query it is asked whether there is such an index.
+            rows = self._events_of(body) if "query" in body else []
+            found = {"hits": rows[: body["size"]]}
+            responses.append({"hits": found, "_shards": _SHARDS, "status": 200})
         return json_answer({"took": 1, "responses": responses})
+
+    def _events_of(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Newest first."""
+        clauses = body["query"]["bool"]["filter"]
+        actions = [row["terms"]["action_name"] for row in clauses[1:]]
+        return [
+            row
+            for row in reversed(self.events.get(user_of(body), []))
+            if not actions or row["_source"]["action_name"] in actions[0]
+        ]
 
 
 class Site:

@@ -56,6 +56,7 @@ async def test_the_sidecar_finds_the_index_its_encoder_and_items_with_vectors(sh
             client, events_index="e", vector_field=VECTOR, profile_events=100, text_characters=100
         )
         assert await features.encoders(5) == {REF}
+        assert await features.has_events(5)
         index = await features.index(INDEX, 5)
         (item,) = await features.items(index, ["1"], 5)
     assert item.vector is not None

@@ -83,7 +83,7 @@ LAST_MEASURED: list[tuple[str, str, tuple[str, ...]]] = [
      "sidecar:scaling.rows.", ("0.held/s", "1.held/s", "2.held/s", "3.held/s")),
     ("| {} % and {} % refused; p99 of the accepted {} ms and {} ms,", "sidecar:load.rows.",
      ("2x*.refused %", "10x*.refused %", "2x*.p99 ms", "10x*.p99 ms")),
-    ("667 a second, {} and {} of it the load generator's", "sidecar:load.rows.",
+    ("523 a second, {} and {} of it the load generator's", "sidecar:load.rows.",
      ("2x*.generator late ms", "10x*.generator late ms")),
     ("half of the cores each, of {} a second held |", "sidecar:load.", ("capacity_per_s_apart",)),
     ("| {} % and {} % refused; p99 {} ms and {} ms, of", "sidecar:load.rows.",

@@ -61,15 +61,16 @@ class Hosts:
                         "answers: photos that are there are not fetched again."
                     )
                 known.ask_again = now + _PAUSE
+        silent = False
         try:
             yield
         except (exceptions.HTTPError, OSError) as error:
-            with self._lock:
-                known.unanswered = known.unanswered + 1 if _no_answer(error) else 0
-                known.ask_again = self._clock() + _PAUSE
+            silent = _no_answer(error)
             raise
-        with self._lock:
-            known.unanswered = 0
+        finally:
+            with self._lock:
+                known.unanswered = known.unanswered + 1 if silent else 0
+                known.ask_again = self._clock() + _PAUSE
 
 
 def _no_answer(error: Exception) -> bool:

@@ -194,32 +194,25 @@ class Photos:
             raise InvalidInput(f"image: {reference!r} can't be read: {error}") from error
 
     def _fetched(self, address: str) -> bytes:
-        try:
-            with self._hosts.asking(urllib3.util.parse_url(address).netloc or ""):
-                status, body = self._asked(address)
-        except (urllib3.exceptions.HTTPError, SilentHost, OSError, ValueError) as error:
-            raise InvalidInput(f"image: {address} can't be fetched: {error}") from error
-        if status != 200:
-            raise InvalidInput(f"image: {address} answers {status}.")
-        return body
-
-    def _asked(self, address: str) -> tuple[int, bytes]:
-        """The status and, if it is 200, the body."""
         until = time.monotonic() + _WHOLE
         body = bytearray()
-        with self._pool.request("GET", address, preload_content=False) as answer:
-            while (
-                answer.status == 200
-                and len(body) <= MAX_BYTES
-                and (part := answer.read1(_PART, decode_content=True))
+        try:
+            with (
+                self._hosts.asking(urllib3.util.parse_url(address).netloc or ""),
+                self._pool.request("GET", address, preload_content=False) as answer,
             ):
-                body += part
-                if time.monotonic() > until:
-                    raise TimeoutError(
-                        f"after {_WHOLE:g} seconds {len(body):,} bytes of it were there, and not "
-                        "all."
-                    )
-            return answer.status, bytes(body)
+                if answer.status != 200:
+                    raise InvalidInput(f"image: {address} answers {answer.status}.")
+                while len(body) <= MAX_BYTES and (part := answer.read1(_PART, decode_content=True)):
+                    body += part
+                    if time.monotonic() > until:
+                        raise TimeoutError(
+                            f"after {_WHOLE:g} seconds {len(body):,} bytes of it were there, and "
+                            "not all."
+                        )
+                return bytes(body)
+        except (urllib3.exceptions.HTTPError, SilentHost, OSError, ValueError) as error:
+            raise InvalidInput(f"image: {address} can't be fetched: {error}") from error
 
 
 class LiveVectors:

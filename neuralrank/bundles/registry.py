@@ -172,14 +172,7 @@ class Registry:
 
     def published(self, name: str) -> tuple[Published, ...]:
         """The bundles of a name whose manifest is understood, oldest first."""
-        found = []
-        for ref in self.refs():
-            other, digits = parse_ref(ref)
-            if other == name:
-                try:
-                    found.append(Published(digits, self.manifest(ref).created))
-                except (InvalidBundle, NotFound):
-                    continue
+        found = [Published(digits, known.created) for digits, known in self._understood(name)]
         return tuple(sorted(found, key=lambda entry: (entry.created, entry.hash)))
 
     def fingerprint(self, ref: str) -> str:
@@ -384,10 +377,17 @@ class Registry:
             self._write(name, InService(serving=NONE if held else ""))
         return held
 
+    def _understood(self, name: str) -> Iterator[tuple[str, Manifest]]:
+        """Hash and manifest of the bundles of a name whose manifest is understood."""
+        for ref in self.refs():
+            other, digits = parse_ref(ref)
+            if other == name:
+                with suppress(InvalidBundle, NotFound):
+                    yield digits, self.manifest(ref)
+
     def _require_kind(self, bundle: Bundle) -> None:
         name, kind = bundle.manifest.name, bundle.manifest.kind
-        there = (f"{name}@{entry.hash}" for entry in self.published(name))
-        kinds = {self.manifest(ref).kind for ref in there}
+        kinds = {manifest.kind for _, manifest in self._understood(name)}
         if kinds and kind not in kinds:
             raise InvalidInput(
                 f"{bundle.ref} is of kind {kind}, and what the registry {self.url} has under the "

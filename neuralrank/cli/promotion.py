@@ -13,6 +13,7 @@ from neuralrank.bundles.bundle import parse_ref
 from neuralrank.bundles.candidates import Candidate
 from neuralrank.bundles.registry import Registry
 from neuralrank.cli.gate_options import GATE, JudgedBy, Margin, MaxP, MinGain, MinQueries, MinSize
+from neuralrank.cli.given import is_given
 from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.registry_options import RegistryUrl, open_registry, say_done
 from neuralrank.console import table_console
@@ -119,7 +120,7 @@ def promote(
         raise InvalidInput(f"{', '.join(ways)}: give one of them at a time.")
     if given and max_slowdown is not None:
         raise InvalidInput(f"{ways[0]} changes nothing that --max-slowdown could stop.")
-    told = [name for name in _OF_THE_GATE if _is_given(context, name)]
+    told = [name for name in _OF_THE_GATE if is_given(context, name)]
     if told and dataset is None:
         raise InvalidInput(
             f"{', '.join(_named(**dict.fromkeys(told, True)))}: without --dataset nothing is "
@@ -202,12 +203,6 @@ def _say_found(candidate: Candidate, *, passed: bool) -> None:
 def _named(**given: bool) -> list[str]:
     """As they are typed."""
     return [f"--{name.replace('_', '-')}" for name, there in given.items() if there]
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether a person said so; a default is no such word."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
 
 
 def _serves(target: Registry, ref: str) -> bool:

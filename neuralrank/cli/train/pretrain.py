@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from neuralrank.catalogue.product import Product
 from neuralrank.catalogue.reading import Catalogue
+from neuralrank.cli.given import is_given
 from neuralrank.cli.json_output import Json, print_json_line
 from neuralrank.cli.registry_options import RegistryUrl, open_registry
 from neuralrank.cli.train import train
@@ -24,9 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["pretrain"]
 
 
+# Of a model that is gone on with, its weights say them.
+_OF_A_NEW_MODEL: Final = ("vocabulary", "layers", "hidden", "heads")
+
+
 @train.command()
 @training_flags(epochs=10.0)
 def pretrain(
+    context: typer.Context,
     catalogue: Annotated[
         list[Path] | None,
         typer.Option(
@@ -58,16 +64,11 @@ def pretrain(
         ),
     ] = "",
     vocabulary: Annotated[
-        int | None,
-        typer.Option(min=100, help="Tokens of a new model, at most. Default: 16,000."),
-    ] = None,
-    layers: Annotated[int | None, typer.Option(min=1, help="Of a new model. Default: 4.")] = None,
-    hidden: Annotated[
-        int | None, typer.Option(min=8, help="Width of a new model. Default: 256.")
-    ] = None,
-    heads: Annotated[
-        int | None, typer.Option(min=1, help="Attention heads of a new model. Default: 4.")
-    ] = None,
+        int, typer.Option(min=100, help="Tokens of a new model, at most.")
+    ] = 16_000,
+    layers: Annotated[int, typer.Option(min=1, help="Of a new model.")] = 4,
+    hidden: Annotated[int, typer.Option(min=8, help="Width of a new model.")] = 256,
+    heads: Annotated[int, typer.Option(min=1, help="Attention heads of a new model.")] = 4,
     trials: Trials = 0,
     registry: RegistryUrl = None,
     as_json: Json = False,
@@ -88,8 +89,7 @@ def pretrain(
     from trainer.pretrain.tokenizer import train_tokenizer
     from trainer.text import read_source
 
-    sizes = {"vocabulary": vocabulary, "layers": layers, "hidden": hidden, "heads": heads}
-    given = [f"--{name}" for name, value in sizes.items() if value is not None]
+    given = [f"--{name}" for name in _OF_A_NEW_MODEL if is_given(context, name)]
     if source and given:
         raise InvalidSettings(
             f"{' and '.join(given)} with --from {source}: these are of a new model, and what is "
@@ -101,13 +101,9 @@ def pretrain(
         found = open_registry(registry)
         start = with_mask(read_source(source, found, lambda what: out.print(what, style="dim")))
     else:
-        tokenizer = train_tokenizer(corpus.texts(), vocabulary or 16_000)
+        tokenizer = train_tokenizer(corpus.texts(), vocabulary)
         start = from_scratch(
-            tokenizer,
-            layers=layers or 4,
-            hidden=hidden or 256,
-            heads=heads or 4,
-            seed=training.seed,
+            tokenizer, layers=layers, hidden=hidden, heads=heads, seed=training.seed
         )
     done = run_pretraining(start, corpus, training, new=not source, trials=trials)
     if done is None:

@@ -20,7 +20,15 @@ from neuralrank.stack.processes import Account, Process, run, start
 from neuralrank.stack.toolchain import Jdk
 from neuralrank.stack.versions import CHOSEN, NODE_SETTINGS, VERSIONS, release
 
-__all__ = ["Node", "can_enter", "check_space", "is_installed", "node_account", "node_folder"]
+__all__ = [
+    "Node",
+    "can_enter",
+    "check_data",
+    "check_space",
+    "is_installed",
+    "node_account",
+    "node_folder",
+]
 
 _MARKER: Final = "neuralrank-installed.json"
 _INSTALLED: Final = f"opensearch-*/{_MARKER}"

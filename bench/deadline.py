@@ -176,6 +176,8 @@ def serving(settings: Settings) -> Iterator[tuple[Any, Counter]]:
         settings.home / "bench" / "deadline.log",
         opensearch_url=settings.opensearch_url,
         registry=settings.registry_path,
+        # Whatever else the registry has answers who names it, however slow it is.
+        default_cross_encoder="neuralrank-small",
         http_listen=f"127.0.0.1:{port}",
         max_deadline_ms=NO_END,
         query_cache_bytes=0,

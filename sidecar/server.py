@@ -391,13 +391,13 @@ class Sidecar:
             self.metrics.keep_bundles(self.models.serving.loaded)
             if not self._loaded.is_set():
                 self._loaded.set()
-                await self._hold_to_previous()
+                await self._hold_to_earlier()
             self._users.expire()
             await self.models.wait(self._settings.registry_poll_seconds)
 
-    async def _hold_to_previous(self) -> None:
+    async def _hold_to_earlier(self) -> None:
         try:
-            await self.models.hold_to_previous()
+            await self.models.hold_to_earlier()
         except Exception:  # as for a look at the registry
             _log.exception("comparing bundles with those before them failed")
 

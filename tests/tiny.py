@@ -76,7 +76,7 @@ def character_tokenizer(characters: str) -> Tokenizer:
     return tokenizer
 
 
-def tiny_cross_encoder(folder: Path, seed: int, layers: int = 2) -> Bundle:
+def tiny_cross_encoder(folder: Path, seed: int, layers: int = 2, name: str = "swapped") -> Bundle:
     """A cross-encoder of random weights, made and measured as the product makes bundles."""
     folder.mkdir(parents=True)
     weights = bert_weights(seed, _CHARACTERS, hidden=64, inner=128, layers=layers, positions=128)
@@ -85,5 +85,5 @@ def tiny_cross_encoder(folder: Path, seed: int, layers: int = 2) -> Bundle:
     character_tokenizer(_CHARACTERS).save(str(folder / TOKENIZER))
     return measured(
         folder,
-        {"name": "swapped", "kind": "cross_encoder", "languages": ["en"], "max_tokens": 128},
+        {"name": name, "kind": "cross_encoder", "languages": ["en"], "max_tokens": 128},
     )

@@ -167,25 +167,19 @@ class Models:
         self._settle(plan)
         await self._tidy(plan)
 
-    async def hold_to_previous(self) -> None:
-        """Compares each bundle in service with the one before it, which serves again where that is
-        too slow beside it. For the start: nothing was in service then to compare with.
+    async def hold_to_earlier(self) -> None:
+        """Compares each bundle in service with what it would have been compared with if this
+        sidecar had run when it was published: the one before it under its name, and those of names
+        that are older, in whose place it answers. For the start: nothing was in service then.
 
         After `refresh`, and not as a part of it: the one before has to be loaded for this, and
         nobody should wait for that.
         """
-        for name, ref in dict(self.serving.current or {}).items():
-            older = await self._before(name, ref)
-            if older is None:
-                continue
-            newer, before = self.serving.loaded[ref], older.status.ref
-            try:
-                await self._in_thread(check_speed, older, newer, self._limit(name))
-            except TooSlow as error:
-                self._refuse(ref, str(error), await self._fingerprint(ref), slower_than=before)
-                if before not in self.serving.loaded:
-                    self._add(before, older)
-                self._put(name, before)
+        since = self._plan.since
+        current = self.serving.current or {}
+        for name in sorted(current.keys() & since.keys(), key=lambda name: (since[name], name)):
+            await self._hold_to_previous(name)
+            await self._hold_to_older_names(name)
         self._settle(self._plan)
 
     @property
@@ -296,6 +290,55 @@ class Models:
         current = self.serving.current or {}
         self.serving = replace(self.serving, current={**current, name: ref})
         _log.info("bundle serving", extra={"bundle": ref, "before": current.get(name, "")})
+
+    async def _hold_to_previous(self, name: str) -> None:
+        """Has the bundle that served before serve again where the one in service is too slow."""
+        ref = (self.serving.current or {})[name]
+        older = await self._before(name, ref)
+        if older is None or await self._is_fast(ref, older):
+            return
+        before = older.status.ref
+        if before not in self.serving.loaded:
+            self._add(before, older)
+        self._put(name, before)
+
+    async def _hold_to_older_names(self, name: str) -> None:
+        """Has what scores candidates serve no more where it is too slow beside what would answer in
+        its place; another of its name may, as at a look at the registry.
+
+        Not an encoder: which one is asked is decided by the index, and one that knows more
+        languages has to be larger.
+        """
+        serving, since = self.serving, self._plan.since
+        current = dict(serving.current or {})
+        ref = current[name]
+        one = serving.loaded[ref]
+        if one.cross_encoder is None and one.personal is None:
+            return
+        earlier = {
+            other: current[other]
+            for other in current
+            if other in since and (since[other], other) < (since[name], name)
+        }
+        there = replace(serving, current=earlier)
+        for other in taken_over(there, there, one):
+            if not await self._is_fast(ref, other):
+                self.serving = replace(
+                    serving, current={other: by for other, by in current.items() if other != name}
+                )
+                await self._serve(name, self._plan.orders[name], self._plan, there)
+                return
+
+    async def _is_fast(self, ref: str, beside: Loaded) -> bool:
+        """Whether a bundle in service is, beside one of before; else it is refused."""
+        try:
+            limit = self._limit(parse_ref(ref)[0])
+            await self._in_thread(check_speed, beside, self.serving.loaded[ref], limit)
+        except TooSlow as error:
+            fingerprint = await self._fingerprint(ref)
+            self._refuse(ref, str(error), fingerprint, slower_than=beside.status.ref)
+            return False
+        return True
 
     async def _before(self, name: str, ref: str) -> Loaded | None:
         """The newest bundle of a name that served before another and can be loaded. What can't be

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from neuralrank.bundles.bundle import Manifest, parse_ref
@@ -24,6 +25,8 @@ class Plan:
     # By name: what may serve, the one that should first. Not of a name of which nothing is known.
     orders: Mapping[str, Sequence[str]] = field(default_factory=dict)
     states: Mapping[str, InService] = field(default_factory=dict)
+    # By name: when the oldest of its bundles was made. Not of a name of which nothing is known.
+    since: Mapping[str, datetime] = field(default_factory=dict)
     # Why the manifest of a published bundle, or what is in service of a name, can't be read.
     problems: Mapping[str, str] = field(default_factory=dict)
 
@@ -70,14 +73,16 @@ class Reader:
                     problems[ref] = str(error)
                     continue
             by_name[name].append(Published(digits, self._manifests[ref].created))
-        states, orders = {}, {}
+        states, orders, since = {}, {}, {}
         for name, published in by_name.items():
             state = self._state(name, problems)
             if state is not None:
                 states[name] = state
                 orders[name] = [f"{name}@{digits}" for digits in state.order(published)]
+            if published:
+                since[name] = min(entry.created for entry in published)
         self._states |= states
-        return Plan(frozenset(refs), orders, states, problems)
+        return Plan(frozenset(refs), orders, states, since, problems)
 
     def _state(self, name: str, problems: dict[str, str]) -> InService | None:
         """What serves; where that can't be read, what was read last. None: it never was, and so

@@ -184,6 +184,26 @@ def test_a_bundle_slower_than_allowed_is_refused(
         assert scored_by(sidecar) == slow
 
 
+def test_a_slow_bundle_of_another_name_answers_nobody_by_a_restart(
+    registry: Registry, bundles: list[Bundle], tmp_path: Path
+) -> None:
+    fast = registry.publish(bundles[0]).ref
+    slow = registry.publish(tiny_cross_encoder(tmp_path / "slow", 9, 40, name="a-large")).ref
+    with Running(
+        tmp_path / "sidecar.log",
+        opensearch_url="http://127.0.0.1:1",
+        registry=registry.url,
+        registry_poll_seconds=0.05,
+        max_slowdown=3,
+    ) as sidecar:
+        sidecar.ready()
+        until(lambda: scored_by(sidecar) == fast)
+        row = status(sidecar, slow)
+        assert row is not None
+        assert row.state == pb.BUNDLE_STATE_REFUSED
+        assert "allowed is 3 times" in row.reason
+
+
 def test_commands_promote_roll_back_and_show_what_a_running_sidecar_does(
     running: Running, registry: Registry, bundles: list[Bundle]
 ) -> None:

@@ -554,7 +554,7 @@ async def test_after_a_restart_a_slow_bundle_gives_way_to_the_one_before_it(
     assert scored(models) == slow
     assert models.serving.loaded.keys() == {slow, alone}
     held = models.serving
-    await models.hold_to_previous()
+    await models.hold_to_earlier()
     assert scored(models) == fast
     assert damaged.ref not in {status.ref for status in models.statuses if status.reason}
     assert row(models, slow).state is State.REFUSED
@@ -564,7 +564,7 @@ async def test_after_a_restart_a_slow_bundle_gives_way_to_the_one_before_it(
     # It stays so.
     compared = len(runs)
     await models.refresh()
-    await models.hold_to_previous()
+    await models.hold_to_earlier()
     assert scored(models) == fast
     assert len(runs) == compared
     # An index may name it, of which the sidecar has heard a moment later only.
@@ -594,7 +594,7 @@ async def test_after_a_restart_what_may_serve_is_left_in_its_place(
         registry.rollback("tiny-cross-encoder")
     models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
     await models.refresh()
-    await models.hold_to_previous()
+    await models.hold_to_earlier()
     assert scored(models) == served
     assert models.serving.loaded.keys() == {served}
     models.close()
@@ -624,6 +624,100 @@ async def test_a_slow_bundle_takes_no_place_under_a_new_name_either(
     registry.promote(slow, max_slowdown=5.0)
     await models.refresh()
     assert scored(models) == slow
+    models.close()
+
+
+async def test_a_slow_bundle_of_a_new_name_takes_no_place_by_a_restart(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds: dict[str, float] = {}
+    runs = timed(monkeypatch, seconds)
+    fast = registry.publish(cross_encoder(tmp_path, 1)).ref
+    older, slow = (
+        registry.publish(cross_encoder(tmp_path, day, name="a-large")).ref for day in (2, 3)
+    )
+    seconds |= {fast: 0.002, older: 0.008, slow: 0.009}
+    models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
+    await models.refresh()
+    assert scored(models) == slow  # ready with what there is
+    await models.hold_to_earlier()
+    assert scored(models) == fast
+    assert models.serving.loaded.keys() == {fast}
+    for ref, times in ((slow, "4.5"), (older, "4.0")):
+        assert row(models, ref).state is State.REFUSED
+        assert f"{times} times as long; allowed is 3 times" in row(models, ref).reason
+    compared = len(runs)
+    await models.refresh()
+    assert (scored(models), len(runs)) == (fast, compared)
+    # A person's word, which holds at the next start too.
+    registry.promote(slow, max_slowdown=5.0)
+    await models.refresh()
+    assert scored(models) == slow
+    models.close()
+    models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
+    await models.refresh()
+    await models.hold_to_earlier()
+    assert scored(models) == slow
+    models.close()
+
+
+async def test_after_a_restart_one_of_a_new_name_that_was_fast_enough_serves_again(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds: dict[str, float] = {}
+    timed(monkeypatch, seconds)
+    first = registry.publish(cross_encoder(tmp_path, 1)).ref
+    good, slow = (
+        registry.publish(cross_encoder(tmp_path, day, name="a-large")).ref for day in (2, 3)
+    )
+    # Slow beside the other name, and not beside the one before it.
+    seconds |= {first: 0.002, good: 0.005, slow: 0.009}
+    models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
+    await models.refresh()
+    await models.hold_to_earlier()
+    assert scored(models) == good
+    assert row(models, slow).state is State.REFUSED
+    models.close()
+
+
+@pytest.mark.parametrize("why", ["it came first", "settings name it", "settings name the other"])
+async def test_after_a_restart_a_slow_bundle_is_left_where_it_took_no_place(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    seconds: dict[str, float] = {}
+    timed(monkeypatch, seconds)
+    days = (1, 2) if why == "it came first" else (2, 1)
+    slow = registry.publish(cross_encoder(tmp_path, days[0], name="a-large")).ref
+    fast = registry.publish(cross_encoder(tmp_path, days[1])).ref
+    seconds |= {fast: 0.002, slow: 0.9}
+    named = {"settings name it": "a-large", "settings name the other": "tiny-cross-encoder"}
+    models = Models(registry, share=ONE_CORE, default_cross_encoder=named.get(why, ""))
+    await models.refresh()
+    await models.hold_to_earlier()
+    assert scored(models) == (fast if why == "settings name the other" else slow)
+    assert models.serving.cross_encoder("a-large")[0].ref == slow
+    models.close()
+
+
+async def test_an_encoder_that_knows_more_languages_is_held_to_no_other_by_a_restart(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds: dict[str, float] = {}
+    timed(monkeypatch, seconds)
+    few, most = (
+        registry.publish(
+            tiny_bundle(
+                tmp_path / name, "encoder", name=name, created=f"2026-01-0{day}T00:00:00Z",
+                languages=languages,
+            )
+        ).ref
+        for day, name, languages in ((1, "z", ["zh"]), (2, "m", ["en", "zh"]))
+    )  # fmt: skip
+    seconds |= {few: 0.002, most: 0.9}
+    models = Models(registry, share=ONE_CORE)
+    await models.refresh()
+    await models.hold_to_earlier()
+    assert models.serving.encoder().ref == most
     models.close()
 
 

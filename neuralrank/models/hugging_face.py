@@ -101,6 +101,7 @@ def read_folder(
                 "leave out --pooling."
             )
     else:
+        _refuse_shards(folder)
         found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise InvalidInput(
             f"{folder} has neither model.safetensors nor model.onnx (it has {found}). A pickle "
@@ -119,6 +120,17 @@ def read_folder(
     )
 
 
+def _refuse_shards(folder: Path) -> None:
+    """Weights in several files: none of a size that anything here could serve needs them."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file() and not (folder / "model.safetensors").exists():
+        raise InvalidInput(
+            f"{folder} holds its weights in several files ({index.name}); allowed is one, "
+            "model.safetensors: save the model with `max_shard_size` above its size, such as "
+            '`save_pretrained(folder, max_shard_size="50GB")`.'
+        )
+
+
 def read_weights(folder: Path) -> Checkpoint:
     """The weights in a folder as `save_pretrained` leaves it, as they are to be trained further.
 
@@ -126,6 +138,7 @@ def read_weights(folder: Path) -> Checkpoint:
         InvalidInput: there are none of a BERT family; the message says what was looked for.
     """
     config = read_json(folder / "config.json")
+    _refuse_shards(folder)
     for name in ("tokenizer.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise InvalidInput(

@@ -49,6 +49,9 @@ BLOCKS: Final = ("block", "dislike")
 # has it): an event would be written, and neither a profile nor `feedback forget` would find it.
 MAX_USER: Final = 100
 
+# Milliseconds since 1970 that nobody means: in seconds they are our days (this one the year 5138).
+_SECONDS: Final = 10**11
+
 # Paths inside an event, for queries and aggregations.
 _ATTRIBUTES: Final = "event_attributes"
 ITEM_PATH: Final = f"{_ATTRIBUTES}.object.object_id"
@@ -117,6 +120,17 @@ def read_time(value: Any) -> datetime:
     raise ValueError("must be ISO 8601 or milliseconds since 1970")
 
 
+def _given_time(value: Any) -> datetime:
+    """As `read_time`, of what is to be written: seconds would be days of January 1970."""
+    time = read_time(value)
+    if isinstance(value, int | float) and 0 < value < _SECONDS:
+        raise ValueError(
+            f"is {time:%Y-%m-%d} in milliseconds since 1970; if these are seconds, multiply them "
+            "by 1,000"
+        )
+    return time
+
+
 class EventObject(BaseModel):
     """What the user acted on. `object_id` is the item's id in the product index."""
 
@@ -162,7 +176,7 @@ class Event(_Document):
     message: str = ""
     event_attributes: EventAttributes = EventAttributes()
 
-    _parse_time = field_validator("timestamp", mode="before")(staticmethod(read_time))
+    _parse_time = field_validator("timestamp", mode="before")(staticmethod(_given_time))
 
     @classmethod
     def each(cls, row: Mapping[str, Any]) -> list[Self]:
@@ -215,7 +229,7 @@ class Query(_Document):
     query: str = ""
     timestamp: datetime = Field(default_factory=_now)
 
-    _parse_time = field_validator("timestamp", mode="before")(staticmethod(read_time))
+    _parse_time = field_validator("timestamp", mode="before")(staticmethod(_given_time))
 
     @field_validator("query", mode="before")
     @classmethod

@@ -242,7 +242,8 @@ class Ranker:
                     made = Order(
                         diverse.ranked, logits, fused, blended, diverse.scores, diverse.novelty
                     )
-            self._metrics.ordered(kendall_distance(made.ranked))
+            if len(ranked) > 1:  # else there is no order that could differ
+                self._metrics.ordered(kendall_distance(made.ranked))
         return made
 
     async def _rerank(

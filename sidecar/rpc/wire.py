@@ -5,7 +5,7 @@ Every check raises `InvalidInput` with what was received, what is allowed and wh
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from neuralrank.encoders.pictures import MAX_BYTES
@@ -246,14 +246,14 @@ def _filters(filters: pb.Filters) -> Filters:
                 "least one value are needed."
             )
         at_most(f"{where}.name", len(rule.name), MAX_NAME, "characters")
-        values = _lower(_listed(f"{where}.values", rule.values, MAX_VALUES, MAX_VALUE))
+        values = frozenset(_listed(f"{where}.values", rule.values, MAX_VALUES, MAX_VALUE))
         rules.append(AttributeRule(rule.name, values, rule.exclude))
     return Filters(
         exclude_purchased=filters.exclude_purchased,
         exclude_items=frozenset(
             _listed("filters.exclude_items", filters.exclude_items, MAX_LIST, MAX_ID)
         ),
-        exclude_brands=_lower(
+        exclude_brands=frozenset(
             _listed("filters.exclude_brands", filters.exclude_brands, MAX_LIST, MAX_NAME)
         ),
         min_price=low,
@@ -299,7 +299,7 @@ def _profile(where: str, user: pb.User) -> Profile | None:
         ),
         blocked_items=frozenset(_listed(items, profile.blocked_items, MAX_LIST, MAX_ID))
         | {row.item_id for row in profile.interactions if row.item_id and row.action in BLOCKS},
-        blocked_brands=_lower(_listed(brands, profile.blocked_brands, MAX_LIST, MAX_NAME)),
+        blocked_brands=frozenset(_listed(brands, profile.blocked_brands, MAX_LIST, MAX_NAME)),
     )
 
 
@@ -308,7 +308,3 @@ def _listed(name: str, values: Sequence[str], entries: int, characters: int) -> 
     at_most(name, len(values), entries, "entries", _FEWER)
     at_most(f"an entry of {name}", max(map(len, values), default=0), characters, "characters")
     return values
-
-
-def _lower(values: Iterable[str]) -> frozenset[str]:
-    return frozenset(value.casefold() for value in values)

@@ -10,7 +10,7 @@ A command says `training: TrainingOptions` in its signature and is decorated wit
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -120,24 +120,28 @@ _FLAGS: Final[dict[str, tuple[Any, Any]]] = {
 }
 
 
-def training_flags(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def training_flags(
+    *, without: Collection[str] = (), **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command the flags of every training, and their values as `training`.
 
     An interrupted training ends with a sentence and exit code 130.
 
     Args:
+        without: names of flags that would change nothing here.
         defaults: other defaults than those of `TrainingOptions`, by name.
     """
-    unknown = set(defaults) - set(_FLAGS)
+    unknown = {*defaults, *without} - set(_FLAGS)
     if unknown:
         raise TypeError(f"no flags of a training: {sorted(unknown)}")
+    flags = {name: flag for name, flag in _FLAGS.items() if name not in without}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def run(**given: Any) -> None:
             from trainer.loop import TrainingOptions
 
-            training = TrainingOptions(**{name: given.pop(name) for name in _FLAGS})
+            training = TrainingOptions(**{name: given.pop(name) for name in flags})
             # Outside of a training's steps an interruption comes without words.
             with interruptible("The same command goes on."):
                 command(**given, training=training)
@@ -154,7 +158,7 @@ def training_flags(**defaults: Any) -> Callable[[Callable[..., None]], Callable[
                 default=defaults.get(name, default),
                 annotation=annotation,
             )
-            for name, (annotation, default) in _FLAGS.items()
+            for name, (annotation, default) in flags.items()
         ]
         run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}

@@ -32,7 +32,7 @@ __all__ = ["personal"]
 
 
 @train.command()
-@training_flags(learning_rate=3e-3, epochs=10.0, batch_size=64)
+@training_flags(without=["max_length"], learning_rate=3e-3, epochs=10.0, batch_size=64)
 def personal(
     training: "TrainingOptions",
     dataset: Annotated[

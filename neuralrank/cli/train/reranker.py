@@ -10,6 +10,7 @@ from neuralrank.cli.train import train
 from neuralrank.cli.train.options import DatasetFolder, Publish, Trials, training_flags
 from neuralrank.cli.train.outcome import Made, searched, show_outcome
 from neuralrank.console import plain_console
+from neuralrank.errors import InvalidSettings
 
 if TYPE_CHECKING:
     from trainer.loop import TrainingOptions
@@ -43,9 +44,13 @@ def reranker(
         typer.Option(metavar="SOURCE", help="The larger cross-encoder, for --loss margin-mse."),
     ] = "",
     list_size: Annotated[
-        int,
-        typer.Option(min=2, help="Items of a query in a list; a batch then counts queries."),
-    ] = 8,
+        int | None,
+        typer.Option(
+            min=2,
+            help="Items of a query in a list; a batch then counts queries. Not with --loss bce. "
+            "Default: 8.",
+        ),
+    ] = None,
     dev_queries: Annotated[
         int, typer.Option(min=0, help="Dev queries that are evaluated. 0: all.")
     ] = 500,
@@ -76,9 +81,14 @@ def reranker(
     from trainer.text import read_source
     from trainer.text.reranker import RerankerOptions, train_reranker
 
+    if list_size is not None and loss == "bce":
+        raise InvalidSettings(
+            f"--list-size {list_size} changes nothing with --loss bce, which looks at each pair by "
+            "itself: leave it out, or name --loss pairwise, lambda or margin-mse."
+        )
     options = RerankerOptions(
         loss=loss,  # type: ignore[arg-type]  # checked there
-        list_size=list_size,
+        **({} if list_size is None else {"list_size": list_size}),
         dev_queries=dev_queries,
         name=name,
         languages=primary_subtags(tuple(part for part in languages.split(",") if part.strip())),

@@ -432,6 +432,10 @@ def test_a_roberta_cross_encoder_is_read(
             "pickle .* is never loaded",
         ),
         (
+            lambda f: (f / "model.safetensors").rename(f / "model.safetensors.index.json"),
+            "weights in several files .*allowed is one, .*max_shard_size",
+        ),
+        (
             lambda f: (f / "modules.json").write_text('[{"type": "st.models.Dense"}]'),
             "only Transformer, Pooling, Normalize",
         ),

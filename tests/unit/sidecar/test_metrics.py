@@ -129,6 +129,15 @@ async def test_a_rank_is_counted_whole() -> None:
     assert value(metrics, "neuralrank_partial_answers_total") == 0
 
 
+async def test_an_answer_of_one_candidate_has_no_order_that_could_differ() -> None:
+    bench = Bench(judge=WordJudge())
+    try:
+        assert len((await bench.rank(request("C", query="apple"))).results) == 1
+    finally:
+        await bench.close()
+    assert value(bench.metrics, "neuralrank_order_distance_ratio_count") == 0
+
+
 async def test_an_answer_is_partial_when_something_was_left_out_and_not_for_a_new_user() -> None:
     bench = Bench(judge=WordJudge())
     try:

@@ -49,6 +49,17 @@ def test_a_command_gets_its_own_flags_and_those_of_every_training(tmp_path: Path
     assert received.pop() == ("x", 3, expected)
 
 
+def test_a_command_has_no_flag_that_would_change_nothing(tmp_path: Path) -> None:
+    app = application(without=["max_length"])
+    arguments = ["x", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, [*arguments, "--max-length", "64"])
+    assert done.exit_code == 2
+    assert "No such option: --max-length" in done.output
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert received.pop() == ("x", 2, TrainingOptions(out=tmp_path))
+
+
 def test_every_option_is_a_flag_with_the_same_default() -> None:
     app = application()
     (command,) = app.registered_commands
@@ -120,3 +131,12 @@ def test_the_table_of_methods_and_trials_is_what_commands_take(tmp_path: Path) -
             assert taken == (said == "yes" or (said.startswith("with") and not new)), (new, method)
     for name in ("encoder", "reranker", "update"):
         assert {table[name][method] for method in methods} == {"yes"}
+
+
+def test_a_list_size_is_refused_where_no_lists_are_looked_at(tmp_path: Path) -> None:
+    arguments = ["reranker", str(tmp_path), "--from", "neuralrank-small", "--out", str(tmp_path)]
+    done = CliRunner().invoke(train, [*arguments, "--list-size", "4"])
+    assert isinstance(done.exception, InvalidSettings)
+    assert "--list-size 4 changes nothing with --loss bce" in str(done.exception)
+    done = CliRunner().invoke(train, [*arguments, "--list-size", "4", "--loss", "lambda"])
+    assert "--list-size" not in str(done.exception)

@@ -69,6 +69,11 @@ def test_query_attributes_are_strings() -> None:
             {"action_name": "click", "timestamp": 1_764_000_000_000_000},  # microseconds
             "timestamp: got 1764000000000000; is outside the years 1 to 9999",
         ),
+        (
+            {"action_name": "click", "timestamp": 1_764_000_000},  # seconds
+            "timestamp: got 1764000000; is 1970-01-21 in milliseconds since 1970; if these are "
+            "seconds, multiply them by 1,000",
+        ),
         ({"action_name": "click", "timestamp": True}, "timestamp: got True; must be ISO 8601"),
         (
             {"action_name": "click", "timestamp": "0001-01-01T00:00:00+08:00"},

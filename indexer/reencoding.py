@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
 from indexer.run import PassageEncoder
@@ -28,7 +30,7 @@ from neuralrank.errors import (
     Unsupported,
 )
 from neuralrank.opensearch.generation import Generation, create, find_unfinished
-from neuralrank.opensearch.packing import PACKED, VECTOR, pack
+from neuralrank.opensearch.packing import PACKED, VECTOR, are_indexed_packed, pack
 from neuralrank.opensearch.point_in_time import AS_STORED, Hit, batches, point_in_time
 from neuralrank.opensearch.succession import Live, lift_left_over, read_only
 from neuralrank.opensearch.writing import bulk_write
@@ -110,7 +112,10 @@ def reencode(
     }
     begin = find_unfinished if resume else create
     generation = begin(client, live.alias, body, meta, ingested=True)
-    copy = _Copy(client, live.index, generation, encoder, dimensions, progress)
+    copy = _Copy(
+        client, live.index, generation, encoder, dimensions, progress,
+        numbers=not are_indexed_packed(client, body),
+    )  # fmt: skip
     try:
         copy.catch_up()  # everything
         copy.catch_up()  # what was written meanwhile
@@ -156,13 +161,20 @@ class _Copy:
         encoder: PassageEncoder,
         dimensions: int,
         progress: Progress | None,
+        *,
+        numbers: bool,
     ) -> None:
+        """
+        Args:
+            numbers: whether vectors are written as numbers too.
+        """
         self.encoded = 0
         self._client = client
         self._source = source
         self._target = generation.index
         self._encoder = encoder
         self._width = dimensions or encoder.dimensions
+        self._numbers = numbers
         self._progress = progress
 
     def catch_up(self) -> int:
@@ -231,7 +243,7 @@ class _Copy:
         vectors = self._encoder.encode_passages([headline(s) for s in sources.values()], encoded)
         self.encoded = before + len(sources)
         documents = [
-            (identity, {**source, VECTOR: cut(vector, self._width), PACKED: pack(vector)})
+            (identity, {**source, **self._written(vector)})
             for (identity, source), vector in zip(sources.items(), vectors, strict=True)
         ]
         versions = {item["_id"]: int(item["_seq_no"]) + 1 for item in found}
@@ -244,6 +256,11 @@ class _Copy:
                 f"{refused[0].id!r}: {refused[0].reason}. Correct or delete it."
             )
         return done + len(ids)
+
+    def _written(self, vector: NDArray[np.float32]) -> dict[str, Any]:
+        """The fields of a document's vector."""
+        numbers = {VECTOR: cut(vector, self._width)} if self._numbers else {}
+        return {PACKED: pack(vector), **numbers}
 
     def _listed(self, index: str) -> Iterator[Hit]:
         with self._opened(index) as (point, _):

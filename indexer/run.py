@@ -30,7 +30,15 @@ from neuralrank.opensearch.generation import (
     digest,
     find_unfinished,
 )
-from neuralrank.opensearch.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR, pack, unpack
+from neuralrank.opensearch.packing import (
+    IMAGE_PACKED,
+    IMAGE_VECTOR,
+    PACKED,
+    VECTOR,
+    are_indexed_packed,
+    pack,
+    unpack,
+)
 from neuralrank.opensearch.succession import lift_left_over
 from neuralrank.opensearch.writing import bulk_write
 
@@ -99,7 +107,8 @@ def index_catalogue(
 
     Args:
         body: settings and mappings of the index.
-        encoder: makes `text_vector`, which is written packed too; None: no vectors.
+        encoder: makes `text_vector`, which is written packed, and as numbers where the cluster
+            needs them (`neuralrank.opensearch.packing`); None: no vectors.
         photos: makes `image_vector` likewise; None: photos are not looked at. Why a photo could not
             be had is written beside `rejects`, in a file that ends in `.photos.jsonl`.
         dimensions: to which vectors are cut for the search of neighbours; 0: they are not. Packed
@@ -139,7 +148,16 @@ def index_catalogue(
         ]
         with rejected, unseen:
             run = _Run(
-                client, generation, encoder, photos, dimensions, rejected, unseen, resume, progress
+                client,
+                generation,
+                encoder,
+                photos,
+                dimensions,
+                rejected,
+                unseen,
+                resume,
+                progress,
+                numbers=not are_indexed_packed(client, body),
             )
             run.fill(catalogue)
         if run.written == 0:
@@ -199,13 +217,20 @@ class _Run:
         unseen: Rejects,
         resume: bool,
         progress: Callable[[float, int, int], None] | None,
+        *,
+        numbers: bool,
     ) -> None:
+        """
+        Args:
+            numbers: whether vectors are written as numbers too.
+        """
         self.read = self.written = self.resumed = self.photos = 0
         self._client = client
         self._generation = generation
         self._encoder = encoder
         self._photos = photos
         self._width = dimensions
+        self._numbers = numbers
         self._rejects = rejects
         self._unseen = unseen
         self._resume = resume
@@ -298,13 +323,16 @@ class _Run:
 
             vectors = self._encoder.encode_passages([headline(p.product) for p in chunk], encoded)
             for (_, fields), vector in zip(documents, vectors, strict=True):
-                fields[VECTOR] = cut(vector, self._width) if self._width else vector
                 fields[PACKED] = pack(vector)
+                if self._numbers:
+                    fields[VECTOR] = cut(vector, self._width) if self._width else vector
         if self._photos and chunk:
             seen = self._photos.see([pending.product for pending in chunk])
             for (_, fields), picture in zip(documents, seen.vectors, strict=True):
                 if picture is not None:
-                    fields[IMAGE_VECTOR], fields[IMAGE_PACKED] = picture, pack(picture)
+                    fields[IMAGE_PACKED] = pack(picture)
+                    if self._numbers:
+                        fields[IMAGE_VECTOR] = picture
                     self.photos += 1
             for place, reason in seen.problems.items():
                 row = chunk[place].row

@@ -143,7 +143,9 @@ class OpenSearchFeatures:
             encoders = {str(note.get("encoder", "")) for note in notes}
             dimensions = {int(note.get("dimensions") or 0) for note in notes}
             packed = {
-                str(_inner(note, "packed_vectors").get(self._vector_field, "")) for note in notes
+                str(field)
+                for note in notes
+                if (field := _inner(note, "packed_vectors").get(self._vector_field))
             }
             photos = {_photos(note) for note in said if note}
         return IndexInfo(

@@ -10,8 +10,14 @@ from sidecar.models.serving import Status
 __all__ = ["write_encodings", "write_ranking", "write_status"]
 
 
-def write_ranking(ranking: Ranking, *, explain: bool, request_id: str) -> pb.RankResponse:
-    """The answer on the wire; what was dropped is listed only with `explain`."""
+def write_ranking(
+    ranking: Ranking, *, explain: bool, request_id: str, text_characters: int
+) -> pb.RankResponse:
+    """The answer on the wire; what was dropped is listed only with `explain`.
+
+    Args:
+        text_characters: as in the contract.
+    """
     response = pb.RankResponse(
         dropped=[
             pb.DroppedCandidate(
@@ -38,6 +44,7 @@ def write_ranking(ranking: Ranking, *, explain: bool, request_id: str) -> pb.Ran
         bundles=ranking.bundles,
         request_id=request_id,
         blocked_items=ranking.blocked,
+        text_characters=text_characters,
     )
     if ranking.experiment is not None:
         joined = ranking.experiment

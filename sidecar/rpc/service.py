@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 _Reply = TypeVar("_Reply")
 
 _TOKEN = "authorization"
+# Characters of a text that may be cleaned away, besides a quarter of what is read.
+_ROOM = 64
 # gRPC's own name for "when to try again", in milliseconds (proposal A6).
 _PUSHBACK = "grpc-retry-pushback-ms"
 
@@ -81,6 +83,8 @@ class RankingService(pb_grpc.RankingServicer):
         )
         # Cross-encoders, and what looks for what a query excludes.
         self._characters = max(settings.rerank_characters, TITLE)
+        # Some of what is sent may be cleaned away.
+        self._text_characters = _ROOM + self._characters * 5 // 4
         self._certified = bool(settings.tls_client_ca)
         self.max_candidates = settings.max_candidates
         self.admission = Admission(settings, metrics, clock)
@@ -99,6 +103,7 @@ class RankingService(pb_grpc.RankingServicer):
                     replace(ranking, stages=(read, *ranking.stages)),
                     explain=query.explain,
                     request_id=query.request_id,
+                    text_characters=self._text_characters,
                 )
                 seconds = time.perf_counter() - start
                 self._metrics.stage("reply", seconds)

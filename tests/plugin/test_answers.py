@@ -197,7 +197,7 @@ def test_of_the_source_what_was_asked_is_shown(
 def test_the_pipelines_of_ours_leave_vectors_out_where_a_search_does_not_say_what_it_shows(
     searches: Searches,
 ) -> None:
-    vectors = {"text_vector", "text_vector_packed"}
+    vectors = {"text_vector_packed"}
 
     def shown(body: dict[str, Any], pipeline: str = "neural_rank", **params: Any) -> list[Any]:
         params = {"search_pipeline": pipeline, **params}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from neuralrank.errors import InvalidInput
+from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
 from tests.e2e.shop import INDEX, TOO_LATE
 from tests.plugin.conftest import FIELDS, QUERY, TEXT, WINDOW, Searches, ids, reasons, report
 
@@ -356,8 +357,9 @@ def test_neighbours_have_what_is_searched_for_as_it_is(
 
 
 def knn(searches: Searches, **more: Any) -> dict[str, Any]:
-    vector = searches.client.get(index=INDEX, id="A")["_source"]["text_vector"]
-    return {"knn": {"text_vector": {"vector": vector, "k": 2, **more}}}
+    vector = unpack(searches.client.get(index=INDEX, id="A")["_source"][PACKED])
+    assert vector is not None
+    return {"knn": {VECTOR: {"vector": vector.tolist(), "k": 2, **more}}}
 
 
 @pytest.mark.parametrize("ext", [{"user_id": "B"}, {"query_text": "laptop"}])

@@ -154,7 +154,7 @@ async def test_who_has_no_id_is_ranked_as_without_the_experiment(bench: Bench) -
     assert ids(ranking) == ids(await bench.rank(made))
     assert ranking.experiment is not None
     assert ranking.experiment.left_out == "the request has no user id"
-    response = write_ranking(ranking, explain=False, request_id="")
+    response = write_ranking(ranking, explain=False, request_id="", text_characters=0)
     assert (response.experiment.name, response.experiment.arm) == ("weights", "")
     assert query_attributes(response) == {}
 
@@ -181,7 +181,7 @@ async def test_an_interleaved_page_is_both_arms_and_says_whose_each_result_is(
     # The same again, and the first page is the beginning of the whole.
     made.options.top_k = 2
     assert ids(await bench.rank(made)) == ids(ranking)[:2]
-    response = write_ranking(ranking, explain=True, request_id="")
+    response = write_ranking(ranking, explain=True, request_id="", text_characters=0)
     assert query_attributes(response) == {"experiment": "weights", "teams": teams(ranking)}
     second = [hit.id for hit in ranking.results[2:]]
     assert query_attributes(response, second)["teams"] == teams(ranking)[2:]

@@ -137,7 +137,8 @@ async def test_an_index_from_before_there_were_packed_vectors_is_read_as_ever() 
         ([{"packed_vectors": {"image_vector": "x"}}], ""),
         ([{}], ""),
         # An alias of an old index and a new one: what both have counts.
-        ([{"packed_vectors": {"text_vector": "text_vector_packed"}}, {}], ""),
+        # Documents of the other one are read a second time.
+        ([{"packed_vectors": {"text_vector": "text_vector_packed"}}, {}], "text_vector_packed"),
     ],
 )
 async def test_the_mapping_says_where_packed_vectors_are(

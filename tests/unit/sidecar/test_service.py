@@ -30,7 +30,15 @@ from sidecar.settings import SidecarSettings
 from sidecar.sizes import in_trailer
 from sidecar.telemetry.calls import Calls
 from sidecar.telemetry.tracing import Tracing
-from tests.unit.sidecar.parts import WEIGHTS, Bench, WordEncoder, request, shop, vector
+from tests.unit.sidecar.parts import (
+    WEIGHTS,
+    Bench,
+    WordEncoder,
+    WordJudge,
+    request,
+    shop,
+    vector,
+)
 
 
 @asynccontextmanager
@@ -117,6 +125,33 @@ async def test_what_a_cross_encoder_counts_is_said_of_those_that_it_read(bench: 
     assert {why.weights.cross_encoder for why in said if why.HasField("cross_encoder_logit")} == {
         0.75
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ordinary words of a product " * 200,
+        "５００ｍｌ ｗａｔｅｒ　ｂｏｔｔｌｅ " * 200,
+        "zero\u200b width\u200b signs " * 300,
+        "caf\u0065\u0301 cr\u0065\u0300me " * 400,
+        "电热水壶 " * 1_000,
+    ],
+)
+async def test_no_more_of_a_text_need_be_sent_than_an_answer_says(text: str) -> None:
+    judge = WordJudge()
+    bench = Bench(judge=judge)
+    made = pb.RankRequest(query="water", language="en", candidates=[pb.Candidate(id="x")])
+    try:
+        async with serving(bench) as stub:
+            said = (await stub.Rank(made)).text_characters
+            assert SidecarSettings().rerank_characters < said < len(text)
+            for sent in (text, text[:said]):
+                made.candidates[0].text = sent
+                await stub.Rank(made)
+    finally:
+        await bench.close()
+    # What is read of it is the same, and so its score is known.
+    assert len([texts for texts in judge.calls if texts != [""]]) == 1
 
 
 async def test_rank_answers_with_the_request_id_and_lists_drops_only_explained(

@@ -25,6 +25,7 @@ import org.neuralrank.search.RecallProcessor;
 import org.neuralrank.search.UbiResponse;
 import org.neuralrank.sidecar.CallerHeaders;
 import org.neuralrank.sidecar.Sidecar;
+import org.neuralrank.vectors.PackedVectors;
 import org.opensearch.action.ActionRequest;
 import org.opensearch.action.support.ActionFilter;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
@@ -42,7 +43,9 @@ import org.opensearch.core.common.io.stream.NamedWriteableRegistry;
 import org.opensearch.core.xcontent.NamedXContentRegistry;
 import org.opensearch.env.Environment;
 import org.opensearch.env.NodeEnvironment;
+import org.opensearch.index.mapper.MetadataFieldMapper;
 import org.opensearch.plugins.ActionPlugin;
+import org.opensearch.plugins.MapperPlugin;
 import org.opensearch.plugins.Plugin;
 import org.opensearch.plugins.ReloadablePlugin;
 import org.opensearch.plugins.SearchPipelinePlugin;
@@ -61,11 +64,15 @@ import org.opensearch.threadpool.ThreadPool;
 import org.opensearch.transport.client.Client;
 import org.opensearch.watcher.ResourceWatcherService;
 
-/** What OpenSearch loads: registers the processors, the {@code ext} sections, the settings, and what is seen of it. */
+/**
+ * What OpenSearch loads: registers the processors, the {@code ext} sections, the settings, the indexing of packed
+ * vectors, and what is seen of it.
+ */
 public final class NeuralRankPlugin extends Plugin
     implements
         SearchPipelinePlugin,
         SearchPlugin,
+        MapperPlugin,
         ActionPlugin,
         ReloadablePlugin {
 
@@ -84,6 +91,16 @@ public final class NeuralRankPlugin extends Plugin
     @Override
     public List<Setting<?>> getSettings() {
         return NodeSettings.all();
+    }
+
+    @Override
+    public Settings additionalSettings() {
+        return Settings.builder().put("node.attr." + PackedVectors.ATTRIBUTE, true).build();
+    }
+
+    @Override
+    public Map<String, MetadataFieldMapper.TypeParser> getMetadataMappers() {
+        return Map.of(PackedVectors.NAME, PackedVectors.PARSER);
     }
 
     @Override

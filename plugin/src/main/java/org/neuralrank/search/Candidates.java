@@ -25,8 +25,8 @@ final class Candidates {
 
     // The contract's limit.
     static final int MOST = 10_000;
-    // Cross-encoders read some 512 tokens; more would only be carried.
-    private static final int LONGEST_TEXT = 4_000;
+    // Cross-encoders read some 512 tokens; more would only be carried. Sidecars say how much less they read.
+    static final int LONGEST_TEXT = 4_000;
     // Of all texts, in characters of three bytes: well below what a sidecar takes in one message (64 MiB).
     private static final int MOST_TEXT = 10_000_000;
     // The contract's limits of one candidate: a hit with more is cut, or the whole page would be refused.
@@ -165,12 +165,13 @@ final class Candidates {
      * As the contract has them.
      *
      * @param withIndex whether they may be of several indices that share ids
+     * @param longest   characters of a text that are sent at most
      */
-    List<Candidate> toMessages(ItemFields fields, boolean withIndex) {
-        return byId.values().stream().map(entry -> toMessage(entry, fields, withIndex)).toList();
+    List<Candidate> toMessages(ItemFields fields, boolean withIndex, int longest) {
+        return byId.values().stream().map(entry -> toMessage(entry, fields, withIndex, longest)).toList();
     }
 
-    private Candidate toMessage(Entry entry, ItemFields fields, boolean withIndex) {
+    private Candidate toMessage(Entry entry, ItemFields fields, boolean withIndex, int longest) {
         SearchHit hit = entry.hit();
         Candidate.Builder message = Candidate.newBuilder().setId(entry.id());
         if (!entry.id().equals(hit.getId())) {
@@ -192,7 +193,7 @@ final class Candidates {
             return message.build();
         }
         Map<String, Object> source = hit.getSourceAsMap();
-        String text = text(source, fields.text(), Math.min(LONGEST_TEXT, MOST_TEXT / size()));
+        String text = beginning(text(source, fields.text(), Math.min(LONGEST_TEXT, MOST_TEXT / size())), longest);
         if (!text.isEmpty()) {
             message.setText(text);
         }
@@ -237,6 +238,13 @@ final class Candidates {
             }
         }
         return cut(lines.toString(), longest);
+    }
+
+    /** By characters as the sidecar counts them, of which one may be two here. */
+    private static String beginning(String text, int characters) {
+        return text.codePointCount(0, text.length()) <= characters
+            ? text
+            : text.substring(0, text.offsetByCodePoints(0, characters));
     }
 
     private static String cut(String text, int longest) {

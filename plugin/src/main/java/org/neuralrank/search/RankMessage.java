@@ -18,9 +18,10 @@ final class RankMessage {
     private RankMessage() {}
 
     /**
-     * @param target      where the sidecar finds items
-     * @param listBlocked whether it is to list what the user has blocked
-     * @param leftMs      time for the call; the sidecar is told to be done a little before
+     * @param target         where the sidecar finds items
+     * @param listBlocked    whether it is to list what the user has blocked
+     * @param textCharacters what it reads of a candidate's text at most
+     * @param leftMs         time for the call; the sidecar is told to be done a little before
      */
     static RankRequest of(
         Asked asked,
@@ -29,6 +30,7 @@ final class RankMessage {
         ItemFields fields,
         Indices.Target target,
         boolean listBlocked,
+        int textCharacters,
         long leftMs
     ) {
         String index = target.name();
@@ -36,7 +38,7 @@ final class RankMessage {
             .setQuery(asked.queryText())
             .setIndex(index)
             .setRequestId(asked.requestId())
-            .addAllCandidates(candidates.toMessages(fields, target.isSeveral() && !index.isEmpty()))
+            .addAllCandidates(candidates.toMessages(fields, target.isSeveral() && !index.isEmpty(), textCharacters))
             .setOptions(
                 options(options, leftMs).setExplain(options.flag("explain", false) || asked.explain())
                     .setListBlocked(listBlocked)

@@ -138,6 +138,7 @@ final class Rerank {
                 fields,
                 inquiry.target(),
                 listBlocked,
+                node.sidecar().textCharacters(),
                 leftMs
             );
         } catch (RuntimeException e) {

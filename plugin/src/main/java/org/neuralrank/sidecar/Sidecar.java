@@ -13,6 +13,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BiConsumer;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
@@ -46,6 +47,8 @@ public final class Sidecar implements Closeable {
     private List<String> endpoints;
     private Access access;
     private volatile Channels channels;
+    // The most that any sidecar has said; 0: none has answered yet.
+    private final AtomicInteger textCharacters = new AtomicInteger();
 
     /**
      * @param endpoints where sidecars listen
@@ -96,6 +99,20 @@ public final class Sidecar implements Closeable {
         );
     }
 
+    /**
+     * How many characters of a candidate's text are read at most, as sidecars have said: of several the one that reads
+     * most, and everything as long as none has answered or where one doesn't say.
+     */
+    public int textCharacters() {
+        int said = textCharacters.get();
+        return said == 0 ? Integer.MAX_VALUE : said;
+    }
+
+    private void heard(RankResponse reply) {
+        int said = reply.getTextCharacters();
+        textCharacters.accumulateAndGet(said <= 0 ? Integer.MAX_VALUE : said, Math::max);
+    }
+
     /** Ranks candidates. The headers are those of {@link CallerHeaders}. */
     public <T> void rank(
         RankRequest request,
@@ -105,12 +122,16 @@ public final class Sidecar implements Closeable {
         ActionListener<T> listener
     ) {
         boolean item = !request.getSimilarTo().isEmpty();
+        Reading<RankResponse, T> listening = reply -> {
+            heard(reply);
+            return reading.read(reply);
+        };
         call(
             Channels.Kind.RANK,
             headers,
             timeoutMs,
             notFound(item),
-            reading,
+            listening,
             listener,
             (stub, observer) -> stub.rank(request, observer)
         );
@@ -124,7 +145,7 @@ public final class Sidecar implements Closeable {
         for (Channels.Line line : channels.all()) {
             RankingGrpc.newStub(line.channel())
                 .withDeadlineAfter(5, TimeUnit.SECONDS)
-                .rank(RankRequest.getDefaultInstance(), new Ignored());
+                .rank(RankRequest.getDefaultInstance(), new Warmed());
         }
     }
 
@@ -148,6 +169,7 @@ public final class Sidecar implements Closeable {
         Channels old = channels;
         channels = channels();
         old.close();
+        textCharacters.set(0);
         warm();
     }
 
@@ -363,9 +385,11 @@ public final class Sidecar implements Closeable {
         }
     }
 
-    private static final class Ignored implements StreamObserver<RankResponse> {
+    private final class Warmed implements StreamObserver<RankResponse> {
         @Override
-        public void onNext(RankResponse value) {}
+        public void onNext(RankResponse reply) {
+            heard(reply);
+        }
 
         @Override
         public void onError(Throwable error) {}

@@ -9,7 +9,6 @@ import static org.junit.Assert.assertTrue;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.stream.IntStream;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.junit.Test;
@@ -41,7 +40,7 @@ public class CandidatesTest {
         SearchHit[] lexical = { Hits.hit("a", 3), Hits.hit("b", 2) };
         Candidates candidates = Candidates.of(lexical, List.of(Hits.hit("b", 0.9f), Hits.hit("c", 0.8f)), true, false, null);
         assertEquals(List.of("a", "b", "c"), ids(candidates));
-        List<Candidate> messages = candidates.toMessages(FIELDS, false);
+        List<Candidate> messages = candidates.toMessages(FIELDS, false, Integer.MAX_VALUE);
         assertEquals(2f, messages.get(1).getRetrievalScore(), 0);
         assertFalse(messages.get(2).hasRetrievalScore());
         assertEquals(7, messages.get(2).getVersion());
@@ -78,7 +77,7 @@ public class CandidatesTest {
             null
         );
         assertEquals(List.of("z", "c", "a", "b"), ids(candidates));
-        candidates.toMessages(FIELDS, false).forEach(message -> assertFalse(message.hasRetrievalScore()));
+        candidates.toMessages(FIELDS, false, Integer.MAX_VALUE).forEach(message -> assertFalse(message.hasRetrievalScore()));
     }
 
     @Test
@@ -86,12 +85,12 @@ public class CandidatesTest {
         SearchHit[] everything = { Hits.hit("a", 1), Hits.hit("c", 1) };
         Candidates candidates = Candidates.of(everything, List.of(Hits.hit("z", 0.9f)), false, true, null);
         assertEquals(List.of("z", "a", "c"), ids(candidates));
-        List<Candidate> messages = candidates.toMessages(FIELDS, false);
+        List<Candidate> messages = candidates.toMessages(FIELDS, false, Integer.MAX_VALUE);
         assertFalse(messages.get(0).hasRetrievalScore());
         assertEquals("equal: they say nothing either", 1, messages.get(1).getRetrievalScore(), 0);
         assertEquals(1, messages.get(2).getRetrievalScore(), 0);
         SearchHit[] popular = { Hits.hit("a", 9), Hits.hit("b", 1) };
-        messages = Candidates.of(popular, List.of(), false, true, null).toMessages(FIELDS, false);
+        messages = Candidates.of(popular, List.of(), false, true, null).toMessages(FIELDS, false, Integer.MAX_VALUE);
         assertEquals(9, messages.get(0).getRetrievalScore(), 0);
     }
 
@@ -100,7 +99,7 @@ public class CandidatesTest {
         SearchHit[] popular = { Hits.hit("a", 9), Hits.hit("b", 1) };
         Candidates candidates = Candidates.of(popular, List.of(Hits.hit("z", 0.9f)), false, false, null);
         assertEquals(List.of("a", "b", "z"), ids(candidates));
-        assertTrue(candidates.toMessages(FIELDS, false).get(0).hasRetrievalScore());
+        assertTrue(candidates.toMessages(FIELDS, false, Integer.MAX_VALUE).get(0).hasRetrievalScore());
     }
 
     @Test
@@ -115,7 +114,7 @@ public class CandidatesTest {
             false,
             null
         );
-        Candidate message = candidates.toMessages(FIELDS, false).get(0);
+        Candidate message = candidates.toMessages(FIELDS, false, Integer.MAX_VALUE).get(0);
         assertEquals("Mac\nApple\nc1 c2\nx y", message.getText());
         assertEquals("Apple", message.getBrand());
         assertEquals(12.5, message.getPrice(), 0);
@@ -133,15 +132,25 @@ public class CandidatesTest {
             SearchHit[] hits = IntStream.range(0, count)
                 .mapToObj(number -> Hits.hit("p", "i" + number, 1, source))
                 .toArray(SearchHit[]::new);
-            List<Candidate> messages = Candidates.of(hits, List.of(), true, false, null).toMessages(FIELDS, false);
+            List<Candidate> messages = Candidates.of(hits, List.of(), true, false, null)
+                .toMessages(FIELDS, false, Integer.MAX_VALUE);
             assertEquals(count == 10_000 ? 1_000 : 4_000, messages.get(count - 1).getText().length());
             assertTrue(messages.stream().mapToLong(Candidate::getSerializedSize).sum() < 48L << 20);
         }
     }
 
+    @Test
+    public void noMoreOfATextIsSentThanIsRead() {
+        SearchHit[] hits = { Hits.hit("p", "a", 1, "{\"title\":\"a😀b😀c\"}") };
+        Candidates candidates = Candidates.of(hits, List.of(), true, false, null);
+        for (Map.Entry<Integer, String> each : Map.of(1, "a", 2, "a😀", 4, "a😀b😀", 5, "a😀b😀c", 9, "a😀b😀c").entrySet()) {
+            assertEquals(each.getValue(), candidates.toMessages(FIELDS, false, each.getKey()).get(0).getText());
+        }
+    }
+
     private static Candidate message(String source) {
         SearchHit[] hits = { Hits.hit("p", "a", 1, source) };
-        return Candidates.of(hits, List.of(), true, false, null).toMessages(FIELDS, false).get(0);
+        return Candidates.of(hits, List.of(), true, false, null).toMessages(FIELDS, false, Integer.MAX_VALUE).get(0);
     }
 
     @Test
@@ -234,7 +243,7 @@ public class CandidatesTest {
             true,
             false,
             null
-        ).toMessages(fields, false).get(0);
+        ).toMessages(fields, false, Integer.MAX_VALUE).get(0);
         assertEquals("lid pot cup\n230", message.getText());
         assertEquals("Good", message.getBrand());
         assertEquals(List.of("Good", "Bad"), message.getAttributesMap().get("brand").getValuesList());
@@ -281,7 +290,7 @@ public class CandidatesTest {
         );
         SearchHit hit = Hits.hit("p", "a", 1, "{\"doc\":{\"name\":\"N\",\"maker\":\"M\"},\"price\":\"on request\"}");
         Candidate message = Candidates.of(new SearchHit[] { hit }, List.of(), true, false, null)
-            .toMessages(fields, false)
+            .toMessages(fields, false, Integer.MAX_VALUE)
             .get(0);
         assertEquals("N", message.getText());
         assertEquals("M", message.getBrand());

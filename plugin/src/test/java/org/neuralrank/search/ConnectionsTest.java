@@ -107,6 +107,29 @@ public class ConnectionsTest {
         assertEquals(3, two.ranked.size());
     }
 
+    private static void reads(FakeSidecar fake, int characters) {
+        fake.rank = request -> RankResponse.newBuilder().setTextCharacters(characters).build();
+    }
+
+    @Test
+    public void ofSeveralSidecarsTheOneThatReadsMostDecidesHowMuchTextIsSent() throws Exception {
+        reads(one, 300);
+        reads(two, 500);
+        try (Sidecar sidecar = sidecar(Access.open(), one.endpoint(), two.endpoint())) {
+            assertEquals("none has answered", Integer.MAX_VALUE, sidecar.textCharacters());
+            rank(sidecar);
+            rank(sidecar);
+            assertEquals(500, sidecar.textCharacters());
+            // Those of another address have not said anything yet, until they are warmed.
+            sidecar.reconnect(List.of(one.endpoint()));
+            await(() -> sidecar.textCharacters() == 300);
+            // An older one doesn't say.
+            reads(one, 0);
+            rank(sidecar);
+            assertEquals(Integer.MAX_VALUE, sidecar.textCharacters());
+        }
+    }
+
     @Test
     public void aSidecarThatSaysItDoesNotServeGetsNoCalls() throws Exception {
         try (Sidecar sidecar = sidecar(Access.open(), one.endpoint(), two.endpoint())) {

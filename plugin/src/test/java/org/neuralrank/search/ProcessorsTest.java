@@ -748,6 +748,15 @@ public class ProcessorsTest {
     }
 
     @Test
+    public void asMuchTextIsSentAsTheSidecarHasSaidItReads() throws Exception {
+        server.rank = request -> FakeSidecar.reversed(request).toBuilder().setTextCharacters(4).build();
+        search(request(match("x").fetchSource(false), null));
+        search(request(match("x").fetchSource(false), null));
+        assertEquals("item a\nB", server.ranked.get(0).getCandidates(0).getText());
+        assertEquals("item", server.ranked.get(1).getCandidates(0).getText());
+    }
+
+    @Test
     public void whatAQueryExcludesIsReadWhereItIsAskedFor() throws Exception {
         search(request(match("kettle without whistle"), Map.of()));
         assertFalse("the sidecar's setting", server.encoded.get(0).hasExclusions());

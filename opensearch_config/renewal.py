@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from opensearchpy import OpenSearch
 
-from neuralrank.errors import InvalidInput, Unavailable
+from neuralrank.errors import InvalidInput, Unavailable, Unsupported
 from neuralrank.opensearch.generation import Generation, adopt, create, free_name
+from neuralrank.opensearch.point_in_time import count_all
 from neuralrank.opensearch.succession import WRITE_BLOCK, find_live, read_only
 from opensearch_config import files
 from opensearch_config.changes import Change
@@ -124,10 +125,25 @@ def _reindexed(
         except BaseException:
             client.tasks.cancel(task_id=task)
             raise
+        _check_vectors(client, source, generation.index, body)
     except BaseException:
         generation.discard(client)
         raise
     return generation
+
+
+def _check_vectors(client: OpenSearch, source: str, copy: str, body: Mapping[str, Any]) -> None:
+    """Documents that hold their vectors packed only have none in a copy that nobody unpacked."""
+    client.indices.refresh(index=copy)
+    for field in body["mappings"]["_meta"]["neuralrank"].get("packed_vectors", {}):
+        query = {"query": {"exists": {"field": field}}}
+        had, has = (count_all(client, index, query) for index in (source, copy))
+        if has < had:
+            raise Unsupported(
+                f"{had} documents of {source} have a {field}, of its copy {has}: their vectors are "
+                "packed, and not every node of the cluster has the plugin that indexes them. "
+                "Install it there, or index the catalogue again."
+            )
 
 
 def _wait(client: OpenSearch, task: str, count: int, progress: _Progress) -> None:

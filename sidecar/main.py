@@ -70,7 +70,7 @@ def serve(
     """Ranks search results for each user, over gRPC. Logs to stderr, one JSON object a line.
 
     Every setting is an environment variable NEURALRANK_SIDECAR_…; docs/services.md lists them.
-    SIGTERM and SIGINT finish the requests under way and then end it.
+    SIGTERM, SIGINT and SIGHUP (a closed terminal) finish the requests under way and then end it.
     """
     # Threads that run models take the interpreter for moments; with Python's own 5 ms the event
     # loop would wait that long for it, several times a request.
@@ -173,8 +173,10 @@ async def _supervise(settings: SidecarSettings, opensearch_url: str | None) -> i
 
 def _on_signals(stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop)
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # A terminal that is closed ends it, unless it was started with `nohup`.
+        if signal.getsignal(name) is not signal.SIG_IGN:
+            loop.add_signal_handler(name, stop)
 
 
 def main() -> None:

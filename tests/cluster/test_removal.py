@@ -10,19 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
 from neuralrank.errors import Unavailable
+from neuralrank.opensearch.packing import PACKED, VECTOR, are_indexed_packed, pack
 from neuralrank.stack.artifacts import build_plugin
 from neuralrank.stack.node import Node
+from opensearch_config import product_index
 from tests.cluster.nodes import RunningNode, free_port, install
 from tests.cluster.sidecars import RunningSidecar
 from tests.conftest import CACHE, CHECKOUT, HomeMaker
 from tests.e2e.shop import eventually
 
 INDEX = "products"
+VECTORS = "with-vectors"
 PIPELINE = "neural_rank"
 TITLES = ("red phone", "blue phone", "phone case")
 # opensearch.yml without the plugin's lines.
@@ -133,8 +137,24 @@ def test_the_plugin_is_exchanged_and_nothing_else_is_done(shop: Shop) -> None:
     assert eventually(shop.reranks, 60)
 
 
+def packed(shop: Shop, name: str) -> None:
+    """A document that holds its vector packed only."""
+    body = {"title": name, PACKED: pack(np.array([1, 0, 0, 0], np.float32))}
+    shop.client.index(index=VECTORS, id=name, body=body, params={"refresh": "true"})
+
+
+def neighbours(shop: Shop) -> list[str]:
+    query = {"knn": {VECTOR: {"vector": [1, 0, 0, 0], "k": 9}}}
+    hits = shop.client.search(index=VECTORS, body={"query": query})["hits"]["hits"]
+    return [hit["_id"] for hit in hits]
+
+
 @pytest.mark.long
 def test_removed_in_order_no_search_fails(shop: Shop) -> None:
+    body = product_index("tiny@0123456789ab", 4)
+    shop.client.indices.create(index=VECTORS, body=body)
+    assert are_indexed_packed(shop.client, body)
+    packed(shop, "before")
     shop.curl("Removing")
     assert not shop.reranks()
     shop.node.stop()
@@ -143,6 +163,11 @@ def test_removed_in_order_no_search_fails(shop: Shop) -> None:
     assert not shop.reranks()
     settings = shop.client.cluster.get_settings(params={"include_defaults": "true"})
     assert "neural_rank" not in str(settings)
+    # The index opens, and has what was indexed; what comes now is to bring its numbers.
+    assert neighbours(shop) == ["before"]
+    packed(shop, "after")
+    assert neighbours(shop) == ["before"]
+    assert not are_indexed_packed(shop.client, body)
 
 
 @pytest.mark.long

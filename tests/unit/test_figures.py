@@ -161,8 +161,8 @@ def test_quality_against_the_deadline_is_that_of_its_file() -> None:
             assert agrees(written, mine[deadline]["nDCG@10"]), (name, deadline)
     fifty = {(row["what"], row["deadline ms"]): row for row in rows if row["reads"] == "50"}
     said = shown("ESCI falls from {} at 20 ms to {} from 50 ms on", table) + shown(
-        "Icecat from {} at 10 ms, where nothing is read, to {} at 20, where {} of the 50 are, and "
-        "is at {} from 50 ms on", table
+        "Icecat goes from {} at 10 ms, where nothing is read, to {} at 20, where {} of the 50 are, "
+        "and is at {} from 50 ms on", table
     )  # fmt: skip
     esci, icecat = "esci_en", "icecat_en"
     values = [fifty[esci, 20]["nDCG@10"], fifty[esci, 50]["nDCG@10"], fifty[icecat, 10]["nDCG@10"],

@@ -23,10 +23,12 @@ class Sidecar:
 
     async def start(self):
         ThreadPoolExecutor().submit(threading.Event().wait)
-        os.kill(os.getpid(), signal.SIGTERM)
+        for name in sys.argv[1:]:
+            os.kill(os.getpid(), signal.Signals[name])
 
     async def stop(self):
-        sys.stdout.write("spans")
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        sys.stdout.write("spans, SIGHUP ignored" if ignored else "spans")
         logging.getLogger("sidecar").info("stopped")
 
 sys.modules["sidecar.server"] = types.SimpleNamespace(Sidecar=Sidecar)
@@ -35,13 +37,31 @@ main.serve(listen="127.0.0.1:0")
 """
 
 
-def test_it_ends_whatever_its_threads_do_and_loses_no_line() -> None:
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_it_ends_whatever_its_threads_do_and_loses_no_line(signal: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", HANGING], capture_output=True, timeout=60, text=True, check=False
+        [sys.executable, "-c", HANGING, signal],
+        capture_output=True,
+        timeout=60,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "spans"
     assert '"stopped"' in done.stderr.splitlines()[-1]
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    done = subprocess.run(
+        ["nohup", sys.executable, "-c", HANGING, "SIGTERM"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "spans, SIGHUP ignored"
 
 
 # Somebody who speaks no TLS, and what gRPC's core has an error for: a certificate that is none.

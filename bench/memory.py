@@ -25,7 +25,7 @@ from bench.running import Running, free_port
 from bench.scripted import INDEX, Shop, Site, json_answer, user_of
 from bench.workload import default_registry, make_shop
 from neuralrank.bundles.registry import Registry
-from neuralrank.opensearch.packing import PACKED, VECTOR, pack
+from neuralrank.opensearch.packing import PACKED, pack
 from neuralrank.v1 import ranking_pb2 as pb
 from neuralrank.v1 import ranking_pb2_grpc as pb_grpc
 from sidecar.settings import SidecarSettings
@@ -57,13 +57,6 @@ class Endless(Shop):
         self._width = shop.dimensions
         self._random = np.random.default_rng(0)
         self._users: dict[str, int] = {}
-
-    async def _index(self, request: web.Request) -> web.Response:
-        del request
-        meta = {"encoder": self.encoder, "packed_vectors": {VECTOR: PACKED}}
-        settings = {"index": {"uuid": "endless"}}
-        body = {INDEX: {"mappings": {"_meta": {"neuralrank": meta}}, "settings": settings}}
-        return json_answer(body)
 
     async def _search(self, request: web.Request) -> web.Response:
         ids = orjson.loads(await request.read())["query"]["ids"]["values"]

@@ -9,6 +9,7 @@ caches: by ids alone, and as the plugin does, which sends all but the vectors.
 """
 
 import asyncio
+import base64
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from neuralrank.catalogue.product import PASSAGE_FIELDS, passage
 from neuralrank.client import Client
 from neuralrank.errors import NeuralrankError, Unavailable
 from neuralrank.opensearch.connection import connect
+from neuralrank.opensearch.packing import PACKED, pack
 from neuralrank.settings import Settings, load_settings
 from neuralrank.stack.ports import LOOPBACK, choose_port
 from neuralrank.v1 import ranking_pb2 as pb
@@ -201,7 +203,7 @@ def _request(
             id=row["id"], retrieval_score=20.0 - position / 100, version=row["version"]
         )
         if vectors:
-            candidate.vector = np.array(row["text_vector"], "<f4").tobytes()
+            candidate.vector = base64.b64decode(row[PACKED])
         if not fields:
             continue
         candidate.text = passage(row, 500)
@@ -225,7 +227,7 @@ def _made_up(count: int) -> list[dict[str, Any]]:
             "category": ["Home", "Office", f"Chairs {number % 9}"],
             "attributes": {"color": "black", "material": "mesh", "weight": f"{number % 20} kg"},
             "description": "A chair for long days at a desk. " * 6,
-            "text_vector": random.normal(size=384),
+            PACKED: pack(random.normal(size=384)),
             "version": number,
         }
         for number in range(count)
@@ -249,7 +251,7 @@ def _items(client: OpenSearch, settings: Settings) -> list[dict[str, Any]]:
             "sort": ["id"],
             "size": max(_SIZES),
             "seq_no_primary_term": True,
-            "_source": ["id", "text_vector", "price", *PASSAGE_FIELDS],
+            "_source": ["id", PACKED, "price", *PASSAGE_FIELDS],
         },
         params={"search_pipeline": "_none"},
     )

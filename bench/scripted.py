@@ -15,6 +15,8 @@ import numpy as np
 import orjson
 from aiohttp import web
 
+from neuralrank.opensearch.packing import PACKED, VECTOR, pack
+
 __all__ = ["INDEX", "Shop", "Site", "json_answer", "user_of"]
 
 INDEX = "shop"
@@ -44,10 +46,10 @@ class Shop:
         for number, (name, source) in enumerate(self.items.items()):
             document = dict(source)
             if self.dimensions:
-                document["text_vector"] = random.normal(size=self.dimensions).astype(np.float32)
+                document[PACKED] = pack(random.normal(size=self.dimensions).astype(np.float32))
             hit = {"_index": INDEX, "_id": name, "_seq_no": number, "_source": document}
             # Written once: the shop must not be what is measured.
-            self._hits[name] = orjson.dumps(hit, option=orjson.OPT_SERIALIZE_NUMPY)
+            self._hits[name] = orjson.dumps(hit)
 
     def add(self, user: str, action: str, item: str, when_ms: int, query: str = "") -> None:
         """An event; the very next read of the user has it."""
@@ -76,7 +78,8 @@ class Shop:
         if name != INDEX:
             reason = {"type": "index_not_found_exception", "reason": f"no such index [{name}]"}
             return json_answer({"error": reason, "status": 404}, 404)
-        meta = {"neuralrank": {"encoder": self.encoder}} if self.encoder else {}
+        said = {"encoder": self.encoder, "packed_vectors": {VECTOR: PACKED}}
+        meta = {"neuralrank": said} if self.encoder else {}
         settings = {"index": {"uuid": "scripted"}}
         return json_answer({INDEX: {"mappings": {"_meta": meta}, "settings": settings}})
 

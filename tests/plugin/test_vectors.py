@@ -1,5 +1,7 @@
 """Vectors that documents hold packed only are searched for as if their numbers stood there."""
 
+import json
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,7 @@ from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput
 from neuralrank.opensearch.packing import PACKED, VECTOR, are_indexed_packed, pack
+from neuralrank.settings import Settings
 from opensearch_config import product_index
 
 NAME, COPY = "plugin-vectors", "plugin-vectors-copy"
@@ -67,6 +70,23 @@ def test_a_packed_vector_is_searched_for(shop: OpenSearch) -> None:
     assert set(source) == {"title", PACKED}
 
 
+def test_a_document_may_come_in_any_form(stack: Settings, shop: OpenSearch) -> None:
+    text = pack(vector(1, 0, 0, 0))
+    for name, kind, body in (
+        ("yaml", "application/yaml", f"---\ntitle: y\nmore: {{{PACKED}: x}}\n{PACKED}: {text}\n"),
+        ("last", "application/json", json.dumps({"more": [{PACKED: 1}], PACKED: text})),
+    ):
+        made = urllib.request.Request(
+            f"{stack.opensearch_url}/{NAME}/_doc/{name}?refresh=true",
+            method="PUT",
+            data=body.encode(),
+            headers={"content-type": kind},
+        )
+        with urllib.request.urlopen(made, timeout=30) as answer:
+            assert answer.status == 201
+    assert with_vector(shop, NAME) == {"yaml", "last"}
+
+
 def test_one_that_is_packed_whole_is_cut_to_what_is_searched(shop: OpenSearch) -> None:
     whole = vector(3, 0, 4, 0, 5, 6)
     assert len(whole) == WHOLE
@@ -105,7 +125,9 @@ def test_copies_and_changes_of_a_document_keep_its_vector(shop: OpenSearch) -> N
         ("no base64", f"[{PACKED}] is not base64"),
         ("AAAAAAA=", f"[{PACKED}] has 5 bytes"),
         ("", f"[{PACKED}] has 0 bytes"),
-        (pack(vector(1, 0)), "2"),  # k-NN's own words
+        # In k-NN's own words.
+        (pack(vector(1, 0)), "dimension mismatch"),
+        (pack(vector(np.nan, 0, 0, 0)), "NaN"),
     ],
 )
 def test_what_is_no_vector_is_refused(shop: OpenSearch, value: str, says: str) -> None:

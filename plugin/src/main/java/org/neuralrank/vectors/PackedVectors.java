@@ -84,10 +84,24 @@ public final class PackedVectors extends MetadataFieldMapper {
             Vector vector = missing.get(found.getKey());
             float[] numbers = cut(unpack(vector.packed(), found.getValue()), vector.dimension());
             if (context.docMapper().mappers().getMapper(vector.field()) instanceof FieldMapper mapper) {
-                try (XContentParser parser = parser(numbers)) {
-                    mapper.parse(new AnotherParser(context, parser));
-                }
+                index(mapper, numbers, context);
             }
+        }
+    }
+
+    /** As if the numbers had stood in the document. */
+    private static void index(FieldMapper mapper, float[] numbers, ParseContext context) throws IOException {
+        try (XContentParser parser = parser(numbers)) {
+            // The parsing of a document of its own, since that of another can't be given other values to read.
+            ParseContext alone = new ParseContext.InternalParseContext(
+                context.indexSettings(),
+                context.docMapperParser(),
+                context.docMapper(),
+                context.sourceToParse(),
+                parser
+            );
+            mapper.parse(alone);
+            alone.rootDoc().getFields().forEach(context.rootDoc()::add);
         }
     }
 

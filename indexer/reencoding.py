@@ -30,7 +30,15 @@ from neuralrank.errors import (
     Unsupported,
 )
 from neuralrank.opensearch.generation import Generation, create, find_unfinished
-from neuralrank.opensearch.packing import PACKED, VECTOR, are_indexed_packed, pack
+from neuralrank.opensearch.packing import (
+    IMAGE_PACKED,
+    IMAGE_VECTOR,
+    PACKED,
+    VECTOR,
+    are_indexed_packed,
+    pack,
+    unpack,
+)
 from neuralrank.opensearch.point_in_time import AS_STORED, Hit, batches, point_in_time
 from neuralrank.opensearch.succession import Live, lift_left_over, read_only
 from neuralrank.opensearch.writing import bulk_write
@@ -114,7 +122,7 @@ def reencode(
     generation = begin(client, live.alias, body, meta, ingested=True)
     copy = _Copy(
         client, live.index, generation, encoder, dimensions, progress,
-        numbers=not are_indexed_packed(client, body),
+        packed=are_indexed_packed(client, body),
     )  # fmt: skip
     try:
         copy.catch_up()  # everything
@@ -162,11 +170,11 @@ class _Copy:
         dimensions: int,
         progress: Progress | None,
         *,
-        numbers: bool,
+        packed: bool,
     ) -> None:
         """
         Args:
-            numbers: whether vectors are written as numbers too.
+            packed: whether vectors that are packed need no numbers.
         """
         self.encoded = 0
         self._client = client
@@ -174,7 +182,7 @@ class _Copy:
         self._target = generation.index
         self._encoder = encoder
         self._width = dimensions or encoder.dimensions
-        self._numbers = numbers
+        self._packed = packed
         self._progress = progress
 
     def catch_up(self) -> int:
@@ -243,7 +251,7 @@ class _Copy:
         vectors = self._encoder.encode_passages([headline(s) for s in sources.values()], encoded)
         self.encoded = before + len(sources)
         documents = [
-            (identity, {**source, **self._written(vector)})
+            (identity, {**source, **self._photo(source), **self._written(vector)})
             for (identity, source), vector in zip(sources.items(), vectors, strict=True)
         ]
         versions = {item["_id"]: int(item["_seq_no"]) + 1 for item in found}
@@ -258,9 +266,17 @@ class _Copy:
         return done + len(ids)
 
     def _written(self, vector: NDArray[np.float32]) -> dict[str, Any]:
-        """The fields of a document's vector."""
-        numbers = {VECTOR: cut(vector, self._width)} if self._numbers else {}
-        return {PACKED: pack(vector), **numbers}
+        """The fields of a document's vector. One that is searched shorter than it is packed can't
+        be indexed from there."""
+        needs = not self._packed or self._width != len(vector)
+        return {PACKED: pack(vector), **({VECTOR: cut(vector, self._width)} if needs else {})}
+
+    def _photo(self, source: Mapping[str, Any]) -> dict[str, Any]:
+        """The numbers of a photo's vector, where they are needed and the source has none."""
+        if self._packed or IMAGE_VECTOR in source:
+            return {}
+        vector = unpack(source.get(IMAGE_PACKED))
+        return {} if vector is None else {IMAGE_VECTOR: vector}
 
     def _listed(self, index: str) -> Iterator[Hit]:
         with self._opened(index) as (point, _):

@@ -157,7 +157,8 @@ def index_catalogue(
                 unseen,
                 resume,
                 progress,
-                numbers=not are_indexed_packed(client, body),
+                # What is searched shorter than it is packed can't be indexed from there.
+                numbers=bool(dimensions) or not are_indexed_packed(client, body),
             )
             run.fill(catalogue)
         if run.written == 0:

@@ -364,7 +364,7 @@ class Sidecar:
 
     async def _follow_registry(self) -> None:
         # Without this the log of a sidecar that never becomes ready would say nothing at all.
-        lacking = False
+        lacking = held = False
         unanswered: dict[str, str] = {}
         while True:
             try:
@@ -389,8 +389,9 @@ class Sidecar:
             unanswered = missed
             # Those that are refused or left serve no more: what was counted for them may go.
             self.metrics.keep_bundles(self.models.serving.loaded)
-            if not self._loaded.is_set():
-                self._loaded.set()
+            self._loaded.set()
+            if not held and self._has_models():
+                held = True
                 await self._hold_to_earlier()
             self._users.expire()
             await self.models.wait(self._settings.registry_poll_seconds)

@@ -16,6 +16,7 @@ import hashlib
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -183,6 +184,15 @@ class Registry:
             changed = [info.get(key) for key in ("size", "mtime", "ino", "LastModified", "ETag")]
             rows.append(f"{path} {changed} {info.get('created') if not self._local else ''}")
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+    def came(self, ref: str) -> datetime:
+        """When a published bundle came here, in UTC, as the time of its manifest says; where the
+        store knows no times, when it was made."""
+        try:
+            at: datetime = self._fs.modified(f"{self._folder(ref)}/{MANIFEST}")
+        except (NotImplementedError, FileNotFoundError):
+            return self.manifest(ref).created
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
 
     def tidy(self, used: Collection[str]) -> None:
         """Deletes from the local cache of a remote registry what neither this process nor another

@@ -241,7 +241,9 @@ def _nearness(
     if where.score is None:
         return Nearness(where, None, None, None, "the product has none")
     own = _vector(client, name, item)
-    cosine = cosine_of(where.score, space) if own is None else float(own @ vector)
+    # The packed one is whole also where shorter ones are searched (Matryoshka).
+    alike = own is not None and len(own) == len(vector)
+    cosine = float(own @ vector) if own is not None and alike else cosine_of(where.score, space)
     encoder = str(noted(mappings).get("encoder", ""))
     return Nearness(
         where, cosine, _calibrated(settings, encoder, cosine), cosine_of(where.last, space)

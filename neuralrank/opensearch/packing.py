@@ -49,13 +49,17 @@ def are_indexed_packed(client: OpenSearch, body: Mapping[str, Any]) -> bool:
         return False
     try:
         answer = client.nodes.info(
-            node_id="data:true", params={"filter_path": "nodes.*.attributes"}
+            node_id="data:true", params={"filter_path": "_nodes.failed,nodes.*.attributes"}
         )
     except NeuralrankError:  # such as of who may not look at nodes
         return False
     nodes = answer.get("nodes", {}).values()
-    return bool(nodes) and all(
-        node.get("attributes", {}).get(_ATTRIBUTE) == "true" for node in nodes
+    # One that does not answer in time may be without the plugin.
+    silent = answer.get("_nodes", {}).get("failed", 0)
+    return (
+        bool(nodes)
+        and not silent
+        and all(node.get("attributes", {}).get(_ATTRIBUTE) == "true" for node in nodes)
     )
 
 

@@ -165,13 +165,13 @@ class Bench:
         self, batch: Mapping[str, dict[str, Any]], width: int, *, numbers: bool
     ) -> None:
         """Puts the vectors back, cut to `width`: from their packed form, where there is one, if
-        OpenSearch needs the `numbers` beside that."""
+        OpenSearch needs the `numbers` beside that, as for those that are cut."""
         without = []
         for identity, document in batch.items():
             vector = unpack(document.get(PACKED))
             if vector is None:
                 without.append(identity)
-            elif numbers:
+            elif numbers or len(vector) != width:
                 document[VECTOR] = _cut(vector, width)
         if not without:
             return

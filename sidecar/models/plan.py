@@ -25,7 +25,7 @@ class Plan:
     # By name: what may serve, the one that should first. Not of a name of which nothing is known.
     orders: Mapping[str, Sequence[str]] = field(default_factory=dict)
     states: Mapping[str, InService] = field(default_factory=dict)
-    # By name: when the oldest of its bundles was made. Not of a name of which nothing is known.
+    # By name: when the first of its bundles came. Not of a name of which nothing is known.
     since: Mapping[str, datetime] = field(default_factory=dict)
     # Why the manifest of a published bundle, or what is in service of a name, can't be read.
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -55,12 +55,14 @@ class Reader:
     def __init__(self, source: BundleSource) -> None:
         self._source = source
         self._manifests: dict[str, Manifest] = {}
+        self._came: dict[str, datetime] = {}
         self._states: dict[str, InService] = {}
 
     def look(self) -> Plan:
         """Raises OSError or NeuralrankError where the registry can't be read."""
         refs = self._source.refs()
-        self._manifests = {ref: self._manifests[ref] for ref in refs if ref in self._manifests}
+        self._manifests = {ref: self._manifests[ref] for ref in refs if ref in self._came}
+        self._came = {ref: self._came[ref] for ref in self._manifests}
         problems: dict[str, str] = {}
         by_name: dict[str, list[Published]] = {}
         for ref in refs:
@@ -69,6 +71,7 @@ class Reader:
             if ref not in self._manifests:
                 try:
                     self._manifests[ref] = self._source.manifest(ref)
+                    self._came[ref] = self._source.came(ref)
                 except (NeuralrankError, *_OF_ONE_FILE) as error:
                     problems[ref] = str(error)
                     continue
@@ -80,7 +83,7 @@ class Reader:
                 states[name] = state
                 orders[name] = [f"{name}@{digits}" for digits in state.order(published)]
             if published:
-                since[name] = min(entry.created for entry in published)
+                since[name] = min(self._came[f"{name}@{entry.hash}"] for entry in published)
         self._states |= states
         return Plan(frozenset(refs), orders, states, since, problems)
 

@@ -257,20 +257,15 @@ def test_ingest_pipelines_do_not_see_their_documents_again(client: OpenSearch, s
     assert {name: kept.get(name) for name in chosen} == chosen
 
 
-@pytest.mark.parametrize("numbers", [False, True])
 def test_vectors_are_cut_for_search_and_kept_whole_for_ranking(
-    client: OpenSearch, shop: str, monkeypatch: pytest.MonkeyPatch, numbers: bool
+    client: OpenSearch, shop: str
 ) -> None:
-    if numbers:  # a cluster without the plugin; here it is
-        monkeypatch.setattr("indexer.reencoding.are_indexed_packed", lambda *_: False)
     second = Letters("second@000000000002", factor=3.0)
     run(client, shop, second, dimensions=12)
     document = sources(client, shop)["p7"]
     (whole,) = second.encode_passages(["kettle 7"])
     np.testing.assert_array_equal(unpack(document[PACKED]), whole)
-    assert (VECTOR in document) == numbers
-    if numbers:
-        np.testing.assert_allclose(document[VECTOR], cut(whole, 12), atol=1e-6)
+    np.testing.assert_allclose(document[VECTOR], cut(whole, 12), atol=1e-6)
     # By inner product, of vectors of length 1.
     query = {"knn": {VECTOR: {"vector": cut(whole, 12), "k": 1}}}
     found = client.search(index=shop, body={"query": query}, params={"search_pipeline": "_none"})

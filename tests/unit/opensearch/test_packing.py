@@ -27,18 +27,19 @@ def test_what_is_no_packed_vector_is_none(value: object) -> None:
 class Nodes:
     """An OpenSearch that says what its nodes are like."""
 
-    def __init__(self, *attributes: dict[str, str], refused: bool = False) -> None:
+    def __init__(self, *attributes: dict[str, str], refused: bool = False, silent: int = 0) -> None:
         self.nodes = self
+        self.silent = silent
         self.attributes = attributes
         self.refused = refused
 
     def info(self, node_id: str, params: dict[str, str]) -> dict[str, Any]:
         assert node_id == "data:true"
-        assert params == {"filter_path": "nodes.*.attributes"}
+        assert params == {"filter_path": "_nodes.failed,nodes.*.attributes"}
         if self.refused:
             raise Unavailable("403")
         named = {str(n): {"attributes": each} for n, each in enumerate(self.attributes)}
-        return {"nodes": named} if named else {}
+        return {"_nodes": {"failed": self.silent}} | ({"nodes": named} if named else {})
 
 
 OURS = {"neural_rank_packed_vectors": "true", "zone": "a"}
@@ -53,6 +54,7 @@ NOTED = {"mappings": {"_meta": {"neuralrank": {"packed_vectors": {VECTOR: PACKED
         (Nodes(OURS, {}), NOTED, False),
         (Nodes(), NOTED, False),
         (Nodes(OURS, refused=True), NOTED, False),
+        (Nodes(OURS, silent=1), NOTED, False),
         (Nodes(OURS), {"mappings": {}}, False),
         (Nodes(OURS), product_index(), False),
         (Nodes(OURS), product_index("e@0123456789ab", 384), True),

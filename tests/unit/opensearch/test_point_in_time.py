@@ -54,7 +54,7 @@ class Half:
 def copy(client: Any) -> list[Any]:
     encoder: Any = SimpleNamespace(dimensions=4)
     target: Any = SimpleNamespace(index="target")
-    return list(_Copy(client, "source", target, encoder, 0, None, numbers=False)._listed("source"))
+    return list(_Copy(client, "source", target, encoder, 0, None, packed=True)._listed("source"))
 
 
 def bench(client: Any) -> list[Any]:

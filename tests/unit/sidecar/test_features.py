@@ -100,6 +100,26 @@ async def test_documents_without_a_packed_vector_are_read_again() -> None:
     assert all(item.vector is not None and item.vector == pytest.approx(VECTOR) for item in items)
 
 
+async def test_one_without_a_vector_takes_none_from_another_of_its_id() -> None:
+    """Product 1 of two indexes, the second of which has no vectors."""
+
+    class Two(Client):
+        async def search(self, *, body: dict[str, Any], params: Any, **_: Any) -> dict[str, Any]:
+            answer = await super().search(body=body, params=params)
+            (hit,) = answer["hits"]["hits"]
+            bare = {"_index": "bare", "_id": "1", "_seq_no": 1, "_source": {"title": "x"}}
+            return {"hits": {"hits": [hit | {"_index": "packs"}, bare]}}
+
+    packed_only = document(packed=True)
+    packed_only.pop("text_vector", None)
+    client = Two({"1": packed_only})
+    items = await features(client).items(PACKS, ["1"], 5.0)
+    found = {item.index: item.vector for item in items}
+    assert len(items) == 2
+    assert found["bare"] is None
+    assert found["packs"] is not None
+
+
 async def test_items_of_all_indexes_that_share_ids_are_read() -> None:
     client = Client({"a": document(packed=False)})
     several = IndexInfo("shop", "shop-1/u1,shop-2/u2", "e@1")

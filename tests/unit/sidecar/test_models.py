@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -627,14 +628,23 @@ async def test_a_slow_bundle_takes_no_place_under_a_new_name_either(
     models.close()
 
 
+def published(registry: Registry, bundle: Bundle, day: int) -> str:
+    """As if it had come on a day of January 2026."""
+    made = registry.publish(bundle)
+    when = datetime(2026, 1, day, tzinfo=UTC).timestamp()
+    os.utime(made.path / MANIFEST, (when, when))
+    return made.ref
+
+
 async def test_a_slow_bundle_of_a_new_name_takes_no_place_by_a_restart(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds: dict[str, float] = {}
     runs = timed(monkeypatch, seconds)
-    fast = registry.publish(cross_encoder(tmp_path, 1)).ref
+    fast = published(registry, cross_encoder(tmp_path, 4), 1)
+    # Made before the other one, and brought here after it.
     older, slow = (
-        registry.publish(cross_encoder(tmp_path, day, name="a-large")).ref for day in (2, 3)
+        published(registry, cross_encoder(tmp_path, day, name="a-large"), day) for day in (2, 3)
     )
     seconds |= {fast: 0.002, older: 0.008, slow: 0.009}
     models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
@@ -666,9 +676,9 @@ async def test_after_a_restart_one_of_a_new_name_that_was_fast_enough_serves_aga
 ) -> None:
     seconds: dict[str, float] = {}
     timed(monkeypatch, seconds)
-    first = registry.publish(cross_encoder(tmp_path, 1)).ref
+    first = published(registry, cross_encoder(tmp_path, 1), 1)
     good, slow = (
-        registry.publish(cross_encoder(tmp_path, day, name="a-large")).ref for day in (2, 3)
+        published(registry, cross_encoder(tmp_path, day, name="a-large"), day) for day in (2, 3)
     )
     # Slow beside the other name, and not beside the one before it.
     seconds |= {first: 0.002, good: 0.005, slow: 0.009}
@@ -687,8 +697,9 @@ async def test_after_a_restart_a_slow_bundle_is_left_where_it_took_no_place(
     seconds: dict[str, float] = {}
     timed(monkeypatch, seconds)
     days = (1, 2) if why == "it came first" else (2, 1)
-    slow = registry.publish(cross_encoder(tmp_path, days[0], name="a-large")).ref
-    fast = registry.publish(cross_encoder(tmp_path, days[1])).ref
+    # What came first was made last.
+    slow = published(registry, cross_encoder(tmp_path, days[1], name="a-large"), days[0])
+    fast = published(registry, cross_encoder(tmp_path, days[0]), days[1])
     seconds |= {fast: 0.002, slow: 0.9}
     named = {"settings name it": "a-large", "settings name the other": "tiny-cross-encoder"}
     models = Models(registry, share=ONE_CORE, default_cross_encoder=named.get(why, ""))
@@ -705,12 +716,9 @@ async def test_an_encoder_that_knows_more_languages_is_held_to_no_other_by_a_res
     seconds: dict[str, float] = {}
     timed(monkeypatch, seconds)
     few, most = (
-        registry.publish(
-            tiny_bundle(
-                tmp_path / name, "encoder", name=name, created=f"2026-01-0{day}T00:00:00Z",
-                languages=languages,
-            )
-        ).ref
+        published(
+            registry, tiny_bundle(tmp_path / name, "encoder", name=name, languages=languages), day
+        )
         for day, name, languages in ((1, "z", ["zh"]), (2, "m", ["en", "zh"]))
     )  # fmt: skip
     seconds |= {few: 0.002, most: 0.9}

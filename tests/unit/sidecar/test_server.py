@@ -122,6 +122,38 @@ async def test_a_sidecar_without_a_model_says_so_once(
     assert [record["registry"] for record in said] == [str(tmp_path)]
 
 
+async def test_bundles_are_held_to_earlier_ones_once_there_are_some(
+    tmp_path: Path, cross_encoder_bundle: Bundle
+) -> None:
+    made = sidecar(tmp_path, registry_poll_seconds="0.01")
+    held, refresh = asyncio.Semaphore(0), made.models.refresh
+    looks = 0
+
+    async def looking() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:  # what could not be read can
+            Registry(str(tmp_path)).publish(cross_encoder_bundle)
+        await refresh()
+
+    async def holding() -> None:
+        assert made.models.serving.loaded
+        held.release()
+
+    made.models.refresh = looking  # type: ignore[method-assign]
+    made.models.hold_to_earlier = holding  # type: ignore[method-assign]
+    await made.start()
+    try:
+        async with asyncio.timeout(50):
+            await held.acquire()
+            before = looks
+            while looks < before + 3:
+                await asyncio.sleep(0.01)
+        assert held.locked()
+    finally:
+        await made.stop()
+
+
 @pytest.mark.parametrize(("shards", "named"), [(0, {"clicks"}), (1, set())])
 async def test_where_there_is_no_index_of_events_the_start_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, shards: int, named: set[str]

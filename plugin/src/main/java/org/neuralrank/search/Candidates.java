@@ -1,5 +1,6 @@
 package org.neuralrank.search;
 
+import java.text.Normalizer;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
@@ -240,8 +241,12 @@ final class Candidates {
         return cut(lines.toString(), longest);
     }
 
-    /** By characters as the sidecar counts them, of which one may be two here. */
-    private static String beginning(String text, int characters) {
+    /** By characters as the sidecar counts them: one may be two here, and one with its marks is one. */
+    private static String beginning(String given, int characters) {
+        if (given.codePointCount(0, given.length()) <= characters) {
+            return given;
+        }
+        String text = Normalizer.normalize(given, Normalizer.Form.NFC);
         return text.codePointCount(0, text.length()) <= characters
             ? text
             : text.substring(0, text.offsetByCodePoints(0, characters));

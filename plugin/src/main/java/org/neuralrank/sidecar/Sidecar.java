@@ -13,7 +13,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.BiConsumer;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
@@ -47,8 +47,8 @@ public final class Sidecar implements Closeable {
     private List<String> endpoints;
     private Access access;
     private volatile Channels channels;
-    // The most that any sidecar has said; 0: none has answered yet.
-    private final AtomicInteger textCharacters = new AtomicInteger();
+    // The most that any sidecar has said of late.
+    private final AtomicReference<Heard> textCharacters = new AtomicReference<>(Heard.NOTHING);
 
     /**
      * @param endpoints where sidecars listen
@@ -104,13 +104,25 @@ public final class Sidecar implements Closeable {
      * most, and everything as long as none has answered or where one doesn't say.
      */
     public int textCharacters() {
-        int said = textCharacters.get();
-        return said == 0 ? Integer.MAX_VALUE : said;
+        return textCharacters.get().characters();
     }
 
     private void heard(RankResponse reply) {
         int said = reply.getTextCharacters();
-        textCharacters.accumulateAndGet(said <= 0 ? Integer.MAX_VALUE : said, Math::max);
+        Heard now = new Heard(said <= 0 ? Integer.MAX_VALUE : said, nanoClock.getAsLong());
+        textCharacters.accumulateAndGet(now, (old, last) -> old.outweighs(last) ? old : last);
+    }
+
+    /** What a sidecar said that it reads of a text. */
+    private record Heard(int characters, long at) {
+
+        static final Heard NOTHING = new Heard(Integer.MAX_VALUE, 0);
+        // Who said more and has not answered for so long may be gone, or another version by now.
+        private static final long LASTS_NANOS = TimeUnit.MINUTES.toNanos(5);
+
+        boolean outweighs(Heard later) {
+            return this != NOTHING && characters > later.characters && later.at - at < LASTS_NANOS;
+        }
     }
 
     /** Ranks candidates. The headers are those of {@link CallerHeaders}. */
@@ -169,7 +181,7 @@ public final class Sidecar implements Closeable {
         Channels old = channels;
         channels = channels();
         old.close();
-        textCharacters.set(0);
+        textCharacters.set(Heard.NOTHING);
         warm();
     }
 

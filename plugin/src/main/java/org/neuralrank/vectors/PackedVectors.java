@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.Base64;
 import java.util.HashMap;
 import java.util.List;
@@ -48,11 +47,10 @@ public final class PackedVectors extends MetadataFieldMapper {
     /**
      * A vector of an index.
      *
-     * @param field     that is searched
-     * @param packed    the field that has it packed
-     * @param dimension of the searched one
+     * @param field  that is searched
+     * @param packed the field that has it packed
      */
-    private record Vector(String field, String packed, int dimension) {}
+    private record Vector(String field, String packed) {}
 
     /** Those of an index, as a mapping has them. */
     private record Known(DocumentMapper mapper, List<Vector> vectors) {}
@@ -82,7 +80,7 @@ public final class PackedVectors extends MetadataFieldMapper {
         }
         for (Map.Entry<String, String> found : texts(context.sourceToParse(), missing).entrySet()) {
             Vector vector = missing.get(found.getKey());
-            float[] numbers = cut(unpack(vector.packed(), found.getValue()), vector.dimension());
+            float[] numbers = unpack(vector.packed(), found.getValue());
             if (context.docMapper().mappers().getMapper(vector.field()) instanceof FieldMapper mapper) {
                 index(mapper, numbers, context);
             }
@@ -128,9 +126,8 @@ public final class PackedVectors extends MetadataFieldMapper {
         List<Vector> vectors = new ArrayList<>();
         packed.forEach((field, name) -> {
             if (XContentMapValues.extractValue("_doc.properties." + field, source) instanceof Map<?, ?> mapped
-                && "knn_vector".equals(mapped.get("type"))
-                && mapped.get("dimension") instanceof Integer dimension) {
-                vectors.add(new Vector(field.toString(), name.toString(), dimension));
+                && "knn_vector".equals(mapped.get("type"))) {
+                vectors.add(new Vector(field.toString(), name.toString()));
             }
         });
         return List.copyOf(vectors);
@@ -173,22 +170,6 @@ public final class PackedVectors extends MetadataFieldMapper {
         float[] numbers = new float[bytes.length / Float.BYTES];
         ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(numbers);
         return numbers;
-    }
-
-    /** The first numbers, brought to length 1, of a vector that is packed whole and searched for shorter. */
-    private static float[] cut(float[] numbers, int dimension) {
-        if (numbers.length <= dimension) {
-            return numbers;
-        }
-        float[] first = Arrays.copyOf(numbers, dimension);
-        double squares = 0;
-        for (float number : first) {
-            squares += (double) number * number;
-        }
-        for (int place = 0; squares > 0 && place < dimension; place++) {
-            first[place] /= (float) Math.sqrt(squares);
-        }
-        return first;
     }
 
     private static MapperParsingException wrong(String field, String what) {

@@ -146,6 +146,11 @@ public class CandidatesTest {
         for (Map.Entry<Integer, String> each : Map.of(1, "a", 2, "a😀", 4, "a😀b😀", 5, "a😀b😀c", 9, "a😀b😀c").entrySet()) {
             assertEquals(each.getValue(), candidates.toMessages(FIELDS, false, each.getKey()).get(0).getText());
         }
+        // One character with its marks is one, as the sidecar reads it.
+        String syllable = "\u1100\u1161\u11a8"; // 각, in three
+        SearchHit[] apart = { Hits.hit("p", "a", 1, "{\"title\":\"" + syllable.repeat(3) + "\"}") };
+        List<Candidate> messages = Candidates.of(apart, List.of(), true, false, null).toMessages(FIELDS, false, 2);
+        assertEquals("\uac01\uac01", messages.get(0).getText());
     }
 
     private static Candidate message(String source) {

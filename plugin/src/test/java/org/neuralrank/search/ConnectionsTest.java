@@ -131,6 +131,24 @@ public class ConnectionsTest {
     }
 
     @Test
+    public void whoReadMoreAndIsGoneIsForgotten() throws Exception {
+        AtomicLong now = new AtomicLong(7);
+        try (
+            Sidecar sidecar = new Sidecar(List.of(one.endpoint()), Access.open(), executor, now::get, 3, 60_000)
+        ) {
+            reads(one, 0);
+            rank(sidecar);
+            reads(one, 300);
+            now.addAndGet(TimeUnit.MINUTES.toNanos(5) - 1);
+            rank(sidecar);
+            assertEquals(Integer.MAX_VALUE, sidecar.textCharacters());
+            now.incrementAndGet();
+            rank(sidecar);
+            assertEquals(300, sidecar.textCharacters());
+        }
+    }
+
+    @Test
     public void aSidecarThatSaysItDoesNotServeGetsNoCalls() throws Exception {
         try (Sidecar sidecar = sidecar(Access.open(), one.endpoint(), two.endpoint())) {
             one.serving(false);

@@ -157,8 +157,7 @@ def index_catalogue(
                 unseen,
                 resume,
                 progress,
-                # What is searched shorter than it is packed can't be indexed from there.
-                numbers=bool(dimensions) or not are_indexed_packed(client, body),
+                packed=are_indexed_packed(client, body),
             )
             run.fill(catalogue)
         if run.written == 0:
@@ -219,19 +218,19 @@ class _Run:
         resume: bool,
         progress: Callable[[float, int, int], None] | None,
         *,
-        numbers: bool,
+        packed: bool,
     ) -> None:
         """
         Args:
-            numbers: whether vectors are written as numbers too.
+            packed: whether vectors that are packed need no numbers.
         """
         self.read = self.written = self.resumed = self.photos = 0
         self._client = client
         self._generation = generation
         self._encoder = encoder
         self._photos = photos
-        self._width = dimensions
-        self._numbers = numbers
+        self._width = dimensions or (encoder.dimensions if encoder else 0)
+        self._packed = packed
         self._rejects = rejects
         self._unseen = unseen
         self._resume = resume
@@ -325,14 +324,16 @@ class _Run:
             vectors = self._encoder.encode_passages([headline(p.product) for p in chunk], encoded)
             for (_, fields), vector in zip(documents, vectors, strict=True):
                 fields[PACKED] = pack(vector)
-                if self._numbers:
-                    fields[VECTOR] = cut(vector, self._width) if self._width else vector
+                # What is searched shorter than it is packed can't be indexed from there.
+                is_cut = self._width != len(vector)
+                if is_cut or not self._packed:
+                    fields[VECTOR] = cut(vector, self._width) if is_cut else vector
         if self._photos and chunk:
             seen = self._photos.see([pending.product for pending in chunk])
             for (_, fields), picture in zip(documents, seen.vectors, strict=True):
                 if picture is not None:
                     fields[IMAGE_PACKED] = pack(picture)
-                    if self._numbers:
+                    if not self._packed:
                         fields[IMAGE_VECTOR] = picture
                     self.photos += 1
             for place, reason in seen.problems.items():

@@ -15,14 +15,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
 from indexer.run import PassageEncoder
 from indexer.unfinished import give_up
 from neuralrank.catalogue.product import headline
-from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import (
     InvalidInput,
     NotFound,
@@ -30,17 +27,10 @@ from neuralrank.errors import (
     Unsupported,
 )
 from neuralrank.opensearch.generation import Generation, create, find_unfinished
-from neuralrank.opensearch.packing import (
-    IMAGE_PACKED,
-    IMAGE_VECTOR,
-    PACKED,
-    VECTOR,
-    are_indexed_packed,
-    pack,
-    unpack,
-)
+from neuralrank.opensearch.packing import IMAGE_PACKED, IMAGE_VECTOR, PACKED, VECTOR, unpack
 from neuralrank.opensearch.point_in_time import AS_STORED, Hit, batches, point_in_time
 from neuralrank.opensearch.succession import Live, lift_left_over, read_only
+from neuralrank.opensearch.vectors import are_indexed_packed, photo_fields, text_fields
 from neuralrank.opensearch.writing import bulk_write
 
 __all__ = ["Reencoded", "reencode"]
@@ -251,7 +241,14 @@ class _Copy:
         vectors = self._encoder.encode_passages([headline(s) for s in sources.values()], encoded)
         self.encoded = before + len(sources)
         documents = [
-            (identity, {**source, **self._photo(source), **self._written(vector)})
+            (
+                identity,
+                {
+                    **source,
+                    **self._photo(source),
+                    **text_fields(vector, self._width, packed=self._packed),
+                },
+            )
             for (identity, source), vector in zip(sources.items(), vectors, strict=True)
         ]
         versions = {item["_id"]: int(item["_seq_no"]) + 1 for item in found}
@@ -265,18 +262,12 @@ class _Copy:
             )
         return done + len(ids)
 
-    def _written(self, vector: NDArray[np.float32]) -> dict[str, Any]:
-        """The fields of a document's vector. One that is searched shorter than it is packed can't
-        be indexed from there."""
-        needs = not self._packed or self._width != len(vector)
-        return {PACKED: pack(vector), **({VECTOR: cut(vector, self._width)} if needs else {})}
-
     def _photo(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """The numbers of a photo's vector, where they are needed and the source has none."""
         if self._packed or IMAGE_VECTOR in source:
             return {}
         vector = unpack(source.get(IMAGE_PACKED))
-        return {} if vector is None else {IMAGE_VECTOR: vector}
+        return {} if vector is None else photo_fields(vector, packed=False)
 
     def _listed(self, index: str) -> Iterator[Hit]:
         with self._opened(index) as (point, _):

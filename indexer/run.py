@@ -21,7 +21,6 @@ from indexer.rejects import Rejects
 from indexer.unfinished import give_up
 from neuralrank.catalogue.product import NoProduct, Product, document, headline
 from neuralrank.catalogue.reading import Catalogue, Row
-from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import InvalidInput, NeuralrankError, Overloaded, Unavailable
 from neuralrank.opensearch.generation import (
     Generation,
@@ -30,16 +29,9 @@ from neuralrank.opensearch.generation import (
     digest,
     find_unfinished,
 )
-from neuralrank.opensearch.packing import (
-    IMAGE_PACKED,
-    IMAGE_VECTOR,
-    PACKED,
-    VECTOR,
-    are_indexed_packed,
-    pack,
-    unpack,
-)
+from neuralrank.opensearch.packing import IMAGE_PACKED, unpack
 from neuralrank.opensearch.succession import lift_left_over
+from neuralrank.opensearch.vectors import are_indexed_packed, photo_fields, text_fields
 from neuralrank.opensearch.writing import bulk_write
 
 __all__ = ["PassageEncoder", "Summary", "index_catalogue"]
@@ -108,7 +100,7 @@ def index_catalogue(
     Args:
         body: settings and mappings of the index.
         encoder: makes `text_vector`, which is written packed, and as numbers where the cluster
-            needs them (`neuralrank.opensearch.packing`); None: no vectors.
+            needs them (`neuralrank.opensearch.vectors`); None: no vectors.
         photos: makes `image_vector` likewise; None: photos are not looked at. Why a photo could not
             be had is written beside `rejects`, in a file that ends in `.photos.jsonl`.
         dimensions: to which vectors are cut for the search of neighbours; 0: they are not. Packed
@@ -323,18 +315,12 @@ class _Run:
 
             vectors = self._encoder.encode_passages([headline(p.product) for p in chunk], encoded)
             for (_, fields), vector in zip(documents, vectors, strict=True):
-                fields[PACKED] = pack(vector)
-                # What is searched shorter than it is packed can't be indexed from there.
-                is_cut = self._width != len(vector)
-                if is_cut or not self._packed:
-                    fields[VECTOR] = cut(vector, self._width) if is_cut else vector
+                fields |= text_fields(vector, self._width, packed=self._packed)
         if self._photos and chunk:
             seen = self._photos.see([pending.product for pending in chunk])
             for (_, fields), picture in zip(documents, seen.vectors, strict=True):
                 if picture is not None:
-                    fields[IMAGE_PACKED] = pack(picture)
-                    if not self._packed:
-                        fields[IMAGE_VECTOR] = picture
+                    fields |= photo_fields(picture, packed=self._packed)
                     self.photos += 1
             for place, reason in seen.problems.items():
                 row = chunk[place].row

@@ -19,7 +19,7 @@ from typing import Any, Final
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput, Unavailable, Unsupported
-from neuralrank.opensearch.generation import Generation, adopt, create, free_name
+from neuralrank.opensearch.generation import Generation, adopt, create, free_name, noted
 from neuralrank.opensearch.point_in_time import count_all
 from neuralrank.opensearch.succession import WRITE_BLOCK, find_live, read_only
 from opensearch_config import files
@@ -135,7 +135,7 @@ def _reindexed(
 def _check_vectors(client: OpenSearch, source: str, copy: str, body: Mapping[str, Any]) -> None:
     """Documents that hold their vectors packed only have none in a copy that nobody unpacked."""
     client.indices.refresh(index=copy)
-    for field in body["mappings"]["_meta"]["neuralrank"].get("packed_vectors", {}):
+    for field in noted(body["mappings"]).get("packed_vectors", {}):
         query = {"query": {"exists": {"field": field}}}
         had, has = (count_all(client, index, query) for index in (source, copy))
         if has < had:

@@ -242,8 +242,9 @@ def _nearness(
         return Nearness(where, None, None, None, "the product has none")
     own = _vector(client, name, item)
     # The packed one is whole also where shorter ones are searched (Matryoshka).
-    alike = own is not None and len(own) == len(vector)
-    cosine = float(own @ vector) if own is not None and alike else cosine_of(where.score, space)
+    cosine = cosine_of(where.score, space)
+    if own is not None and len(own) == len(vector):
+        cosine = float(own @ vector)
     encoder = str(noted(mappings).get("encoder", ""))
     return Nearness(
         where, cosine, _calibrated(settings, encoder, cosine), cosine_of(where.last, space)

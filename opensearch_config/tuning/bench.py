@@ -17,9 +17,10 @@ from opensearchpy import OpenSearch
 
 from neuralrank.encoders.matryoshka import cut
 from neuralrank.errors import InvalidInput, NeuralrankError, NotFound, Unavailable
-from neuralrank.opensearch.packing import PACKED, VECTOR, are_indexed_packed, unpack
+from neuralrank.opensearch.packing import PACKED, VECTOR, unpack
 from neuralrank.opensearch.page import NO_PIPELINE
 from neuralrank.opensearch.point_in_time import AS_STORED, batches, point_in_time
+from neuralrank.opensearch.vectors import are_indexed_packed, text_fields
 from neuralrank.opensearch.writing import bulk_write
 from opensearch_config.engine import require_engine
 from opensearch_config.tuning.variants import Planned, Source
@@ -130,10 +131,10 @@ class Bench:
 
     def _fill(self, name: str, planned: Planned, progress: Progress) -> None:
         done = 0
-        numbers = not are_indexed_packed(self._client, planned.body)
+        packed = are_indexed_packed(self._client, planned.body)
         for batch in self._batches():
             if planned.dimensions:
-                self._with_vectors(batch, planned.dimensions, numbers=numbers)
+                self._with_vectors(batch, planned.dimensions, packed=packed)
             self._write(name, planned, list(batch.items()))
             done += len(batch)
             progress(done, self._source.documents)
@@ -162,17 +163,17 @@ class Bench:
                 yield {hit["_id"]: hit["_source"] for hit in hits}
 
     def _with_vectors(
-        self, batch: Mapping[str, dict[str, Any]], width: int, *, numbers: bool
+        self, batch: Mapping[str, dict[str, Any]], width: int, *, packed: bool
     ) -> None:
-        """Puts the vectors back, cut to `width`: from their packed form, where there is one, if
-        OpenSearch needs the `numbers` beside that, as for those that are cut."""
+        """Puts the vectors back, cut to `width`: from their packed form, where there is one, and
+        as numbers only where those are needed (`text_fields`)."""
         without = []
         for identity, document in batch.items():
             vector = unpack(document.get(PACKED))
             if vector is None:
                 without.append(identity)
-            elif numbers or len(vector) != width:
-                document[VECTOR] = _cut(vector, width)
+            else:
+                document |= text_fields(vector, width, packed=packed)
         if not without:
             return
         answer = self._client.mget(

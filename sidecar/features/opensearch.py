@@ -194,10 +194,7 @@ class OpenSearchFeatures:
         field = index.packed or self._vector_field
         first = (self._page(index, page, field, timeout) for page in pages)
         found = [item for page in await asyncio.gather(*first) for item in page]
-        # An index that packs its vectors may hold documents that others wrote. Of several with the
-        # same id, each in an index of its own, the others have been read.
-        whole = [item for item in found if item.vector is not None]
-        there = {(item.index, item.id) for item in whole}
+        # An index that packs its vectors may hold documents that others wrote.
         without = {item.id for item in found if item.vector is None}
         if not index.packed or not without:
             return found
@@ -206,7 +203,9 @@ class OpenSearchFeatures:
         rest = [again[start : start + length] for start in range(0, len(again), length)]
         second = (self._page(index, page, self._vector_field, timeout) for page in rest)
         read = [item for page in await asyncio.gather(*second) for item in page]
-        return whole + [item for item in read if (item.index, item.id) not in there]
+        # Of several with the same id, each in an index of its own, some are there already.
+        had = {(item.index, item.id): item for item in found if item.vector is not None}
+        return [*had.values(), *(item for item in read if (item.index, item.id) not in had)]
 
     async def _page(
         self, index: IndexInfo, ids: Sequence[str], field: str, timeout: float

@@ -176,10 +176,11 @@ class Models:
         nobody should wait for that.
         """
         since = self._plan.since
-        current = self.serving.current or {}
-        for name in sorted(current.keys() & since.keys(), key=lambda name: (since[name], name)):
+        known = (self.serving.current or {}).keys() & since.keys()
+        names = sorted(known, key=lambda name: (since[name], name))
+        for place, name in enumerate(names):
             await self._hold_to_previous(name)
-            await self._hold_to_older_names(name)
+            await self._hold_to_older(name, names[:place])
         self._settle(self._plan)
 
     @property
@@ -302,30 +303,26 @@ class Models:
             self._add(before, older)
         self._put(name, before)
 
-    async def _hold_to_older_names(self, name: str) -> None:
+    async def _hold_to_older(self, name: str, names: Collection[str]) -> None:
         """Has what scores candidates serve no more where it is too slow beside what would answer in
-        its place; another of its name may, as at a look at the registry.
+        its place if there were only older names; another of its name may, as at a look at the
+        registry.
 
         Not an encoder: which one is asked is decided by the index, and one that knows more
         languages has to be larger.
         """
-        serving, since = self.serving, self._plan.since
+        serving = self.serving
         current = dict(serving.current or {})
-        ref = current[name]
+        ref = current.pop(name)
         one = serving.loaded[ref]
         if one.cross_encoder is None and one.personal is None:
             return
-        earlier = {
-            other: current[other]
-            for other in current
-            if other in since and (since[other], other) < (since[name], name)
-        }
-        there = replace(serving, current=earlier)
+        there = replace(
+            serving, current={older: current[older] for older in names if older in current}
+        )
         for other in taken_over(there, there, one):
             if not await self._is_fast(ref, other):
-                self.serving = replace(
-                    serving, current={other: by for other, by in current.items() if other != name}
-                )
+                self.serving = replace(serving, current=current)
                 await self._serve(name, self._plan.orders[name], self._plan, there)
                 return
 

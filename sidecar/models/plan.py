@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from neuralrank.bundles.bundle import Manifest, parse_ref
+from neuralrank.bundles.bundle import parse_ref
 from neuralrank.bundles.in_service import InService, Published
 from neuralrank.errors import InvalidInput, NeuralrankError
 from sidecar.models.loading import BundleSource
@@ -54,36 +54,35 @@ class Reader:
 
     def __init__(self, source: BundleSource) -> None:
         self._source = source
-        self._manifests: dict[str, Manifest] = {}
-        self._came: dict[str, datetime] = {}
+        # Of each that could be read: when it was made, and when it came.
+        self._times: dict[str, tuple[datetime, datetime]] = {}
         self._states: dict[str, InService] = {}
 
     def look(self) -> Plan:
         """Raises OSError or NeuralrankError where the registry can't be read."""
         refs = self._source.refs()
-        self._manifests = {ref: self._manifests[ref] for ref in refs if ref in self._came}
-        self._came = {ref: self._came[ref] for ref in self._manifests}
+        self._times = {ref: self._times[ref] for ref in refs if ref in self._times}
         problems: dict[str, str] = {}
         by_name: dict[str, list[Published]] = {}
+        since: dict[str, datetime] = {}
         for ref in refs:
             name, digits = parse_ref(ref)
             by_name.setdefault(name, [])
-            if ref not in self._manifests:
+            if ref not in self._times:
                 try:
-                    self._manifests[ref] = self._source.manifest(ref)
-                    self._came[ref] = self._source.came(ref)
+                    self._times[ref] = self._source.manifest(ref).created, self._source.came(ref)
                 except (NeuralrankError, *_OF_ONE_FILE) as error:
                     problems[ref] = str(error)
                     continue
-            by_name[name].append(Published(digits, self._manifests[ref].created))
-        states, orders, since = {}, {}, {}
+            created, came = self._times[ref]
+            by_name[name].append(Published(digits, created))
+            since[name] = min(came, since.get(name, came))
+        states, orders = {}, {}
         for name, published in by_name.items():
             state = self._state(name, problems)
             if state is not None:
                 states[name] = state
                 orders[name] = [f"{name}@{digits}" for digits in state.order(published)]
-            if published:
-                since[name] = min(self._came[f"{name}@{entry.hash}"] for entry in published)
         self._states |= states
         return Plan(frozenset(refs), orders, states, since, problems)
 

@@ -83,7 +83,6 @@ class RankingService(pb_grpc.RankingServicer):
         )
         # Cross-encoders, and what looks for what a query excludes.
         self._characters = max(settings.rerank_characters, TITLE)
-        # Some of what is sent may be cleaned away.
         self._text_characters = _ROOM + self._characters * 5 // 4
         self._certified = bool(settings.tls_client_ca)
         self.max_candidates = settings.max_candidates

@@ -16,7 +16,8 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import RequestError
 
 from neuralrank.errors import Unavailable
-from neuralrank.opensearch.packing import PACKED, VECTOR, are_indexed_packed, pack
+from neuralrank.opensearch.packing import PACKED, VECTOR, pack
+from neuralrank.opensearch.vectors import are_indexed_packed
 from neuralrank.stack.artifacts import build_plugin
 from neuralrank.stack.node import Node
 from opensearch_config import product_index

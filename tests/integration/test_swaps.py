@@ -36,17 +36,21 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(str(tmp_path / "models"))
 
 
+def started(registry: Registry, log: Path, max_slowdown: int) -> Running:
+    return Running(
+        log,
+        opensearch_url="http://127.0.0.1:1",
+        registry=registry.url,
+        registry_poll_seconds=0.05,
+        max_slowdown=max_slowdown,
+    )
+
+
 @pytest.fixture
 def running(registry: Registry, bundles: list[Bundle], tmp_path: Path) -> Iterator[Running]:
     """A sidecar that serves the first bundle."""
     registry.publish(bundles[0])
-    with Running(
-        tmp_path / "sidecar.log",
-        opensearch_url="http://127.0.0.1:1",
-        registry=registry.url,
-        registry_poll_seconds=0.05,
-        max_slowdown=50,
-    ) as sidecar:
+    with started(registry, tmp_path / "sidecar.log", 50) as sidecar:
         sidecar.ready()
         yield sidecar
 
@@ -67,6 +71,16 @@ def until(condition: Callable[[], bool]) -> None:
 def serves(sidecar: Running, ref: str) -> bool:
     row = status(sidecar, ref)
     return row is not None and pb.BUNDLE_ROLE_SERVING in row.roles
+
+
+def is_refused(sidecar: Running, ref: str) -> bool:
+    """As too slow, where three times as slow is allowed."""
+    row = status(sidecar, ref)
+    return (
+        row is not None
+        and row.state == pb.BUNDLE_STATE_REFUSED
+        and "allowed is 3 times" in row.reason
+    )
 
 
 def scored_by(sidecar: Running, user: str = "") -> str:
@@ -150,32 +164,14 @@ def test_a_bundle_slower_than_allowed_is_refused(
     registry: Registry, bundles: list[Bundle], tmp_path: Path
 ) -> None:
     fast = registry.publish(bundles[0])
-
-    def started(log: str) -> Running:
-        return Running(
-            tmp_path / log,
-            opensearch_url="http://127.0.0.1:1",
-            registry=registry.url,
-            registry_poll_seconds=0.05,
-            max_slowdown=3,
-        )
-
-    def is_refused(sidecar: Running, ref: str) -> bool:
-        row = status(sidecar, ref)
-        return (
-            row is not None
-            and row.state == pb.BUNDLE_STATE_REFUSED
-            and "allowed is 3 times" in row.reason
-        )
-
-    with started("sidecar.log") as sidecar:
+    with started(registry, tmp_path / "sidecar.log", 3) as sidecar:
         sidecar.ready()
         until(lambda: serves(sidecar, fast.ref))
         slow = registry.publish(tiny_cross_encoder(tmp_path / "slow", 9, layers=40)).ref
         until(lambda: is_refused(sidecar, slow))
         assert scored_by(sidecar) == fast.ref
     # And is after a restart, where nothing was in service to hold it to.
-    with started("again.log") as sidecar:
+    with started(registry, tmp_path / "again.log", 3) as sidecar:
         sidecar.ready()
         until(lambda: is_refused(sidecar, slow))
         assert scored_by(sidecar) == fast.ref
@@ -189,19 +185,10 @@ def test_a_slow_bundle_of_another_name_answers_nobody_by_a_restart(
 ) -> None:
     fast = registry.publish(bundles[0]).ref
     slow = registry.publish(tiny_cross_encoder(tmp_path / "slow", 9, 40, name="a-large")).ref
-    with Running(
-        tmp_path / "sidecar.log",
-        opensearch_url="http://127.0.0.1:1",
-        registry=registry.url,
-        registry_poll_seconds=0.05,
-        max_slowdown=3,
-    ) as sidecar:
+    with started(registry, tmp_path / "sidecar.log", 3) as sidecar:
         sidecar.ready()
         until(lambda: scored_by(sidecar) == fast)
-        row = status(sidecar, slow)
-        assert row is not None
-        assert row.state == pb.BUNDLE_STATE_REFUSED
-        assert "allowed is 3 times" in row.reason
+        assert is_refused(sidecar, slow)
 
 
 def test_commands_promote_roll_back_and_show_what_a_running_sidecar_does(

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from opensearchpy import OpenSearch
 
 from neuralrank.errors import InvalidInput
-from neuralrank.opensearch.packing import PACKED, VECTOR, are_indexed_packed, pack
+from neuralrank.opensearch.packing import PACKED, VECTOR, pack
+from neuralrank.opensearch.vectors import are_indexed_packed
 from neuralrank.settings import Settings
 from opensearch_config import product_index
 

@@ -88,7 +88,7 @@ def reranker(
         )
     options = RerankerOptions(
         loss=loss,  # type: ignore[arg-type]  # checked there
-        **({} if list_size is None else {"list_size": list_size}),
+        list_size=list_size or RerankerOptions.list_size,
         dev_queries=dev_queries,
         name=name,
         languages=primary_subtags(tuple(part for part in languages.split(",") if part.strip())),

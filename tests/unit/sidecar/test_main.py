@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,13 @@ main.serve(listen="127.0.0.1:0")
 """
 
 
+def ended(command: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
+    """By itself, and well."""
+    done = subprocess.run(command, capture_output=True, timeout=60, text=True, check=False, **how)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def hears_hangups() -> None:
     """In a child, also where these tests themselves run under `nohup`."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -45,29 +53,13 @@ def hears_hangups() -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_it_ends_whatever_its_threads_do_and_loses_no_line(name: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", HANGING, name],
-        preexec_fn=hears_hangups,
-        capture_output=True,
-        timeout=60,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = ended([sys.executable, "-c", HANGING, name], preexec_fn=hears_hangups)
     assert done.stdout == "spans"
     assert '"stopped"' in done.stderr.splitlines()[-1]
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
-    done = subprocess.run(
-        ["nohup", sys.executable, "-c", HANGING, "SIGTERM"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = ended(["nohup", sys.executable, "-c", HANGING, "SIGTERM"], stdin=subprocess.DEVNULL)
     assert done.stdout == "spans, SIGHUP ignored"
 
 

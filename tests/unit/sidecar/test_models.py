@@ -593,9 +593,7 @@ async def test_after_a_restart_what_may_serve_is_left_in_its_place(
         registry.promote(served)
         registry.promote(other)
         registry.rollback("tiny-cross-encoder")
-    models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
-    await models.refresh()
-    await models.hold_to_earlier()
+    models = await restarted(registry, max_slowdown=3.0)
     assert scored(models) == served
     assert models.serving.loaded.keys() == {served}
     models.close()
@@ -626,6 +624,14 @@ async def test_a_slow_bundle_takes_no_place_under_a_new_name_either(
     await models.refresh()
     assert scored(models) == slow
     models.close()
+
+
+async def restarted(registry: Registry, **settings: Any) -> Models:
+    """What a sidecar has a moment after its start."""
+    models = Models(registry, share=ONE_CORE, **settings)
+    await models.refresh()
+    await models.hold_to_earlier()
+    return models
 
 
 def published(registry: Registry, bundle: Bundle, day: int) -> str:
@@ -664,9 +670,7 @@ async def test_a_slow_bundle_of_a_new_name_takes_no_place_by_a_restart(
     await models.refresh()
     assert scored(models) == slow
     models.close()
-    models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
-    await models.refresh()
-    await models.hold_to_earlier()
+    models = await restarted(registry, max_slowdown=3.0)
     assert scored(models) == slow
     models.close()
 
@@ -682,9 +686,7 @@ async def test_after_a_restart_one_of_a_new_name_that_was_fast_enough_serves_aga
     )
     # Slow beside the other name, and not beside the one before it.
     seconds |= {first: 0.002, good: 0.005, slow: 0.009}
-    models = Models(registry, share=ONE_CORE, max_slowdown=3.0)
-    await models.refresh()
-    await models.hold_to_earlier()
+    models = await restarted(registry, max_slowdown=3.0)
     assert scored(models) == good
     assert row(models, slow).state is State.REFUSED
     models.close()
@@ -702,9 +704,7 @@ async def test_after_a_restart_a_slow_bundle_is_left_where_it_took_no_place(
     fast = published(registry, cross_encoder(tmp_path, days[0]), days[1])
     seconds |= {fast: 0.002, slow: 0.9}
     named = {"settings name it": "a-large", "settings name the other": "tiny-cross-encoder"}
-    models = Models(registry, share=ONE_CORE, default_cross_encoder=named.get(why, ""))
-    await models.refresh()
-    await models.hold_to_earlier()
+    models = await restarted(registry, default_cross_encoder=named.get(why, ""))
     assert scored(models) == (fast if why == "settings name the other" else slow)
     assert models.serving.cross_encoder("a-large")[0].ref == slow
     models.close()
@@ -722,9 +722,7 @@ async def test_an_encoder_that_knows_more_languages_is_held_to_no_other_by_a_res
         for day, name, languages in ((1, "z", ["zh"]), (2, "m", ["en", "zh"]))
     )  # fmt: skip
     seconds |= {few: 0.002, most: 0.9}
-    models = Models(registry, share=ONE_CORE)
-    await models.refresh()
-    await models.hold_to_earlier()
+    models = await restarted(registry)
     assert models.serving.encoder().ref == most
     models.close()
 

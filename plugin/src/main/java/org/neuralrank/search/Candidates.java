@@ -27,7 +27,7 @@ final class Candidates {
     // The contract's limit.
     static final int MOST = 10_000;
     // Cross-encoders read some 512 tokens; more would only be carried. Sidecars say how much less they read.
-    static final int LONGEST_TEXT = 4_000;
+    private static final int LONGEST_TEXT = 4_000;
     // Of all texts, in characters of three bytes: well below what a sidecar takes in one message (64 MiB).
     private static final int MOST_TEXT = 10_000_000;
     // The contract's limits of one candidate: a hit with more is cut, or the whole page would be refused.
